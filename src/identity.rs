@@ -165,7 +165,7 @@ mod tests {
     use super::Principal;
 
     #[test]
-    fn a_principal_has_only_the_roles_it_was_given() {
+    fn principal_has_only_its_assigned_roles() {
         let principal = Principal::new("u1").with_role("admin");
         assert!(principal.has("admin"));
         assert!(!principal.has("service"));

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_written_as_it_is_read_without_the_bits_that_do_not_count() {
+    fn network_is_written_without_its_host_bits() {
         for (text, written) in [
             ("192.0.2.7", "192.0.2.7/32"),
             ("192.0.2.7/24", "192.0.2.0/24"),
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_contains_its_addresses_and_no_others() {
+    fn network_contains_only_its_addresses() {
         for (inside, address) in [
             ("192.0.2.0/24", "192.0.2.255"),
             ("192.0.2.0/24", "::ffff:192.0.2.9"),

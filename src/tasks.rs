@@ -53,7 +53,7 @@ struct TasksInner {
 /// The delay before the first restart of a task. Each further end within [`PROBATION`] doubles it.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(10);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
-/// How long a restarted task must run until it no longer counts as ended.
+/// Minimum time that a restarted task must run until it no longer counts as ended.
 const PROBATION: Duration = Duration::from_secs(10);
 
 impl Tasks {
@@ -109,7 +109,7 @@ impl Tasks {
         mut make: Box<dyn FnMut() -> BoxFuture<'static, ()> + Send>,
     ) {
         let mut record = self.record(name);
-        let mut pause = MIN_RESTART_DELAY;
+        let mut delay = MIN_RESTART_DELAY;
         loop {
             let mut run = pin!(self.outcome(name, make()));
             // Only a task that has failed before is on probation; other tasks need no timer.
@@ -118,7 +118,7 @@ impl Tasks {
                     Ok(outcome) => outcome,
                     Err(_) => {
                         record.clear();
-                        pause = MIN_RESTART_DELAY;
+                        delay = MIN_RESTART_DELAY;
                         // The timeout only borrowed the future, so it continues from the same
                         // state.
                         run.await
@@ -129,8 +129,8 @@ impl Tasks {
             };
             let Err(reason) = outcome else { return };
             record.end(&reason);
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(MAX_RESTART_DELAY);
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(MAX_RESTART_DELAY);
             record.restart();
         }
     }
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_never_runs_is_started_less_and_less_often() {
+    async fn task_that_always_fails_restarts_with_growing_delays() {
         let metrics = Arc::new(Metrics::new());
         let start = Instant::now();
         let keep = Tasks::endless(Arc::clone(&metrics)).keep("one", || ready(()));
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_is_taken_down_is_forgotten() {
+    async fn removed_task_is_no_longer_listed() {
         let tasks = Tasks::endless(Arc::default());
         let task = tokio::spawn(tasks.clone().keep("one", || ready(())));
         while tasks.ended().is_empty() {

@@ -226,8 +226,8 @@ pub struct Reply {
     pub to: NodeId,
     /// The number of the request.
     pub request: u64,
-    /// The number of items that this server sends, once it is known: the number of clients asked,
-    /// the number of parts of a list of sockets, 1 for an answer, or 0 for no items.
+    /// The number of items that this server sends, once it is known: the number of requested
+    /// clients, the number of parts of a list of sockets, 1 for an answer, or 0 for no items.
     pub total: Option<u32>,
     /// One of these items.
     pub item: Option<Item>,

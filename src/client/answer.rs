@@ -90,16 +90,16 @@ mod tests {
 
     #[test]
     fn engine_io_errors_are_distinguished_from_other_servers() {
-        let said = |status, body: &str| refusal(status, body.as_bytes()).to_string();
+        let shown = |status, body: &str| refusal(status, body.as_bytes()).to_string();
         assert_eq!(
-            said(400, r#"{"code":0,"message":"Transport unknown"}"#),
+            shown(400, r#"{"code":0,"message":"Transport unknown"}"#),
             "the server refuses clients with status 400: Transport unknown (code 0)"
         );
         assert_eq!(
-            said(404, "<html>nothing here</html>"),
+            shown(404, "<html>nothing here</html>"),
             "not a Socket.IO server: it answers the handshake with status 404"
         );
-        assert_eq!(said(503, ""), "the server refuses clients with status 503");
+        assert_eq!(shown(503, ""), "the server refuses clients with status 503");
     }
 
     #[test]

@@ -85,10 +85,10 @@ impl ClientError {
     pub(crate) fn copy(&self) -> Self {
         let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
         match self {
-            Self::Options(what) => Self::Options(what.clone()),
+            Self::Options(reason) => Self::Options(reason.clone()),
             Self::Unreachable(error) => Self::Unreachable(io(error)),
-            Self::Timeout(what) => Self::Timeout(what),
-            Self::NotSocketIo(what) => Self::NotSocketIo(what.clone()),
+            Self::Timeout(reason) => Self::Timeout(reason),
+            Self::NotSocketIo(reason) => Self::NotSocketIo(reason.clone()),
             Self::Status { status, message } => Self::Status {
                 status: *status,
                 message: message.clone(),
@@ -123,10 +123,10 @@ impl ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Options(what) => f.write_str(what),
+            Self::Options(reason) => f.write_str(reason),
             Self::Unreachable(error) => write!(f, "cannot connect: {error}"),
-            Self::Timeout(what) => write!(f, "{what} took too long"),
-            Self::NotSocketIo(what) => write!(f, "not a Socket.IO server: {what}"),
+            Self::Timeout(reason) => write!(f, "{reason} took too long"),
+            Self::NotSocketIo(reason) => write!(f, "not a Socket.IO server: {reason}"),
             Self::Status { status, message } if message.is_empty() => {
                 write!(f, "the server refuses clients with status {status}")
             }

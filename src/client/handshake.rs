@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_a_day_are_cut() {
+    fn times_beyond_a_day_are_clamped() {
         let open =
             br#"0{"sid":"a","upgrades":[],"pingInterval":18446744073709551615,"pingTimeout":1}"#;
         let times = Handshake::read(open).unwrap().times();

@@ -130,7 +130,7 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(options: &Options) -> Result<Self, ClientError> {
-        let wrong = |what: String| ClientError::Options(what);
+        let wrong = |reason: String| ClientError::Options(reason);
         let url = &options.url;
         let text = if url.contains("://") {
             url.clone()
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_its_reason() {
+    fn invalid_options_are_refused_with_a_reason() {
         for (url, reason) in [
             #[cfg(not(feature = "client-tls"))]
             ("https://localhost", "TLS"),

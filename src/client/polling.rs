@@ -46,7 +46,7 @@ pub(super) struct Polling {
     /// Maximum bytes of one payload that the server accepts.
     max_payload: usize,
     /// Timeout of a polling request.
-    patience: Duration,
+    time_limit: Duration,
     is_paused: bool,
 }
 
@@ -87,7 +87,7 @@ impl Polling {
         http: Http,
         sid: &str,
         max_payload: u64,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Self {
         Self {
             path: endpoint.target.request("polling", Some(sid)).into(),
@@ -101,7 +101,7 @@ impl Polling {
                 Ok(0) | Err(_) => usize::MAX,
                 Ok(bytes) => bytes,
             },
-            patience,
+            time_limit,
             is_paused: false,
         }
     }
@@ -155,7 +155,7 @@ impl Polling {
                     path: Arc::clone(&self.path),
                     body: Bytes::new(),
                 };
-                self.get.start(&self.endpoint, request, self.patience);
+                self.get.start(&self.endpoint, request, self.time_limit);
             }
             let Poll::Ready(result) = self.get.poll(cx) else {
                 return Poll::Pending;

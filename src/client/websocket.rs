@@ -295,7 +295,7 @@ impl WebSocket {
     /// Clears the written data, and frees the memory of a burst.
     fn clear(&mut self) {
         self.out.clear();
-        self.out.shrink_to(KEPT);
+        self.out.shrink_to(RETAINED_CAPACITY);
         self.written = 0;
     }
 }
@@ -477,7 +477,7 @@ const HTTP: &[u8] = b"HTTP/1.1 ";
 /// Maximum bytes of an error response's body to wait for.
 const MAX_BODY: usize = 4096;
 /// Capacity above which a buffer is shrunk.
-const KEPT: usize = 16 * 1024;
+const RETAINED_CAPACITY: usize = 16 * 1024;
 /// Timeout of a ping's answer. Two of them fit into the timeout of `disconnect`.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -45,7 +45,7 @@ options! {
         /// The window in which violations and refusals count. Default 5 min.
         #[serde(with = "humantime_serde")]
         block_window: Duration = Duration::from_secs(5 * 60);
-        /// How long an automatic block lasts. Default 15 min.
+        /// Duration of an automatic block. Default 15 min.
         #[serde(with = "humantime_serde")]
         block_time: Duration = Duration::from_secs(15 * 60);
         /// Maximum number of tracked addresses, about 120 bytes each. When the table is full, the
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_without_a_time_or_with_too_many_networks_make_no_sense() {
+    fn limits_without_time_or_with_too_many_networks_are_refused() {
         let network: Network = "192.0.2.0/24".parse().unwrap();
         let standard = AddressLimits::default();
         let faults = [

@@ -33,7 +33,8 @@ options! {
         /// Response headers that a page may read. Default none.
         #[serde(alias = "exposedHeaders")]
         exposed_headers: Vec<String>, as impl IntoIterator<Item = impl Into<String>>, by texts = Vec::new();
-        /// How long a browser may cache a preflight; sent in whole seconds. Default: not sent.
+        /// Maximum time that a browser caches a preflight; sent in whole seconds. Default: not
+        /// sent.
         #[serde(alias = "maxAge", with = "humantime_serde")]
         max_age: Option<Duration>, as impl Into<Option<Duration>>, by Into::into = None;
         /// Whether preflights are processed like other requests (Engine.IO answers `400`) instead

@@ -100,11 +100,11 @@ groups! {
         /// The timeout of `destroy_upgrade`. Default 1 s.
         #[serde(alias = "destroyUpgradeTimeout", with = "humantime_serde")]
         destroy_upgrade_timeout: Duration = Duration::from_secs(1);
-        /// How long request headers may take to arrive. Also how long a connection may stay open
-        /// without a request. Default 10 s.
+        /// Maximum time for request headers to arrive. Also the maximum time that a connection
+        /// stays open without a request. Default 10 s.
         #[serde(with = "humantime_serde")]
         header_timeout: Duration = Duration::from_secs(10);
-        /// How long the body of a POST may take to arrive. Default 30 s.
+        /// Maximum time for the body of a POST to arrive. Default 30 s.
         #[serde(with = "humantime_serde")]
         body_timeout: Duration = Duration::from_secs(30);
         /// Timeout for clients that read responses slowly. If a client reads neither 16 KiB nor the
@@ -116,9 +116,9 @@ groups! {
 
     /// Limits on opening sessions, and on the checks before one is opened.
     admission: Admission {
-        /// How long [`allow_request`](crate::Builder::allow_request) and
-        /// [`generate_id`](crate::Builder::generate_id) may take together for one session; after
-        /// that the session is refused. Default 10 s.
+        /// Maximum time for [`allow_request`](crate::Builder::allow_request) and
+        /// [`generate_id`](crate::Builder::generate_id) together for one session; after that the
+        /// session is refused. Default 10 s.
         #[serde(with = "humantime_serde")]
         allow_request_timeout: Duration = Duration::from_secs(10);
         /// Maximum number of sessions that wait for these two functions; further sessions are
@@ -143,7 +143,7 @@ groups! {
         /// Whether a polling session may be upgraded to WebSocket. Default `true`.
         #[serde(alias = "allowUpgrades")]
         allow_upgrades: bool = true, without_upgrades: false;
-        /// How long an upgrade may take before its WebSocket is closed; the polling session
+        /// Maximum time of an upgrade before its WebSocket is closed; the polling session
         /// continues. Default 10 s.
         #[serde(alias = "upgradeTimeout", with = "humantime_serde")]
         upgrade_timeout: Duration = Duration::from_secs(10);
@@ -152,7 +152,7 @@ groups! {
         /// most 100 ms. Default 25 s.
         #[serde(alias = "pingInterval", with = "humantime_serde")]
         ping_interval: Duration = Duration::from_secs(25);
-        /// How long a pong may take. Default 20 s (the binary: 60 s).
+        /// Maximum time until a pong arrives. Default 20 s (the binary: 60 s).
         #[serde(alias = "pingTimeout", with = "humantime_serde")]
         ping_timeout: Duration = Duration::from_secs(20);
         /// Maximum size of an Engine.IO packet on WebSocket and of the body of a POST, in bytes.
@@ -162,11 +162,11 @@ groups! {
         max_payload: usize = 1_000_000;
         /// Maximum number of WebSocket frames in one message. Default 16,384.
         max_fragments: u32 = 16_384;
-        /// How long a message may take from its first to its last byte. Applies to WebSocket
+        /// Maximum time of a message from its first to its last byte. Applies to WebSocket
         /// messages and to the attachments of a binary packet. Default 30 s.
         #[serde(with = "humantime_serde")]
         message_timeout: Duration = Duration::from_secs(30);
-        /// How long a closing session may take to flush its queue. Default 30 s.
+        /// Maximum time for a closing session to flush its queue. Default 30 s.
         #[serde(with = "humantime_serde")]
         close_timeout: Duration = Duration::from_secs(30);
         /// Packets that a connection may send per second; the burst is twice that number. WebSocket
@@ -176,7 +176,7 @@ groups! {
         /// Bytes that a connection may send per second; the burst is twice that number. Above the
         /// limit, reading is delayed. 0 for no limit. Default 0 (the binary: 1 MiB).
         bytes_per_second: u32 = 0;
-        /// How long a connection may exceed these two limits before it is closed. Default 10 s.
+        /// Maximum time that a connection may exceed these two limits. Default 10 s.
         #[serde(with = "humantime_serde")]
         throttle_timeout: Duration = Duration::from_secs(10);
     }
@@ -211,7 +211,7 @@ groups! {
         /// client must use the same format; the web client of the binary supports only `json`.
         /// Default `json`.
         parser: Parser = Parser::Json;
-        /// How long a client may take to join its first namespace. Default 45 s.
+        /// Maximum time for a client to join its first namespace. Default 45 s.
         #[serde(alias = "connectTimeout", with = "humantime_serde")]
         connect_timeout: Duration = Duration::from_secs(45);
         /// Bytes of request headers stored for `Socket::handshake`. Default 2,048.

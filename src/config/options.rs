@@ -135,12 +135,12 @@ pub(super) fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Vec<S
 
 /// Converts the argument of a setter whose field is an optional list of strings.
 pub(super) fn some_texts(
-    given: impl IntoIterator<Item = impl Into<String>>,
+    values: impl IntoIterator<Item = impl Into<String>>,
 ) -> Option<Vec<String>> {
-    Some(texts(given))
+    Some(texts(values))
 }
 
 /// Converts the argument of a setter whose field is an optional string.
-pub(super) fn some_text(given: impl Into<String>) -> Option<String> {
-    Some(given.into())
+pub(super) fn some_text(value: impl Into<String>) -> Option<String> {
+    Some(value.into())
 }

@@ -14,13 +14,13 @@ options! {
         /// Whether clients may recover sessions. Default `true`. In the binary `false`: a chat
         /// client catches up by message sequence numbers, which also works after a server restart.
         enabled: bool = true, disabled: false;
-        /// How long a client may be disconnected. `maxDisconnectionDuration` of the official
-        /// server. Default 2 min.
+        /// Maximum time that a client may be disconnected. `maxDisconnectionDuration` of the
+        /// official server. Default 2 min.
         #[serde(with = "humantime_serde")]
         window: Duration = Duration::from_secs(120);
-        /// How long a reconnecting client waits for recovery. This covers other servers handing
-        /// over the session, or reading the journal. The handlers of the old socket get half of it.
-        /// After that the client starts a new session. At most one minute. Default 2 s.
+        /// Maximum time that a reconnecting client waits for recovery. This covers other servers
+        /// handing over the session, or reading the journal. The handlers of the old socket get
+        /// half of it. After that the client starts a new session. At most one minute. Default 2 s.
         #[serde(with = "humantime_serde")]
         claim_timeout: Duration = Duration::from_secs(2);
         /// Maximum number of events retained for one connection. When it is exceeded, the oldest

@@ -29,7 +29,7 @@ struct Shard {
 struct Lines {
     rested: TokenBucket<Duration>,
     /// The number of lines suppressed since the last permitted one.
-    left_out: u64,
+    suppressed: u64,
 }
 
 /// The number of lines about one address in a burst.
@@ -74,9 +74,9 @@ impl Lines {
     fn permit(&mut self, now: Duration) -> Option<u64> {
         if let Ok(rested) = self.rested.take(now, PACE, BURST * PACE) {
             self.rested = rested;
-            Some(std::mem::take(&mut self.left_out))
+            Some(std::mem::take(&mut self.suppressed))
         } else {
-            self.left_out += 1;
+            self.suppressed += 1;
             None
         }
     }

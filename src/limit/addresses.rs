@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_connects_as_often_as_its_quota_says_and_then_at_its_pace() {
+    fn address_connects_within_its_quota_and_then_at_its_rate() {
         let addresses = table(1000, STANDARD);
         let client = client("192.0.2.1");
         for _ in 0..60 {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_one_ipv6_subnet_are_one_client_and_others_are_not() {
+    fn addresses_of_one_ipv6_subnet_count_as_one_client() {
         let quota = Quota {
             count: 1,
             ..STANDARD
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_addresses_take_no_more_room_than_was_given() {
+    fn a_million_addresses_stay_within_the_configured_memory() {
         let addresses = table(1600, STANDARD);
         let busy = client("192.0.2.1");
         while addresses.enter(busy, 0, NOW).is_ok() {}
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_share_a_quota_while_all_others_are_in_debt() {
+    fn new_addresses_share_a_quota_while_the_table_is_full_of_debts() {
         let quota = Quota {
             count: 1,
             ..STANDARD

@@ -64,7 +64,7 @@ impl Connection {
         let rates = Rates {
             packets: u32::MAX,
             bytes: u32::MAX,
-            patience: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
         };
         let now = Instant::now();
         Self(Throttle::new(rates, now).expect("it is limited"), now)

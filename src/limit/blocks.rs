@@ -50,15 +50,15 @@ impl Blocks {
     /// Adds a block. It replaces a block of the same network, unless that has a source of higher
     /// rank. Returns the ids of removed blocks, or the new block's id if it was rejected.
     pub(super) fn insert(&mut self, block: Block) -> Result<Vec<Uuid>, TooManyBlocks> {
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         let old = self.by_network.get(&block.cidr);
         if old.is_some_and(|old| rank(old.source) > rank(block.source)) {
             return Ok(vec![block.id]);
         }
         if old.is_none() && self.by_network.len() >= MAX_BLOCKS {
-            gone.push(self.make_room().ok_or(TooManyBlocks)?);
+            removed.push(self.make_room().ok_or(TooManyBlocks)?);
         }
-        gone.extend(self.remove_network(block.cidr));
+        removed.extend(self.remove_network(block.cidr));
         let prefix = block.cidr.prefix();
         let place = self.lengths.partition_point(|(other, _)| *other < prefix);
         match self.lengths.get_mut(place) {
@@ -67,7 +67,7 @@ impl Blocks {
         }
         self.by_id.insert(block.id, block.cidr);
         self.by_network.insert(block.cidr, block);
-        Ok(gone)
+        Ok(removed)
     }
 
     /// Removes the automatic block that ends first.
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_removed_or_over_is_gone() {
+    fn removed_or_expired_block_does_not_apply() {
         let mut blocks = Blocks::default();
         let one = block("192.0.2.0/24", None, BlockSource::Admin);
         let over = block("198.51.100.0/24", Some(0), BlockSource::Automatic);

@@ -2,8 +2,8 @@
 //!
 //! An entry without debt is redundant, because a new entry has the same state. When the table is
 //! full, such entries are evicted first, then the entries with the smallest debts. An entry that
-//! owes more than [`MAX_EVICTABLE_DEBT`] of its budget is never evicted. Otherwise a client could clear its
-//! debt by filling the table. If no entry can be evicted, new clients share one entry.
+//! owes more than [`MAX_EVICTABLE_DEBT`] of its budget is never evicted. Otherwise a client could
+//! clear its debt by filling the table. If no entry can be evicted, new clients share one entry.
 
 use std::{collections::hash_map, time::Duration};
 

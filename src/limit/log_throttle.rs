@@ -33,7 +33,7 @@ pub struct LogThrottle {
     pace: Duration,
     rested: SharedTokenBucket,
     /// The number of occurrences since the last permitted line.
-    left_out: AtomicU64,
+    suppressed: AtomicU64,
 }
 
 impl LogThrottle {
@@ -54,7 +54,7 @@ impl LogThrottle {
             burst,
             pace,
             rested: SharedTokenBucket::default(),
-            left_out: AtomicU64::new(0),
+            suppressed: AtomicU64::new(0),
         }
     }
 
@@ -71,7 +71,7 @@ impl LogThrottle {
     }
 
     fn add_at(&self, count: u64, now: Duration) -> Option<u64> {
-        if count == 0 && self.left_out.load(Ordering::Relaxed) == 0 {
+        if count == 0 && self.suppressed.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let rested = self.rested.take(now, self.pace, self.burst * self.pace);
@@ -79,12 +79,12 @@ impl LogThrottle {
             // The count is informational, so `Relaxed` is enough: an occurrence may be reported one
             // line later.
             Some(
-                self.left_out
+                self.suppressed
                     .swap(0, Ordering::Relaxed)
                     .saturating_add(count),
             )
         } else {
-            self.left_out.fetch_add(count, Ordering::Relaxed);
+            self.suppressed.fetch_add(count, Ordering::Relaxed);
             None
         }
     }

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_charged_counts_even_beyond_the_limit() {
+    fn charges_count_even_beyond_the_limit() {
         let rested = TokenBucket::at(Duration::ZERO).charged(SECOND, 10 * SECOND);
         assert_eq!(rested.time(), 11 * SECOND);
         assert_eq!(rested.take(SECOND, SECOND, 2 * SECOND), Err(9 * SECOND));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_take_no_more_together_than_one_alone() {
+    fn concurrent_threads_take_no_more_than_one_thread() {
         let rested = SharedTokenBucket::default();
         let take = || (0..1000).filter(|_| rested.take(SECOND, SECOND, 100 * SECOND).is_ok());
         let taken: usize = std::thread::scope(|scope| {

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_a_peer_that_is_not_trusted_count_for_nothing() {
+    fn headers_of_untrusted_peers_are_ignored() {
         let forged = [
             ("x-forwarded-for", "203.0.113.9"),
             ("forwarded", "for=203.0.113.9;proto=https"),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rightmost_hop_that_is_not_trusted_is_the_client() {
+    fn rightmost_untrusted_hop_is_the_client() {
         for (value, expected) in [
             ("203.0.113.9", "203.0.113.9"),
             ("203.0.113.9, 10.1.1.1", "203.0.113.9"),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_that_cannot_be_read_ends_the_walk_at_the_last_that_could() {
+    fn unreadable_hop_ends_the_walk_at_the_last_readable_hop() {
         for (value, expected) in [
             ("", "10.0.0.1"),
             ("unknown", "10.0.0.1"),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_its_rfc_says() {
+    fn forwarded_header_is_read_as_in_its_rfc() {
         for (value, expected) in [
             ("for=203.0.113.9", "203.0.113.9"),
             (
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_without_end_is_not_followed() {
+    fn overlong_chain_is_not_followed() {
         let chain = vec!["10.1.1.1"; 10_000].join(",");
         assert_eq!(
             address("10.0.0.1", &[("x-forwarded-for", &chain)]),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_says_whether_the_client_was_encrypted() {
+    fn trusted_proxy_states_whether_the_client_was_encrypted() {
         for (header, expected) in [
             (("x-forwarded-proto", "https"), true),
             (("x-forwarded-proto", "https, http"), false),

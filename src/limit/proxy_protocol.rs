@@ -1,8 +1,8 @@
 //! The PROXY protocol, versions 1 and 2: a header that load balancers send before the client's data
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! A [`Header`] is read in pieces. [`Header::next_read`] returns how many bytes to read next, so that
-//! no bytes of the client are consumed.
+//! A [`Header`] is read in pieces. [`Header::next_read`] returns how many bytes to read next, so
+//! that no bytes of the client are consumed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -37,7 +37,7 @@ pub(crate) enum Origin {
     Peer,
 }
 
-/// What to read next.
+/// The next bytes to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NextRead {
     /// This number of bytes, all of which belong to the header.
@@ -198,7 +198,7 @@ mod tests {
                     end.map_or(input.len(), |end| end + 1).min(most)
                 }
             };
-            assert!(take > 0, "more is wanted than there is");
+            assert!(take > 0, "more bytes are requested than exist");
             header.push(&input[..take]);
             input = &input[take..];
         }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_says_who_the_client_is_and_leaves_its_bytes_alone() {
+    fn version_1_names_the_client_and_preserves_its_bytes() {
         for (line, expected) in [
             (
                 "PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n",
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_says_who_the_client_is_and_leaves_its_bytes_alone() {
+    fn version_2_names_the_client_and_preserves_its_bytes() {
         let v4 = [203, 0, 113, 9, 192, 0, 2, 1, 0x12, 0x67, 0x01, 0xbb];
         let mut v6 = [0; 36];
         v6[..16].copy_from_slice(&"2001:db8::9".parse::<Ipv6Addr>().unwrap().octets());

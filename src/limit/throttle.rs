@@ -10,7 +10,7 @@ use super::pace::TokenBucket;
 pub(crate) struct Throttle {
     packets: Bucket,
     bytes: Bucket,
-    patience: Duration,
+    timeout: Duration,
     /// The time since which the connection has been continuously over its limits.
     over_since: Option<Instant>,
     /// The time until which reading is paused.
@@ -24,8 +24,8 @@ pub(crate) struct Rates {
     pub(crate) packets: u32,
     /// Bytes per second; 0 for no limit.
     pub(crate) bytes: u32,
-    /// How long a connection may exceed its limits.
-    pub(crate) patience: Duration,
+    /// Maximum time that a connection may exceed its limits.
+    pub(crate) timeout: Duration,
 }
 
 /// The burst, in seconds' worth of the rate.
@@ -43,7 +43,7 @@ impl Throttle {
         Some(Box::new(Self {
             packets: Bucket::new(rates.packets, now),
             bytes: Bucket::new(rates.bytes, now),
-            patience: rates.patience,
+            timeout: rates.timeout,
             over_since: None,
             until: None,
         }))
@@ -81,7 +81,7 @@ impl Throttle {
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let until = self.until?;
-        let exhausted = self.over_since.map(|since| since + self.patience);
+        let exhausted = self.over_since.map(|since| since + self.timeout);
         Some(exhausted.map_or(until, |exhausted| until.min(exhausted)))
     }
 
@@ -110,7 +110,7 @@ impl Throttle {
     /// Returns whether the connection has exceeded its limits for too long.
     pub(crate) fn is_exhausted(&self, now: Instant) -> bool {
         self.over_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= self.patience)
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.timeout)
     }
 }
 
@@ -156,13 +156,13 @@ mod tests {
         let rates = Rates {
             packets,
             bytes,
-            patience: 10 * SECOND,
+            timeout: 10 * SECOND,
         };
         Throttle::new(rates, now).unwrap()
     }
 
     #[test]
-    fn twice_the_rate_may_come_at_once_and_then_the_rate() {
+    fn burst_is_twice_the_rate_and_then_the_rate_applies() {
         let now = Instant::now();
         let mut throttle = throttle(1000, 0, now);
         for _ in 0..2000 {
@@ -230,11 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_there_is_nothing_to_keep() {
+    fn throttle_without_limits_has_no_state() {
         let rates = Rates {
             packets: 0,
             bytes: 0,
-            patience: SECOND,
+            timeout: SECOND,
         };
         assert!(Throttle::new(rates, Instant::now()).is_none());
     }

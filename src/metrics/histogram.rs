@@ -72,12 +72,12 @@ impl Histogram {
         let counts: Vec<u64> = self.counts().collect();
         let rank = part.clamp(0.0, 1.0) * counts.iter().sum::<u64>() as f64;
         let (mut below, mut lower) = (0.0, 0.0);
-        for (&upper, &here) in self.bounds.iter().zip(&counts) {
-            let (upper, here) = (upper as f64, here as f64);
-            if here > 0.0 && below + here >= rank {
-                return Some(lower + (upper - lower) * (rank - below) / here);
+        for (&upper, &in_bucket) in self.bounds.iter().zip(&counts) {
+            let (upper, in_bucket) = (upper as f64, in_bucket as f64);
+            if in_bucket > 0.0 && below + in_bucket >= rank {
+                return Some(lower + (upper - lower) * (rank - below) / in_bucket);
             }
-            below += here;
+            below += in_bucket;
             lower = upper;
         }
         let is_any_beyond = counts.last().is_some_and(|&beyond| beyond > 0);
@@ -100,8 +100,8 @@ impl Histogram {
     pub(super) fn render(&self, out: &mut String, family: &str, unit: f64) {
         let bounds = self.bounds.iter().map(|&n| (n as f64 / unit).to_string());
         let mut count = 0;
-        for (bound, here) in bounds.chain(["+Inf".to_owned()]).zip(self.counts()) {
-            count += here;
+        for (bound, in_bucket) in bounds.chain(["+Inf".to_owned()]).zip(self.counts()) {
+            count += in_bucket;
             let _ = writeln!(out, "{family}_bucket{{le=\"{bound}\"}} {count}");
         }
         let sum = self.sum.load(Ordering::Relaxed) as f64 / unit;
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_within_its_bucket_and_there_is_none_of_nothing() {
+    fn quantile_is_within_its_bucket_and_none_if_empty() {
         static BOUNDS: [u64; 3] = [10, 20, 40];
         let histogram = Histogram::new(&BOUNDS);
         assert_eq!(histogram.quantile(0.5), None);

@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_of_nothing_is_a_bucket_of_its_own() {
+    fn size_zero_has_its_own_bucket() {
         let metrics = Metrics::new();
         for bytes in [0, 0, 1, 1024, 1025, 100 << 20] {
             metrics.size(Size::Queued, bytes);

@@ -331,10 +331,10 @@ impl Client {
 
 async fn in_time<T>(
     deadline: Duration,
-    what: impl Future<Output = Result<T, ClientError>>,
+    operation: impl Future<Output = Result<T, ClientError>>,
     name: &'static str,
 ) -> Result<T, ClientError> {
-    timeout(deadline, what)
+    timeout(deadline, operation)
         .await
         .unwrap_or(Err(ClientError::Timeout(name)))
 }

@@ -225,7 +225,10 @@ fn client_answering_early_counts_as_expected() {
         client.send_text("42[\"answered\"]");
         client
     });
-    let mut answers = server.io.except("nobody").ask::<bool>("ready?", ());
+    let mut answers = server
+        .io
+        .except("nobody")
+        .emit_with_local_acks::<bool>("ready?", ());
     assert_eq!(answers.expected(), 1);
     let answer = server.runtime.block_on(answers.next()).unwrap().1;
     assert!(answer.unwrap());

@@ -101,7 +101,7 @@ const fn place(number: u64) -> (usize, u64) {
     (place / 64, 1 << (place % 64))
 }
 
-/// How many numbers are stored per sender.
+/// Maximum number of stored numbers per sender.
 const WINDOW: usize = 4096;
 /// The maximum number of senders, half a kibibyte each.
 const MAX_NODES: usize = 1024;
@@ -120,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn within_the_window_every_number_is_new_once(
+        fn each_number_in_the_window_is_new_once(
             steps in proptest::collection::vec(-2000_i64..2000, 1..300)
         ) {
             let mut seen = SeenEnvelopes::default();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_that_was_silent_for_longest_is_forgotten_first() {
+    fn longest_silent_sender_is_evicted_first() {
         let mut seen = SeenEnvelopes::default();
         for n in 0..MAX_NODES {
             assert!(seen.is_new(&node(&n.to_string()), 1));
@@ -156,7 +156,10 @@ mod tests {
         assert!(!seen.is_new(&node("0"), 1));
         assert!(seen.is_new(&node("new"), 1));
         assert_eq!(seen.nodes.len(), MAX_NODES);
-        assert!(!seen.is_new(&node("0"), 1), "it was heard of lately");
+        assert!(
+            !seen.is_new(&node("0"), 1),
+            "the sender was active recently"
+        );
         assert!(seen.is_new(&node("1"), 1), "it was forgotten");
     }
 }

@@ -21,7 +21,7 @@ impl Joined {
     /// Records that messages of peers may be missing. Takes no lock, so callers may hold any lock.
     pub(super) fn notice_gap(&self) {
         self.gaps.noticed.fetch_add(1, Ordering::AcqRel);
-        self.registry.beat_soon();
+        self.registry.request_heartbeat();
     }
 
     /// Passes new gaps to the namespaces.

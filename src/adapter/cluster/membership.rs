@@ -123,8 +123,8 @@ impl Joined {
 
 /// The interval between checks of the adapter's health.
 const HEALTH_CHECK_INTERVAL: Duration = Duration::from_millis(20);
-/// How long to wait for objections to an id. Peers send a heartbeat soon after the first heartbeat
+/// Maximum wait for objections to an id. Peers send a heartbeat soon after the first heartbeat
 /// of a new server.
 const OBJECTION_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long to wait for the adapter to connect, including the wait for objections.
+/// Maximum wait for the adapter to connect, including the wait for objections.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

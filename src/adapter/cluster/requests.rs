@@ -157,8 +157,8 @@ impl Pending {
         let Some(item) = reply.item else {
             return true;
         };
-        let is_one_too_many = progress.total.is_some_and(|total| progress.items >= total);
-        if is_one_too_many || self.ready.len() >= MAX_READY {
+        let is_surplus = progress.total.is_some_and(|total| progress.items >= total);
+        if is_surplus || self.ready.len() >= MAX_READY {
             return false;
         }
         progress.items += 1;
@@ -197,9 +197,9 @@ impl Pending {
         let has_left = |node: &NodeId| self.departed.contains(node);
         let mut begun = self.nodes.iter();
         let missing = self.missing(Progress::is_done);
-        let is_here =
+        let is_present =
             |(node, progress): &(&NodeId, &Progress)| progress.is_done() && !has_left(node);
-        let answered = self.nodes.iter().filter(is_here).count();
+        let answered = self.nodes.iter().filter(is_present).count();
         self.expected.is_some()
             && missing.nodes.iter().all(has_left)
             && (missing.unnamed == 0 || self.present.is_some_and(|count| count <= answered))

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channel_wanted_again_during_unsubscribe_is_subscribed_again() {
+    fn channel_added_again_during_unsubscribe_is_subscribed_again() {
         let mut channels = Channels::default();
         let name = "room";
         channels.add(name, ());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn channel_wanted_again_before_unsubscribe_is_subscribed_again() {
+    fn channel_added_again_before_unsubscribe_is_subscribed_again() {
         let mut channels = Channels::default();
         channels.add("room", ());
         let on = channels.take(9);

@@ -131,7 +131,7 @@ impl ProbeTimer {
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The maximum delay.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
-/// How long messages are held after a broken connection. Other servers may wait this long before
+/// Maximum time to hold messages after a disconnect. Other servers may wait this long before
 /// they reconnect to the same broker, including the time that a connection takes on a busy machine.
 pub(super) const HOLD_TIMEOUT: Duration = Duration::from_millis(3500);
 

@@ -43,7 +43,7 @@ pub(in crate::adapter) struct Outbound<M> {
     /// The reason why the broker last refused a message.
     refusal: Mutex<Option<String>>,
     echo: Mutex<Echo>,
-    /// How often an established connection has broken.
+    /// The number of times that an established connection has broken.
     breaks: AtomicU64,
     /// Called whenever the broker becomes reachable.
     when_reached: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -524,11 +524,7 @@ mod tests {
         assert_eq!(lag(), millis(5));
         advance(Duration::from_millis(3000)).await;
         outbound.probe_sent();
-        assert_eq!(
-            lag(),
-            millis(3003),
-            "the first that nobody has heard counts"
-        );
+        assert_eq!(lag(), millis(3003), "the oldest outstanding probe counts");
         assert!(outbound.up() && !outbound.up());
         assert!(!outbound.down("it broke") && !outbound.down("still"));
         assert_eq!(

@@ -118,7 +118,7 @@ impl<M: Outgoing> Queue<M> {
     }
 }
 
-/// How long a message may wait for a connection.
+/// Maximum time that a message waits for a connection.
 pub(in crate::adapter) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of messages in a batch.
 const BATCH: usize = 256;

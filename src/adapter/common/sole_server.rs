@@ -28,9 +28,9 @@ use tokio::time::{Instant, sleep_until};
 /// Whether certainly no other server is listening.
 #[derive(Debug)]
 pub(in crate::adapter) struct SoleServer {
-    /// How long this server must have listened.
+    /// Minimum time that this server must have listened.
     settling: Duration,
-    /// How long no message of a peer may have arrived.
+    /// Minimum time without a message of a peer.
     forgetting: Duration,
     made: Instant,
     /// Until when no other server is listening, in milliseconds since `made`. Zero if this is
@@ -122,9 +122,9 @@ impl SoleServer {
     }
 }
 
-/// How long existing servers may take to read the greeting of a new server and to answer.
+/// Maximum time for existing servers to read the greeting of a new server and to answer.
 pub(in crate::adapter) const GREETING: Duration = Duration::from_millis(300);
-/// How long a returned probe is valid. One is sent every second.
+/// The validity of a returned probe. One is sent every second.
 const VALID: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ pub struct Backlog {
     /// flight for longer than that, the time since it was sent. `None` while unknown, for example
     /// without a connection.
     pub lag: Option<Duration>,
-    /// How often an established connection has broken.
+    /// The number of times that an established connection has broken.
     pub breaks: u64,
 }
 

@@ -459,10 +459,10 @@ mod tests {
     }
 
     #[test]
-    fn questions_of_node_are_answered_under_their_names() {
-        let question = json!({"type": 7, "data": {"opts": {"rooms": [], "except": []}, "requestId": "f00"},
+    fn requests_of_node_are_answered_under_their_names() {
+        let request_json = json!({"type": 7, "data": {"opts": {"rooms": [], "except": []}, "requestId": "f00"},
                               "uid": "0123456789abcdef", "nsp": "/"});
-        let parsed = read(&node("me"), &Nsp::ROOT, question.to_string().into()).unwrap();
+        let parsed = read(&node("me"), &Nsp::ROOT, request_json.to_string().into()).unwrap();
         let ParsedMessage::Publication(_, publication, Some(request)) = parsed else {
             panic!("{parsed:?}");
         };
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_say_that_they_are_there_as_node_says_it() {
+    fn heartbeats_equal_those_of_node() {
         for (pulse_kind, kind) in [(Pulse::Hello, 1), (Pulse::Alive, 2), (Pulse::Bye, 13)] {
             let message = pulse("me", &Nsp::ROOT, pulse_kind);
             let expected = format!(r#"{{"type":{kind},"uid":"me","nsp":"/"}}"#);
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_namespace_is_of_that_of_its_channel() {
+    fn message_without_namespace_has_the_namespace_of_its_channel() {
         let data = r#"{"packet":{"type":2,"data":["e"],"nsp":"/x"},"opts":{"rooms":[],"flags":{},"except":[]}}"#;
         let message = format!(r#"{{"type":3,"data":{data},"uid":"emitter"}}"#);
         let chat = Nsp::from("/x");

@@ -31,7 +31,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Open {
-    question: RequestOrigin,
+    origin: RequestOrigin,
     kind: ExpectedResponse,
     until: Instant,
     total: Option<u32>,
@@ -88,7 +88,7 @@ impl ForeignRequests {
         let number = table.last | FOREIGN_REQUEST_BIT;
         let timeout = publication.timeout.unwrap_or_default().min(LONGEST);
         let open = Open {
-            question: RequestOrigin {
+            origin: RequestOrigin {
                 namespace: publication.namespace.clone(),
                 request,
             },
@@ -116,7 +116,7 @@ impl ForeignRequests {
     pub(crate) fn answer(&self, reply: Reply) -> Option<(RequestOrigin, Response)> {
         let mut table = self.0.lock();
         let open = table.open.get_mut(&reply.request)?;
-        let question = open.question.clone();
+        let origin = open.origin.clone();
         let is_count = reply.item.is_none();
         if let Some(total) = reply.total {
             open.total.get_or_insert(total);
@@ -145,12 +145,12 @@ impl ForeignRequests {
         if is_done {
             table.open.remove(&reply.request);
         }
-        response.map(|response| (question, response))
+        response.map(|response| (origin, response))
     }
 }
 
 /// The maximum number of pending requests.
 const MAX_OPEN: usize = 1 << 14;
-/// How long a request stays pending after its own time limit.
+/// The time that a request stays pending after its own timeout.
 const SPARE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(86_400);

@@ -70,7 +70,7 @@ pub(crate) struct Request {
 /// One item that another server answers with.
 #[derive(Debug)]
 pub(crate) enum PeerReply {
-    /// The number of clients that were asked.
+    /// The number of clients that received the request.
     Count(u32),
     /// The acknowledgement of one client.
     Acknowledgement(Args),

@@ -1,4 +1,4 @@
-//! What adapters have in common that exchange messages with Node servers.
+//! The common parts of adapters that exchange messages with Node servers.
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ pub(in crate::adapter) trait NodeCompatible {
     fn publish(&self, publication: &Publication) -> Result<(), AdapterError>;
 
     /// Sends a response to a Node server.
-    fn respond(&self, question: &RequestOrigin, response: &Response) -> Result<(), AdapterError>;
+    fn respond(&self, origin: &RequestOrigin, response: &Response) -> Result<(), AdapterError>;
 
     /// Sends an envelope to one server of this library, in the form that it accepts.
     fn reply(&self, to: &NodeId, envelope: Bytes) -> Result<(), AdapterError>;
@@ -45,7 +45,7 @@ pub(in crate::adapter) fn reply_to_node(
     match envelope.message {
         Message::Reply(reply) if reply.request & FOREIGN_REQUEST_BIT != 0 => {
             match adapter.foreign_requests().answer(reply) {
-                Some((question, response)) => adapter.respond(&question, &response),
+                Some((origin, response)) => adapter.respond(&origin, &response),
                 None => Ok(()),
             }
         }

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_formats_say_the_same() {
+    fn both_formats_encode_the_same_value() {
         let long = "x".repeat(300);
         let longest = "é".repeat(40_000);
         let tree = Tree::Map(vec![

@@ -43,8 +43,8 @@ use crate::adapter::{
 
 /// Processes incoming messages. An emitter only counts lost messages.
 pub(super) trait Listener: Send + Sync {
-    /// Processes a message, in the order in which messages were sent. `_stored_at` is the time at which
-    /// the stream stored it, in milliseconds since 1970.
+    /// Processes a message, in the order in which messages were sent. `_stored_at` is the time at
+    /// which the stream stored it, in milliseconds since 1970.
     fn receive(&self, _subject: &str, _payload: Bytes, _stored_at: Option<u64>) {}
     /// Processes a pulse. Returns whether this server sent it.
     fn handle_pulse(&self, _payload: Bytes) -> bool {
@@ -106,7 +106,7 @@ impl Outgoing for Message {
 pub(super) struct Address {
     pub(super) servers: Vec<ServerAddr>,
     pub(super) options: ConnectOptions,
-    /// How long the stream stores a message.
+    /// The time that the stream stores a message.
     pub(super) keep: Duration,
     /// The maximum size of the stream in bytes.
     pub(super) keep_bytes: i64,
@@ -130,7 +130,7 @@ pub(crate) struct BrokerLink {
     pub(super) max_payload: AtomicUsize,
     /// The number of the last message that the stream acknowledged on this connection.
     pub(super) acknowledged: AtomicU64,
-    /// How many messages NATS refused because this user lacks the permission.
+    /// The number of messages that NATS refused because this user lacks the permission.
     pub(super) forbidden: watch::Sender<u64>,
 }
 
@@ -467,11 +467,11 @@ impl BrokerLink {
     }
 
     fn up(&self, is_stored: bool) {
-        let goes_on = self.is_stored.swap(is_stored, Ordering::Relaxed) && is_stored;
+        let is_resumed = self.is_stored.swap(is_stored, Ordering::Relaxed) && is_stored;
         // This is called before NATS counts as reachable, so that no session is recovered in
         // between. After the first connection, the stream is read from the last position of this
         // server.
-        if !goes_on
+        if !is_resumed
             && self.health() != Health::Ready
             && let Some(listener) = self.listener.upgrade()
         {
@@ -525,7 +525,7 @@ pub(super) fn envelopes(messages: &[Message]) -> u64 {
     messages.iter().filter(|message| !message.is_pulse).count() as u64
 }
 
-/// How long connecting may take before the server is diagnosed.
+/// Maximum time for connecting before the server is diagnosed.
 const STRANGER_DELAY: Duration = Duration::from_secs(1);
 const CLOSED: &str = "the connection is closed";
 const SECOND: Duration = Duration::from_secs(1);
@@ -537,7 +537,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_has_stalled_that_has_more_and_of_which_nothing_comes() {
+    fn stream_that_has_more_but_delivers_nothing_is_stalled() {
         let start = Instant::now();
         let mut stalled = StallDetector::since(start);
         let mut at =

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_server_that_greets_with_info_is_taken_for_nats() {
+    async fn only_a_server_that_greets_with_info_counts_as_nats() {
         assert_eq!(found(b"INFO {}\r\n", false).await, None);
         for (greeting, closes, why) in [
             (

@@ -113,7 +113,7 @@ impl Members {
 const MAX_NODES: usize = 4096;
 /// The maximum silence of a peer, which sends a pulse every second.
 const PEER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long this server must have listened before it can count as alone.
+/// Minimum time that this server must have listened before it can count as alone.
 const SETTLING: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
@@ -138,6 +138,6 @@ mod tests {
         assert!(!members.are_back());
         assert!(members.bye(&y));
         assert!(members.are_back());
-        assert!(!members.bye(&x), "it is gone already");
+        assert!(!members.bye(&x), "the peer has already left");
     }
 }

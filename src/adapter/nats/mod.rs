@@ -456,7 +456,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_servers_say_of_themselves_is_read_by_every_later_version() {
+    fn pulses_of_earlier_versions_are_read() {
         for (word, payload) in [(HELLO, b"hn-1"), (ALIVE, b"an-1"), (BYE, b"bn-1")] {
             let (read, node) = read_pulse(payload).unwrap();
             assert_eq!((read, node.as_str()), (word, "n-1"));
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_names_no_nats_is_refused_without_its_password() {
+    fn url_of_another_scheme_is_refused_without_its_password() {
         for url in [
             "nats://h",
             "nats://u:p@h:1",

@@ -71,7 +71,7 @@ fn is_overlap(error: &CreateStreamError) -> bool {
     )
 }
 
-/// How long a new stream may take until all servers can use it.
+/// Maximum time until all servers can use a new stream.
 const STREAM_READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The delay between retries.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -151,7 +151,7 @@ mod tests {
     use crate::names::Room;
 
     #[test]
-    fn what_is_sent_is_for_those_whom_its_subject_names() {
+    fn subject_names_the_receivers_of_a_message() {
         let [a, b] = ["a", "b*"].map(|name| NodeId::new(name).unwrap());
         let sender = Subjects::new("k.1", a.as_str());
         let receiver = Subjects::new("k.1", b.as_str());

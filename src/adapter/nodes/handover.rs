@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_or_no_answer_is_none() {
+    fn too_large_state_and_invalid_answer_are_none() {
         assert!(state(MAX_BYTES).answer().is_none());
         assert!(HandoverState::read(&Args::default()).is_none());
         let other = write(&"a text").unwrap();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_names_the_client() {
+    fn request_names_the_client() {
         let request = HandoverRequest {
             pid: "p".into(),
             offset: "B.aaaaaa".into(),

@@ -63,7 +63,7 @@ pub(crate) struct Registry {
     peers: Mutex<HashMap<NodeId, KnownNode>>,
     /// Since when this server has received messages of peers without interruption. Earlier silence
     /// of a peer proves nothing.
-    hears_since: Mutex<Instant>,
+    receiving_since: Mutex<Instant>,
     /// The last scheduling delay in microseconds.
     lag: AtomicU64,
     /// The busy share of the worker threads in thousandths.
@@ -141,7 +141,7 @@ impl Registry {
             started: SystemTime::now(),
             since: Instant::now(),
             peers: Mutex::default(),
-            hears_since: Mutex::new(Instant::now()),
+            receiving_since: Mutex::new(Instant::now()),
             lag: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -218,7 +218,7 @@ impl Registry {
     }
 
     /// Returns whether this server has a configured id, which another server might have too.
-    pub(crate) fn has_given_id(&self) -> bool {
+    pub(crate) fn has_configured_id(&self) -> bool {
         self.options.id.is_some()
     }
 
@@ -268,7 +268,7 @@ impl Registry {
     }
 
     /// Requests a heartbeat before the next one is due.
-    pub(super) fn beat_soon(&self) {
+    pub(super) fn request_heartbeat(&self) {
         self.heartbeat_due.notify_one();
     }
 
@@ -432,14 +432,14 @@ impl Registry {
     /// Records that this server receives no messages, or has received none up to now. No server
     /// expires until this one has received heartbeats for one full lease.
     pub(super) fn restart_lease(&self) {
-        *self.hears_since.lock() = Instant::now();
+        *self.receiving_since.lock() = Instant::now();
     }
 
     /// Removes and returns the peers without a heartbeat for one lease, while this server could
     /// receive heartbeats.
     pub(super) fn expire(&self) -> Vec<Node> {
         let lease = self.options.lease;
-        let since = *self.hears_since.lock();
+        let since = *self.receiving_since.lock();
         if since.elapsed() <= lease {
             return Vec::new();
         }

@@ -12,8 +12,8 @@ use crate::adapter::envelope::NodeId;
 pub struct Node {
     /// The id: [`NodeOptions::id`], or the random name.
     pub id: Arc<str>,
-    /// The name in envelopes and [`Unanswered`](super::super::Unanswered). It is unique, even if a server
-    /// restarts with the same id. It ends with the configured id.
+    /// The name in envelopes and [`Unanswered`](super::super::Unanswered). It is unique, even if a
+    /// server restarts with the same id. It ends with the configured id.
     pub name: NodeId,
     /// The version of the program.
     pub version: Arc<str>,
@@ -164,7 +164,7 @@ impl NodeOptions {
 
     /// Returns the configured address.
     #[cfg(feature = "forwarding")]
-    pub(crate) fn given_address(&self) -> Option<Arc<str>> {
+    pub(crate) fn configured_address(&self) -> Option<Arc<str>> {
         self.address.clone()
     }
 

@@ -27,7 +27,7 @@ fn beat(change: impl FnOnce(&mut Value)) -> Result<Heartbeat, WireError> {
 }
 
 #[test]
-fn what_a_heartbeat_says_is_read_as_it_was_written() {
+fn heartbeat_round_trips() {
     let registry = registry(NodeOptions::default().id("a").address("http://h:1"));
     let publication = registry.beat().publication().unwrap();
     let Kind::ServerSide { event, args } = publication.kind else {
@@ -46,23 +46,27 @@ async fn misrouted_requests_are_logged_once_a_minute_if_peers_exist() {
     let metrics = Arc::<Metrics>::default();
     let options = NodeOptions::default();
     let registry = Registry::new(options.name("own").unwrap(), options, &metrics);
-    let come = |requests| {
+    let misrouted = |requests| {
         metrics.add(Counter::RejectedSession, requests);
         registry.misrouted()
     };
     // Requests for sessions of a server that was restarted.
-    assert_eq!(come(5), None);
+    assert_eq!(misrouted(5), None);
     registry.receive_heartbeat(&other("x"), beat(|_| {}).unwrap());
-    assert_eq!(come(0), None);
-    assert_eq!(come(2), Some(2));
-    assert_eq!(come(2), None);
+    assert_eq!(misrouted(0), None);
+    assert_eq!(misrouted(2), Some(2));
+    assert_eq!(misrouted(2), None);
     advance(Duration::from_secs(61)).await;
-    assert_eq!(come(1), Some(3));
+    assert_eq!(misrouted(1), Some(3));
     advance(Duration::from_secs(138)).await;
-    assert_eq!(come(0), None);
-    assert_eq!((come(1), come(1)), (Some(1), None));
+    assert_eq!(misrouted(0), None);
+    assert_eq!((misrouted(1), misrouted(1)), (Some(1), None));
     advance(Duration::from_secs(60)).await;
-    assert_eq!(come(0), Some(1), "what was left out is told when it may be");
+    assert_eq!(
+        misrouted(0),
+        Some(1),
+        "suppressed requests are reported later"
+    );
 }
 
 #[test]
@@ -120,7 +124,7 @@ async fn uptime_of_peer_advances_between_heartbeats() {
 }
 
 #[test]
-fn a_heartbeat_says_where_requests_go_in_full_and_its_key_is_not_shown() {
+fn heartbeat_has_whole_address_and_debug_hides_its_key() {
     let forwarding = |tag: &str, key: &str| {
         let forwarding = json!({"tag": tag, "key": key});
         beat(|beat| beat["forwarding"] = forwarding)
@@ -149,7 +153,7 @@ fn a_heartbeat_says_where_requests_go_in_full_and_its_key_is_not_shown() {
 }
 
 #[test]
-fn a_heartbeat_is_taken_whole_or_not_at_all() {
+fn malformed_heartbeat_is_refused_as_a_whole() {
     let node = beat(|_| {}).unwrap().node(other("x"));
     assert_eq!((node.load.sockets, node.load.rooms), (7, 0));
     assert_eq!(node.load.lag, Duration::from_micros(250));
@@ -243,7 +247,7 @@ fn aged(uptime: u64, this: &str) -> Heartbeat {
 #[tokio::test(start_paused = true)]
 async fn younger_of_two_servers_with_the_same_id_yields() {
     let options = NodeOptions::default().id("a");
-    for (own, uptime, name, must_go) in [
+    for (own, uptime, name, must_yield) in [
         (0, 60_000, "x", true),
         (0, 60_000, "a", true),
         (1_000, 1_001, "a", true),
@@ -253,7 +257,11 @@ async fn younger_of_two_servers_with_the_same_id_yields() {
         let registry = registry(options.clone());
         advance(Duration::from_millis(own)).await;
         registry.receive_heartbeat(&other(name), aged(uptime, "own~a"));
-        assert_eq!(registry.taken().is_some(), must_go, "{own} {uptime} {name}");
+        assert_eq!(
+            registry.taken().is_some(),
+            must_yield,
+            "{own} {uptime} {name}"
+        );
     }
     let forged = registry(options);
     for n in 0..20 {
@@ -330,7 +338,7 @@ async fn exactly_one_of_two_equal_ids_yields_despite_late_heartbeats() {
 }
 
 #[test]
-fn there_are_no_more_nodes_than_are_remembered() {
+fn number_of_peers_is_bounded() {
     let registry = registry(NodeOptions::default());
     for n in 0..MAX_NODES {
         let outcome = registry.receive_heartbeat(&other(&n.to_string()), beat(|_| {}).unwrap());
@@ -345,7 +353,7 @@ fn there_are_no_more_nodes_than_are_remembered() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused() {
+fn invalid_node_options_are_refused() {
     assert_eq!(NodeOptions::default().id("web-1.a_B").check(), Ok(()));
     for options in [
         NodeOptions::default().id(""),
@@ -426,7 +434,7 @@ fn corpus_handovers_decode_and_encode_unchanged() {
                     assert_eq!(state.arrival, json!([7]));
                     assert_encodes_again(text, state.answer());
                     let answered = state.answered.iter();
-                    numbers.extend(answered.map(|question| question.request));
+                    numbers.extend(answered.map(|id| id.request));
                 }
                 // The chat has its own test for these lines.
                 _ => continue,

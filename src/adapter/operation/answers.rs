@@ -32,7 +32,7 @@ pub struct Unanswered {
     pub nodes: Vec<NodeId>,
     /// The number of further servers, if the adapter only counts servers.
     pub unnamed: usize,
-    /// The error, if the other servers could not be asked or their names could not be determined.
+    /// The error, if the other servers could not be queried or their names could not be determined.
     pub error: Option<AdapterError>,
 }
 

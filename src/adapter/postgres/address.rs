@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_tls_are_taken_out_and_the_others_stay() {
+    fn tls_parameters_are_removed_and_other_parameters_stay() {
         let (url, security) = Security::split(
             "postgres://u@h/d?application_name=x&sslrootcert=%2Fetc%2Fmy+ca.pem&sslmode=verify-full&options=-c%20x%3D1",
         )
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_url_is_refused_without_being_repeated() {
+    fn invalid_url_is_refused_without_being_repeated() {
         for url in [
             "localhost",
             "postgres://u:secret@h:port/d",

@@ -81,7 +81,7 @@ pub(crate) struct BrokerLink {
     stores: AtomicBool,
     /// The reason why rows cannot be stored.
     unstored: Mutex<String>,
-    /// How long rows are stored.
+    /// The time that rows are stored.
     age: Duration,
     /// The namespaces with a separate queue and connection.
     apart: HashSet<Nsp>,

@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_quoted_whatever_is_in_them() {
+    fn names_with_any_characters_are_quoted() {
         assert_eq!(
             quote(r#"a"; DROP TABLE b; --"#),
             r#""a""; DROP TABLE b; --""#

@@ -55,8 +55,8 @@ impl Members {
             interval,
             peer_timeout,
             table: Mutex::default(),
-            // A server sends a heartbeat in each interval, and expires after `peer_timeout`. Both are
-            // multiplied for safety.
+            // A server sends a heartbeat in each interval, and expires after `peer_timeout`. Both
+            // are multiplied for safety.
             alone: SoleServer::new(interval * 3, peer_timeout * 30),
             greeted: Notify::new(),
         }

@@ -376,8 +376,8 @@ impl NodeCompatible for PostgresState {
         self.write(&publication.namespace, written, false)
     }
 
-    fn respond(&self, question: &RequestOrigin, response: &Response) -> Result<(), AdapterError> {
-        let RequestOrigin { namespace, request } = question;
+    fn respond(&self, origin: &RequestOrigin, response: &Response) -> Result<(), AdapterError> {
+        let RequestOrigin { namespace, request } = origin;
         let written = write_response(self.inbox.node(), namespace, request, response);
         self.write(namespace, written.map_err(unwritten)?, false)
     }
@@ -446,12 +446,11 @@ impl PostgresState {
                 let message = Message::Publication(*publication);
                 self.inbox.deliver(envelope(node, message));
             }
-            ParsedMessage::Answer(question, node, reply) => {
+            ParsedMessage::Answer(number, node, reply) => {
                 let node = node.ok_or(WireError::Malformed("answer"))?;
                 self.members.alone.peer_message_received();
                 self.members.record_message(nsp, &node);
-                self.inbox
-                    .deliver(envelope(node, reply.reply(own, question)));
+                self.inbox.deliver(envelope(node, reply.reply(own, number)));
             }
             ParsedMessage::Pulse(node, pulse) => self.handle_pulse(nsp, &node, pulse),
         }

@@ -90,7 +90,7 @@ impl BrokerLink {
         let [together, apart] = inbound;
         let inbound = if is_apart { apart } else { together };
         loop {
-            for _ in 0..TURN {
+            for _ in 0..MESSAGES_PER_YIELD {
                 let Some((target, message)) = inbound.take() else {
                     inbound.arrived().await;
                     continue;
@@ -181,4 +181,4 @@ impl BrokerLink {
 }
 
 /// The number of messages that are processed before the task yields.
-const TURN: usize = 64;
+const MESSAGES_PER_YIELD: usize = 64;

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_a_notification_and_the_rest_a_row() {
+    fn small_message_is_a_notification_and_a_larger_one_a_row() {
         let (sealers, openers) = pair();
         for length in [0, 1, 5_900, MAX_SEALED] {
             let message = vec![7; length];

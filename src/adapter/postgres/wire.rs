@@ -147,7 +147,7 @@ mod tests {
     };
 
     #[test]
-    fn channels_are_those_of_node_unless_postgresql_has_no_room_for_them() {
+    fn channels_equal_those_of_node_unless_too_long_for_postgresql() {
         let name = |nsp: &str| channel("socket.io", &Nsp::from(nsp)).to_string();
         assert_eq!(name("/"), "socket.io#/");
         assert_eq!(name("/a\"b"), "socket.io#/a\"b");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_at_most_as_long_as_postgresql_takes_it() {
+    fn notification_does_not_exceed_the_limit_of_postgresql() {
         let of = |length: usize| {
             let bytes = format!("{{\"x\":\"{}\"}}", "x".repeat(length));
             message("me", 7, bytes.into()).unwrap()
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn notifications_say_where_the_message_is() {
+    fn notification_contains_the_location_of_its_message() {
         let read = |text: &str| header(text);
         let expected = Header {
             uid: Some("x".to_owned()),

@@ -22,9 +22,9 @@ struct Answers {
 impl AnonymousAnswers {
     /// Returns the name of the server for an answer to a request, or `None` if no server can have
     /// sent it.
-    pub(crate) fn name(&self, question: u64, reply: &PeerReply) -> Option<NodeId> {
+    pub(crate) fn name(&self, number: u64, reply: &PeerReply) -> Option<NodeId> {
         let mut all = self.0.lock();
-        let answers = all.entry(question).or_default();
+        let answers = all.entry(number).or_default();
         let named = match reply {
             PeerReply::Acknowledgement(_) => answers.acknowledged(),
             PeerReply::Count(count) => answers.next(*count),

@@ -245,9 +245,9 @@ impl BrokerLink {
     async fn publish_all(&self, mut line: BrokerConnection) -> redis::RedisResult<()> {
         while let Some(batch) = self.next().await {
             // If sending fails or this future is dropped, the batch is counted as lost.
-            let doubtful = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
+            let in_flight = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
             let refusals = line.send(self.channel_kind, &batch).await?;
-            doubtful.all_arrived();
+            in_flight.all_arrived();
             self.refused(batch, &refusals);
         }
         Ok(())
@@ -353,7 +353,7 @@ impl BrokerLink {
         } else if info.kind == PushKind::SMessage {
             ChannelKind::Sharded
         } else {
-            let is_unasked = info.kind == PushKind::SUnsubscribe
+            let is_unrequested = info.kind == PushKind::SUnsubscribe
                 && next().is_some_and(|name| {
                     let name = (ChannelKind::Sharded, name);
                     let subscriptions = &self.subscriptions;
@@ -362,7 +362,7 @@ impl BrokerLink {
             // The slot of a channel has moved to another node, or the connection is closed. This
             // may happen while it is still being established; `notify_one` stores a permit until a
             // task waits.
-            if is_unasked || info.kind == PushKind::Disconnection {
+            if is_unrequested || info.kind == PushKind::Disconnection {
                 pair.broken.notify_one();
             }
             return;

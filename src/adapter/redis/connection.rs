@@ -457,21 +457,21 @@ impl BrokerConnection {
         channel_kind: ChannelKind,
         channel: &str,
     ) -> RedisResult<usize> {
-        let mut question: Cmd = redis::cmd("PUBSUB");
-        question.arg(match channel_kind {
+        let mut command: Cmd = redis::cmd("PUBSUB");
+        command.arg(match channel_kind {
             ChannelKind::Sharded => "SHARDNUMSUB",
             ChannelKind::Plain | ChannelKind::Pattern => "NUMSUB",
         });
-        question.arg(channel);
+        command.arg(channel);
         type Counts = Vec<(Vec<u8>, usize)>;
         let counts: Counts = match self {
-            Self::One(line) => question.query_async(line).await?,
+            Self::One(line) => command.query_async(line).await?,
             Self::Cluster(line) => {
                 // Each node of a cluster only counts its own subscribers, and the subscribers of a
                 // channel may be on any node.
                 let everywhere =
                     RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                let answers = line.route_command(question, everywhere).await?;
+                let answers = line.route_command(command, everywhere).await?;
                 let answers: Vec<(String, Counts)> = redis::from_redis_value(answers)?;
                 answers.into_iter().flat_map(|(_, counts)| counts).collect()
             }
@@ -484,7 +484,7 @@ impl BrokerConnection {
 const CONNECT: Duration = Duration::from_secs(2);
 /// The timeout for a response.
 const RESPONSE: Duration = Duration::from_secs(4);
-/// How long Redis waits for an entry of a stream before it returns an empty response. It must be
+/// Maximum time that Redis waits for an entry of a stream before an empty response. It must be
 /// much shorter than [`RESPONSE`], after which the connection counts as broken.
 const BLOCK: Duration = Duration::from_secs(1);
 

@@ -83,8 +83,8 @@ impl Rooms {
     }
 }
 
-/// How long servers have to subscribe to a room. The join request may be queued for five seconds,
-/// and the receiving server may lag as much.
+/// Maximum time for servers to subscribe to a room. The join request may be queued for five
+/// seconds, and the receiving server may lag as much.
 const SUBSCRIBE_WINDOW: Duration = Duration::from_secs(10);
 /// The maximum number of rooms that are tracked individually.
 const MAX_ROOMS: usize = 16_384;

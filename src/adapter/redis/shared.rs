@@ -295,11 +295,10 @@ impl RedisState {
                 let message = Message::Publication(*publication);
                 self.inbox.deliver(envelope(node, message));
             }
-            ParsedMessage::Answer(question, node, reply) => {
-                let node = node.or_else(|| self.unnamed.name(question, &reply));
+            ParsedMessage::Answer(number, node, reply) => {
+                let node = node.or_else(|| self.unnamed.name(number, &reply));
                 let node = node.ok_or(WireError::Malformed("answer"))?;
-                self.inbox
-                    .deliver(envelope(node, reply.reply(own, question)));
+                self.inbox.deliver(envelope(node, reply.reply(own, number)));
             }
             ParsedMessage::Rooms(request) => self.reply_rooms(nsp, request),
         }
@@ -339,8 +338,8 @@ impl NodeCompatible for RedisState {
         }
     }
 
-    fn respond(&self, question: &RequestOrigin, response: &Response) -> Result<(), AdapterError> {
-        let RequestOrigin { namespace, request } = question;
+    fn respond(&self, origin: &RequestOrigin, response: &Response) -> Result<(), AdapterError> {
+        let RequestOrigin { namespace, request } = origin;
         let (mut channel, payload, is_own) = match self.wire {
             Wire::Classic => {
                 let payload = classic::write_response(&request.id, request.ids_only, response);

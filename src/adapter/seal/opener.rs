@@ -63,9 +63,9 @@ impl Opener {
         }
     }
 
-    /// Opens a message that arrived at a place. `stored_at` is the time at which the broker stored it,
-    /// in milliseconds since 1970, if it did. Only in this case, the message of a new sender may be
-    /// old.
+    /// Opens a message that arrived at a place. `stored_at` is the time at which the broker stored
+    /// it, in milliseconds since 1970, if it did. Only in this case, the message of a new sender
+    /// may be old.
     ///
     /// # Errors
     ///
@@ -282,7 +282,7 @@ fn is_fresh(header: &Header, arrived: u64) -> bool {
 /// The maximum difference between the time of a new sender's message and that of this server, or of
 /// the broker that stored it.
 const FRESH: Duration = Duration::from_secs(60);
-/// How long a silent sender is stored at least. By then, a recorded message of it is stale.
+/// Minimum time that a silent sender is stored. By then, a recorded message of it is stale.
 const SILENCE: Duration = Duration::from_secs(180);
 /// The maximum number of stored senders.
 const MAX_SENDERS: usize = 4096;

@@ -40,7 +40,7 @@ fn options(secrets: Secrets, accepts_plain: bool) -> SealOptions {
 }
 
 #[test]
-fn secrets_are_refused_if_they_protect_nothing() {
+fn weak_secrets_are_refused() {
     let none: [&str; 0] = [];
     assert_eq!(Secrets::new(none).unwrap_err(), InvalidSecrets::Empty);
     let long = "x".repeat(32);
@@ -89,7 +89,7 @@ fn a_sealed_message_hides_its_content_and_opens_once() {
 }
 
 #[test]
-fn what_was_not_sealed_with_a_known_secret_is_refused_by_its_header() {
+fn message_sealed_with_unknown_secret_is_refused_by_its_header() {
     let all = secrets([1]);
     let opener = opener(&all);
     for plain in [&b""[..], b"{}", b"\x01envelope", b"\x93list"] {
@@ -112,7 +112,7 @@ fn what_was_not_sealed_with_a_known_secret_is_refused_by_its_header() {
 }
 
 #[test]
-fn any_changed_byte_is_refused_and_leaves_no_sender_behind() {
+fn any_changed_byte_is_refused_and_registers_no_sender() {
     let all = secrets([1]);
     let (opener, sealed) = (opener(&all), sealer(&all).seal(b"place", b"message"));
     for place in 0..sealed.len() {
@@ -127,7 +127,7 @@ fn any_changed_byte_is_refused_and_leaves_no_sender_behind() {
 }
 
 #[test]
-fn a_new_sender_must_be_of_this_minute_and_a_known_one_need_not() {
+fn message_of_new_sender_must_be_recent_and_of_known_sender_need_not() {
     let all = secrets([1]);
     for (offset, is_fresh) in [
         (-61_000, false),
@@ -171,7 +171,7 @@ fn a_new_secret_opens_before_it_seals() {
 }
 
 #[test]
-fn no_more_senders_are_remembered_than_there_is_room_for() {
+fn number_of_stored_senders_is_bounded() {
     let all = secrets([1]);
     let opener = opener(&all);
     for _ in 0..4100 {
@@ -182,7 +182,7 @@ fn no_more_senders_are_remembered_than_there_is_room_for() {
 }
 
 #[test]
-fn stored_content_is_read_again_and_nowhere_else() {
+fn stored_content_opens_again_only_at_its_place() {
     let all = secrets([1]);
     let (sealer, opener) = (sealer(&all), opener(&all));
     let stored = sealer.seal(b"key", b"session");
@@ -280,7 +280,7 @@ fn hex(bytes: &[u8]) -> String {
 
 proptest! {
     #[test]
-    fn whatever_is_sealed_opens_at_its_place(
+    fn any_sealed_message_opens_at_its_place(
         place in proptest::collection::vec(any::<u8>(), 0..400),
         messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..64), 1..8),
     ) {
@@ -293,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_arrives_is_refused_unless_it_was_sealed(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_refused_unless_sealed(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let all = secrets([1]);
         let opener = opener(&all);
         let sealed = sealer(&all).seal(b"", b"");

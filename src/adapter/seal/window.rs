@@ -93,7 +93,7 @@ const fn place(counter: u64) -> (usize, u64) {
     ((place / 64) as usize, 1 << (place % 64))
 }
 
-/// How many counters are tracked individually: as many as messages that an adapter queues by
+/// The number of individually tracked counters: as many as messages that an adapter queues by
 /// default. A message that other queues have overtaken still counts as new.
 pub(super) const WINDOW: u64 = 1 << 16;
 const BITMAP_WORDS: usize = (WINDOW / 64) as usize;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_behind_the_window_count_as_opened() {
+    fn counters_older_than_the_window_count_as_opened() {
         let mut window = Window::new(0);
         assert!(open(&mut window, WINDOW + 5));
         assert!(!open(&mut window, 4) && !open(&mut window, 5));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_that_were_skipped_are_new_after_a_turn_of_the_window() {
+    fn skipped_counters_are_new_after_the_window_wraps() {
         let mut window = Window::new(0);
         for counter in (2..2 * WINDOW).step_by(2) {
             assert!(open(&mut window, counter), "{counter}");

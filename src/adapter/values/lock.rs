@@ -32,7 +32,7 @@ pub(super) struct LockAttempt {
     holder: Arc<str>,
     lease: Duration,
     /// Whether the lock may be held although no response has arrived.
-    is_doubtful: bool,
+    is_in_doubt: bool,
 }
 
 impl LockAttempt {
@@ -47,7 +47,7 @@ impl LockAttempt {
             name: name.into(),
             holder: format!("{node} {random:016x}").into(),
             lease: lease.clamp(SHORTEST, LONGEST),
-            is_doubtful: false,
+            is_in_doubt: false,
         })
     }
 
@@ -55,11 +55,11 @@ impl LockAttempt {
         // The lease is counted from before the request, so that it expires here before it expires
         // at the store.
         let until = Instant::now() + self.lease;
-        self.is_doubtful = true;
+        self.is_in_doubt = true;
         let store = &self.values.0.store;
         let taking = store.lock(&self.name, &self.holder, self.lease);
         let taken = self.values.within(taking).await?;
-        self.is_doubtful = false;
+        self.is_in_doubt = false;
         Ok(taken.map(|fence| Lock {
             values: self.values.clone(),
             name: Arc::clone(&self.name),
@@ -74,15 +74,15 @@ impl Drop for LockAttempt {
     fn drop(&mut self) {
         // An attempt that is dropped during a request may hold the lock. Without a runtime the lock
         // cannot be released, and expires with its lease.
-        if self.is_doubtful
+        if self.is_in_doubt
             && let Ok(runtime) = Handle::try_current()
         {
-            let doubtful = InDoubtLock {
+            let in_doubt = InDoubtLock {
                 name: Arc::clone(&self.name),
                 holder: Arc::clone(&self.holder),
                 over: Instant::now() + self.lease,
             };
-            if self.values.0.doubtful.add(doubtful) {
+            if self.values.0.in_doubt.add(in_doubt) {
                 let giving = ReleaseTask(self.values.clone());
                 runtime.spawn(giving.run());
             }
@@ -113,14 +113,14 @@ struct DoubtsInner {
 
 impl InDoubtLocks {
     /// Adds a lock. Returns `true` if the caller must start the task that releases the locks.
-    fn add(&self, doubtful: InDoubtLock) -> bool {
+    fn add(&self, in_doubt: InDoubtLock) -> bool {
         let mut inner = self.0.lock();
         if inner.locks.len() >= MAX_IN_DOUBT {
             let now = Instant::now();
             inner.locks.retain(|lock| lock.over > now);
         }
         if inner.locks.len() < MAX_IN_DOUBT {
-            inner.locks.push_back(doubtful);
+            inner.locks.push_back(in_doubt);
         }
         !std::mem::replace(&mut inner.is_running, true)
     }
@@ -147,7 +147,7 @@ struct ReleaseTask(Values);
 impl ReleaseTask {
     async fn run(self) {
         let values = &self.0;
-        let doubts = &values.0.doubtful;
+        let doubts = &values.0.in_doubt;
         while let Some(lock) = doubts.next() {
             // The store grants the lock to its own holder again, with this short lease instead of
             // the long one.
@@ -164,7 +164,7 @@ impl Drop for ReleaseTask {
     fn drop(&mut self) {
         // The task also ends if the store panics or the runtime shuts down. The next attempt then
         // starts a new task.
-        self.0.0.doubtful.0.lock().is_running = false;
+        self.0.0.in_doubt.0.lock().is_running = false;
     }
 }
 

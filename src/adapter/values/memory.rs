@@ -74,8 +74,8 @@ impl ValuesAndLocks {
         let now = Instant::now();
         // The holder itself acquires the lock again with a new number, because the last response
         // may have been lost.
-        let is_others = |held: &HeldLock| held.until > now && &*held.holder != holder;
-        if self.locks.get(name).is_some_and(is_others) {
+        let is_held_by_other = |held: &HeldLock| held.until > now && &*held.holder != holder;
+        if self.locks.get(name).is_some_and(is_held_by_other) {
             return Ok(None);
         }
         if self.locks.len() >= MAX_KEYS {

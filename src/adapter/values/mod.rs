@@ -138,7 +138,7 @@ struct ValuesInner {
     /// The changed keys, as far as this server has received the announcements.
     changed: broadcast::Sender<Arc<str>>,
     /// Locks that this server may hold without knowing.
-    doubtful: InDoubtLocks,
+    in_doubt: InDoubtLocks,
 }
 
 impl Values {
@@ -147,7 +147,7 @@ impl Values {
             store,
             cluster,
             changed: broadcast::Sender::new(ANNOUNCED),
-            doubtful: InDoubtLocks::default(),
+            in_doubt: InDoubtLocks::default(),
         }))
     }
 
@@ -249,7 +249,7 @@ pub const MAX_KEY: usize = 128;
 pub const MAX_VALUE: usize = 64 << 10;
 /// The maximum number of keys of a cluster.
 pub const MAX_KEYS: usize = 100_000;
-/// How many announced changes a watcher may lag. Beyond that, it reads the store.
+/// Maximum number of announced changes that a watcher may lag. Beyond that, it reads the store.
 const ANNOUNCED: usize = 1024;
 /// The timeout of an operation of the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);

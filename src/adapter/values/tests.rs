@@ -17,7 +17,7 @@ fn same(_: u32, value: Value) -> Result<Value, String> {
 }
 
 #[tokio::test]
-async fn a_change_is_made_if_what_is_there_is_expected() {
+async fn change_is_applied_if_the_stored_value_is_expected() {
     let values = servers(1).remove(0).keyspace::<u32>("n", 1, same);
     let Put::Stored(first) = values.put("a", Expected::Nothing, &1).await.unwrap() else {
         panic!("nothing was there");

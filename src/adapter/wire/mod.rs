@@ -125,7 +125,7 @@ struct Header<'a> {
     uncompressed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<Cow<'a, str>>,
-    /// How many events of the stream are queued. Without it, only the newest.
+    /// The number of events of the stream that are queued. Without it, only the newest.
     #[serde(skip_serializing_if = "Option::is_none")]
     keep: Option<u16>,
     /// Milliseconds.

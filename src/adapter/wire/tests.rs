@@ -24,7 +24,7 @@ fn again(envelope: &Envelope) -> Envelope {
 }
 
 #[test]
-fn a_broadcast_is_a_header_and_the_arguments_as_clients_get_them() {
+fn broadcast_is_a_header_and_the_arguments_for_clients() {
     let args = args("3[1,{\"é\": 2.50}]", &[]);
     let publication = Publication {
         rooms: Some(vec!["r".into()]),
@@ -212,7 +212,7 @@ fn unknown_kinds_and_malformed_bytes_have_distinct_errors() {
 }
 
 #[test]
-fn an_envelope_that_is_cut_or_changed_anywhere_is_refused_or_another_one() {
+fn truncated_or_changed_envelope_is_refused_or_decodes_differently() {
     let kind = Kind::Broadcast {
         event: "e".into(),
         args: args("61-[{\"_placeholder\":true,\"num\":0}]", &[b"bytes"]),
@@ -233,7 +233,7 @@ fn an_envelope_that_is_cut_or_changed_anywhere_is_refused_or_another_one() {
 }
 
 #[test]
-fn more_rooms_than_a_header_holds_are_refused_before_they_are_sent() {
+fn more_rooms_than_a_header_can_hold_are_refused() {
     let publication = Publication {
         rooms: Some(vec![Room::from("r".repeat(256)); 5000]),
         ..Publication::new(Nsp::ROOT, Kind::FetchSockets)

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::Auth;
 use crate::client::{Options, options::Target};
 
-/// How a client connects and sends. Validated when the client is built.
+/// The settings for connecting and sending. Validated when the client is built.
 pub(crate) struct Settings {
     pub(crate) options: Options,
     pub(in crate::client) target: Target,

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_makes_room_for_what_comes() {
+    fn sent_events_free_room_for_new_events() {
         let budget = Budget::new(1000);
         let first = budget.take(400).unwrap();
         assert!(matches!(budget.take(400), Err(ClientError::Full)));

@@ -49,10 +49,10 @@ impl Acks {
         self.deadlines.first().map(|&(deadline, _)| deadline)
     }
 
-    /// Removes and returns all waiters except those that `is_kept` selects, in order of their ids.
-    pub(super) fn take_all(&mut self, is_kept: impl Fn(u64) -> bool) -> Vec<Waiter> {
+    /// Removes and returns all waiters that `is_buffered` does not select, in order of their ids.
+    pub(super) fn take_all(&mut self, is_buffered: impl Fn(u64) -> bool) -> Vec<Waiter> {
         let mut ids: Vec<u64> = self.waiting.keys().copied().collect();
-        ids.retain(|&id| !is_kept(id));
+        ids.retain(|&id| !is_buffered(id));
         ids.sort_unstable();
         ids.into_iter().filter_map(|id| self.take(id)).collect()
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_acknowledgement_is_given_once_or_expires() {
+    async fn acknowledgement_arrives_once_or_expires() {
         let mut acks = Acks::default();
         let now = Instant::now();
         let at = |millis| now + Duration::from_millis(millis);

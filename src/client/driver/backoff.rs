@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wait_is_twice_the_last_until_the_longest() {
+    fn delays_double_up_to_the_maximum() {
         let (min, max) = (Duration::from_secs(1), Duration::from_secs(5));
         let waits: Vec<u64> = (0..5)
             .map(|attempts| wait(attempts, min, max, 0.5, 0.5).as_secs())
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_jitter_is_a_share_of_the_wait_to_both_sides() {
+    fn jitter_is_a_fraction_of_the_delay_in_both_directions() {
         let (min, max) = (Duration::from_secs(1), Duration::from_secs(50));
         let millis = |chance| wait(1, min, max, 0.25, chance).as_millis();
         assert_eq!([millis(0.0), millis(0.5), millis(1.0)], [1500, 2000, 2500]);

@@ -185,7 +185,7 @@ impl ClientBuilder {
     /// Returns [`ClientError::Options`] if an option is invalid or there is no runtime.
     pub fn build(self) -> Result<Client, ClientError> {
         let Self(mut settings) = self;
-        let wrong = |what: &str| Err(ClientError::Options(what.into()));
+        let wrong = |reason: &str| Err(ClientError::Options(reason.into()));
         if let AuthKind::Value(value) = &settings.auth.0
             && !value.is_object()
         {

@@ -52,13 +52,13 @@ impl Driver {
         // This invalidates acknowledgements and auth payloads of earlier sessions.
         self.epoch += 1;
         self.phase = Phase::Open(Box::new(link));
-        self.tell(&Change::Open);
+        self.notify(&Change::Open);
         for nsp in self.active() {
             self.enter(&nsp);
         }
         if std::mem::take(&mut self.is_reconnecting) {
             let attempt = self.backoff.attempts;
-            self.tell(&Change::Reconnect(attempt));
+            self.notify(&Change::Reconnect(attempt));
         }
         self.backoff.reset();
     }
@@ -67,12 +67,12 @@ impl Driver {
     pub(super) fn unreachable(&mut self, error: &ClientError) {
         self.phase = Phase::Closed;
         let words = ConnectError::of(error);
-        self.tell(&Change::Error(words.message.clone()));
+        self.notify(&Change::Error(words.message.clone()));
         for nsp in self.active() {
             self.refuse(&nsp, error);
         }
         if std::mem::take(&mut self.is_reconnecting) {
-            self.tell(&Change::ReconnectError(words.message));
+            self.notify(&Change::ReconnectError(words.message));
             self.reconnect();
         } else if self.backoff.attempts == 0 {
             self.reconnect();
@@ -85,7 +85,7 @@ impl Driver {
             self.backoff.reset();
         } else if self.backoff.attempts >= self.settings.reconnection_attempts {
             self.backoff.reset();
-            self.tell(&Change::ReconnectFailed);
+            self.notify(&Change::ReconnectFailed);
         } else {
             let wait = self.backoff.next(&self.settings);
             self.is_reconnecting = true;
@@ -96,7 +96,7 @@ impl Driver {
     /// Starts an attempt after its delay.
     pub(super) fn attempt(&mut self) {
         self.dial();
-        self.tell(&Change::ReconnectAttempt(self.backoff.attempts));
+        self.notify(&Change::ReconnectAttempt(self.backoff.attempts));
     }
 
     pub(super) fn set_reconnection(&mut self, is_on: bool) {
@@ -115,9 +115,9 @@ impl Driver {
         self.phase = Phase::Closed;
         self.epoch += 1;
         for nsp in self.active() {
-            self.go_out(&nsp, reason);
+            self.leave_namespace(&nsp, reason);
         }
-        self.tell(&Change::Close(reason));
+        self.notify(&Change::Close(reason));
         self.reconnect();
     }
 
@@ -126,17 +126,17 @@ impl Driver {
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
         };
-        let patience = self.settings.options.connect_timeout;
+        let time_limit = self.settings.options.connect_timeout;
         match namespace.auth.0.clone() {
             AuthKind::Nothing => self.connect(nsp, None),
             AuthKind::Value(value) => self.connect(nsp, Some(value)),
             AuthKind::Function(function) => {
                 // The function and the answer to `CONNECT` each have their own timeout.
-                namespace.stage = Stage::Connecting(later(patience.saturating_mul(2)));
+                namespace.stage = Stage::Connecting(later(time_limit.saturating_mul(2)));
                 let (nsp, epoch) = (nsp.clone(), self.epoch);
                 self.auths.push(Box::pin(async move {
-                    let made = timeout(patience, async { function().await }).await;
-                    let auth = match made {
+                    let credentials = timeout(time_limit, async { function().await }).await;
+                    let auth = match credentials {
                         Ok(Ok(auth)) => Ok(auth),
                         Ok(Err(error)) => Err(ClientError::Options(error)),
                         Err(_) => Err(ClientError::Timeout("auth")),
@@ -148,8 +148,8 @@ impl Driver {
     }
 
     /// Handles the payload from an auth function.
-    pub(super) fn authenticated(&mut self, made: Authenticated) {
-        let Authenticated { nsp, epoch, auth } = made;
+    pub(super) fn authenticated(&mut self, credentials: Authenticated) {
+        let Authenticated { nsp, epoch, auth } = credentials;
         let namespace = self.namespaces.get(&nsp);
         let is_connecting =
             namespace.is_some_and(|namespace| matches!(namespace.stage, Stage::Connecting(_)));
@@ -197,7 +197,7 @@ impl Driver {
     }
 
     /// Handles a timeout of `CONNECT`. Ends the session, because a new session may succeed.
-    pub(super) fn enter_late(&mut self, nsp: &Nsp) {
+    pub(super) fn enter_after_deadline(&mut self, nsp: &Nsp) {
         let error = ClientError::Timeout("the answer to CONNECT");
         self.refuse(nsp, &error);
         self.lost(&error);
@@ -213,24 +213,24 @@ impl Driver {
     /// Notifies a socket why it is not connected.
     fn refuse(&mut self, nsp: &Nsp, error: &ClientError) {
         if let Some(namespace) = self.namespaces.get_mut(nsp) {
-            namespace.go_out();
+            namespace.leave();
             namespace.settle(Err(error));
             self.own_event(nsp, "connect_error", &(ConnectError::of(error),));
         }
     }
 
     /// Handles a disconnect of a socket.
-    pub(super) fn go_out(&mut self, nsp: &Nsp, reason: DisconnectReason) {
+    pub(super) fn leave_namespace(&mut self, nsp: &Nsp, reason: DisconnectReason) {
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
         };
-        let was_in = namespace.go_out();
+        let was_in = namespace.leave();
         if !reason.reconnects() || !self.may_reconnect {
             namespace.settle(Err(&ClientError::Disconnected(reason)));
         }
         // Unsent events remain in the buffer, with their pending acknowledgements.
-        let kept: HashSet<u64> = namespace.buffer.iter().filter_map(|(id, _)| *id).collect();
-        let waiters = namespace.acks.take_all(|id| kept.contains(&id));
+        let buffered: HashSet<u64> = namespace.buffer.iter().filter_map(|(id, _)| *id).collect();
+        let waiters = namespace.acks.take_all(|id| buffered.contains(&id));
         for waiter in waiters {
             let error = Err(ClientError::Disconnected(reason));
             super::sending::settle(namespace, waiter, error, self.settings.retries);
@@ -259,7 +259,7 @@ impl Driver {
         }
         self.deactivate(nsp);
         self.forget_session(nsp);
-        self.go_out(nsp, DisconnectReason::ClientDisconnect);
+        self.leave_namespace(nsp, DisconnectReason::ClientDisconnect);
         self.close_if_unused(DisconnectReason::ForcedClose, waiter);
     }
 
@@ -275,7 +275,7 @@ impl Driver {
     /// Handles a `DISCONNECT` packet of the server.
     pub(super) fn disconnected(&mut self, nsp: &Nsp) {
         self.deactivate(nsp);
-        self.go_out(nsp, DisconnectReason::ServerDisconnect);
+        self.leave_namespace(nsp, DisconnectReason::ServerDisconnect);
         self.close_if_unused(DisconnectReason::ForcedClose, None);
     }
 
@@ -296,7 +296,7 @@ impl Driver {
             self.flush(&nsp, usize::MAX);
             self.deactivate(&nsp);
             self.forget_session(&nsp);
-            self.go_out(&nsp, DisconnectReason::ForcedClose);
+            self.leave_namespace(&nsp, DisconnectReason::ForcedClose);
         }
         self.close_if_unused(DisconnectReason::ForcedClose, Some(done));
     }
@@ -325,8 +325,8 @@ impl Driver {
             return;
         };
         self.epoch += 1;
-        self.tell(&Change::Close(reason));
-        self.farewells.push(Box::pin(async move {
+        self.notify(&Change::Close(reason));
+        self.closings.push(Box::pin(async move {
             let _ = timeout(CLOSING, link.close_gracefully()).await;
             drop(waiter);
         }));

@@ -69,7 +69,7 @@ struct Driver {
     /// Pending auth functions of the application.
     auths: FuturesUnordered<Pin<Box<dyn Future<Output = Authenticated> + Send>>>,
     /// Sessions that are closing.
-    farewells: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    closings: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// The payload of a socket's `CONNECT`.
@@ -109,7 +109,7 @@ impl Driver {
             watchers: Vec::new(),
             calls: Calls::default(),
             auths: FuturesUnordered::new(),
-            farewells: FuturesUnordered::new(),
+            closings: FuturesUnordered::new(),
         }
     }
 
@@ -127,20 +127,20 @@ impl Driver {
         }
         self.leave();
         // Each close has a timeout, so this loop ends.
-        while self.farewells.next().await.is_some() {}
+        while self.closings.next().await.is_some() {}
     }
 
     /// Waits for the next step. No event is lost when the other branches are polled again.
     async fn step(&mut self) -> Step {
         let deadline = self.deadline();
-        let wants_room = self.namespaces.values().any(Namespace::wants_room);
+        let has_unsent = self.namespaces.values().any(Namespace::has_unsent);
         let may_read = self.calls.may_read();
         let Self {
             commands,
             phase,
             calls,
             auths,
-            farewells,
+            closings,
             ..
         } = self;
         let Calls { running, blocked } = calls;
@@ -148,10 +148,10 @@ impl Driver {
         // stays in the fields.
         tokio::select! {
             command = commands.recv() => Step::Command(command),
-            progress = phase.next(may_read, wants_room) => Step::Progress(progress),
+            progress = phase.next(may_read, has_unsent) => Step::Progress(progress),
             Some(finished) = running.next() => Step::Handled(finished),
             Some(made) = auths.next() => Step::Authenticated(made),
-            Some(()) = farewells.next() => Step::Again,
+            Some(()) = closings.next() => Step::Again,
             () = Calls::unblock(blocked), if !blocked.is_empty() => Step::Again,
             // `select!` evaluates each future before its condition, so this future needs a value
             // even if there is no deadline.
@@ -209,7 +209,7 @@ impl Driver {
     }
 
     /// Notifies all watchers of a change of the connection.
-    fn tell(&mut self, change: &Change) {
+    fn notify(&mut self, change: &Change) {
         let server = &*self.settings.target.authority;
         tracing::debug!(?change, server, "client");
         let Some(client) = Client::upgrade(&self.handle) else {

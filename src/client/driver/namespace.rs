@@ -49,7 +49,7 @@ pub(super) struct Queued {
     pub(super) number: u64,
     pub(super) outgoing: Outgoing,
     pub(super) tries: u32,
-    pub(super) is_under_way: bool,
+    pub(super) is_in_flight: bool,
 }
 
 impl Namespace {
@@ -77,7 +77,7 @@ impl Namespace {
     }
 
     /// Returns whether the namespace has events to write.
-    pub(super) fn wants_room(&self) -> bool {
+    pub(super) fn has_unsent(&self) -> bool {
         self.is_in() && !self.buffer.is_empty()
     }
 
@@ -100,7 +100,7 @@ impl Namespace {
     }
 
     /// Marks the socket as disconnected. Returns whether it was connected.
-    pub(super) fn go_out(&mut self) -> bool {
+    pub(super) fn leave(&mut self) -> bool {
         let was_in = self.is_in();
         self.stage = Stage::Out;
         self.early = Vec::new();
@@ -114,7 +114,7 @@ impl Namespace {
     }
 
     /// Marks the socket as connected with this id. `pid` is the secret of a recoverable session.
-    pub(super) fn go_in(&mut self, id: &str, pid: Option<String>) {
+    pub(super) fn enter(&mut self, id: &str, pid: Option<String>) {
         let recovered = pid.is_some() && pid == self.pid;
         self.pid = pid;
         self.stage = Stage::In;

@@ -57,7 +57,7 @@ impl Driver {
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
         };
-        namespace.go_in(&admission.sid, admission.pid);
+        namespace.enter(&admission.sid, admission.pid);
         // The order is that of the official client: missed events, queued events, then `connect`.
         for packet in std::mem::take(&mut namespace.early) {
             self.event(nsp, packet);

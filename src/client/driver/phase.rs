@@ -30,11 +30,11 @@ pub(super) enum Progress {
 }
 
 impl Phase {
-    pub(super) async fn next(&mut self, may_read: bool, wants_room: bool) -> Progress {
-        poll_fn(|cx| self.poll(cx, may_read, wants_room)).await
+    pub(super) async fn next(&mut self, may_read: bool, has_unsent: bool) -> Progress {
+        poll_fn(|cx| self.poll(cx, may_read, has_unsent)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, may_read: bool, wants_room: bool) -> Poll<Progress> {
+    fn poll(&mut self, cx: &mut Context<'_>, may_read: bool, has_unsent: bool) -> Poll<Progress> {
         match self {
             Self::Closed => Poll::Pending,
             Self::Waiting(sleep) => sleep.as_mut().poll(cx).map(|()| Progress::Due),
@@ -49,7 +49,7 @@ impl Phase {
                 } else if let Poll::Ready(Err(error)) = link.poll_write(cx) {
                     return Poll::Ready(Progress::Packet(Err(error)));
                 }
-                if wants_room && link.queued() < HIGH_WATER {
+                if has_unsent && link.queued() < HIGH_WATER {
                     return Poll::Ready(Progress::Room);
                 }
                 Poll::Pending

@@ -35,7 +35,7 @@ impl Driver {
             number: namespace.last_queued,
             outgoing,
             tries: 0,
-            is_under_way: false,
+            is_in_flight: false,
         });
         self.drain(&shared.nsp);
     }
@@ -49,11 +49,11 @@ impl Driver {
         let Some(first) = namespace
             .queue
             .front_mut()
-            .filter(|first| is_in && !first.is_under_way)
+            .filter(|first| is_in && !first.is_in_flight)
         else {
             return;
         };
-        first.is_under_way = true;
+        first.is_in_flight = true;
         first.tries += 1;
         let number = first.number;
         let outgoing = Outgoing {
@@ -95,7 +95,7 @@ impl Driver {
         let waiting = self
             .namespaces
             .iter()
-            .filter(|(_, namespace)| namespace.wants_room());
+            .filter(|(_, namespace)| namespace.has_unsent());
         let names: Vec<Nsp> = waiting.map(|(nsp, _)| nsp.clone()).collect();
         for nsp in names {
             self.flush(&nsp, HIGH_WATER);
@@ -217,7 +217,7 @@ impl Driver {
             let is_late = matches!(namespace.stage, Stage::Connecting(until) if until <= now);
             self.drain(&nsp);
             if is_late {
-                self.enter_late(&nsp);
+                self.enter_after_deadline(&nsp);
             }
         }
     }
@@ -243,7 +243,7 @@ pub(super) fn settle(
             else {
                 return;
             };
-            first.is_under_way = false;
+            first.is_in_flight = false;
             if (outcome.is_ok() || first.tries > retries)
                 && let Some(mut first) = namespace.queue.pop_front()
                 && let Some(caller) = first.outgoing.ack.take()

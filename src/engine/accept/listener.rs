@@ -42,7 +42,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
     let site = Arc::new(server.site());
     let mut stopped = site.engine.stopped();
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
-    let (mut turn, log_throttle) = (0, LogThrottle::default());
+    let (mut accepts, log_throttle) = (0, LogThrottle::default());
     loop {
         // `accept` is cancel safe: if the stop wins, no accepted connection is lost. Connections in
         // the backlog are refused when the listener is closed.
@@ -62,8 +62,8 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
-        turn = (turn + 1) % ACCEPTS_PER_YIELD;
-        if turn == 0 {
+        accepts = (accepts + 1) % ACCEPTS_PER_YIELD;
+        if accepts == 0 {
             // Sessions continue between new connections.
             tokio::task::yield_now().await;
         }
@@ -126,8 +126,8 @@ async fn serve_proxied(
     balancer: SocketAddr,
     pending: PendingConnection,
 ) {
-    let patience = site.engine.config.http.header_timeout;
-    match proxied::client(&mut stream, balancer, patience).await {
+    let header_timeout = site.engine.config.http.header_timeout;
+    match proxied::client(&mut stream, balancer, header_timeout).await {
         Ok(client) => match tls {
             Some(tls) => serve_tls(site, tls, stream, client, pending).await,
             None => serve_plain(site, stream, client, pending).await,

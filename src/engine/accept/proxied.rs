@@ -15,9 +15,9 @@ use crate::limit::proxy_protocol::{Header, Malformed, NextRead, Origin};
 pub(super) async fn client(
     stream: &mut TcpStream,
     balancer: SocketAddr,
-    patience: Duration,
+    header_timeout: Duration,
 ) -> io::Result<SocketAddr> {
-    let header = tokio::time::timeout(patience, read(stream)).await;
+    let header = tokio::time::timeout(header_timeout, read(stream)).await;
     match header.map_err(|_| io::ErrorKind::TimedOut)?? {
         Origin::Client(address) => Ok(address),
         Origin::Peer => Ok(balancer),

@@ -122,8 +122,8 @@ impl Tls {
             interval.tick().await;
             let (tls, metrics) = (self.clone(), Arc::clone(&metrics));
             // Reading files blocks, so it must not run on a worker of the runtime.
-            let looked = tokio::task::spawn_blocking(move || tls.reload(&metrics)).await;
-            if let Err(error) = looked
+            let reloaded = tokio::task::spawn_blocking(move || tls.reload(&metrics)).await;
+            if let Err(error) = reloaded
                 && error.is_panic()
             {
                 // A panic is propagated here, so that the supervisor of this task counts it and
@@ -144,7 +144,7 @@ impl Tls {
         let handshake = async {
             // The permit and the count are guards: both are returned when the timeout below drops
             // this future.
-            let _turn = self.0.handshakes.take(client).await;
+            let _permit = self.0.handshakes.take(client).await;
             let _counted = HandshakeGauge::new(metrics);
             let config = Arc::clone(&self.0.current.read().config);
             TlsAcceptor::from(config).accept(stream).await

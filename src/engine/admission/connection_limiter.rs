@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_come_in_at_their_rate_after_a_burst_of_two_seconds() {
+    fn sessions_are_admitted_at_their_rate_after_a_burst_of_2s() {
         let limiter = ConnectionLimiter::new(10, 1, Instant::now());
         let enter = |time| {
             (0..100)
@@ -148,10 +148,10 @@ mod tests {
         }
         assert_eq!(limiter.take_session(at(&limiter, 0)), Ok(()));
         assert_eq!(limiter.take_session(at(&limiter, 0)), Ok(()));
-        let told: Vec<u64> = (0..6)
+        let delays: Vec<u64> = (0..6)
             .filter_map(|_| limiter.check_session(at(&limiter, 0)).err())
             .collect();
-        assert_eq!(told, [1, 2, 3, 4, 5, 1]);
+        assert_eq!(delays, [1, 2, 3, 4, 5, 1]);
     }
 
     #[test]

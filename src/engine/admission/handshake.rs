@@ -117,11 +117,11 @@ pub(in crate::engine) fn merge_cookie_headers(headers: &mut HeaderMap) {
 
 impl Handshake {
     pub(crate) fn new(headers: &HeaderMap, uri: &Uri, peer: Peer, max_header_bytes: usize) -> Self {
-        let mut kept = Vec::with_capacity(max_header_bytes.min(512));
+        let mut stored = Vec::with_capacity(max_header_bytes.min(512));
         // Credentials are copied first and completely, so that many other headers cannot displace
         // them. `check_credentials` has already limited their size.
         for (are_credentials, limit) in [(true, usize::MAX), (false, max_header_bytes)] {
-            let start = kept.len();
+            let start = stored.len();
             for (name, value) in headers {
                 if CREDENTIAL_HEADERS.contains(name) != are_credentials
                     || UNSTORED_HEADERS.contains(name)
@@ -131,17 +131,17 @@ impl Handshake {
                 let len = name.as_str().len() + value.len() + 2;
                 // A header that does not fit does not end the loop, because a shorter one after it
                 // may fit.
-                if kept.len() - start + len > limit {
+                if stored.len() - start + len > limit {
                     continue;
                 }
-                kept.extend_from_slice(name.as_str().as_bytes());
-                kept.push(0);
-                kept.extend_from_slice(value.as_bytes());
-                kept.push(0);
+                stored.extend_from_slice(name.as_str().as_bytes());
+                stored.push(0);
+                stored.extend_from_slice(value.as_bytes());
+                stored.push(0);
             }
         }
         Self {
-            headers: kept.into(),
+            headers: stored.into(),
             url: uri.path_and_query().map_or("", |url| url.as_str()).into(),
             address: peer.address,
             opened: OpenedAt::new(SystemTime::now()),
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_kept_without_those_of_the_upgrade() {
+    fn headers_are_stored_except_those_of_the_upgrade() {
         let handshake = handshake(2048);
         assert_eq!(handshake.header("host"), Some("localhost"));
         assert_eq!(handshake.header("sec-websocket-key"), None);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_no_text_is_kept_as_bytes() {
+    fn non_text_header_is_stored_as_bytes() {
         let mut headers = HeaderMap::new();
         let odd = HeaderValue::from_bytes(b"a=\xff; roomcast_token=t").unwrap();
         headers.insert("cookie", odd.clone());
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_over_the_limit_are_left_out() {
+    fn headers_over_the_limit_are_omitted() {
         let handshake = handshake(50);
         assert_eq!(handshake.header("x-big"), None);
         assert_eq!(handshake.header("origin"), Some("http://a.example"));
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn query_parameters_come_back_decoded() {
+    fn query_parameters_are_returned_decoded() {
         let handshake = handshake(0);
         assert_eq!(handshake.query_value("a&b").as_deref(), Some("&=?a"));
         assert_eq!(handshake.query_value("empty").as_deref(), Some(""));

@@ -37,7 +37,7 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout for the proof of the server's identity.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long no connection is attempted to a server that failed to prove its identity. Verified
+/// Delay before a server that failed to prove its identity is contacted again. Verified
 /// connections continue.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Maximum size of a response to a challenge, in bytes.
@@ -69,9 +69,9 @@ pub(super) enum IdentityError {
     /// No server is known with this tag.
     Unowned,
     /// The server recently failed to prove its identity.
-    Paused,
+    Delayed,
     /// The response did not arrive in time.
-    Late,
+    Timeout,
     /// The connection broke during the exchange.
     Io(io::Error),
     /// The response is not a valid proof.
@@ -84,8 +84,8 @@ impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unowned => f.write_str("the server is unknown"),
-            Self::Paused => f.write_str("the server did not prove its identity"),
-            Self::Late => f.write_str("the server sent no proof within two seconds"),
+            Self::Delayed => f.write_str("the server did not prove its identity"),
+            Self::Timeout => f.write_str("the server sent no proof within two seconds"),
             Self::Io(error) => write!(f, "no proof: {error}"),
             Self::Wrong => f.write_str("the response is not a valid proof"),
             Self::Random => f.write_str("the operating system returned no random bytes"),
@@ -137,7 +137,7 @@ impl Inner {
         let tag = uri.host().and_then(tag_of).ok_or(IdentityError::Unowned)?;
         let owner = self.directory.owner(tag).ok_or(IdentityError::Unowned)?;
         if self.is_paused(tag) {
-            return Err(IdentityError::Paused.into());
+            return Err(IdentityError::Delayed.into());
         }
         let address = Uri::builder().scheme("http");
         let address = address.authority(owner.authority.clone());
@@ -146,7 +146,7 @@ impl Inner {
         poll_fn(|cx| http.poll_ready(cx)).await?;
         let mut stream = http.call(address).await?.into_inner();
         let proving = timeout(PROOF_TIMEOUT, self.challenge(&mut stream, tag, &owner));
-        let proved = proving.await.unwrap_or(Err(IdentityError::Late));
+        let proved = proving.await.unwrap_or(Err(IdentityError::Timeout));
         if let Err(error) = proved {
             self.note(tag, &owner, &error);
             return Err(error.into());
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_pool_tells_tags_apart_that_differ_in_case() {
+    fn pool_names_of_tags_that_differ_in_case_are_distinct() {
         for text in ["AAAAAAA_", "aaaaaaa_", "Aa0-_zZ9"] {
             let tag = Tag::parse(text).unwrap();
             assert_eq!(tag_of(&pool_name(tag)), Some(tag));

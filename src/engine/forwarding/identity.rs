@@ -112,25 +112,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_for_one_key_one_tag_one_address_and_one_nonce() {
-        let (here, there) = ("a:1".parse().unwrap(), "b:1".parse().unwrap());
+    fn proof_is_valid_for_one_key_tag_address_and_nonce() {
+        let (authority, other_authority) = ("a:1".parse().unwrap(), "b:1".parse().unwrap());
         let claim = |tag: u8, authority| Claim {
             tag: Tag::from_random([tag; 6]),
             authority,
         };
-        let challenge = Challenge::draw(claim(1, &here)).unwrap();
+        let challenge = Challenge::draw(claim(1, &authority)).unwrap();
         let header = HeaderValue::try_from(challenge.header()).unwrap();
-        let good = answer(&[7; 32], claim(1, &here), &header).unwrap();
+        let good = answer(&[7; 32], claim(1, &authority), &header).unwrap();
         assert!(challenge.is_answered(&[7; 32], good.as_bytes()));
         assert!(!challenge.is_answered(&[8; 32], good.as_bytes()), "key");
-        let other = answer(&[7; 32], claim(1, &there), &header).unwrap();
+        let other = answer(&[7; 32], claim(1, &other_authority), &header).unwrap();
         assert!(
             !challenge.is_answered(&[7; 32], other.as_bytes()),
             "address"
         );
-        let again = Challenge::draw(claim(1, &here)).unwrap();
+        let again = Challenge::draw(claim(1, &authority)).unwrap();
         assert!(!again.is_answered(&[7; 32], good.as_bytes()), "nonce");
-        assert_eq!(answer(&[7; 32], claim(2, &here), &header), None, "tag");
+        assert_eq!(answer(&[7; 32], claim(2, &authority), &header), None, "tag");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(in crate::engine) const HOLD: http::HeaderName =
     http::HeaderName::from_static("x-roomcast-hold");
 /// Maximum number of idle connections to one server.
 const MAX_IDLE: usize = 256;
-/// How long idle connections are kept: less than the shortest time that a server waits for the next
+/// Maximum time that connections stay idle: less than the shortest wait of a server for the next
 /// request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The interval between checks whether the awaited server is still registered.
@@ -69,7 +69,7 @@ pub(crate) struct Owner {
     uptime: Option<Duration>,
 }
 
-/// What the servers of the cluster have announced about themselves.
+/// The announcements of the servers of the cluster.
 pub(crate) trait Directory: Send + Sync {
     /// Returns the other server that has sessions with this tag.
     fn owner(&self, tag: Tag) -> Option<Owner>;
@@ -128,7 +128,7 @@ pub(crate) struct Forwarder {
     authority: Option<Authority>,
     directory: Arc<dyn Directory>,
     client: Client<NodeConnector, Outgoing>,
-    places: ForwardingSlots,
+    slots: ForwardingSlots,
     /// Limits the log lines about missing slots.
     slot_shortage_log: LogThrottle,
     /// Permits for the bytes of buffered responses.
@@ -144,9 +144,9 @@ pub(in crate::engine) enum ForwardError {
     /// No server is known that has such sessions.
     Unowned,
     /// The server has left in the meantime, or this server stops.
-    Gone,
+    Aborted,
     /// The response did not arrive in time.
-    Late,
+    Timeout,
     /// The response is too large or incomplete.
     Answer(Box<dyn Error + Send + Sync>),
     Http(hyper_util::client::legacy::Error),
@@ -182,7 +182,7 @@ impl Forwarder {
             authority: authority(own.address),
             directory,
             client,
-            places: ForwardingSlots::new(bounds),
+            slots: ForwardingSlots::new(bounds),
             slot_shortage_log: LogThrottle::default(),
             answers: Arc::new(Semaphore::new(answers.min(Semaphore::MAX_PERMITS))),
             max_answer,
@@ -197,16 +197,16 @@ impl Forwarder {
 
     /// Returns a slot for a WebSocket immediately, or for a request as soon as one is free; `None`
     /// if there are too many.
-    pub(in crate::engine) async fn place(
+    pub(in crate::engine) async fn acquire_slot(
         &self,
         is_websocket: bool,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Option<OwnedSemaphorePermit> {
-        let place = match is_websocket {
-            true => self.places.tunnel(),
-            false => self.places.request(patience).await,
+        let slot = match is_websocket {
+            true => self.slots.tunnel(),
+            false => self.slots.request(time_limit).await,
         };
-        if place.is_none()
+        if slot.is_none()
             && let Some(more) = self.slot_shortage_log.permit()
         {
             // The operator has set the limit too low, or runs too few servers.
@@ -216,19 +216,19 @@ impl Forwarder {
                 "request refused: too many forwarded requests or WebSockets are in flight"
             );
         }
-        place
+        slot
     }
 
     /// Returns whether so many requests wait for a slot that new sessions should be opened on other
     /// servers.
     pub(in crate::engine) fn is_crowded(&self) -> bool {
-        self.places.are_crowded()
+        self.slots.are_crowded()
     }
 
     /// Returns how long a poll should wait at the server of its session, if other requests need its
     /// slot.
     pub(in crate::engine) fn hold(&self) -> Option<Duration> {
-        self.places.hold()
+        self.slots.hold()
     }
 
     pub(in crate::engine) fn owner(&self, tag: Tag) -> Option<Owner> {
@@ -243,12 +243,12 @@ impl Forwarder {
         target: &str,
         proof: &HeaderValue,
     ) -> Result<crate::engine::primitives::Peer, ProofError> {
-        let known = proof::ProofContext {
+        let context = proof::ProofContext {
             key: &self.key,
             uptime: self.directory.uptime(),
             takes_untimed: self.directory.has_untimed(),
         };
-        proof::verify(&known, method, target, proof)
+        proof::verify(&context, method, target, proof)
     }
 
     /// Returns the proof that this is the server named in a challenge; `None` if the challenge is
@@ -267,35 +267,35 @@ impl Forwarder {
     pub(in crate::engine) async fn send(
         &self,
         tag: Tag,
-        said: SignedFields<'_>,
+        signed: SignedFields<'_>,
         headers: http::HeaderMap,
         body: Outgoing,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Response<Incoming>, ForwardError> {
         let owner = self.owner(tag).ok_or(ForwardError::Unowned)?;
         let mut request = Request::new(body);
-        *request.uri_mut() = uri(tag, said.target).ok_or(ForwardError::Request)?;
-        *request.method_mut() = said.method.clone();
+        *request.uri_mut() = uri(tag, signed.target).ok_or(ForwardError::Request)?;
+        *request.method_mut() = signed.method.clone();
         *request.headers_mut() = headers;
         if !request.headers().contains_key(header::HOST) {
             let host = HeaderValue::try_from(owner.authority.as_str());
             let host = host.map_err(|_| ForwardError::Request)?;
             request.headers_mut().insert(header::HOST, host);
         }
-        let proof = sign(&owner.key, said, owner.uptime).ok_or(ForwardError::Request)?;
+        let proof = sign(&owner.key, signed, owner.uptime).ok_or(ForwardError::Request)?;
         request.headers_mut().insert(HEADER, proof);
         // A failed machine does not close its connections, and a poll may wait for a long time. So
         // the request ends as soon as the cluster has noticed the failure.
-        let gone = async {
+        let owner_left = async {
             while self.owner(tag).is_some() {
                 tokio::time::sleep(OWNER_CHECK_INTERVAL).await;
             }
         };
         tokio::select! {
-            answer = timeout(patience, self.client.request(request)) => {
-                answer.map_err(|_| ForwardError::Late)?.map_err(ForwardError::Http)
+            answer = timeout(time_limit, self.client.request(request)) => {
+                answer.map_err(|_| ForwardError::Timeout)?.map_err(ForwardError::Http)
             }
-            () = gone => Err(ForwardError::Gone),
+            () = owner_left => Err(ForwardError::Aborted),
         }
     }
 
@@ -303,7 +303,7 @@ impl Forwarder {
     pub(in crate::engine) async fn body(
         &self,
         body: Incoming,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Bytes, ForwardError> {
         // Servers specify the length of their responses.
         let size = body
@@ -325,9 +325,9 @@ impl Forwarder {
             let bytes = bytes.map_err(ForwardError::Answer)?.to_bytes();
             Ok(Bytes::from_owner(BudgetedBytes { bytes, _room: room }))
         };
-        timeout(patience, reading)
+        timeout(time_limit, reading)
             .await
-            .map_err(|_| ForwardError::Late)?
+            .map_err(|_| ForwardError::Timeout)?
     }
 
     /// Closes tunnels for other servers' sessions within this time.
@@ -374,10 +374,10 @@ impl fmt::Display for ForwardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unowned => f.write_str("the server of the session is unknown"),
-            Self::Gone => {
+            Self::Aborted => {
                 f.write_str("the server of the session has left, or this server is stopping")
             }
-            Self::Late => f.write_str("the server of the session did not respond in time"),
+            Self::Timeout => f.write_str("the server of the session did not respond in time"),
             Self::Answer(error) => {
                 write!(
                     f,

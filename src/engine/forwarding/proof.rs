@@ -75,14 +75,14 @@ impl fmt::Display for ProofError {
 /// it.
 pub(in crate::engine) fn sign(
     key: &[u8; 32],
-    said: SignedFields<'_>,
+    signed: SignedFields<'_>,
     uptime: Option<Duration>,
 ) -> Option<HeaderValue> {
-    let mut shown = shown(said.client);
+    let mut shown = shown(signed.client);
     if let Some(uptime) = uptime {
         shown = format!("{shown} {}", uptime.as_secs());
     }
-    let code = mac(key, said.method, said.target, &shown)?;
+    let code = mac(key, signed.method, signed.target, &shown)?;
     let code = URL_SAFE_NO_PAD.encode(code.finalize().into_bytes());
     HeaderValue::try_from(format!("{shown} {code}")).ok()
 }
@@ -154,12 +154,12 @@ mod tests {
             address: "[2001:db8::7]:4711".parse().unwrap(),
             secure: true,
         };
-        let said = SignedFields {
+        let signed = SignedFields {
             method: &Method::GET,
             target: TARGET,
             client,
         };
-        let proof = sign(&[7; 32], said, at.map(Duration::from_secs));
+        let proof = sign(&[7; 32], signed, at.map(Duration::from_secs));
         (client, proof.unwrap())
     }
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_for_one_key_one_request_one_client_and_one_time() {
+    fn proof_is_valid_for_one_key_request_client_and_time() {
         let (client, proof) = signed(Some(1000));
         let check = |key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue| {
             verify(&known(key, true), method, target, proof)
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_without_a_time_counts_only_where_some_server_writes_none() {
+    fn untimed_proof_is_valid_only_if_a_peer_sends_no_times() {
         let (client, proof) = signed(None);
         let check = |takes_untimed| {
             let known = known(&[7; 32], takes_untimed);

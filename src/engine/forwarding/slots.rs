@@ -58,7 +58,7 @@ impl ForwardingSlots {
             requests: bounds.requests.min(Semaphore::MAX_PERMITS),
             tunnels: bounds.tunnels.min(Semaphore::MAX_PERMITS),
         };
-        let semaphore = |places: usize| Arc::new(Semaphore::new(places));
+        let semaphore = |slots: usize| Arc::new(Semaphore::new(slots));
         Self {
             bounds,
             requests: semaphore(bounds.requests),
@@ -74,9 +74,9 @@ impl ForwardingSlots {
 
     /// Returns a slot for a request as soon as one is free; `None` if that takes too long or too
     /// many requests wait.
-    pub(super) async fn request(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.requests).try_acquire_owned() {
-            return Some(place);
+    pub(super) async fn request(&self, time_limit: Duration) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.requests).try_acquire_owned() {
+            return Some(slot);
         }
         // The guard decrements the count on every exit, including when the client disconnects.
         let waiting = WaitingCount::new(&self.waiting);
@@ -84,8 +84,8 @@ impl ForwardingSlots {
             return None;
         }
         // Slots are assigned in the order of the requests.
-        let place = timeout(patience, Arc::clone(&self.requests).acquire_owned());
-        place.await.ok()?.ok()
+        let slot = timeout(time_limit, Arc::clone(&self.requests).acquire_owned());
+        slot.await.ok()?.ok()
     }
 
     /// Returns how long a poll may wait at the server of its session: the more requests wait for a
@@ -95,9 +95,9 @@ impl ForwardingSlots {
         if waiting == 0 && self.requests.available_permits() > self.bounds.requests / 2 {
             return None;
         }
-        let places = u32::try_from(self.bounds.requests).unwrap_or(u32::MAX);
-        let others = u32::try_from(waiting + 1).unwrap_or(u32::MAX);
-        let hold = TARGET_WAIT.saturating_mul(places) / others;
+        let slots = u32::try_from(self.bounds.requests).unwrap_or(u32::MAX);
+        let requests_waiting = u32::try_from(waiting + 1).unwrap_or(u32::MAX);
+        let hold = TARGET_WAIT.saturating_mul(slots) / requests_waiting;
         Some(hold.clamp(MIN_HOLD, MAX_HOLD))
     }
 
@@ -135,47 +135,47 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn holds_shrink_as_more_requests_wait_until_waiting_is_full() {
-        let places = Arc::new(ForwardingSlots::new(Bounds {
+        let slots = Arc::new(ForwardingSlots::new(Bounds {
             requests: 2,
             tunnels: 1,
         }));
-        assert_eq!(places.hold(), None);
-        let patience = Duration::from_secs(60);
-        let first = places.request(patience).await.unwrap();
-        let second = places.request(patience).await.unwrap();
-        assert_eq!(places.hold(), Some(TARGET_WAIT * 2));
+        assert_eq!(slots.hold(), None);
+        let time_limit = Duration::from_secs(60);
+        let first = slots.request(time_limit).await.unwrap();
+        let second = slots.request(time_limit).await.unwrap();
+        assert_eq!(slots.hold(), Some(TARGET_WAIT * 2));
         let wait = || {
-            let places = Arc::clone(&places);
-            tokio::spawn(async move { places.request(patience).await.is_some() })
+            let slots = Arc::clone(&slots);
+            tokio::spawn(async move { slots.request(time_limit).await.is_some() })
         };
         let mut waiting = Vec::new();
         let mut hold = MAX_HOLD;
         for n in 0..2 * MAX_WAITING_PER_SLOT {
-            assert_eq!(places.are_crowded(), n >= 2 * CROWDED_PER_SLOT);
+            assert_eq!(slots.are_crowded(), n >= 2 * CROWDED_PER_SLOT);
             waiting.push(wait());
             tokio::task::yield_now().await;
-            assert!(places.hold().unwrap() <= hold);
-            hold = places.hold().unwrap();
+            assert!(slots.hold().unwrap() <= hold);
+            hold = slots.hold().unwrap();
         }
         assert!(hold < TARGET_WAIT && hold >= MIN_HOLD);
-        assert!(places.request(patience).await.is_none(), "too many wait");
+        assert!(slots.request(time_limit).await.is_none(), "too many wait");
         // Each waiting request gets a slot that an earlier one releases.
         drop((first, second));
         for waiting in waiting {
             assert!(waiting.await.unwrap());
         }
-        assert_eq!(places.hold(), None);
+        assert_eq!(slots.hold(), None);
         let _held = (
-            places.request(patience).await,
-            places.request(patience).await,
+            slots.request(time_limit).await,
+            slots.request(time_limit).await,
         );
         assert!(
-            places.request(patience).await.is_none(),
+            slots.request(time_limit).await.is_none(),
             "it takes too long"
         );
-        assert_eq!(places.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(slots.waiting.load(Ordering::Relaxed), 0);
         // WebSockets have separate slots.
-        let tunnel = places.tunnel();
-        assert!(tunnel.is_some() && places.tunnel().is_none());
+        let tunnel = slots.tunnel();
+        assert!(tunnel.is_some() && slots.tunnel().is_none());
     }
 }

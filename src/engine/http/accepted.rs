@@ -30,7 +30,7 @@ pub(crate) struct Accepted {
     io: Io,
     /// Bytes that were read before and are read again first.
     front: BytesMut,
-    patience: Duration,
+    write_timeout: Duration,
     /// Set while the client reads less than it is sent.
     stalled: Option<Box<WriteStall>>,
 }
@@ -69,21 +69,21 @@ const MAX_READ_AHEAD: usize = 16 * 1024;
 const READ_PIECE: usize = 4096;
 
 impl Accepted {
-    pub(crate) fn tcp(stream: TcpStream, patience: Duration) -> Self {
+    pub(crate) fn tcp(stream: TcpStream, write_timeout: Duration) -> Self {
         Self {
             io: Io::Tcp(stream),
             front: BytesMut::new(),
-            patience,
+            write_timeout,
             stalled: None,
         }
     }
 
     /// Wraps a connection that is not plain TCP, such as TLS.
-    pub(crate) fn other(stream: Box<dyn Duplex>, patience: Duration) -> Self {
+    pub(crate) fn other(stream: Box<dyn Duplex>, write_timeout: Duration) -> Self {
         Self {
             io: Io::Other(stream),
             front: BytesMut::new(),
-            patience,
+            write_timeout,
             stalled: None,
         }
     }
@@ -110,7 +110,7 @@ impl Accepted {
 
     /// Ready when the client closes the connection while it waits for a response. Other input is
     /// put back.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // While the client is stalled, nothing is read. The task is woken nevertheless, because it
         // also polls the write and its deadline.
         while self.stalled.is_none() && self.front.len() < MAX_READ_AHEAD {
@@ -152,10 +152,10 @@ impl Accepted {
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                let patience = self.patience;
+                let write_timeout = self.write_timeout;
                 let stalled = self.stalled.get_or_insert_with(|| {
                     Box::new(WriteStall {
-                        until: Box::pin(tokio::time::sleep(patience)),
+                        until: Box::pin(tokio::time::sleep(write_timeout)),
                         written: 0,
                         reader: None,
                     })
@@ -297,12 +297,12 @@ impl AsyncWrite for SharedConnection<'_> {
 /// Waits for a response while the client stays connected. Returns `None` if the client disconnects
 /// first.
 pub(super) async fn unless_disconnected<T>(
-    mut poll_gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    mut poll_disconnect: impl FnMut(&mut Context<'_>) -> Poll<()>,
     mut answering: Pin<&mut (impl Future<Output = T> + Send)>,
 ) -> Option<T> {
     poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => poll_gone(cx).map(|()| None),
+        Poll::Pending => poll_disconnect(cx).map(|()| None),
     })
     .await
 }

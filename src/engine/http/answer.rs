@@ -68,33 +68,33 @@ impl Engine {
         if let Some(proof) = self.prove_identity(&parts) {
             return proof;
         }
-        let handed_on = self.take_proof(&mut parts);
-        let peer = match &handed_on {
+        let forwarded = self.take_proof(&mut parts);
+        let peer = match &forwarded {
             // The server that accepted the client has already evaluated the headers of its proxies.
             Ok(Some(received)) => received.client,
             Ok(None) | Err(_) => self.identify(peer, &parts.headers),
         };
         merge_cookie_headers(&mut parts.headers);
-        let verdict = match &self.config.http.cors {
+        let origin_check = match &self.config.http.cors {
             None => OriginCheck::Silent,
             Some(cors) => {
-                let verdict = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
+                let origin_check = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
                 // Browsers send a preflight without cookies and credentials, so it is answered
                 // before anything is checked.
-                let preflight = cors.preflight(&parts.method, &parts.headers, &verdict);
+                let preflight = cors.preflight(&parts.method, &parts.headers, &origin_check);
                 if let Some(mut preflight) = preflight {
                     reply::harden(&mut preflight);
                     return preflight;
                 }
-                verdict
+                origin_check
             }
         };
         let view = self.view(&parts, peer);
         let is_upgrade = request::is_upgrade(&parts.headers);
-        let is_foreign = verdict == OriginCheck::Foreign;
+        let is_foreign = origin_check == OriginCheck::Foreign;
         let outcome = match &self.config.http.cors {
             Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
-            Some(_) | None => match handed_on {
+            Some(_) | None => match forwarded {
                 Ok(by) => {
                     self.respond(parts, body, peer, view.as_ref(), handoff, by)
                         .await
@@ -115,7 +115,7 @@ impl Engine {
             .filter(|cors| !(cors.enforce && is_foreign))
             .filter(|_| reply.extensions().get::<RemoteResponse>().is_none())
         {
-            cors.mark(&mut reply, &verdict);
+            cors.mark(&mut reply, &origin_check);
         }
         reply
     }
@@ -198,7 +198,7 @@ impl Engine {
             tracing::info!(%address, code, reason, more, "request refused");
         }
         if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {
-            hook(&error.tell(view));
+            hook(&error.describe(view));
         }
         reply::refusal(error, is_upgrade)
     }
@@ -210,33 +210,34 @@ impl Engine {
         peer: Peer,
         view: Option<&EngineRequest>,
         handoff: &HandoffCell,
-        handed_on: Option<ForwardedRequest>,
+        forwarded: Option<ForwardedRequest>,
     ) -> Result<Reply, RequestError> {
         self.check(peer)?;
-        let ask = request::parse(&parts, &self.config);
-        if ask == Err(RequestError::UnsupportedVersion) {
+        let parsed = request::parse(&parts, &self.config);
+        if parsed == Err(RequestError::UnsupportedVersion) {
             // The official server calls `allowRequest` before it rejects the version.
             self.admit(view).await?;
         }
-        let ask = ask?;
-        if let Some((id, accept)) = ask.session()
+        let parsed = parsed?;
+        if let Some((id, accept)) = parsed.session()
             && self.is_foreign(id)
             && let Some(tag) = id.tag
         {
-            if handed_on.is_some() {
+            if forwarded.is_some() {
                 // A request is forwarded only once. Otherwise two servers that take each other for
                 // the owner would forward it back and forth.
                 return Err(RequestError::UnknownSession(Unknown::Misdirected));
             }
             // Forwarding is boxed, so that requests of local sessions reserve no memory for it.
-            let handing = Box::pin(self.forward_request(parts, body, peer, tag, accept, handoff));
-            return handing.await;
+            let forwarding =
+                Box::pin(self.forward_request(parts, body, peer, tag, accept, handoff));
+            return forwarding.await;
         }
         let is_initial = matches!(
-            ask,
+            parsed,
             ParsedRequest::Open | ParsedRequest::OpenWebSocket { .. }
         );
-        let mut reply = match ask {
+        let mut reply = match parsed {
             ParsedRequest::Open => {
                 // Limits are checked first, because a client above them must not cause work in the
                 // application. The permit is a guard, which a refusal below returns. Requests of
@@ -281,7 +282,7 @@ impl Engine {
                 let form = Form::of(&parts.headers);
                 // A poll may wait for a long time, and its headers keep a read buffer alive.
                 drop(parts);
-                let hold = handed_on.and_then(|received| received.hold);
+                let hold = forwarded.and_then(|received| received.hold);
                 self.poll(outbox, form, hold).await?.into_reply()
             }
             ParsedRequest::Post(id) => {
@@ -318,7 +319,7 @@ impl Engine {
                 // next.
                 RequestError::Draining(self.connection_limiter.spread_retry_after(Duration::ZERO))
             } else if self.sessions.has_ended(sid) {
-                RequestError::UnknownSession(Unknown::Over)
+                RequestError::UnknownSession(Unknown::Ended)
             } else {
                 RequestError::UnknownSession(Unknown::Never)
             }
@@ -345,7 +346,7 @@ impl Engine {
             .admissions
             .try_acquire()
             .map_err(|_| RequestError::Busy)?;
-        let asking = async {
+        let deciding = async {
             if let Some(allow) = &hooks.allow_request {
                 let allowed = allow(view.clone()).await;
                 allowed.map_err(|forbidden| self.denied(forbidden, view))?;
@@ -367,8 +368,8 @@ impl Engine {
         };
         // A panic is caught here, because a proxy may multiplex requests of other clients on this
         // connection. A hook that is too slow is cancelled.
-        let asking = AssertUnwindSafe(asking).catch_unwind();
-        match tokio::time::timeout(self.config.admission.allow_request_timeout, asking).await {
+        let deciding = AssertUnwindSafe(deciding).catch_unwind();
+        match tokio::time::timeout(self.config.admission.allow_request_timeout, deciding).await {
             Ok(Ok(admission)) => admission,
             Ok(Err(_)) => {
                 self.metrics.count(Counter::HandlerPanics);

@@ -41,7 +41,7 @@ use crate::{
     metrics::Counter,
 };
 
-/// How long a client may take to read the last response and close.
+/// Maximum time for a client to read the last response and close.
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Site {
@@ -56,7 +56,7 @@ impl Site {
         // The future is boxed, so that the task of a WebSocket does not retain the memory that HTTP
         // needed.
         let rest = match Box::pin(self.requests(stream, peer, pending)).await {
-            ServeOutcome::Over(rest) => rest,
+            ServeOutcome::Finished(rest) => rest,
             ServeOutcome::Unsupported(stream, pending) => {
                 match Box::pin(self.http(stream, peer, pending)).await {
                     Some(rest) => rest,
@@ -109,13 +109,13 @@ impl Site {
             // hyper notices a disconnect while it reads a body. Otherwise it notices it only if the
             // client has sent nothing more.
             let has_body = !request.body().is_end_stream();
-            let gone = move |cx: &mut Context<'_>| match has_body {
+            let disconnected = move |cx: &mut Context<'_>| match has_body {
                 true => Poll::Pending,
-                false => stream.lock().poll_gone(cx),
+                false => stream.lock().poll_disconnect(cx),
             };
             let answering = self.answer(request, peer, &handoff);
             Box::pin(async move {
-                let answer = unless_disconnected(gone, pin!(answering)).await;
+                let answer = unless_disconnected(disconnected, pin!(answering)).await;
                 answer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))
             })
         });

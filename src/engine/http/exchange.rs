@@ -30,7 +30,7 @@ impl Engine {
     ) -> Result<HttpAnswer, RequestError> {
         let id = self.next_poll_id();
         let answer = match outbox.poll(id) {
-            PollOutcome::Unknown => return Err(RequestError::UnknownSession(Unknown::Over)),
+            PollOutcome::Unknown => return Err(RequestError::UnknownSession(Unknown::Ended)),
             PollOutcome::Answered(answer) => Ok(answer),
             PollOutcome::Waiting(mut answered) => {
                 // Cancellation point: if the client closes the connection, this future is dropped
@@ -63,7 +63,7 @@ impl Engine {
             Ok(PollAnswer::Payload(packets, may_compress)) => (packets, may_compress),
             Ok(PollAnswer::Refused) => return Ok(refused()),
             // The driver has dropped the sender without an answer, because the session has ended.
-            Err(_) => return Err(RequestError::UnknownSession(Unknown::Over)),
+            Err(_) => return Err(RequestError::UnknownSession(Unknown::Ended)),
         };
         match (&self.config.http.http_compression, form.encoding) {
             (Some(options), Some(encoding))
@@ -118,13 +118,13 @@ impl Engine {
         drop(waiting);
         let (answer, answered) = oneshot::channel();
         if !guard.hand_over(Control::Post { body, answer }) {
-            return Err(RequestError::UnknownSession(Unknown::Over));
+            return Err(RequestError::UnknownSession(Unknown::Ended));
         }
         // From here on the driver has the payload, and cancellation loses only the response.
         match answered.await {
             Ok(PostAnswer::Accepted) => Ok(HttpAnswer::Accepted),
             Ok(PostAnswer::Refused) => Ok(refused()),
-            Err(_) => Err(RequestError::UnknownSession(Unknown::Over)),
+            Err(_) => Err(RequestError::UnknownSession(Unknown::Ended)),
         }
     }
 }

@@ -110,12 +110,12 @@ impl Engine {
         let forwarder = forwarder.ok_or(RequestError::UnknownSession(Unknown::Unowned))?;
         let mut stopped = self.stopped();
         // The session ends anyway if its pong does not arrive within this time.
-        let patience = self.config.session.ping_timeout;
-        let place = tokio::select! {
-            place = forwarder.place(accept.is_some(), patience) => place,
+        let time_limit = self.config.session.ping_timeout;
+        let slot = tokio::select! {
+            slot = forwarder.acquire_slot(accept.is_some(), time_limit) => slot,
             _ = stopped.wait_for(|stopped| *stopped) => None,
         };
-        let Some(place) = place else {
+        let Some(slot) = slot else {
             self.metrics.count(match accept {
                 Some(_) => Counter::TunnelsRefused,
                 None => Counter::ForwardedFull,
@@ -123,19 +123,19 @@ impl Engine {
             return Err(RequestError::Busy);
         };
         let counted = ForwardedGauge::new(&self.metrics);
-        let asking = self.ask(forwarder, parts, body, client, tag, accept);
-        // Dropping `asking` on stop closes the connection to the other server, so that a poll there
-        // is aborted too.
+        let exchange = self.exchange_with(forwarder, parts, body, client, tag, accept);
+        // Dropping `exchange` on stop closes the connection to the other server, so that a poll
+        // there is also aborted.
         let answered = tokio::select! {
-            answered = asking => answered,
-            _ = stopped.wait_for(|stopped| *stopped) => Err(ForwardError::Gone),
+            answered = exchange => answered,
+            _ = stopped.wait_for(|stopped| *stopped) => Err(ForwardError::Aborted),
         };
         match answered {
             Ok((reply, upgraded)) => {
                 self.metrics.count(Counter::Forwarded);
                 if let Some(upgraded) = upgraded {
                     drop(counted);
-                    let tunnel = Tunnel::new(self, forwarder, upgraded, place);
+                    let tunnel = Tunnel::new(self, forwarder, upgraded, slot);
                     *handoff.lock() = Some(Handoff::Tunnel(Box::new(tunnel)));
                 }
                 Ok(reply)
@@ -145,8 +145,8 @@ impl Engine {
                 tracing::debug!(tag = tag.as_str(), %error, "could not forward a request to the session's server");
                 Err(RequestError::UnknownSession(match error {
                     ForwardError::Unowned => Unknown::Unowned,
-                    ForwardError::Gone
-                    | ForwardError::Late
+                    ForwardError::Aborted
+                    | ForwardError::Timeout
                     | ForwardError::Answer(_)
                     | ForwardError::Http(_)
                     | ForwardError::Request => Unknown::Unreached,
@@ -155,7 +155,7 @@ impl Engine {
         }
     }
 
-    async fn ask(
+    async fn exchange_with(
         &self,
         forwarder: &Forwarder,
         parts: Parts,
@@ -165,7 +165,7 @@ impl Engine {
         accept: Option<&str>,
     ) -> Result<(Reply, Option<hyper::upgrade::Upgraded>), ForwardError> {
         let target = target(&parts).to_owned();
-        let said = SignedFields {
+        let signed = SignedFields {
             method: &parts.method,
             target: &target,
             client,
@@ -180,7 +180,7 @@ impl Engine {
         // The value sent by a client is ignored.
         headers.remove(forwarding::HOLD);
         if accept.is_some() {
-            ask_for_websocket(&mut headers);
+            request_websocket(&mut headers);
         } else if parts.method == Method::GET
             && let Some(hold) = forwarder.hold()
         {
@@ -205,18 +205,18 @@ impl Engine {
         };
         // An open session answers a poll with a ping at the latest.
         let session = &self.config.session;
-        let patience = session.ping_interval.saturating_add(session.ping_timeout);
-        let patience = patience.max(self.config.http.body_timeout);
+        let time_limit = session.ping_interval.saturating_add(session.ping_timeout);
+        let time_limit = time_limit.max(self.config.http.body_timeout);
         // Both run concurrently: a server may refuse a request before it has read the whole body,
         // and then nothing more is sent to it.
-        let sending = pin!(forwarder.send(tag, said, headers, outgoing, patience));
+        let sending = pin!(forwarder.send(tag, signed, headers, outgoing, time_limit));
         let feeding = pin!(feed(pieces, body));
         let response = match select(sending, feeding).await {
             Either::Left((response, _)) => response?,
             Either::Right(((), sending)) => sending.await?,
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let accept = accept.ok_or(ForwardError::Gone)?;
+            let accept = accept.ok_or(ForwardError::Aborted)?;
             let mut reply = reply::switching_protocols(accept);
             reply.extensions_mut().insert(RemoteResponse);
             let mut headers = response.headers().clone();
@@ -224,7 +224,7 @@ impl Engine {
             headers.remove(header::SEC_WEBSOCKET_ACCEPT);
             reply.headers_mut().extend(headers);
             let upgraded = timeout(self.config.http.write_timeout, hyper::upgrade::on(response));
-            let upgraded = upgraded.await.map_err(|_| ForwardError::Late)?;
+            let upgraded = upgraded.await.map_err(|_| ForwardError::Timeout)?;
             let upgraded = upgraded.map_err(|error| ForwardError::Answer(error.into()))?;
             return Ok((reply, Some(upgraded)));
         }
@@ -278,7 +278,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-fn ask_for_websocket(headers: &mut HeaderMap) {
+fn request_websocket(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }

@@ -1,4 +1,4 @@
-//! How a connection continues after HTTP.
+//! The continuation of a connection after HTTP.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ pub(super) struct ForwardedRequest {
     pub(super) hold: Option<Duration>,
 }
 
-/// How the connection continues after a `101`.
+/// The continuation of the connection after a `101`.
 #[derive(Debug)]
 pub(super) enum Handoff {
     /// It carries a new session of this engine.

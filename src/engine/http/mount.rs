@@ -92,8 +92,8 @@ impl Engine {
         let _open = self.count_connection();
         // The response is being sent. A server that never sends it must not block this task
         // forever.
-        let patience = self.config.http.write_timeout;
-        let Ok(Ok(upgraded)) = tokio::time::timeout(patience, upgrade).await else {
+        let write_timeout = self.config.http.write_timeout;
+        let Ok(Ok(upgraded)) = tokio::time::timeout(write_timeout, upgrade).await else {
             return;
         };
         let (stream, unread) = stream_of(upgraded);

@@ -75,7 +75,7 @@ impl Fallback {
     }
 
     /// Wraps the service so that `before` may respond first.
-    pub(crate) fn behind(
+    pub(crate) fn preceded_by(
         self,
         before: impl Fn(&Parts) -> Option<Response<Full<Bytes>>> + Send + Sync + 'static,
     ) -> Self {

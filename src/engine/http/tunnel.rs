@@ -50,17 +50,17 @@ impl Tunnel {
             return;
         };
         let session = &self.engine.config.session;
-        let patience = session.ping_interval.saturating_add(session.ping_timeout);
+        let time_limit = session.ping_interval.saturating_add(session.ping_timeout);
         let (from_client, to_client) = tokio::io::split(client);
         let (from_server, mut to_server) = tokio::io::split(TokioIo::new(server));
         let passing = async {
-            timeout(patience, to_server.write_all(&unread)).await??;
+            timeout(time_limit, to_server.write_all(&unread)).await??;
             drop(unread);
             // The end of one direction is forwarded and leaves the other direction open, like in
             // TCP. An error ends both.
             tokio::try_join!(
-                pass(from_client, to_server, patience),
-                pass(from_server, to_client, patience),
+                copy_until_closed(from_client, to_server, time_limit),
+                copy_until_closed(from_server, to_client, time_limit),
             )
         };
         tokio::select! {
@@ -88,19 +88,19 @@ impl std::fmt::Debug for Tunnel {
 
 /// Forwards one direction. Pings go one way and pongs the other, so neither direction is silent for
 /// long.
-async fn pass(
+async fn copy_until_closed(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    patience: Duration,
+    time_limit: Duration,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let read = timeout(patience, from.read(&mut buffer)).await??;
+        let read = timeout(time_limit, from.read(&mut buffer)).await??;
         let bytes = buffer.get(..read).unwrap_or_default();
         if bytes.is_empty() {
-            return timeout(patience, to.shutdown()).await?;
+            return timeout(time_limit, to.shutdown()).await?;
         }
-        timeout(patience, to.write_all(bytes)).await??;
-        timeout(patience, to.flush()).await??;
+        timeout(time_limit, to.write_all(bytes)).await??;
+        timeout(time_limit, to.flush()).await??;
     }
 }

@@ -61,7 +61,7 @@ impl Outbox {
         let (push, wake) = self.append(&mut queue, frame, mode, PushSource::Sender);
         drop(queue);
         match wake {
-            Wake::Nobody => {}
+            Wake::None => {}
             // The flusher is not woken here, because the caller holds the lock of a room.
             Wake::Flusher => batch.add(self.flusher(), self.clone()),
             Wake::FlusherOf(successor) => batch.add(successor.flusher(), successor.clone()),

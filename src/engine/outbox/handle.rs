@@ -96,7 +96,7 @@ impl Outbox {
     /// Wakes the writer. The caller must hold no lock.
     pub(super) fn call(&self, wake: Wake) {
         match wake {
-            Wake::Nobody => {}
+            Wake::None => {}
             Wake::Flusher => self.0.flusher.enqueue(self.clone()),
             Wake::FlusherOf(successor) => successor.0.flusher.enqueue(successor.clone()),
         }

@@ -78,7 +78,7 @@ impl Outbox {
         let missed: Vec<Frame> = replay.after(known)?.cloned().collect();
         let floor = Some(known.number);
         successor.retain_for_replay(known.channel, floor, limits, to.metrics());
-        let mut wake = Wake::Nobody;
+        let mut wake = Wake::None;
         for frame in missed.iter().chain([hello]) {
             let (_, next) = to.append(&mut successor, frame, Mode::Reliable, PushSource::Sender);
             wake = wake.or(next);
@@ -99,7 +99,7 @@ impl Outbox {
         drop(queue);
         match wake {
             Wake::Flusher => Wake::FlusherOf(outbox),
-            other @ (Wake::Nobody | Wake::FlusherOf(_)) => other,
+            other @ (Wake::None | Wake::FlusherOf(_)) => other,
         }
     }
 }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_not_handed_over_before_its_end_nor_to_one_that_has_ended() {
+    fn session_is_handed_over_only_after_its_end_and_to_an_open_one() {
         let (outboxes, _) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
         old.retain_for_replay(1, None, LIMITS);

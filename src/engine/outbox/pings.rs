@@ -40,7 +40,7 @@ impl PingTarget for Outbox {
             Wake::Flusher => {
                 self.flush();
             }
-            other @ (Wake::Nobody | Wake::FlusherOf(_)) => {
+            other @ (Wake::None | Wake::FlusherOf(_)) => {
                 self.call(other);
             }
         }

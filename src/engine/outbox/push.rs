@@ -13,11 +13,11 @@ use roomcast_protocol::Frame;
 use super::{
     handle::{Outbox, OutboxInner, Wake},
     queue::{Budget, Queue},
-    waiting::{Class, DropPolicy, KeepResult, ReplayBuffer, Sheddable},
+    waiting::{Class, DropPolicy, ReplayBuffer, RetainOutcome, Sheddable},
 };
 use crate::metrics::Counter;
 
-/// How a frame is treated that cannot be sent immediately.
+/// The treatment of a frame that cannot be sent immediately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The frame waits, within the budget of the session.
@@ -76,7 +76,7 @@ enum PushDecision {
     Drop,
     Refuse,
     /// The frame is reliable and does not fit, so the session ends.
-    Cut(Budget),
+    Overflow(Budget),
 }
 
 impl Outbox {
@@ -99,7 +99,7 @@ impl Outbox {
 
     pub(super) fn append_control(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> Wake {
         if !queue.is_open() {
-            return Wake::Nobody;
+            return Wake::None;
         }
         queue.push(frame, self.memory());
         queue.schedule()
@@ -117,15 +117,13 @@ impl Outbox {
         // Retention comes before the decision: the client receives retained frames when it
         // reconnects, even if they are dropped below or sent after the session has ended.
         if let Some(replay) = queue.replay() {
-            match (replay.keep(frame), source) {
-                (KeepResult::Here, _) | (KeepResult::BySuccessor(_), PushSource::Predecessor) => {}
-                (KeepResult::Grown(bytes), _) => self.refile_replay(replay, bytes),
-                (KeepResult::BySuccessor(successor), PushSource::Sender) => {
+            match (replay.retain(frame), source) {
+                (RetainOutcome::Unchanged, _)
+                | (RetainOutcome::BySuccessor(_), PushSource::Predecessor) => {}
+                (RetainOutcome::Grown(bytes), _) => self.refile_replay(replay, bytes),
+                (RetainOutcome::BySuccessor(successor), PushSource::Sender) => {
                     let append = |successor| Self::append_for(successor, frame, mode);
-                    return (
-                        Push::Closed,
-                        successor.upgrade().map_or(Wake::Nobody, append),
-                    );
+                    return (Push::Closed, successor.upgrade().map_or(Wake::None, append));
                 }
             }
         }
@@ -144,15 +142,15 @@ impl Outbox {
                 PushDecision::MakeRoom => {
                     // Nothing replaceable remains after this, so the decision is made at most
                     // twice.
-                    let gone = queue.drop_conflated(self.memory());
-                    self.metrics().add(Counter::OldestDropped, gone);
+                    let dropped = queue.drop_conflated(self.memory());
+                    self.metrics().add(Counter::OldestDropped, dropped);
                     continue;
                 }
                 PushDecision::Drop => self.drop_volatile(),
-                PushDecision::Refuse => (Push::Closed, Wake::Nobody),
-                PushDecision::Cut(budget) => {
-                    queue.cut(budget, self.memory());
-                    (Push::Overflow, Wake::Nobody)
+                PushDecision::Refuse => (Push::Closed, Wake::None),
+                PushDecision::Overflow(budget) => {
+                    queue.overflow(budget, self.memory());
+                    (Push::Overflow, Wake::None)
                 }
             };
         }
@@ -187,7 +185,7 @@ impl Outbox {
             Mode::Reliable if budget == Budget::Connection && queue.has_conflated() => {
                 PushDecision::MakeRoom
             }
-            Mode::Reliable => PushDecision::Cut(budget),
+            Mode::Reliable => PushDecision::Overflow(budget),
         }
     }
 
@@ -203,7 +201,7 @@ impl Outbox {
     #[cold]
     fn drop_volatile(&self) -> (Push, Wake) {
         self.metrics().count(Counter::VolatileDropped);
-        (Push::Dropped, Wake::Nobody)
+        (Push::Dropped, Wake::None)
     }
 
     /// Stores a frame that newer frames of its stream can replace.
@@ -221,16 +219,16 @@ impl Outbox {
         };
         if self.memory().is_exhausted() {
             self.metrics().count(counter);
-            return (Push::Dropped, Wake::Nobody);
+            return (Push::Dropped, Wake::None);
         }
         let (budget, memory) = (self.budget(), self.memory());
-        let (gone, kept) = queue.conflate(stream, policy, frame, budget, memory);
-        self.metrics().add(counter, gone);
+        let (dropped, is_stored) = queue.conflate(stream, policy, frame, budget, memory);
+        self.metrics().add(counter, dropped);
         self.refile(queue);
-        if kept {
+        if is_stored {
             (Push::Queued, queue.schedule())
         } else {
-            (Push::Dropped, Wake::Nobody)
+            (Push::Dropped, Wake::None)
         }
     }
 
@@ -264,7 +262,7 @@ impl Sheddable for OutboxInner {
         // only if it is still in this class.
         outbox.refile(&mut queue);
         if queue.is_filed_in(class) {
-            queue.cut(Budget::Total, outbox.memory());
+            queue.overflow(Budget::Total, outbox.memory());
         }
     }
 

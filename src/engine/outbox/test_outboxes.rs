@@ -79,7 +79,7 @@ impl TestOutboxes {
         outbox.take_for_poll(usize::MAX)
     }
 
-    /// Returns whether the driver has been asked to close the session.
+    /// Returns whether the driver was requested to close the session.
     #[cfg(test)]
     pub(crate) fn is_closing(outbox: &Outbox) -> bool {
         let queue = outbox.lock();

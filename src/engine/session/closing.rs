@@ -54,7 +54,7 @@ impl Ending {
         if self.lingering.is_none() {
             let is_between_frames = || driver.outbox.lock().is_between_frames();
             let code = match self.end {
-                End::Gone => None,
+                End::Disconnected => None,
                 End::Flush(code) => {
                     if driver.outbox.lock().is_blocked()
                         && driver.wait_writable(stream, cx).is_pending()
@@ -132,9 +132,9 @@ impl Ending {
             pending = driver.polls.pop_front();
         }
         match (self.end, pending) {
-            (End::Gone | End::Answered | End::Closed(_), None) => Poll::Ready(()),
+            (End::Disconnected | End::Answered | End::Closed(_), None) => Poll::Ready(()),
             // It makes no difference whether the client reads this response.
-            (End::Gone, Some(pending)) => {
+            (End::Disconnected, Some(pending)) => {
                 let _ = pending.answer(&[Frame::packet(&Packet::Close)]);
                 Poll::Ready(())
             }
@@ -151,8 +151,8 @@ impl Ending {
                 if is_last {
                     frames.push(Frame::packet(&Packet::Close));
                 }
-                let has_gone = !pending.answer(&frames);
-                if is_last || has_gone {
+                let is_disconnected = !pending.answer(&frames);
+                if is_last || is_disconnected {
                     return Poll::Ready(());
                 }
                 self.deadline = self.deadline.min(now() + LINGER);

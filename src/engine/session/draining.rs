@@ -1,4 +1,4 @@
-//! Draining: refuses new sessions and moves the open ones one after the other.
+//! Draining: refuses new sessions and moves the open sessions one after the other.
 
 use std::time::{Duration, Instant};
 

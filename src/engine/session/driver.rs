@@ -51,7 +51,7 @@ pub(in crate::engine) struct Driver {
     /// Whether a message has arrived. For most clients the first message is CONNECT.
     pub(super) greeted: bool,
     /// When a later message last arrived. Only an upgrade depends on it.
-    pub(super) asked_at: Option<Instant>,
+    pub(super) message_at: Option<Instant>,
     /// Payloads that are not completely read. A second payload only occurs after the session has
     /// ended.
     pub(super) posts: VecDeque<Post>,
@@ -106,7 +106,7 @@ impl Driver {
         let rates = Rates {
             packets: engine.config.session.packets_per_second,
             bytes: engine.config.session.bytes_per_second,
-            patience: engine.config.session.throttle_timeout,
+            timeout: engine.config.session.throttle_timeout,
         };
         let mut driver = Self {
             throttle: Throttle::new(rates, now()),
@@ -120,7 +120,7 @@ impl Driver {
             wire,
             candidate: None,
             greeted: false,
-            asked_at: None,
+            message_at: None,
             posts: VecDeque::new(),
             polls: VecDeque::new(),
             ending: None,
@@ -143,10 +143,10 @@ impl Driver {
 
     /// Runs until the session has ended and its transports are closed.
     pub(in crate::engine) async fn run(mut self) {
-        poll_fn(|cx| self.turn(cx)).await;
+        poll_fn(|cx| self.iterate(cx)).await;
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn iterate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = now();
         if let Some(throttle) = &mut self.throttle {
             throttle.handle_timeout(now);
@@ -222,7 +222,7 @@ impl Driver {
                     ending.hurry(now());
                 }
             } else {
-                self.end(reason, End::Gone);
+                self.end(reason, End::Disconnected);
             }
             return;
         };
@@ -270,7 +270,7 @@ impl Driver {
             ReadOutcome::Pending => {}
             ReadOutcome::Yield => cx.waker().wake_by_ref(),
             ReadOutcome::Delayed => self.delayed(now),
-            ReadOutcome::Gone => self.end(CloseReason::TransportClose, End::Gone),
+            ReadOutcome::Disconnected => self.end(CloseReason::TransportClose, End::Disconnected),
             ReadOutcome::Broken(error) => {
                 self.engine.metrics.count(Counter::FrameErrors);
                 tracing::debug!(session = ?self.outbox.sid(), %error, "a frame cannot be decoded");
@@ -294,7 +294,7 @@ impl Driver {
         crate::throttled_log!(info, session = ?self.outbox.sid(), "session closed: the client sends too fast");
         let end = match self.transport() {
             Transport::WebSocket => End::Flush(CloseCode::POLICY_VIOLATION),
-            Transport::Polling => End::Gone,
+            Transport::Polling => End::Disconnected,
         };
         self.end(CloseReason::TransportError, end);
     }
@@ -375,7 +375,7 @@ impl Driver {
     fn fault(&self) -> End {
         match self.transport() {
             Transport::WebSocket => End::Flush(CloseCode::NORMAL),
-            Transport::Polling => End::Gone,
+            Transport::Polling => End::Disconnected,
         }
     }
 
@@ -384,7 +384,7 @@ impl Driver {
         metrics.count(Counter::MessagesReceived);
         metrics.add(Counter::BytesReceived, message.len() as u64);
         if std::mem::replace(&mut self.greeted, true) {
-            self.asked_at = Some(now);
+            self.message_at = Some(now);
         }
         let Some(connection) = &mut self.connection else {
             return;
@@ -434,7 +434,7 @@ impl Driver {
                         self.drop_candidate(&candidate, CloseCode::NORMAL);
                     }
                 }
-                Action::Close(reason) => self.end(reason, End::Gone),
+                Action::Close(reason) => self.end(reason, End::Disconnected),
                 Action::Deliver(_) | Action::Switch => {}
             }
         }
@@ -494,7 +494,7 @@ impl Driver {
         let is_over = match end {
             End::Answered => true,
             // A WebSocket is closed in this iteration, which removes the session.
-            End::Gone => self.transport() == Transport::Polling,
+            End::Disconnected => self.transport() == Transport::Polling,
             End::Flush(_) | End::Closed(_) => false,
         };
         if is_over {

@@ -1,18 +1,18 @@
-//! How and until when a session ends.
+//! The end of a session, and its deadline.
 
 use std::time::{Duration, Instant};
 
 use roomcast_protocol::{engine::CloseReason, websocket::CloseCode};
 
-/// How long a peer may take to close its side after the server has closed its own. Also how long a
-/// polling client may take to fetch the close packet after the last queued packets.
+/// Maximum time for a peer to close its side after the server has closed its own. Also the maximum
+/// time for a polling client to fetch the close packet after the last queued packets.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// How a session ends.
+/// The kind of a session's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The peer is disconnected or must be disconnected: nothing is flushed.
-    Gone,
+    Disconnected,
     /// Queued frames are flushed before the close frame or packet is sent.
     Flush(CloseCode),
     /// The client sent a close packet.
@@ -35,7 +35,7 @@ impl Ending {
     pub(super) fn new(reason: CloseReason, end: End, now: Instant, deadline: Instant) -> Self {
         let deadline = match end {
             End::Flush(_) => deadline,
-            End::Gone | End::Answered | End::Closed(_) => deadline.min(now + LINGER),
+            End::Disconnected | End::Answered | End::Closed(_) => deadline.min(now + LINGER),
         };
         Self {
             reason,
@@ -56,13 +56,13 @@ impl Ending {
 
     /// Returns whether the client or the application ended the session, as opposed to a fault.
     pub(super) fn is_orderly(&self) -> bool {
-        self.end != End::Gone
+        self.end != End::Disconnected
     }
 
     /// Returns whether polls that were unhandled when the session ended receive a response. If not,
     /// only a waiting poll does.
     pub(super) fn takes_polls(&self) -> bool {
-        self.end != End::Gone
+        self.end != End::Disconnected
     }
 }
 

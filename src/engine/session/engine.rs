@@ -200,9 +200,9 @@ impl Engine {
             (0..workers.max(1)).map(|_| self.start_flusher()).collect()
         });
         // Only the remainder matters, so the count may wrap. It orders no other memory.
-        let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
+        let index = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
         flushers
-            .get(turn)
+            .get(index)
             .map_or_else(|| self.new_flusher(), Arc::clone)
     }
 

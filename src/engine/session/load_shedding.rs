@@ -92,9 +92,9 @@ mod tests {
         }
         memory.stop();
         shedding.await.unwrap();
-        let cut = |outbox: &Outbox| outbox.lock().closed() == Some(CloseReason::Overflow);
-        let was_cut: Vec<bool> = all.iter().map(cut).collect();
-        assert_eq!(was_cut, [false, true, false, false, false]);
+        let is_overflowed = |outbox: &Outbox| outbox.lock().closed() == Some(CloseReason::Overflow);
+        let overflowed: Vec<bool> = all.iter().map(is_overflowed).collect();
+        assert_eq!(overflowed, [false, true, false, false, false]);
         for outbox in &all {
             TestOutboxes::take(outbox);
         }

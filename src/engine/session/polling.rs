@@ -49,12 +49,12 @@ impl Driver {
             Control::Poll(pending) => self.polls.push_back(pending),
             Control::PollAborted { id } => {
                 if self.remove_poll(id) {
-                    self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Gone);
+                    self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Disconnected);
                 }
             }
             // The packets were lost with the response.
             Control::PollLost => {
-                self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Gone)
+                self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Disconnected)
             }
             Control::Post { body, answer } => {
                 if let Some(throttle) = &mut self.throttle {
@@ -75,7 +75,7 @@ impl Driver {
             }
             Control::Close(reason) => self.end(reason, End::Flush(close_code(reason))),
             Control::Leave(by) => self.leave_by = Some(by),
-            Control::Abort(reason) => self.end(reason, End::Gone),
+            Control::Abort(reason) => self.end(reason, End::Disconnected),
         }
     }
 
@@ -100,7 +100,7 @@ impl Driver {
             self.end_because(
                 "overlap from client",
                 CloseReason::TransportError,
-                End::Gone,
+                End::Disconnected,
             );
         } else {
             self.outbox.lock().store_poll(pending);
@@ -113,12 +113,12 @@ impl Driver {
         let mut left = MESSAGES_PER_ITERATION;
         while let Some(mut post) = self.posts.pop_front() {
             let is_readable = self.ending.is_none() && self.transport() == Transport::Polling;
-            let verdict = if is_readable {
+            let answer = if is_readable {
                 self.read_post(&mut post.packets, &mut left, now)
             } else {
                 Some(PostAnswer::Refused)
             };
-            let Some(verdict) = verdict else {
+            let Some(answer) = answer else {
                 self.posts.push_front(post);
                 if !self.is_delayed() {
                     cx.waker().wake_by_ref();
@@ -135,7 +135,7 @@ impl Driver {
             }
             self.outbox.lock().end_post();
             // If the client has disconnected, its poll reveals that.
-            let _ = post.answer.send(verdict);
+            let _ = post.answer.send(answer);
         }
     }
 

@@ -21,9 +21,9 @@ impl SessionTimer {
         next: Option<std::time::Instant>,
     ) {
         let Some(next) = next else {
-            let kept_until = Instant::from(now + MAX_IDLE_TIMER);
+            let idle_until = Instant::from(now + MAX_IDLE_TIMER);
             self.0
-                .take_if(|sleep| sleep.is_elapsed() || sleep.deadline() > kept_until);
+                .take_if(|sleep| sleep.is_elapsed() || sleep.deadline() > idle_until);
             return;
         };
         let next = Instant::from(next.max(now));
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_wakes_at_its_time_and_at_the_next_one() {
+    async fn timer_wakes_at_its_time_and_at_the_next() {
         let (mut timer, start) = (SessionTimer::default(), now());
         for seconds in [5, 6, 100] {
             wait(&mut timer, start + seconds * SECOND).await;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_wakes_at_an_earlier_time_if_that_is_set_later() {
+    async fn timer_wakes_earlier_if_set_to_an_earlier_time() {
         let (mut timer, start) = (SessionTimer::default(), now());
         set(&mut timer, Some(start + 45 * SECOND)).await;
         wait(&mut timer, start + SECOND).await;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn there_is_no_timer_when_nothing_is_awaited() {
+    async fn no_timer_exists_without_a_deadline() {
         let mut timer = SessionTimer::default();
         set(&mut timer, None).await;
         assert!(timer.0.is_none());
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_ends_soon_is_kept_up_to_its_end() {
+    async fn timer_that_ends_soon_is_reused_until_its_end() {
         let mut timer = SessionTimer::default();
         set(&mut timer, Some(now() + SECOND)).await;
         set(&mut timer, None).await;

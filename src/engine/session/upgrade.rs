@@ -18,8 +18,8 @@ use crate::{
     metrics::{Counter, Gauge},
 };
 
-/// How long the poll of a client that has sent a request may wait for the response before it is
-/// ended for the upgrade. The client counts the empty packet that ends it. The official server
+/// Maximum time that the poll of a client that has sent a request waits for the response before it
+/// is ended for the upgrade. The client counts the empty packet that ends it. The official server
 /// always waits this long.
 const POLL_RELEASE_DELAY: Duration = Duration::from_millis(100);
 
@@ -31,12 +31,12 @@ impl Driver {
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
-        let mut verdict = Ok(Action::None);
+        let mut result = Ok(Action::None);
         let mut throttle = self.throttle.take();
         let Candidate { stream, wire, .. } = &mut *candidate;
         let outcome = wire.read(stream, cx, now, throttle.as_deref_mut(), |wire, event| {
-            verdict = self.on_candidate(stream, wire, event, now);
-            match verdict {
+            result = self.on_candidate(stream, wire, event, now);
+            match result {
                 Ok(Action::None | Action::Reply(_) | Action::Deliver(_)) => Flow::Continue,
                 Ok(Action::Switch | Action::DropCandidate | Action::Close(_)) | Err(_) => {
                     Flow::Stop
@@ -47,14 +47,14 @@ impl Driver {
         if self.session.is_probed() {
             candidate.probed_at.get_or_insert(now);
         }
-        let failed = match (&verdict, &outcome) {
+        let failed = match (&result, &outcome) {
             (Err(code), _) => Some(*code),
             (_, ReadOutcome::Broken(error)) => {
                 self.engine.metrics.count(Counter::FrameErrors);
                 tracing::debug!(session = ?self.outbox.sid(), %error, "a frame of an upgrade cannot be decoded");
                 Some(error.close_code())
             }
-            (Ok(Action::DropCandidate | Action::Close(_)), _) | (_, ReadOutcome::Gone) => {
+            (Ok(Action::DropCandidate | Action::Close(_)), _) | (_, ReadOutcome::Disconnected) => {
                 Some(CloseCode::NORMAL)
             }
             (Ok(_), ReadOutcome::Pending | ReadOutcome::Yield | ReadOutcome::Delayed) => {
@@ -63,7 +63,7 @@ impl Driver {
         };
         if let Some(code) = failed {
             self.drop_candidate(&candidate, code);
-        } else if matches!(verdict, Ok(Action::Switch)) {
+        } else if matches!(result, Ok(Action::Switch)) {
             self.switch(*candidate, cx);
         } else {
             self.candidate = Some(candidate);
@@ -71,7 +71,7 @@ impl Driver {
             match outcome {
                 ReadOutcome::Yield => cx.waker().wake_by_ref(),
                 ReadOutcome::Delayed => self.delayed(now),
-                ReadOutcome::Pending | ReadOutcome::Gone | ReadOutcome::Broken(_) => {}
+                ReadOutcome::Pending | ReadOutcome::Disconnected | ReadOutcome::Broken(_) => {}
             }
         }
     }
@@ -113,11 +113,11 @@ impl Driver {
         if !self.has_poll() {
             return None;
         }
-        let patience = POLL_RELEASE_DELAY.min(self.engine.config.session.upgrade_timeout / 4);
+        let delay = POLL_RELEASE_DELAY.min(self.engine.config.session.upgrade_timeout / 4);
         // A request after the probe does not move the time, so a client that sends requests
         // continuously can still upgrade.
-        let asked_at = self.asked_at.map(|at| at.min(probed_at) + patience);
-        Some(asked_at.map_or(probed_at, |at| at.max(probed_at)))
+        let release_at = self.message_at.map(|at| at.min(probed_at) + delay);
+        Some(release_at.map_or(probed_at, |at| at.max(probed_at)))
     }
 
     /// Ends the poll for which the client waits before it upgrades, once it is due.

@@ -82,11 +82,11 @@ async fn draining_session_ends_at_deadline_even_if_busy() {
     assert_eq!(client.close_code().await, 1001);
     assert_eq!(echo.poll(&sid).await, (200, "1".into()));
     drop(client);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn a_draining_server_refuses_new_sessions_and_serves_those_it_has() {
+async fn draining_server_refuses_new_and_serves_open_sessions() {
     let echo = echo(Config::default());
     let sid = echo.open().await;
     let engine = Arc::clone(&echo.engine);

@@ -31,7 +31,7 @@ async fn pings_follow_pongs_and_are_never_early() {
         }
     }
     drop(clients);
-    echo.all_gone().await;
+    echo.all_closed().await;
     assert_eq!(
         echo.engine.metrics.counter(Counter::ClosedTransportClose),
         5
@@ -51,12 +51,12 @@ async fn unanswered_ping_times_out_without_second_ping() {
     assert_eq!(client.text().await, "4hello");
     assert!(client.next().await.is_none());
     assert!(now() - start >= INTERVAL + timeout);
-    echo.all_gone().await;
+    echo.all_closed().await;
     assert_eq!(echo.engine.metrics.counter(Counter::ClosedPingTimeout), 1);
 }
 
 #[tokio::test]
-async fn pings_go_on_after_an_upgrade() {
+async fn pings_continue_after_an_upgrade() {
     let echo = pinging(DEADLINE);
     for is_answered_first in [true, false] {
         let sid = echo.open().await;
@@ -76,7 +76,7 @@ async fn pings_go_on_after_an_upgrade() {
             client.send("3").await;
         }
     }
-    echo.all_gone().await;
+    echo.all_closed().await;
     // Only pings of the timer wheel are timed: the wheel sends all pings after an upgrade.
     assert_eq!(echo.engine.metrics.timed(Timing::Ping), 6);
 }
@@ -91,7 +91,7 @@ async fn unanswered_polling_ping_times_out_after_upgrade() {
     assert_eq!(client.text().await, "3probe");
     client.send("5").await;
     assert!(client.next().await.is_none());
-    echo.all_gone().await;
+    echo.all_closed().await;
     assert_eq!(echo.engine.metrics.counter(Counter::ClosedPingTimeout), 1);
 }
 
@@ -102,12 +102,12 @@ async fn ended_session_is_dropped_immediately() {
     client.text().await;
     let outbox = Arc::downgrade(echo.engine.sessions.all().remove(0).inner());
     drop(client);
-    echo.all_gone().await;
+    echo.all_closed().await;
     // Its first ping is due in 25 seconds.
-    let gone = async {
+    let closed = async {
         while outbox.strong_count() > 0 {
             tokio::task::yield_now().await;
         }
     };
-    timeout(DEADLINE, gone).await.unwrap();
+    timeout(DEADLINE, closed).await.unwrap();
 }

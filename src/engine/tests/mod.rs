@@ -61,7 +61,7 @@ async fn a_websocket_session_sends_messages_back() {
         .await;
     assert!(matches!(client.next().await, Some(websocket::Event::Binary(b)) if b == [1, 2, 3][..]));
     drop(client);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
@@ -72,11 +72,11 @@ async fn a_polling_session_sends_messages_back() {
     assert_eq!(echo.post(&sid, body).await, (200, "ok".into()));
     assert_eq!(echo.poll(&sid).await, (200, "4hello\x1eb4OHi\x1e4x".into()));
     assert_eq!(echo.post(&sid, "1").await.0, 200);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn an_upgraded_session_goes_on_over_websocket() {
+async fn upgraded_session_continues_over_websocket() {
     let echo = echo(Config::default());
     let sid = echo.open().await;
     let mut client = echo.websocket(Some(&sid)).await;
@@ -104,17 +104,20 @@ async fn an_upgraded_session_goes_on_over_websocket() {
     assert_eq!(client.text().await, "4after");
     assert_eq!(echo.poll(&sid).await.0, 400);
     drop(client);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn a_poll_in_the_way_of_an_upgrade_is_ended_at_once_or_by_an_answer() {
+async fn waiting_poll_during_an_upgrade_ends_immediately_or_by_a_message() {
     let echo = echo(Config::default());
     let waits = |outbox: &Outbox| outbox.lock().has_poll();
-    let ended_by = async |asks: bool| {
+    let ended_by = async |sends_third: bool| {
         let sid = echo.open().await;
         let mut client = echo.websocket(Some(&sid)).await;
-        for message in ["4first", "4second"].iter().take(1 + usize::from(asks)) {
+        for message in ["4first", "4second"]
+            .iter()
+            .take(1 + usize::from(sends_third))
+        {
             assert_eq!(echo.post(&sid, message).await.0, 200);
             assert_eq!(echo.poll(&sid).await.1, *message);
         }
@@ -124,7 +127,7 @@ async fn a_poll_in_the_way_of_an_upgrade_is_ended_at_once_or_by_an_answer() {
             }
             client.send("2probe").await;
             assert_eq!(client.text().await, "3probe");
-            if asks {
+            if sends_third {
                 assert_eq!(echo.post(&sid, "4third").await.0, 200);
             }
         };
@@ -188,7 +191,7 @@ async fn a_poll_that_follows_an_upgrade_on_its_way_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
+async fn session_closed_for_a_fault_is_unknown_immediately() {
     for fault in ["abc", "", "4hello\x1e", "7"] {
         let echo = echo(Config::default());
         let sid = echo.open().await;
@@ -202,7 +205,7 @@ async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
 }
 
 #[tokio::test]
-async fn why_a_session_is_unknown_is_counted() {
+async fn unknown_sessions_are_counted_by_reason() {
     let echo = echo(Config::default());
     let counters = [
         Counter::RejectedSession,
@@ -220,7 +223,7 @@ async fn why_a_session_is_unknown_is_counted() {
     assert_eq!(counted(), [2, 0, 2]);
     let sid = echo.open().await;
     assert_eq!(echo.post(&sid, "1").await.0, 200);
-    echo.all_gone().await;
+    echo.all_closed().await;
     assert_eq!(echo.poll(&sid).await.0, 400);
     assert_eq!(counted(), [2, 1, 2]);
 }
@@ -229,7 +232,7 @@ async fn why_a_session_is_unknown_is_counted() {
 async fn client_close_answers_waiting_poll_and_forgets_session() {
     let echo = echo(Config::default());
     let waits = |outbox: &Outbox| outbox.lock().has_poll();
-    let goodbye = async |sid: &str| {
+    let close_session = async |sid: &str| {
         assert_eq!(echo.post(sid, "1").await, (200, "ok".into()));
         for (status, body) in [echo.poll(sid).await, echo.post(sid, "4late").await] {
             assert_eq!(
@@ -238,21 +241,21 @@ async fn client_close_answers_waiting_poll_and_forgets_session() {
             );
         }
     };
-    goodbye(&echo.open().await).await;
+    close_session(&echo.open().await).await;
     let sid = echo.open().await;
-    let goodbye = async {
+    let closing = async {
         while !echo.engine.sessions.all().iter().any(waits) {
             tokio::task::yield_now().await;
         }
-        goodbye(&sid).await;
+        close_session(&sid).await;
     };
-    let (poll, ()) = tokio::join!(echo.poll(&sid), goodbye);
+    let (poll, ()) = tokio::join!(echo.poll(&sid), closing);
     assert_eq!(poll, (200, "6".into()));
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn foreign_pages_are_refused_where_that_is_enforced() {
+async fn foreign_origins_are_refused_if_enforced() {
     let echo = echo(
         Config::default().cors(
             crate::config::Cors::default()
@@ -297,7 +300,7 @@ async fn a_fault_on_a_websocket_is_answered_with_a_close_frame() {
         client.send(fault).await;
         assert_eq!(client.text().await, "4before");
         assert_eq!(client.close_code().await, 1000, "{fault}");
-        echo.all_gone().await;
+        echo.all_closed().await;
     }
 }
 
@@ -325,11 +328,11 @@ async fn ending_session_that_cannot_flush_ends_on_shutdown() {
     let mut late = echo.websocket(Some(sid.as_str())).await;
     assert_eq!(late.close_code().await, 1000);
     echo.engine.shutdown(Duration::ZERO).await;
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn a_long_payload_is_read_in_turns_and_answered_at_its_end() {
+async fn long_payload_is_read_in_iterations_and_answered_at_its_end() {
     let echo = echo(Config::default());
     let sid = echo.open().await;
     let body = vec!["4x"; 1000].join("\x1e");
@@ -370,7 +373,7 @@ async fn a_session_without_pongs_times_out() {
         client.next().await,
         Some(websocket::Event::Text(_))
     ));
-    echo.all_gone().await;
+    echo.all_closed().await;
     assert_eq!(echo.engine.metrics.counter(Counter::ClosedPingTimeout), 1);
 }
 
@@ -395,7 +398,7 @@ async fn a_message_over_the_limit_is_answered_1009() {
     client.text().await;
     client.send(&"4".repeat(101)).await;
     assert_eq!(client.close_code().await, 1009);
-    echo.all_gone().await;
+    echo.all_closed().await;
     let sid = echo.open().await;
     assert_eq!(echo.post(&sid, &"4".repeat(101)).await.0, 413);
     assert_eq!(echo.post(&sid, "4still there").await.0, 200);
@@ -429,7 +432,7 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
         }
     }
     assert!(messages > 0);
-    echo.all_gone().await;
+    echo.all_closed().await;
     // The client has never caught up.
     assert_eq!(echo.engine.metrics.timed(Timing::SlowClient), 0);
 }
@@ -448,7 +451,7 @@ async fn client_during_upgrade_receives_close_on_its_websocket() {
     client.send("5").await;
     assert_eq!(client.text().await, "4last words");
     assert_eq!(client.close_code().await, 1000);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
@@ -468,11 +471,11 @@ async fn a_shutdown_flushes_and_closes_every_session() {
     let ((status, body), ()) = tokio::join!(poll, stop);
     assert_eq!((status, &*body), (200, "1"));
     assert_eq!(client.close_code().await, 1001);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answer_is_cut_off() {
+async fn client_that_does_not_read_its_response_is_disconnected() {
     let config = Config::default()
         .outbox_bytes(64 << 20)
         .max_payload(64 << 20)
@@ -486,12 +489,12 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let poll =
         format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(poll.as_bytes()).await.unwrap();
-    let cut = async {
+    let disconnected = async {
         while echo.engine.metrics.counter(Counter::RejectedTimeout) == 0 {
             tokio::task::yield_now().await;
         }
     };
-    timeout(DEADLINE, cut).await.unwrap();
+    timeout(DEADLINE, disconnected).await.unwrap();
     let mut answer = Vec::new();
     let _ = timeout(DEADLINE, stream.read_to_end(&mut answer))
         .await

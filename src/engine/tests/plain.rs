@@ -81,11 +81,11 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
                     };
                     front.extend_from_slice(&first[..len]);
                 }
-                let patience = Duration::from_secs(10);
+                let write_timeout = Duration::from_secs(10);
                 let mut stream = if most == WHOLE {
-                    Accepted::tcp(stream, patience)
+                    Accepted::tcp(stream, write_timeout)
                 } else {
-                    Accepted::other(Box::new(Pieces(stream, most)), patience)
+                    Accepted::other(Box::new(Pieces(stream, most)), write_timeout)
                 };
                 // A connection with put-back bytes is left to hyper.
                 stream.put_back(front);
@@ -106,7 +106,7 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
 impl Echo {
     /// Sends these bytes and returns everything that the server sends until it closes the
     /// connection, without dates and random ids.
-    async fn told(&self, script: &str) -> String {
+    async fn send_script(&self, script: &str) -> String {
         let sid = if script.contains("{sid}") {
             self.open().await
         } else {
@@ -117,22 +117,22 @@ impl Echo {
         // Every character is one byte. A refused client may be unable to send the rest.
         let bytes: Vec<u8> = script.chars().map(|byte| byte as u8).collect();
         let _ = stream.write_all(&bytes).await;
-        let mut told = Vec::new();
-        let reading = timeout(DEADLINE, stream.read_to_end(&mut told));
+        let mut received = Vec::new();
+        let reading = timeout(DEADLINE, stream.read_to_end(&mut received));
         let _ = reading
             .await
             .unwrap_or_else(|_| panic!("{script:?} is not over"));
-        let told = String::from_utf8_lossy(&told);
-        let mut kept = String::new();
-        for line in told.split_inclusive("\r\n") {
+        let received = String::from_utf8_lossy(&received);
+        let mut stable = String::new();
+        for line in received.split_inclusive("\r\n") {
             if line.starts_with("date: ") {
                 continue;
             }
             let (before, after) = line.split_once("\"sid\":\"").unwrap_or((line, ""));
-            kept.push_str(before);
-            kept.push_str(after.get(20..).unwrap_or_default());
+            stable.push_str(before);
+            stable.push_str(after.get(20..).unwrap_or_default());
         }
-        kept
+        stable
     }
 }
 
@@ -140,11 +140,11 @@ async fn compare(config: &Config, scripts: &[String], most: usize) {
     let own = serving(config.clone(), Reader::Own, most).await;
     let hyper = serving(config.clone(), Reader::Hyper, most).await;
     for script in scripts {
-        let (told, expected) = tokio::join!(own.told(script), hyper.told(script));
+        let (received, expected) = tokio::join!(own.send_script(script), hyper.send_script(script));
         let shown: String = script.chars().take(300).collect();
-        assert_eq!(told, expected, "{most} bytes at once: {shown:?}");
+        assert_eq!(received, expected, "{most} bytes at once: {shown:?}");
         assert!(
-            !told.is_empty() || shown.starts_with("PRI"),
+            !received.is_empty() || shown.starts_with("PRI"),
             "no answer to {shown:?}"
         );
     }
@@ -172,7 +172,7 @@ async fn requests_of_other_sites_are_answered_as_by_hyper() {
 }
 
 #[tokio::test]
-async fn odd_requests_are_left_to_hyper() {
+async fn unusual_requests_are_passed_to_hyper() {
     let all = odd();
     compare(&Config::default(), &all, WHOLE).await;
     compare(&Config::default(), &all, 1000).await;
@@ -196,14 +196,17 @@ async fn a_head_that_is_too_long_is_refused() {
             request("GET", OPEN, &header, ""),
             request("GET", OPEN, &"X-Y: z\r\n".repeat(10_000), ""),
         ] {
-            let told = server.told(&script).await;
-            assert!(told.contains("HTTP/1.1 431 Request Header"), "{told}");
+            let received = server.send_script(&script).await;
+            assert!(
+                received.contains("HTTP/1.1 431 Request Header"),
+                "{received}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn requests_that_come_together_are_answered_in_turn() {
+async fn pipelined_requests_are_answered_in_order() {
     for most in [WHOLE, 1, 77] {
         compare(&Config::default(), &sequences(), most).await;
     }
@@ -217,16 +220,16 @@ async fn upgrades_are_answered_as_by_hyper() {
 }
 
 #[tokio::test]
-async fn nothing_comes_between_an_upgrade_and_the_first_packet() {
+async fn no_bytes_precede_the_first_packet_after_an_upgrade() {
     for most in [WHOLE, 1] {
         let server = serving(Config::default(), Reader::Own, most).await;
-        let script = request("GET", SOCKET, UPGRADE, &format!("{PING}{GOODBYE}"));
-        let told = server.told(&script).await;
-        let (answer, frames) = told.split_once("\r\n\r\n").unwrap();
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{told}");
+        let script = request("GET", SOCKET, UPGRADE, &format!("{PING}{CLOSE_FRAME}"));
+        let received = server.send_script(&script).await;
+        let (answer, frames) = received.split_once("\r\n\r\n").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{received}");
         let (open, pong) = (frames.find("0{").unwrap(), frames.find("\u{1}x").unwrap());
-        assert!(open < pong, "{told}");
-        server.all_gone().await;
+        assert!(open < pong, "{received}");
+        server.all_closed().await;
     }
 }
 
@@ -261,7 +264,7 @@ async fn a_client_that_leaves_while_its_poll_waits_is_noticed() {
     let sid = echo.open().await;
     let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
     drop(send(&echo, &poll).await);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
@@ -269,7 +272,7 @@ async fn disconnect_is_noticed_despite_input_after_the_poll() {
     let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let another = request("GET", "/elsewhere", "", "");
     for reader in [Reader::Own, Reader::Hyper] {
-        for behind in [
+        for following in [
             "G",
             "\r\n",
             &another,
@@ -280,17 +283,17 @@ async fn disconnect_is_noticed_despite_input_after_the_poll() {
                 let echo = serving(Config::default(), reader, WHOLE).await;
                 let sid = echo.open().await;
                 let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
-                let now = if is_at_once { behind } else { "" };
+                let now = if is_at_once { following } else { "" };
                 let mut stream = send(&echo, &format!("{poll}{now}")).await;
                 while !echo.engine.sessions.all().iter().any(waits) {
                     tokio::task::yield_now().await;
                 }
                 if !is_at_once {
-                    stream.write_all(behind.as_bytes()).await.unwrap();
+                    stream.write_all(following.as_bytes()).await.unwrap();
                     tokio::task::yield_now().await;
                 }
                 drop(stream);
-                echo.all_gone().await;
+                echo.all_closed().await;
             }
         }
     }
@@ -382,11 +385,11 @@ async fn a_body_that_takes_too_long_ends_its_session() {
     let answer = rest(&mut send(&echo, &half).await).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("connection: close\r\n"), "{answer}");
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn a_server_that_stops_answers_polls_and_closes_what_waits_for_requests() {
+async fn stopping_server_answers_polls_and_closes_idle_connections() {
     let echo = echo(Config::default());
     let sid = echo.open().await;
     let mut fresh = send(&echo, "").await;

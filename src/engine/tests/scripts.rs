@@ -3,7 +3,7 @@
 pub(super) const CLOSE: &str = "Connection: close\r\n";
 pub(super) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 /// A masked frame, with one byte per character.
-pub(super) const GOODBYE: &str = "\u{88}\u{82}\0\0\0\0\u{3}\u{e8}";
+pub(super) const CLOSE_FRAME: &str = "\u{88}\u{82}\0\0\0\0\u{3}\u{e8}";
 pub(super) const PING: &str = "\u{89}\u{81}\0\0\0\0x";
 pub(super) const TEXT: &str = "\u{81}\u{82}\0\0\0\x004x";
 
@@ -203,13 +203,13 @@ pub(super) fn sequences() -> Vec<String> {
 /// Returns valid and invalid requests for a WebSocket.
 pub(super) fn upgrades() -> Vec<String> {
     let mut all = vec![
-        request("GET", SOCKET, UPGRADE, GOODBYE),
-        request("GET", SOCKET, UPGRADE, &format!("{TEXT}{GOODBYE}")),
+        request("GET", SOCKET, UPGRADE, CLOSE_FRAME),
+        request("GET", SOCKET, UPGRADE, &format!("{TEXT}{CLOSE_FRAME}")),
         request(
             "GET",
             SOCKET,
             &UPGRADE.replace("Upgrade\r\n", "Upgrade, close\r\n"),
-            GOODBYE,
+            CLOSE_FRAME,
         ),
     ];
     for (from, to) in [
@@ -220,8 +220,8 @@ pub(super) fn upgrades() -> Vec<String> {
         ("Upgrade: websocket\r\n", "Upgrade: WebSocket\r\n"),
     ] {
         let headers = format!("{}{CLOSE}", UPGRADE.replace(from, to));
-        all.push(request("GET", SOCKET, &headers, GOODBYE));
-        all.push(request("GET", OPEN, &headers, GOODBYE));
+        all.push(request("GET", SOCKET, &headers, CLOSE_FRAME));
+        all.push(request("GET", OPEN, &headers, CLOSE_FRAME));
     }
     let unknown = "/socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA";
     all.push(request("GET", unknown, UPGRADE, ""));

@@ -106,13 +106,13 @@ impl Echo {
         }
     }
 
-    pub(super) async fn all_gone(&self) {
-        let gone = async {
+    pub(super) async fn all_closed(&self) {
+        let closed = async {
             while self.engine.session_count() > 0 {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(DEADLINE, gone).await.unwrap();
+        timeout(DEADLINE, closed).await.unwrap();
         assert_eq!(self.engine.metrics.gauge(Gauge::SessionsPolling), 0);
         assert_eq!(self.engine.metrics.gauge(Gauge::SessionsWebSocket), 0);
     }

@@ -46,7 +46,7 @@ async fn polls_sharing_one_slot_all_progress_without_loss() {
     // All sessions poll through the other server concurrently, and receive only what each sends in
     // between.
     let session = async |sid: &str| {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for n in 0..3 {
             let message = format!("4{n}");
             let (posted, mut polled) = tokio::join!(b.post(sid, &message), b.poll(sid));
@@ -55,17 +55,17 @@ async fn polls_sharing_one_slot_all_progress_without_loss() {
                 let (status, body) = polled;
                 assert_eq!(status, 200, "{body}");
                 if body != "6" {
-                    heard.push(body);
+                    received.push(body);
                     break;
                 }
                 polled = b.poll(sid).await;
             }
         }
-        heard
+        received
     };
     let sessions = futures_util::future::join_all(sids.iter().map(|sid| session(sid)));
-    for heard in timeout(DEADLINE, sessions).await.unwrap() {
-        assert_eq!(heard, ["40", "41", "42"]);
+    for received in timeout(DEADLINE, sessions).await.unwrap() {
+        assert_eq!(received, ["40", "41", "42"]);
     }
     assert_eq!(count(&b, Counter::ForwardedFull), 0);
     assert_eq!(

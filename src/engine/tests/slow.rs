@@ -59,7 +59,7 @@ fn between_polls_last_of_stream_and_newest_of_key_are_stored() {
 }
 
 #[tokio::test]
-async fn an_older_value_never_follows_a_newer_one() {
+async fn older_value_never_follows_a_newer_value() {
     let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -191,7 +191,7 @@ proptest! {
     /// In any order of operations, reliable frames are sent in order and without gaps until the
     /// session is closed. The queue stays within its budget, and only held frames are counted.
     #[test]
-    fn a_stream_that_must_arrive_has_no_hole(steps in steps()) {
+    fn reliable_stream_has_no_gap(steps in steps()) {
         const BUDGET: usize = 40_000;
         let (outboxes, metrics) = outboxes(60_000);
         let outbox = outbox(&outboxes, BUDGET);
@@ -241,7 +241,7 @@ proptest! {
             // This compares the number of queued bytes with the queued frames.
             queue.counted();
         }
-        let was_cut = outbox.lock().exceeded().is_some();
+        let has_overflowed = outbox.lock().exceeded().is_some();
         left.extend(TestOutboxes::take(&outbox));
         let numbers: Vec<usize> = left
             .iter()
@@ -250,7 +250,7 @@ proptest! {
             .map(|text| text.split(' ').next().unwrap().parse().unwrap())
             .collect();
         prop_assert_eq!(&numbers, &(0..numbers.len()).collect::<Vec<_>>());
-        if !was_cut {
+        if !has_overflowed {
             prop_assert_eq!(numbers.len(), sent);
         }
         prop_assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);

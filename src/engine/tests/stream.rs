@@ -49,7 +49,7 @@ fn send_back(session: &RawSession, message: Message) {
 }
 
 #[tokio::test]
-async fn messages_come_back_whole_and_in_order() {
+async fn messages_return_whole_and_in_order() {
     let echo = over(Config::default(), BufStream::new, send_back).await;
     let mut client = echo.websocket(None).await;
     assert!(client.text().await.starts_with("0{\"sid\":\""));
@@ -61,7 +61,7 @@ async fn messages_come_back_whole_and_in_order() {
         assert_eq!(client.text().await, message);
     }
     drop(client);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
@@ -77,11 +77,11 @@ async fn polling_session_upgrades_over_buffered_stream() {
     client.send("5").await;
     assert_eq!(client.text().await, "4before");
     drop(client);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn everything_queued_leaves_before_the_close_frame() {
+async fn queued_frames_are_sent_before_the_close_frame() {
     let config = Config::default().outbox_bytes(64 << 20);
     let echo = over(config, BufStream::new, |session, _| {
         let text = Message::Text(Bytes::from(vec![b'x'; 1 << 20]));
@@ -99,7 +99,7 @@ async fn everything_queued_leaves_before_the_close_frame() {
     }
     assert_eq!(client.close_code().await, 1000);
     drop(client);
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
@@ -119,11 +119,11 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
     };
     timeout(DEADLINE, closed).await.unwrap();
     while client.next().await.is_some() {}
-    echo.all_gone().await;
+    echo.all_closed().await;
 }
 
 #[tokio::test]
-async fn a_client_without_pongs_times_out_while_its_stream_takes_nothing() {
+async fn client_without_pongs_times_out_while_its_stream_is_blocked() {
     let config = Config::default()
         .ping_interval(Duration::from_millis(50))
         .ping_timeout(Duration::from_millis(50))
@@ -136,7 +136,7 @@ async fn a_client_without_pongs_times_out_while_its_stream_takes_nothing() {
     let mut client = echo.websocket(None).await;
     client.text().await;
     client.send("4a lot").await;
-    echo.all_gone().await;
+    echo.all_closed().await;
     assert_eq!(echo.engine.metrics.counter(Counter::ClosedPingTimeout), 1);
 }
 
@@ -208,8 +208,8 @@ async fn closing_connection_reads_only_a_bounded_rest() {
         let flood = async { while stream.write_all(&[b'a'; 65_536]).await.is_ok() {} };
         timeout(DEADLINE, flood).await.unwrap();
         // Input that arrived before the last bytes were sent is read in one piece.
-        let behind = read.load(Ordering::Relaxed) - before;
-        assert!(behind <= 2 * 65_536 + 4096, "{behind}");
+        let backlog = read.load(Ordering::Relaxed) - before;
+        assert!(backlog <= 2 * 65_536 + 4096, "{backlog}");
     }
 }
 
@@ -268,7 +268,7 @@ async fn a_stream_that_panics_ends_its_own_session_only() {
     for mut client in clients {
         assert!(client.next().await.is_none());
     }
-    echo.all_gone().await;
+    echo.all_closed().await;
     let mut client = echo.websocket(None).await;
     assert!(client.text().await.starts_with("0{"));
 }

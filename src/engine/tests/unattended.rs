@@ -47,7 +47,7 @@ async fn flush_answers_waiting_poll() {
 }
 
 #[test]
-fn a_poll_takes_what_is_there_at_once() {
+fn poll_returns_queued_frames_immediately() {
     let (_unattended, outbox) = outbox();
     push(&outbox, "a");
     push(&outbox, "b");
@@ -59,7 +59,7 @@ fn a_poll_takes_what_is_there_at_once() {
 }
 
 #[test]
-fn the_driver_learns_of_a_poll_that_was_answered_too_late() {
+fn driver_is_notified_of_a_poll_answered_too_late() {
     let (_unattended, outbox) = outbox();
     drop(outbox.poll(1));
     push(&outbox, "a");
@@ -69,7 +69,7 @@ fn the_driver_learns_of_a_poll_that_was_answered_too_late() {
 }
 
 #[test]
-fn non_trivial_polls_are_left_to_the_driver() {
+fn non_trivial_polls_are_passed_to_the_driver() {
     let is_for_driver = |outbox: &Outbox| {
         let before = outbox.lock().control().len();
         assert!(matches!(outbox.poll(2), PollOutcome::Waiting(_)));
@@ -81,16 +81,19 @@ fn non_trivial_polls_are_left_to_the_driver() {
     let _first = second.poll(1);
     assert!(is_for_driver(&second), "another one waits");
 
-    let (_unattended, asked) = outbox();
-    assert!(asked.control(Control::PollAborted { id: 1 }));
-    assert!(is_for_driver(&asked), "the driver has been asked something");
+    let (_unattended, controlled) = outbox();
+    assert!(controlled.control(Control::PollAborted { id: 1 }));
+    assert!(
+        is_for_driver(&controlled),
+        "the driver has a control request"
+    );
 
     let (_unattended, upgrading) = outbox();
     let attaching = Attaching::new(upgrading.clone());
     assert!(is_for_driver(&upgrading), "a WebSocket is on its way");
     drop(attaching);
 
-    let (_unattended, in_turn) = outbox();
-    let _ = in_turn.begin_iteration();
-    assert!(is_for_driver(&in_turn), "the driver is in its turn");
+    let (_unattended, running) = outbox();
+    let _ = running.begin_iteration();
+    assert!(is_for_driver(&running), "the driver iteration is running");
 }

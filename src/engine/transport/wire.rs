@@ -50,7 +50,7 @@ pub(in crate::engine) enum ReadOutcome {
     /// More may be available, but the peer has exceeded its rate.
     Delayed,
     /// The peer has disconnected.
-    Gone,
+    Disconnected,
     /// The peer violated RFC 6455.
     Broken(FrameError),
 }
@@ -136,7 +136,7 @@ impl Wire {
                         }
                         return ReadOutcome::Pending;
                     }
-                    Poll::Ready(Err(_)) => return ReadOutcome::Gone,
+                    Poll::Ready(Err(_)) => return ReadOutcome::Disconnected,
                     Poll::Ready(Ok(())) => {}
                 }
             }
@@ -151,7 +151,7 @@ impl Wire {
                     }
                     Some(ReadOutcome::Pending)
                 }
-                Poll::Ready(Ok(0)) => Some(ReadOutcome::Gone),
+                Poll::Ready(Ok(0)) => Some(ReadOutcome::Disconnected),
                 Poll::Ready(Ok(n)) => {
                     if let Some(throttle) = &mut throttle {
                         throttle.charge_bytes(n, now);
@@ -172,7 +172,7 @@ impl Wire {
                     is_drained = true;
                     None
                 }
-                Poll::Ready(Err(_)) => Some(ReadOutcome::Gone),
+                Poll::Ready(Err(_)) => Some(ReadOutcome::Disconnected),
             };
             BUFFER.set(buffer);
             if let Some(outcome) = outcome {

@@ -340,9 +340,9 @@ impl Guard {
     /// If the list is full.
     pub fn block(&self, block: Block) -> Result<Vec<Uuid>, TooManyBlocks> {
         let mut blocks = self.blocks.write();
-        let gone = blocks.insert(block);
+        let removed = blocks.insert(block);
         self.set(Gauge::Blocks, blocks.len());
-        gone
+        removed
     }
 
     /// Removes a block. Returns `None` if there is no such block.

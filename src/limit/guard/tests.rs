@@ -57,7 +57,7 @@ fn connections_are_limited_by_address_and_in_all() {
 }
 
 #[test]
-fn a_blocked_network_is_refused_until_it_is_let_in_again() {
+fn blocked_network_is_refused_until_block_is_removed() {
     let guard = guard(&AddressLimits::default().blocked(vec!["198.51.100.0/24".parse().unwrap()]));
     let configured: IpAddr = "198.51.100.9".parse().unwrap();
     assert_eq!(reason(guard.admit(configured)), Reason::Blocked);
@@ -82,7 +82,7 @@ fn repeated_violations_block_an_address_for_block_time() {
             .block_after(3)
             .block_time(Duration::from_secs(900)),
     );
-    let mut kept = guard.automatic_blocks().unwrap();
+    let mut new_blocks = guard.automatic_blocks().unwrap();
     assert!(guard.automatic_blocks().is_none());
     drop(guard.admit(ADDRESS).unwrap());
     for _ in 0..3 {
@@ -91,7 +91,7 @@ fn repeated_violations_block_an_address_for_block_time() {
     let refused = guard.admit(ADDRESS).unwrap_err();
     assert_eq!(refused.reason, Reason::Blocked);
     assert!(refused.retry_after > Duration::from_secs(890));
-    let block = kept.try_recv().unwrap();
+    let block = new_blocks.try_recv().unwrap();
     assert_eq!(block.source, BlockSource::Automatic);
     assert_eq!(block.cidr, Network::of(ADDRESS));
     assert!(guard.admit(OTHER).is_ok());
@@ -109,7 +109,7 @@ fn a_trusted_proxy_is_never_blocked_for_what_its_clients_do() {
 }
 
 #[test]
-fn refused_credentials_block_at_a_number_of_their_own() {
+fn refused_credentials_have_their_own_block_threshold() {
     let limits = AddressLimits::default()
         .block_after(2)
         .block_after_credentials(5);

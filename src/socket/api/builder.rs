@@ -252,8 +252,8 @@ impl Builder {
         define: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
     ) -> Self {
         let needs = needs_of(&accept);
-        let ask = move |connect| -> BoxFuture<'static, bool> { Box::pin(accept.ask(connect)) };
-        self.demand(Predicate::Ask(Box::new(ask)), |mut namespaces| {
+        let decide = move |connect| -> BoxFuture<'static, bool> { Box::pin(accept.call(connect)) };
+        self.demand(Predicate::Async(Box::new(decide)), |mut namespaces| {
             namespaces.needs("namespaces_async", needs);
             define(namespaces)
         })
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_a_handler_asks_for_must_be_there() {
+    fn missing_state_of_a_handler_fails_the_build() {
         let error = fault(|io| {
             io.namespaces(
                 |_| true,

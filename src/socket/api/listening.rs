@@ -144,12 +144,12 @@ impl Socket {
         let Some(listeners) = self.listeners() else {
             return false;
         };
-        let is_gone = listeners.off(listener);
+        let was_removed = listeners.off(listener);
         // Broadcasts can skip this socket when no observer of its outgoing events remains.
-        if is_gone && !listeners.has_outgoing() && self.conn_watchers().is_none() {
+        if was_removed && !listeners.has_outgoing() && self.conn_watchers().is_none() {
             self.namespace_inner().set_observed(self, false);
         }
-        is_gone
+        was_removed
     }
 
     /// Removes all listeners of one event from this socket. Returns their number.

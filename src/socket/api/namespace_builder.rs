@@ -221,7 +221,7 @@ impl NamespaceBuilder {
         self.handlers
             .connect_middleware
             .push(Box::new(move |connect| {
-                let deciding = middleware.ask(connect);
+                let deciding = middleware.call(connect);
                 Box::pin(async move { deciding.await.map_err(Into::into) })
             }));
         self

@@ -45,18 +45,18 @@ pub(crate) fn check(config: &Config) -> Result<(), BuildError> {
     let wrong = durations
         .into_iter()
         .find(|(value, _)| *value == Duration::ZERO);
-    let wrong = wrong.map(|(_, what)| what);
+    let wrong = wrong.map(|(_, reason)| reason);
     let wrong = wrong.or_else(|| {
         sizes
             .into_iter()
             .find(|(n, _)| *n == 0)
-            .map(|(_, what)| what)
+            .map(|(_, reason)| reason)
     });
-    if let Some(what) = wrong {
-        return Err(BuildError::InvalidOption(what));
+    if let Some(reason) = wrong {
+        return Err(BuildError::InvalidOption(reason));
     }
-    if let Some(what) = config.endless() {
-        return Err(BuildError::InvalidOption(what));
+    if let Some(reason) = config.endless() {
+        return Err(BuildError::InvalidOption(reason));
     }
     if config.session.transports.is_empty() {
         return Err(BuildError::InvalidOption("transports is empty"));

@@ -78,7 +78,7 @@ pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) 
 
 /// Returns the disconnected but recoverable sockets of the target.
 fn recoverable_sockets(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
-    namespace.away(target.rooms, &excepted(namespace, target))
+    namespace.recoverable(target.rooms, &excepted(namespace, target))
 }
 
 fn ids(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> IdSet {
@@ -92,15 +92,15 @@ fn ids(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> IdSet {
 
 #[inline]
 pub(super) fn excepted(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Except {
-    let others = (!target.except.is_empty()).then(|| {
+    let excepted_ids = (!target.except.is_empty()).then(|| {
         let mut ids = IdSet::default();
         for room in target.except {
-            namespace.collect_with_away(room, &mut ids);
+            namespace.collect_with_recoverable(room, &mut ids);
         }
         ids
     });
     Except {
         sender: target.sender,
-        others,
+        ids: excepted_ids,
     }
 }

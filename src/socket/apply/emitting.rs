@@ -39,15 +39,15 @@ pub(super) fn emit(
         return Applied { local, remote };
     }
     let mut reached = Vec::new();
-    let told = namespace.has_observers().then_some(&mut reached);
-    let tally = push(namespace, target, &frame, told);
-    tell_observers(namespace, &reached, event, args, &frame);
+    let observed = namespace.has_observers().then_some(&mut reached);
+    let tally = push(namespace, target, &frame, observed);
+    notify_observers(namespace, &reached, event, args, &frame);
     let local = Outcome::Emitted(tally.into());
     Applied { local, remote }
 }
 
 /// Sends an event like [`emit`], and requests acknowledgements.
-pub(super) fn ask(
+pub(super) fn emit_with_acks(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
@@ -59,30 +59,30 @@ pub(super) fn ask(
     let id = namespace.next_ack_id();
     let frame = match encode(target.flags, namespace, Some(id), event, args) {
         Ok(frame) => frame,
-        Err(error) => return unasked(event, error.into(), RemoteOutcome::None),
+        Err(error) => return ack_request_failed(event, error.into(), RemoteOutcome::None),
     };
-    let question = match BroadcastRequest::open(namespace, id, timeout, config.max_pending_acks) {
-        Ok(question) => question,
-        Err(error) => return unasked(event, error, RemoteOutcome::None),
+    let request = match BroadcastRequest::open(namespace, id, timeout, config.max_pending_acks) {
+        Ok(request) => request,
+        Err(error) => return ack_request_failed(event, error, RemoteOutcome::None),
     };
     let remote = publish(Some(&frame));
     if let Some(error) = remote.refusal() {
-        return unasked(event, error, remote);
+        return ack_request_failed(event, error, remote);
     }
     // No answer is counted until all recipients are known, or the request could end too early. This
     // lock is acquired before those of rooms.
-    let mut recipients = question.collect();
+    let mut recipients = request.collect();
     let mut reached = Vec::new();
     let _ = push(namespace, target, &frame, Some(&mut reached));
     recipients.extend(&reached);
     let expected = recipients.len();
     drop(recipients);
-    tell_observers(namespace, &reached, event, args, &frame);
-    let local = Outcome::AckRequest(Ok((question, expected)));
+    notify_observers(namespace, &reached, event, args, &frame);
+    let local = Outcome::AckRequest(Ok((request, expected)));
     Applied { local, remote }
 }
 
-fn unasked(event: &str, error: EmitError, remote: RemoteOutcome) -> Applied {
+fn ack_request_failed(event: &str, error: EmitError, remote: RemoteOutcome) -> Applied {
     crate::throttled_log!(warn, event, %error, "could not send an event");
     let local = Outcome::AckRequest(Err(error));
     Applied { local, remote }
@@ -100,7 +100,7 @@ fn push(
 }
 
 /// Notifies the observers of the sockets that received an event.
-fn tell_observers(
+fn notify_observers(
     namespace: &namespace::NamespaceInner,
     reached: &[SocketId],
     event: &str,
@@ -116,7 +116,7 @@ fn tell_observers(
     }
     if let Ok(args) = args::arguments(namespace.config().sockets.parser, args) {
         for socket in &observers {
-            socket.tell_broadcast(event, &args, frame);
+            socket.notify_broadcast(event, &args, frame);
         }
     }
 }

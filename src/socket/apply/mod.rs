@@ -78,7 +78,8 @@ pub(crate) fn apply<A: Arguments>(
         let local = Outcome::Nothing;
         return Applied { local, remote };
     }
-    let publish = |frame: Option<&Frame>| publishing::others(target_namespace, operation, frame);
+    let publish =
+        |frame: Option<&Frame>| publishing::publish_to_peers(target_namespace, operation, frame);
     match target_namespace.local() {
         Some(namespace) => act(namespace, operation, publish),
         None => Applied {
@@ -102,7 +103,7 @@ fn act<A: Arguments>(
             return emitting::emit(namespace, target, event, args, publish);
         }
         Kind::BroadcastWithAck { event, args } => {
-            return emitting::ask(namespace, target, event, args, publish);
+            return emitting::emit_with_acks(namespace, target, event, args, publish);
         }
         Kind::Join(rooms) => acting::join(namespace, target, rooms),
         Kind::Leave(rooms) => acting::leave(namespace, target, rooms),

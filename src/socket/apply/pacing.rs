@@ -34,9 +34,9 @@ pub(crate) fn apply_paced<A: Arguments>(
         return apply(target_namespace, operation);
     };
     let key = key(&operation.target);
-    let (applied, turn) = match io.paced().offer(key, interval) {
+    let (applied, permit) = match io.paced().offer(key, interval) {
         Offered::Free => return apply(target_namespace, operation),
-        Offered::SendPermit(turn) => (apply(target_namespace, operation), turn),
+        Offered::SendPermit(permit) => (apply(target_namespace, operation), permit),
         Offered::Wait => {
             // The application's code encodes the arguments, so no lock is held here.
             let held = match held(target_namespace, &operation.target, event, *args, interval) {
@@ -46,11 +46,11 @@ pub(crate) fn apply_paced<A: Arguments>(
             match io.paced().hold(key, interval, held) {
                 Ok(()) => return Applied::emitted(Emitted::default()),
                 Err((held, None)) => return send(target_namespace, &held),
-                Err((held, Some(turn))) => (send(target_namespace, &held), turn),
+                Err((held, Some(permit))) => (send(target_namespace, &held), permit),
             }
         }
     };
-    io.finish(turn);
+    io.finish(permit);
     applied
 }
 
@@ -72,13 +72,13 @@ impl Io {
     }
 
     /// Ends a turn. Starts the task that sends held events if it is not running.
-    fn finish(&self, mut turn: SendPermit<HeldEvent>) {
+    fn finish(&self, mut permit: SendPermit<HeldEvent>) {
         loop {
-            match turn.end() {
+            match permit.end() {
                 After::Nothing => return,
                 After::Send(held, again) => {
                     self.send_held(&held);
-                    turn = again;
+                    permit = again;
                 }
                 After::Watch => return self.watch(),
             }
@@ -117,11 +117,11 @@ fn held<A: Arguments>(
     target_namespace: &TargetNamespace,
     target: &Target<'_>,
     event: &str,
-    given: &A,
+    payload: &A,
     interval: Duration,
 ) -> Result<HeldEvent, EncodeError> {
     let own = |name: &RoomName<'_>| RoomName::from(name.clone().into_room());
-    let args: Args = args::arguments(target_namespace.config().sockets.parser, given)?;
+    let args: Args = args::arguments(target_namespace.config().sockets.parser, payload)?;
     Ok(HeldEvent {
         namespace: target.namespace.clone(),
         rooms: match target.rooms {
@@ -175,10 +175,10 @@ async fn watch(io: WeakIo, paced: Arc<Paced>) {
                 sent = 0;
                 paced.wait(until).await;
             }
-            Next::Send(held, turn) => {
+            Next::Send(held, permit) => {
                 let Some(io) = io.upgrade() else { return };
                 io.send_held(&held);
-                io.finish(turn);
+                io.finish(permit);
                 sent += 1;
                 if sent % EVENTS_PER_YIELD == 0 {
                     yield_now().await;

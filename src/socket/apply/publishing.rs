@@ -29,7 +29,7 @@ fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
 /// answer.
 ///
 /// If the namespace is not open on this server, this server does not know its members.
-fn is_for_nobody<A>(
+fn needs_no_peer<A>(
     joined: &Joined,
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
@@ -70,7 +70,7 @@ pub(super) fn journal<A: Arguments>(
 /// Publishes an operation unless it is local. `frame` is the frame that this server's sockets
 /// receive.
 #[inline]
-pub(super) fn others<A: Arguments>(
+pub(super) fn publish_to_peers<A: Arguments>(
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
     frame: Option<&Frame>,
@@ -81,7 +81,7 @@ pub(super) fn others<A: Arguments>(
             RemoteOutcome::Failed(Unpublished::Adapter(joined.unreached()))
         }
         Some(joined)
-            if !operation.target.local && !is_for_nobody(joined, target_namespace, operation) =>
+            if !operation.target.local && !needs_no_peer(joined, target_namespace, operation) =>
         {
             publish(joined, target_namespace, operation, frame)
         }
@@ -101,9 +101,9 @@ fn publish<A: Arguments>(
     let parser = target_namespace.config().sockets.parser;
     // The frame already contains the encoded arguments, unless an offset was appended.
     let frame = frame.filter(|frame| frame.stamp().is_none());
-    let publication = operation.publication(|given| match frame {
+    let publication = operation.publication(|payload| match frame {
         Some(frame) => args::read(parser, frame),
-        None => args::arguments(parser, given),
+        None => args::arguments(parser, payload),
     });
     let publication = match publication {
         Ok(publication) => publication,

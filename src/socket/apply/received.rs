@@ -59,10 +59,10 @@ impl RemoteRequester {
 }
 
 impl Applier {
-    fn tell(&self, event: &Lifecycle<'_>) {
+    fn notify(&self, event: &Lifecycle<'_>) {
         if let Some(io) = self.io.upgrade() {
             let _runtime = io.enter_runtime();
-            io.tell(event);
+            io.notify(event);
         }
     }
 
@@ -79,7 +79,7 @@ impl Receiver for Applier {
         let Some(io) = self.io.upgrade() else {
             return;
         };
-        let asker = publication.request.map(|request| RemoteRequester {
+        let requester = publication.request.map(|request| RemoteRequester {
             cluster: Arc::clone(cluster),
             node: from.clone(),
             request,
@@ -89,13 +89,15 @@ impl Receiver for Applier {
         let namespace = Namespace::new(io.clone(), publication.namespace.as_str());
         match &publication.kind {
             Kind::ServerSide { event, args } => self.serve(&namespace, event, args, None),
-            Kind::ServerSideWithAck { event, args } => self.serve(&namespace, event, args, asker),
+            Kind::ServerSideWithAck { event, args } => {
+                self.serve(&namespace, event, args, requester)
+            }
             Kind::Broadcast { .. }
             | Kind::BroadcastWithAck { .. }
             | Kind::Join(_)
             | Kind::Leave(_)
             | Kind::Disconnect { .. }
-            | Kind::FetchSockets => apply(&namespace, &publication, asker),
+            | Kind::FetchSockets => apply(&namespace, &publication, requester),
         }
     }
 
@@ -127,7 +129,7 @@ impl Receiver for Applier {
     }
 
     fn node_joined(&self, node: &Node) {
-        self.tell(&Lifecycle::NodeJoined { node });
+        self.notify(&Lifecycle::NodeJoined { node });
     }
 
     fn value_changed(&self, key: &str) {
@@ -143,48 +145,48 @@ impl Receiver for Applier {
         request: u64,
         handover: HandoverRequest,
     ) {
-        let asker = RemoteRequester {
+        let requester = RemoteRequester {
             cluster: Arc::clone(cluster),
             node: from.clone(),
             request,
         };
         let node = from.clone();
-        let question = HandoverId { node, request };
+        let id = HandoverId { node, request };
         let Some(io) = self.io.upgrade() else {
             return;
         };
         let _runtime = io.enter_runtime();
         let table = io.recovery_table().filter(|_| io.handover().is_some());
         let Some(table) = table.cloned() else {
-            return asker.announce(0);
+            return requester.announce(0);
         };
         if self.is_busy(&io) {
-            return asker.send_item(Some(1), Item::Answer(HandoverState::withheld()));
+            return requester.send_item(Some(1), Item::Answer(HandoverState::withheld()));
         }
         let serving = Serving::new(&self.serving);
         let io = io.clone();
         spawn(Box::pin(async move {
             let _serving = serving;
             // A server that shuts down does not leave before it has answered.
-            let _answering = table.question();
+            let _answering = table.begin_request();
             let has_client = || table.has(&handover);
-            let given = table.give(&handover, &question, &io).await;
-            match given.and_then(|given| given.answer()) {
-                Some(answer) => asker.send_item(Some(1), Item::Answer(answer)),
+            let state = table.give(&handover, &id, &io).await;
+            match state.and_then(|state| state.answer()) {
+                Some(answer) => requester.send_item(Some(1), Item::Answer(answer)),
                 None if has_client() => {
-                    asker.send_item(Some(1), Item::Answer(HandoverState::withheld()))
+                    requester.send_item(Some(1), Item::Answer(HandoverState::withheld()))
                 }
-                None => asker.announce(0),
+                None => requester.announce(0),
             }
         }));
     }
 
     fn node_left(&self, node: &Node) {
-        self.tell(&Lifecycle::NodeLeft { node });
+        self.notify(&Lifecycle::NodeLeft { node });
     }
 }
 
-fn apply(namespace: &Namespace, publication: &Publication, asker: Option<RemoteRequester>) {
+fn apply(namespace: &Namespace, publication: &Publication, requester: Option<RemoteRequester>) {
     let outcome = namespace.inner().map(|inner| {
         let rooms = publication.audience();
         let except = publication.excepted();
@@ -193,37 +195,43 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<RemoteR
         let operation = publication.operation(&rooms, &except, number);
         act(&inner, &operation, |_| RemoteOutcome::None).local
     });
-    let Some(asker) = asker else {
+    let Some(requester) = requester else {
         return;
     };
     match outcome {
-        Some(Outcome::AckRequest(Ok((question, asked)))) => {
-            asker.announce(asked);
-            if asked > 0 {
-                spawn(pass_on(Acks::asked(Some((question, asked)), None), asker).boxed());
+        Some(Outcome::AckRequest(Ok((request, recipients)))) => {
+            requester.announce(recipients);
+            if recipients > 0 {
+                spawn(
+                    forward_acks(
+                        Acks::requested(Some((request, recipients)), None),
+                        requester,
+                    )
+                    .boxed(),
+                );
             }
         }
         Some(Outcome::Sockets(sockets)) => {
             let parts = sockets.len().div_ceil(SOCKETS);
-            asker.announce(parts);
+            requester.announce(parts);
             if parts > 0 {
-                spawn(tell(sockets, asker).boxed());
+                spawn(send_sockets(sockets, requester).boxed());
             }
         }
         // The namespace does not exist on this server, too many requests are open, or the operation
         // is not a request.
         None | Some(Outcome::AckRequest(Err(_)) | Outcome::Nothing | Outcome::Emitted(_)) => {
-            asker.announce(0);
+            requester.announce(0);
         }
     }
 }
 
 /// Sends descriptions of sockets in parts, and yields to other tasks between parts.
-async fn tell(sockets: Vec<Socket>, asker: RemoteRequester) {
+async fn send_sockets(sockets: Vec<Socket>, requester: RemoteRequester) {
     for part in sockets.chunks(SOCKETS) {
         let records: Vec<_> = part.iter().map(Record::of).collect();
         match Record::list(&records) {
-            Ok(list) => asker.send_item(None, Item::Sockets(list)),
+            Ok(list) => requester.send_item(None, Item::Sockets(list)),
             Err(error) => {
                 crate::throttled_log!(error, %error, "could not encode a socket list for another server");
             }
@@ -234,14 +242,14 @@ async fn tell(sockets: Vec<Socket>, asker: RemoteRequester) {
 
 /// Forwards the answers of clients to the requesting server. Late answers are not reported, because
 /// that server knows the deadline.
-async fn pass_on(mut acks: Acks<Args>, asker: RemoteRequester) {
+async fn forward_acks(mut acks: Acks<Args>, requester: RemoteRequester) {
     while let Some((socket, answer)) = acks.next().await {
         let args = match answer {
             Ok(args) => Some(args),
             Err(AckError::Disconnected) => None,
             Err(_) => continue,
         };
-        asker.send_item(None, Item::Acknowledgement { socket, args });
+        requester.send_item(None, Item::Acknowledgement { socket, args });
     }
 }
 
@@ -263,15 +271,15 @@ impl Applier {
         namespace: &Namespace,
         event: &str,
         args: &Args,
-        asker: Option<RemoteRequester>,
+        requester: Option<RemoteRequester>,
     ) {
         let inner = namespace.inner();
         let known = inner.filter(|inner| inner.handlers.server_side(event).is_some());
         let metrics = namespace.io().metrics();
         let is_busy = || self.is_busy(namespace.io());
         let Some(inner) = known.filter(|_| !is_busy()) else {
-            if let Some(asker) = asker {
-                asker.announce(0);
+            if let Some(requester) = requester {
+                requester.announce(0);
             }
             return;
         };
@@ -279,9 +287,9 @@ impl Applier {
         let reply = Reply {
             parser: Parser::Json,
             nsp: inner.name.clone(),
-            id: asker.is_some().then_some(0),
+            id: requester.is_some().then_some(0),
         };
-        let given = ServerSide {
+        let received = ServerSide {
             namespace: namespace.clone(),
             args: args.clone(),
         };
@@ -291,7 +299,7 @@ impl Applier {
             let _serving = serving;
             let handling = async {
                 let handler = inner.handlers.server_side(&event)?;
-                Some(handler(given, reply).await)
+                Some(handler(received, reply).await)
             };
             let answered = AssertUnwindSafe(handling).catch_unwind().await;
             let answer = match answered.map(|answer| answer.map(|answer| answer.0)) {
@@ -303,9 +311,9 @@ impl Applier {
                     None
                 }
             };
-            match (asker, answer) {
-                (Some(asker), Some(args)) => asker.send_item(Some(1), Item::Answer(args)),
-                (Some(asker), None) => asker.announce(0),
+            match (requester, answer) {
+                (Some(requester), Some(args)) => requester.send_item(Some(1), Item::Answer(args)),
+                (Some(requester), None) => requester.announce(0),
                 (None, _) => {}
             }
         });

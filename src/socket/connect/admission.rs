@@ -72,11 +72,11 @@ impl Admission {
 
 async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectOutcome {
     let limit = connect.io().config().sockets.connect_timeout;
-    let asking = async {
+    let deciding = async {
         let mut connect = connect;
         let handlers = match lookup {
             Lookup::Found(handlers) => Some(handlers),
-            Lookup::Ask(position) => connect.io().ask_at(position, &connect).await,
+            Lookup::Undecided(position) => connect.io().decide_from(position, &connect).await,
             Lookup::Missing => None,
         };
         let Some(handlers) = handlers else {
@@ -134,7 +134,7 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
     // The future above is cancelled at any await when the timeout expires or the connection ends. A
     // dropped claim is released.
     let late = || Refusal::new("CONNECT_TIMEOUT", "connecting took too long");
-    tokio::time::timeout(limit, asking)
+    tokio::time::timeout(limit, deciding)
         .await
         .unwrap_or_else(|_| Err(late()))
 }
@@ -149,11 +149,13 @@ async fn claim(connect: &Connect, may_look_up: bool) -> Option<Claim> {
     let table = connect.io().recovery_table()?;
     let offer = Offer::of(connect.payload())?;
     let nsp = connect.nsp();
-    let asker = Claimant {
+    let claimant = Claimant {
         address: connect.handshake().address().ip(),
         may_look_up,
     };
-    let claim = table.claim_anywhere(offer, nsp, connect.io(), asker).await;
+    let claim = table
+        .claim_anywhere(offer, nsp, connect.io(), claimant)
+        .await;
     if claim.is_none() {
         table.metrics.count(Counter::SessionsNotRecovered);
     }

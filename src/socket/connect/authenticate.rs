@@ -165,7 +165,7 @@ macro_rules! with_states {
             E: Into<Refusal>,
         {
             fn into_authenticate(self) -> impl Authenticate {
-                move |connect: Connect| self.ask(connect)
+                move |connect: Connect| self.call(connect)
             }
 
             fn needs() -> Vec<Requirement> {

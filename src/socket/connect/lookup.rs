@@ -26,7 +26,7 @@ pub(crate) enum Lookup {
     /// The namespace exists, or is created when the client is admitted.
     Found(Arc<Handlers>),
     /// The predicate at this position must decide first.
-    Ask(usize),
+    Undecided(usize),
 }
 
 /// Calls a predicate. A panic counts as `false`.
@@ -79,19 +79,23 @@ impl Io {
                     return Lookup::Found(Arc::clone(&on_demand.handlers));
                 }
                 Predicate::Now(_) => {}
-                Predicate::Ask(_) => return Lookup::Ask(position),
+                Predicate::Async(_) => return Lookup::Undecided(position),
             }
         }
         Lookup::Missing
     }
 
     /// Evaluates predicates from this position on. Returns the handlers of the namespace to create.
-    pub(crate) async fn ask_at(&self, position: usize, connect: &Connect) -> Option<Arc<Handlers>> {
+    pub(crate) async fn decide_from(
+        &self,
+        position: usize,
+        connect: &Connect,
+    ) -> Option<Arc<Handlers>> {
         let on_demand = &self.0.built.get()?.on_demand;
         for on_demand in on_demand.iter().skip(position) {
             let accepted = match &on_demand.accept {
                 Predicate::Now(accept) => accepts(accept, connect.namespace()),
-                Predicate::Ask(ask) => ask(connect.clone()).await,
+                Predicate::Async(decide) => decide(connect.clone()).await,
             };
             if accepted {
                 return Some(Arc::clone(&on_demand.handlers));
@@ -135,8 +139,8 @@ impl Io {
             }
             Entry::Vacant(_) if full => return Err(Refusal::new("", "Too many namespaces")),
             Entry::Vacant(entry) => {
-                let goes_when_empty = built.config.sockets.cleanup_empty_child_namespaces;
-                let new = self.new_namespace(built, name, Arc::clone(handlers), goes_when_empty);
+                let removed_when_empty = built.config.sockets.cleanup_empty_child_namespaces;
+                let new = self.new_namespace(built, name, Arc::clone(handlers), removed_when_empty);
                 Arc::clone(entry.insert(new))
             }
         };
@@ -178,13 +182,13 @@ impl Io {
         built: &Built,
         name: &Nsp,
         handlers: Arc<Handlers>,
-        goes_when_empty: bool,
+        removed_when_empty: bool,
     ) -> Arc<namespace::NamespaceInner> {
         Arc::new(namespace::NamespaceInner::new(
             self.downgrade(),
             name.clone(),
             handlers,
-            goes_when_empty,
+            removed_when_empty,
             (built.cluster.clone(), built.node.clone()),
             Arc::clone(&built.config),
             Arc::clone(&self.0.metrics),
@@ -196,6 +200,6 @@ impl Io {
         let name = &new.name;
         self.cluster()
             .namespace_changed(name, || self.has_namespace(name));
-        self.tell_created(new);
+        self.notify_created(new);
     }
 }

@@ -259,7 +259,7 @@ pub(crate) type ConnectMiddleware = Box<dyn Fn(Connect) -> Admission<()> + Send 
 /// A pending decision about a connecting client.
 pub(crate) type Admission<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
 
-/// How expiring principals are renewed.
+/// The way to renew expiring principals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
@@ -510,7 +510,7 @@ impl Watchers {
     }
 
     /// Notifies all observers. Called without a lock held.
-    pub(crate) fn tell(&self, metrics: &Metrics, event: &Lifecycle<'_>) {
+    pub(crate) fn notify(&self, metrics: &Metrics, event: &Lifecycle<'_>) {
         for watcher in &self.0 {
             // A panic of an observer must not end the task that made the change.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {

@@ -108,7 +108,7 @@ pub(crate) type Handover = Box<dyn Fn(&Socket) -> Option<serde_json::Value> + Se
 /// Decides which namespaces are created on demand.
 pub(crate) enum Predicate {
     Now(Box<dyn Fn(&str) -> bool + Send + Sync>),
-    Ask(Box<dyn Fn(Connect) -> BoxFuture<'static, bool> + Send + Sync>),
+    Async(Box<dyn Fn(Connect) -> BoxFuture<'static, bool> + Send + Sync>),
 }
 
 /// Namespaces that are created when a client is admitted.
@@ -264,7 +264,7 @@ impl Io {
         let _ = self.0.built.set(built);
         for namespace in self.0.built.get().iter().flat_map(|built| &built.fixed) {
             if namespace.name != *"/" {
-                self.tell_created(namespace);
+                self.notify_created(namespace);
             }
         }
     }
@@ -302,11 +302,11 @@ impl Io {
         }
     }
 
-    pub(crate) fn tell_created(&self, namespace: &Arc<namespace::NamespaceInner>) {
+    pub(crate) fn notify_created(&self, namespace: &Arc<namespace::NamespaceInner>) {
         if self.is_watched() {
             let namespace = Namespace::existing(self.clone(), Arc::clone(namespace));
             let namespace = &namespace;
-            self.tell(&Lifecycle::NamespaceCreated { namespace });
+            self.notify(&Lifecycle::NamespaceCreated { namespace });
         }
     }
 
@@ -320,9 +320,9 @@ impl Io {
     }
 
     /// Notifies the observers. Called without a lock held.
-    pub(crate) fn tell(&self, event: &Lifecycle<'_>) {
+    pub(crate) fn notify(&self, event: &Lifecycle<'_>) {
         if let Some(built) = self.0.built.get() {
-            built.watchers.tell(&self.0.metrics, event);
+            built.watchers.notify(&self.0.metrics, event);
         }
     }
 
@@ -354,7 +354,7 @@ impl Io {
         self.cluster()
             .namespace_changed(name, || self.has_namespace(name));
         let namespace = name.as_str();
-        self.tell(&Lifecycle::NamespaceRemoved { namespace });
+        self.notify(&Lifecycle::NamespaceRemoved { namespace });
     }
 
     /// Returns whether a namespace of this name exists on this server.
@@ -386,8 +386,8 @@ impl Io {
         };
         // The adapter's tasks must not keep the server alive.
         let joined = Arc::downgrade(joined);
-        let told = Weak::clone(&joined);
-        let beat = move || keep_nodes(Weak::clone(&told));
+        let weak = Weak::clone(&joined);
+        let run_heartbeat = move || keep_nodes(Weak::clone(&weak));
         let run = move || {
             let task = joined.upgrade().and_then(|joined| joined.task());
             async move {
@@ -397,7 +397,7 @@ impl Io {
             }
         };
         tokio::spawn(self.0.tasks.clone().keep("adapter", run));
-        tokio::spawn(self.0.tasks.clone().keep("nodes", beat));
+        tokio::spawn(self.0.tasks.clone().keep("nodes", run_heartbeat));
     }
 
     /// Enters the server's runtime, for handlers that start on a foreign thread.

@@ -38,7 +38,7 @@ struct Listener<H> {
     is_once: bool,
     handler: H,
 }
-/// Where to insert into a list.
+/// The place of an insertion into a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     First,
@@ -145,34 +145,37 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
     pub(crate) fn off(&self, id: ListenerId) -> bool {
         let mut table = self.0.lock();
         let before = table.len();
-        let mut gone = Table::default();
-        gone.events
+        let mut removed = Table::default();
+        removed
+            .events
             .extend(table.events.extract_if(.., |listener| listener.id == id));
-        gone.any
+        removed
+            .any
             .extend(table.any.extract_if(.., |(known, _)| *known == id));
-        gone.packet_middleware.extend(
+        removed.packet_middleware.extend(
             table
                 .packet_middleware
                 .extract_if(.., |(known, _)| *known == id),
         );
-        gone.outgoing
+        removed
+            .outgoing
             .extend(table.outgoing.extract_if(.., |(known, _)| *known == id));
-        let is_gone = table.len() < before;
+        let was_removed = table.len() < before;
         // Listeners may own any value, so they are dropped without the lock.
         drop(table);
-        drop(gone);
-        is_gone
+        drop(removed);
+        was_removed
     }
 
     /// Removes all listeners of one event. Returns their number.
     pub(crate) fn off_event(&self, event: &str) -> usize {
         let mut table = self.0.lock();
-        let gone: Vec<_> = table
+        let removed: Vec<_> = table
             .events
             .extract_if(.., |listener| *listener.event == *event)
             .collect();
         drop(table);
-        gone.len()
+        removed.len()
     }
 
     /// Removes all registrations. Returns their number.
@@ -185,10 +188,10 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
             closed: table.closed,
             ..Table::default()
         };
-        let gone = std::mem::replace(&mut *table, rest);
+        let removed = std::mem::replace(&mut *table, rest);
         // Listeners may own any value, so they are dropped without the lock.
         drop(table);
-        drop(gone);
+        drop(removed);
         count
     }
 
@@ -277,10 +280,10 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
     /// Removes all registrations, because they may hold the socket itself.
     pub(crate) fn close(&self) {
         let mut table = self.0.lock();
-        let gone = std::mem::take(&mut *table);
+        let removed = std::mem::take(&mut *table);
         table.closed = true;
         drop(table);
-        drop(gone);
+        drop(removed);
     }
 }
 

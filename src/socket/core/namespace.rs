@@ -114,14 +114,14 @@ pub(crate) struct NamespaceInner {
     pub(crate) io: WeakIo,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) rooms: Rooms,
-    pub(crate) questions: BroadcastRequests,
+    pub(crate) broadcast_requests: BroadcastRequests,
     /// All sockets of the namespace, as a room.
-    pub(in crate::socket) everybody: Mutex<Members>,
+    pub(in crate::socket) members: Mutex<Members>,
     pub(in crate::socket) sockets: RwLock<IdMap<Socket>>,
     /// Shared by all sockets, so that a broadcast with acknowledgements is a single frame.
     ack_ids: AtomicU64,
     /// Whether the namespace is removed with its last socket.
-    pub(in crate::socket) goes_when_empty: bool,
+    pub(in crate::socket) removed_when_empty: bool,
     /// Whether the application has removed the namespace.
     is_removed: AtomicBool,
     /// Sockets with observers of outgoing events.
@@ -143,7 +143,7 @@ impl NamespaceInner {
         io: WeakIo,
         name: Nsp,
         handlers: Arc<Handlers>,
-        goes_when_empty: bool,
+        removed_when_empty: bool,
         (cluster, node): (Cluster, NodeId),
         config: Arc<Config>,
         metrics: Arc<Metrics>,
@@ -158,11 +158,11 @@ impl NamespaceInner {
             io,
             handlers,
             rooms: Rooms::new(Arc::clone(&metrics)),
-            questions: BroadcastRequests::default(),
-            everybody: Mutex::default(),
+            broadcast_requests: BroadcastRequests::default(),
+            members: Mutex::default(),
             sockets: RwLock::default(),
             ack_ids: AtomicU64::new(0),
-            goes_when_empty,
+            removed_when_empty,
             is_removed: AtomicBool::new(false),
             observers: Mutex::default(),
             observer_count: AtomicUsize::new(0),
@@ -185,7 +185,7 @@ impl NamespaceInner {
         }
         // A client that enters concurrently holds this lock. Clients that acquire it later detect
         // the mark. Earlier clients are members, which the caller disconnects.
-        drop(self.everybody.lock());
+        drop(self.members.lock());
         true
     }
 
@@ -243,7 +243,7 @@ impl NamespaceInner {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.everybody.lock().len()
+        self.members.lock().len()
     }
 
     pub(crate) fn socket(&self, id: SocketId) -> Option<Socket> {
@@ -262,14 +262,14 @@ impl NamespaceInner {
     }
 
     /// Returns the disconnected but recoverable members of a target.
-    pub(crate) fn away(&self, to: &Audience<'_>, except: &Except) -> Vec<Socket> {
+    pub(crate) fn recoverable(&self, to: &Audience<'_>, except: &Except) -> Vec<Socket> {
         let Some(channel) = &self.channel else {
             return Vec::new();
         };
         let mut ids = IdSet::default();
-        let mut add = |name: &RoomName<'_>| self.collect_with_away(name, &mut ids);
+        let mut add = |name: &RoomName<'_>| self.collect_with_recoverable(name, &mut ids);
         match to {
-            Audience::All => ids.extend(self.everybody.lock().recoverable_ids()),
+            Audience::All => ids.extend(self.members.lock().recoverable_ids()),
             Audience::One(name) => add(name),
             Audience::Many(names) => names.iter().for_each(add),
         }
@@ -282,8 +282,8 @@ impl NamespaceInner {
     #[cfg(feature = "redis")]
     pub(crate) fn has_any(&self, rooms: &[crate::names::Room]) -> bool {
         if rooms.is_empty() {
-            let everybody = self.everybody.lock();
-            return everybody.len() > 0 || everybody.recoverable_ids().next().is_some();
+            let members = self.members.lock();
+            return members.len() > 0 || members.recoverable_ids().next().is_some();
         }
         let mut names = rooms.iter().map(RoomName::from);
         names.any(|name| self.rooms.find(name.as_str()).is_some() || self.own_room(&name).is_some())
@@ -300,7 +300,7 @@ impl NamespaceInner {
     ) -> Tally {
         let mut pushing = Pushing::new(frame, mode, except, reached);
         match to {
-            Audience::All => pushing.room(&self.everybody),
+            Audience::All => pushing.room(&self.members),
             Audience::One(name) => match (self.rooms.find(name.as_str()), self.own_room(name)) {
                 (Some(room), None) => pushing.room(&room),
                 (None, Some((id, outbox))) => {
@@ -327,7 +327,7 @@ impl NamespaceInner {
     pub(crate) fn ids(&self, to: &Audience<'_>) -> IdSet {
         let mut ids = IdSet::default();
         match to {
-            Audience::All => ids.extend(self.everybody.lock().ids()),
+            Audience::All => ids.extend(self.members.lock().ids()),
             Audience::One(name) => self.collect(name, &mut ids),
             Audience::Many(names) => {
                 for name in names {
@@ -348,7 +348,7 @@ impl NamespaceInner {
     }
 
     /// Adds ids like [`collect`](Self::collect), including recoverable sockets.
-    pub(crate) fn collect_with_away(&self, name: &RoomName<'_>, ids: &mut IdSet) {
+    pub(crate) fn collect_with_recoverable(&self, name: &RoomName<'_>, ids: &mut IdSet) {
         self.collect(name, ids);
         if self.channel.is_some() {
             if let Some(room) = self.rooms.find(name.as_str()) {
@@ -391,7 +391,7 @@ impl NamespaceInner {
             return Some(socket.outbox().clone());
         }
         self.channel.as_ref()?;
-        self.everybody.lock().away(id)
+        self.members.lock().recoverable(id)
     }
 }
 

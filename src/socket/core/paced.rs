@@ -122,10 +122,10 @@ impl<T> Paced<T> {
             }
             Some(_) => return Offered::Wait,
             None if is_full => return Offered::Free,
-            None => drop(entries.insert(key, Entry::in_turn())),
+            None => drop(entries.insert(key, Entry::in_progress())),
         }
         drop(table);
-        Offered::SendPermit(self.turn(key, interval))
+        Offered::SendPermit(self.permit(key, interval))
     }
 
     /// Holds an event, and replaces the held event of its key.
@@ -153,12 +153,12 @@ impl<T> Paced<T> {
         if table.entries.len() >= MOST_KEYS {
             return Err((event, None));
         }
-        table.entries.insert(key, Entry::in_turn());
+        table.entries.insert(key, Entry::in_progress());
         drop(table);
-        Err((event, Some(self.turn(key, interval))))
+        Err((event, Some(self.permit(key, interval))))
     }
 
-    fn turn(self: &Arc<Self>, key: u64, interval: Duration) -> SendPermit<T> {
+    fn permit(self: &Arc<Self>, key: u64, interval: Duration) -> SendPermit<T> {
         SendPermit {
             paced: Arc::clone(self),
             key,
@@ -188,7 +188,7 @@ impl<T> Paced<T> {
             if let Some(event) = entry.waiting.take() {
                 drop(table);
                 let interval = interval(&event);
-                return Next::Send(event, self.turn(key, interval));
+                return Next::Send(event, self.permit(key, interval));
             }
             table.entries.remove(&key);
             shrink_map(&mut table.entries);
@@ -264,7 +264,7 @@ impl<T> Table<T> {
 }
 
 impl<T> Entry<T> {
-    fn in_turn() -> Self {
+    fn in_progress() -> Self {
         Self {
             due: None,
             waiting: None,
@@ -284,7 +284,7 @@ impl<T> SendPermit<T> {
         self.is_over = true;
         let (waiting, is_unwatched) = self.paced.end(self.key, self.interval);
         if let Some(event) = waiting {
-            let again = self.paced.turn(self.key, self.interval);
+            let again = self.paced.permit(self.key, self.interval);
             return After::Send(event, again);
         }
         if is_unwatched && self.paced.begin_watch() {
@@ -334,23 +334,23 @@ mod tests {
     fn send(paced: &Numbers, key: u64, event: u32, sent: &mut Vec<u32>) {
         match paced.offer(key, TENTH) {
             Offered::Free => sent.push(event),
-            Offered::SendPermit(turn) => {
+            Offered::SendPermit(permit) => {
                 sent.push(event);
-                let _ = turn.end();
+                let _ = permit.end();
             }
             Offered::Wait => assert!(paced.hold(key, TENTH, event).is_ok()),
         }
     }
 
     /// Sends all due events. Returns when the next one is due.
-    fn due_now(paced: &Numbers, sent: &mut Vec<u32>) -> Option<Instant> {
+    fn send_due(paced: &Numbers, sent: &mut Vec<u32>) -> Option<Instant> {
         loop {
             match paced.next(|_| TENTH) {
                 Next::Nothing => return None,
                 Next::Wait(until) => return Some(until),
-                Next::Send(event, turn) => {
+                Next::Send(event, permit) => {
                     sent.push(event);
-                    let _ = turn.end();
+                    let _ = permit.end();
                 }
             }
         }
@@ -363,17 +363,17 @@ mod tests {
         for event in 1..=25 {
             send(&paced, 1, event, &mut sent);
             advance(Duration::from_millis(10)).await;
-            due_now(&paced, &mut sent);
+            send_due(&paced, &mut sent);
         }
         // Two or three intervals of at most 112.5 ms are over.
         assert_eq!((sent[0], sent.len()), (1, 3), "{sent:?}");
-        let next = due_now(&paced, &mut sent).unwrap();
+        let next = send_due(&paced, &mut sent).unwrap();
         assert!(next <= begin + Duration::from_millis(350));
         tokio::time::sleep_until(next).await;
-        let idle = due_now(&paced, &mut sent).unwrap();
+        let idle = send_due(&paced, &mut sent).unwrap();
         assert_eq!(sent.last(), Some(&25));
         sleep(idle - Instant::now()).await;
-        assert_eq!(due_now(&paced, &mut sent), None);
+        assert_eq!(send_due(&paced, &mut sent), None);
         assert_eq!(sent.len(), 4);
         // After its interval a key is sent immediately again.
         send(&paced, 1, 26, &mut sent);
@@ -395,9 +395,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn events_offered_during_a_turn_are_sent_after_it() {
+    async fn events_offered_during_a_permit_are_sent_after_it() {
         let (paced, mut sent) = (Numbers::default(), Vec::new());
-        let Offered::SendPermit(turn) = paced.offer(1, TENTH) else {
+        let Offered::SendPermit(permit) = paced.offer(1, TENTH) else {
             panic!("a new key is sent at once");
         };
         send(&paced, 1, 2, &mut sent);
@@ -405,24 +405,24 @@ mod tests {
         advance(TENTH * 3).await;
         send(&paced, 1, 3, &mut sent);
         assert!(matches!(paced.next(|_| TENTH), Next::Nothing));
-        assert!(matches!(turn.end(), After::Watch));
+        assert!(matches!(permit.end(), After::Watch));
         assert_eq!(sent.len(), 0);
         advance(TENTH * 2).await;
-        due_now(&paced, &mut sent);
+        send_due(&paced, &mut sent);
         assert_eq!(sent, [3]);
         // A turn that is dropped because sending panicked also ends.
         advance(TENTH * 2).await;
         drop(paced.offer(1, TENTH));
         send(&paced, 1, 4, &mut sent);
         advance(TENTH * 2).await;
-        due_now(&paced, &mut sent);
+        send_due(&paced, &mut sent);
         assert_eq!(sent, [3, 4]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn close_returns_held_events_and_holds_no_more() {
         let (paced, mut sent) = (Numbers::default(), Vec::new());
-        let Offered::SendPermit(turn) = paced.offer(3, TENTH) else {
+        let Offered::SendPermit(permit) = paced.offer(3, TENTH) else {
             panic!("a new key is sent at once");
         };
         for event in 1..=4 {
@@ -434,11 +434,11 @@ mod tests {
         waited.sort_unstable();
         assert_eq!(waited, [11, 12, 14]);
         // An event held during a turn is sent after the event of the turn.
-        let After::Send(behind, turn) = turn.end() else {
+        let After::Send(later, permit) = permit.end() else {
             panic!("it waits for the end of the turn");
         };
-        assert_eq!(behind, 13);
-        assert!(matches!(turn.end(), After::Nothing));
+        assert_eq!(later, 13);
+        assert!(matches!(permit.end(), After::Nothing));
         send(&paced, 1, 5, &mut sent);
         send(&paced, 1, 6, &mut sent);
         assert_eq!(sent, [1, 2, 4, 5, 6]);
@@ -457,7 +457,7 @@ mod tests {
         }
         assert_eq!(sent, [1, 2]);
         advance(TENTH * 2).await;
-        assert_eq!(due_now(&paced, &mut sent), None);
+        assert_eq!(send_due(&paced, &mut sent), None);
         let table = paced.table.lock();
         assert!(table.entries.is_empty() && table.due.is_empty());
         assert!(table.entries.capacity() < 100);

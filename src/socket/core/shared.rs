@@ -50,7 +50,7 @@ impl<S> ConnInner<S> {
         if push == Push::Queued
             && let Some(watchers) = self.watchers()
         {
-            watchers.tell_created(metrics, frame);
+            watchers.notify_created(metrics, frame);
         }
         push
     }
@@ -114,9 +114,9 @@ impl<S> ConnInner<S> {
         &self.handshake
     }
 
-    pub(crate) fn forget_gone(&self) {
-        let is_there = |known: &Weak<S>| known.strong_count() > 0;
-        self.sockets.lock().retain(is_there);
+    pub(crate) fn remove_closed(&self) {
+        let is_open = |known: &Weak<S>| known.strong_count() > 0;
+        self.sockets.lock().retain(is_open);
     }
 }
 

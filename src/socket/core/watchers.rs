@@ -97,12 +97,12 @@ impl ConnWatchers {
     pub(crate) fn remove(&self, id: ListenerId) -> bool {
         let mut table = self.table.lock();
         let position = table.watchers.iter().position(|(known, _)| *known == id);
-        let gone = position.map(|position| table.watchers.remove(position));
+        let removed = position.map(|position| table.watchers.remove(position));
         drop(table);
-        gone.is_some()
+        removed.is_some()
     }
 
-    pub(crate) fn tell(&self, metrics: &Metrics, event: &EngineConnectionEvent<'_>) {
+    pub(crate) fn notify(&self, metrics: &Metrics, event: &EngineConnectionEvent<'_>) {
         // Observers are called without the lock, because they may add and remove observers.
         let watchers: Vec<_> = {
             let table = self.table.lock();
@@ -121,17 +121,17 @@ impl ConnWatchers {
         }
     }
 
-    pub(crate) fn tell_created(&self, metrics: &Metrics, frame: &Frame) {
+    pub(crate) fn notify_created(&self, metrics: &Metrics, frame: &Frame) {
         let data = &frame.polling();
-        self.tell(metrics, &EngineConnectionEvent::PacketCreate { data });
+        self.notify(metrics, &EngineConnectionEvent::PacketCreate { data });
     }
 
     /// Removes all observers, because they may hold the connection itself.
     pub(crate) fn close(&self) {
         let mut table = self.table.lock();
         table.closed = true;
-        let gone = std::mem::take(&mut table.watchers);
+        let removed = std::mem::take(&mut table.watchers);
         drop(table);
-        drop(gone);
+        drop(removed);
     }
 }

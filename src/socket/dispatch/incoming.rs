@@ -118,7 +118,7 @@ pub(crate) fn erase<M>(
     check: impl Middleware<Incoming, M, Future: Future<Output: IntoIncoming> + Send + 'static>,
 ) -> PacketMiddleware {
     Arc::new(move |incoming| {
-        let deciding = check.ask(incoming.clone());
+        let deciding = check.call(incoming.clone());
         Box::pin(async move { deciding.await.into_incoming(incoming) })
     })
 }

@@ -34,7 +34,7 @@ pub trait Middleware<C, M>: Send + Sync + 'static {
     type Future;
 
     /// Calls the function.
-    fn ask(&self, about: C) -> Self::Future;
+    fn call(&self, about: C) -> Self::Future;
 
     #[doc(hidden)]
     fn needs() -> Vec<Requirement>;
@@ -74,7 +74,7 @@ macro_rules! middleware {
             type Future = R;
 
             #[allow(non_snake_case, reason = "one macro for all")]
-            fn ask(&self, about: C) -> R {
+            fn call(&self, about: C) -> R {
                 $(let $state = State::of(about.io().states());)*
                 self(about $(, $state)*)
             }

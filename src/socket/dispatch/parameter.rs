@@ -223,9 +223,9 @@ impl<T: Clone + Send + Sync + 'static> Parameter for Extension<T> {
     }
 }
 
-fn missing<T>(what: &str) -> Refusal {
+fn missing<T>(missing_part: &str) -> Refusal {
     let name = std::any::type_name::<T>();
-    Refusal::internal().because(format!("{what} `{name}`"))
+    Refusal::internal().because(format!("{missing_part} `{name}`"))
 }
 
 macro_rules! shared {

@@ -75,12 +75,12 @@ impl Game {
     }
 
     fn disconnect(&mut self, socket: u8) {
-        if let Some(gone) = self.sockets.remove(&socket) {
-            gone.disconnect();
+        if let Some(removed) = self.sockets.remove(&socket) {
+            removed.disconnect();
             for members in self.model.values_mut() {
                 members.remove(&socket);
             }
-            let late = gone.join("r0");
+            let late = removed.join("r0");
             assert!(late.is_err(), "a disconnected socket has joined");
         }
     }
@@ -118,8 +118,8 @@ impl Game {
                 .map(name)
                 .collect()
         };
-        let everybody: BTreeSet<u8> = self.sockets.keys().copied().collect();
-        let mut expected = if to == 0 { everybody } else { members(to) };
+        let all: BTreeSet<u8> = self.sockets.keys().copied().collect();
+        let mut expected = if to == 0 { all } else { members(to) };
 
         let from = self.sockets.get(&sender);
         let mut broadcast = match from {
@@ -134,8 +134,8 @@ impl Game {
             }
         }
         broadcast = broadcast.except(names(except));
-        for gone in members(except) {
-            expected.remove(&gone);
+        for removed in members(except) {
+            expected.remove(&removed);
         }
         if from.is_some() {
             expected.remove(&sender);
@@ -147,13 +147,13 @@ impl Game {
         assert_eq!(emitted.queued, expected.len());
         let frame = format!("42[\"e\",{}]", self.sent);
         for (number, socket) in &self.sockets {
-            let got = TestOutboxes::take(socket.outbox());
+            let received = TestOutboxes::take(socket.outbox());
             assert_eq!(
-                got.len(),
+                received.len(),
                 usize::from(expected.contains(number)),
                 "socket {number}"
             );
-            assert!(got.iter().all(|got| got.polling() == frame));
+            assert!(received.iter().all(|received| received.polling() == frame));
         }
     }
 

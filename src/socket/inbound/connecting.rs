@@ -58,7 +58,7 @@ impl Connection {
                     self.refuse(&packet.nsp, &Refusal::unauthenticated("token too long"));
                     Ok(())
                 }
-                Lookup::Found(_) | Lookup::Ask(_) | Lookup::Missing => {
+                Lookup::Found(_) | Lookup::Undecided(_) | Lookup::Missing => {
                     Err(self.undecodable(DecodeError::TooLarge))
                 }
             };
@@ -177,7 +177,7 @@ impl Connection {
                 validity: Validity::of(&socket, now),
             };
         }
-        self.io.tell(&Lifecycle::Connected { socket: &socket });
+        self.io.notify(&Lifecycle::Connected { socket: &socket });
         for handler in &handlers.connect {
             let call = Call::own(&socket, "connect");
             if let Some(running) = call.start(&**handler, connect.payload().clone()) {
@@ -226,8 +226,8 @@ impl Connection {
             match why {
                 // The last socket of the namespace has just left. The next lookup creates a new
                 // namespace.
-                NotAdmitted::TakenDown => self.io.take_down(&namespace),
-                NotAdmitted::Untold => {
+                NotAdmitted::NamespaceRemoved => self.io.take_down(&namespace),
+                NotAdmitted::EncodeFailed => {
                     socket.end_for_good();
                     return Err(Refusal::internal());
                 }
@@ -256,7 +256,7 @@ impl Connection {
             socket
         });
         if resumed.is_none() {
-            self.shared.forget_gone();
+            self.shared.remove_closed();
         }
         resumed
     }
@@ -290,7 +290,7 @@ impl Connection {
             // answer is queued.
             (Some(socket), Some(table)) => table.enter(pid, socket.downgrade()),
             (Some(_), None) => {}
-            (None, _) => self.shared.forget_gone(),
+            (None, _) => self.shared.remove_closed(),
         }
         restored
     }
@@ -317,7 +317,7 @@ impl Connection {
                 "refused"
             );
         }
-        self.io.tell(&Lifecycle::Refused {
+        self.io.notify(&Lifecycle::Refused {
             namespace: nsp.as_str(),
             handshake: self.shared.handshake(),
             refusal,

@@ -109,11 +109,11 @@ impl Future for Job {
                 let Some(checked) = check else {
                     return Poll::Pending;
                 };
-                let verdict = std::task::ready!(Pin::new(&mut **checked).poll(cx));
+                let outcome = std::task::ready!(Pin::new(&mut **checked).poll(cx));
                 let Some(checked) = check.take() else {
                     return Poll::Pending;
                 };
-                Poll::Ready(Done::Middleware(checked, verdict))
+                Poll::Ready(Done::Middleware(checked, outcome))
             }
             Self::Admission(admission) => admission
                 .poll(cx)
@@ -177,28 +177,28 @@ impl SessionHandler for Connection {
 
     fn upgraded(&mut self) {
         let handshake = self.shared.handshake();
-        self.io.tell(&Lifecycle::Upgraded { handshake });
+        self.io.notify(&Lifecycle::Upgraded { handshake });
         let transport = self.shared.outbox.transport();
-        self.tell(&EngineConnectionEvent::Upgrade { transport });
+        self.notify(&EngineConnectionEvent::Upgrade { transport });
     }
 
     fn heartbeat(&mut self) {
-        self.tell(&EngineConnectionEvent::Heartbeat);
+        self.notify(&EngineConnectionEvent::Heartbeat);
     }
 
     fn is_busy(&self) -> bool {
-        let is_asked = |slot: &NamespaceSlot| match &slot.state {
+        let is_checking = |slot: &NamespaceSlot| match &slot.state {
             SlotState::Occupied { socket, .. } => socket.acks().is_pending(),
             SlotState::Connecting => false,
         };
-        self.jobs.is_some() || self.slots.iter().any(is_asked)
+        self.jobs.is_some() || self.slots.iter().any(is_checking)
     }
 
     fn drained(&mut self) {
         if self.shared.watchers().is_some() {
             // The outbox reports this once per request.
             let _ = self.shared.outbox.watch_drain();
-            self.tell(&EngineConnectionEvent::Drain);
+            self.notify(&EngineConnectionEvent::Drain);
         }
         self.shared.release();
     }
@@ -210,12 +210,12 @@ impl SessionHandler for Connection {
     fn close(mut self: Box<Self>, reason: CloseReason) {
         if reason == CloseReason::Overflow {
             let handshake = self.shared.handshake();
-            self.io.tell(&Lifecycle::SlowClient { handshake });
+            self.io.notify(&Lifecycle::SlowClient { handshake });
         }
         // The sockets end afterwards, when the connection is dropped. Observers are notified first.
         let reason = *self.reason.get_or_insert_with(|| reason.into());
         let description = self.description;
-        self.tell(&EngineConnectionEvent::Close {
+        self.notify(&EngineConnectionEvent::Close {
             reason,
             description,
         });
@@ -261,7 +261,7 @@ impl Connection {
     fn receive(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
         if let Some(watchers) = self.shared.watchers() {
             let (Message::Text(data) | Message::Binary(data)) = &message;
-            watchers.tell(self.io.metrics(), &EngineConnectionEvent::Packet { data });
+            watchers.notify(self.io.metrics(), &EngineConnectionEvent::Packet { data });
         }
         let packet = match message {
             Message::Text(text) => self.decoder.text(text),
@@ -317,10 +317,11 @@ impl Connection {
         // table.
         let known = packet.id.is_some_and(|id| {
             socket.acks().resolve(id, &packet.args, metrics)
-                || socket
-                    .namespace_inner()
-                    .questions
-                    .resolve(id, socket.id(), &packet.args)
+                || socket.namespace_inner().broadcast_requests.resolve(
+                    id,
+                    socket.id(),
+                    &packet.args,
+                )
         });
         if !known {
             metrics.count(Counter::AcksUnknown);
@@ -343,9 +344,9 @@ impl Connection {
                     }
                     self.unpark();
                 }
-                Poll::Ready(Some(Done::Middleware(checked, verdict))) => {
+                Poll::Ready(Some(Done::Middleware(checked, outcome))) => {
                     self.running -= 1;
-                    self.middleware_done(&checked, verdict);
+                    self.middleware_done(&checked, outcome);
                     self.unpark();
                 }
                 Poll::Ready(Some(Done::Admission(connect, outcome))) => {
@@ -359,9 +360,9 @@ impl Connection {
     }
 
     /// Notifies the observers of the connection.
-    fn tell(&self, event: &EngineConnectionEvent<'_>) {
+    fn notify(&self, event: &EngineConnectionEvent<'_>) {
         if let Some(watchers) = self.shared.watchers() {
-            watchers.tell(self.io.metrics(), event);
+            watchers.notify(self.io.metrics(), event);
         }
     }
 
@@ -455,7 +456,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_client_costs_less_than_a_kibibyte_here() {
+    fn idle_client_costs_less_than_a_kibibyte_in_this_layer() {
         let client = size_of::<Connection>() + size_of::<ConnInner>() + size_of::<NamespaceSlot>();
         // Includes eight bytes for the idle time of a client, and eight for its joins. Includes
         // eight for the messages that a custom parser waits for.

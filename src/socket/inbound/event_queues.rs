@@ -2,7 +2,7 @@
 //!
 //! Events start in order of arrival, except in three cases:
 //!
-//! - A serial event waits in the serial queue of its socket while another one is being handled.
+//! - A serial event waits in the serial queue of its socket while another event is being handled.
 //! - An event is parked if the limit of running handlers is reached.
 //! - While packet middleware processes an event, later events of the same socket are held.
 
@@ -206,10 +206,10 @@ impl Connection {
     ) -> bool {
         let handlers = Arc::clone(&socket.namespace_inner().handlers);
         let is_watched = !handlers.any.is_empty() || !handlers.packet_middleware.is_empty();
-        let is_wanted = is_watched || handlers.fallback.is_some() || socket.listeners().is_some();
+        let is_observed = is_watched || handlers.fallback.is_some() || socket.listeners().is_some();
         let name = match handler {
             Some(position) => Name::Registered(position),
-            None if !is_wanted => {
+            None if !is_observed => {
                 socket.metrics().count(Counter::EventsUnhandled);
                 return false;
             }
@@ -284,7 +284,7 @@ impl Connection {
         };
         // Waiting middleware is polled again among the jobs of the connection, with a real waker.
         match event.run.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(verdict) => self.apply_verdict(&event, verdict),
+            Poll::Ready(outcome) => self.apply_outcome(&event, outcome),
             Poll::Pending => {
                 if let Some(held) = self.held_slot(event.socket.id()) {
                     *held = Some(Box::default());
@@ -299,16 +299,16 @@ impl Connection {
 
     /// Applies the middleware's decision about an event. Returns whether its registered handler
     /// waits.
-    fn apply_verdict(
+    fn apply_outcome(
         &mut self,
         event: &EventInMiddleware,
-        verdict: Result<Incoming, Refusal>,
+        outcome: Result<Incoming, Refusal>,
     ) -> bool {
         let socket = &event.socket;
         if !socket.is_connected() {
             return false;
         }
-        match verdict {
+        match outcome {
             Ok(incoming) => {
                 let handlers = Arc::clone(&socket.namespace_inner().handlers);
                 let (name, args) = incoming.into_parts();
@@ -340,7 +340,7 @@ impl Connection {
     pub(super) fn middleware_done(
         &mut self,
         event: &EventInMiddleware,
-        verdict: Result<Incoming, Refusal>,
+        outcome: Result<Incoming, Refusal>,
     ) {
         self.in_middleware -= 1;
         let id = event.socket.id();
@@ -348,7 +348,7 @@ impl Connection {
             .held_slot(id)
             .and_then(Option::take)
             .unwrap_or_default();
-        if !self.apply_verdict(event, verdict) && event.is_serial {
+        if !self.apply_outcome(event, outcome) && event.is_serial {
             self.free_serial_queue(id);
         }
         while let Some(event) = waiting.events.pop_front() {

@@ -24,15 +24,15 @@ impl NamespaceInner {
     pub(crate) fn retain_recoverable(&self, socket: &Socket) {
         let id = socket.id();
         if let Some(channel) = &self.channel {
-            channel.add_away(id, socket.clone());
+            channel.add_recoverable(id, socket.clone());
         }
         // The socket is added to the recoverable table before it is removed from the connected one.
         // So a search always finds it in one of the tables.
-        let mut everybody = self.everybody.lock();
-        let was_there = everybody.contains(id);
-        everybody.retain_recoverable(id, socket.outbox());
-        drop(everybody);
-        if was_there {
+        let mut members = self.members.lock();
+        let was_present = members.contains(id);
+        members.retain_recoverable(id, socket.outbox());
+        drop(members);
+        if was_present {
             self.metrics().shift(Gauge::Sockets, -1);
         }
         self.forget_socket(id);
@@ -54,7 +54,7 @@ impl NamespaceInner {
         // is missed while the new outbox replaces it step by step.
         let missed = old.outbox().hand_over(known, outbox, limits, &hello)?;
         self.sockets.write().insert(id, socket.clone());
-        self.everybody.lock().resume(id, outbox);
+        self.members.lock().resume(id, outbox);
         self.remove_recoverable(id);
         self.metrics().shift(Gauge::Sockets, 1);
         socket.rejoin(old);
@@ -85,14 +85,14 @@ impl NamespaceInner {
     /// Admits a socket. It receives the missed events, its `CONNECT` answer with its id, then all
     /// later events.
     pub(crate) fn admit(&self, socket: &Socket, missed: &[Frame]) -> Result<(), NotAdmitted> {
-        let frame = self.hello(socket).ok_or(NotAdmitted::Untold)?;
+        let frame = self.hello(socket).ok_or(NotAdmitted::EncodeFailed)?;
         // The socket can be found by its id before the first broadcast reaches its client.
         self.sockets.write().insert(socket.id(), socket.clone());
-        let mut everybody = self.everybody.lock();
-        if everybody.is_gone() || self.is_removed() {
-            drop(everybody);
+        let mut members = self.members.lock();
+        if members.is_closed() || self.is_removed() {
+            drop(members);
             self.sockets.write().remove(&socket.id());
-            return Err(NotAdmitted::TakenDown);
+            return Err(NotAdmitted::NamespaceRemoved);
         }
         if let Some(channel) = &self.channel
             && let Some(recoverable) = socket.recoverable()
@@ -107,10 +107,10 @@ impl NamespaceInner {
         for frame in missed.iter().chain([&frame]) {
             let _ = socket.outbox().push(frame, Mode::Reliable);
         }
-        everybody.insert(socket.id(), socket.outbox().clone());
-        drop(everybody);
+        members.insert(socket.id(), socket.outbox().clone());
+        drop(members);
         if let Some(watchers) = socket.conn_watchers() {
-            watchers.tell_created(self.metrics(), &frame);
+            watchers.notify_created(self.metrics(), &frame);
         }
         self.metrics().shift(Gauge::Sockets, 1);
         self.socket_changed(socket.id());
@@ -121,8 +121,8 @@ impl NamespaceInner {
     /// sockets count as existing.
     fn socket_changed(&self, id: SocketId) {
         let is_there = || {
-            let everybody = self.everybody.lock();
-            everybody.contains(id) || everybody.away(id).is_some()
+            let members = self.members.lock();
+            members.contains(id) || members.recoverable(id).is_some()
         };
         self.cluster.socket_changed(&self.name, id, is_there);
     }
@@ -131,13 +131,13 @@ impl NamespaceInner {
     /// empty.
     pub(crate) fn dismiss(&self, id: SocketId) -> bool {
         self.forget_socket(id);
-        let mut everybody = self.everybody.lock();
-        if everybody.remove(id) {
+        let mut members = self.members.lock();
+        if members.remove(id) {
             self.metrics().shift(Gauge::Sockets, -1);
         }
-        everybody.remove_recoverable(id);
-        let is_over = self.goes_when_empty && everybody.close_if_empty();
-        drop(everybody);
+        members.remove_recoverable(id);
+        let is_over = self.removed_when_empty && members.close_if_empty();
+        drop(members);
         self.remove_recoverable(id);
         self.socket_changed(id);
         is_over
@@ -151,10 +151,10 @@ impl NamespaceInner {
 
     fn forget_socket(&self, id: SocketId) {
         let mut sockets = self.sockets.write();
-        let gone = sockets.remove(&id);
+        let removed = sockets.remove(&id);
         shrink_map(&mut sockets);
         drop(sockets);
-        drop(gone);
+        drop(removed);
     }
 }
 
@@ -162,9 +162,9 @@ impl NamespaceInner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
     /// The namespace was removed concurrently.
-    TakenDown,
+    NamespaceRemoved,
     /// The `CONNECT` answer cannot be encoded.
-    Untold,
+    EncodeFailed,
 }
 
 /// The payload of the `CONNECT` answer.

@@ -37,27 +37,27 @@ pub(crate) struct Claimant {
 impl RecoveryTable {
     /// Stores the socket of a disconnected client, whose handlers have started.
     pub(crate) fn retain_recoverable(self: &Arc<Self>, pid: Pid, socket: &Socket) {
-        self.keep(pid, socket, Instant::now() + self.window);
+        self.retain(pid, socket, Instant::now() + self.window);
         self.settled.notify_waiters();
     }
 
     /// Stores a socket until a deadline, or ends it if it cannot be stored.
-    fn keep(self: &Arc<Self>, pid: Pid, socket: &Socket, until: Instant) {
+    fn retain(self: &Arc<Self>, pid: Pid, socket: &Socket, until: Instant) {
         let io = socket.io().clone();
         // The state is saved before the table contains the socket, so that expelling the socket
         // also removes the saved state.
         socket.save_state(true);
-        let kept = self.insert(pid, socket.clone(), until);
-        if kept.is_expelled {
+        let outcome = self.insert(pid, socket.clone(), until);
+        if outcome.is_expelled {
             socket.forget_saved_state();
         }
-        self.end(kept.gone);
+        self.end(outcome.ended);
         // The credentials may have been revoked after the disconnect and before the socket could be
         // found here.
         if !socket.may_recover() {
             self.expel(pid);
         }
-        if kept.must_sweep {
+        if outcome.must_sweep {
             let table = Arc::downgrade(self);
             let sweeping = move || sweep(table.clone(), Self::expire);
             io.keep("recovery sweep", sweeping);
@@ -66,15 +66,15 @@ impl RecoveryTable {
 
     /// Ends expired sockets. Returns the deadline of the next one.
     fn expire(&self) -> Option<Instant> {
-        let (gone, next) = self.take_due(Instant::now());
-        self.end(gone);
+        let (ended, next) = self.take_expired(Instant::now());
+        self.end(ended);
         next
     }
 
     /// Ends recoverable sockets whose clients would be expelled if they were connected. The
     /// revocation may no longer exist when they reconnect.
     pub(crate) fn revalidate(&self) {
-        for (pid, socket) in self.all_away() {
+        for (pid, socket) in self.all_recoverable() {
             if !socket.may_recover() {
                 self.expel(pid);
             }
@@ -88,11 +88,11 @@ impl RecoveryTable {
 
     /// Ends a socket whose client is disconnected or disconnecting.
     pub(crate) fn expel(&self, pid: Pid) {
-        let gone = self.lock_out(pid);
-        if let Some(socket) = &gone {
+        let ended = self.lock_out(pid);
+        if let Some(socket) = &ended {
             socket.forget_saved_state();
         }
-        self.end(gone);
+        self.end(ended);
     }
 
     /// Takes the socket that a client requests to recover. It belongs to the claim from then on, so
@@ -140,8 +140,8 @@ impl RecoveryTable {
         nsp: &Nsp,
         may: impl Fn(&Socket) -> bool,
     ) -> ClaimLookup {
-        let (socket, is_away) = match self.find(offer.pid, Socket::upgrade) {
-            Some(KnownClient::Away(socket)) => (socket, true),
+        let (socket, is_recoverable) = match self.find(offer.pid, Socket::upgrade) {
+            Some(KnownClient::Recoverable(socket)) => (socket, true),
             Some(KnownClient::Connected(socket)) => (socket, false),
             Some(KnownClient::Leaving) => return ClaimLookup::Unsettled,
             None => return ClaimLookup::Nothing,
@@ -149,8 +149,8 @@ impl RecoveryTable {
         let inner = socket.namespace_inner();
         // The offset of the previous server comes first. It may be an old offset of this server,
         // from before the handover, whose subsequent events are not stored here.
-        let came_with = socket.known_from(offer.last);
-        let Some(known) = came_with.or_else(|| inner.known(offer.last)) else {
+        let handed_over = socket.known_from(offer.last);
+        let Some(known) = handed_over.or_else(|| inner.known(offer.last)) else {
             return ClaimLookup::Nothing;
         };
         if inner.name != *nsp || !socket.outbox().has_all_after(known) || !may(&socket) {
@@ -164,14 +164,14 @@ impl RecoveryTable {
         // The round is read before the socket is taken, to detect a revalidation that cannot find
         // the socket.
         let round = self.rounds();
-        match is_away {
+        match is_recoverable {
             // If the socket is missing, another client was faster.
-            true => self.take(offer.pid).map_or(ClaimLookup::Nothing, |away| {
+            true => self.take(offer.pid).map_or(ClaimLookup::Nothing, |stored| {
                 ClaimLookup::Claim(Claim {
                     table: Arc::clone(self),
                     pid: offer.pid,
                     round,
-                    held: Some(Claimed::Here(known, away)),
+                    held: Some(Claimed::Local(known, stored)),
                 })
             }),
             false if socket.is_connected() && socket.is_handover_pending() => {
@@ -182,8 +182,8 @@ impl RecoveryTable {
         }
     }
 
-    fn end(&self, gone: impl IntoIterator<Item = Socket>) {
-        for socket in gone {
+    fn end(&self, ended: impl IntoIterator<Item = Socket>) {
+        for socket in ended {
             self.metrics.count(Counter::SessionsExpired);
             socket.end_for_good();
         }
@@ -203,7 +203,7 @@ pub(crate) struct Claim {
 /// The claimed state, until it is restored or released.
 enum Claimed {
     /// The client's stamp, the deadline of the socket, and the socket.
-    Here(Stamp, (Instant, Socket)),
+    Local(Stamp, (Instant, Socket)),
     Remote(Box<Restored>),
 }
 
@@ -221,7 +221,7 @@ impl Claim {
     /// Returns the client's previous principal, if known.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self.held.as_ref()? {
-            Claimed::Here(_, (_, socket)) => Some(socket.principal()),
+            Claimed::Local(_, (_, socket)) => Some(socket.principal()),
             Claimed::Remote(restored) => restored.principal(),
         }
     }
@@ -229,7 +229,7 @@ impl Claim {
     /// Ends the socket, because the user or its rights have changed.
     pub(crate) fn give_up(mut self) {
         self.table.metrics.count(Counter::SessionsNotRecovered);
-        if let Some(Claimed::Here(_, (_, old))) = self.held.take() {
+        if let Some(Claimed::Local(_, (_, old))) = self.held.take() {
             self.table.end([old]);
         }
     }
@@ -247,7 +247,7 @@ impl Claim {
             return None;
         }
         match self.held.take()? {
-            Claimed::Here(known, (_, socket)) => Some((known, socket)),
+            Claimed::Local(known, (_, socket)) => Some((known, socket)),
             remote @ Claimed::Remote(_) => {
                 self.held = Some(remote);
                 None
@@ -262,8 +262,8 @@ impl Claim {
         }
         match self.held.take()? {
             Claimed::Remote(restored) => Some(*restored),
-            here @ Claimed::Here(..) => {
-                self.held = Some(here);
+            local @ Claimed::Local(..) => {
+                self.held = Some(local);
                 None
             }
         }
@@ -285,7 +285,7 @@ impl Claim {
             self.give_up();
             return None;
         }
-        let Some(Claimed::Here(known, (_, old))) = self.held.take() else {
+        let Some(Claimed::Local(known, (_, old))) = self.held.take() else {
             return None;
         };
         let socket = resume(&old);
@@ -308,8 +308,8 @@ impl Drop for Claim {
         let was_missed = self.was_missed();
         match self.held.take() {
             None => {}
-            Some(Claimed::Here(_, (_, socket))) if was_missed => self.table.end([socket]),
-            Some(Claimed::Here(_, (until, socket))) => self.table.keep(self.pid, &socket, until),
+            Some(Claimed::Local(_, (_, socket))) if was_missed => self.table.end([socket]),
+            Some(Claimed::Local(_, (until, socket))) => self.table.retain(self.pid, &socket, until),
             Some(Claimed::Remote(_)) if was_missed => {}
             Some(Claimed::Remote(restored)) => restored.give_back(self.table.window),
         }

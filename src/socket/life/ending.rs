@@ -138,10 +138,10 @@ impl Socket {
             self.end_for_good();
         }
         self.acks().close(self.metrics());
-        self.0.namespace.questions.leave(self.0.id);
+        self.0.namespace.broadcast_requests.leave(self.0.id);
         self.shared().forget(self);
         let socket = self;
-        self.0.io.tell(&Lifecycle::Disconnected {
+        self.0.io.notify(&Lifecycle::Disconnected {
             socket,
             reason,
             description,

@@ -37,8 +37,8 @@ pub(crate) struct IncomingClient {
     /// The offset in the client's offer.
     last: Offset,
     /// This server's request.
-    question: HandoverId,
-    given: HandoverState,
+    request_id: HandoverId,
+    state: HandoverState,
 }
 
 /// The result of requesting a client from other servers.
@@ -52,8 +52,8 @@ pub(super) enum HandoverLookup {
 
 impl RecoveryTable {
     /// Returns whether this server has the client, even if another server may also have it.
-    pub(crate) fn has(&self, wanted: &HandoverRequest) -> bool {
-        let offer = Offer::read(&wanted.pid, &wanted.offset);
+    pub(crate) fn has(&self, request: &HandoverRequest) -> bool {
+        let offer = Offer::read(&request.pid, &request.offset);
         offer.is_some_and(|offer| self.find(offer.pid, Socket::upgrade).is_some())
     }
 
@@ -62,14 +62,14 @@ impl RecoveryTable {
     /// A delayed request that another server has already answered does not take the client away.
     pub(crate) async fn give(
         self: &Arc<Self>,
-        wanted: &HandoverRequest,
-        question: &HandoverId,
+        request: &HandoverRequest,
+        request_id: &HandoverId,
         io: &Io,
     ) -> Option<HandoverState> {
         let handover = io.handover()?;
-        let offer = Offer::read(&wanted.pid, &wanted.offset)?;
-        let nsp = Nsp::from(wanted.namespace.as_str());
-        let is_open = |socket: &Socket| !socket.answered().contains(question);
+        let offer = Offer::read(&request.pid, &request.offset)?;
+        let nsp = Nsp::from(request.namespace.as_str());
+        let is_open = |socket: &Socket| !socket.answered().contains(request_id);
         let claim = self.claim_if(offer, &nsp, is_open).await?;
         claim.give(|socket, known| {
             let joined = Arc::clone(socket.namespace_inner().cluster.joined()?);
@@ -99,14 +99,14 @@ impl RecoveryTable {
 }
 
 impl IncomingClient {
-    /// Requests a client from the other servers, if `may_ask` allows it.
+    /// Requests a client from the other servers, if `may_query` allows it.
     pub(super) async fn fetch(
         joined: &Arc<Joined>,
         offer: Offer,
         nsp: &Nsp,
         io: &Io,
-        patience: Duration,
-        may_ask: impl FnOnce() -> bool,
+        time_limit: Duration,
+        may_query: impl FnOnce() -> bool,
     ) -> HandoverLookup {
         let (Some(_), Some(last)) = (io.handover(), offer.last.own) else {
             return HandoverLookup::Nothing;
@@ -119,21 +119,21 @@ impl IncomingClient {
         // an unknown server causes no request.
         let is_own = Tag::of(joined.node().as_str()) == Some(tag);
         let is_known = |node: &NodeId| is_own || Tag::of(node.as_str()) == Some(tag);
-        if !joined.registry().has(is_known) || !may_ask() {
+        if !joined.registry().has(is_known) || !may_query() {
             return HandoverLookup::Nothing;
         }
-        let wanted = HandoverRequest {
+        let handover = HandoverRequest {
             pid: offer.pid.as_str().to_owned(),
             offset: last.to_string(),
             namespace: nsp.as_str().to_owned(),
         };
-        let publication = wanted.publication();
+        let publication = handover.publication();
         let request =
-            publication.and_then(|publication| joined.send_request(publication, patience));
+            publication.and_then(|publication| joined.send_request(publication, time_limit));
         let Some(Ok(mut request)) = request else {
             return HandoverLookup::Nothing;
         };
-        let question = HandoverId {
+        let request_id = HandoverId {
             node: joined.node().clone(),
             request: request.number(),
         };
@@ -142,19 +142,19 @@ impl IncomingClient {
             let Item::Answer(answer) = item else {
                 continue;
             };
-            let Some(given) = HandoverState::read(&answer) else {
+            let Some(state) = HandoverState::read(&answer) else {
                 // The server has the client, but does not hand it over now.
                 is_held = true;
                 continue;
             };
-            if !given.is_of(offer.pid, nsp) {
+            if !state.is_of(offer.pid, nsp) {
                 return HandoverLookup::Nothing;
             }
             return HandoverLookup::IncomingClient(Box::new(Self {
                 pid: offer.pid,
                 last,
-                question,
-                given,
+                request_id,
+                state,
             }));
         }
         // A server that did not answer may have the client.
@@ -170,10 +170,10 @@ impl IncomingClient {
     }
 
     pub(super) fn principal(&self) -> Option<Arc<Principal>> {
-        let principal = self.given.saved.principal()?;
+        let principal = self.state.saved.principal()?;
         Some(Arc::new(Principal {
-            name: self.given.name.clone(),
-            expires_at: self.given.expires_at,
+            name: self.state.name.clone(),
+            expires_at: self.state.expires_at,
             ..Principal::clone(&principal)
         }))
     }
@@ -190,7 +190,7 @@ impl IncomingClient {
             arrival,
             mut answered,
             ..
-        } = self.given;
+        } = self.state;
         let limits = namespace.channel.as_ref()?.limits();
         // All events after this number are new to the client.
         let (floor, _) = namespace.stamp(None)?;
@@ -201,10 +201,10 @@ impl IncomingClient {
             return None;
         }
         let origin_offset = (self.last, floor.number);
-        answered.push(self.question);
-        let forgotten = answered.len().saturating_sub(MAX_ANSWERED_REQUESTS);
-        answered.drain(..forgotten);
-        let recoverable = Recoverable::given(self.pid, origin_offset, arrival, answered);
+        answered.push(self.request_id);
+        let excess = answered.len().saturating_sub(MAX_ANSWERED_REQUESTS);
+        answered.drain(..excess);
+        let recoverable = Recoverable::handed_over(self.pid, origin_offset, arrival, answered);
         let socket = make(saved.sid, recoverable);
         socket.set_data(Shared(saved.data.clone()));
         namespace.admit(&socket, &frames).ok()?;

@@ -18,7 +18,7 @@ impl Socket {
     /// disconnected. Rooms before the failing one are joined.
     pub fn join<'a, M>(&self, rooms: impl IntoRooms<'a, M>) -> Result<(), JoinError> {
         let limit = self.0.io.config().sockets.max_rooms_per_socket;
-        let is_told = self.tells_of_rooms();
+        let reports_rooms = self.reports_rooms();
         let mut news = Vec::new();
         // The rooms of a socket are locked before any room. Observers are notified after both
         // locks, because they are application code.
@@ -29,7 +29,7 @@ impl Socket {
                 return;
             }
             let room = name.into_room();
-            let known = is_told.then(|| room.clone());
+            let known = reports_rooms.then(|| room.clone());
             match self.join_one(&mut joined, room, limit) {
                 Ok(Some(is_first)) => news.extend(known.map(|room| (room, is_first))),
                 Ok(None) => {}
@@ -37,7 +37,7 @@ impl Socket {
             }
         });
         drop(joined);
-        self.tell_joined(&news);
+        self.report_joined(&news);
         outcome
     }
 
@@ -70,19 +70,19 @@ impl Socket {
 
     /// Leaves rooms. Has no effect for rooms that the socket is not in.
     pub fn leave<'a, M>(&self, rooms: impl IntoRooms<'a, M>) {
-        let is_told = self.tells_of_rooms();
+        let reports_rooms = self.reports_rooms();
         let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();
         rooms.each(|name| {
             if let Some((room, cell)) = joined.rooms.remove_entry(name.as_str()) {
                 let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
-                if is_told {
+                if reports_rooms {
                     news.push((room, was_last));
                 }
             }
         });
         drop(joined);
-        self.tell_left(&news);
+        self.report_left(&news);
     }
 
     /// Returns the joined rooms, unordered. The room of the socket's own id, which it cannot leave,
@@ -111,17 +111,17 @@ impl Socket {
     /// ```
     #[doc(alias = "leaveAll")]
     pub fn leave_all(&self) {
-        let is_told = self.tells_of_rooms();
+        let reports_rooms = self.reports_rooms();
         let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();
         for (room, cell) in std::mem::take(&mut joined.rooms) {
             let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
-            if is_told {
+            if reports_rooms {
                 news.push((room, was_last));
             }
         }
         drop(joined);
-        self.tell_left(&news);
+        self.report_left(&news);
     }
 
     /// Leaves all rooms permanently.
@@ -131,11 +131,11 @@ impl Socket {
         // Later joins are refused, so that no room keeps a member.
         let rooms = std::mem::take(&mut joined.rooms);
         drop(joined);
-        let is_told = self.tells_of_rooms();
+        let reports_rooms = self.reports_rooms();
         for (room, cell) in rooms {
             let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
-            if is_told {
-                self.tell_left(&[(room, was_last)]);
+            if reports_rooms {
+                self.report_left(&[(room, was_last)]);
             }
         }
     }
@@ -172,7 +172,7 @@ impl Socket {
     }
 
     /// Returns whether joins and leaves must be reported.
-    pub(crate) fn tells_of_rooms(&self) -> bool {
+    pub(crate) fn reports_rooms(&self) -> bool {
         self.0.io.is_watched() || self.0.namespace.cluster.follows_rooms()
     }
 
@@ -186,27 +186,33 @@ impl Socket {
             .room_changed(&namespace.name, room, exists);
     }
 
-    pub(crate) fn tell_left(&self, news: &[(Room, bool)]) {
+    pub(crate) fn report_left(&self, news: &[(Room, bool)]) {
         for (room, was_last) in news {
             self.room_changed(room);
-            self.0.io.tell(&Lifecycle::RoomLeft { socket: self, room });
+            self.0
+                .io
+                .notify(&Lifecycle::RoomLeft { socket: self, room });
             if *was_last {
                 let namespace = self.nsp();
-                self.0.io.tell(&Lifecycle::RoomDeleted { namespace, room });
+                self.0
+                    .io
+                    .notify(&Lifecycle::RoomDeleted { namespace, room });
             }
         }
     }
 
-    pub(crate) fn tell_joined(&self, news: &[(Room, bool)]) {
+    pub(crate) fn report_joined(&self, news: &[(Room, bool)]) {
         for (room, is_first) in news {
             self.room_changed(room);
             if *is_first {
                 let namespace = self.nsp();
-                self.0.io.tell(&Lifecycle::RoomCreated { namespace, room });
+                self.0
+                    .io
+                    .notify(&Lifecycle::RoomCreated { namespace, room });
             }
             self.0
                 .io
-                .tell(&Lifecycle::RoomJoined { socket: self, room });
+                .notify(&Lifecycle::RoomJoined { socket: self, room });
         }
     }
 }

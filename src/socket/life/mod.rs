@@ -5,11 +5,11 @@
 //! incoming packets, or decide which client may connect.
 
 mod admitting;
-mod away;
 mod claiming;
 mod ending;
 mod handover;
 mod membership;
+mod recoverable;
 mod restoring;
 
 pub(crate) use admitting::NotAdmitted;

@@ -68,16 +68,16 @@ impl Socket {
     /// Keeps the socket in its rooms as recoverable. It becomes claimable when the result is
     /// dropped.
     pub(crate) fn retain_recoverable(&self, recoverable: &Recoverable) -> DepartureGuard<'_> {
-        let is_told = self.tells_of_rooms();
+        let reports_rooms = self.reports_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();
         self.stay(|room, cell| {
             let was_last = cell.lock().retain_recoverable(self.id(), self.outbox());
-            if is_told {
+            if reports_rooms {
                 news.push((room.clone(), was_last));
             }
         });
         self.namespace_inner().retain_recoverable(self);
-        self.tell_left(&news);
+        self.report_left(&news);
         DepartureGuard {
             socket: self,
             pid: recoverable.pid,
@@ -103,14 +103,14 @@ impl Socket {
 
     /// Takes over the rooms of the socket that this socket was recovered from.
     pub(crate) fn rejoin(&self, old: &Self) {
-        let is_told = self.tells_of_rooms();
+        let reports_rooms = self.reports_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();
         self.inherit(old, |room, cell| {
             let is_first = cell.lock().resume(self.id(), self.outbox());
-            if is_told {
+            if reports_rooms {
                 news.push((room.clone(), is_first));
             }
         });
-        self.tell_joined(&news);
+        self.report_joined(&news);
     }
 }

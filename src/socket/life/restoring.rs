@@ -49,19 +49,19 @@ impl RecoveryTable {
         offer: Offer,
         nsp: &Nsp,
         io: &Io,
-        asker: Claimant,
+        claimant: Claimant,
     ) -> Option<Claim> {
-        let here = self.claim(offer, nsp).await;
+        let local = self.claim(offer, nsp).await;
         let Some(joined) = io.cluster().joined() else {
-            return here;
+            return local;
         };
         let Some(journal) = joined.journal() else {
-            if here.is_some() {
-                return here;
+            if local.is_some() {
+                return local;
             }
-            let may_ask = || self.may_ask_others(offer.pid, io, asker);
+            let may_query = || self.may_query_peers(offer.pid, io, claimant);
             let moved =
-                match IncomingClient::fetch(joined, offer, nsp, io, self.claim_timeout, may_ask)
+                match IncomingClient::fetch(joined, offer, nsp, io, self.claim_timeout, may_query)
                     .await
                 {
                     HandoverLookup::IncomingClient(moved) => moved,
@@ -74,9 +74,9 @@ impl RecoveryTable {
             return Some(Claim::restored(self, Restored::IncomingClient(moved)));
         };
         if !journal.is_up() {
-            return here;
+            return local;
         }
-        if here.is_none() && !self.may_ask_others(offer.pid, io, asker) {
+        if local.is_none() && !self.may_query_peers(offer.pid, io, claimant) {
             return None;
         }
         // If the client disconnects during this wait, its state may be taken and dropped. It then
@@ -86,28 +86,28 @@ impl RecoveryTable {
         let Ok(Ok(taken)) = taking.await else {
             // If the journal does not answer, no other server gets the state, so the local one is
             // used.
-            return here;
+            return local;
         };
         let is_own = |saved: &SavedState| {
             let origin = saved.roomcast.as_ref();
             origin.is_some_and(|origin| origin.node == *joined.node())
         };
-        match (here, taken) {
-            (Some(here), Some(saved)) if is_own(&saved) => Some(here),
-            (here, Some(saved)) => {
-                if let Some(here) = here {
-                    here.give_up();
+        match (local, taken) {
+            (Some(local), Some(saved)) if is_own(&saved) => Some(local),
+            (local, Some(saved)) => {
+                if let Some(local) = local {
+                    local.give_up();
                 }
                 // The client has been on another server since, so local state is outdated.
                 self.expel(offer.pid);
-                let kept = JournaledState::read(joined, offer, nsp, saved, deadline).await?;
+                let state = JournaledState::read(joined, offer, nsp, saved, deadline).await?;
                 Some(Claim::restored(
                     self,
-                    Restored::JournaledState(Box::new(kept)),
+                    Restored::JournaledState(Box::new(state)),
                 ))
             }
-            (Some(here), None) => {
-                here.give_up();
+            (Some(local), None) => {
+                local.give_up();
                 None
             }
             // Not recorded as unknown: another server may still store the state, if it has not
@@ -118,10 +118,11 @@ impl RecoveryTable {
 
     /// Returns whether other servers or the journal may be queried for a client that is unknown
     /// here. Each query causes work on all servers, and a client can invent any number of secrets.
-    fn may_ask_others(&self, pid: Pid, io: &Io, asker: Claimant) -> bool {
+    fn may_query_peers(&self, pid: Pid, io: &Io, claimant: Claimant) -> bool {
         let is_limited = || {
             let guard = io.guard();
-            !asker.may_look_up || guard.is_some_and(|guard| guard.look_up(asker.address).is_err())
+            !claimant.may_look_up
+                || guard.is_some_and(|guard| guard.look_up(claimant.address).is_err())
         };
         let counter = if self.unknown.contains(pid) {
             Counter::LookupsUnknown
@@ -138,7 +139,7 @@ impl RecoveryTable {
 impl Restored {
     pub(crate) fn pid(&self) -> Pid {
         match self {
-            Self::JournaledState(kept) => kept.pid,
+            Self::JournaledState(state) => state.pid,
             Self::IncomingClient(moved) => moved.pid(),
         }
     }
@@ -146,17 +147,17 @@ impl Restored {
     /// Returns the user of the client, or `None` if unknown.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self {
-            Self::JournaledState(kept) => kept.saved.principal(),
+            Self::JournaledState(state) => state.saved.principal(),
             Self::IncomingClient(moved) => moved.principal(),
         }
     }
 
     /// Stores the state again for the next claim, if it came from a journal.
     pub(crate) fn give_back(&self, window: Duration) {
-        if let Self::JournaledState(kept) = self
-            && let Some(journal) = kept.joined.journal()
+        if let Self::JournaledState(state) = self
+            && let Some(journal) = state.joined.journal()
         {
-            journal.keep(&kept.saved, window);
+            journal.keep(&state.saved, window);
         }
     }
 
@@ -167,7 +168,7 @@ impl Restored {
         make: impl FnOnce(SocketId, Recoverable) -> Socket,
     ) -> Option<Socket> {
         match self {
-            Self::JournaledState(kept) => kept.resume(namespace, make),
+            Self::JournaledState(state) => state.resume(namespace, make),
             Self::IncomingClient(moved) => moved.resume(namespace, make),
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Channel<S> {
     /// Whether a journal shared by all servers numbers the events.
     journals: bool,
     /// Disconnected but recoverable sockets.
-    away: Mutex<IdMap<S>>,
+    recoverable: Mutex<IdMap<S>>,
 }
 
 impl<S: Clone> Channel<S> {
@@ -50,7 +50,7 @@ impl<S: Clone> Channel<S> {
             limits: limits(recovery),
             tag,
             journals,
-            away: Mutex::default(),
+            recoverable: Mutex::default(),
         }
     }
 
@@ -62,22 +62,24 @@ impl<S: Clone> Channel<S> {
         self.limits
     }
 
-    pub(crate) fn add_away(&self, id: SocketId, socket: S) {
-        self.away.lock().insert(id, socket);
+    pub(crate) fn add_recoverable(&self, id: SocketId, socket: S) {
+        self.recoverable.lock().insert(id, socket);
     }
 
     pub(crate) fn remove_recoverable(&self, id: SocketId) {
-        let mut away = self.away.lock();
-        let gone = away.remove(&id);
-        shrink_map(&mut away);
-        drop(away);
+        let mut recoverable = self.recoverable.lock();
+        let removed = recoverable.remove(&id);
+        shrink_map(&mut recoverable);
+        drop(recoverable);
         // The socket is dropped without the lock.
-        drop(gone);
+        drop(removed);
     }
 
     pub(crate) fn recoverable_among(&self, ids: &IdSet) -> Vec<S> {
-        let away = self.away.lock();
-        ids.iter().filter_map(|id| away.get(id).cloned()).collect()
+        let recoverable = self.recoverable.lock();
+        ids.iter()
+            .filter_map(|id| recoverable.get(id).cloned())
+            .collect()
     }
 
     /// Records that events of other servers may have been missed until now.

@@ -67,7 +67,7 @@ impl Recoverable {
 
     /// Creates the state of a socket that another server handed over. The client has all events up
     /// to `origin_offset`.
-    pub(crate) fn given(
+    pub(crate) fn handed_over(
         pid: Pid,
         origin_offset: (Offset, u64),
         state: Value,
@@ -141,9 +141,14 @@ mod tests {
         };
         let origin_offset = offset(7, "server-one").own.unwrap();
         let node = NodeId::new("server-two").unwrap();
-        let question = HandoverId { node, request: 3 };
-        let asked = vec![question.clone()];
-        let known = Recoverable::given(Pid::random(), (origin_offset, 100), Value::from(1), asked);
+        let id = HandoverId { node, request: 3 };
+        let answered_requests = vec![id.clone()];
+        let known = Recoverable::handed_over(
+            Pid::random(),
+            (origin_offset, 100),
+            Value::from(1),
+            answered_requests,
+        );
         assert_eq!(known.floor(), Some(100));
         assert_eq!(known.number_of(offset(7, "server-one")), Some(100));
         assert_eq!(known.number_of(offset(8, "server-one")), None);
@@ -152,7 +157,7 @@ mod tests {
         known.arrived();
         assert_eq!(known.arrival(), None);
         let again = known.again();
-        assert_eq!(again.answered(), [question]);
+        assert_eq!(again.answered(), [id]);
         assert_eq!(again.number_of(offset(7, "server-one")), Some(100));
         assert_eq!((again.arrival(), again.recovered), (None, true));
         assert_eq!(Recoverable::new().number_of(offset(7, "server-one")), None);

@@ -44,9 +44,9 @@ pub(crate) struct RecoveryTable<S, W> {
 struct Entries<S, W> {
     present: HashMap<Pid, ClientState<W>>,
     /// The sockets of disconnected clients.
-    away: Expiring<Pid, S>,
+    recoverable: Expiring<Pid, S>,
     /// Pending requests of other servers for a client.
-    questions: usize,
+    pending_requests: usize,
     /// The server shuts down, so sockets are no longer stored.
     is_closed: bool,
 }
@@ -56,7 +56,7 @@ pub(crate) struct PendingRequest<S, W>(Arc<RecoveryTable<S, W>>);
 
 impl<S, W> Drop for PendingRequest<S, W> {
     fn drop(&mut self) {
-        self.0.change(|state| state.questions -= 1);
+        self.0.change(|state| state.pending_requests -= 1);
     }
 }
 
@@ -72,7 +72,7 @@ enum ClientState<W> {
 /// The result of storing a socket.
 pub(crate) struct RetainOutcome<S> {
     /// The sockets that must end, including the new one if it cannot be stored.
-    pub(crate) gone: Vec<S>,
+    pub(crate) ended: Vec<S>,
     /// Whether the caller must start a sweep task.
     pub(crate) must_sweep: bool,
     /// Whether the client was expelled while it was leaving.
@@ -82,7 +82,7 @@ pub(crate) struct RetainOutcome<S> {
 /// The state of a client's socket.
 pub(crate) enum KnownClient<S> {
     /// The client is disconnected but recoverable.
-    Away(S),
+    Recoverable(S),
     /// The client is connected, as far as the server knows.
     Connected(S),
     /// The client has just disconnected, and its handlers are being called.
@@ -93,8 +93,8 @@ impl<S, W> Default for Entries<S, W> {
     fn default() -> Self {
         Self {
             present: HashMap::new(),
-            away: Expiring::default(),
-            questions: 0,
+            recoverable: Expiring::default(),
+            pending_requests: 0,
             is_closed: false,
         }
     }
@@ -102,7 +102,7 @@ impl<S, W> Default for Entries<S, W> {
 
 impl<S, W> Entries<S, W> {
     fn is_empty(&self) -> bool {
-        self.present.is_empty() && self.away.len() == 0 && self.questions == 0
+        self.present.is_empty() && self.recoverable.len() == 0 && self.pending_requests == 0
     }
 }
 
@@ -135,11 +135,11 @@ impl<S, W> RecoveryTable<S, W> {
 
     /// Removes a client that cannot recover.
     pub(crate) fn forget(&self, pid: Pid) {
-        let gone = self.change(|state| {
+        let ended = self.change(|state| {
             state.present.remove(&pid);
-            state.away.remove(&pid)
+            state.recoverable.remove(&pid)
         });
-        drop(gone);
+        drop(ended);
     }
 
     /// Stores the socket of a disconnected client.
@@ -150,30 +150,30 @@ impl<S, W> RecoveryTable<S, W> {
             let is_expelled = matches!(before, Some(ClientState::Expelled));
             if state.is_closed || is_expelled || until <= Instant::now() {
                 return RetainOutcome {
-                    gone: vec![socket],
+                    ended: vec![socket],
                     must_sweep: false,
                     is_expelled,
                 };
             }
-            let mut gone = Vec::from_iter(state.away.insert(pid, socket, until));
+            let mut ended = Vec::from_iter(state.recoverable.insert(pid, socket, until));
             // Sockets that would expire first are evicted.
-            while state.away.len() > self.max {
-                gone.extend(state.away.pop().map(|(_, socket)| socket));
+            while state.recoverable.len() > self.max {
+                ended.extend(state.recoverable.pop().map(|(_, socket)| socket));
             }
             RetainOutcome {
-                gone,
-                must_sweep: state.away.must_sweep(),
+                ended,
+                must_sweep: state.recoverable.must_sweep(),
                 is_expelled,
             }
         })
     }
 
     /// Removes and returns expired sockets, and the deadline of the next one.
-    pub(crate) fn take_due(&self, now: Instant) -> (Vec<S>, Option<Instant>) {
+    pub(crate) fn take_expired(&self, now: Instant) -> (Vec<S>, Option<Instant>) {
         self.change(|state| {
-            let due = iter::from_fn(|| state.away.pop_due(now));
-            let gone: Vec<_> = due.map(|(_, socket)| socket).collect();
-            (gone, state.away.look_again())
+            let due = iter::from_fn(|| state.recoverable.pop_due(now));
+            let ended: Vec<_> = due.map(|(_, socket)| socket).collect();
+            (ended, state.recoverable.next_sweep())
         })
     }
 
@@ -181,7 +181,7 @@ impl<S, W> RecoveryTable<S, W> {
     pub(crate) fn take_all(&self) -> Vec<S> {
         self.change(|state| {
             state.is_closed = true;
-            let all = iter::from_fn(|| state.away.pop());
+            let all = iter::from_fn(|| state.recoverable.pop());
             all.map(|(_, socket)| socket).collect()
         })
     }
@@ -197,8 +197,8 @@ impl<S, W> RecoveryTable<S, W> {
         S: Clone,
     {
         let state = self.state.lock();
-        match (state.away.get(&pid), state.present.get(&pid)) {
-            (Some(socket), _) => Some(KnownClient::Away(socket.clone())),
+        match (state.recoverable.get(&pid), state.present.get(&pid)) {
+            (Some(socket), _) => Some(KnownClient::Recoverable(socket.clone())),
             (None, Some(ClientState::Connected(socket))) => {
                 upgrade(socket).map(KnownClient::Connected)
             }
@@ -208,13 +208,15 @@ impl<S, W> RecoveryTable<S, W> {
     }
 
     /// Returns all stored sockets.
-    pub(crate) fn all_away(&self) -> Vec<(Pid, S)>
+    pub(crate) fn all_recoverable(&self) -> Vec<(Pid, S)>
     where
         S: Clone,
     {
         let state = self.state.lock();
-        let away = state.away.iter();
-        away.map(|(pid, socket)| (pid, socket.clone())).collect()
+        let recoverable = state.recoverable.iter();
+        recoverable
+            .map(|(pid, socket)| (pid, socket.clone()))
+            .collect()
     }
 
     /// Records that a revalidation of all sockets begins.
@@ -229,8 +231,8 @@ impl<S, W> RecoveryTable<S, W> {
     }
 
     /// Registers a request of another server for a client.
-    pub(crate) fn question(self: &Arc<Self>) -> PendingRequest<S, W> {
-        self.state.lock().questions += 1;
+    pub(crate) fn begin_request(self: &Arc<Self>) -> PendingRequest<S, W> {
+        self.state.lock().pending_requests += 1;
         PendingRequest(Arc::clone(self))
     }
 
@@ -254,23 +256,23 @@ impl<S, W> RecoveryTable<S, W> {
             if let Some(state @ ClientState::Leaving) = state.present.get_mut(&pid) {
                 *state = ClientState::Expelled;
             }
-            state.away.remove(&pid).map(|(_, socket)| socket)
+            state.recoverable.remove(&pid).map(|(_, socket)| socket)
         })
     }
 
     /// Removes the socket of a disconnected client. Returns it with its deadline.
     pub(crate) fn take(&self, pid: Pid) -> Option<(Instant, S)> {
-        self.change(|state| state.away.remove(&pid))
+        self.change(|state| state.recoverable.remove(&pid))
     }
 
     /// Updates the table and its gauge together. Removed values are returned, to be dropped without
     /// the lock.
     fn change<R>(&self, change: impl FnOnce(&mut Entries<S, W>) -> R) -> R {
         let mut state = self.state.lock();
-        let before = state.away.len() as i64;
+        let before = state.recoverable.len() as i64;
         let result = change(&mut state);
         shrink_map(&mut state.present);
-        let after = state.away.len() as i64;
+        let after = state.recoverable.len() as i64;
         if after != before {
             self.metrics.shift(Gauge::RecoverySessions, after - before);
         }

@@ -37,7 +37,7 @@ impl UnknownClients {
     /// Caches a client that no server knows.
     pub(crate) fn insert(&self, pid: Pid) {
         let mut generations = self.0.lock();
-        generations.turn();
+        generations.rotate();
         if generations.young.len() >= MAX {
             generations.renew();
         }
@@ -47,13 +47,13 @@ impl UnknownClients {
     /// Returns whether the client was recently unknown to all servers.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
         let mut generations = self.0.lock();
-        generations.turn();
+        generations.rotate();
         generations.young.contains(&pid) || generations.old.contains(&pid)
     }
 }
 
 impl Generations {
-    fn turn(&mut self) {
+    fn rotate(&mut self) {
         let age = self.since.elapsed();
         if age >= 2 * AGE {
             self.young = HashSet::new();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn unknown_clients_are_remembered_for_a_minute_or_two() {
+    async fn unknown_clients_are_cached_for_one_to_two_minutes() {
         let unknown = UnknownClients::new();
         let pid = Pid::random();
         assert!(!unknown.contains(pid));

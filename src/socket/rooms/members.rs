@@ -21,9 +21,9 @@ pub(crate) struct Members {
     index: Option<IdMap<u32>>,
     /// Disconnected but recoverable members. They count as absent, and receive only replayable
     /// frames.
-    away: Option<Box<IdMap<Outbox>>>,
+    recoverable: Option<Box<IdMap<Outbox>>>,
     /// The last member has left and the name is being removed, so no socket may join.
-    gone: bool,
+    is_closed: bool,
 }
 
 struct Slot {
@@ -48,22 +48,22 @@ impl Members {
 
     /// Returns whether the list was closed by [`close_if_empty`](Self::close_if_empty).
     #[inline]
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Closes the list to new members if it is empty.
     #[inline]
     pub(crate) fn close_if_empty(&mut self) -> bool {
-        self.gone = self.slots.is_empty() && self.away.is_none();
-        self.gone
+        self.is_closed = self.slots.is_empty() && self.recoverable.is_none();
+        self.is_closed
     }
 
     /// Marks a member as recoverable. Returns whether no other member is present.
     pub(crate) fn retain_recoverable(&mut self, id: SocketId, outbox: &Outbox) -> bool {
         let was_last = self.remove(id) && self.slots.is_empty();
-        let away = self.away.get_or_insert_default();
-        away.insert(id, outbox.clone());
+        let recoverable = self.recoverable.get_or_insert_default();
+        recoverable.insert(id, outbox.clone());
         was_last
     }
 
@@ -77,26 +77,28 @@ impl Members {
     /// Removes a recoverable member.
     #[inline]
     pub(crate) fn remove_recoverable(&mut self, id: SocketId) {
-        let Some(away) = &mut self.away else {
+        let Some(recoverable) = &mut self.recoverable else {
             return;
         };
-        away.remove(&id);
-        if away.is_empty() {
-            self.away = None;
-        } else if away.len() < away.capacity() / 4 {
-            let kept = away.len() * 2;
-            away.shrink_to(kept);
+        recoverable.remove(&id);
+        if recoverable.is_empty() {
+            self.recoverable = None;
+        } else if recoverable.len() < recoverable.capacity() / 4 {
+            let capacity = recoverable.len() * 2;
+            recoverable.shrink_to(capacity);
         }
     }
 
     /// Returns the outbox of a recoverable member.
-    pub(crate) fn away(&self, id: SocketId) -> Option<Outbox> {
-        self.away.as_ref()?.get(&id).cloned()
+    pub(crate) fn recoverable(&self, id: SocketId) -> Option<Outbox> {
+        self.recoverable.as_ref()?.get(&id).cloned()
     }
 
     /// Returns the ids of the recoverable members.
     pub(crate) fn recoverable_ids(&self) -> impl Iterator<Item = SocketId> {
-        self.away.iter().flat_map(|away| away.keys().copied())
+        self.recoverable
+            .iter()
+            .flat_map(|recoverable| recoverable.keys().copied())
     }
 
     /// Adds a member. Has no effect if it exists.
@@ -154,7 +156,7 @@ impl Members {
     /// Pushes a frame to all members that are not excluded. The caller holds the lock of the room,
     /// so the called code must not call back.
     fn push(&self, push: &mut Pushing<'_>) {
-        for slots in self.slots.chunks(AHEAD) {
+        for slots in self.slots.chunks(PREFETCH) {
             // A push performs many atomic operations, and each one waits for all earlier loads. So
             // the data of several pushes is prefetched in parallel.
             let fetched = slots.iter().fold(0, |sum, slot| sum ^ slot.outbox.touch());
@@ -165,12 +167,12 @@ impl Members {
                 }
             }
         }
-        if let Some(away) = &self.away
+        if let Some(recoverable) = &self.recoverable
             && push.frame.stamp().is_some()
         {
-            for (&id, outbox) in &**away {
+            for (&id, outbox) in &**recoverable {
                 if !push.except.has(id) {
-                    push.one_away(outbox);
+                    push.one_recoverable(outbox);
                 }
             }
         }
@@ -178,23 +180,19 @@ impl Members {
 }
 
 /// Number of members to prefetch together. A core has about a dozen loads in flight.
-const AHEAD: usize = 8;
+const PREFETCH: usize = 8;
 
 /// The sockets that a broadcast excludes, even if they are in a target room.
 #[derive(Debug, Default)]
 pub(crate) struct Except {
     pub(crate) sender: Option<SocketId>,
-    pub(crate) others: Option<IdSet>,
+    pub(crate) ids: Option<IdSet>,
 }
 
 impl Except {
     #[inline]
     pub(crate) fn has(&self, id: SocketId) -> bool {
-        self.sender == Some(id)
-            || self
-                .others
-                .as_ref()
-                .is_some_and(|others| others.contains(&id))
+        self.sender == Some(id) || self.ids.as_ref().is_some_and(|ids| ids.contains(&id))
     }
 }
 
@@ -258,7 +256,7 @@ impl<'a> Pushing<'a> {
     }
 
     /// Stores the frame for one recoverable recipient. It does not count as reached.
-    fn one_away(&mut self, outbox: &Outbox) {
+    fn one_recoverable(&mut self, outbox: &Outbox) {
         let _ = outbox.push_batched(self.frame, self.mode, &mut self.batch);
     }
 
@@ -291,10 +289,12 @@ impl<'a> Pushing<'a> {
             }
         }
         if self.frame.stamp().is_some() {
-            let away = rooms.iter().filter_map(|members| members.away.as_deref());
-            for (&id, outbox) in away.flatten() {
+            let recoverable = rooms
+                .iter()
+                .filter_map(|members| members.recoverable.as_deref());
+            for (&id, outbox) in recoverable.flatten() {
                 if !self.except.has(id) && seen.insert(id) {
-                    self.one_away(outbox);
+                    self.one_recoverable(outbox);
                 }
             }
         }

@@ -44,9 +44,9 @@ impl Rooms {
     /// first one.
     pub(crate) fn join(&self, room: &Room, id: SocketId, outbox: &Outbox) -> (Arc<RoomCell>, bool) {
         loop {
-            let cell = self.find_or_make(room);
+            let cell = self.find_or_create(room);
             let mut members = cell.lock();
-            if !members.is_gone() {
+            if !members.is_closed() {
                 members.insert(id, outbox.clone());
                 let is_first = members.len() == 1;
                 drop(members);
@@ -94,7 +94,7 @@ impl Rooms {
     }
 
     #[inline]
-    fn find_or_make(&self, room: &Room) -> Arc<RoomCell> {
+    fn find_or_create(&self, room: &Room) -> Arc<RoomCell> {
         // Most rooms to join exist already, and finding one needs only a shared lock.
         if let Some(cell) = self.find(room.as_str()) {
             return cell;
@@ -117,8 +117,8 @@ impl Rooms {
         {
             shard.remove(room.as_str());
             if shard.len() < shard.capacity() / 4 {
-                let kept = shard.len() * 2;
-                shard.shrink_to(kept);
+                let capacity = shard.len() * 2;
+                shard.shrink_to(capacity);
             }
             self.metrics.shift(Gauge::Rooms, -1);
         }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broadcast_reaches_the_members_of_the_room_and_nobody_else() {
+    fn broadcast_reaches_only_the_members_of_the_room() {
         let (io, sockets) = server(40);
         for socket in &sockets[..20] {
             socket.join("room").unwrap();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn no_join_is_lost_while_a_room_comes_and_goes() {
+    fn no_join_is_lost_while_a_room_is_created_and_removed() {
         let (io, sockets) = server(8);
         std::thread::scope(|scope| {
             for pair in sockets.chunks(2) {

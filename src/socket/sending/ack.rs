@@ -28,9 +28,9 @@ pub struct AckFuture<R> {
 }
 
 impl<R> AckFuture<R> {
-    pub(crate) fn new(asked: Result<PendingAck, AckError>) -> Self {
+    pub(crate) fn new(pending: Result<PendingAck, AckError>) -> Self {
         Self {
-            args: Box::pin(async { asked?.wait().await }),
+            args: Box::pin(async { pending?.wait().await }),
             answer: PhantomData,
         }
     }

@@ -47,22 +47,22 @@ use crate::{
 /// ```
 #[must_use = "acknowledgements are only received by calling `next`"]
 pub struct Acks<R> {
-    question: Option<BroadcastRequest>,
+    local_request: Option<BroadcastRequest>,
     /// Recipients on this server.
     expected: usize,
     /// `None` without a cluster.
-    others: Option<Box<Others>>,
+    remote: Option<Box<RemoteRecipients>>,
     error: Option<EmitError>,
     answer: PhantomData<fn() -> R>,
 }
 
 /// The recipients on other servers.
 #[derive(Default)]
-struct Others {
+struct RemoteRecipients {
     /// The request to the other servers, while answers may arrive.
     request: Option<Request>,
     /// The number of recipients, after the request has ended.
-    asked: usize,
+    announced: usize,
     /// The number of late clients that are not returned yet.
     late: usize,
     missing: Unanswered,
@@ -84,19 +84,22 @@ impl<R: Argument> Acks<R> {
     /// `local` is the request to this server's sockets with its number of recipients. It is counted
     /// while answers are locked out, because the first one may arrive at any time afterwards.
     /// `remote` is the request to other servers.
-    pub(crate) fn asked(local: Option<(BroadcastRequest, usize)>, remote: Option<Request>) -> Self {
-        let (question, expected) = local.unzip();
-        let others = remote.map(|request| {
+    pub(crate) fn requested(
+        local: Option<(BroadcastRequest, usize)>,
+        remote: Option<Request>,
+    ) -> Self {
+        let (local_request, expected) = local.unzip();
+        let remote = remote.map(|request| {
             let request = Some(request);
-            Box::new(Others {
+            Box::new(RemoteRecipients {
                 request,
-                ..Others::default()
+                ..RemoteRecipients::default()
             })
         });
         Self {
-            question,
+            local_request,
             expected: expected.unwrap_or(0),
-            others,
+            remote,
             error: None,
             answer: PhantomData,
         }
@@ -105,15 +108,15 @@ impl<R: Argument> Acks<R> {
     pub(crate) fn failed(error: EmitError) -> Self {
         Self {
             error: Some(error),
-            ..Self::asked(None, None)
+            ..Self::requested(None, None)
         }
     }
 
     /// Adds servers that could not be queried.
     pub(crate) fn without(mut self, missing: Unanswered) -> Self {
-        self.others = Some(Box::new(Others {
+        self.remote = Some(Box::new(RemoteRecipients {
             missing,
-            ..Others::default()
+            ..RemoteRecipients::default()
         }));
         self
     }
@@ -122,14 +125,14 @@ impl<R: Argument> Acks<R> {
     /// servers have reported their numbers.
     #[must_use]
     pub fn expected(&self) -> usize {
-        let others = self
-            .others
+        let remote = self
+            .remote
             .as_ref()
-            .map_or(0, |others| match &others.request {
+            .map_or(0, |remote| match &remote.request {
                 Some(request) => request.announced(),
-                None => others.asked,
+                None => remote.announced,
             });
-        self.expected + others
+        self.expected + remote
     }
 
     /// Returns the servers that did not report their recipients, and why the servers could not be
@@ -138,10 +141,8 @@ impl<R: Argument> Acks<R> {
     /// Complete after [`next`](Self::next) returns `None`. Always empty without a cluster.
     #[must_use]
     pub fn missing(&self) -> &Unanswered {
-        static NOBODY: Unanswered = Unanswered::none();
-        self.others
-            .as_ref()
-            .map_or(&NOBODY, |others| &others.missing)
+        static NONE: Unanswered = Unanswered::none();
+        self.remote.as_ref().map_or(&NONE, |remote| &remote.missing)
     }
 
     /// Returns why the event was not sent, if it failed.
@@ -162,16 +163,16 @@ impl<R: Argument> Acks<R> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<R>>> {
         let mut is_waiting = false;
         let parse = |args: Args| R::take_all(&args).map_err(AckError::Decode);
-        if let Some(question) = &mut self.question {
-            match question.poll(cx) {
+        if let Some(local_request) = &mut self.local_request {
+            match local_request.poll(cx) {
                 Poll::Ready(Some((socket, answer))) => {
                     return Poll::Ready(Some((Some(socket), answer.and_then(parse))));
                 }
-                Poll::Ready(None) => self.question = None,
+                Poll::Ready(None) => self.local_request = None,
                 Poll::Pending => is_waiting = true,
             }
         }
-        match self.others.as_mut().map(|others| others.poll(cx)) {
+        match self.remote.as_mut().map(|remote| remote.poll(cx)) {
             Some(Poll::Ready(Some((socket, answer)))) => {
                 return Poll::Ready(Some((socket, answer.and_then(parse))));
             }
@@ -185,7 +186,7 @@ impl<R: Argument> Acks<R> {
     }
 }
 
-impl Others {
+impl RemoteRecipients {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<Args>>> {
         while let Some(request) = &mut self.request {
             match std::task::ready!(request.poll(cx)) {
@@ -195,7 +196,7 @@ impl Others {
                 // Items of other kinds do not belong to this request.
                 Some((_, Item::Sockets(_) | Item::Answer(_))) => {}
                 None => {
-                    self.asked = request.announced();
+                    self.announced = request.announced();
                     self.late = request.outstanding();
                     self.missing = request.silent();
                     request.count_late(self.late);
@@ -240,7 +241,10 @@ impl BroadcastRequest {
         limit: usize,
     ) -> Result<Self, EmitError> {
         let answers = Arc::default();
-        if !namespace.questions.insert(id, Arc::clone(&answers), limit) {
+        if !namespace
+            .broadcast_requests
+            .insert(id, Arc::clone(&answers), limit)
+        {
             return Err(EmitError::TooManyPending);
         }
         namespace.metrics().shift(Gauge::AcksPending, 1);
@@ -290,7 +294,7 @@ impl BroadcastRequest {
 impl Drop for BroadcastRequest {
     fn drop(&mut self) {
         // Later answers find no request, and count as unknown.
-        self.namespace.questions.remove(self.id);
+        self.namespace.broadcast_requests.remove(self.id);
         self.namespace.metrics().shift(Gauge::AcksPending, -1);
     }
 }

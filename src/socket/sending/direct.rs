@@ -124,7 +124,7 @@ impl<'a> Direct<'a> {
         match encode(self.flags, namespace, None, event, &args) {
             Ok(frame) => {
                 let push = self.socket.push(&frame, mode(self.flags.delivery));
-                self.socket.tell_outgoing(push, event, &args);
+                self.socket.notify_outgoing(push, event, &args);
                 let mut tally = Tally::default();
                 tally.count(push);
                 tally.into()
@@ -147,7 +147,7 @@ impl<'a> Direct<'a> {
     /// See [`Socket::emit_with_ack`](crate::Socket::emit_with_ack).
     #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
-        AckFuture::new(self.ask(event, &args))
+        AckFuture::new(self.request_ack(event, &args))
     }
 
     /// Waits until all data that is queued for the client is sent. See
@@ -178,7 +178,7 @@ impl<'a> Direct<'a> {
         }
     }
 
-    fn ask(&self, event: &str, args: &impl Arguments) -> Result<PendingAck, AckError> {
+    fn request_ack(&self, event: &str, args: &impl Arguments) -> Result<PendingAck, AckError> {
         let namespace = self.socket.namespace_inner();
         let id = namespace.next_ack_id();
         let frame = encode(self.flags, namespace, Some(id), event, args);
@@ -189,11 +189,11 @@ impl<'a> Direct<'a> {
             .unwrap_or_else(|| self.socket.io().config().sockets.ack_timeout);
         // The slot is reserved before the event is sent, because the client may answer before this
         // task continues.
-        let asked = PendingAck::new(self.socket, id, timeout)?;
+        let pending = PendingAck::new(self.socket, id, timeout)?;
         // A frame that is not sent has the same result as a missing answer.
         let push = self.socket.push(&frame, mode(self.flags.delivery));
-        self.socket.tell_outgoing(push, event, args);
-        Ok(asked)
+        self.socket.notify_outgoing(push, event, args);
+        Ok(pending)
     }
 }
 

@@ -108,8 +108,10 @@ pub(crate) fn encode(
     let parser = namespace.config().sockets.parser;
     // As in the official server, lossy events and those with an acknowledgement are not stored and
     // carry no offset.
-    let is_kept = id.is_none() && flags.delivery == Delivery::Reliable;
-    let stamp = is_kept.then(|| namespace.stamp(flags.position)).flatten();
+    let is_retained = id.is_none() && flags.delivery == Delivery::Reliable;
+    let stamp = is_retained
+        .then(|| namespace.stamp(flags.position))
+        .flatten();
     let frame = match stamp {
         Some((stamp, offset)) => {
             let args = Numbered::new(args, offset);

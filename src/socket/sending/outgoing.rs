@@ -28,7 +28,7 @@ impl Socket {
 
     /// Notifies observers of an event that was pushed for this client.
     #[inline]
-    pub(crate) fn tell_outgoing(&self, push: Push, event: &str, args: &impl Arguments) {
+    pub(crate) fn notify_outgoing(&self, push: Push, event: &str, args: &impl Arguments) {
         let Some(listeners) = self.listeners() else {
             return;
         };
@@ -36,19 +36,19 @@ impl Socket {
             && listeners.has_outgoing()
             && let Ok(args) = args::arguments(self.io().config().sockets.parser, args)
         {
-            self.tell(event, &args);
+            self.notify(event, &args);
         }
     }
 
     /// Notifies observers of a broadcast event that was pushed for this client.
-    pub(crate) fn tell_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
-        self.tell(event, args);
+    pub(crate) fn notify_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
+        self.notify(event, args);
         if let Some(watchers) = self.conn_watchers() {
-            watchers.tell_created(self.metrics(), frame);
+            watchers.notify_created(self.metrics(), frame);
         }
     }
 
-    fn tell(&self, event: &str, args: &Args) {
+    fn notify(&self, event: &str, args: &Args) {
         if let Some(listeners) = self.listeners() {
             let outgoing = Outgoing {
                 socket: self,

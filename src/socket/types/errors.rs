@@ -251,7 +251,7 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
+            Self::InvalidOption(reason) => write!(f, "invalid option: {reason}"),
             Self::NoNamespace => f.write_str(
                 "the server has no namespace: call `namespace(\"/\")`, or `namespaces`, on the builder",
             ),

@@ -86,7 +86,7 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
     }
 
     /// Returns when the sweep task must check again. It ends on `None`.
-    pub(crate) fn look_again(&mut self) -> Option<Instant> {
+    pub(crate) fn next_sweep(&mut self) -> Option<Instant> {
         let next = self.next();
         self.is_swept = next.is_some();
         next
@@ -126,50 +126,50 @@ mod tests {
     fn values_expire_by_deadline_then_insertion_order() {
         let now = Instant::now();
         let at = |millis| now + Duration::from_millis(millis);
-        let mut kept = Expiring::default();
+        let mut table = Expiring::default();
         for (key, millis) in [(1, 20), (2, 10), (3, 10), (4, 30)] {
-            assert_eq!(kept.insert(key, key * 10, at(millis)), None);
+            assert_eq!(table.insert(key, key * 10, at(millis)), None);
         }
-        assert_eq!(kept.insert(1, 11, at(40)), Some(10));
-        assert_eq!(kept.pop_due(at(9)), None);
-        assert_eq!(kept.pop_due(at(10)), Some((2, 20)));
-        assert_eq!(kept.pop_due(at(10)), Some((3, 30)));
-        assert_eq!(kept.pop_due(at(10)), None);
-        assert_eq!(kept.get(&1), Some(&11));
-        assert_eq!(kept.remove(&4), Some((at(30), 40)));
+        assert_eq!(table.insert(1, 11, at(40)), Some(10));
+        assert_eq!(table.pop_due(at(9)), None);
+        assert_eq!(table.pop_due(at(10)), Some((2, 20)));
+        assert_eq!(table.pop_due(at(10)), Some((3, 30)));
+        assert_eq!(table.pop_due(at(10)), None);
+        assert_eq!(table.get(&1), Some(&11));
+        assert_eq!(table.remove(&4), Some((at(30), 40)));
         assert_eq!(
-            (kept.pop(), kept.pop(), kept.len()),
+            (table.pop(), table.pop(), table.len()),
             (Some((1, 11)), None, 0)
         );
     }
 
     #[test]
-    fn memory_is_given_back() {
-        let mut kept = Expiring::default();
+    fn memory_is_released() {
+        let mut table = Expiring::default();
         let now = Instant::now();
-        (0..10_000).for_each(|key| assert_eq!(kept.insert(key, (), now), None));
-        while kept.pop().is_some() {}
-        assert!(kept.values.capacity() < 100);
+        (0..10_000).for_each(|key| assert_eq!(table.insert(key, (), now), None));
+        while table.pop().is_some() {}
+        assert!(table.values.capacity() < 100);
     }
 
     #[tokio::test(start_paused = true)]
     async fn single_sweep_task_runs_until_the_map_is_empty() {
         type Table = Mutex<Expiring<u8, ()>>;
-        let kept = Arc::new(Table::default());
-        let expire = |kept: &Table| {
-            let mut kept = kept.lock();
-            while kept.pop_due(Instant::now()).is_some() {}
-            kept.look_again()
+        let table = Arc::new(Table::default());
+        let expire = |table: &Table| {
+            let mut table = table.lock();
+            while table.pop_due(Instant::now()).is_some() {}
+            table.next_sweep()
         };
-        assert!(!kept.lock().must_sweep());
+        assert!(!table.lock().must_sweep());
         for round in 0..2 {
             let end = Instant::now() + Duration::from_secs(10);
-            kept.lock().insert(1, (), end);
-            kept.lock().insert(2, (), end + Duration::from_secs(5));
-            assert!(kept.lock().must_sweep(), "{round}");
-            assert!(!kept.lock().must_sweep(), "{round}");
-            sweep(Arc::downgrade(&kept), expire).await;
-            assert_eq!(kept.lock().len(), 0);
+            table.lock().insert(1, (), end);
+            table.lock().insert(2, (), end + Duration::from_secs(5));
+            assert!(table.lock().must_sweep(), "{round}");
+            assert!(!table.lock().must_sweep(), "{round}");
+            sweep(Arc::downgrade(&table), expire).await;
+            assert_eq!(table.lock().len(), 0);
             assert_eq!(Instant::now(), end + Duration::from_secs(5));
         }
     }

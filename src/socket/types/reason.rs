@@ -127,7 +127,7 @@ mod tests {
     use super::DisconnectReason;
 
     #[test]
-    fn a_reason_is_written_in_the_official_words() {
+    fn reason_is_written_as_in_the_official_server() {
         for reason in [
             DisconnectReason::ClientNamespaceDisconnect,
             DisconnectReason::ServerNamespaceDisconnect,

@@ -243,7 +243,7 @@ mod tests {
     use crate::socket::types::{AckError, args};
 
     #[test]
-    fn added_fields_stand_beside_code_and_message() {
+    fn added_fields_are_next_to_code_and_message() {
         let refusal = Refusal::new("RATE_LIMITED", "slow down")
             .data(json!({"retryAfter": 500, "code": "forged"}));
         assert_eq!(
@@ -299,12 +299,15 @@ mod tests {
     fn failed_ack_reports_its_reason_unless_internal() {
         assert_eq!(Refusal::from(AckError::Timeout).code(), "TIMEOUT");
         assert_eq!(Refusal::from(AckError::Disconnected).code(), "DISCONNECTED");
-        let ours = Refusal::from(AckError::TooManyPending);
+        let refusal = Refusal::from(AckError::TooManyPending);
         assert_eq!(
-            (ours.code(), ours.message()),
+            (refusal.code(), refusal.message()),
             ("INTERNAL", "internal error")
         );
-        assert_eq!(ours.reason(), "too many acknowledgements are outstanding");
+        assert_eq!(
+            refusal.reason(),
+            "too many acknowledgements are outstanding"
+        );
     }
 
     #[test]

@@ -42,8 +42,8 @@ impl States {
     }
 
     /// Adds the values of another list, which replace those of the same types.
-    pub(crate) fn extend(&mut self, others: Self) {
-        for (id, value) in others.0 {
+    pub(crate) fn extend(&mut self, more: Self) {
+        for (id, value) in more.0 {
             match self.0.iter_mut().find(|(known, _)| *known == id) {
                 Some((_, place)) => *place = value,
                 None => self.0.push((id, value)),
@@ -89,7 +89,7 @@ mod tests {
     use super::States;
 
     #[test]
-    fn a_value_is_found_by_its_type_and_replaced_by_its_like() {
+    fn value_is_found_by_type_and_replaced_by_same_type() {
         let mut states = States::default();
         assert!(states.insert(Arc::new(1_u8)).is_none());
         assert!(states.insert(Arc::new("text")).is_none());
@@ -97,10 +97,10 @@ mod tests {
         assert_eq!(states.insert(Arc::new(2_u8)).as_deref(), Some(&1));
         assert_eq!(states.shared::<u8>().as_deref(), Some(&2));
         assert_eq!(states.get::<u16>(), None);
-        let mut others = States::default();
-        others.insert(Arc::new(3_u8));
-        others.insert(Arc::new(4_u16));
-        states.extend(others);
+        let mut more = States::default();
+        more.insert(Arc::new(3_u8));
+        more.insert(Arc::new(4_u16));
+        states.extend(more);
         assert_eq!(states.get::<u8>(), Some(&3));
         assert_eq!(states.get::<u16>(), Some(&4));
         assert_eq!(states.get::<&str>(), Some(&"text"));

@@ -41,7 +41,12 @@ fn members_of_a_room_answer_from_every_server() {
     Servers::each(quiet, |servers| {
         let mut clients = members(servers, 6);
         // Each server assigns its own ids.
-        drop(servers[1].io.local().ask::<u32>("other", ()));
+        drop(
+            servers[1]
+                .io
+                .local()
+                .emit_with_local_acks::<u32>("other", ()),
+        );
         let mut answers = ask(servers, DEADLINE);
         for (i, (client, _)) in clients.iter_mut().enumerate() {
             if i % 3 == 1 || servers.are_alone() {

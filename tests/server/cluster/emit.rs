@@ -168,7 +168,11 @@ fn event_is_encoded_once_for_all_servers_and_rooms() {
             }
         }
         // All clients receive the same request.
-        drop(io.to("a").local().ask::<()>("asked", costly()));
+        drop(
+            io.to("a")
+                .local()
+                .emit_with_local_acks::<()>("asked", costly()),
+        );
         let question = io.to("a").timeout(Duration::from_millis(1));
         drop(question.emit_with_acks::<()>("asked", costly()));
         // No local client is in that namespace, so the event is published only if peers exist.
@@ -220,7 +224,10 @@ fn local_events_stay_on_their_server() {
     let local = || servers[0].io.local();
     assert_eq!(local().emit("here", ()).queued, 1);
     local().join("x");
-    let request = servers[0].io.to("x").ask::<u8>("ready?", ());
+    let request = servers[0]
+        .io
+        .to("x")
+        .emit_with_local_acks::<u8>("ready?", ());
     assert_eq!(request.expected(), 1);
     let fetched = servers[0].runtime.block_on(local().fetch_sockets());
     assert_eq!(fetched.sockets.len(), 1);

@@ -249,7 +249,7 @@ impl<T: Serialize + Keyed> Emission<T, Conflated> {
 impl<T: Serialize> Emission<T, Confirmed> {
     /// Sends the event to the receivers on this server, and asks each to confirm it.
     pub(crate) fn ask<R: Argument>(&self, to: &Broadcast<'_>, payload: &T) -> Acks<R> {
-        to.ask(self.policy.event, payload)
+        to.emit_with_local_acks(self.policy.event, payload)
     }
 }
 
@@ -315,8 +315,8 @@ where
         payload: &T,
     ) -> (Acks<R>, Option<Acks<R>>) {
         let before = self.before(overlap);
-        let before = before.map(|before| to.ask(before, Before::from(payload)));
-        (to.ask(self.policy.event, payload), before)
+        let before = before.map(|before| to.emit_with_local_acks(before, Before::from(payload)));
+        (to.emit_with_local_acks(self.policy.event, payload), before)
     }
 }
 

@@ -83,7 +83,7 @@ fn events_of_servers_and_of_emitters_are_read() {
 }
 
 #[test]
-fn a_question_to_clients_is_read_and_answered_byte_for_byte() {
+fn request_to_clients_is_read_and_answered_byte_for_byte() {
     let parsed = read(&own(), &route(Scope::Requests), hex(QUESTION)).unwrap();
     let ParsedMessage::Publication(_, publication, Some(request)) = parsed else {
         panic!("{parsed:?}");
@@ -106,7 +106,7 @@ fn a_question_to_clients_is_read_and_answered_byte_for_byte() {
 }
 
 #[test]
-fn a_question_of_this_server_is_the_same_message() {
+fn own_request_has_the_same_bytes() {
     let (event, payload) = ("q".into(), args(&json!([])));
     let mut publication = Publication::new(
         Nsp::ROOT,
@@ -190,7 +190,7 @@ fn requests_are_written_as_node_writes_them() {
 use crate::names::Room;
 
 #[test]
-fn what_slow_clients_may_lose_is_told_to_servers_of_this_kind() {
+fn delivery_mode_is_sent_to_servers_of_this_library() {
     for delivery in [
         Delivery::Reliable,
         Delivery::Volatile,
@@ -210,7 +210,7 @@ fn what_slow_clients_may_lose_is_told_to_servers_of_this_kind() {
 }
 
 #[test]
-fn rooms_may_be_numbers_and_what_is_undefined_counts_as_missing() {
+fn rooms_may_be_numbers_and_undefined_counts_as_missing() {
     let message =
         json!(["x", {"type": 2, "data": [7, "a"]}, {"rooms": [1, "b", 2.5], "flags": null}]);
     let payload = rmp_serde::to_vec(&message).unwrap();

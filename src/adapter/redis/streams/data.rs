@@ -29,7 +29,7 @@ pub(crate) enum Data {
 struct Head {
     opts: Option<Opts>,
     #[serde(rename = "requestId")]
-    question: Option<IgnoredAny>,
+    request_id: Option<IgnoredAny>,
 }
 
 impl Data {
@@ -58,7 +58,7 @@ impl Data {
             Self::Text(text) => serde_json::from_slice(text).ok()?,
             Self::Packed(packed) => packed.get(0).ok()?,
         };
-        if head.question.is_some() {
+        if head.request_id.is_some() {
             return None;
         }
         Some(head.opts?.into_rooms())
@@ -115,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn questions_answers_and_what_cannot_be_read_must_be_read() {
+    fn requests_answers_and_unreadable_entries_are_never_skipped() {
         let opts = json!({"rooms": ["a"]});
         for kind in [0, 7, 8, 9, 10, 11, 12, 99] {
             assert_eq!(rooms(kind, &event(&opts)), None, "{kind}");
         }
-        let mut question = event(&opts);
-        question["requestId"] = json!("q");
-        assert_eq!(rooms(3, &question), None);
+        let mut with_request = event(&opts);
+        with_request["requestId"] = json!("q");
+        assert_eq!(rooms(3, &with_request), None);
         for opts in [
             json!(null),
             json!("a"),
@@ -146,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whom_an_entry_is_for_is_what_is_read_of_it(
+        fn scanned_rooms_of_an_entry_equal_the_decoded_rooms(
             names in proptest::collection::vec(".{0,8}", 0..4),
             text in ".{0,40}",
         ) {

@@ -284,7 +284,7 @@ impl SealedSessions {
     }
 }
 
-/// How much the clocks of servers may differ.
+/// Maximum difference between the clocks of servers.
 const CLOCKS: Duration = Duration::from_secs(60);
 
 /// Decodes an event from an entry. Returns `None` if the entry is not an event.

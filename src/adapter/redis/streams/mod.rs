@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_binary_in_it_is_packed_and_read_again() {
+    fn entry_with_binary_data_round_trips() {
         let packed = rmp_serde::to_vec(&(serde_bytes(b"\x00\xff"),)).unwrap();
         let args = Args::document(Parser::MessagePack, packed.into()).unwrap();
         let (event, args) = ("e".into(), args.items(0).unwrap());

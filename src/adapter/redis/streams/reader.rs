@@ -17,14 +17,14 @@ use crate::adapter::{
 pub(crate) struct Reader {
     pub(crate) stream: Stream,
     place: Mutex<Option<StreamPosition>>,
-    did_look_around: AtomicBool,
+    has_checked_streams: AtomicBool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct StreamPosition {
     /// The id of the last entry that was read.
     id: String,
-    /// How many entries were ever added up to this entry, if Redis counts them.
+    /// The number of entries ever added up to this entry, if Redis counts them.
     index: Option<u64>,
 }
 
@@ -33,7 +33,7 @@ struct StreamPosition {
 pub(crate) struct Info {
     pub(crate) last_id: String,
     pub(crate) length: u64,
-    /// How many entries were ever added. Available from Redis 7.
+    /// The number of entries ever added. Available from Redis 7.
     pub(crate) added: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ impl Reader {
         Self {
             stream,
             place: Mutex::default(),
-            did_look_around: AtomicBool::new(false),
+            has_checked_streams: AtomicBool::new(false),
         }
     }
 
@@ -61,14 +61,14 @@ impl Reader {
 
     /// Warns once if Node servers use several streams, because these are not read here.
     pub(crate) async fn warn_about_other_streams(&self, line: &mut BrokerConnection) {
-        if self.did_look_around.swap(true, Ordering::Relaxed) {
+        if self.has_checked_streams.swap(true, Ordering::Relaxed) {
             return;
         }
         for number in 0..2 {
             let name = format!("{}-{number}", self.stream.name);
-            let mut question = redis::cmd("TYPE");
+            let mut command = redis::cmd("TYPE");
             // Without permission for this command, there is no warning.
-            let Ok(answer) = line.query(question.arg(&name)).await else {
+            let Ok(answer) = line.query(command.arg(&name)).await else {
                 return;
             };
             if redis::from_redis_value::<String>(answer).is_ok_and(|kind| kind == "stream") {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_trimmed_before_it_was_read_is_counted_once() {
+    fn trimmed_unread_entries_are_counted_once() {
         let known = || place("5-0", 5);
         assert_eq!(info("5-0", 3, 5).since(known()), (known(), 0));
         assert_eq!(info("9-0", 4, 9).since(known()), (known(), 0));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_made_anew_is_read_from_its_beginning() {
+    fn recreated_stream_is_read_from_its_beginning() {
         // The clock has advanced, so the new ids are greater than the old ids.
         assert_eq!(
             info("9-0", 1, 1).since(place("5-0", 5)),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_has_gone_back_is_not_applied_once_more() {
+    fn rolled_back_stream_is_not_applied_again() {
         assert_eq!(
             info("3-0", 2, 3).since(place("5-0", 5)),
             (info("3-0", 2, 3).end(), 0)
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn all_fields_of_an_entry_count_whatever_they_are_called() {
+    fn all_fields_of_an_entry_count_toward_its_size() {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let fields = ["uid", "me", "other", &"x".repeat(100)].map(text).to_vec();
         let read = entry(Value::Array(vec![text("1-1"), Value::Array(fields)])).unwrap();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn one_entry_is_read_first_and_fewer_at_once_if_they_are_large() {
+    fn one_entry_is_read_first_and_large_entries_in_smaller_batches() {
         assert_eq!(next_count(1, 1, 10), 2);
         assert_eq!(next_count(64, 10, 10), 1, "the end was reached");
         assert_eq!(next_count(64, 64, 64 << 20), 1);

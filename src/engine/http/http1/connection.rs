@@ -156,12 +156,12 @@ impl Connection {
 
     /// Ready when the client closes the connection while it waits for a response. Other input is
     /// stored for later.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.body > 0 {
             // The reader of the body notices a disconnect and is woken for it.
             return Poll::Pending;
         }
-        self.stream.poll_gone(cx)
+        self.stream.poll_disconnect(cx)
     }
 
     /// Reads the next piece of the body.

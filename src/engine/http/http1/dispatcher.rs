@@ -43,10 +43,10 @@ pub(in crate::engine) struct ConnectionRemains {
     pub(in crate::engine::http) handoff: Option<Handoff>,
 }
 
-/// How serving plain requests ended.
+/// The result of serving plain requests.
 pub(in crate::engine) enum ServeOutcome {
     /// There are no more requests.
-    Over(ConnectionRemains),
+    Finished(ConnectionRemains),
     /// hyper must parse this request and all later ones. The connection is still pending if this is
     /// its first request.
     Unsupported(Accepted, Option<PendingConnection>),
@@ -74,11 +74,11 @@ impl Site {
         // The head, the body, the response and the disconnect check alternate within this task. The
         // lock is never contended nor held across an await; it makes the future `Send`.
         let connection = Mutex::new(Connection::new(stream));
-        let patience = self.engine.config.http.header_timeout;
+        let header_timeout = self.engine.config.http.header_timeout;
         let mut stopped = self.engine.stopped();
         let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
         // One timer serves all heads. It is reset only after it has expired.
-        let mut timer = pin!(tokio::time::sleep(patience));
+        let mut timer = pin!(tokio::time::sleep(header_timeout));
         let mut deadline = timer.deadline();
         loop {
             let waiting = poll_fn(|cx| {
@@ -105,7 +105,7 @@ impl Site {
                 drop(pending.take());
             }
             let cell = HandoffCell::default();
-            let gone = |cx: &mut Context<'_>| connection.lock().poll_gone(cx);
+            let disconnected = |cx: &mut Context<'_>| connection.lock().poll_disconnect(cx);
             let (answer, keep_alive) = match next {
                 Next::Closed => return ServeOutcome::Closed,
                 Next::TimedOut => {
@@ -128,7 +128,7 @@ impl Site {
                         .then_some(&mut body as &mut dyn Pieces);
                     let answering = pin!(self.engine.answer_session(sid, form, body, peer));
                     (
-                        unless_disconnected(gone, answering).await,
+                        unless_disconnected(disconnected, answering).await,
                         session_request.keep_alive,
                     )
                 }
@@ -139,7 +139,7 @@ impl Site {
                     let mut body = RequestBody(&connection);
                     // The future is boxed, so that polling connections reserve no memory for it.
                     let mut answering = Box::pin(engine.answer(head.parts, &mut body, peer, &cell));
-                    let reply = unless_disconnected(gone, answering.as_mut()).await;
+                    let reply = unless_disconnected(disconnected, answering.as_mut()).await;
                     (reply.map(HttpAnswer::Other), keep_alive)
                 }
             };
@@ -169,7 +169,7 @@ impl Site {
                 return over(connection, handoff);
             }
             deadline = Instant::now()
-                .checked_add(patience)
+                .checked_add(header_timeout)
                 .unwrap_or_else(|| timer.deadline());
         }
     }
@@ -196,7 +196,7 @@ impl Paths for SitePaths<'_> {
 
 fn over(connection: Mutex<Connection>, handoff: Option<Handoff>) -> ServeOutcome {
     let (stream, unread) = connection.into_inner().into_accepted().into_parts();
-    ServeOutcome::Over(ConnectionRemains {
+    ServeOutcome::Finished(ConnectionRemains {
         stream,
         // The bytes are copied, so that they do not keep a larger buffer alive.
         unread: Bytes::copy_from_slice(&unread),

@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_ask_to_close() {
+    fn client_may_request_close() {
         for (connection, keep_alive) in [
             ("keep-alive", true),
             ("Upgrade", true),
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn ambiguous_requests_are_left_to_hyper() {
+    fn ambiguous_requests_are_passed_to_hyper() {
         for request in [
             post("Content-Length: 3\r\nContent-Length: 3\r\n"),
             post("Content-Length: 3\r\nContent-Length: 4\r\n"),
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_does_not_name_one_valid_host_is_left_to_hyper() {
+    fn request_without_one_valid_host_is_passed_to_hyper() {
         for hosts in [
             "",
             "Host: x\r\nhost: x\r\n",

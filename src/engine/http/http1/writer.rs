@@ -46,14 +46,14 @@ pub(in crate::engine::http) fn encode(out: &mut Vec<u8>, head: &Head, body: usiz
 /// Appends all headers except those that delimit the body, which the hooks of an application must
 /// not override.
 fn headers(out: &mut Vec<u8>, answer: &Parts, close: bool) {
-    let close = close && !says_close(answer);
-    let mut is_connection_said = false;
+    let close = close && !has_close(answer);
+    let mut is_connection_written = false;
     for (name, value) in &answer.headers {
         if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING {
             continue;
         }
         if name == header::CONNECTION {
-            if !std::mem::replace(&mut is_connection_said, true) {
+            if !std::mem::replace(&mut is_connection_written, true) {
                 connection(out, answer, close);
             }
             continue;
@@ -63,7 +63,7 @@ fn headers(out: &mut Vec<u8>, answer: &Parts, close: bool) {
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    if close && !is_connection_said {
+    if close && !is_connection_written {
         connection(out, answer, close);
     }
 }
@@ -72,11 +72,11 @@ fn headers(out: &mut Vec<u8>, answer: &Parts, close: bool) {
 pub(super) fn is_last(head: &Head) -> bool {
     match head {
         Head::Known(_) => false,
-        Head::Parts(parts) => says_close(parts),
+        Head::Parts(parts) => has_close(parts),
     }
 }
 
-fn says_close(answer: &Parts) -> bool {
+fn has_close(answer: &Parts) -> bool {
     let mut connection = answer.headers.get_all(header::CONNECTION).iter();
     connection.any(|value| closes(value.as_bytes()))
 }
@@ -168,8 +168,8 @@ mod tests {
 
     fn without_date(head: &str) -> String {
         let mut lines = head.split_inclusive("\r\n");
-        let kept = lines.by_ref().filter(|line| !line.starts_with("date: "));
-        kept.collect()
+        let undated = lines.by_ref().filter(|line| !line.starts_with("date: "));
+        undated.collect()
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_answer_of_a_connection_says_so_once() {
+    fn last_response_of_a_connection_has_one_close_header() {
         for (connection, line) in [
             (&[][..], "connection: close"),
             (&["close"], "connection: close"),

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_comes_before_deflate_unless_the_client_says_otherwise() {
+    fn gzip_is_preferred_to_deflate_unless_the_client_differs() {
         use Encoding::{Deflate, Gzip};
         for (accepted, chosen) in [
             ("gzip, deflate", Some(Gzip)),

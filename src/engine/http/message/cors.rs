@@ -68,7 +68,7 @@ impl Cors {
         &self,
         method: &Method,
         headers: &HeaderMap,
-        verdict: &OriginCheck,
+        origin_check: &OriginCheck,
     ) -> Option<Response<T>> {
         if method != Method::OPTIONS || self.preflight_continue {
             return None;
@@ -76,15 +76,15 @@ impl Cors {
         let mut response = Response::new(T::default());
         *response.status_mut() =
             StatusCode::from_u16(self.options_success_status).unwrap_or(StatusCode::NO_CONTENT);
-        self.mark(&mut response, verdict);
-        if matches!(verdict, OriginCheck::Allowed(_)) {
+        self.mark(&mut response, origin_check);
+        if matches!(origin_check, OriginCheck::Allowed(_)) {
             let answer = response.headers_mut();
             list(answer, header::ACCESS_CONTROL_ALLOW_METHODS, &self.methods);
             match &self.allowed_headers {
                 Some(allowed) => list(answer, header::ACCESS_CONTROL_ALLOW_HEADERS, allowed),
                 None => {
-                    if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-                        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+                    if let Some(requested) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+                        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
                     }
                     // The response depends on the requested headers, so a cache must not reuse it
                     // for a different request.
@@ -100,14 +100,14 @@ impl Cors {
     }
 
     /// Lets an allowed origin read a response.
-    pub(crate) fn mark<T>(&self, response: &mut Response<T>, verdict: &OriginCheck) {
+    pub(crate) fn mark<T>(&self, response: &mut Response<T>, origin_check: &OriginCheck) {
         let headers = response.headers_mut();
         if !self.is_open() {
             // Otherwise a cache could serve the response for one origin to a page of another
             // (WHATWG Fetch, "CORS protocol and HTTP caches").
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
-        if let OriginCheck::Allowed(origin) = verdict {
+        if let OriginCheck::Allowed(origin) = origin_check {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             if self.credentials {
                 headers.insert(
@@ -174,11 +174,11 @@ fn is_attainable_by_anyone(listed: &str) -> bool {
     let host = listed.split_once("://").map_or(listed, |(_, host)| host);
     let (host, _) = split_port(host.trim_end_matches('/'), "");
     let mut names = host.trim_end_matches('.').rsplit('.');
-    let given = names
+    let labels = names
         .by_ref()
         .take_while(|name| !name.contains('*'))
         .count();
-    listed == "null" || (host.contains('*') && given < 2)
+    listed == "null" || (host.contains('*') && labels < 2)
 }
 
 /// Returns whether an origin matches a listed one, ignoring case; `*` matches any characters of one
@@ -252,8 +252,8 @@ mod tests {
             "access-control-request-headers",
             HeaderValue::from_static("x-one, x-two"),
         );
-        let verdict = cors.judge(&headers, None);
-        cors.preflight(&Method::OPTIONS, &headers, &verdict)
+        let origin_check = cors.judge(&headers, None);
+        cors.preflight(&Method::OPTIONS, &headers, &origin_check)
             .unwrap()
     }
 
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn request_without_origin_has_no_verdict() {
+    fn request_without_origin_is_not_marked() {
         assert_eq!(cors().judge(&HeaderMap::new(), None), OriginCheck::Silent);
     }
 
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn other_origins_are_allowed_by_name_only() {
+    fn further_origins_are_allowed_only_by_name() {
         let listed = "http://allowed.example";
         assert_eq!(
             judge(listed, "x"),
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_one_part_of_an_origin() {
+    fn star_matches_one_part_of_an_origin() {
         for (listed, origin, is_match) in [
             ("https://*.example.com", "https://a.example.com", true),
             ("https://*.example.com", "https://a.b.EXAMPLE.com", true),
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_is_answered_with_what_was_asked_for() {
+    fn preflight_is_answered_with_the_requested_headers() {
         let response = preflight(&cors(), "http://allowed.example");
         assert_eq!(response.status(), 204);
         for (name, expected) in [
@@ -463,15 +463,15 @@ mod tests {
             assert_eq!(value(&response, name).as_deref(), Some(expected), "{name}");
         }
         assert_eq!(value(&response, "vary"), None);
-        let passed_on = cors.preflight_continue();
-        let verdict = OriginCheck::Silent;
+        let forwarded = cors.preflight_continue();
+        let origin_check = OriginCheck::Silent;
         let nothing: Option<Response<()>> =
-            passed_on.preflight(&Method::OPTIONS, &HeaderMap::new(), &verdict);
+            forwarded.preflight(&Method::OPTIONS, &HeaderMap::new(), &origin_check);
         assert!(nothing.is_none());
     }
 
     #[test]
-    fn a_preflight_of_a_foreign_page_allows_nothing() {
+    fn preflight_of_a_foreign_origin_allows_nothing() {
         let response = preflight(&cors(), "http://evil.example");
         assert_eq!(response.status(), 204);
         assert_eq!(value(&response, "access-control-allow-origin"), None);

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_one_host_where_its_version_wants_one() {
+    fn request_needs_one_host_if_its_version_requires_it() {
         let named = |version, hosts: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for host in hosts {

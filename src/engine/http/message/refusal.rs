@@ -65,7 +65,7 @@ pub(in crate::engine::http) enum Unknown {
     /// stored.
     Never,
     /// The session has ended.
-    Over,
+    Ended,
     /// The session belongs to another server, but no registered server owns it.
     Unowned,
     /// The session belongs to another server, which cannot be reached.
@@ -84,7 +84,7 @@ impl Unknown {
         match self {
             Self::Malformed => "session id malformed",
             Self::Never => "session id unknown",
-            Self::Over => "session over",
+            Self::Ended => "session over",
             Self::Unowned => "session of no known server",
             Self::Unreached => "session not reached",
             Self::Misdirected => "session of a third server",
@@ -95,7 +95,7 @@ impl Unknown {
         match self {
             Self::Malformed => Counter::RejectedSessionMalformed,
             Self::Never => Counter::RejectedSession,
-            Self::Over => Counter::RejectedSessionOver,
+            Self::Ended => Counter::RejectedSessionOver,
             Self::Unowned => Counter::RejectedSessionUnowned,
             Self::Unreached => Counter::RejectedSessionUnreached,
             Self::Misdirected => Counter::RejectedSessionMisdirected,
@@ -205,7 +205,7 @@ impl RequestError {
     }
 
     /// Returns the description for a hook.
-    pub(in crate::engine::http) fn tell(&self, request: EngineRequest) -> ConnectionError {
+    pub(in crate::engine::http) fn describe(&self, request: EngineRequest) -> ConnectionError {
         // The hook receives the official code and message; the context contains the text of the
         // application.
         let is_denied = matches!(

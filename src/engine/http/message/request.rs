@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn well_formed_requests_are_told_apart() {
+    fn well_formed_requests_are_distinguished() {
         let sid = SessionId::parse(SID).unwrap();
         let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
         assert_eq!(
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_id_that_cannot_be_one_is_unknown() {
+    fn malformed_session_id_is_unknown() {
         for sid in [
             "__proto__",
             "%00",
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_cannot_be_kept_whole_open_nothing() {
+    fn credentials_too_large_to_store_open_no_session() {
         let open = |headers: &[(&str, &str)]| {
             let request = request(Method::GET, "EIO=4&transport=polling", headers);
             parse(&request, &Config::default())

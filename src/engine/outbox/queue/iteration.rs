@@ -90,7 +90,7 @@ impl<H> Queue<H> {
     /// schedules the task, so it is allowed under the lock.
     pub(in crate::engine::outbox) fn wake_driver(&mut self) {
         // If there is no waker, the driver has already been woken.
-        if self.turn.wake()
+        if self.driver.wake()
             && let Some(waker) = self.waker.take()
         {
             waker.wake();
@@ -99,7 +99,7 @@ impl<H> Queue<H> {
 
     /// Begins an iteration of the driver. From here on, other tasks leave queued frames to it.
     pub(in crate::engine::outbox) fn begin_iteration(&mut self) -> IterationStart {
-        self.turn.begin();
+        self.driver.begin();
         IterationStart {
             stream: self.stream(),
             blocked: self.is_blocked(),
@@ -128,7 +128,7 @@ impl<H> Queue<H> {
                 || self.drain.is_due()
                 || (self.writer.is_unattended() && self.transport() == Transport::WebSocket));
         let takes_polls = rest.takes_polls && self.transport() == Transport::Polling;
-        let again = self.turn.end(takes_polls) || !self.control.is_empty() || is_live;
+        let again = self.driver.end(takes_polls) || !self.control.is_empty() || is_live;
         // A waker for the same task is kept, which saves two reference count updates per iteration.
         match &self.waker {
             Some(known) if known.will_wake(waker) => {}

@@ -63,7 +63,7 @@ pub(in crate::engine) struct Queue<H> {
     /// The task that writes the queue, or will check it.
     writer: Writer,
     /// Whether the driver's iteration is running.
-    turn: DriverState,
+    driver: DriverState,
     /// The waker of the driver; `None` if it has already been called, or before the driver's first
     /// iteration.
     waker: Option<Waker>,
@@ -100,7 +100,7 @@ impl<H> Queue<H> {
             filed: None,
             held: false,
             writer: Writer::new(),
-            turn: DriverState::new(),
+            driver: DriverState::new(),
             waker: None,
             slow_since: None,
             ping_state: PingState::new(),
@@ -309,16 +309,16 @@ impl<H> Queue<H> {
             budget.saturating_sub(self.cost())
         };
         memory.hold(frame);
-        let mut gone = 0;
+        let mut dropped = 0;
         let conflated = self.conflated.get_or_insert_default();
-        let kept = conflated.keep(stream, policy, frame.clone(), room, |frame| {
+        let is_stored = conflated.store(stream, policy, frame.clone(), room, |frame| {
             memory.release(&frame);
-            gone += 1;
+            dropped += 1;
         });
         if conflated.len() == 0 {
             self.conflated = None;
         }
-        (gone, kept)
+        (dropped, is_stored)
     }
 
     /// Drops all replaceable frames. Returns their number.
@@ -419,8 +419,8 @@ impl<H> Queue<H> {
     /// once more to write some of it. Frames queued after a dropped one are never sent. A session
     /// that has already ended keeps its reason and its frames.
     #[cold]
-    pub(super) fn cut(&mut self, budget: Budget, memory: &MemoryBudget) {
-        if !self.life.cut(budget) {
+    pub(super) fn overflow(&mut self, budget: Budget, memory: &MemoryBudget) {
+        if !self.life.overflow(budget) {
             return;
         }
         // Dropping the buffer also removes the session from the largest replay buffers.

@@ -60,7 +60,7 @@ impl<H> Queue<H> {
 
     /// Returns whether a polling request may wait or be answered without the driver.
     pub(in crate::engine::outbox) fn takes_polls(&self) -> bool {
-        self.turn.takes_polls()
+        self.driver.takes_polls()
             && self.sink.is_between_polls()
             && self.control.is_empty()
             && self.life.is_open()

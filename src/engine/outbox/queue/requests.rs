@@ -72,7 +72,7 @@ impl PendingPoll {
         self.answer.send(PollAnswer::packets(frames)).is_ok()
     }
 
-    /// Answers that the request overlaps with another one.
+    /// Answers that the request overlaps with another request.
     pub(in crate::engine) fn refuse(self) {
         let _ = self.answer.send(PollAnswer::Refused);
     }

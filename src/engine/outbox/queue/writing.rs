@@ -18,8 +18,8 @@ impl<H> Queue<H> {
     pub(in crate::engine::outbox) fn schedule<O>(&mut self) -> Wake<O> {
         // A running driver writes at the end of its iteration, and a writing task checks the queue
         // again.
-        if self.turn.is_running() || !self.writer.is_nobody() || !self.can_flush() {
-            return Wake::Nobody;
+        if self.driver.is_running() || !self.writer.is_idle() || !self.can_flush() {
+            return Wake::None;
         }
         self.writer.enqueue();
         Wake::Flusher
@@ -158,7 +158,7 @@ impl<H> Queue<H> {
     /// Returns whether there is something to write that no task is writing.
     #[inline]
     pub(in crate::engine::outbox) fn has_work(&self) -> bool {
-        self.writer.is_nobody() && self.has_unsent()
+        self.writer.is_idle() && self.has_unsent()
     }
 
     /// Returns whether something has not been sent yet.

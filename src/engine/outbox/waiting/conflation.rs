@@ -42,15 +42,15 @@ impl Conflation {
         self.waiting.len()
     }
 
-    /// Stores a frame. Dropped frames, old ones or this one, are passed to `gone`. Returns whether
-    /// this frame is stored.
-    pub(in crate::engine::outbox) fn keep(
+    /// Stores a frame. Dropped frames, which may include this one, are passed to `on_dropped`.
+    /// Returns whether this frame is stored.
+    pub(in crate::engine::outbox) fn store(
         &mut self,
         stream: u64,
         policy: DropPolicy,
         frame: Frame,
         room: usize,
-        mut gone: impl FnMut(Frame),
+        mut on_dropped: impl FnMut(Frame),
     ) -> bool {
         let cost = frame.len() + FRAME_OVERHEAD;
         match policy {
@@ -62,21 +62,21 @@ impl Conflation {
                     // larger than its predecessor is accepted regardless.
                     if self.cost - before + cost <= room || cost <= before {
                         self.cost = self.cost - before + cost;
-                        gone(std::mem::replace(&mut waiting.frame, frame));
+                        on_dropped(std::mem::replace(&mut waiting.frame, frame));
                         return true;
                     }
                 }
                 // An outdated value that cannot be replaced is worse than none.
-                self.drop_oldest(stream, &mut gone);
+                self.drop_oldest(stream, &mut on_dropped);
             }
             DropPolicy::Last(count) => {
                 let count = usize::from(count);
-                while self.count(stream) >= count && self.drop_oldest(stream, &mut gone) {}
-                while !self.has_room(cost, room) && self.drop_oldest(stream, &mut gone) {}
+                while self.count(stream) >= count && self.drop_oldest(stream, &mut on_dropped) {}
+                while !self.has_room(cost, room) && self.drop_oldest(stream, &mut on_dropped) {}
             }
         }
         if !self.has_room(cost, room) {
-            gone(frame);
+            on_dropped(frame);
             return false;
         }
         self.cost += cost;
@@ -102,13 +102,13 @@ impl Conflation {
         self.waiting.iter().filter(|w| w.stream == stream).count()
     }
 
-    fn drop_oldest(&mut self, stream: u64, gone: &mut impl FnMut(Frame)) -> bool {
+    fn drop_oldest(&mut self, stream: u64, on_dropped: &mut impl FnMut(Frame)) -> bool {
         let position = self.waiting.iter().position(|w| w.stream == stream);
         let Some(waiting) = position.and_then(|position| self.waiting.remove(position)) else {
             return false;
         };
         self.cost -= waiting.frame.len() + FRAME_OVERHEAD;
-        gone(waiting.frame);
+        on_dropped(waiting.frame);
         true
     }
 }
@@ -132,22 +132,22 @@ mod tests {
     /// Returns the stored frames after these pushes, and the dropped ones.
     fn after(steps: &[(u64, DropPolicy, &str)], room: usize) -> (Vec<String>, Vec<String>) {
         let mut conflated = Conflation::default();
-        let mut gone = Vec::new();
+        let mut dropped = Vec::new();
         for (stream, policy, content) in steps {
-            let went = |frame| gone.push(text(&frame));
-            conflated.keep(*stream, *policy, frame(content), room, went);
+            let on_dropped = |frame| dropped.push(text(&frame));
+            conflated.store(*stream, *policy, frame(content), room, on_dropped);
         }
-        let kept = conflated.into_frames().map(|frame| text(&frame)).collect();
-        (kept, gone)
+        let stored = conflated.into_frames().map(|frame| text(&frame)).collect();
+        (stored, dropped)
     }
 
     #[test]
-    fn the_newest_takes_the_place_of_the_one_that_waits() {
+    fn newest_frame_replaces_the_waiting_frame() {
         let newest = DropPolicy::Newest;
         let steps = [(1, newest, "a"), (2, newest, "b"), (1, newest, "c")];
-        let (kept, gone) = after(&steps, ROOM);
-        assert_eq!(kept, ["c", "b"]);
-        assert_eq!(gone, ["a"]);
+        let (stored, dropped) = after(&steps, ROOM);
+        assert_eq!(stored, ["c", "b"]);
+        assert_eq!(dropped, ["a"]);
     }
 
     #[test]
@@ -159,9 +159,9 @@ mod tests {
             (1, last, "b"),
             (1, last, "c"),
         ];
-        let (kept, gone) = after(&steps, ROOM);
-        assert_eq!(kept, ["x", "b", "c"]);
-        assert_eq!(gone, ["a"]);
+        let (stored, dropped) = after(&steps, ROOM);
+        assert_eq!(stored, ["x", "b", "c"]);
+        assert_eq!(dropped, ["a"]);
     }
 
     #[test]
@@ -172,24 +172,24 @@ mod tests {
         let steps = [(1, last, &*long), (1, last, &long), (2, last, &long)];
         assert_eq!(after(&steps, room).1.len(), 0);
         let more = [steps[0], steps[1], steps[2], (1, last, "new")];
-        let (kept, _) = after(&more, room);
-        assert_eq!(kept.last().unwrap(), "new");
-        assert_eq!(kept.len(), 3);
+        let (stored, _) = after(&more, room);
+        assert_eq!(stored.last().unwrap(), "new");
+        assert_eq!(stored.len(), 3);
         let other = [steps[0], steps[1], steps[2], (3, last, &long)];
-        let (kept, gone) = after(&other, room);
-        assert_eq!((kept.len(), gone.len()), (3, 1));
+        let (stored, dropped) = after(&other, room);
+        assert_eq!((stored.len(), dropped.len()), (3, 1));
     }
 
     #[test]
-    fn a_value_for_which_there_is_no_room_leaves_no_older_one_behind() {
+    fn value_without_room_removes_the_older_value() {
         let newest = DropPolicy::Newest;
         let long = "x".repeat(2000);
         let room = 3 * (10 + FRAME_OVERHEAD);
-        let (kept, _) = after(
+        let (stored, _) = after(
             &[(1, newest, "a"), (2, newest, "b"), (1, newest, &long)],
             room,
         );
-        assert_eq!(kept, ["b"]);
+        assert_eq!(stored, ["b"]);
     }
 
     #[test]
@@ -197,27 +197,30 @@ mod tests {
         let names: Vec<String> = (0..300).map(|n| n.to_string()).collect();
         let step = |(n, name)| (n, DropPolicy::Newest, name);
         let steps: Vec<_> = (0..).zip(names.iter().map(|n| &**n)).map(step).collect();
-        let (kept, gone) = after(&steps, usize::MAX);
-        assert_eq!((kept.len(), gone.len()), (MAX_WAITING, 300 - MAX_WAITING));
+        let (stored, dropped) = after(&steps, usize::MAX);
+        assert_eq!(
+            (stored.len(), dropped.len()),
+            (MAX_WAITING, 300 - MAX_WAITING)
+        );
     }
 
     proptest! {
         #[test]
-        fn every_frame_is_kept_or_gone_and_the_cost_is_what_is_kept(
+        fn every_frame_is_stored_or_dropped_and_cost_is_of_stored_frames(
             steps in prop::collection::vec((0..4_u64, 0..4_u16, 0..2000_usize), 0..100),
         ) {
             let mut conflated = Conflation::default();
-            let (mut gone, room) = (0, 8000);
+            let (mut dropped, room) = (0, 8000);
             for (stream, kind, size) in &steps {
                 let policy = match kind {
                     0 => DropPolicy::Newest,
                     &count => DropPolicy::Last(count),
                 };
                 let frame = Frame::text(&vec![b'x'; *size]);
-                conflated.keep(*stream, policy, frame, room, |_| gone += 1);
+                conflated.store(*stream, policy, frame, room, |_| dropped += 1);
                 prop_assert!(conflated.len() <= MAX_WAITING && conflated.cost() <= room);
             }
-            prop_assert_eq!(conflated.len() + gone, steps.len());
+            prop_assert_eq!(conflated.len() + dropped, steps.len());
             let (len, cost) = (conflated.len(), conflated.cost());
             let frames: Vec<Frame> = conflated.into_frames().collect();
             prop_assert_eq!(frames.len(), len);

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_leave_in_the_order_they_came() {
+    fn frames_are_taken_in_insertion_order() {
         let mut frames = of(&["a", "b", "c"]);
         assert_eq!(frames.pop_front().unwrap().polling(), "4a");
         frames.push_back(frame("d"));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_one_may_be_kept() {
+    fn first_frame_may_stay_in_the_queue() {
         let mut frames = of(&["a", "b", "c"]);
         frames.clear(true);
         assert_eq!(texts(&frames), ["4a"]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drained_queue_gives_its_room_back() {
+    fn drained_queue_releases_its_capacity() {
         let mut frames = of(&["x"; 100]);
         while frames.pop_front().is_some() {}
         assert!(frames.more.capacity() <= RETAINED_CAPACITY);

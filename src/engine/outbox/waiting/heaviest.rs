@@ -63,7 +63,7 @@ impl Heaviest {
         self: &Arc<Self>,
         filed: &mut Option<Box<HeaviestEntry>>,
         bytes: usize,
-        who: impl FnOnce() -> Weak<dyn Sheddable>,
+        owner: impl FnOnce() -> Weak<dyn Sheddable>,
     ) {
         let class = Class::of(bytes);
         if class == filed.as_ref().map(|filed| filed.key.0) {
@@ -74,7 +74,7 @@ impl Heaviest {
             let mut state = self.0.lock();
             state.id += 1;
             let key = (class, state.id);
-            state.filed.insert(key, who());
+            state.filed.insert(key, owner());
             Box::new(HeaviestEntry {
                 heaviest: Arc::clone(self),
                 key,
@@ -89,7 +89,7 @@ impl Heaviest {
         let state = self.0.lock();
         let mut filed = state.filed.iter().rev();
         // A holder that is being dropped is about to remove itself.
-        filed.find_map(|(key, who)| Some((key.0, who.upgrade()?)))
+        filed.find_map(|(key, owner)| Some((key.0, owner.upgrade()?)))
     }
 }
 
@@ -158,9 +158,9 @@ mod tests {
         let on_top = |bytes| heaviest.top().map(|top| top.0) == Class::of(bytes);
         assert!(on_top(90_000));
         let mut holders = holders;
-        let nobody = || -> Weak<dyn Sheddable> { Weak::<Holder>::new() };
+        let no_owner = || -> Weak<dyn Sheddable> { Weak::<Holder>::new() };
         // It holds less now, and is filed again.
-        heaviest.file(&mut holders[2].1, 30_000, nobody);
+        heaviest.file(&mut holders[2].1, 30_000, no_owner);
         assert!(on_top(50_000));
         holders.remove(0);
         assert!(on_top(20_000), "one that cannot be found is passed over");

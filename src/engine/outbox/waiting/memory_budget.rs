@@ -96,8 +96,8 @@ impl MemoryBudget {
 
     /// Returns whether too much is retained for replay.
     pub(in crate::engine) fn retains_too_much(&self) -> bool {
-        let kept = usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes));
-        kept.is_ok_and(|kept| kept > self.max_replay.load(Ordering::Relaxed))
+        let retained = usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes));
+        retained.is_ok_and(|retained| retained > self.max_replay.load(Ordering::Relaxed))
     }
 
     /// Returns the sessions by bytes queued for slow clients.
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_counts_once_in_however_many_queues_it_waits() {
+    fn frame_in_many_queues_counts_once() {
         let metrics = Arc::new(Metrics::new());
         let memory = MemoryBudget::new(10_000, Arc::clone(&metrics));
         let frame = Frame::text(&[b'x'; 1000]);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_high_before_it_is_exhausted() {
+    fn budget_is_high_before_it_is_exhausted() {
         let memory = MemoryBudget::new(8000, Arc::default());
         let frames: Vec<Frame> = (0..8).map(|_| Frame::text(&[b'x'; 900])).collect();
         let marks: Vec<(bool, bool, bool)> = frames

@@ -20,4 +20,4 @@ pub(in crate::engine::outbox) use memory_budget::FRAME_OVERHEAD;
 pub(in crate::engine) use memory_budget::MemoryBudget;
 pub(in crate::engine::outbox) use outgoing::Outgoing;
 pub(crate) use replay_buffer::Limits;
-pub(in crate::engine::outbox) use replay_buffer::{KeepResult, ReplayBuffer};
+pub(in crate::engine::outbox) use replay_buffer::{ReplayBuffer, RetainOutcome};

@@ -32,7 +32,7 @@ pub(in crate::engine::outbox) struct ReplayBuffer<T> {
     /// The bytes of all frames.
     bytes: usize,
     /// The bytes that the gauge contains: a multiple of [`STEP`].
-    told: usize,
+    gauged: usize,
     /// The number of frames that have ever been removed from the front.
     left: u64,
     /// The number of frames ever retained when the last ping was queued.
@@ -48,9 +48,9 @@ pub(in crate::engine::outbox) struct ReplayBuffer<T> {
 
 /// The outcome of retaining a frame.
 #[must_use]
-pub(in crate::engine::outbox) enum KeepResult<T> {
+pub(in crate::engine::outbox) enum RetainOutcome<T> {
     /// The frame is retained, or does not belong to a retained channel.
-    Here,
+    Unchanged,
     /// The frame is retained, and the buffer has grown to this many bytes.
     Grown(usize),
     /// The frame belongs to the outbox that has taken over the channel.
@@ -75,7 +75,7 @@ impl<T> ReplayBuffer<T> {
             limits,
             frames: VecDeque::new(),
             bytes: 0,
-            told: 0,
+            gauged: 0,
             left: 0,
             pinged: None,
             first: None,
@@ -121,43 +121,44 @@ impl<T> ReplayBuffer<T> {
     }
 
     fn forget_frames(&mut self, channel: u64) {
-        let is_others = |frame: &Frame| frame.stamp().is_none_or(|stamp| stamp.channel != channel);
+        let is_of_other_channel =
+            |frame: &Frame| frame.stamp().is_none_or(|stamp| stamp.channel != channel);
         let before = self.frames.len();
-        self.frames.retain(is_others);
+        self.frames.retain(is_of_other_channel);
         if self.frames.len() != before {
             // Positions have changed, so the next pong removes fewer frames than it could.
             self.pinged = None;
             self.frames.shrink_to_fit();
             self.bytes = self.frames.iter().map(Frame::len).sum();
-            self.tell();
+            self.update_gauge();
         }
     }
 
     /// Retains a frame if it belongs to a retained channel.
-    pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> KeepResult<T> {
+    pub(in crate::engine::outbox) fn retain(&mut self, frame: &Frame) -> RetainOutcome<T> {
         let Some(stamp) = frame.stamp() else {
-            return KeepResult::Here;
+            return RetainOutcome::Unchanged;
         };
         let Some(channel) = self.channel(stamp.channel) else {
-            return KeepResult::Here;
+            return RetainOutcome::Unchanged;
         };
         if let Some(successor) = &channel.successor {
-            return KeepResult::BySuccessor(Weak::clone(successor));
+            return RetainOutcome::BySuccessor(Weak::clone(successor));
         }
         self.frames.push_back(frame.clone());
         self.bytes += frame.len();
         while self.frames.len() > self.limits.messages || self.bytes > self.limits.bytes {
             self.drop_oldest();
         }
-        if !self.tell() {
-            return KeepResult::Here;
+        if !self.update_gauge() {
+            return RetainOutcome::Unchanged;
         }
         if self.total() > self.limits.total.saturating_add(self.limits.total / 8) {
             // Shedding of the largest buffers is too slow.
             self.clear();
-            return KeepResult::Here;
+            return RetainOutcome::Unchanged;
         }
-        KeepResult::Grown(self.bytes)
+        RetainOutcome::Grown(self.bytes)
     }
 
     /// Returns the limit for all sessions if it is exceeded.
@@ -192,7 +193,7 @@ impl<T> ReplayBuffer<T> {
         if self.frames.len() < self.frames.capacity() / 4 {
             self.frames.shrink_to(self.frames.len() * 2);
         }
-        self.tell();
+        self.update_gauge();
     }
 
     /// Returns the frames after `known` in its channel, or `None` if `known` is unknown or some
@@ -249,21 +250,21 @@ impl<T> ReplayBuffer<T> {
             self.drop_oldest();
         }
         self.frames = VecDeque::new();
-        self.tell();
+        self.update_gauge();
     }
 
     /// Updates the gauge if the size has changed by a step. Returns whether it has grown.
     #[inline]
-    fn tell(&mut self) -> bool {
-        let is_more = self.bytes > self.told;
+    fn update_gauge(&mut self) -> bool {
+        let is_more = self.bytes > self.gauged;
         // The gauge decreases later than it increases, so that a size that oscillates around a step
         // does not update it each time.
-        let is_less = self.bytes + 2 * STEP <= self.told || self.bytes == 0 && self.told > 0;
+        let is_less = self.bytes + 2 * STEP <= self.gauged || self.bytes == 0 && self.gauged > 0;
         if is_more || is_less {
-            let told = self.bytes.next_multiple_of(STEP);
-            let delta = told as i64 - self.told as i64;
+            let gauged = self.bytes.next_multiple_of(STEP);
+            let delta = gauged as i64 - self.gauged as i64;
             self.metrics.shift(Gauge::RecoveryBytes, delta);
-            self.told = told;
+            self.gauged = gauged;
         }
         is_more
     }
@@ -271,8 +272,8 @@ impl<T> ReplayBuffer<T> {
 
 impl<T> Drop for ReplayBuffer<T> {
     fn drop(&mut self) {
-        let told = -(self.told as i64);
-        self.metrics.shift(Gauge::RecoveryBytes, told);
+        let gauged = -(self.gauged as i64);
+        self.metrics.shift(Gauge::RecoveryBytes, gauged);
     }
 }
 
@@ -302,10 +303,13 @@ mod tests {
     }
 
     fn keep_one(replay: &mut ReplayBuffer<()>, frame: &Frame) {
-        assert!(!matches!(replay.keep(frame), KeepResult::BySuccessor(_)));
+        assert!(!matches!(
+            replay.retain(frame),
+            RetainOutcome::BySuccessor(_)
+        ));
     }
 
-    fn keep(replay: &mut ReplayBuffer<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
+    fn retain(replay: &mut ReplayBuffer<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
         for number in numbers {
             keep_one(replay, &frame(channel, number));
         }
@@ -320,7 +324,7 @@ mod tests {
     #[test]
     fn frames_after_a_stamp_keep_queue_order() {
         let (mut replay, _) = replay(LIMITS);
-        keep(&mut replay, 1, [7, 9, 8]);
+        retain(&mut replay, 1, [7, 9, 8]);
         assert_eq!(after(&replay, 1, 7), Some(vec![9, 8]));
         assert_eq!(after(&replay, 1, 8), Some(vec![]));
         assert_eq!(after(&replay, 1, 6), None);
@@ -328,13 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn channels_do_not_see_one_another() {
+    fn channels_do_not_see_frames_of_other_channels() {
         let (mut replay, metrics) = replay(LIMITS);
         replay.open(2, None);
-        keep(&mut replay, 1, [1]);
-        keep(&mut replay, 2, [1]);
-        keep(&mut replay, 3, [1]);
-        keep(&mut replay, 1, [2]);
+        retain(&mut replay, 1, [1]);
+        retain(&mut replay, 2, [1]);
+        retain(&mut replay, 3, [1]);
+        retain(&mut replay, 1, [2]);
         assert_eq!(after(&replay, 1, 1), Some(vec![2]));
         assert_eq!(after(&replay, 2, 1), Some(vec![]));
         assert!(!replay.close(1));
@@ -345,9 +349,9 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_leave_and_only_a_gap_prevents_an_answer() {
+    fn oldest_frames_are_dropped_and_only_a_gap_prevents_recovery() {
         let (mut replay, _) = replay(LIMITS);
-        keep(&mut replay, 1, 1..=6);
+        retain(&mut replay, 1, 1..=6);
         assert_eq!(after(&replay, 1, 1), None);
         assert_eq!(after(&replay, 1, 2), Some(vec![3, 4, 5, 6]));
     }
@@ -359,7 +363,7 @@ mod tests {
             bytes: one * 2,
             ..LIMITS
         });
-        keep(&mut replay, 1, 1..=3);
+        retain(&mut replay, 1, 1..=3);
         assert_eq!(replay.bytes, one * 2);
         let large = Frame::text(&[b' '; 1000]).with_stamp(stamp(1, 4));
         keep_one(&mut replay, &large);
@@ -376,9 +380,9 @@ mod tests {
             bytes: 10 * STEP,
             ..LIMITS
         };
-        let keep = |replay: &mut ReplayBuffer<()>,
-                    channel,
-                    numbers: std::ops::RangeInclusive<u64>| {
+        let retain = |replay: &mut ReplayBuffer<()>,
+                      channel,
+                      numbers: std::ops::RangeInclusive<u64>| {
             for number in numbers {
                 let frame = Frame::text(&[b' '; STEP / 2 + 1]).with_stamp(stamp(channel, number));
                 keep_one(replay, &frame);
@@ -387,9 +391,9 @@ mod tests {
         let (mut first, metrics) = replay(limits);
         let mut second = ReplayBuffer::<()>::new(limits, Arc::clone(&metrics));
         second.open(1, None);
-        keep(&mut first, 1, 1..=3);
-        keep(&mut second, 1, 1..=2);
-        keep(&mut first, 1, 4..=4);
+        retain(&mut first, 1, 1..=3);
+        retain(&mut second, 1, 1..=2);
+        retain(&mut first, 1, 4..=4);
         assert_eq!(after(&first, 1, 1), None);
         assert_eq!(after(&first, 1, 4), Some(vec![]));
         assert_eq!(after(&second, 1, 1), Some(vec![2]));
@@ -398,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gauge_is_at_least_what_is_kept_and_at_most_two_steps_more() {
+    fn gauge_is_between_retained_bytes_and_two_steps_more() {
         let (mut replay, metrics) = replay(Limits {
             messages: 1000,
             bytes: 100_000,
@@ -424,11 +428,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_proves_receipt_of_what_was_queued_before_its_ping() {
+    fn pong_confirms_frames_queued_before_its_ping() {
         let (mut replay, _) = replay(LIMITS);
-        keep(&mut replay, 1, 1..=2);
+        retain(&mut replay, 1, 1..=2);
         replay.ping();
-        keep(&mut replay, 1, [3]);
+        retain(&mut replay, 1, [3]);
         replay.pong();
         assert_eq!(replay.bytes, frame(1, 3).len());
         assert_eq!(after(&replay, 1, 1), None);
@@ -438,11 +442,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_after_frames_have_left_takes_no_later_ones_along() {
+    fn pong_after_dropped_frames_confirms_no_later_frames() {
         let (mut replay, _) = replay(LIMITS);
-        keep(&mut replay, 1, 1..=2);
+        retain(&mut replay, 1, 1..=2);
         replay.ping();
-        keep(&mut replay, 1, 3..=7);
+        retain(&mut replay, 1, 3..=7);
         replay.pong();
         assert_eq!(after(&replay, 1, 3), Some(vec![4, 5, 6, 7]));
     }
@@ -450,14 +454,14 @@ mod tests {
     #[test]
     fn frames_of_handed_over_channel_go_to_successor() {
         let (mut replay, metrics) = replay(LIMITS);
-        keep(&mut replay, 1, 1..=2);
+        retain(&mut replay, 1, 1..=2);
         let successor = Arc::new(());
         replay.hand_over(1, Arc::downgrade(&successor));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
-        let KeepResult::BySuccessor(told) = replay.keep(&frame(1, 3)) else {
+        let RetainOutcome::BySuccessor(found) = replay.retain(&frame(1, 3)) else {
             panic!("it was handed over");
         };
-        assert!(Arc::ptr_eq(&told.upgrade().unwrap(), &successor));
+        assert!(Arc::ptr_eq(&found.upgrade().unwrap(), &successor));
         assert_eq!(after(&replay, 1, 1), None);
     }
 }

@@ -141,10 +141,10 @@ impl<T: Flush> Flusher<T> {
             session.give_up();
         }
         let mut work = Work::of(&self);
-        poll_fn(|cx| self.turn(&mut work, cx)).await;
+        poll_fn(|cx| self.poll_work(&mut work, cx)).await;
     }
 
-    fn turn(&self, work: &mut Work<'_, T>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_work(&self, work: &mut Work<'_, T>, cx: &mut Context<'_>) -> Poll<()> {
         let sessions = &mut work.sessions;
         {
             let mut list = self.list.lock();

@@ -127,7 +127,7 @@ impl<T: PingTarget> Heartbeats<T> {
         }
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            while self.beat_some(now(), &mut batch) {
+            while self.ping_batch(now(), &mut batch) {
                 tokio::task::yield_now().await;
             }
             let planned = {
@@ -151,7 +151,7 @@ impl<T: PingTarget> Heartbeats<T> {
     }
 
     /// Handles some of the due sessions. Returns whether there may be more.
-    fn beat_some(&self, now: Instant, batch: &mut Vec<DueEntry<T>>) -> bool {
+    fn ping_batch(&self, now: Instant, batch: &mut Vec<DueEntry<T>>) -> bool {
         // The lock is not held while sessions are handled, because they lock their outboxes. A
         // driver may remove its session in the meantime, which `put_back` detects.
         self.state.lock().wheel.take_due(now, batch, BATCH);
@@ -280,9 +280,9 @@ mod tests {
 
         /// Runs one iteration of the wheel at a time after the start. Returns whether there is more
         /// to do.
-        fn beat_some(&self, at: Duration) -> bool {
+        fn ping_batch(&self, at: Duration) -> bool {
             let heartbeats = self.outboxes[0].heartbeats();
-            heartbeats.beat_some(self.start + at, &mut Vec::new())
+            heartbeats.ping_batch(self.start + at, &mut Vec::new())
         }
 
         /// Reads what was written for the sessions.
@@ -330,27 +330,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pings_that_are_due_together_leave_in_one_turn_and_not_before() {
+    async fn pings_due_together_are_sent_in_one_batch_and_not_earlier() {
         let mut fixture = Fixture::with(50).await;
-        assert!(!fixture.beat_some(INTERVAL - MOMENT));
+        assert!(!fixture.ping_batch(INTERVAL - MOMENT));
         assert_eq!(fixture.pinged(), [false; 50]);
-        assert!(!fixture.beat_some(INTERVAL + 2 * MOMENT));
+        assert!(!fixture.ping_batch(INTERVAL + 2 * MOMENT));
         assert_eq!(fixture.pinged(), [true; 50]);
         assert_eq!(fixture.written(150), PING.repeat(50));
         assert_eq!(fixture.metrics.sized(Size::Queued), 50);
         // No ping is sent twice.
-        assert!(!fixture.beat_some(INTERVAL + SECOND));
+        assert!(!fixture.ping_batch(INTERVAL + SECOND));
         fixture.assert_nothing_more();
     }
 
     #[tokio::test]
-    async fn others_get_their_turn_between_batches() {
+    async fn other_tasks_run_between_batches() {
         let mut fixture = Fixture::with(150).await;
         let at = INTERVAL + 2 * MOMENT;
-        assert!(fixture.beat_some(at));
+        assert!(fixture.ping_batch(at));
         assert_eq!(fixture.written(BATCH * 3), PING.repeat(BATCH));
-        assert!(fixture.beat_some(at));
-        assert!(!fixture.beat_some(at));
+        assert!(fixture.ping_batch(at));
+        assert!(!fixture.ping_batch(at));
         let rest = 150 - BATCH;
         assert_eq!(fixture.written(rest * 3), PING.repeat(rest));
     }
@@ -361,9 +361,9 @@ mod tests {
         let mut pong = Duration::ZERO;
         for _ in 0..10 {
             let ping = pong + INTERVAL + 2 * MOMENT;
-            assert!(!fixture.beat_some(pong + INTERVAL - MOMENT));
+            assert!(!fixture.ping_batch(pong + INTERVAL - MOMENT));
             fixture.assert_nothing_more();
-            fixture.beat_some(ping);
+            fixture.ping_batch(ping);
             assert_eq!(fixture.written(3), PING);
             pong = ping + 7 * SECOND;
             let next = fixture.start + pong + INTERVAL;
@@ -380,20 +380,20 @@ mod tests {
     async fn a_driver_is_woken_when_its_pong_is_overdue_and_not_before() {
         let fixture = Fixture::with(2).await;
         let ping = INTERVAL + 2 * MOMENT;
-        fixture.beat_some(ping);
+        fixture.ping_batch(ping);
         fixture.outboxes[1].confirm(fixture.start + ping + INTERVAL);
-        fixture.beat_some(ping + TIMEOUT - MOMENT);
+        fixture.ping_batch(ping + TIMEOUT - MOMENT);
         assert!(!fixture.is_woken(0));
-        fixture.beat_some(ping + TIMEOUT + 2 * MOMENT);
+        fixture.ping_batch(ping + TIMEOUT + 2 * MOMENT);
         assert!(fixture.is_woken(0));
         assert!(!fixture.is_woken(1));
     }
 
     #[tokio::test]
-    async fn a_session_that_has_ended_is_not_pinged_and_let_go_of_at_once() {
+    async fn ended_session_is_not_pinged_and_dropped_immediately() {
         let mut fixture = Fixture::with(2).await;
         fixture.outboxes[0].lock().seal(CloseReason::ForcedClose);
-        fixture.beat_some(INTERVAL + 2 * MOMENT);
+        fixture.ping_batch(INTERVAL + 2 * MOMENT);
         assert_eq!(fixture.written(3), PING);
         assert_eq!(fixture.pinged(), [false, true]);
         let heartbeats = fixture.outboxes[1].heartbeats();
@@ -402,11 +402,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ping_waits_behind_what_is_queued() {
+    async fn ping_is_sent_after_queued_frames() {
         let mut fixture = Fixture::with(1).await;
         let push = fixture.outboxes[0].push(&Frame::text(b"before"), Mode::Reliable);
         assert_eq!(push, Push::Queued);
-        fixture.beat_some(INTERVAL + 2 * MOMENT);
+        fixture.ping_batch(INTERVAL + 2 * MOMENT);
         // The outbox is in the list of a flusher, which writes the ping as well.
         fixture.assert_nothing_more();
         fixture.outboxes[0].flush();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pong_proves_what_was_sent_before_the_ping_of_the_wheel() {
+    async fn pong_confirms_frames_before_the_ping_of_the_wheel() {
         let fixture = Fixture::with(1).await;
         let outbox = &fixture.outboxes[0];
         let limits = Limits {
@@ -428,7 +428,7 @@ mod tests {
         let stamp = |number| Stamp { channel: 1, number };
         let frame = |number| Frame::text(b"2[]").with_stamp(stamp(number));
         let _ = outbox.push(&frame(1), Mode::Reliable);
-        fixture.beat_some(INTERVAL + 2 * MOMENT);
+        fixture.ping_batch(INTERVAL + 2 * MOMENT);
         let _ = outbox.push(&frame(2), Mode::Reliable);
         assert!(outbox.has_all_after(stamp(1)));
         outbox.confirm(fixture.start + 2 * INTERVAL + SECOND);
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_wheel_sends_pings_by_itself_until_it_is_stopped() {
+    async fn wheel_sends_pings_until_it_is_stopped() {
         let mut fixture = Fixture::with(2).await;
         let flusher = fixture.unattended.flusher();
         let running = tokio::spawn(Arc::clone(&flusher).beat());

@@ -2,8 +2,8 @@
 //! pings.
 //!
 //! An outbox holds the flusher of its worker, and the engine runs it. This module knows sessions
-//! only through [`Flush`] and [`PingTarget`]. It must not know outboxes, because each would then import
-//! the other.
+//! only through [`Flush`] and [`PingTarget`]. It must not know outboxes, because each would then
+//! import the other.
 
 mod flusher;
 mod heartbeats;

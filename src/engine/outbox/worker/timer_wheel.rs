@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_come_out_in_time_and_never_early() {
+    fn entries_are_due_in_time_and_never_early() {
         let (mut wheel, start) = wheel();
         let times = [0, 1, 99, 100, 101, 199, 200, 730, 1599, 1600];
         for at in times {
@@ -212,15 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn entries_beyond_the_wheel_are_returned_to_be_put_back() {
+    fn entries_beyond_the_wheel_are_returned_for_insertion() {
         let (mut wheel, start) = wheel();
         let far = start + ms(100_000);
         wheel.add((), far).unwrap();
-        let mut looks = 0;
+        let mut checks = 0;
         loop {
             let now = wheel.next().unwrap();
             let mut taken = take(&mut wheel, now).remove(0);
-            looks += 1;
+            checks += 1;
             if now >= far {
                 assert_eq!(now, far);
                 break;
@@ -228,11 +228,11 @@ mod tests {
             taken.again = far;
             wheel.put_back(&taken);
         }
-        assert_eq!(looks, 100_000_u32.div_ceil(1600));
+        assert_eq!(checks, 100_000_u32.div_ceil(1600));
     }
 
     #[test]
-    fn entries_come_round_without_an_allocation() {
+    fn entries_wrap_around_without_an_allocation() {
         let (mut wheel, start) = wheel();
         for at in 0..1000 {
             wheel.add(at, start + ms(at)).unwrap();
@@ -298,9 +298,9 @@ mod tests {
     }
 
     #[test]
-    fn places_are_used_again() {
+    fn slots_are_reused() {
         let (mut wheel, start) = wheel();
-        let kept = wheel.add(0, start + ms(500)).unwrap();
+        let remaining = wheel.add(0, start + ms(500)).unwrap();
         for round in 1..=100 {
             let now = start + ms(round * 100);
             let timer = wheel.add(round, now + ms(100)).unwrap();
@@ -311,11 +311,11 @@ mod tests {
             }
         }
         assert!(wheel.entries.len() <= 3, "{}", wheel.entries.len());
-        assert_eq!(wheel.remove(kept), Some(0));
+        assert_eq!(wheel.remove(remaining), Some(0));
     }
 
     #[test]
-    fn after_a_long_sleep_everything_comes_out_at_once() {
+    fn after_a_long_sleep_all_entries_are_due_immediately() {
         let (mut wheel, start) = wheel();
         for number in 0..16 {
             wheel.add(number, start + ms(number * 100)).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_wheel_stands_still() {
+    fn empty_wheel_does_not_advance() {
         let (mut wheel, start) = wheel();
         assert_eq!(wheel.next(), None);
         let now = start + ms(123_456);

@@ -57,7 +57,7 @@ async fn unverified_address_receives_no_client_data() {
 }
 
 #[tokio::test]
-async fn a_challenge_passed_on_to_the_true_server_is_not_answered_for_it() {
+async fn challenge_relayed_to_the_owner_is_not_answered() {
     let cluster = Cluster::default();
     let [a, b] = cluster.pair();
     let sid = a.open().await;
@@ -84,7 +84,7 @@ async fn a_challenge_passed_on_to_the_true_server_is_not_answered_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_is_challenged_again_after_a_pause_and_for_a_bounded_time() {
+async fn server_is_challenged_again_after_a_delay_for_a_bounded_time() {
     let cluster = Cluster::default();
     let b = cluster.serve(2, Config::default());
     let (listener, address) = mute().await;
@@ -140,7 +140,7 @@ async fn challenges_for_another_server_and_malformed_ones_are_not_answered() {
     let cluster = Cluster::default();
     let [a, _b] = cluster.pair();
     let nonce = "A".repeat(43);
-    let ask = async |method: &str, challenge: &str| {
+    let challenge_server = async |method: &str, challenge: &str| {
         let request = format!(
             "{method} /socket.io/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{challenge}\r\n"
         );
@@ -148,7 +148,7 @@ async fn challenges_for_another_server_and_malformed_ones_are_not_answered() {
         (answer[9..12].to_owned(), answer.contains(IDENTITY))
     };
     let good = format!("x-roomcast-challenge: 1 {} {nonce}\r\n", tag(1).as_str());
-    assert_eq!(ask("GET", &good).await, ("204".into(), true));
+    assert_eq!(challenge_server("GET", &good).await, ("204".into(), true));
     for (method, challenge) in [
         ("POST", good.clone()),
         ("GET", format!("{good}{good}")),
@@ -156,7 +156,7 @@ async fn challenges_for_another_server_and_malformed_ones_are_not_answered() {
         ("GET", good.replace(&nonce, "A")),
     ] {
         assert_eq!(
-            ask(method, &challenge).await,
+            challenge_server(method, &challenge).await,
             ("404".into(), false),
             "{challenge}"
         );

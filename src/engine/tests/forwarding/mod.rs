@@ -189,7 +189,7 @@ pub(super) fn target(sid: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_session_is_served_through_another_server_as_by_its_own() {
+async fn forwarded_session_is_served_as_by_its_owner() {
     let [a, b] = Cluster::default().pair();
     let sid = a.open().await;
     assert_eq!(sid.len(), 28);
@@ -208,7 +208,7 @@ async fn a_session_is_served_through_another_server_as_by_its_own() {
         ((200, "4four".into()), (200, "ok".into()))
     );
     assert_eq!(b.post(&sid, "1").await.0, 200);
-    a.all_gone().await;
+    a.all_closed().await;
     assert_eq!(b.poll(&sid).await, (400, UNKNOWN.into()));
     // The server that knows the reason has counted it.
     assert_eq!(count(&a, Counter::RejectedSessionOver), 1);
@@ -253,7 +253,7 @@ async fn bodies_of_non_post_requests_are_not_forwarded() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_half_way_is_not_taken_for_the_whole() {
+async fn truncated_body_is_not_taken_as_complete() {
     let [a, b] = Cluster::default().pair();
     for headers in [
         "Content-Length: 9\r\n\r\n4one",
@@ -265,13 +265,13 @@ async fn a_body_that_stops_half_way_is_not_taken_for_the_whole() {
         stream.write_all(post.as_bytes()).await.unwrap();
         until(|| a.engine.metrics.gauge(Gauge::PostsWaiting) == 1).await;
         drop(stream);
-        a.all_gone().await;
+        a.all_closed().await;
         assert_eq!(a.engine.metrics.counter(Counter::MessagesReceived), 0);
     }
 }
 
 #[tokio::test]
-async fn headers_of_the_answer_are_those_of_the_owner_and_set_once() {
+async fn response_headers_are_those_of_the_owner_and_set_once() {
     let config = || {
         Config::default()
             .cors(Cors::default().origins(["http://a.example"]))
@@ -290,10 +290,10 @@ async fn headers_of_the_answer_are_those_of_the_owner_and_set_once() {
     );
     let lines = |answer: &str| {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let is_kept = |line: &&str| !line.starts_with("date:");
+        let is_stable = |line: &&str| !line.starts_with("date:");
         let mut lines: Vec<_> = head
             .split("\r\n")
-            .filter(is_kept)
+            .filter(is_stable)
             .map(str::to_owned)
             .collect();
         lines.sort();
@@ -338,7 +338,7 @@ pub(super) async fn upgraded(a: &Echo, b: &Echo) -> Client {
 }
 
 #[tokio::test]
-async fn a_websocket_at_another_server_takes_its_session_over() {
+async fn websocket_at_another_server_upgrades_its_session() {
     let [a, b] = Cluster::default().pair();
     let mut client = upgraded(&a, &b).await;
     let large = format!("4{}", "x".repeat(500_000));
@@ -347,17 +347,17 @@ async fn a_websocket_at_another_server_takes_its_session_over() {
     assert_eq!(b.engine.metrics.gauge(Gauge::Tunnels), 1);
     assert_eq!(a.engine.metrics.gauge(Gauge::SessionsWebSocket), 1);
     drop(client);
-    a.all_gone().await;
+    a.all_closed().await;
     until(|| b.engine.metrics.gauge(Gauge::Tunnels) == 0).await;
 }
 
 #[tokio::test]
-async fn a_server_that_is_drained_sends_away_the_websockets_that_go_through_it() {
+async fn draining_server_closes_websockets_that_it_forwards() {
     let [a, b] = Cluster::default().pair();
     let mut client = upgraded(&a, &b).await;
     b.engine.drain(Duration::from_millis(100)).await;
     assert!(client.next().await.is_none());
-    a.all_gone().await;
+    a.all_closed().await;
 }
 
 #[tokio::test]
@@ -387,7 +387,7 @@ async fn forwarded_poll_ends_when_forwarding_server_stops() {
 }
 
 #[tokio::test]
-async fn a_session_of_a_server_that_is_gone_is_unknown_at_once() {
+async fn session_of_a_departed_server_is_unknown_immediately() {
     let cluster = Cluster::default();
     let [_a, b] = cluster.pair();
     // A server that is not registered, or has left.

@@ -20,13 +20,13 @@ async fn requests_with_invalid_proofs_are_refused() {
         secure: true,
     };
     let proof_at = |key: u8, target: &str, at: Option<u64>| {
-        let said = crate::engine::forwarding::SignedFields {
+        let signed = crate::engine::forwarding::SignedFields {
             method: &Method::POST,
             target,
             client,
         };
         let at = at.map(Duration::from_secs);
-        let proof = crate::engine::forwarding::sign(&[key; 32], said, at).unwrap();
+        let proof = crate::engine::forwarding::sign(&[key; 32], signed, at).unwrap();
         format!("{HEADER}: {}\r\n", proof.to_str().unwrap())
     };
     let proof = |key: u8, target: &str| proof_at(key, target, Some(1000));
@@ -86,7 +86,7 @@ async fn request_is_forwarded_only_once() {
     cluster.register(9, address);
     let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
     let target = target(&sid);
-    let said = crate::engine::forwarding::SignedFields {
+    let signed = crate::engine::forwarding::SignedFields {
         method: &Method::GET,
         target: &target,
         client: Peer {
@@ -94,7 +94,7 @@ async fn request_is_forwarded_only_once() {
             secure: false,
         },
     };
-    let proof = crate::engine::forwarding::sign(&[1; 32], said, Some(UPTIME)).unwrap();
+    let proof = crate::engine::forwarding::sign(&[1; 32], signed, Some(UPTIME)).unwrap();
     let proof = proof.to_str().unwrap();
     let get = format!(
         "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{HEADER}: {proof}\r\n\r\n"

@@ -2,7 +2,7 @@
 //!
 //! The naive queue is a list of the pushed numbers. What arrives at the client by any transport
 //! must be a prefix of it, without losses, duplicates or reordering. Tasks run only when they are
-//! woken, so a missing wake leaves frames behind. After every step, the counted bytes must be
+//! woken, so a missing wake leaves frames unsent. After every step, the counted bytes must be
 //! exactly those of the held frames.
 
 use std::{
@@ -50,7 +50,7 @@ enum Step {
     /// Runs all woken tasks until none is left.
     Settle,
     /// Runs the driver before the flusher.
-    Turn,
+    RunDriver,
     Room(usize),
     Clog(bool),
     Break,
@@ -60,7 +60,7 @@ enum Step {
     Upgrade(usize),
     Watch,
     Close,
-    Cut,
+    Supersede,
     Shed,
     Recover,
     ConcurrentStep(ConcurrentStep),
@@ -80,12 +80,12 @@ fn kinds() -> impl Strategy<Value = Kind> {
     ]
 }
 
-fn meanwhile() -> impl Strategy<Value = ConcurrentStep> {
+fn concurrent_steps() -> impl Strategy<Value = ConcurrentStep> {
     prop_oneof![
         8 => (kinds(), sizes()).prop_map(|(kind, size)| ConcurrentStep::Push(kind, size)),
         1 => Just(ConcurrentStep::Flush),
         1 => Just(ConcurrentStep::Detach),
-        1 => Just(ConcurrentStep::Cut),
+        1 => Just(ConcurrentStep::Supersede),
     ]
 }
 
@@ -99,7 +99,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         2 => Just(Step::Pong),
         4 => Just(Step::Flush),
         12 => Just(Step::Settle),
-        8 => Just(Step::Turn),
+        8 => Just(Step::RunDriver),
         12 => prop_oneof![0..500_usize, 500..90_000_usize].prop_map(Step::Room),
         4 => any::<bool>().prop_map(Step::Clog),
         1 => Just(Step::Break),
@@ -109,10 +109,10 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         4 => (0..60_000_usize).prop_map(Step::Upgrade),
         2 => Just(Step::Watch),
         1 => Just(Step::Close),
-        1 => Just(Step::Cut),
+        1 => Just(Step::Supersede),
         1 => Just(Step::Shed),
         4 => Just(Step::Recover),
-        8 => meanwhile().prop_map(Step::ConcurrentStep),
+        8 => concurrent_steps().prop_map(Step::ConcurrentStep),
         4 => (kinds(), sizes()).prop_map(|(kind, size)| Step::Late(kind, size)),
     ];
     prop::collection::vec((0..2_usize, step), 0..120)
@@ -123,7 +123,7 @@ struct Client {
     session: Session,
     before: Option<Outbox>,
     sent: Vec<u32>,
-    got: Vec<u32>,
+    received: Vec<u32>,
     /// The number of frames sent before the first frame of a session that was taken over.
     hello_after: Option<usize>,
     /// The last number received, of each kind.
@@ -144,7 +144,7 @@ impl Client {
             session: Session::new(outbox, numbers),
             before: None,
             sent: Vec::new(),
-            got: Vec::new(),
+            received: Vec::new(),
             hello_after: None,
             last: HashMap::new(),
             newest: None,
@@ -165,7 +165,11 @@ impl Client {
                 self.sent.push(number);
             }
             Kind::Volatile | Kind::Newest | Kind::LastTwo => {
-                assert_ne!(push, Push::Overflow, "nobody is cut for what may be lost");
+                assert_ne!(
+                    push,
+                    Push::Overflow,
+                    "droppable frames disconnect no client"
+                );
                 if kind == Kind::Newest {
                     // An older value is dropped even if there is no room for this one.
                     self.newest = (push == Push::Queued).then_some(number);
@@ -190,7 +194,7 @@ impl Client {
                 continue;
             }
             if text == "4hello" {
-                assert_eq!(self.hello_after.take(), Some(self.got.len()));
+                assert_eq!(self.hello_after.take(), Some(self.received.len()));
                 continue;
             }
             let mut words = text.trim_start_matches('4').split(' ');
@@ -200,8 +204,8 @@ impl Client {
                 continue;
             };
             if kind == "Reliable" {
-                assert_eq!(self.sent.get(self.got.len()), Some(&number));
-                self.got.push(number);
+                assert_eq!(self.sent.get(self.received.len()), Some(&number));
+                self.received.push(number);
             } else {
                 let last = self.last.insert(kind.to_owned(), number);
                 assert!(last < Some(number), "{kind} {number} comes after {last:?}");
@@ -244,26 +248,26 @@ impl World {
         }
     }
 
-    fn step(&mut self, which: usize, step: Step) {
-        let client = &mut self.clients[which];
+    fn step(&mut self, index: usize, step: Step) {
+        let client = &mut self.clients[index];
         let outbox = client.session.outbox.clone();
         match step {
             Step::Push(kind, size) => {
                 let frame = self.frame(kind, size);
-                let client = &mut self.clients[which];
+                let client = &mut self.clients[index];
                 let push = outbox.push(&frame.0, kind.mode());
-                let nothing_waits = client.got.len() == client.sent.len();
+                let nothing_waits = client.received.len() == client.sent.len();
                 client.record(kind, frame.1, push);
                 if (kind, push) == (Kind::Volatile, Push::Queued) {
                     client.receive();
-                    assert!(nothing_waits || client.got.len() == client.sent.len());
+                    assert!(nothing_waits || client.received.len() == client.sent.len());
                 }
             }
             Step::PushBefore(size) => {
                 if let Some(before) = client.before.clone() {
                     let (frame, number) = self.frame(Kind::Reliable, size);
                     let push = before.push(&frame, Mode::Reliable);
-                    let client = &mut self.clients[which];
+                    let client = &mut self.clients[index];
                     client.record(Kind::Reliable, number, push);
                 }
             }
@@ -295,7 +299,7 @@ impl World {
                 outbox.flush();
             }
             Step::Settle => self.settle(),
-            Step::Turn => {
+            Step::RunDriver => {
                 client.session.run_if_woken();
             }
             Step::Room(room) => client.change_pipe(|state| state.room = room),
@@ -324,15 +328,16 @@ impl World {
                     client.session.run_if_woken();
                 }
             }
-            Step::Cut => {
+            Step::Supersede => {
                 client.is_spoilt = true;
                 outbox.supersede();
             }
             Step::Shed => self.shed(),
-            Step::Recover => self.recover(which),
+            Step::Recover => self.recover(index),
             Step::ConcurrentStep(act) => {
-                client.is_spoilt |= matches!(act, ConcurrentStep::Detach | ConcurrentStep::Cut);
-                client.change_pipe(|state| state.meanwhile.push(act));
+                client.is_spoilt |=
+                    matches!(act, ConcurrentStep::Detach | ConcurrentStep::Supersede);
+                client.change_pipe(|state| state.concurrent_steps.push(act));
             }
             Step::Late(kind, size) => client.session.late.push((kind, size)),
         }
@@ -379,17 +384,17 @@ impl World {
     }
 
     /// Reconnects the client with a new session, which resumes the old one if possible.
-    fn recover(&mut self, which: usize) {
-        let client = &mut self.clients[which];
+    fn recover(&mut self, index: usize) {
+        let client = &mut self.clients[index];
         client.receive();
         let old = client.session.outbox.clone();
         old.supersede();
         let outbox = self.outboxes.outbox(random_sid(), BUDGET);
-        let missed = client.got.last().and_then(|known| {
+        let missed = client.received.last().and_then(|known| {
             old.hand_over(stamp(*known), &outbox, LIMITS, &Frame::text(b"hello"))
         });
         let mut session = if let Some(missed) = missed {
-            assert_eq!(missed, client.sent.len() - client.got.len());
+            assert_eq!(missed, client.sent.len() - client.received.len());
             client.hello_after = Some(client.sent.len());
             client.before = Some(old);
             client.newest = None;
@@ -402,7 +407,7 @@ impl World {
         };
         session.late.clear();
         if let Some(pipe) = &session.pipe {
-            pipe.state().meanwhile.clear();
+            pipe.state().concurrent_steps.clear();
         }
         self.old.push(session);
     }
@@ -427,33 +432,37 @@ impl World {
 
     /// Lets all clients receive everything at the end.
     fn finish(mut self) {
-        for which in 0..self.clients.len() {
-            self.clients[which].session.abandon();
-            self.clients[which].session.late.clear();
-            self.clients[which].change_pipe(|state| {
+        for index in 0..self.clients.len() {
+            self.clients[index].session.abandon();
+            self.clients[index].session.late.clear();
+            self.clients[index].change_pipe(|state| {
                 (state.room, state.is_clogged) = (usize::MAX, false);
-                state.meanwhile.clear();
+                state.concurrent_steps.clear();
             });
             self.settle();
             // An announced upgrade may have left a poll to the driver, so one more is needed.
-            for _ in 0..self.clients[which].sent.len() + 8 {
-                self.clients[which].session.poll();
+            for _ in 0..self.clients[index].sent.len() + 8 {
+                self.clients[index].session.poll();
                 self.settle();
             }
-            let client = &mut self.clients[which];
+            let client = &mut self.clients[index];
             let queue = client.session.outbox.lock();
-            let was_cut = queue.exceeded().is_some();
+            let has_overflowed = queue.exceeded().is_some();
             let is_closed = queue.closed().is_some();
             drop(queue);
             if let Some(after) = client.closed_after
-                && !was_cut
+                && !has_overflowed
                 && !client.is_spoilt
             {
                 assert!(client.session.is_over, "it was closed");
-                assert_eq!(client.got.len(), after, "all that was sent before the end");
+                assert_eq!(
+                    client.received.len(),
+                    after,
+                    "all that was sent before the end"
+                );
             }
             if !is_closed {
-                assert_eq!(client.got, client.sent);
+                assert_eq!(client.received, client.sent);
                 assert_eq!(client.hello_after, None);
                 if let Some(newest) = client.newest {
                     assert!(client.last.get("Newest") >= Some(&newest));
@@ -477,8 +486,8 @@ impl World {
 
 fn run(steps: impl IntoIterator<Item = (usize, Step)>) {
     let mut world = World::new();
-    for (which, step) in steps {
-        world.step(which, step);
+    for (index, step) in steps {
+        world.step(index, step);
     }
     world.finish();
 }

@@ -65,7 +65,7 @@ pub(super) enum ConcurrentStep {
     Flush,
     /// The driver of the session ends.
     Detach,
-    Cut,
+    Supersede,
 }
 
 /// A push and its outcome.
@@ -79,7 +79,7 @@ pub(super) struct PipeState {
     pub(super) is_clogged: bool,
     pub(super) is_broken: bool,
     pub(super) taken: Vec<u8>,
-    pub(super) meanwhile: Vec<ConcurrentStep>,
+    pub(super) concurrent_steps: Vec<ConcurrentStep>,
     pub(super) pushed: Vec<Pushed>,
     /// Whether two tasks have written concurrently.
     pub(super) has_overlapped: bool,
@@ -128,7 +128,10 @@ impl Pipe {
     fn act(&self) {
         let (acts, outbox) = {
             let mut state = self.state();
-            (std::mem::take(&mut state.meanwhile), state.outbox.upgrade())
+            (
+                std::mem::take(&mut state.concurrent_steps),
+                state.outbox.upgrade(),
+            )
         };
         let Some(outbox) = outbox.map(Outbox::from) else {
             return;
@@ -154,7 +157,7 @@ impl Pipe {
                     }
                 }
                 ConcurrentStep::Detach => drop(outbox.detach()),
-                ConcurrentStep::Cut => outbox.supersede(),
+                ConcurrentStep::Supersede => outbox.supersede(),
             }
         }
     }

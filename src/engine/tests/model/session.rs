@@ -56,14 +56,14 @@ impl Session {
             pushed: Vec::new(),
             numbers: Arc::clone(numbers),
         };
-        session.turn(None);
+        session.run_iteration(None);
         session
     }
 
     /// Upgrades to a WebSocket in an iteration of the driver.
     pub(super) fn upgrade(&mut self, room: usize) {
         if self.pipe.is_none() && !self.is_closing && !self.is_over {
-            self.turn(Some(Pipe::new(&self.outbox, room, &self.numbers)));
+            self.run_iteration(Some(Pipe::new(&self.outbox, room, &self.numbers)));
             self.attaching = None;
         }
     }
@@ -164,12 +164,12 @@ impl Session {
     pub(super) fn run_if_woken(&mut self) -> bool {
         let is_woken = self.bell.has_rung() && !self.is_over;
         if is_woken {
-            self.turn(None);
+            self.run_iteration(None);
         }
         is_woken
     }
 
-    fn turn(&mut self, upgrade: Option<Pipe>) {
+    fn run_iteration(&mut self, upgrade: Option<Pipe>) {
         let waker = self.bell.clone_waker();
         let mut cx = Context::from_waker(&waker);
         let state = self.outbox.begin_iteration();

@@ -263,17 +263,22 @@ impl<'a> Broadcast<'a> {
     /// not answer.
     #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit_with_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
-        self.question(self.local, event, &args)
+        self.request_acks(self.local, event, &args)
     }
 
     /// Works like [`emit_with_acks`](Self::emit_with_acks), but includes the sockets of this server
     /// only.
     #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
-    pub fn ask<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
-        self.question(true, event, &args)
+    pub fn emit_with_local_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
+        self.request_acks(true, event, &args)
     }
 
-    fn question<R: Argument>(&self, local: bool, event: &str, args: &impl Arguments) -> Acks<R> {
+    fn request_acks<R: Argument>(
+        &self,
+        local: bool,
+        event: &str,
+        args: &impl Arguments,
+    ) -> Acks<R> {
         let mut operation = self.operation(Kind::BroadcastWithAck { event, args });
         operation.target.local = local;
         // All servers use the same timeout.
@@ -281,13 +286,13 @@ impl<'a> Broadcast<'a> {
         *timeout = timeout.or(Some(self.target_namespace.config().sockets.ack_timeout));
         let Applied { local, remote } = apply(&self.target_namespace, &operation);
         let local = match local {
-            Outcome::AckRequest(Ok(asked)) => Some(asked),
+            Outcome::AckRequest(Ok(request)) => Some(request),
             Outcome::AckRequest(Err(error)) => return Acks::failed(error),
             Outcome::Nothing | Outcome::Emitted(_) | Outcome::Sockets(_) => None,
         };
         match remote {
-            RemoteOutcome::None | RemoteOutcome::Published => Acks::asked(local, None),
-            RemoteOutcome::Requested(request) => Acks::asked(local, Some(request)),
+            RemoteOutcome::None | RemoteOutcome::Published => Acks::requested(local, None),
+            RemoteOutcome::Requested(request) => Acks::requested(local, Some(request)),
             RemoteOutcome::Failed(Unpublished::Encode(error)) if local.is_none() => {
                 Acks::failed(EmitError::Encode(error))
             }
@@ -296,7 +301,7 @@ impl<'a> Broadcast<'a> {
             {
                 Acks::failed(EmitError::TooLarge)
             }
-            RemoteOutcome::Failed(why) => Acks::asked(local, None).without(why.missing()),
+            RemoteOutcome::Failed(why) => Acks::requested(local, None).without(why.missing()),
         }
     }
 

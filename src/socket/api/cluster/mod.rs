@@ -103,7 +103,7 @@ fn registry(
     #[cfg(feature = "forwarding")]
     if let Some((requests, tunnels)) = connections.and_then(|most| options.forwards(most)) {
         let forwarding = Forwarding::random();
-        let address = options.given_address();
+        let address = options.configured_address();
         let registry = Registry::new(name.clone(), options, metrics);
         let registry = Arc::new(registry.with_forwarding(Some(forwarding)));
         // Binary data grows by a third, and decompressed data may be larger.
@@ -250,7 +250,7 @@ impl Io {
     /// Fails if another server with a longer uptime uses the id.
     pub async fn check_node(&self) -> Result<(), NodeIdConflict> {
         match (self.0.built.get(), self.cluster().joined()) {
-            (Some(built), Some(joined)) if built.registry.has_given_id() => {
+            (Some(built), Some(joined)) if built.registry.has_configured_id() => {
                 joined.check_node().await
             }
             _ => Ok(()),

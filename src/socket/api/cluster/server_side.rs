@@ -140,7 +140,7 @@ impl NamespaceBuilder {
             self.fail(BuildError::ReservedEvent(event.into()));
         }
         let handler: ServerSideHandler = Box::new(move |event, reply| {
-            let handling = handler.ask(event);
+            let handling = handler.call(event);
             Box::pin(async move { handling.await.into_ack(reply) })
         });
         if self.handlers.server_side(event).is_some() {
@@ -187,8 +187,9 @@ impl Namespace {
         args: impl Arguments,
     ) -> Result<Vec<R>, ServerSideError> {
         let args = &args;
-        let asked = self.publish_server_side(event, args, Kind::ServerSideWithAck { event, args });
-        let Some(mut request) = asked? else {
+        let request =
+            self.publish_server_side(event, args, Kind::ServerSideWithAck { event, args });
+        let Some(mut request) = request? else {
             return Ok(Vec::new());
         };
         let mut answers = Vec::new();

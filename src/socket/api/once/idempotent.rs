@@ -226,20 +226,20 @@ where
                 Box::pin(async move {
                     match handling {
                         Ok(handling) => {
-                            let given = handling.await.into_ack(captured);
-                            defer_answer(|reply| settle(given, ticket, reply))
+                            let first = handling.await.into_ack(captured);
+                            defer_answer(|reply| settle(first, ticket, reply))
                         }
                         Err(refusal) => refused(refusal),
                     }
                 })
             }
-            BeginOutcome::Running(mut verdict) => {
+            BeginOutcome::Running(mut outcome) => {
                 metrics.count(Counter::EventsRepeated);
                 Box::pin(async move {
-                    // If the first handler fails without a verdict, its sender is dropped, which
+                    // If the first handler fails without an outcome, its sender is dropped, which
                     // also ends this wait.
-                    let verdict = verdict.wait_for(Option::is_some).await;
-                    match verdict.ok().and_then(|verdict| verdict.clone()) {
+                    let outcome = outcome.wait_for(Option::is_some).await;
+                    match outcome.ok().and_then(|outcome| outcome.clone()) {
                         Some(HandlerOutcome::StoredAnswer(answered)) => {
                             defer_answer(move |reply| answer(reply, &answered))
                         }
@@ -259,8 +259,8 @@ where
 }
 
 /// Stores the answer of a handler, and returns it for the first caller.
-fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
-    let answered = match given.0 {
+fn settle(first: Answer, ticket: Ticket, reply: Reply) -> Answer {
+    let answered = match first.0 {
         AckOutcome::Nothing => StoredAnswer::Nothing,
         AckOutcome::Frame(frame) => match read(reply.parser, &frame) {
             Ok(args) => StoredAnswer::With(args),

@@ -118,7 +118,7 @@ pub(super) struct Ticket {
     print: KeyHash,
     user: KeyHash,
     bounds: Bounds,
-    verdict: watch::Sender<Option<HandlerOutcome>>,
+    outcome: watch::Sender<Option<HandlerOutcome>>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     is_settled: bool,
@@ -136,12 +136,12 @@ impl Table {
         let principal = event.principal();
         let id = event.socket.id();
         // An anonymous client is identified by its socket only.
-        let (kind, who) = match principal.subject.as_str() {
+        let (kind, owner) = match principal.subject.as_str() {
             "" => ("socket", id.as_str()),
             subject => ("user", subject),
         };
-        let user = self.prints.of(&[kind, who]);
-        let print = self.prints.of(&[namespace, kind, who, key]);
+        let user = self.prints.of(&[kind, owner]);
+        let print = self.prints.of(&[namespace, kind, owner, key]);
         // The lookup and the insertion share one lock, so that exactly one of two equal events is
         // first.
         let mut entries = self.entries.lock();
@@ -149,8 +149,8 @@ impl Table {
         if let Some(done) = entries.done.get(&print) {
             return BeginOutcome::Done(done.answered.clone());
         }
-        if let Some(verdict) = entries.running.get(&print) {
-            return BeginOutcome::Running(verdict.clone());
+        if let Some(outcome) = entries.running.get(&print) {
+            return BeginOutcome::Running(outcome.clone());
         }
         let (sender, receiver) = watch::channel(None);
         entries.running.insert(print, receiver);
@@ -159,7 +159,7 @@ impl Table {
             print,
             user,
             bounds,
-            verdict: sender,
+            outcome: sender,
             metrics: Arc::clone(metrics),
             tasks: event.socket.io().tasks().clone(),
             is_settled: false,
@@ -197,7 +197,7 @@ impl Ticket {
                 sweep(table.clone(), move |table: &Table| {
                     let mut entries = table.entries.lock();
                     entries.expire(&metrics);
-                    entries.done.look_again()
+                    entries.done.next_sweep()
                 })
             };
             runtime.spawn(self.tasks.clone().keep("sweep of answers", sweeping));
@@ -205,7 +205,7 @@ impl Ticket {
         drop(entries);
         // Waiting repeats are notified last, after the answer is stored.
         let _ = self
-            .verdict
+            .outcome
             .send(Some(HandlerOutcome::StoredAnswer(answered)));
     }
 
@@ -213,9 +213,9 @@ impl Ticket {
     pub(super) fn refuse(self, refusal: Refusal) {
         // The event is removed before waiting repeats are notified, because they may be retried
         // immediately.
-        let verdict = self.verdict.clone();
+        let outcome = self.outcome.clone();
         drop(self);
-        let _ = verdict.send(Some(HandlerOutcome::Refused(refusal)));
+        let _ = outcome.send(Some(HandlerOutcome::Refused(refusal)));
     }
 }
 

@@ -37,11 +37,11 @@ pub(super) fn answer(io: &Io, request: &Parts) -> Option<Response<Full<Bytes>>> 
     let mut response = match &config.http.cors {
         None => file(io.client_files(), name, request),
         Some(cors) => {
-            let verdict = cors.judge(&request.headers, io.hooks().cors_origin.as_deref());
-            let preflight = cors.preflight(&request.method, &request.headers, &verdict);
+            let origin_check = cors.judge(&request.headers, io.hooks().cors_origin.as_deref());
+            let preflight = cors.preflight(&request.method, &request.headers, &origin_check);
             preflight.unwrap_or_else(|| {
                 let mut response = file(io.client_files(), name, request);
-                cors.mark(&mut response, &verdict);
+                cors.mark(&mut response, &origin_check);
                 response
             })
         }
@@ -69,7 +69,8 @@ pub(super) fn before(fallback: Fallback, io: &Io) -> Fallback {
         return fallback;
     }
     let io = io.clone();
-    fallback.behind(move |request| answer(&io, request).filter(|_| owns(&io, request.uri.path())))
+    fallback
+        .preceded_by(move |request| answer(&io, request).filter(|_| owns(&io, request.uri.path())))
 }
 
 fn file(files: &ClientFiles, name: &str, request: &Parts) -> Response<Full<Bytes>> {

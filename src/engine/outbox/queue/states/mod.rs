@@ -50,7 +50,7 @@ trait StateMachine: Copy {
 /// The task to wake. `O` is the handle of an outbox.
 #[must_use]
 pub(in crate::engine::outbox) enum Wake<O> {
-    Nobody,
+    None,
     Flusher,
     /// The flusher of another outbox to which the frame was passed on.
     FlusherOf(O),
@@ -60,7 +60,7 @@ impl<O> Wake<O> {
     /// Combines two wakes for one outbox; either of them is sufficient.
     pub(in crate::engine::outbox) fn or(self, other: Self) -> Self {
         match self {
-            Self::Nobody => other,
+            Self::None => other,
             wake @ (Self::Flusher | Self::FlusherOf(_)) => wake,
         }
     }

@@ -1,10 +1,10 @@
 //! Whether the session accepts frames. The first end of a session is final.
 //!
-//! | event | `Open` | `Sealed` | `Superseded` | `Cut` |
+//! | event | `Open` | `Sealed` | `Superseded` | `Overflow` |
 //! |---|---|---|---|---|
 //! | the session ends | `Sealed` | – | – | – |
 //! | the client has a new session | `Superseded` | – | – | – |
-//! | the client is too slow | `Cut` | – | – | – |
+//! | the client is too slow | `Overflow` | – | – | – |
 //!
 //! While a session is open, a frame that arrives is queued, conflated, dropped, or cuts the
 //! session. After its end the frame is refused, but still retained for recovery, unless the session
@@ -30,7 +30,7 @@ enum State {
     /// may still be reading.
     Superseded,
     /// The session was ended because its client is too slow.
-    Cut(Budget),
+    Overflow(Budget),
 }
 
 /// The budget that a slow client exceeded.
@@ -46,7 +46,7 @@ pub(in crate::engine) enum Budget {
 enum Event {
     Seal(CloseReason),
     Supersede,
-    Cut(Budget),
+    Overflow(Budget),
 }
 
 impl StateMachine for State {
@@ -57,10 +57,10 @@ impl StateMachine for State {
         match (event, self) {
             (Event::Seal(reason), Self::Open) => Some(Self::Sealed(reason)),
             (Event::Supersede, Self::Open) => Some(Self::Superseded),
-            (Event::Cut(budget), Self::Open) => Some(Self::Cut(budget)),
+            (Event::Overflow(budget), Self::Open) => Some(Self::Overflow(budget)),
             (
-                Event::Seal(_) | Event::Supersede | Event::Cut(_),
-                Self::Sealed(_) | Self::Superseded | Self::Cut(_),
+                Event::Seal(_) | Event::Supersede | Event::Overflow(_),
+                Self::Sealed(_) | Self::Superseded | Self::Overflow(_),
             ) => None,
         }
     }
@@ -83,8 +83,8 @@ impl QueueState {
 
     /// Records that the client is too slow. Returns `false` if the session had already ended.
     #[must_use]
-    pub(in crate::engine::outbox::queue) fn cut(&mut self, budget: Budget) -> bool {
-        self.0.apply(Event::Cut(budget))
+    pub(in crate::engine::outbox::queue) fn overflow(&mut self, budget: Budget) -> bool {
+        self.0.apply(Event::Overflow(budget))
     }
 
     #[inline]
@@ -102,14 +102,14 @@ impl QueueState {
             State::Open => None,
             State::Sealed(reason) => Some(reason),
             State::Superseded => Some(CloseReason::TransportClose),
-            State::Cut(_) => Some(CloseReason::Overflow),
+            State::Overflow(_) => Some(CloseReason::Overflow),
         }
     }
 
     /// Returns the budget whose excess ended the session, if any.
     pub(in crate::engine::outbox::queue) fn exceeded(&self) -> Option<Budget> {
         match self.0 {
-            State::Cut(budget) => Some(budget),
+            State::Overflow(budget) => Some(budget),
             State::Open | State::Sealed(_) | State::Superseded => None,
         }
     }
@@ -134,23 +134,23 @@ mod tests {
 
     #[test]
     fn queue_has_a_next_state_or_refusal_for_each_event() {
-        use State::{Cut, Open, Sealed, Superseded};
+        use State::{Open, Overflow, Sealed, Superseded};
 
         const REASON: CloseReason = CloseReason::PingTimeout;
         let states = every! { State:
             Open => Open,
             Sealed(_) => Sealed(CloseReason::ForcedClose),
             Superseded => Superseded,
-            Cut(Budget::Connection) => Cut(Budget::Connection),
-            Cut(Budget::Total) => Cut(Budget::Total),
+            Overflow(Budget::Connection) => Overflow(Budget::Connection),
+            Overflow(Budget::Total) => Overflow(Budget::Total),
         };
         let [connection, total] = [Budget::Connection, Budget::Total];
         let only_open = |next| [Some(next), None, None, None, None];
         let table = every! { Event:
             Event::Seal(_) => (Event::Seal(REASON), only_open(Sealed(REASON))),
             Event::Supersede => (Event::Supersede, only_open(Superseded)),
-            Event::Cut(Budget::Connection) => (Event::Cut(connection), only_open(Cut(connection))),
-            Event::Cut(Budget::Total) => (Event::Cut(total), only_open(Cut(total))),
+            Event::Overflow(Budget::Connection) => (Event::Overflow(connection), only_open(Overflow(connection))),
+            Event::Overflow(Budget::Total) => (Event::Overflow(total), only_open(Overflow(total))),
         };
         check(states, table);
     }

@@ -185,7 +185,7 @@ mod tests {
                 let mut changed = state;
                 let removed = changed.apply(event);
                 assert_eq!(changed, next.unwrap_or(state), "{state:?}, {event:?}");
-                // What the state held is still in it or is returned.
+                // The poll of the state is still in it or is returned.
                 let expected = match (state, next) {
                     (Polling(poll), Some(_)) => (None, poll),
                     (WebSocket(stream), Some(_)) => (Some(stream), None),

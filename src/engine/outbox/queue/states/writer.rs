@@ -1,14 +1,14 @@
 //! Which task writes the queue. Unless no task does, a task is certain to check the queue again, so
 //! a task that queues a frame wakes no other task.
 //!
-//! | event | `Nobody` | `Enqueued` | `Writing` | `Blocked` |
+//! | event | `Idle` | `Enqueued` | `Writing` | `Blocked` |
 //! |---|---|---|---|---|
 //! | a frame needs the flusher | `Enqueued` | – | – | – |
-//! | a flush begins | unchanged | `Nobody` | – | – |
+//! | a flush begins | unchanged | `Idle` | – | – |
 //! | a batch is taken out | `Writing` | – | – | – |
-//! | the batch is put back | – | – | `Nobody` | – |
+//! | the batch is put back | – | – | `Idle` | – |
 //! | the kernel has refused bytes of the batch | `Blocked` | – | – | – |
-//! | the driver finds room, or upgrade to a flushed stream | unchanged | unchanged | – | `Nobody` |
+//! | the driver finds room, or upgrade to a flushed stream | unchanged | unchanged | – | `Idle` |
 //! | the driver finds no room and awaits it | `Blocked` | `Blocked` | – | `Blocked` |
 //! | upgrade to a stream with buffered data | `Blocked` | `Blocked` | – | `Blocked` |
 //!
@@ -18,7 +18,7 @@
 //!   finds. A flush that finds a batch being written or no room returns immediately.
 //! - While a session polls, no batch is taken out, so an upgrade never finds one.
 //!
-//! In `Nobody`, a queued frame waits in two cases. While the driver's iteration is running, the
+//! In `Idle`, a queued frame waits in two cases. While the driver's iteration is running, the
 //! driver writes it at the end. While there is no transport to write to, the next poll takes it. A
 //! batch that is put back after the driver has ended is dropped.
 
@@ -31,7 +31,7 @@ pub(in crate::engine::outbox::queue) struct Writer(State);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No task. A task that queues a frame must arrange for writing it.
-    Nobody,
+    Idle,
     /// The session is in the list of its flusher.
     Enqueued,
     /// A batch has been taken out of the queue and is being written.
@@ -61,21 +61,21 @@ impl StateMachine for State {
 
     #[inline]
     fn after(self, event: Event) -> Option<Self> {
-        use State::{Blocked, Enqueued, Nobody, Writing};
+        use State::{Blocked, Enqueued, Idle, Writing};
 
         let next = match (event, self) {
-            (Event::Enqueue, Nobody) => Enqueued,
-            (Event::BeginFlush, Nobody | Enqueued) => Nobody,
-            (Event::TakeBatch, Nobody) => Writing,
-            (Event::PutBack, Writing) => Nobody,
-            (Event::Block, Nobody) => Blocked { is_awaited: false },
-            (Event::FindRoom, Nobody | Enqueued) => self,
-            (Event::FindRoom, Blocked { .. }) => Nobody,
-            (Event::AwaitRoom, Nobody | Enqueued | Blocked { .. }) => Blocked { is_awaited: true },
-            (Event::Upgrade, Nobody | Enqueued | Blocked { .. }) => Blocked { is_awaited: false },
+            (Event::Enqueue, Idle) => Enqueued,
+            (Event::BeginFlush, Idle | Enqueued) => Idle,
+            (Event::TakeBatch, Idle) => Writing,
+            (Event::PutBack, Writing) => Idle,
+            (Event::Block, Idle) => Blocked { is_awaited: false },
+            (Event::FindRoom, Idle | Enqueued) => self,
+            (Event::FindRoom, Blocked { .. }) => Idle,
+            (Event::AwaitRoom, Idle | Enqueued | Blocked { .. }) => Blocked { is_awaited: true },
+            (Event::Upgrade, Idle | Enqueued | Blocked { .. }) => Blocked { is_awaited: false },
             (Event::Enqueue | Event::TakeBatch | Event::Block, Enqueued | Blocked { .. })
             | (Event::BeginFlush, Blocked { .. })
-            | (Event::PutBack, Nobody | Enqueued | Blocked { .. })
+            | (Event::PutBack, Idle | Enqueued | Blocked { .. })
             | (
                 Event::Enqueue
                 | Event::BeginFlush
@@ -93,7 +93,7 @@ impl StateMachine for State {
 
 impl Writer {
     pub(in crate::engine::outbox::queue) fn new() -> Self {
-        Self(State::Nobody)
+        Self(State::Idle)
     }
 
     /// Records that the session is added to the list of its flusher. Returns `false` if that is
@@ -148,8 +148,8 @@ impl Writer {
 
     /// Returns whether no task writes or is about to.
     #[inline]
-    pub(in crate::engine::outbox::queue) fn is_nobody(&self) -> bool {
-        self.0 == State::Nobody
+    pub(in crate::engine::outbox::queue) fn is_idle(&self) -> bool {
+        self.0 == State::Idle
     }
 
     #[inline]
@@ -177,26 +177,26 @@ mod tests {
 
     #[test]
     fn writer_has_a_next_state_or_refusal_for_each_event() {
-        use State::{Blocked, Enqueued, Nobody, Writing};
+        use State::{Blocked, Enqueued, Idle, Writing};
 
         const UNAWAITED: State = Blocked { is_awaited: false };
         const AWAITED: State = Blocked { is_awaited: true };
         let states = every! { State:
-            Nobody => Nobody,
+            Idle => Idle,
             Enqueued => Enqueued,
             Writing => Writing,
             Blocked { is_awaited: false } => UNAWAITED,
             Blocked { is_awaited: true } => AWAITED,
         };
-        let (none, nobody, enqueued) = (None, Some(Nobody), Some(Enqueued));
+        let (none, idle, enqueued) = (None, Some(Idle), Some(Enqueued));
         let (writing, unawaited, awaited) = (Some(Writing), Some(UNAWAITED), Some(AWAITED));
         let table = every! { Event:
             Event::Enqueue => (Event::Enqueue, [enqueued, none, none, none, none]),
-            Event::BeginFlush => (Event::BeginFlush, [nobody, nobody, none, none, none]),
+            Event::BeginFlush => (Event::BeginFlush, [idle, idle, none, none, none]),
             Event::TakeBatch => (Event::TakeBatch, [writing, none, none, none, none]),
-            Event::PutBack => (Event::PutBack, [none, none, nobody, none, none]),
+            Event::PutBack => (Event::PutBack, [none, none, idle, none, none]),
             Event::Block => (Event::Block, [unawaited, none, none, none, none]),
-            Event::FindRoom => (Event::FindRoom, [nobody, enqueued, none, nobody, nobody]),
+            Event::FindRoom => (Event::FindRoom, [idle, enqueued, none, idle, idle]),
             Event::AwaitRoom => (Event::AwaitRoom, [awaited, awaited, none, awaited, awaited]),
             Event::Upgrade => {
                 (Event::Upgrade, [unawaited, unawaited, none, unawaited, unawaited])
