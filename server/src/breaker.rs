@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
+    fn only_consecutive_failures_open_the_breaker() {
         let now = Instant::now();
         let mut state = BreakerState::Closed { failures: 0 };
         for _ in 1..FAILURES {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_wait_one_is_let_through_and_decides_for_all() {
+    fn after_the_delay_one_probe_decides_whether_the_breaker_closes() {
         let now = Instant::now();
         let state = opened(now);
         let later = now + FIRST_WAIT;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_has_a_limit() {
+    fn breaker_delay_is_limited() {
         let mut now = Instant::now();
         let mut state = opened(now);
         for _ in 0..20 {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_gives_up_leaves_the_try_to_the_next() {
+    fn canceled_probe_lets_the_next_caller_probe() {
         let breaker = Breaker::new("test");
         for _ in 0..FAILURES {
             breaker.admit().unwrap().failed();

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_can_be_started_again_does_not_end_the_process() {
+    async fn restartable_task_does_not_end_the_process() {
         let supervisor = Supervisor::new(&Arc::default());
         let mut runs = 0;
         let task = supervisor.start("one", move || {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_or_thread_that_cannot_be_started_again_ends_the_process() {
+    async fn unrestartable_task_or_thread_ends_the_process() {
         let supervisor = Supervisor::new(&Arc::default());
         supervisor.start_once("task", ready(())).await.unwrap();
         supervisor.failed().await;
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_returns_when_the_server_stops_was_asked_to() {
+    async fn task_that_returns_during_shutdown_is_expected() {
         let supervisor = Supervisor::new(&Arc::default());
         supervisor.stop();
         supervisor.start_once("task", ready(())).await.unwrap();

@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_development_key_is_made_once_and_is_its_users_alone() {
+    fn development_key_is_created_once_and_readable_only_by_its_user() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/development.key");
         let key = development_key(&path).unwrap();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_key_sets_are_secure_or_of_this_machine() {
+    fn key_set_urls_are_https_or_loopback() {
         for (url, fault) in [
             ("http://id.example/jwks", Some(UrlFault::NotSecure)),
             ("http://127.0.0.1.example/jwks", Some(UrlFault::NotSecure)),
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_authorities_has_certificates_in_it() {
+    fn authority_file_without_certificates_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         let parse = || JwksUrl::parse("https://id.example/jwks", Some(&path)).map(drop);

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_makes_an_id_that_stays() {
+    fn guest_id_is_stable_for_a_key() {
         // printf 0123456789abcdef | sha256sum
         let guest = introduce(None, Some("0123456789abcdef")).unwrap();
         assert_eq!(guest.subject, "guest:9f9f5111f7b27a78");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_everyone_is_somebody_else() {
+    fn guests_without_a_key_have_distinct_ids() {
         let (first, second) = (
             introduce(None, None).unwrap(),
             introduce(None, None).unwrap(),

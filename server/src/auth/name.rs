@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_something_to_see_and_nothing_that_is_not_seen() {
+    fn name_has_visible_characters_and_no_invisible_characters() {
         for name in [
             "A",
             "Zo\u{eb}",

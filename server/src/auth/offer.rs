@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_of_a_backend_is_the_last_that_counts() {
+    fn backend_cookie_is_the_last_credential_considered() {
         let of = |cookie| offered("", None, Some(cookie)).unwrap();
         assert_eq!(
             of(b"connect.sid=s%3Aa.b").as_deref(),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_that_is_no_text_says_nothing_about_the_others() {
+    fn non_utf8_cookie_does_not_affect_other_cookies() {
         for header in [
             &b"theme=caf\xe9; roomcast_token=t"[..],
             b"roomcast_token=\"t\"; \xff\xfe",
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_are_there_and_bad_are_never_overlooked() {
+    fn invalid_credentials_are_never_ignored() {
         for cookie in [
             &b"roomcast_token=caf\xe9"[..],
             b"roomcast_token=a; roomcast_token=a",
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn other_schemes_and_empty_payloads_offer_nothing() {
+    fn unknown_schemes_and_empty_payloads_have_no_credentials() {
         assert_eq!(offered("", Some(b"Basic dXNlcjpwYXNz"), None), Ok(None));
         assert_eq!(offered(r#"{"name":"Ann"}"#, None, Some(b"a=b")), Ok(None));
         let token = offered("{}", Some(b"bearer  t"), None);

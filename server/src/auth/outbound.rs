@@ -433,14 +433,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_whether_anything_was_sent() {
+    fn error_states_whether_any_byte_was_sent() {
         assert!(SendError::Refused("private").is_before_sending());
         assert!(SendError::TooLate { was_sent: false }.is_before_sending());
         assert!(!SendError::TooLate { was_sent: true }.is_before_sending());
     }
 
     #[test]
-    fn an_address_is_secure_or_private() {
+    fn target_url_is_https_or_explicitly_allowed_http() {
         let target = |url, allow_private| Target {
             section: "webhooks",
             url,

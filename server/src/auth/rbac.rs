@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_inherit_what_others_may() {
+    fn roles_inherit_permissions_of_other_roles() {
         let (roles, _) = roles(100);
         for (role, send, send_ai, revoke) in [
             ("user", true, false, false),
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_that_allows_something_is_named() {
+    fn explanation_names_the_rule_that_allows_an_action() {
         let (roles, _) = roles(100);
         let rule = |role, permission| roles.rule([role], permission);
         assert_eq!(
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_that_make_no_sense_are_an_error_at_start() {
+    fn invalid_roles_are_an_error_at_startup() {
         let unknown = RolesError::UnknownRole("b".into());
         assert_eq!(custom(&[("a", &[], &["b"])]).unwrap_err(), unknown);
         let cycle = custom(&[("a", &[], &["b"]), ("b", &[], &["a"])]).unwrap_err();
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_are_remembered_until_the_roles_change_or_are_forgotten() {
+    fn permissions_are_cached_until_roles_change_or_entries_are_evicted() {
         let (roles, metrics) = roles(100);
         let misses = || metrics.counter(Counter::PermissionCacheMisses);
         let ann = with("user");
@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_swept() {
+    fn permission_cache_is_bounded_and_swept() {
         let (roles, metrics) = roles(64);
         for n in 0..1000 {
             let by = Principal::new(format!("user {n}")).with_role("user");

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn token_login_user_and_role_are_each_enough() {
+    fn token_login_user_or_role_suffices_for_a_revocation() {
         for revoked in [
             Revoked::Token("t1".into()),
             Revoked::login("s1"),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_role_guest_is_the_role_of_all_guests() {
+    fn revoking_the_guest_role_covers_all_guests() {
         let role = Revoked::Role("guest".into());
         let (ann, bob) = (Principal::guest("guest:1", "Ann"), Principal::new("bob"));
         let revocations = Revocations::new();
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ends_at_its_time_and_is_swept() {
+    fn revocation_expires_at_its_time_and_is_swept() {
         let revocations = Revocations::new();
         let now = Timestamp::now();
         let past = now - Duration::from_secs(1);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_limit_and_what_is_known_can_still_be_prolonged() {
+    fn full_revocation_list_still_extends_existing_entries() {
         let revocations = Revocations::new();
         let until = Timestamp::now() + Duration::from_secs(60);
         for n in 0..MAX_REVOCATIONS {
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_token_or_login_does_not_show_its_id() {
+    fn revoked_token_and_login_ids_are_not_printed() {
         let shown = format!(
             "{:?}{:?}",
             Revoked::Token("t1".into()),

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_and_repeated_secrets_can_be_guessed() {
+    fn short_and_repetitive_secrets_are_weak() {
         let weakness = |secret: &str| Weakness::of("x", 32, secret.as_bytes());
         for bytes in [0, 1, 31] {
             let secret: String = (b' '..).take(bytes).map(char::from).collect();

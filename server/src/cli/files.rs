@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_as_high_as_it_may_be() {
+    fn open_file_limit_is_raised_to_the_hard_limit() {
         raise_limit(&Settings::default());
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_level_or_module_is_refused_with_the_nearest() {
+    fn misspelt_level_or_module_is_refused_with_a_suggestion() {
         for (filter, nearest) in [
             ("verbos", "did you mean `debug`?"),
             ("inf", "did you mean `info`?"),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn log_files_are_kept_by_size_and_number() {
+    fn log_files_are_rotated_by_size_and_limited_in_number() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/roomcast.log");
         let mut log = Rotating::open(&path, 10, 3).unwrap();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn one_log_file_is_begun_again_when_it_is_full() {
+    fn single_log_file_is_truncated_when_it_is_full() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = Rotating::open(&folder.path().join("log"), 4, 1).unwrap();
         for line in ["123\n", "456\n"] {

@@ -92,7 +92,7 @@ mod tests {
     use super::super::{Secret, Settings};
 
     #[test]
-    fn the_admin_address_is_a_loopback_address_or_takes_a_token() {
+    fn admin_address_is_loopback_or_requires_a_token() {
         let check = |listen: &str, token: Option<&str>| {
             let mut settings = Settings::default();
             settings.server.admin_listen = Some(listen.to_owned().try_into().unwrap());

@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_protocol_without_proxies_is_a_mistake() {
+    fn proxy_protocol_without_proxies_is_refused() {
         let fault = fault(|settings| settings.server.proxy_protocol = true);
         assert!(fault.contains("server.trusted_proxies"), "{fault}");
     }
 
     #[test]
-    fn an_origin_has_a_scheme_and_a_host_and_nothing_else() {
+    fn origin_consists_of_scheme_and_host_only() {
         for origin in [
             "https://app.example",
             "http://localhost:5173",
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_that_browsers_drop_is_a_mistake() {
+    fn cookie_that_browsers_drop_is_refused() {
         let cookie = Cookie::default().same_site(SameSite::None);
         assert!(!is_kept(&cookie, false));
         assert!(is_kept(&cookie, true));

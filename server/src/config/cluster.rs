@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_fits_into_names_of_channels_and_sessions() {
+    fn node_id_is_valid_in_channel_and_session_names() {
         for id in ["a", "node-1.eu_west", &"a".repeat(40)] {
             assert!(is_id(id), "{id}");
         }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_the_url_of_the_adapter_is_not_shown() {
+    fn password_in_the_adapter_url_is_not_printed() {
         for (url, shown) in [
             ("none", "none"),
             ("redis://u:canary@h:1/0", "redis://u:***@h:1/0"),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_url_the_adapter_is_the_postgresql_of_the_store() {
+    fn adapter_without_a_url_is_the_postgresql_store() {
         let store = |url: &str| Store {
             url: url.into(),
             ..Store::default()

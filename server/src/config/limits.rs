@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_preset_gives_what_is_not_given() {
+    fn preset_sets_limits_that_are_not_configured() {
         let standard = Limits::default().in_force();
         assert_eq!(standard.connects, Some(60));
         assert_eq!(standard.messages_per_minute, Some(30));

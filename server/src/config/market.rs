@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_of_signals_names_channels_and_who_may_follow_them() {
+    fn signal_rule_names_channels_and_permitted_followers() {
         let market = |rules: &[&str]| Market {
             signal_access: rules.iter().map(|&rule| rule.into()).collect(),
             ..Market::default()
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn prices_wait_for_a_minute_at_most() {
+    fn price_interval_is_at_most_one_minute() {
         let market = |price_interval| Market {
             price_interval,
             ..Market::default()
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn the_webhook_shows_no_secret() {
+    fn market_webhook_does_not_print_its_secret() {
         let webhook = Webhook {
             url: Some("https://u:canary@broker.example/trades?key=canary".into()),
             token: Some(Secret::from("canary".to_owned())),

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_of_pictures_is_what_a_browser_calls_an_origin() {
+    fn image_origin_is_in_the_form_of_browsers() {
         for origin in [
             "https://img.example.org",
             "http://img.example.org:8080",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_itself_has_no_pictures() {
+    fn own_origin_is_refused_as_image_origin() {
         for (origin, listen) in [
             ("http://127.0.0.1:3000", "127.0.0.1:3000"),
             ("https://localhost:3000", "127.0.0.1:3000"),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_ends_somewhere() {
+    fn list_of_image_origins_is_bounded() {
         let many = ["https://img.example.org"; MOST_ORIGINS + 1];
         assert_eq!(check(&many[1..], "0.0.0.0:3000"), Ok(()));
         assert_eq!(

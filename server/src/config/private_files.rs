@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_made_private_and_existing_ones_are_restricted() {
+    fn new_files_are_private_and_existing_files_are_restricted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         make(&path).unwrap();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_everyone_may_write_to_needs_the_sticky_bit() {
+    fn world_writable_folder_requires_the_sticky_bit() {
         let folder = tempfile::tempdir().unwrap();
         let real = fs::canonicalize(folder.path()).unwrap();
         let below = real.join("below");

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_that_make_no_sense_are_refused_by_name() {
+    fn invalid_publication_values_are_refused_by_name() {
         assert_eq!(Publications::default().check(), Ok(()));
         let refused = |change: fn(&mut Publications)| {
             let mut settings = Publications::default();

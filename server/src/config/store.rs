@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_in_the_stores_url_is_not_shown() {
+    fn password_in_the_store_url_is_not_printed() {
         for (url, shown) in [
             ("sqlite:chat.db", "sqlite:chat.db"),
             ("memory:", "memory:"),

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn webhooks_show_no_secret_and_are_signed_with_a_long_one() {
+    fn webhooks_require_a_long_secret_and_do_not_print_it() {
         let webhooks = Webhooks {
             url: Some("https://app.example/hooks?key=canary".into()),
             secret: Some(Secret::from("canary of 16 bytes".to_owned())),

@@ -87,7 +87,7 @@ mod tests {
     const PAGE: &str = include_str!("../../../docs/admin.md");
 
     #[test]
-    fn the_page_of_admins_has_every_event_with_its_fields() {
+    fn admin_page_lists_every_event_with_its_fields() {
         let received = policy::events().filter(|row| row.namespace() == "/admin");
         let received = received.map(|row| (row.event, (row.payload)()));
         let sent = policy::emissions().filter(|row| row.namespace() == "/admin");

@@ -361,7 +361,7 @@ mod tests {
     const AGES: Duration = Duration::from_secs(100 * 366 * 86_400);
 
     #[tokio::test]
-    async fn an_event_that_is_replaced_is_taken_and_sent_beside_its_successor() {
+    async fn replaced_event_is_accepted_and_sent_with_its_successor() {
         let server = with_replaced_events(AGES).await;
         let mut ann = server.client().connect().await.unwrap();
         let old: Value = ann
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_that_is_replaced_is_unknown_when_the_overlap_is_over() {
+    async fn replaced_event_is_unknown_after_the_overlap() {
         let server = with_replaced_events(Duration::ZERO).await;
         let mut ann = server.client().connect().await.unwrap();
         let old: Value = ann

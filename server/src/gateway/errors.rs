@@ -141,7 +141,7 @@ mod tests {
     use crate::service::policy;
 
     #[test]
-    fn a_service_error_becomes_the_code_and_the_fields_of_the_table() {
+    fn service_error_has_the_code_and_fields_of_its_row() {
         let json = |error: ServiceError| serde_json::to_string(&Refusal::from(error)).unwrap();
         assert_eq!(
             json(ServiceError::NotFound("no such conversation")),
@@ -174,7 +174,7 @@ mod tests {
     const PAGE: &str = include_str!("../../../docs/chat.md");
 
     #[test]
-    fn the_page_of_the_protocol_has_every_code_with_its_type_and_status() {
+    fn protocol_page_lists_every_code_with_its_type_and_status() {
         for Row { code, kind, status } in TABLE.iter().chain([&INTERNAL]) {
             let row = format!("| {kind} | `{code}` | {status} | ");
             assert!(PAGE.contains(&row), "docs/chat.md lacks {row}");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_of_the_protocol_has_every_event_with_its_fields() {
+    fn protocol_page_lists_every_event_with_its_fields() {
         let sent = PAGE.split("\n## What clients send").nth(1).unwrap();
         let sent = sent.split("\n## ").next().unwrap();
         let rows: Vec<_> = sent
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_of_the_protocol_has_every_event_of_the_server_with_its_fields() {
+    fn protocol_page_lists_every_server_event_with_its_fields() {
         let sent = PAGE.split("\n## What the server sends").nth(1).unwrap();
         let sent = sent.split("\n\n").nth(1).unwrap();
         let rows: Vec<_> = sent.lines().filter(|row| row.starts_with("| `")).collect();

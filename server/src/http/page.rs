@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_dashboard_is_a_page_of_its_own_with_none_of_the_chats_scripts() {
+    async fn dashboard_loads_no_script_of_the_chat_page() {
         let scripts = async |path: &str| {
             let page = text(fetch(path).await).await;
             assert!(page.starts_with("<!doctype html>"), "{path}");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pictures_come_from_the_server_and_from_the_origins_that_are_named() {
+    async fn images_are_allowed_from_the_server_and_configured_origins() {
         let own = fetch("/").await;
         assert!(header(&own, CONTENT_SECURITY_POLICY).ends_with("; img-src 'self'"));
         let origins = ["https://img.example.org", "http://127.0.0.1:9000"];
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_known_page_is_not_sent_again() {
+    async fn unchanged_page_is_not_sent_again() {
         let page = fetch("/").await;
         let etag = page.headers()[ETAG].clone();
         let policy = page.headers()[CONTENT_SECURITY_POLICY].clone();
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_file_has_a_type_and_hashed_ones_are_kept_for_ever() {
+    async fn every_file_has_a_type_and_hashed_files_are_immutable() {
         assert!(names().any(|name| name.starts_with("assets/")));
         for name in names() {
             let response = fetch(&route(&name)).await;
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_part_of_the_page_is_not_found() {
+    async fn unknown_page_files_are_not_found() {
         for path in [
             "/index.html",
             "/dashboard.html",
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_reading_is_allowed() {
+    async fn page_files_allow_only_get_and_head() {
         let request = |method| Request::builder().method(method).uri("/");
         let post = ask(request(Method::POST).body(Body::empty()).unwrap()).await;
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_learns_how_the_server_is_entered() {
+    fn page_receives_the_sign_in_settings() {
         let index = br#"<meta name="socket-path" content="/socket.io/" /><meta name="guests" content="true" /><meta name="login-url" content="" /><meta name="market" content="false" />"#;
         let settings = PageSettings {
             socket_path: "/a\"b&c/".into(),

@@ -168,7 +168,7 @@ mod tests {
     const OWN: (&str, &str) = ("host", "127.0.0.1:9464");
 
     #[tokio::test]
-    async fn only_a_token_that_permits_it_reads_the_metrics_from_elsewhere() {
+    async fn remote_scrape_requires_a_token_with_the_metrics_permission() {
         for reach in [Reach::Network, Reach::Machine] {
             for (token, expected) in [
                 ("Bearer the-token", 200),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_of_this_machine_reads_the_metrics_by_a_loopback_address() {
+    async fn local_process_scrapes_metrics_over_loopback_without_a_token() {
         for host in [
             "127.0.0.1",
             "127.0.0.1:9464",

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_answer_has_the_headers_and_a_page_keeps_its_own_policy() {
+    async fn every_response_has_security_headers_and_pages_their_own_policy() {
         for path in ["/api", "/page", "/none"] {
             let headers = ask(path, false).await;
             for (name, value) in HEADERS {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn over_tls_browsers_are_told_to_come_back_so() {
+    async fn tls_responses_have_strict_transport_security() {
         assert_eq!(ask("/none", true).await[STRICT_TRANSPORT_SECURITY], HSTS);
     }
 }

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connected_user_owes_one_budget_per_server_and_one_more_at_most() {
+    fn connected_user_owes_at_most_one_budget_per_server_plus_one() {
         let [a, b] = servers();
         let (ann, _) = b.enter("ann");
         send(&a, "ann", 30);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_another_version_may_know_other_classes() {
+    fn unknown_classes_of_other_versions_are_ignored() {
         let [a, _] = servers();
         let read = |json: &str| serde_json::from_str::<Vec<Spent>>(json).unwrap();
         a.charge(&read(r#"[{"user":"ann","events":[20]}]"#));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn users_unknown_here_are_not_remembered_for_events_that_are_over() {
+    async fn expired_spending_of_unknown_users_is_not_stored() {
         let [a, _] = servers();
         tokio::time::advance(60 * SECOND).await;
         let over = r#"[{"user":"ann","events":[7],"rest":[0,0,0,0]}]"#;
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_no_others_nothing_is_noted() {
+    fn spending_is_not_recorded_without_peers() {
         let [a, _] = servers();
         send(&a, "ann", 20);
         assert_eq!(a.spent(1, SECOND).len(), 1, "it was still to be told");
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_who_sends_at_two_servers_gets_hardly_more_than_one_budget() {
+    fn user_on_two_servers_gets_little_more_than_one_budget() {
         let [a, b] = servers();
         // Ten iterations of one second each, in which the budget hardly recovers.
         let mut sent = 0;
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn users_at_all_servers_get_a_budget_each_a_half_and_the_pace_of_one() {
+    async fn users_on_all_servers_get_a_budget_per_server_plus_half_and_one_rate() {
         let patterns: [(&str, Pattern); 6] = [
             ("without pause", |_, _, _| 2),
             ("all at once every minute", |_, _, tick| {

@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn follower_that_ends_in_a_turn_leaves_the_page_to_its_successor() {
+    async fn follower_canceled_while_reading_leaves_the_page_to_its_successor() {
         let (journal, follower) = (Journal::default(), Follower::new("test"));
         *journal.0.stored.lock() = 2 * PAGE;
         // The second turn is dropped while it reads.

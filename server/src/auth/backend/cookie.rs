@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_good_if_one_of_the_secrets_has_signed_it() {
+    fn cookie_is_valid_if_any_configured_secret_signed_it() {
         // require("cookie-signature").sign("hello", "tobiiscool"), from the tests of that package.
         let cookie = "s%3Ahello.DGDUkGlIkCzPz%2BC0B064FNgHdEjox7ch8tOBGslZ5QI";
         let plain = "s:hello.DGDUkGlIkCzPz+C0B064FNgHdEjox7ch8tOBGslZ5QI";
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_signed_cookie_is_refused() {
+    fn unsigned_and_malformed_cookies_are_refused() {
         let long = format!("s:{}.x", "a".repeat(MAX_BYTES));
         for (value, fault) in [
             ("", AuthFault::Malformed),

@@ -371,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_changes_at_one_moment_both_are_in_force() {
+    fn concurrent_key_changes_are_both_applied() {
         let ring = KeyRing::new(Keys::default());
         let key = || Keys::from_secret(&[7; 32]);
         for _ in 0..200 {

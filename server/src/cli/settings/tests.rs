@@ -32,7 +32,7 @@ fn defaults_hold_without_file_and_environment() {
 }
 
 #[test]
-fn what_is_unset_by_default_can_be_set() {
+fn keys_without_a_default_can_be_set() {
     let file = file("[store]\nretention = \"30days\"\n[chat]\ncontent = \"html\"");
     let settings = load(Some(file.path()), std::iter::empty(), Overrides::default());
     let settings = settings.unwrap().settings;
@@ -44,7 +44,7 @@ fn what_is_unset_by_default_can_be_set() {
 }
 
 #[test]
-fn a_flag_beats_the_environment_and_the_environment_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let file = file(
         "[server]\nlisten = \"127.0.0.1:1\"\n[store]\nurl = \"memory:\"\n[log]\nlevel = \"debug\"",
     );
@@ -65,7 +65,7 @@ fn a_flag_beats_the_environment_and_the_environment_the_file() {
 }
 
 #[test]
-fn a_prefixed_variable_beats_its_alias_in_any_order() {
+fn prefixed_variable_overrides_its_alias_in_any_order() {
     for variables in [
         [
             ("ROOMCAST_LISTEN", "127.0.0.1:2"),
@@ -95,7 +95,7 @@ fn lists_are_separated_by_commas() {
 }
 
 #[test]
-fn values_are_read_as_their_key_wants_them() {
+fn values_are_parsed_by_the_type_of_their_key() {
     let settings = from_env(&[
         ("ROOMCAST_AUTH__GUESTS", "false"),
         ("ROOMCAST_ENGINE__MAX_PAYLOAD", "2000"),
@@ -129,7 +129,7 @@ fn an_unknown_key_in_the_file_is_an_error_with_the_nearest_name() {
 }
 
 #[test]
-fn renamed_keys_are_refused_with_their_present_name() {
+fn renamed_keys_are_refused_with_their_current_name() {
     let layers = Layers::new();
     for (old, new) in RENAMED {
         assert!(layers.is_known(new) && !layers.is_known(old), "{old}");
@@ -225,7 +225,7 @@ fn every_unset_key_is_known() {
 }
 
 #[test]
-fn keys_and_their_kinds_are_those_of_the_settings() {
+fn key_table_matches_the_fields_and_types_of_the_settings() {
     let layers = Layers::new();
     let kind = |key: &str| {
         let known = layers.known.iter().find(|(known, _)| known == key);

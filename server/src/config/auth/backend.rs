@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backend_shows_no_secret_and_needs_one() {
+    fn backend_requires_a_secret_and_does_not_print_it() {
         let backend = Backend {
             url: Some("http://127.0.0.1:4000/me?key=canary".into()),
             secrets: vec![Secret::from("canary".to_owned())],

@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_are_sent_to_pages_alone_to_sign_in() {
+    fn sign_in_url_is_an_http_url_or_a_path() {
         for url in [
             "https://id.example/login?to=/",
             "http://127.0.0.1/",

@@ -378,7 +378,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_that_turns_out_to_be_empty_is_none() {
+    async fn body_of_only_empty_chunks_counts_as_no_body() {
         let takes = Takes {
             query: false,
             body: false,

@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn users_without_a_role_may_read_at_own_routes_only_their_own() {
+    async fn users_without_a_role_read_only_their_own_data() {
         for (path, expected) in [
             ("/api/v1/own/u", 200),
             ("/api/v1/own/%75", 200),
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_authorization_headers_let_nobody_in() {
+    async fn two_authorization_headers_are_refused() {
         for second in ["Bearer s", "Basic czpz", ""] {
             let mut request = get_as("/api/v1/who", Some("Bearer s"));
             let headers = request.headers_mut();

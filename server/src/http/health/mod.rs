@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_draining_server_lives_but_is_not_ready() {
+    async fn draining_server_is_live_but_not_ready() {
         let readiness = Readiness::new(|| true, Vec::new, || None, || None);
         assert_eq!(status(&readiness, "/health/ready").await, 200);
         readiness.drain();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_with_a_task_that_has_ended_is_not_ready_and_names_it() {
+    async fn server_with_an_ended_task_is_not_ready_and_names_the_task() {
         let tasks = Tasks::new(Arc::default());
         let ended = {
             let tasks = tasks.clone();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_whose_adapter_does_not_work_says_so_and_is_ready() {
+    async fn server_with_a_failed_adapter_reports_it_and_is_ready() {
         let readiness =
             Readiness::new(|| true, Vec::new, || Some(false), || None).counting(|| Losses {
                 lost: 7,

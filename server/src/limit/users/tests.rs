@@ -38,7 +38,7 @@ fn rate_limited_users_are_notified_once_a_second_per_class() {
 }
 
 #[test]
-fn a_limit_of_zero_is_none() {
+fn limit_of_zero_means_unlimited() {
     let limits = Limits {
         messages_per_minute: Some(0),
         ..Limits::default()
@@ -50,7 +50,7 @@ fn a_limit_of_zero_is_none() {
 }
 
 #[test]
-fn a_user_does_not_get_new_buckets_by_connecting_again() {
+fn reconnecting_does_not_refill_a_users_buckets() {
     let users = users(&Limits::default());
     let (ann, _) = users.enter("ann");
     while users.take(Class::Messages, &ann).is_ok() {}
@@ -61,7 +61,7 @@ fn a_user_does_not_get_new_buckets_by_connecting_again() {
 }
 
 #[test]
-fn the_connections_of_a_user_share_what_it_may_do() {
+fn connections_of_a_user_share_its_limits() {
     let users = users(&Limits::default());
     let (tab, _) = users.enter("ann");
     let (other, _) = users.enter("ann");
@@ -82,7 +82,7 @@ fn spent_limits_are_kept_while_an_ending_connection_holds_the_user() {
 }
 
 #[test]
-fn a_user_has_as_many_connections_as_the_limit_says() {
+fn connections_of_a_user_are_limited() {
     let users = users(&Limits {
         connections_per_user: Some(2),
         ..Limits::default()
@@ -113,7 +113,7 @@ fn disconnected_users_are_evicted_when_their_budgets_are_full() {
 }
 
 #[test]
-fn a_hundred_thousand_users_do_not_stay() {
+fn a_hundred_thousand_inactive_users_are_evicted() {
     let users = users(&Limits {
         requests_per_second: Some(1000),
         users: 1_000_000,
@@ -141,7 +141,7 @@ fn a_hundred_thousand_users_do_not_stay() {
 }
 
 #[test]
-fn a_hundred_thousand_users_take_no_more_room_than_was_given() {
+fn a_hundred_thousand_users_do_not_exceed_the_user_limit() {
     let users = users(&Limits {
         users: 320,
         ..Limits::default()

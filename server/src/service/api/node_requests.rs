@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_for_the_servers_of_one_store() {
+    fn node_messages_of_other_stores_are_ignored() {
         let text = write(STORE, &Question::User("ann".into())).unwrap();
         let other = uuid::Uuid::from_u128(9);
         assert!(matches!(

@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_block_that_does_not_fit_comes_when_there_is_room() {
+    async fn excess_block_is_applied_once_the_list_has_room() {
         let blocks = blocks().await;
         let all: Vec<Block> = (0..10_001).map(block).collect();
         let taken = blocks.take(all.clone(), None);

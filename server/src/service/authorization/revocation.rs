@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_outlives_every_token_and_login_there_could_be() {
+    fn revocation_outlives_every_possible_token_and_login() {
         let now = Timestamp::UNIX_EPOCH;
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         for (token_s, tokens, all) in [
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_revocation_of_guests_has_no_end_although_tokens_have_one() {
+    async fn guest_revocation_has_no_end_although_tokens_expire() {
         let store = config::Store {
             url: "memory:".into(),
             ..config::Store::default()

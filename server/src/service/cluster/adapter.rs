@@ -379,7 +379,7 @@ mod tests {
 
     #[cfg(feature = "postgres")]
     #[test]
-    fn servers_on_one_postgresql_are_joined_unless_it_is_switched_off() {
+    fn servers_sharing_a_postgresql_are_joined_unless_disabled() {
         let mut settings = Settings::default();
         settings.store.url = "postgres://h/d".into();
         assert_eq!(url(&settings), Some("postgres://h/d"));

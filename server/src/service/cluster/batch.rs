@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_at_most_5900_bytes_whatever_is_in_it() {
+    fn batch_event_never_exceeds_5900_bytes() {
         // The bytes that an adapter adds to an event: names, a number, the namespace.
         const AROUND: usize = 400;
         let store = Uuid::from_u128(1);

@@ -43,7 +43,7 @@ mod tests {
     use crate::config::{Secret, Webhooks};
 
     #[test]
-    fn a_delivery_is_signed_with_both_secrets_while_receivers_change_over() {
+    fn delivery_is_signed_with_both_secrets_during_rotation() {
         let secret = |text: &str| Some(Secret::from(text.to_owned()));
         let mut config = Webhooks {
             secret: secret("0123456789abcdef"),

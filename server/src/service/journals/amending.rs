@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn withdrawals_begin_with_the_mark_of_the_store() {
+    fn withdrawals_start_with_the_mark_of_the_store() {
         let body = write_withdrawal(&7);
         assert!(body.starts_with(WITHDRAWAL), "{body}");
         let entry = |body: &str| Entry {

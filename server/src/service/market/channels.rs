@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_keeps_the_names_of_the_channels_that_it_is_in() {
+    async fn socket_stores_the_names_of_its_channels() {
         let io = Io::builder().namespace("/", |namespace| {
             namespace.on("join", async |event: Event, channel: String| {
                 let room = room_of(Some(&channel));

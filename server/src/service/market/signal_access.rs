@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_of_a_channel_decides_and_all_signals_need_every_rule() {
+    fn first_matching_rule_decides_and_all_signals_require_every_rule() {
         let rules = [
             "gold=role:premium",
             "vip-*=claim:channels",

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_rows_are_about_the_same_event() {
+    fn each_event_has_at_most_one_row() {
         let received: Vec<_> = events().map(|policy| policy.event).collect();
         let sent: Vec<_> = emissions().map(|policy| policy.event).collect();
         for mut names in [received, sent] {

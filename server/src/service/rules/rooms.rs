@@ -98,7 +98,7 @@ mod tests {
     use crate::service::rules::policy;
 
     #[test]
-    fn the_rooms_that_the_rows_name_are_those_that_sockets_are_in() {
+    fn rooms_named_by_rows_match_the_joined_rooms() {
         use RoomKind::{
             Admin, Channel, Conversation, Notifications, Portfolio, Prices, Signals, Trades, User,
         };
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_id_is_in_the_name_of_its_room_as_a_hash() {
+    fn room_of_a_long_id_contains_its_hash() {
         assert_eq!(room_named("trades", "ann").as_str(), "trades:ann");
         let long = "ü".repeat(128);
         let room = room_named("trades", &long);

@@ -162,7 +162,7 @@ mod tests {
     use crate::service::rules::policy;
 
     #[test]
-    fn an_event_that_is_replaced_is_served_for_the_overlap_from_the_day_on() {
+    fn replaced_event_is_served_for_the_overlap_from_its_date() {
         let replaces = Replaces {
             event: "price:ask",
             since: "2026-11-21",

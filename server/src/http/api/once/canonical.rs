@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn order_spaces_and_escapes_make_no_difference() {
+    fn canonical_form_ignores_field_order_spaces_and_escapes() {
         for (one, other) in [
             (
                 r#"{"a":1,"b":[{"c":"x","d":null}]}"#,
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_differ_stay_different() {
+    fn different_values_have_different_canonical_forms() {
         let bodies = [
             "[1,2]",
             "[2,1]",
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_there_twice_is_named() {
+    fn duplicate_field_is_named_in_the_error() {
         for (body, path) in [
             (r#"{"a":1,"a":1}"#, "a"),
             (r#"{"a":1,"\u0061":2}"#, "a"),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_left_as_it_is() {
+    fn malformed_json_has_no_canonical_form() {
         for body in ["", "{", "{}1", "{\"a\":\"\\ud800\"}", "nul", "[1,]"] {
             assert_eq!(of(body.as_bytes()), Canonical::NotJson, "{body}");
         }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_bodies_take_little_time_and_no_stack() {
+    fn deeply_nested_body_needs_little_time_and_no_stack() {
         let begin = Instant::now();
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             let depth = (256 << 10) / (open.len() + close.len()) - 1;

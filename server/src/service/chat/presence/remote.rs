@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn users_found_after_a_client_was_answered_without_them_are_announced() {
+    fn users_found_after_an_incomplete_reply_are_announced() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(3));
         presence.announce_unknown();

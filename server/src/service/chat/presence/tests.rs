@@ -39,7 +39,7 @@ fn joining_twice_changes_nothing() {
 }
 
 #[test]
-fn only_the_last_socket_that_leaves_is_announced_and_at_once() {
+fn only_the_last_leaving_socket_is_announced_immediately() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.join(now, socket(2), &user("ann"), Time::now());
@@ -50,7 +50,7 @@ fn only_the_last_socket_that_leaves_is_announced_and_at_once() {
 }
 
 #[test]
-fn a_lost_user_stays_for_the_grace_and_is_announced_then() {
+fn disconnected_user_is_announced_after_the_grace_period() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     drain(&mut presence, now);
@@ -69,7 +69,7 @@ fn a_lost_user_stays_for_the_grace_and_is_announced_then() {
 }
 
 #[test]
-fn a_comeback_within_the_grace_is_silent() {
+fn reconnect_within_the_grace_period_is_not_announced() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.lose(now, socket(1), "ann");
@@ -84,7 +84,7 @@ fn a_comeback_within_the_grace_is_silent() {
 }
 
 #[test]
-fn each_loss_has_a_grace_of_its_own() {
+fn each_disconnect_starts_a_new_grace_period() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.lose(now, socket(1), "ann");
@@ -97,7 +97,7 @@ fn each_loss_has_a_grace_of_its_own() {
 }
 
 #[test]
-fn a_lost_tab_beside_another_is_not_announced() {
+fn disconnect_of_one_of_two_sockets_is_not_announced() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.join(now, socket(2), &user("ann"), Time::now());

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn typing_is_told_once_and_again_after_a_while() {
+    fn typing_is_announced_once_and_repeated_after_the_interval() {
         let (mut typing, now) = (Typing::default(), Instant::now());
         assert!(typing.start(now, &user("ann"), socket(1)));
         assert!(!typing.start(now + REPEAT / 2, &user("ann"), socket(1)));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn stopping_is_told_once() {
+    fn typing_stop_is_announced_once() {
         let (mut typing, now) = (Typing::default(), Instant::now());
         assert_eq!(typing.stop("ann"), None);
         typing.start(now, &user("ann"), socket(1));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn typing_ends_by_itself_after_its_last_sign() {
+    fn typing_expires_after_the_last_event() {
         let (mut typing, now) = (Typing::default(), Instant::now());
         typing.start(now, &user("ann"), socket(1));
         typing.start(now + EXPIRY / 2, &user("ann"), socket(2));

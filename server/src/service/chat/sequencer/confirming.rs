@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn early_confirmations_are_taken_once_and_expire() {
+    fn early_confirmations_are_applied_once_and_expire() {
         let (start, timeout) = (Instant::now(), Duration::from_secs(5));
         let mut ahead = EarlyConfirmations::default();
         for seq in [7, 8] {

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_names_a_conversation_or_a_change_of_one() {
+    fn change_key_names_a_conversation_or_one_of_its_changes() {
         let id = Uuid::from_u128(7);
         let key = |number, seq| Key {
             conversation: id,

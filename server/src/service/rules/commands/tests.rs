@@ -43,7 +43,7 @@ fn a_conversation_is_joined_by_its_id_or_by_an_object() {
 }
 
 #[test]
-fn a_whole_number_is_one_however_it_is_written() {
+fn integers_are_accepted_in_every_json_notation() {
     let history = |limit: &str| {
         let json = format!(r#"{{"conversationId":"{ID}","limit":{limit},"afterSeq":{limit}}}"#);
         read::<ReadHistory>(&json).ok()
@@ -88,7 +88,7 @@ fn a_whole_number_is_one_however_it_is_written() {
 }
 
 #[test]
-fn the_type_of_a_message_is_a_word() {
+fn message_type_is_a_known_string() {
     let send = |kind: &str| {
         let json = format!(r#"{{"conversationId":"{ID}","content":"x","type":{kind}}}"#);
         read::<SendMessage>(&json).map(|message| message.kind)
@@ -107,13 +107,13 @@ fn the_type_of_a_message_is_a_word() {
 }
 
 #[test]
-fn capital_digits_are_taken_and_written_small() {
+fn uppercase_hex_digits_are_accepted_and_lowercased() {
     let join: Join = read(&format!("\"{}\"", ID.to_uppercase())).unwrap();
     assert_eq!(join.conversation_id.to_string(), ID);
 }
 
 #[test]
-fn a_search_may_leave_out_where() {
+fn search_conversation_is_optional() {
     let search: SearchMessages = read(r#"{"query":"x"}"#).unwrap();
     assert!(search.conversation_id.is_none() && search.before_id.is_none());
     let search = format!(r#"{{"query":"x","conversationId":"{ID}","beforeId":null}}"#);
@@ -126,7 +126,7 @@ fn a_search_may_leave_out_where() {
 }
 
 #[test]
-fn what_names_no_conversation_is_refused() {
+fn payload_without_a_conversation_id_is_refused() {
     for json in [
         "null",
         "7",

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_emoji_is_one_sequence_of_unicode_and_nothing_else() {
+    fn emoji_is_exactly_one_unicode_emoji_sequence() {
         for emoji in [
             "\u{1F44D}",
             "\u{1F44D}\u{1F3FD}",

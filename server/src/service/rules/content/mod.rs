@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_an_object_whose_known_fields_are_right() {
+    fn metadata_is_an_object_with_valid_known_fields() {
         for metadata in [
             "{}",
             r#"{"a":[1,{"b":null}],"imageurl":7}"#,
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_not_every_client_can_read_is_refused() {
+    fn metadata_unreadable_for_some_clients_is_refused() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(metadata_is_right(&nested(100)));
         assert!(!metadata_is_right(&nested(1000)));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_has_nothing_binary_and_nothing_that_looks_so() {
+    fn metadata_with_binary_placeholders_is_refused() {
         for metadata in [
             r#"{"_placeholder":true,"num":0}"#,
             r#"{"a":[{"b":{"num":7,"_placeholder":true}}]}"#,
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_metadata_is_told_with_the_field() {
+    fn metadata_errors_name_the_field() {
         for (metadata, expected) in [
             ("[]", "metadata"),
             (r#"{"a":"\ud800"}"#, "metadata"),

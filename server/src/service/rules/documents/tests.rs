@@ -127,7 +127,7 @@ fn sample() -> String {
 }
 
 #[test]
-fn every_example_is_what_its_schema_says() {
+fn every_example_matches_its_schema() {
     let catalogue = Catalogue::new();
     assert!(!catalogue.received.is_empty() && !catalogue.sent.is_empty());
     let types = &catalogue.types.0;
@@ -234,7 +234,7 @@ fn fits(
 }
 
 #[test]
-fn every_row_names_the_file_that_it_stands_in() {
+fn every_row_names_its_source_file() {
     let received = policy::events().map(|row| (row.event, row.file));
     let sent = policy::emissions().map(|row| (row.event, row.file));
     for (event, file) in received.chain(sent) {
@@ -247,7 +247,7 @@ fn every_row_names_the_file_that_it_stands_in() {
 }
 
 #[test]
-fn every_reference_in_a_document_has_its_target_and_none_is_one_of_rust() {
+fn document_references_resolve_and_contain_no_rust_paths() {
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {
             Value::Object(fields) => {
@@ -308,7 +308,7 @@ fn asyncapi_has_the_same_schemas_as_json_schema() {
 }
 
 #[test]
-fn an_event_that_is_replaced_has_a_notice_in_every_document() {
+fn replaced_event_has_a_deprecation_notice_in_every_document() {
     let catalogue = Catalogue::of(sample::EVENTS, sample::EMISSIONS);
     let notice = |name: &str| {
         format!(
@@ -361,7 +361,7 @@ fn an_event_that_is_replaced_has_a_notice_in_every_document() {
 }
 
 #[test]
-fn the_documents_name_the_rooms_of_events_and_who_may_send_them() {
+fn documents_name_event_rooms_and_required_permissions() {
     let catalogue = Catalogue::new();
     let messages = &catalogue.asyncapi()["components"]["messages"];
     for (message, rooms) in [

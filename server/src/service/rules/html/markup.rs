@@ -116,7 +116,7 @@ mod tests {
     };
 
     #[test]
-    fn what_the_sanitiser_writes_fits() {
+    fn sanitizer_output_fits_the_form() {
         for text in [
             "",
             "plain \"text\" 'as' it is; #1 = {2} \u{e4}\u{1f600}\n",
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_fits() {
+    fn html_the_sanitizer_never_writes_does_not_fit() {
         for text in [
             // References that the sanitiser does not write, and incomplete references.
             "&",
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn more_tags_than_may_be_sent_do_not_fit() {
+    fn too_many_tags_do_not_fit() {
         assert!(FORM.fits(&"<b></b>".repeat(10)));
         assert!(!FORM.fits(&"<b></b>".repeat(11)));
         assert!(FORM.fits(&"<br>".repeat(20)));

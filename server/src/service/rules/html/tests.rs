@@ -5,7 +5,7 @@ use super::*;
 use crate::store::Time;
 
 #[test]
-fn what_is_on_the_list_stays() {
+fn allowed_markup_is_preserved() {
     for text in [
         "plain",
         "a &lt; b &amp;&amp; c",
@@ -26,7 +26,7 @@ fn what_is_on_the_list_stays() {
 }
 
 #[test]
-fn text_stays_text() {
+fn special_characters_in_plain_text_are_escaped() {
     for (text, html) in [
         ("a < b", "a &lt; b"),
         ("a & b", "a &amp; b"),
@@ -124,7 +124,7 @@ const MUTATIONS: &[&str] = &[
 ];
 
 #[test]
-fn nothing_gets_through_that_is_not_on_the_list() {
+fn markup_outside_the_list_is_removed() {
     for attack in ATTACKS.iter().chain(MUTATIONS) {
         let html = clean(attack);
         assert!(is_harmless(&html), "{attack}\n{html}");
@@ -133,7 +133,7 @@ fn nothing_gets_through_that_is_not_on_the_list() {
 }
 
 #[test]
-fn what_is_stored_stays_as_it_is_when_it_goes_out() {
+fn sanitizing_stored_html_again_changes_nothing() {
     let rules = Rules::new(config::Content::Html);
     for text in ATTACKS.iter().chain(MUTATIONS) {
         if let Ok(stored) = rules.admit((*text).into(), 10_000) {
@@ -164,7 +164,7 @@ fn sanitized_html_is_sent_without_a_copy() {
 }
 
 #[test]
-fn attacks_inside_of_one_another_get_nothing_through() {
+fn nested_attacks_produce_no_markup() {
     for outer in ATTACKS.iter().chain(MUTATIONS) {
         for inner in MUTATIONS {
             for text in [
@@ -181,7 +181,7 @@ fn attacks_inside_of_one_another_get_nothing_through() {
 
 proptest! {
     #[test]
-    fn pieces_in_any_order_get_nothing_through(
+    fn fragments_in_any_order_produce_no_forbidden_markup(
         pieces in prop::collection::vec(prop::sample::select(PIECES), 1..40)
     ) {
         let html = clean(&pieces.concat());
@@ -281,7 +281,7 @@ const PIECES: &[&str] = &[
 ];
 
 #[test]
-fn a_text_that_would_grow_without_measure_is_refused() {
+fn text_whose_html_grows_beyond_the_limit_is_refused() {
     let rules = Rules::new(config::Content::Html);
     let many = "<b a=1>".repeat(MAX_TAGS + 1);
     assert!(rules.admit(many, 10_000).is_err());
@@ -299,7 +299,7 @@ fn a_text_that_would_grow_without_measure_is_refused() {
 }
 
 #[test]
-fn a_text_of_nothing_but_scripts_is_refused() {
+fn text_of_only_scripts_is_refused() {
     let rules = Rules::new(config::Content::Html);
     for text in [
         "<script>x</script>",
@@ -315,7 +315,7 @@ fn a_text_of_nothing_but_scripts_is_refused() {
 }
 
 #[test]
-fn text_that_was_stored_before_is_escaped_if_it_cannot_be_html() {
+fn stored_text_is_escaped_if_it_cannot_become_html() {
     let html = clean(&"<".repeat(MAX_TAGS + 1));
     assert_eq!(html, "&lt;".repeat(MAX_TAGS + 1));
 }

@@ -71,7 +71,7 @@ fn prices_published_during_a_store_write_are_stored_next() {
 }
 
 #[test]
-fn an_older_price_changes_nothing_and_one_without_a_time_is_never_older() {
+fn older_price_is_ignored_and_untimed_price_is_never_older() {
     let mut table = PriceTable::default();
     assert_eq!(put(&mut table, 0, vec![given("A", 1.0, Some(30))]), [1.0]);
     assert!(put(&mut table, 0, vec![given("A", 2.0, Some(29))]).is_empty());
@@ -219,7 +219,7 @@ fn withdrawal_ends_a_price_unless_a_newer_one_follows() {
 }
 
 #[test]
-fn there_are_no_more_symbols_than_may_be() {
+fn number_of_symbols_is_limited() {
     let mut table = PriceTable::default();
     let all = (0..MOST_SYMBOLS - 1).map(|n| given(&n.to_string(), 1.0, None));
     put(&mut table, 0, all.collect());

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_one_price_or_a_list_of_them() {
+    fn payload_is_one_price_or_a_list_of_prices() {
         let read = serde_json::from_value::<PublishPrices>;
         let one = read(json!({"symbol": "A", "price": 1}));
         assert!(matches!(one, Ok(PublishPrices::One(_))));
