@@ -72,8 +72,8 @@ export class App {
   people = new People();
   statuses = new Statuses();
   readonly entrance: Entrance;
-  /** `asking` the server who the user is, at the `entry` form, or `in` the chat. */
-  phase: "asking" | "entry" | "in" = "asking";
+  /** `signingIn` while the server identifies the user, at the `entry` form, or `in` the chat. */
+  phase: "signingIn" | "entry" | "in" = "signingIn";
   /** Why the entry form is shown. */
   reason = "";
   place: Place = {};
@@ -241,7 +241,7 @@ export class App {
   }
 
   /** Makes a request and shows a notice if it fails. Returns `undefined` then. */
-  async ask<Name extends Parameters<SocketManager["request"]>[0]>(name: Name, payload: Parameters<SocketManager["request"]>[1]) {
+  async request<Name extends Parameters<SocketManager["request"]>[0]>(name: Name, payload: Parameters<SocketManager["request"]>[1]) {
     try {
       return await this.#manager?.request(name, payload as never);
     } catch (error) {
@@ -255,7 +255,7 @@ export class App {
    * if the request failed.
    */
   async change(name: "create_conversation" | "rename_conversation" | "add_member" | "remove_member", payload: object): Promise<ConversationInfo | undefined> {
-    const answer = (await this.ask(name, payload as never)) as { conversation: ConversationInfo } | undefined;
+    const answer = (await this.request(name, payload as never)) as { conversation: ConversationInfo } | undefined;
     return answer?.conversation;
   }
 
@@ -275,7 +275,7 @@ export class App {
 
   /** Sets the user's status. Returns whether this succeeded. */
   async setStatus(status: UserStatus["status"], text: string): Promise<boolean> {
-    const answer = (await this.ask("set_status", { status, ...(text !== "" && { text }) })) as UserStatus | undefined;
+    const answer = (await this.request("set_status", { status, ...(text !== "" && { text }) })) as UserStatus | undefined;
     if (answer !== undefined) this.#handleUserStatus(answer);
     return answer !== undefined;
   }
@@ -291,10 +291,10 @@ export class App {
 
   /** Turns browser notifications on or off. */
   async toggleNotifications(): Promise<void> {
-    const wants = !this.notifies;
-    const isAllowed = wants && (await Notification.requestPermission()) === "granted";
+    const enable = !this.notifies;
+    const isAllowed = enable && (await Notification.requestPermission()) === "granted";
     browser.set(NOTIFY, isAllowed ? "yes" : "no");
-    if (wants && !isAllowed) this.notice("Your browser does not allow this page to show notifications.");
+    if (enable && !isAllowed) this.notice("Your browser does not allow this page to show notifications.");
     this.changed();
   }
 
@@ -303,9 +303,9 @@ export class App {
     const auth = credentials();
     this.#isNamed = "name" in auth;
     this.isChosen = false;
-    this.phase = Object.keys(auth).length === 0 ? "asking" : "in";
+    this.phase = Object.keys(auth).length === 0 ? "signingIn" : "in";
     this.reason = "";
-    const transport = wantedTransport();
+    const transport = requestedTransport();
     const manager = new SocketManager(undefined, {
       auth,
       // All tabs with this key are the same guest, so that any of them may send the queue, also
@@ -404,10 +404,10 @@ export class App {
   #handleStatus(status: Status): void {
     const failure = "failure" in status ? status.failure : undefined;
     if ((status.state === "refused" || status.state === "closed") && OUT.has(failure?.code ?? "")) {
-      const isAsking = this.phase === "asking";
+      const isSigningIn = this.phase === "signingIn";
       removeToken();
       // Without credentials, nothing was refused yet.
-      return this.#showEntry(isAsking || failure === undefined ? "" : explain(failure));
+      return this.#showEntry(isSigningIn || failure === undefined ? "" : explain(failure));
     }
     this.changed();
   }
@@ -537,7 +537,7 @@ export function inviteAddress(token: string): string {
  * Returns the transport that the address prescribes: `?transport=polling` or
  * `?transport=websocket`.
  */
-function wantedTransport(): "polling" | "websocket" | undefined {
-  const wanted = new URLSearchParams(location.search).get("transport");
-  return wanted === "polling" || wanted === "websocket" ? wanted : undefined;
+function requestedTransport(): "polling" | "websocket" | undefined {
+  const requested = new URLSearchParams(location.search).get("transport");
+  return requested === "polling" || requested === "websocket" ? requested : undefined;
 }

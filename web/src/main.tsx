@@ -36,8 +36,8 @@ function title(): string {
 
 // Draws once per frame, regardless of the number of changes.
 app.changed = (isUrgent = false) => {
-  const wanted = title();
-  if (document.title !== wanted) document.title = wanted;
+  const text = title();
+  if (document.title !== text) document.title = text;
   if (isUrgent) return draw();
   if (isScheduled) return;
   isScheduled = true;

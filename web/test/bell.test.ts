@@ -128,7 +128,7 @@ test("notifications acknowledged together are read, withdrawn ones removed", () 
   assert.deepEqual([ids(bell), bell.unread(NOW)], [["two", "one"], 0]);
 });
 
-test("an action leads to a web address or to a place in this page, and nowhere else", () => {
+test("an action leads only to a web address or a place in this page", () => {
   const base = "https://chat.example/#/c/1";
   assert.deepEqual(actionOf("/#/trading", base), { href: "#/trading", isHere: true });
   assert.deepEqual(actionOf("https://chat.example/#/c/2", base), { href: "#/c/2", isHere: true });

@@ -33,7 +33,7 @@ class FakeConnection {
       tabs: new Tabs(undefined),
       limits: { entries: 100, bytes: 10_000 },
       idField: "clientMessageId",
-      ask: (event, payload) => this.server.ask(event, payload as never),
+      request: (event, payload) => this.server.request(event, payload as never),
       changed: (entry) => {
         const { message } = (entry.answer ?? {}) as { message?: never };
         if (message !== undefined) this.#feed?.receive(message);
@@ -57,14 +57,14 @@ class FakeConnection {
     return this.#watchers.on(name, listener);
   }
 
-  told: string[] = [];
+  emitted: string[] = [];
 
-  tell(name: string): void {
-    this.told.push(name);
+  emit(name: string): void {
+    this.emitted.push(name);
   }
 
   request(name: string, payload: unknown): Promise<unknown> {
-    return this.server.ask(name, payload as never);
+    return this.server.request(name, payload as never);
   }
 
   send(event: string, payload: Record<string, unknown>): unknown {
@@ -90,14 +90,14 @@ class FakeConnection {
     this.queue.end();
   }
 
-  emit(name: string, payload: unknown): void {
+  receive(name: string, payload: unknown): void {
     const { conversationId } = payload as { conversationId: string };
     if (name === "message" && conversationId === this.#feed?.id) this.#feed.receive(payload as never);
     else this.#events.emit(name, payload as never);
   }
 
   say(): void {
-    this.emit("message", this.server.store());
+    this.receive("message", this.server.store());
   }
 }
 
@@ -145,11 +145,11 @@ test("the first time the newest page is loaded, and older ones by scrolling", as
 test("an interruption is shown until something of the conversation arrives, or it is joined again", async () => {
   const { connection, conversation } = open();
   await connection.enter();
-  connection.emit("conversation:interrupted", { conversationId: "another" });
+  connection.receive("conversation:interrupted", { conversationId: "another" });
   assert.equal(conversation.isInterrupted, false);
   const updated = { conversation: { id: "lobby" } };
-  for (const end of [() => connection.say(), () => connection.emit("conversation_updated", updated), () => connection.lose()]) {
-    connection.emit("conversation:interrupted", { conversationId: "lobby" });
+  for (const end of [() => connection.say(), () => connection.receive("conversation_updated", updated), () => connection.lose()]) {
+    connection.receive("conversation:interrupted", { conversationId: "lobby" });
     assert.equal(conversation.isInterrupted, true);
     end();
     assert.equal(conversation.isInterrupted, false);
@@ -167,7 +167,7 @@ test("missed messages are shown after a reconnect, but not announced", async () 
   assert.deepEqual(announced, []);
 });
 
-test("when the server has begun a new history, the old one is dropped", async () => {
+test("a new history of the server replaces the old one", async () => {
   const { server, connection, conversation } = open();
   for (let count = 0; count < 3; count += 1) server.store();
   await connection.enter();
@@ -176,7 +176,7 @@ test("when the server has begun a new history, the old one is dropped", async ()
   assert.deepEqual(conversation.timeline.messages.map(({ id }) => id), ["new-1"]);
 });
 
-test("own messages are shown on their way, and once when they are stored", async () => {
+test("own messages are shown while in flight, and once when stored", async () => {
   const { server, connection, conversation } = open();
   conversation.send("early");
   assert.deepEqual(deliveries(conversation), ["early waiting"]);
@@ -190,7 +190,7 @@ test("own messages are shown on their way, and once when they are stored", async
   assert.deepEqual(conversation.timeline.messages.map(({ content }) => content), ["early"]);
 });
 
-test("messages behind one that was sent too fast are held, not waiting for a connection", async () => {
+test("messages after a rate-limited message are shown as held", async () => {
   const { server, connection, conversation } = open();
   await connection.enter();
   server.failing = () => new RequestError({ code: "RATE_LIMITED", message: "", retryAfter: 60_000 });
@@ -201,7 +201,7 @@ test("messages behind one that was sent too fast are held, not waiting for a con
   assert.deepEqual(deliveries(conversation), ["one waiting", "two waiting"]);
 });
 
-test("a waiting message is changed in its place and withdrawn, and one that was sent is not", async () => {
+test("only a waiting message can be edited in place and withdrawn", async () => {
   const notices: string[] = [];
   const { server, connection, conversation } = open(notices);
   for (const text of ["one", "two", "three"]) conversation.send(text, { mentions: ["bob"] });
@@ -221,11 +221,11 @@ test("a waiting message is changed in its place and withdrawn, and one that was 
   conversation.send("four");
   const [four] = conversation.drafts;
   let release = () => {};
-  const ask = server.ask.bind(server);
-  server.ask = async (name: string, payload: never) => {
-    if (name !== "message") return ask(name, payload);
+  const request = server.request.bind(server);
+  server.request = async (name: string, payload: never) => {
+    if (name !== "message") return request(name, payload);
     await new Promise<void>((done) => (release = done));
-    const { message } = (await ask(name, payload)) as { message: { metadata: object } };
+    const { message } = (await request(name, payload)) as { message: { metadata: object } };
     message.metadata = payload["metadata"];
     return { message };
   };
@@ -243,7 +243,7 @@ test("a waiting message is changed in its place and withdrawn, and one that was 
   assert.deepEqual([change?.event, change?.payload["content"]], ["edit_message", "fourth"]);
 });
 
-test("nobody is known to be present until the connection is back", async () => {
+test("no user is listed as present until the connection is restored", async () => {
   const { connection, conversation } = open();
   assert.equal(conversation.isPresenceKnown, false);
   await connection.enter();
@@ -254,7 +254,7 @@ test("nobody is known to be present until the connection is back", async () => {
   assert.equal(conversation.isPresenceKnown, true);
 });
 
-test("a message that was not confirmed is shown as such, and not beside the stored one", async () => {
+test("an unconfirmed message is marked until its stored version replaces it", async () => {
   const { server, connection, conversation } = open();
   await connection.enter();
   server.failing = (content) => {
@@ -273,7 +273,7 @@ test("a message that was not confirmed is shown as such, and not beside the stor
   connection.lose();
 });
 
-test("a refused message says why, and is sent again only when that is wanted", async () => {
+test("a refused message shows the reason and is sent again only on request", async () => {
   const { server, connection, conversation } = open();
   await connection.enter();
   server.failing = () => new RequestError({ code: "FORBIDDEN", message: "" });
@@ -287,7 +287,7 @@ test("a refused message says why, and is sent again only when that is wanted", a
   assert.equal(new Set(server.sent).size, 1);
 });
 
-test("messages out of sight are unread until the end is looked at", async () => {
+test("messages out of view are unread until the end is visible", async () => {
   const { server, connection, conversation } = open();
   server.store();
   await connection.enter();
@@ -303,12 +303,12 @@ test("messages out of sight are unread until the end is looked at", async () => 
   assert.equal(conversation.firstUnread, 3);
 });
 
-test("own messages from another tab are shown, and neither unread nor read out", async () => {
+test("own messages from another tab are shown, neither unread nor announced", async () => {
   const { server, connection, conversation, announced } = open();
   await connection.enter();
   conversation.watch(false, true);
-  connection.emit("message", server.store({ userId: "me" }));
-  connection.emit("message", server.store({ userId: "bob", userName: "Bob", content: "hi" }));
+  connection.receive("message", server.store({ userId: "me" }));
+  connection.receive("message", server.store({ userId: "bob", userName: "Bob", content: "hi" }));
   assert.deepEqual(seqs(conversation), [1, 2]);
   assert.equal(conversation.unread, 1);
   assert.deepEqual(announced, ["Bob: hi"]);
@@ -356,7 +356,7 @@ test("a conversation that was never read has no divider for new messages", async
   assert.deepEqual([conversation.unread, conversation.firstUnread], [5, 5]);
 });
 
-test("a conversation of the list is opened with a whole page, or with what is known when there is none", async () => {
+test("a listed conversation opens with a full page, or with cached content", async () => {
   const { connection, conversation } = listed(4, 0);
   conversation.watch(true, true);
   await connection.enter();
@@ -378,24 +378,24 @@ test("a conversation of the list is opened with a whole page, or with what is kn
   assert.equal(written.conversation.isOpening, false);
 });
 
-test("events of other conversations are not ours", async () => {
+test("events of other conversations are ignored", async () => {
   const { connection, conversation } = open();
   await connection.enter();
-  connection.emit("message", message(1, { conversationId: "other" }));
-  connection.emit("presence", { conversationId: "other", users: [{}], count: 1 });
-  connection.emit("user_joined", { conversationId: "other", userId: "bob", name: "Bob", timestamp: "" });
+  connection.receive("message", message(1, { conversationId: "other" }));
+  connection.receive("presence", { conversationId: "other", users: [{}], count: 1 });
+  connection.receive("user_joined", { conversationId: "other", userId: "bob", name: "Bob", timestamp: "" });
   assert.deepEqual([seqs(conversation), conversation.users, conversation.activity.lines], [[], [], []]);
 });
 
-test("a list that names some of those present counts them all", async () => {
+test("a truncated user list still counts all present users", async () => {
   const { connection, conversation } = open();
   await connection.enter();
   const bob = { userId: "bob", name: "Bob", connections: 1, since: "" };
-  connection.emit("presence", { conversationId: "lobby", users: [bob], count: 1000 });
+  connection.receive("presence", { conversationId: "lobby", users: [bob], count: 1000 });
   assert.deepEqual([conversation.users, conversation.present], [[bob], 1000]);
 });
 
-test("a long visit forgets its oldest messages, which scrolling brings back", async () => {
+test("a long visit evicts the oldest messages, and scrolling loads them again", async () => {
   const { connection, conversation } = open();
   await connection.enter();
   for (let count = 0; count < 601; count += 1) connection.say();
@@ -407,18 +407,18 @@ test("a long visit forgets its oldest messages, which scrolling brings back", as
 
 /** A server that processes these changes with the given functions, and everything else as usual. */
 function changing(server: FakeServer, carryOut: (name: string, payload: { content: string; version: number }) => unknown): void {
-  const usual = server.ask.bind(server);
-  server.ask = async (name, payload) => (/^(edit|add|remove|pin|unpin|set)_/.test(name) ? carryOut(name, payload as never) : usual(name, payload));
+  const usual = server.request.bind(server);
+  server.request = async (name, payload) => (/^(edit|add|remove|pin|unpin|set)_/.test(name) ? carryOut(name, payload as never) : usual(name, payload));
 }
 
 for (const code of [TIMED_OUT, DISCONNECTED, "STORE_UNAVAILABLE", "INTERNAL"]) {
   test(`an edit whose answer is ${code} is made again, and found to be done`, async (context) => {
     const { server, connection, conversation } = open();
     await connection.enter();
-    connection.emit("message", server.store({ userId: "me", content: "before" }));
-    const asked: number[] = [];
+    connection.receive("message", server.store({ userId: "me", content: "before" }));
+    const requested: number[] = [];
     changing(server, (_, { content, version }) => {
-      asked.push(version);
+      requested.push(version);
       const [stored] = server.stored;
       assert.ok(stored !== undefined);
       if (version !== stored.version) throw new RequestError({ code: "CONFLICT", message: "" });
@@ -434,7 +434,7 @@ for (const code of [TIMED_OUT, DISCONNECTED, "STORE_UNAVAILABLE", "INTERNAL"]) {
     context.mock.timers.tick(1_000);
     await settled();
     assert.equal(await editing, true);
-    assert.deepEqual(asked, [1, 1]);
+    assert.deepEqual(requested, [1, 1]);
     assert.deepEqual(conversation.timeline.messages.map(({ content, version }) => [content, version]), [["after", 2]]);
   });
 }
@@ -444,7 +444,7 @@ test("a conflicting edit is not made, and the newer text is shown", async () => 
   const { server, connection, conversation } = open(notices);
   await connection.enter();
   const stored = server.store({ userId: "me", content: "before" });
-  connection.emit("message", stored);
+  connection.receive("message", stored);
   server.stored = [{ ...stored, content: "by a moderator", version: 2 }];
   changing(server, () => {
     throw new RequestError({ code: "CONFLICT", message: "the message has another version by now" });
@@ -458,30 +458,30 @@ test("a change with five INTERNAL errors is reported as not confirmed", async (c
   const notices: string[] = [];
   const { server, connection, conversation } = open(notices);
   await connection.enter();
-  let asked = 0;
+  let requested = 0;
   changing(server, () => {
-    asked += 1;
+    requested += 1;
     throw new RequestError({ code: "INTERNAL", message: "" });
   });
   context.mock.timers.enable({ apis: ["setTimeout"] });
   for (const change of [() => conversation.setLevel("none"), () => conversation.pin("one"), () => conversation.unpin("one")]) {
     const changing = change();
-    for (const pause of [1_000, 2_000, 4_000, 8_000]) {
+    for (const delay of [1_000, 2_000, 4_000, 8_000]) {
       await settled();
-      context.mock.timers.tick(pause);
+      context.mock.timers.tick(delay);
     }
     await changing;
   }
-  assert.equal(asked, 15);
+  assert.equal(requested, 15);
   assert.deepEqual([...new Set(notices)], ["Not confirmed, it may have been done. The server had an internal error. Please try again."]);
 });
 
-test("a reaction without a connection is made when it is back, and one that is refused says so", async () => {
+test("an offline reaction is sent after reconnect, and a refusal is shown", async () => {
   const notices: string[] = [];
   const { server, connection, conversation } = open(notices);
   await connection.enter();
   const stored = server.store({ content: "hello" });
-  connection.emit("message", stored);
+  connection.receive("message", stored);
   connection.lose();
   const reacting = conversation.react(stored, "👍");
   let refusal: RequestError | undefined;
@@ -504,10 +504,10 @@ test("the failure of a message is announced with the text of its line", async (c
   const fail = () => (server.failing = () => new RequestError({ code: "INTERNAL", message: "" }));
   fail();
   conversation.send("hello");
-  for (const pause of [1_000, 2_000, 4_000, 8_000]) {
+  for (const delay of [1_000, 2_000, 4_000, 8_000]) {
     await settled();
     fail();
-    context.mock.timers.tick(pause);
+    context.mock.timers.tick(delay);
   }
   await settled();
   const [entry] = connection.queue.entries;

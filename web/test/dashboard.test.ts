@@ -22,7 +22,7 @@ test("rates need two readings of the same running server", () => {
   assert.equal(ratesOf(reading(1_000, 10), reading(1_000, 20)), undefined, "no time between them");
 });
 
-test("a ring keeps the newest, oldest first, and never changes what it has given away", () => {
+test("a ring has the newest values in order and never mutates returned arrays", () => {
   const ring = new Ring<number>(3);
   for (const item of [1, 2]) ring.push(item);
   const before = ring.items;
@@ -32,13 +32,13 @@ test("a ring keeps the newest, oldest first, and never changes what it has given
   assert.deepEqual(ring.items, []);
 });
 
-test("a chart ends at a round number that is no less than its highest value", () => {
+test("a chart ends at a round number above or equal to its highest value", () => {
   const expected = [[0, 1], [1, 1], [1.5, 2], [3, 5], [7, 10], [10, 10], [101, 200], [4_200, 5_000]];
   for (const [value = 0, top] of expected) assert.equal(roundUp(value), top, String(value));
   assert.equal(roundUp(Number.NaN), 1);
 });
 
-test("a line stays in its frame and is interrupted where nothing is known", () => {
+test("a line stays in its frame and has gaps for missing values", () => {
   const frame = { from: 0, to: 100, top: 10, width: 100, height: 50 };
   const values = [
     { at: -5, value: 1 },
@@ -52,15 +52,15 @@ test("a line stays in its frame and is interrupted where nothing is known", () =
   assert.equal(pathOf([], frame, 20), "");
 });
 
-test("refusals are added up by reason, and the latest of them are kept, newest first", () => {
+test("refusals are summed by reason, and the latest are listed, newest first", () => {
   const journal = new Journal();
-  const tell = (reason: string, count: number) => journal.refused({ node: "a", refusals: [{ type: "rateLimit", reason, count }], timestamp: "2026-01-01T00:00:00.000Z" });
-  tell("typing", 2);
-  tell("messages", 1);
-  tell("messages", 4);
+  const report = (reason: string, count: number) => journal.refused({ node: "a", refusals: [{ type: "rateLimit", reason, count }], timestamp: "2026-01-01T00:00:00.000Z" });
+  report("typing", 2);
+  report("messages", 1);
+  report("messages", 4);
   assert.deepEqual(journal.reasons.map(({ reason, count }) => [reason, count]), [["messages", 5], ["typing", 2]]);
   assert.deepEqual(journal.refusals.map(({ text }) => text), ["rate limit: messages × 4", "rate limit: messages", "rate limit: typing × 2"]);
-  for (let index = 0; index < 1_000; index += 1) tell(`reason ${index}`, 1);
+  for (let index = 0; index < 1_000; index += 1) report(`reason ${index}`, 1);
   assert.equal(journal.refusals.length, MAX_LISTED);
   assert.ok(journal.reasons.length <= 100);
 });
@@ -77,7 +77,7 @@ test("a server is draining until it has left", () => {
   assert.deepEqual(journal.alerts.map(({ text }) => text), ["store works again", "task retention does not work", "the server left the cluster", "the server is shutting down"]);
 });
 
-test("figures are in words of their size", () => {
+test("figures are formatted by their magnitude", () => {
   assert.deepEqual([0, 999, 1_024, 1_572_864, 2 ** 50].map(bytes), ["0 B", "999 B", "1 KiB", "1.5 MiB", "1,024 TiB"]);
   assert.deepEqual([0, 0.25, 99.96, 1_234.5].map(rate), ["0", "0.3", "100", "1,235"]);
   assert.deepEqual([undefined, 0.0625, 1.55, 12.4].map(millis), ["–", "0.063 ms", "1.6 ms", "12 ms"]);

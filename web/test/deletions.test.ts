@@ -10,8 +10,8 @@ import { browser } from "../src/model/storage.ts";
 
 /** A tab of a user. All tabs of this process share the storage. */
 async function open(t: TestContext, userId: string) {
-  const asked: unknown[] = [];
-  const told: unknown[] = [];
+  const requested: unknown[] = [];
+  const emitted: unknown[] = [];
   const refusals: string[] = [];
   const server = { failure: undefined as RequestError | undefined };
   const queue = new Queue({
@@ -19,8 +19,8 @@ async function open(t: TestContext, userId: string) {
     tabs: new Tabs(undefined),
     limits: { entries: 100, bytes: 10_000 },
     idField: "clientMessageId",
-    ask: async (_, payload) => {
-      asked.push((payload as { messageId: string }).messageId);
+    request: async (_, payload) => {
+      requested.push((payload as { messageId: string }).messageId);
       if (server.failure !== undefined) throw server.failure;
       return { message: {} };
     },
@@ -31,15 +31,15 @@ async function open(t: TestContext, userId: string) {
     session: { userId },
     queue,
     send: (event: string, payload: object) => queue.add(event, payload as Record<string, unknown>),
-    tell: (_: string, payload: { messageId: string }) => told.push(payload.messageId),
+    emit: (_: string, payload: { messageId: string }) => emitted.push(payload.messageId),
   };
   const deletions = new Deletions(manager as never, { changed: () => {}, done: () => {}, refused: ({ code }) => refusals.push(code) });
   t.after(() => browser.remove(`roomcast.deletions.${userId}`));
-  return { deletions, queue, asked, told, refusals, server, begin: () => queue.begin(userId, userId) };
+  return { deletions, queue, requested, emitted, refusals, server, begin: () => queue.begin(userId, userId) };
 }
 
 test("a deletion is sent to the server unless it is undone", async (t) => {
-  const { deletions, asked, begin } = await open(t, "ada-undo");
+  const { deletions, requested, begin } = await open(t, "ada-undo");
   await begin();
   t.mock.timers.enable({ apis: ["setTimeout"] });
   deletions.add("one");
@@ -48,7 +48,7 @@ test("a deletion is sent to the server unless it is undone", async (t) => {
   deletions.undo("one");
   t.mock.timers.tick(UNDO_FOR);
   await settled();
-  assert.deepEqual([asked, deletions.has("two")], [["two"], false]);
+  assert.deepEqual([requested, deletions.has("two")], [["two"], false]);
 });
 
 test("a closed page sends deletions, and the user's next session repeats them", async (t) => {
@@ -56,14 +56,14 @@ test("a closed page sends deletions, and the user's next session repeats them", 
   const before = await open(t, "ada-gone");
   before.deletions.add("one");
   before.deletions.flush();
-  assert.deepEqual(before.told, ["one"]);
+  assert.deepEqual(before.emitted, ["one"]);
   for (const [user, expected] of [["bob-gone", []], ["ada-gone", ["one"]], ["ada-gone", []]] as const) {
     const next = await open(t, user);
     await next.begin();
     next.deletions.resume();
     t.mock.timers.tick(0);
     await settled();
-    assert.deepEqual(next.asked, expected, user);
+    assert.deepEqual(next.requested, expected, user);
   }
 });
 
@@ -76,27 +76,27 @@ test("a deletion of a crashed tab is sent after the undo time", async (t) => {
   next.deletions.resume();
   t.mock.timers.tick(UNDO_FOR - 1);
   await settled();
-  assert.deepEqual(next.asked, []);
+  assert.deepEqual(next.requested, []);
   t.mock.timers.tick(1);
   await settled();
-  assert.deepEqual(next.asked, ["one"]);
+  assert.deepEqual(next.requested, ["one"]);
 });
 
-test("a deletion without a connection waits for one, and can be taken back until then", async (t) => {
-  const { deletions, asked, begin } = await open(t, "ada-away");
+test("an offline deletion waits for a connection and can be undone until then", async (t) => {
+  const { deletions, requested, begin } = await open(t, "ada-away");
   t.mock.timers.enable({ apis: ["setTimeout"] });
   deletions.add("one");
   deletions.add("two");
   t.mock.timers.tick(UNDO_FOR);
   await settled();
-  assert.deepEqual([asked, deletions.has("one")], [[], true]);
+  assert.deepEqual([requested, deletions.has("one")], [[], true]);
   deletions.undo("one");
   await begin();
   await settled();
-  assert.deepEqual(asked, ["two"]);
+  assert.deepEqual(requested, ["two"]);
 });
 
-test("a deletion that the server refuses is given up, with its reason", async (t) => {
+test("a refused deletion is dropped and its reason shown", async (t) => {
   const { deletions, queue, refusals, server, begin } = await open(t, "ada-refused");
   await begin();
   server.failure = new RequestError({ code: "FORBIDDEN", message: "" });

@@ -33,18 +33,18 @@ function open() {
   const nothing = () => {};
   const callbacks = { changed: nothing, announce: nothing, notice: (text: string) => notices.push(text), arrived: nothing, userSeen: nothing, statusReceived: nothing, lost: (id: string) => lost.push(id) };
   const inbox = new Inbox(manager as never, new People(), callbacks);
-  const tell = (name: string, payload: unknown) => events.emit(name, payload as never);
+  const receive = (name: string, payload: unknown) => events.emit(name, payload as never);
   const ids = () => inbox.items.map(({ id }) => id).sort();
-  return { inbox, manager, answers, tell, ids, lost, notices };
+  return { inbox, manager, answers, receive, ids, lost, notices };
 }
 
 test("changes that arrive during a list request override its answer", async () => {
-  const { inbox, answers, tell, ids, lost } = open();
+  const { inbox, answers, receive, ids, lost } = open();
   const loading = inbox.load();
   inbox.update(info("made"));
-  tell("conversation_updated", { conversation: info("got") });
-  tell("conversation_updated", { conversation: info("removed", ["bob"]) });
-  tell("conversation_deleted", { conversationId: "deleted" });
+  receive("conversation_updated", { conversation: info("got") });
+  receive("conversation_updated", { conversation: info("removed", ["bob"]) });
+  receive("conversation_deleted", { conversationId: "deleted" });
   answers.shift()?.(["old", "removed", "deleted"]);
   await loading;
   assert.deepEqual([ids(), lost], [["got", "made", "old"], []]);

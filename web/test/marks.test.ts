@@ -14,7 +14,7 @@ const reaction = (emoji: string, userId: string, count: number, added = true): M
 };
 const shown = ({ reactions = [] }: Message) => reactions.map(({ emoji, count, own }) => `${emoji}${count}${own ? " own" : ""}`);
 
-test("reactions have the count that the server says, and say which are one's own", () => {
+test("reactions show the server's count and mark the user's own", () => {
   let one = withReaction(message(1), reaction("👍", "eve", 1), "me");
   one = withReaction(one, reaction("👍", "me", 2), "me");
   one = withReaction(one, reaction("🎉", "eve", 12), "me");
@@ -29,7 +29,7 @@ test("reactions have the count that the server says, and say which are one's own
   assert.deepEqual(shown(withOwn(message(1, { version: 2, reactions: [{ emoji: "👍", count: 3, userIds: ["me"] }] }), mine)), ["👍3 own"]);
 });
 
-test("quotes say what their original says now", () => {
+test("quotes show the current text of their original", () => {
   const timeline = new Timeline();
   timeline.merge([message(1), message(2, { replyTo: quoteOf(message(1)) })]);
   timeline.change("m1", (known) => ({ ...known, content: "other words", version: 2 }));
@@ -62,7 +62,7 @@ test("only exactly one emoji is accepted", () => {
   for (const wrong of ["", "a", "1", "👍👍", "👍a", ":)", "\u202E", `👨${"\u200D👩".repeat(30)}`, `👍${"\u0300".repeat(50)}`]) assert.equal(emojiOf(wrong), undefined, wrong);
 });
 
-test("what is written behind an @ is completed by names, also of other scripts", () => {
+test("text after an @ is completed by names, also of other scripts", () => {
   const people = [{ userId: "1", name: "Ann" }, { userId: "2", name: "Anna Bell" }, { userId: "3", name: "Hannah" }, { userId: "4", name: "דנה" }];
   assert.deepEqual(mentionAt("hello @an", 9), { from: 6, query: "an" });
   assert.deepEqual(mentionAt("@", 1), { from: 0, query: "" });

@@ -21,7 +21,7 @@ test("users with similar names are marked by the end of their id", () => {
   assert.equal(people.markOf("guest:2222", "Ada"), "2222");
 });
 
-test("people are found by parts of their names and ids, and no more than so many are known", () => {
+test("people are found by parts of names and ids, and their number is limited", () => {
   const people = new People();
   for (let index = 0; index < 6_000; index += 1) people.learn(`user-${index}`, `Name ${index}`);
   assert.equal(people.nameOf("user-0"), undefined);

@@ -5,12 +5,12 @@ import { message } from "../packages/client/test/message.ts";
 
 function begin() {
   mock.timers.enable({ apis: ["setTimeout"] });
-  const told: number[] = [];
+  const reported: number[] = [];
   const reading = new Reading(
-    async (seq) => void told.push(seq),
+    async (seq) => void reported.push(seq),
     () => {},
   );
-  return { reading, told };
+  return { reading, reported };
 }
 
 async function pass(milliseconds: number): Promise<void> {
@@ -18,7 +18,7 @@ async function pass(milliseconds: number): Promise<void> {
   for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
 }
 
-test("what is unread is what the server counts and what has come since", () => {
+test("unread messages are those counted by the server and those since", () => {
   const reading = new Reading(async () => {}, () => {});
   reading.begin(2, 7, 10);
   assert.equal(reading.unread([message(10), message(11), message(12, { userId: "me" })], "me"), 8);
@@ -28,22 +28,22 @@ test("what is unread is what the server counts and what has come since", () => {
 });
 
 test("the read position is sent at most once a second", async (t) => {
-  const { reading, told } = begin();
+  const { reading, reported } = begin();
   t.after(() => mock.timers.reset());
   reading.see(3, true);
   reading.see(4, true);
   await pass(1_000);
-  assert.deepEqual(told, [4]);
+  assert.deepEqual(reported, [4]);
   reading.see(4, true);
   await pass(1_000);
-  assert.deepEqual(told, [4]);
+  assert.deepEqual(reported, [4]);
   reading.seeElsewhere(9);
   reading.see(9, true);
   await pass(1_000);
-  assert.deepEqual(told, [4]);
+  assert.deepEqual(reported, [4]);
 });
 
-test("a message has been read by those who have read on to it", () => {
+test("a message is read by users whose read position includes it", () => {
   const reading = new Reading(async () => {}, () => {});
   reading.noteOther("bob", 4);
   reading.noteOther("bob", 3);

@@ -48,7 +48,7 @@ test("messages of one author within five minutes are one group", () => {
   ]);
 });
 
-test("what is unread begins behind a divider", () => {
+test("unread messages begin after a divider", () => {
   const messages = [message(1, at(6, 9)), message(2, at(6, 9, 1))];
   assert.deepEqual(keys({ messages, firstUnread: 2 }), ["day:2026-1-6", "id-1", "unread", "id-2"]);
 });
@@ -62,7 +62,7 @@ test("a join line follows the message that was the newest then", () => {
   assert.deepEqual(keys({ messages, lines }), ["day:2026-1-6", "id-1", lines[0]?.key, "id-2", lines[1]?.key]);
 });
 
-test("a coming from before the oldest loaded message is not shown at its top", () => {
+test("a join before the oldest loaded message is not shown", () => {
   const activity = new Activity();
   activity.add("joined", joined("bob"), 3);
   assert.deepEqual(keys({ messages: [message(9, at(6, 9))], lines: activity.lines }), ["day:2026-1-6", "id-9"]);
@@ -77,7 +77,7 @@ test("joins and departures of a user without messages are one line", () => {
   assert.deepEqual(activity.lines.map(({ text, afterSeq }) => `${partsOf(text).join("")} ${afterSeq}`), ["bob joined 4", "bob left 5"]);
 });
 
-test("own messages on their way stand last", () => {
+test("own messages in flight are last", () => {
   const messages = [message(1, { ...at(6, 9), userId: "me" })];
   const found = rows({ messages, drafts: [draft("a"), draft("b")] });
   assert.deepEqual(found.map(({ key }) => key), ["day:2026-1-6", "id-1", "a", "b"]);

@@ -11,13 +11,13 @@ test("characters are counted as Unicode scalar values", () => {
   assert.equal(scalarCount("\ude00\ud83d😀"), 3);
 });
 
-test("content keeps its lines and loses what the server refuses", () => {
+test("content retains its lines and loses characters the server refuses", () => {
   assert.equal(cleanContent("one\r\ntwo\tthree"), "one\ntwo\tthree");
   assert.equal(cleanContent("a\u0000b\u001bc\u007fd\u0085e"), "abcde");
   assert.equal(cleanContent("\ud83dx"), "\ufffdx");
 });
 
-test("content has no empty edges, but keeps the indent of its first line", () => {
+test("content is trimmed but retains the indent of its first line", () => {
   assert.equal(cleanContent("\n \n  indented\nlast \n\n"), "  indented\nlast");
   assert.equal(cleanContent(" \n\t"), "");
 });
@@ -36,7 +36,7 @@ test("initials are of the first and the last word", () => {
   assert.equal(initials("---"), "?");
 });
 
-test("a hue stays with its user and lies on the wheel", () => {
+test("a user's hue is stable and within the color wheel", () => {
   assert.equal(hue("guest:1"), hue("guest:1"));
   assert.notEqual(hue("guest:1"), hue("guest:2"));
   assert.ok(hue("guest:1") >= 0 && hue("guest:1") < 360);
@@ -50,7 +50,7 @@ test("only web addresses become links", () => {
   assert.equal(webAddress(7), undefined);
 });
 
-test("a picture is shown from a listed origin alone, and only if its address says so literally", () => {
+test("a picture is shown only if its address literally has a listed origin", () => {
   const origins = ["https://img.example.org", "http://127.0.0.1:9000"];
   for (const url of ["https://img.example.org/", "https://img.example.org/a.png?b#c", "https://img.example.org/@evil.example", "http://127.0.0.1:9000/a"]) {
     assert.equal(isPicture(url, origins), true, url);

@@ -17,7 +17,7 @@ test("typing expires by itself", () => {
   assert.equal(typists.nextExpiry(9_000), undefined);
 });
 
-test("typing ends when the server says so, or a message arrives", () => {
+test("typing ends on a stop event or a message", () => {
   const typists = new Typists();
   typists.handle(typing("ada"), 0);
   typists.handle(typing("bob"), 0);
@@ -26,10 +26,10 @@ test("typing ends when the server says so, or a message arrives", () => {
   assert.deepEqual(typists.names(20), []);
 });
 
-test("own typing is told at once, then every three seconds, then its end", () => {
+test("own typing is sent immediately, then every three seconds, then its end", () => {
   const own = new OwnTyping();
-  const told = [own.handleInput("h", 0), own.handleInput("he", 100), own.handleInput("hel", 3_000), own.handleInput("hell", 5_999)];
-  assert.deepEqual(told, [true, undefined, true, undefined]);
+  const reported = [own.handleInput("h", 0), own.handleInput("he", 100), own.handleInput("hel", 3_000), own.handleInput("hell", 5_999)];
+  assert.deepEqual(reported, [true, undefined, true, undefined]);
   assert.equal(own.handleStop(), false);
   assert.equal(own.handleStop(), undefined);
 });
@@ -41,7 +41,7 @@ test("an emptied field is the end of typing", () => {
   assert.equal(own.handleInput("", 10), false);
 });
 
-test("the line names two and counts the rest", () => {
+test("the typing line names two users and counts the rest", () => {
   assert.deepEqual(partsOf(typingLine([])), [""]);
   assert.deepEqual(partsOf(typingLine(["Ada"])), ["", "Ada", " is typing…"]);
   assert.deepEqual(partsOf(typingLine(["Ada", "Bob"])), ["", "Ada", " and ", "Bob", " are typing…"]);

@@ -38,7 +38,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.equal(await client.request("add", [1, 2, 3]), 6);
     assert.equal(await client.request("time", undefined), "now");
     await assert.rejects(client.request("forbidden", {}), { name: "RequestError", code: "FORBIDDEN" });
-    client.tell("note", "hello");
+    client.emit("note", "hello");
     await until(() => notes.length === 1, "the note");
     await assert.rejects(client.request("silent", {}, 50), { code: "TIMED_OUT" });
     assert.equal(client.status.state, "unresponsive");

@@ -112,13 +112,13 @@ export class Desk {
 
   /** Closes the connections of a user. Returns the outcome as a text. */
   async kick(userId: string): Promise<string> {
-    const { disconnected, missing } = (await this.#ask("admin:kick", { userId })) as { disconnected: number; missing: number };
+    const { disconnected, missing } = (await this.#request("admin:kick", { userId })) as { disconnected: number; missing: number };
     return `${many(disconnected, "connection")} closed.${unansweredText(missing)}`;
   }
 
   /** Blocks an address. Returns the outcome as a text. */
   async block(cidr: string, reason: string, seconds: number | undefined): Promise<string> {
-    const answer = (await this.#ask("admin:block", { cidr, reason, ...(seconds !== undefined && { seconds }) })) as { cidr: string; expiresAt?: string };
+    const answer = (await this.#request("admin:block", { cidr, reason, ...(seconds !== undefined && { seconds }) })) as { cidr: string; expiresAt?: string };
     return `${answer.cidr} is blocked ${answer.expiresAt === undefined ? "permanently" : `until ${new Date(answer.expiresAt).toLocaleString()}`}.`;
   }
 
@@ -179,7 +179,7 @@ export class Desk {
     const includesRooms = this.#polls % ROOMS_EVERY === 0;
     this.#polls += 1;
     await Promise.all([
-      this.#part("figures", visit, async () => this.#take((await this.#ask("admin:stats")) as Statistics, visit)),
+      this.#part("figures", visit, async () => this.#take((await this.#request("admin:stats")) as Statistics, visit)),
       this.#part("servers", visit, async () => {
         const { nodes } = (await this.#fetch("/nodes")) as { nodes: Node[] };
         if (visit === this.#visit) this.nodes = nodes;
@@ -221,9 +221,9 @@ export class Desk {
     this.asOf = new Date();
   }
 
-  async #ask(event: string, payload: object = {}): Promise<unknown> {
+  async #request(event: string, payload: object = {}): Promise<unknown> {
     if (this.#line === undefined) throw new Error("not signed in");
-    return this.#line.ask(event, payload, REQUEST_TIMEOUT);
+    return this.#line.request(event, payload, REQUEST_TIMEOUT);
   }
 
   async #fetch(path: string): Promise<unknown> {

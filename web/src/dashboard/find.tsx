@@ -11,7 +11,7 @@ type PendingAction = { kick: string } | { block: string } | undefined;
 
 /** Finds a user, whose connections can be closed and whose addresses can be blocked. */
 export function Find({ desk }: { desk: Desk }) {
-  const [wanted, setWanted] = useState("");
+  const [input, setInput] = useState("");
   const [found, setFound] = useState<Found>();
   const [outcome, setOutcome] = useState("");
   const [isBusy, setIsBusy] = useState(false);
@@ -46,12 +46,12 @@ export function Find({ desk }: { desk: Desk }) {
         role="search"
         onSubmit={(event) => {
           event.preventDefault();
-          const userId = wanted.trim();
+          const userId = input.trim();
           if (userId !== "") void attempt(() => find(userId));
         }}
       >
         <label for="user">Id of the user</label>
-        <input id="user" type="text" dir="auto" value={wanted} autocomplete="off" spellcheck={false} maxLength={128} onInput={(event) => setWanted(event.currentTarget.value)} />
+        <input id="user" type="text" dir="auto" value={input} autocomplete="off" spellcheck={false} maxLength={128} onInput={(event) => setInput(event.currentTarget.value)} />
         <button class="button button-primary" type="submit" disabled={isBusy || !desk.isOnline}>
           Find
         </button>
@@ -59,7 +59,7 @@ export function Find({ desk }: { desk: Desk }) {
       <p class="outcome-line" role="status">
         <bdi>{outcome}</bdi>
       </p>
-      {found !== undefined && found.sockets.length > 0 && <User found={found} isOnline={desk.isOnline && !isBusy} ask={setPending} />}
+      {found !== undefined && found.sockets.length > 0 && <User found={found} isOnline={desk.isOnline && !isBusy} onAction={setPending} />}
       {pending !== undefined && "kick" in pending && (
         <Confirm title="Disconnect a user" act="Disconnect" onClose={() => setPending(undefined)} onConfirm={() => void kick(pending.kick)}>
           <p>
@@ -74,7 +74,7 @@ export function Find({ desk }: { desk: Desk }) {
   );
 }
 
-function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: (action: PendingAction) => void }) {
+function User({ found, isOnline, onAction }: { found: Found; isOnline: boolean; onAction: (action: PendingAction) => void }) {
   const { userId, sockets, hasMore, missing } = found;
   const names = [...new Set(sockets.map(({ name }) => name))];
   return (
@@ -89,7 +89,7 @@ function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: 
           <bdi>{userId}</bdi>, {many(sockets.length, "socket")}
           {hasMore && " shown, and there are more"}.{unansweredText(missing)}
         </p>
-        <button class="button button-bad" type="button" disabled={!isOnline} onClick={() => ask({ kick: userId })}>
+        <button class="button button-bad" type="button" disabled={!isOnline} onClick={() => onAction({ kick: userId })}>
           Disconnect this user
         </button>
       </div>
@@ -109,7 +109,7 @@ function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: 
               <RoomsOf socket={socket} />
             </td>
             <td class="text">
-              <button class="link-button" type="button" disabled={!isOnline} aria-label={`Block ${socket.address}`} onClick={() => ask({ block: socket.address })}>
+              <button class="link-button" type="button" disabled={!isOnline} aria-label={`Block ${socket.address}`} onClick={() => onAction({ block: socket.address })}>
                 Block
               </button>
             </td>

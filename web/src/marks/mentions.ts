@@ -14,9 +14,9 @@ export function mentionAt(text: string, cursor: number): { from: number; query: 
 
 /** Returns people whose name or id matches, those whose name begins with the query first. */
 export function completionsOf(people: readonly Person[], query: string, limit: number): Person[] {
-  const wanted = query.toLowerCase();
-  const found = people.filter(({ name, userId }) => name.toLowerCase().includes(wanted) || userId.toLowerCase().startsWith(wanted));
-  const rank = ({ name }: Person) => Number(!name.toLowerCase().startsWith(wanted));
+  const needle = query.toLowerCase();
+  const found = people.filter(({ name, userId }) => name.toLowerCase().includes(needle) || userId.toLowerCase().startsWith(needle));
+  const rank = ({ name }: Person) => Number(!name.toLowerCase().startsWith(needle));
   return found.sort((one, other) => rank(one) - rank(other) || one.name.localeCompare(other.name)).slice(0, limit);
 }
 

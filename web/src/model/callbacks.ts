@@ -18,6 +18,6 @@ export interface ConversationCallbacks {
 }
 
 /** The part of the connection that a conversation uses. */
-export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "isReady" | "tell" | "watch" | "request" | "send"> {
+export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "isReady" | "emit" | "watch" | "request" | "send"> {
   conversation(id: string, options: ConversationOptions): Feed;
 }

@@ -601,7 +601,7 @@ export class Conversation {
   }
 
   #sendTyping(isTyping: boolean | undefined): void {
-    if (isTyping !== undefined && this.stage === "entered") this.#connection.tell("typing", { conversationId: this.id, isTyping });
+    if (isTyping !== undefined && this.stage === "entered") this.#connection.emit("typing", { conversationId: this.id, isTyping });
   }
 }
 

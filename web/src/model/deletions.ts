@@ -20,13 +20,13 @@ export interface DeletionsCallbacks {
  * closed, killed or suspended before, the next session of that user deletes the messages.
  */
 export class Deletions {
-  readonly #manager: Pick<SocketManager, "send" | "session" | "tell" | "queue">;
+  readonly #manager: Pick<SocketManager, "send" | "session" | "emit" | "queue">;
   readonly #callbacks: DeletionsCallbacks;
   readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
   /** The ids of the queue entries, by message id. */
   readonly #sent = new Map<string, string>();
 
-  constructor(manager: Pick<SocketManager, "send" | "session" | "tell" | "queue">, callbacks: DeletionsCallbacks) {
+  constructor(manager: Pick<SocketManager, "send" | "session" | "emit" | "queue">, callbacks: DeletionsCallbacks) {
     this.#manager = manager;
     this.#callbacks = callbacks;
   }
@@ -78,7 +78,7 @@ export class Deletions {
       clearTimeout(this.#timers.get(messageId));
       if (stored[messageId] === undefined) continue;
       stored[messageId] = Date.now();
-      this.#manager.tell("delete_message", { messageId });
+      this.#manager.emit("delete_message", { messageId });
     }
     this.#timers.clear();
     this.#store(stored);
@@ -87,8 +87,8 @@ export class Deletions {
   #await(messageId: string, due: number): void {
     clearTimeout(this.#timers.get(messageId));
     // At most the undo time, even if the clock has changed since.
-    const pause = Math.min(Math.max(due - Date.now(), 0), UNDO_FOR);
-    this.#timers.set(messageId, setTimeout(() => void this.#carryOut(messageId), pause));
+    const delay = Math.min(Math.max(due - Date.now(), 0), UNDO_FOR);
+    this.#timers.set(messageId, setTimeout(() => void this.#carryOut(messageId), delay));
   }
 
   async #carryOut(messageId: string): Promise<void> {

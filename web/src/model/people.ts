@@ -45,10 +45,10 @@ export class People {
 
   /** Returns the users whose name or id contains the query. */
   find(query: string, limit: number): { userId: string; name: string }[] {
-    const wanted = query.trim().toLowerCase();
+    const needle = query.trim().toLowerCase();
     const found = [];
     for (const [userId, name] of [...this.#names].reverse()) {
-      if (name.toLowerCase().includes(wanted) || userId.toLowerCase().includes(wanted)) found.push({ userId, name });
+      if (name.toLowerCase().includes(needle) || userId.toLowerCase().includes(needle)) found.push({ userId, name });
       if (found.length === limit) break;
     }
     return found;

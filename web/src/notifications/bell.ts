@@ -178,7 +178,7 @@ export class Bell {
   async #acknowledgeNext(): Promise<RequestError | undefined> {
     const through = this.#unacknowledgedThrough;
     if (through !== undefined) {
-      const failure = await this.#ask(() => this.#connection.request("notification:ack_all", { revision: through }));
+      const failure = await this.#attempt(() => this.#connection.request("notification:ack_all", { revision: through }));
       if (isFinal(failure) && this.#unacknowledgedThrough === through) {
         this.#unacknowledgedThrough = undefined;
         // The next event or snapshot contains the remaining count.
@@ -188,12 +188,12 @@ export class Bell {
     }
     const [notificationId] = this.#unacknowledged;
     if (notificationId === undefined) return undefined;
-    const failure = await this.#ask(() => this.#connection.request("notification:ack", { notificationId }));
+    const failure = await this.#attempt(() => this.#connection.request("notification:ack", { notificationId }));
     if (isFinal(failure)) this.#unacknowledged.delete(notificationId);
     return isFinal(failure) ? undefined : failure;
   }
 
-  async #ask(request: () => Promise<unknown>): Promise<RequestError | undefined> {
+  async #attempt(request: () => Promise<unknown>): Promise<RequestError | undefined> {
     try {
       await request();
       return undefined;

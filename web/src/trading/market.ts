@@ -196,10 +196,10 @@ export function isOpen({ status }: Trade): boolean {
 }
 
 /** Removes the oldest removable values beyond a number. Returns whether any were removed. */
-function keepNewest<Value>(all: Map<string, Value>, most: number, mayGo: (value: Value) => boolean): boolean {
-  const going = [...all].filter(([, value]) => mayGo(value)).slice(0, -most);
-  for (const [key] of going) all.delete(key);
-  return going.length > 0;
+function keepNewest<Value>(all: Map<string, Value>, most: number, isEvictable: (value: Value) => boolean): boolean {
+  const evicted = [...all].filter(([, value]) => isEvictable(value)).slice(0, -most);
+  for (const [key] of evicted) all.delete(key);
+  return evicted.length > 0;
 }
 
 function inWords({ side, quantity, symbol }: ExecuteTrade): string {

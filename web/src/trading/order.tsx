@@ -22,15 +22,15 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
   };
   const review = (form: HTMLFormElement) => {
     const count = quantityOf(quantity);
-    const wanted = symbol.trim();
-    const wrong = !isSymbol(wanted)
+    const trimmed = symbol.trim();
+    const wrong = !isSymbol(trimmed)
       ? ({ field: "symbol", text: "A symbol has 1 to 32 letters, digits or signs, without spaces." } as const)
       : count === undefined
         ? ({ field: "quantity", text: "A quantity is a number above 0, such as 2 or 0.5, without commas." } as const)
         : undefined;
     setProblem(wrong);
     if (wrong !== undefined) return form.querySelector<HTMLElement>(`[name=${wrong.field}]`)?.focus();
-    if (count !== undefined) setPending({ symbol: wanted, side, quantity: count });
+    if (count !== undefined) setPending({ symbol: trimmed, side, quantity: count });
   };
   const execute = async (order: ExecuteTrade) => {
     setPending(undefined);
@@ -97,7 +97,7 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
             {isBusy ? "Executing…" : "Review"}
           </button>
         ) : (
-          <div class="order-asked" role="group" aria-label="Confirm the order">
+          <div class="order-confirm" role="group" aria-label="Confirm the order">
             <button class="button button-primary" type="button" ref={confirm} onClick={() => void execute(pending)} disabled={!isOnline}>
               {pending.side === "buy" ? "Buy" : "Sell"} {amount(pending.quantity)} <bdi>{pending.symbol}</bdi> now
             </button>

@@ -270,8 +270,8 @@ export class Messages extends Component<MessagesProps> {
     if (scroller === null || list === null) return;
     const distance = (this.#bottomOf(this.#lineOf(key)) ?? bottom) - bottom - this.#shift;
     const before = scroller.scrollTop;
-    const wanted = Math.round(distance);
-    if (wanted !== 0) scroller.scrollTop = before + wanted;
+    const target = Math.round(distance);
+    if (target !== 0) scroller.scrollTop = before + target;
     // Heights can be fractions of pixels, but browsers scroll by whole pixels: the list is shifted
     // by the rest.
     const rest = scroller.scrollTop - before - distance;

@@ -33,7 +33,7 @@ const ReactionPicker = lazyWindow(() => import("../marks/picker.tsx").then((file
 const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
 const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
 /** Parts that must also work after the network is lost. */
-const wanted = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog, SignOutDialog];
+const preloaded = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog, SignOutDialog];
 
 /** The whole page. */
 export function Page({ app }: { app: App }) {
@@ -51,7 +51,7 @@ export function Page({ app }: { app: App }) {
     return () => document.removeEventListener("keydown", handleKey);
   }, []);
   useEffect(() => {
-    if (app.phase === "in" && app.session !== undefined) for (const part of wanted) part.prepare();
+    if (app.phase === "in" && app.session !== undefined) for (const part of preloaded) part.prepare();
   }, [app.phase === "in" && app.session !== undefined]);
   return (
     <>
@@ -81,7 +81,7 @@ export function Page({ app }: { app: App }) {
 function Asking({ app }: { app: App }) {
   return (
     <main class="entry">
-      <div class="asking">
+      <div class="signing-in">
         <h1 class="spoken">Roomcast</h1>
         <Status status={app.status} />
         <StatusBar status={app.status} retry={() => app.retry()} />

@@ -20,8 +20,8 @@ export function NewDialog({ app }: { app: App }) {
     if (isLocked.current) return;
     const lock = (isOn: boolean) => setIsPending((isLocked.current = isOn));
     lock(true);
-    const wanted = title.trim();
-    const made = await app.change("create_conversation", { memberIds: members, ...(wanted !== "" && { title: wanted }) });
+    const trimmed = title.trim();
+    const made = await app.change("create_conversation", { memberIds: members, ...(trimmed !== "" && { title: trimmed }) });
     lock(false);
     if (made === undefined) return;
     app.inbox?.update(made);
@@ -67,7 +67,7 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
   };
   const leave = async (event: "remove_member" | "delete_conversation") => {
     if (confirming !== event) return setConfirming(event);
-    const answer = event === "delete_conversation" ? await app.ask(event, { conversationId: id }) : await app.change(event, { conversationId: id, userId: ownId });
+    const answer = event === "delete_conversation" ? await app.request(event, { conversationId: id }) : await app.change(event, { conversationId: id, userId: ownId });
     if (answer === undefined) return;
     app.inbox?.forget(id);
     app.go({});
@@ -157,10 +157,10 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
   const [query, setQuery] = useState("");
   /** The text that is added as a user id after a confirmation. */
   const [unknownId, setUnknownId] = useState("");
-  const wanted = query.trim();
+  const trimmed = query.trim();
   const isTaken = (userId: string) => chosen.includes(userId) || without.includes(userId) || userId === app.session?.userId;
-  const found = app.people.find(wanted, MAX_FOUND * 4).filter(({ userId }) => !isTaken(userId));
-  const isId = wanted !== "" && scalarCount(wanted) <= 128 && !isTaken(wanted) && !found.some(({ userId, name }) => userId === wanted || name === wanted);
+  const found = app.people.find(trimmed, MAX_FOUND * 4).filter(({ userId }) => !isTaken(userId));
+  const isId = trimmed !== "" && scalarCount(trimmed) <= 128 && !isTaken(trimmed) && !found.some(({ userId, name }) => userId === trimmed || name === trimmed);
   const choose = (userId: string) => {
     add(userId);
     setQuery("");
@@ -181,8 +181,8 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
           if (event.key !== "Enter") return;
           event.preventDefault();
           const first = found[0]?.userId;
-          if (wanted !== "" && first !== undefined) choose(first);
-          else if (isId) setUnknownId(wanted);
+          if (trimmed !== "" && first !== undefined) choose(first);
+          else if (isId) setUnknownId(trimmed);
         }}
       />
       <ul class="picker" aria-label="People to add">
@@ -195,27 +195,27 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
             </button>
           </li>
         ))}
-        {isId && unknownId !== wanted && (
+        {isId && unknownId !== trimmed && (
           <li>
-            <button type="button" onClick={() => setUnknownId(wanted)}>
-              <Avatar id={wanted} name={wanted} />
+            <button type="button" onClick={() => setUnknownId(trimmed)}>
+              <Avatar id={trimmed} name={trimmed} />
               <span class="person-name">
-                The user with the id <bdi>{wanted}</bdi>
+                The user with the id <bdi>{trimmed}</bdi>
               </span>
             </button>
           </li>
         )}
       </ul>
-      {isId && unknownId === wanted && (
+      {isId && unknownId === trimmed && (
         <div role="alert">
           <p class="help">
-            This page does not know a user named <bdi>{wanted}</bdi>. If this is a user id, you can add that user as a member.
+            This page does not know a user named <bdi>{trimmed}</bdi>. If this is a user id, you can add that user as a member.
           </p>
           <div class="dialog-actions">
             <button class="button" type="button" onClick={() => setUnknownId("")}>
               Cancel
             </button>
-            <button class="button button-primary" type="button" onClick={() => choose(wanted)}>
+            <button class="button button-primary" type="button" onClick={() => choose(trimmed)}>
               Add this id
             </button>
           </div>

@@ -49,7 +49,7 @@ export function InviteDialog({ app }: { app: App }) {
 export function InviteLinks({ app, conversationId }: { app: App; conversationId: string }) {
   const [link, setLink] = useState<{ address: string; expiresAt: string } | undefined>(undefined);
   const make = async () => {
-    const made = (await app.ask("create_invite", { conversationId })) as { token: string; expiresAt: string } | undefined;
+    const made = (await app.request("create_invite", { conversationId })) as { token: string; expiresAt: string } | undefined;
     if (made === undefined) return;
     const address = inviteAddress(made.token);
     setLink({ address, expiresAt: made.expiresAt });
@@ -60,7 +60,7 @@ export function InviteLinks({ app, conversationId }: { app: App; conversationId:
     );
   };
   const revoke = async () => {
-    const answer = (await app.ask("revoke_invites", { conversationId })) as { revoked: number } | undefined;
+    const answer = (await app.request("revoke_invites", { conversationId })) as { revoked: number } | undefined;
     if (answer === undefined) return;
     setLink(undefined);
     app.notice(answer.revoked === 0 ? "There were no invitations." : "Earlier invitations are revoked.", { isBad: false });

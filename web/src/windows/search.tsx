@@ -26,28 +26,28 @@ export function Search({ app }: { app: App }) {
   const [answer, setAnswer] = useState(NOTHING);
   const newest = useRef(0);
   const close = () => app.show(undefined);
-  const wanted = query.trim().slice(0, 200);
+  const trimmed = query.trim().slice(0, 200);
   // Results of another query are ignored, so that Enter does not open them.
-  const { messages: found, words } = answer.query === wanted ? answer : NOTHING;
+  const { messages: found, words } = answer.query === trimmed ? answer : NOTHING;
   useEffect(() => {
     const request = (newest.current += 1);
     // Answers to outdated queries are ignored.
     const isCurrent = () => request === newest.current;
-    if (wanted === "") return;
+    if (trimmed === "") return;
     const timer = setTimeout(async () => {
       try {
-        const { messages } = await app.search(wanted);
+        const { messages } = await app.search(trimmed);
         if (!isCurrent()) return;
         const words = messages.length === 0 ? "No message contains these words." : `${messages.length} ${messages.length === 1 ? "message" : "messages"}`;
-        setAnswer({ query: wanted, messages: messages.toReversed(), words });
+        setAnswer({ query: trimmed, messages: messages.toReversed(), words });
       } catch (error) {
         const words = explain(asFailure(error));
-        if (isCurrent()) setAnswer({ query: wanted, messages: [], words });
+        if (isCurrent()) setAnswer({ query: trimmed, messages: [], words });
       }
     }, TYPING_DELAY);
     return () => clearTimeout(timer);
-  }, [wanted]);
-  const titles = wanted === "" ? [] : (app.inbox?.items ?? []).filter(({ title }) => title.toLowerCase().includes(wanted.toLowerCase())).slice(0, 5);
+  }, [trimmed]);
+  const titles = trimmed === "" ? [] : (app.inbox?.items ?? []).filter(({ title }) => title.toLowerCase().includes(trimmed.toLowerCase())).slice(0, 5);
   return (
     <Window app={app} title="Search" onClose={close} class="search">
       <form

@@ -161,7 +161,7 @@ export class Conversation {
   }
 
   history(bounds: { beforeSeq?: number; afterSeq?: number; limit?: number }): Promise<Page> {
-    return this.#ask("message_history", { conversationId: this.id, ...bounds });
+    return this.#request("message_history", { conversationId: this.id, ...bounds });
   }
 
   /** Joins the conversation, with retries until it succeeds. Called after each connect. */
@@ -254,7 +254,7 @@ export class Conversation {
     const known = this.#last;
     // Requests one message more than needed, to verify that the history is still the same.
     const lastSeq = known === undefined ? {} : { lastSeq: known.id === undefined ? known.seq : known.seq - 1 };
-    const answer = await this.#ask("join_conversation", { conversationId: this.id, ...lastSeq });
+    const answer = await this.#request("join_conversation", { conversationId: this.id, ...lastSeq });
     if (!isCurrent()) return;
     const { users, messages, hasMore } = answer;
     this.#emitRetained("joined", answer);
@@ -391,8 +391,8 @@ export class Conversation {
     this.#events.emit("interrupted", isInterrupted);
   }
 
-  #ask<Name extends keyof Requests>(name: Name, payload: Requests[Name]["payload"]): Promise<Requests[Name]["answer"]> {
-    return this.#line.ask(name, payload) as Promise<Requests[Name]["answer"]>;
+  #request<Name extends keyof Requests>(name: Name, payload: Requests[Name]["payload"]): Promise<Requests[Name]["answer"]> {
+    return this.#line.request(name, payload) as Promise<Requests[Name]["answer"]>;
   }
 
   #set(stage: Stage): void {

@@ -1,12 +1,12 @@
 import { type RequestError, asFailure } from "./failure.ts";
-import { Pause, pauseAfter } from "./time.ts";
+import { Delay, retryDelay } from "./time.ts";
 
 /**
  * Repeats an operation with increasing delays until it succeeds, is stopped or is started again.
  */
 export class Effort {
   #round = 0;
-  readonly #pause = new Pause();
+  readonly #delay = new Delay();
 
   /**
    * Calls `attempt` until it resolves, or until `goesOn` returns false for its failure. `attempt`
@@ -22,12 +22,12 @@ export class Effort {
     for (let tries = 1; isCurrent(); tries += 1) {
       const failure = await attempt(isCurrent).then(() => undefined, asFailure);
       if (failure === undefined || !isCurrent() || !goesOn(failure)) return;
-      await this.#pause.for(pauseAfter(tries, failure.retryAfter));
+      await this.#delay.for(retryDelay(tries, failure.retryAfter));
     }
   }
 
   end(): void {
     this.#round += 1;
-    this.#pause.end();
+    this.#delay.end();
   }
 }

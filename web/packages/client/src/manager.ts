@@ -114,7 +114,7 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
       tabs: this.#tabs,
       limits: { entries: 1_000, bytes: 4 * 1024 * 1024, ...limits },
       idField,
-      ask: (event, payload) => this.#line.ask(event, payload),
+      request: (event, payload) => this.#line.request(event, payload),
       changed: (entry) => this.#handleEntry(entry),
       note,
     });
@@ -189,13 +189,13 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
     ...args: WithPayload<Client[Name]["payload"], [timeout?: number]>
   ): Promise<Client[Name]["answer"]>;
   request(name: string, payload?: unknown, timeout?: number): Promise<unknown> {
-    return this.#line.ask(name, payload, timeout);
+    return this.#line.request(name, payload, timeout);
   }
 
   /** Sends an event if there is a connection, without waiting for an answer. */
-  tell<Name extends keyof Client & string>(name: Name, ...args: WithPayload<Client[Name]["payload"], []>): void;
-  tell(name: string, payload?: unknown): void {
-    this.#line.tell(name, payload);
+  emit<Name extends keyof Client & string>(name: Name, ...args: WithPayload<Client[Name]["payload"], []>): void;
+  emit(name: string, payload?: unknown): void {
+    this.#line.emit(name, payload);
   }
 
   /**

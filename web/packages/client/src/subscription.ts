@@ -40,7 +40,7 @@ export class Subscription {
 
   begin(): void {
     const subscribe = async (isCurrent: () => boolean) => {
-      const answer = await this.#line.ask(this.#event, this.#payload);
+      const answer = await this.#line.request(this.#event, this.#payload);
       if (isCurrent()) this.#options.answered?.(answer as never);
     };
     void this.#effort.begin(subscribe, (failure) => {

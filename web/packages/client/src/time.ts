@@ -12,12 +12,12 @@ export function now(): number {
  * Returns the delay in milliseconds before the next attempt: 1, 2, 4, then 8 seconds, or
  * `retryAfter` if it is longer, at most one hour.
  */
-export function pauseAfter(attempts: number, retryAfter: unknown = 0): number {
+export function retryDelay(attempts: number, retryAfter: unknown = 0): number {
   return Math.max(Math.min(2 ** (attempts - 1), 8) * 1_000, Math.min(Number(retryAfter) || 0, 3_600_000));
 }
 
 /** A delay that can be ended early. */
-export class Pause {
+export class Delay {
   #end: (() => void) | undefined;
 
   /** Resolves after this number of milliseconds, or when `end` is called. */

@@ -41,7 +41,7 @@ test("a message that arrives while the newest page is on its way is not lost", a
   assert.deepEqual(seen.seqs, [1, 2]);
 });
 
-test("after a reconnect everything that was missed is given, once and in order", async () => {
+test("after a reconnect all missed messages are emitted once, in order", async () => {
   const server = new FakeServer();
   server.store();
   const { conversation, seen, say } = open(server);
@@ -80,7 +80,7 @@ test("with since, a visit continues after the last message", async () => {
   assert.equal(conversation.lastSeq, 4);
 });
 
-test("a message whose predecessor is missing waits for it, and it is read", async (context) => {
+test("a message waits until its missing predecessor is requested", async (context) => {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   const server = new FakeServer();
   server.store();
@@ -117,7 +117,7 @@ test("a newer message before the reconnect does not hide a missing one", async (
   assert.deepEqual(seen.seqs, [1, 2, 3]);
 });
 
-test("when the server has begun a new history, the newest page of it is given", async () => {
+test("a new history of the server is emitted from its newest page", async () => {
   const server = new FakeServer();
   for (let count = 0; count < 3; count += 1) server.store();
   const { conversation, seen } = open(server);
@@ -143,18 +143,18 @@ test("a failed join is retried with delays, unless the conversation is absent", 
   const server = new FakeServer();
   server.store();
   const { conversation, seen } = open(server);
-  const ask = server.ask.bind(server);
+  const request = server.request.bind(server);
   const failures = ["STORE_UNAVAILABLE", "RATE_LIMITED"].map((code) => new RequestError({ code, message: "", retryAfter: 3_000 }));
-  server.ask = async (...args) => {
+  server.request = async (...args) => {
     const failure = failures.shift();
     if (failure !== undefined) throw failure;
-    return ask(...args);
+    return request(...args);
   };
   void conversation.enter();
   await settled();
-  for (const pause of [2_999, 1, 3_000]) {
+  for (const delay of [2_999, 1, 3_000]) {
     assert.equal(conversation.stage, "entering");
-    context.mock.timers.tick(pause);
+    context.mock.timers.tick(delay);
     await settled();
   }
   assert.equal(conversation.stage, "entered");
@@ -164,7 +164,7 @@ test("a failed join is retried with delays, unless the conversation is absent", 
   assert.equal(conversation.stage, "absent");
 });
 
-test("a conversation that is deleted is absent, and nothing more is asked of it", async () => {
+test("a deleted conversation is absent and causes no further request", async () => {
   const server = new FakeServer();
   const { conversation } = open(server);
   await conversation.enter();
@@ -193,14 +193,14 @@ test("answers of an earlier connection are ignored", async () => {
   const { conversation, seen } = open(server);
   let release = () => {};
   const held = new Promise<void>((resolve) => (release = resolve));
-  const ask = server.ask.bind(server);
-  server.ask = async (...args) => {
-    const answer = await ask(...args);
+  const request = server.request.bind(server);
+  server.request = async (...args) => {
+    const answer = await request(...args);
     await held;
     return answer;
   };
   const first = conversation.enter();
-  server.ask = ask;
+  server.request = request;
   await conversation.enter();
   release();
   await first;
@@ -269,7 +269,7 @@ test("retained messages are edited and deleted as live ones are", async () => {
   const [one, two] = [server.store({ content: "one" }), server.store({ content: "two" }), server.store({ content: "three" })];
   const { conversation } = open(server);
   await conversation.enter();
-  server.ask = async () => {
+  server.request = async () => {
     throw new RequestError({ code: "STORE_UNAVAILABLE", message: "" });
   };
   conversation.handleChange({ ...one, content: "1", version: 2 });
@@ -322,7 +322,7 @@ test("the newest 1,000 messages are retained, and a reset begins with them", asy
   assert.deepEqual([seen.messages, seen.resets[0]?.[0].length, seen.resets[0]?.[1]], [[], 1_000, true]);
 });
 
-test("nothing of a deleted conversation, or of another user, is given to later listeners", async () => {
+test("later listeners get nothing of deleted conversations or other users", async () => {
   const server = new FakeServer();
   server.store({ content: "read by one user" });
   const { conversation, seen } = open(server);
@@ -338,7 +338,7 @@ test("nothing of a deleted conversation, or of another user, is given to later l
   assert.deepEqual(late(conversation).seen, { resets: [], messages: [] });
 });
 
-test("content that is discarded while it is read again is not given", async () => {
+test("content discarded during a reload is not emitted", async () => {
   const server = new FakeServer();
   server.store();
   const { conversation } = open(server);
@@ -350,7 +350,7 @@ test("content that is discarded while it is read again is not given", async () =
   assert.equal(seen.resets.length, 1);
 });
 
-test("an interruption is shown, and what is missing is read until it ends", async (context) => {
+test("an interruption is shown and missing messages requested until it ends", async (context) => {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   const server = new FakeServer();
   server.store();
@@ -358,15 +358,15 @@ test("an interruption is shown, and what is missing is read until it ends", asyn
   await conversation.enter();
   const shown: boolean[] = [];
   conversation.on("interrupted", (isInterrupted) => shown.push(isInterrupted));
-  const ask = server.ask.bind(server);
-  server.ask = async () => {
+  const request = server.request.bind(server);
+  server.request = async () => {
     throw new RequestError({ code: "STORE_UNAVAILABLE", message: "" });
   };
   server.store();
   conversation.handleInterrupted();
   await settled();
   assert.deepEqual([shown, conversation.isInterrupted, seen.seqs], [[true], true, [1]]);
-  server.ask = ask;
+  server.request = request;
   context.mock.timers.tick(1_000);
   await settled();
   assert.deepEqual(seen.seqs, [1, 2], "what the server can read by now");

@@ -31,7 +31,7 @@ export class FakeServer implements Line {
   open(): void {}
   close(): void {}
   retry(): void {}
-  tell(): void {}
+  emit(): void {}
   release(): void {}
 
   watch(): () => void {
@@ -48,7 +48,7 @@ export class FakeServer implements Line {
     return stored;
   }
 
-  async ask(name: string, payload: never): Promise<unknown> {
+  async request(name: string, payload: never): Promise<unknown> {
     this.requests.push(`${name} ${describe(payload)}`.trim());
     if (!this.isReady) throw new RequestError({ code: DISCONNECTED, message: "" });
     switch (name) {

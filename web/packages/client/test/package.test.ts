@@ -44,7 +44,7 @@ test("the package has its code, types, source maps, licences and README only", (
   }
 });
 
-test("source maps have the sources, and lead a stack trace to them", () => {
+test("source maps contain the sources and resolve stack traces", () => {
   for (const name of ["index", "conversation", "line/socket"]) {
     const map = JSON.parse(readFileSync(join(installed, `dist/${name}.js.map`), "utf8"));
     assert.deepEqual(map.sourcesContent, [readFileSync(join(client, `src/${name}.ts`), "utf8")]);
@@ -150,7 +150,7 @@ declare const ticker: { show(symbol: string, price: number): void };
   assert.doesNotMatch(commands, /npm install @roomcast/, "it is in no registry");
 });
 
-test("its types hold in a strict project", () => {
+test("the types compile in a strict project", () => {
   compile("types", readFileSync(join(client, "test/sample.ts"), "utf8"));
 });
 
@@ -203,7 +203,7 @@ ${["socket", "plain"].map(
   console.log(answer.message);
   // @ts-expect-error A message has no such field.
   socket.on("message", ({ text }) => console.log(text));
-  // @ts-expect-error Nobody asks to confirm that.
+  // @ts-expect-error That event has no confirmation.
   socket.on("message_edited", (_, confirm) => confirm?.());
 }
 `,

@@ -21,7 +21,7 @@ function open(server: FakeServer, { storage = memoryStorage(), tabs = new Tabs(u
     tabs,
     limits: { entries, bytes },
     idField: "clientMessageId",
-    ask: (event, payload) => server.ask(event, payload as never),
+    request: (event, payload) => server.request(event, payload as never),
     changed: ({ payload, state }) => states.push(`${payload["content"]} ${state}`),
     note: (what) => notes.push(what),
   });
@@ -57,7 +57,7 @@ test("entries are sent one at a time, in the order of writing", async () => {
   assert.deepEqual(states, ["one queued", "one sending", "two queued", "one stored", "two sending", "two stored"]);
 });
 
-test("what is written without a session is sent in order after it has begun", async () => {
+test("entries written without a session are sent in order once it starts", async () => {
   const server = new FakeServer();
   const { queue, send } = open(server);
   for (const content of ["one", "two", "three"]) send(content);
@@ -89,7 +89,7 @@ for (const code of [TIMED_OUT, "STORE_UNAVAILABLE", "INTERNAL"]) {
   });
 }
 
-test("an entry that is never answered is tried for ever, and is stored once", async (context) => {
+test("an unanswered entry is retried without limit and stored once", async (context) => {
   const pass = mockTime(context);
   const server = new FakeServer();
   const { queue, send } = open(server);
@@ -97,9 +97,9 @@ test("an entry that is never answered is tried for ever, and is stored once", as
   server.isSlow = true;
   send("hello");
   await settled();
-  for (const pause of [1_000, 2_000, 4_000, 8_000, 8_000, 8_000]) {
+  for (const delay of [1_000, 2_000, 4_000, 8_000, 8_000, 8_000]) {
     assert.deepEqual(states(queue), ["sending"]);
-    await pass(pause);
+    await pass(delay);
   }
   assert.equal(server.sent.length, 7);
   server.isSlow = false;
@@ -132,7 +132,7 @@ test("an entry with five INTERNAL errors is refused and blocks no other", async 
   assert.equal(server.sent.at(-1), id);
 });
 
-test("a refused entry keeps what the server says that it is about", async () => {
+test("a refused entry retains the details of the server's error", async () => {
   const server = new FakeServer();
   const { queue, send } = open(server);
   const details = { field: "replyTo" };
@@ -142,7 +142,7 @@ test("a refused entry keeps what the server says that it is about", async () => 
   assert.deepEqual(queue.entries[0]?.failure, { code: "INVALID_PAYLOAD", message: "gone", details });
 });
 
-test("a refused entry is not sent again by itself, and can be given up", async () => {
+test("a refused entry is not retried automatically and can be discarded", async () => {
   const server = new FakeServer();
   const { queue, send, storage } = open(server);
   await queue.begin("me", "me");
@@ -156,7 +156,7 @@ test("a refused entry is not sent again by itself, and can be given up", async (
   assert.equal(server.sent.length, 1);
 });
 
-test("the whole queue waits as long as the server says, also over a lost connection", async (context) => {
+test("the queue waits for retryAfter, also across a lost connection", async (context) => {
   const pass = mockTime(context);
   const server = new FakeServer();
   const { queue, send } = open(server);
@@ -194,7 +194,7 @@ test("an entry in flight at a disconnect is sent again under its id", async () =
   assert.deepEqual(contents(server), ["hello"]);
 });
 
-test("a pause between two attempts ends with a new session", async (context) => {
+test("a retry delay ends with a new session", async (context) => {
   const pass = mockTime(context);
   const server = new FakeServer();
   const { queue, send } = open(server);
@@ -245,7 +245,7 @@ test("entries of one user are never sent as another user", async () => {
   assert.deepEqual(contents(server), ["by Bob", "by Ada, who is away"]);
 });
 
-test("two users under one identity are kept separate", async () => {
+test("two users under one identity have separate entries", async () => {
   const server = new FakeServer();
   const { queue, send } = open(server);
   await queue.open("we");
@@ -261,7 +261,7 @@ test("two users under one identity are kept separate", async () => {
   assert.deepEqual(contents(server), ["by Ada"]);
 });
 
-test("a queue that is full refuses what is new, and drops nothing that it has taken", async () => {
+test("a full queue refuses new entries and drops none", async () => {
   const server = new FakeServer();
   const { queue, send } = open(server, { entries: 3, bytes: 150 });
   send("one");
@@ -291,10 +291,10 @@ test("entries that cannot be stored are sent", async () => {
 test("an entry that is answered while the storage is read is not sent again", async () => {
   const server = new FakeServer();
   const storage = memoryStorage();
-  const ask = server.ask.bind(server);
+  const request = server.request.bind(server);
   let release = () => {};
   const held = new Promise<void>((resolve) => (release = resolve));
-  server.ask = (...args) => held.then(() => ask(...args));
+  server.request = (...args) => held.then(() => request(...args));
   let loads = 0;
   const slow: QueueStorage = {
     ...storage,

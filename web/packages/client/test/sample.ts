@@ -3,7 +3,7 @@ import { type Entry, type Message, RequestError, SocketManager, type Status, ind
 import { shareConnection } from "@roomcast/client/share";
 
 const manager = new SocketManager("https://chat.example", {
-  auth: async (reason) => ({ token: reason === "connect" ? "kept" : await Promise.resolve("fresh") }),
+  auth: async (reason) => ({ token: reason === "connect" ? "retained" : await Promise.resolve("fresh") }),
   identity: "ada",
   storage: typeof indexedDB === "undefined" ? memoryStorage() : indexedDbStorage("own"),
   limits: { entries: 100 },
@@ -70,7 +70,7 @@ export const ends: (() => void)[] = [
   // @ts-expect-error The answer has no such field.
   manager.subscribe("subscribe:prices", { symbols: ["BTC"] }, { answered: ({ symbols }) => console.log(symbols) }),
 ];
-manager.tell("unsubscribe:notifications");
+manager.emit("unsubscribe:notifications");
 export const acknowledged: Promise<number> = manager.request("notification:ack_all").then((answer) => answer.acknowledged);
 
 /** Another server with its own events. */

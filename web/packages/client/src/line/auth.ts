@@ -44,12 +44,12 @@ export class Credentials {
   /**
    * Replaces the credentials of the connection, with retries until it succeeds or `stop` is called.
    */
-  refresh(ask: (payload: Auth) => Promise<unknown>): Promise<void> {
+  refresh(request: (payload: Auth) => Promise<unknown>): Promise<void> {
     const swap = async (isCurrent: () => boolean) => {
       // Without a provider, the server extends the session with which the client connected.
       const { token, sessionId } = this.canRenew ? await this.get("expiring") : ({} as Auth);
       if (!isCurrent()) return;
-      await ask(token !== undefined ? { token } : sessionId !== undefined ? { sessionId } : {});
+      await request(token !== undefined ? { token } : sessionId !== undefined ? { sessionId } : {});
       this.#note("refreshed");
     };
     return this.#effort.begin(swap, ({ code }) => {

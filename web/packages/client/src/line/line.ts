@@ -53,9 +53,9 @@ export interface Line {
   /** Listens to an event of the server. */
   on(name: string, listener: (...args: never[]) => void): () => void;
   /** Sends a request. Resolves with the acknowledgement, rejects with a `RequestError`. */
-  ask(name: string, payload?: unknown, timeout?: number): Promise<unknown>;
+  request(name: string, payload?: unknown, timeout?: number): Promise<unknown>;
   /** Sends an event if there is a connection, without waiting for an answer. */
-  tell(name: string, payload?: unknown): void;
+  emit(name: string, payload?: unknown): void;
   /**
    * Sends an event that ends a subscription or leaves a room, unless other tabs on the same
    * connection may need it.

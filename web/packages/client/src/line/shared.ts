@@ -91,8 +91,8 @@ export class SharedLine extends ObservedLine implements Line {
     return this.#server.on(name, listener as never);
   }
 
-  async ask(name: string, payload?: unknown, timeout?: number): Promise<unknown> {
-    if (this.#line !== undefined) return this.#askFor(this.#own, this.#line, name, payload, timeout);
+  async request(name: string, payload?: unknown, timeout?: number): Promise<unknown> {
+    if (this.#line !== undefined) return this.#requestFor(this.#own, this.#line, name, payload, timeout);
     if (!this.isReady) throw disconnected();
     const id = randomId();
     const answer = new Promise<unknown>((resolve, reject) => this.#pendingRequests.set(id, { resolve, reject }));
@@ -101,8 +101,8 @@ export class SharedLine extends ObservedLine implements Line {
     return within((timeout ?? ANSWER_TIMEOUT) + ANSWER_MARGIN, answer).finally(() => this.#pendingRequests.delete(id));
   }
 
-  tell(name: string, payload?: unknown): void {
-    if (this.#line !== undefined) this.#line.tell(name, payload);
+  emit(name: string, payload?: unknown): void {
+    if (this.#line !== undefined) this.#line.emit(name, payload);
     else this.#post({ kind: "tell", from: this.#own, name, payload });
   }
 
@@ -197,13 +197,13 @@ export class SharedLine extends ObservedLine implements Line {
     if (line === undefined) return;
     this.#addFollower(message.from);
     if (message.kind === "hello") this.#announce();
-    else if (message.kind === "tell") line.tell(message.name, message.payload);
+    else if (message.kind === "tell") line.emit(message.name, message.payload);
     else if (message.kind === "ask") void this.#answer(line, message);
   }
 
   async #answer(line: SocketLine, { from, id, name, payload, timeout }: Extract<TabMessage, { kind: "ask" }>): Promise<void> {
     try {
-      this.#post({ kind: "answer", to: from, id, answer: await this.#askFor(from, line, name, payload, timeout) });
+      this.#post({ kind: "answer", to: from, id, answer: await this.#requestFor(from, line, name, payload, timeout) });
     } catch (error) {
       this.#post({ kind: "answer", to: from, id, failure: plain(asFailure(error)) });
     }
@@ -213,8 +213,8 @@ export class SharedLine extends ObservedLine implements Line {
    * Sends a request, and forwards to other tabs the event that the server sends to all sockets
    * except the requesting one.
    */
-  async #askFor(tab: string, line: SocketLine, name: string, payload: unknown, timeout?: number): Promise<unknown> {
-    const answer = await line.ask(name, payload, timeout);
+  async #requestFor(tab: string, line: SocketLine, name: string, payload: unknown, timeout?: number): Promise<unknown> {
+    const answer = await line.request(name, payload, timeout);
     const echo = echoOf(name, answer);
     if (echo !== undefined) {
       this.#post({ kind: "event", except: tab, ...echo });

@@ -82,7 +82,7 @@ export class SocketLine extends ObservedLine implements Line {
     this.#socket.onAny(listener);
   }
 
-  async ask(name: string, payload?: unknown, timeout = ANSWER_TIMEOUT): Promise<unknown> {
+  async request(name: string, payload?: unknown, timeout = ANSWER_TIMEOUT): Promise<unknown> {
     // Does not use the buffer of `socket.io-client`: the caller decides what to send after a
     // reconnect.
     if (!this.#socket.connected) throw new RequestError({ code: DISCONNECTED, message: "not connected" });
@@ -105,12 +105,12 @@ export class SocketLine extends ObservedLine implements Line {
     return answer;
   }
 
-  tell(name: string, payload?: unknown): void {
+  emit(name: string, payload?: unknown): void {
     if (this.#socket.connected) this.#socket.emit(name, ...(payload === undefined ? [] : [payload]));
   }
 
   release(name: string, payload?: unknown): void {
-    this.tell(name, payload);
+    this.emit(name, payload);
   }
 
   #connect(): void {
@@ -159,7 +159,7 @@ export class SocketLine extends ObservedLine implements Line {
     socket.on("error", (error: Partial<ErrorEvent> | undefined) => {
       if (error?.type === "auth" && error.event === undefined) this.#closeReason = { code: "", message: "", ...error };
     });
-    socket.on("auth:expiring", () => void this.#credentials.refresh((payload) => this.ask("auth:refresh", payload)));
+    socket.on("auth:expiring", () => void this.#credentials.refresh((payload) => this.request("auth:refresh", payload)));
     socket.on("disconnect", (reason) => this.#handleDisconnect(reason));
     socket.on("connect_error", (error: Error & { data?: Partial<Failure>; description?: unknown }) => {
       const failure = { code: "", message: error.message };

@@ -2,7 +2,7 @@ import { type Failure, DISCONNECTED, QUEUE_FULL, RequestError, asFailure, isUnco
 import type { Note } from "../log.ts";
 import type { QueueStorage, StoredEntry } from "./storage.ts";
 import type { Tabs } from "./tabs.ts";
-import { Pause, now, pauseAfter, randomId, trim, within } from "../time.ts";
+import { Delay, now, retryDelay, randomId, trim, within } from "../time.ts";
 
 /** Maximum number of `INTERNAL` errors for an entry, after which it is refused. */
 const MAX_FAULTS = 5;
@@ -65,7 +65,7 @@ export interface QueueDependencies {
   readonly limits: QueueLimits;
   /** The field of a payload that receives the id. */
   readonly idField: string;
-  ask(event: string, payload: unknown): Promise<unknown>;
+  request(event: string, payload: unknown): Promise<unknown>;
   /** Called when an entry was added, changed or removed. */
   changed(entry: Entry): void;
   readonly note: Note;
@@ -96,7 +96,7 @@ export class Queue {
   #isLoaded = false;
   #isFlushing = false;
   #holdUntil = 0;
-  readonly #pause = new Pause();
+  readonly #delay = new Delay();
   readonly #answers = new Map<string, { resolve: (answer: unknown) => void; reject: (error: unknown) => void }>();
   readonly #dependencies: QueueDependencies;
   /** Logs that an entry could not be stored. It stays in memory and is sent from there. */
@@ -211,7 +211,7 @@ export class Queue {
    */
   end(): void {
     this.#userId = undefined;
-    this.#pause.end();
+    this.#delay.end();
   }
 
   /** Adopts the entries of closed tabs and, with `waits`, of tabs that close later. */
@@ -254,7 +254,7 @@ export class Queue {
     this.#isFlushing = true;
     try {
       for (let entry = this.#next(); entry !== undefined; entry = this.#next()) {
-        if (this.isHeld) await this.#pause.for(this.#holdUntil - now());
+        if (this.isHeld) await this.#delay.for(this.#holdUntil - now());
         else await this.#deliver(entry);
       }
     } finally {
@@ -269,11 +269,11 @@ export class Queue {
   }
 
   async #deliver({ id, event, payload, attempts }: Entry): Promise<void> {
-    const { ask, idField, note } = this.#dependencies;
+    const { request, idField, note } = this.#dependencies;
     const userId = this.#userId;
     this.#change(id, { state: "sending", attempts: attempts + 1 });
     try {
-      const answer = await ask(event, { ...payload, [idField]: id });
+      const answer = await request(event, { ...payload, [idField]: id });
       const entry = this.#take(id);
       if (entry !== undefined) this.#dependencies.changed({ ...entry, state: "stored", answer });
       this.#settle(id, "resolve", answer);
@@ -293,19 +293,19 @@ export class Queue {
     const { code, retryAfter } = failure;
     const plainFailure = plain(failure);
     const faults = entry.faults + (code === "INTERNAL" ? 1 : 0);
-    const pause = pauseAfter(entry.attempts, retryAfter);
+    const delay = retryDelay(entry.attempts, retryAfter);
     if (code === DISCONNECTED) {
       this.#change(id, { state: "queued" });
       // Usually `end` was called. If the session is still open, the request is repeated after a
       // delay.
-      if (this.#userId !== undefined) await this.#pause.for(pause);
+      if (this.#userId !== undefined) await this.#delay.for(delay);
     } else if (code === "RATE_LIMITED") {
-      this.#holdUntil = now() + pause;
+      this.#holdUntil = now() + delay;
       this.#change(id, { state: "queued", failure: plainFailure });
     } else if (isUnconfirmed(failure) && faults < MAX_FAULTS) {
-      if (retryAfter !== undefined) this.#holdUntil = now() + pause;
+      if (retryAfter !== undefined) this.#holdUntil = now() + delay;
       this.#change(id, { state: "sending", failure: plainFailure, faults });
-      await this.#pause.for(pause);
+      await this.#delay.for(delay);
       if (this.#userId === undefined) this.#change(id, { state: "queued" });
     } else {
       this.#change(id, { state: "refused", failure: plainFailure, faults });

@@ -40,9 +40,9 @@ export function indexedDbStorage(name = "roomcast"): QueueStorage {
   let database: Promise<IDBDatabase> | undefined;
   const open = () => (database ??= connect(name, () => (database = undefined)));
   /** Runs one transaction. Resolves after the transaction is complete. */
-  async function carryOut<Result>(mode: IDBTransactionMode, ask: (store: IDBObjectStore) => IDBRequest<Result>): Promise<Result> {
+  async function carryOut<Result>(mode: IDBTransactionMode, operation: (store: IDBObjectStore) => IDBRequest<Result>): Promise<Result> {
     const transaction = (await open()).transaction(STORE, mode);
-    const request = ask(transaction.objectStore(STORE));
+    const request = operation(transaction.objectStore(STORE));
     return new Promise((resolve, reject) => {
       transaction.oncomplete = () => resolve(request.result);
       transaction.onabort = transaction.onerror = () => reject(transaction.error);
