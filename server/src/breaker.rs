@@ -141,7 +141,7 @@ impl BreakerState {
         }
     }
 
-    fn forgone(self, now: Instant) -> Self {
+    fn canceled(self, now: Instant) -> Self {
         match self {
             // The call was abandoned without a result, so the next one may try immediately.
             Self::Trying { wait } => Self::Open { until: now, wait },
@@ -169,7 +169,7 @@ impl BreakerPermit<'_> {
 impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if let Some(breaker) = self.0.take() {
-            breaker.change(|state| state.forgone(Instant::now()));
+            breaker.change(|state| state.canceled(Instant::now()));
         }
     }
 }

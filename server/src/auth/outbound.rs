@@ -167,7 +167,7 @@ impl Outbound {
     }
 
     /// Sends JSON and returns the status of the response. The body is not read.
-    pub(crate) async fn tell(
+    pub(crate) async fn notify(
         &self,
         headers: &HeaderMap,
         body: Vec<u8>,
@@ -215,10 +215,10 @@ impl Outbound {
             let request = self.request(method, headers, body);
             let stream = self.connect().await?;
             let Some(tls) = &self.tls else {
-                return ask(stream, request, &is_sent, reads_body).await;
+                return exchange(stream, request, &is_sent, reads_body).await;
             };
             let stream = self.encrypt(tls, stream).await?;
-            ask(stream, request, &is_sent, reads_body).await
+            exchange(stream, request, &is_sent, reads_body).await
         };
         // One timeout covers lookup, handshake and response, so that no step can wait forever.
         let answer = timeout(self.timeout, sending).await;
@@ -279,7 +279,7 @@ impl Outbound {
 }
 
 /// Sends a request over a connection, closes the connection, and returns the response.
-async fn ask(
+async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
     is_sent: &AtomicBool,
@@ -291,7 +291,7 @@ async fn ask(
     };
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
-    let asking = async {
+    let exchanging = async {
         // From here on, the service may have processed the request, so it is never reported as
         // unsent.
         is_sent.store(true, Ordering::Relaxed);
@@ -310,13 +310,13 @@ async fn ask(
     };
     // The connection is driven by this function and ends with it, even on cancellation.
     let mut connection = std::pin::pin!(connection);
-    let mut asking = std::pin::pin!(asking);
+    let mut exchanging = std::pin::pin!(exchanging);
     tokio::select! {
         biased;
-        answer = &mut asking => answer,
+        answer = &mut exchanging => answer,
         // The response may still be buffered when the connection ends without an error.
         ended = &mut connection => match ended {
-            Ok(()) => asking.await,
+            Ok(()) => exchanging.await,
             Err(error) => Err(broken(&error)),
         },
     }

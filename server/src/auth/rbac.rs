@@ -427,16 +427,16 @@ impl Cache {
         self.retain(|_, entry| now.wrapping_sub(entry.used) < 2);
     }
 
-    fn retain(&self, keep: impl Fn(&str, &CachedPermissions) -> bool) {
+    fn retain(&self, predicate: impl Fn(&str, &CachedPermissions) -> bool) {
         for shard in &self.shards {
             let mut entries = shard.lock();
             let before = entries.len();
-            entries.retain(|subject, entry| keep(subject, entry));
+            entries.retain(|subject, entry| predicate(subject, entry));
             // The memory of many removed entries is freed. The factor of four keeps the map from
             // shrinking and growing repeatedly.
             if entries.len() < entries.capacity() / 4 {
-                let kept = entries.len() * 2;
-                entries.shrink_to(kept);
+                let capacity = entries.len() * 2;
+                entries.shrink_to(capacity);
             }
             self.resized(before, entries.len());
         }

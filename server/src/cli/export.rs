@@ -109,17 +109,17 @@ async fn to_file(store: &Store, export: &Export, path: &Path) -> Result<u64, Str
     partial.push(".partial");
     let file = private(Path::new(&partial)).map_err(|error| format!("{shown}: {error}"))?;
     let written = to(store, export, &file).await;
-    let kept = written.and_then(|messages| {
+    let saved = written.and_then(|messages| {
         let moved = file.sync_all().and_then(|()| fs::rename(&partial, path));
         moved
             .map(|()| messages)
             .map_err(|error| format!("{shown}: {error}"))
     });
-    if kept.is_err() {
+    if saved.is_err() {
         // An incomplete export must not be mistaken for a complete one.
         let _ = fs::remove_file(&partial);
     }
-    kept
+    saved
 }
 
 /// Creates a new file that other users cannot read.

@@ -24,17 +24,17 @@ pub(super) fn raise_limit(settings: &Settings) {
     };
     let room = connections(files);
     tracing::info!(files, connections = room, "limit of open files");
-    let wanted = settings.limits.connections as u64;
-    if wanted > room && wanted == Limits::default().connections as u64 {
+    let needed = settings.limits.connections as u64;
+    if needed > room && needed == Limits::default().connections as u64 {
         // The operator did not set this limit, so lowering the default is no reason for a warning.
         tracing::info!(
-            wanted,
+            wanted = needed,
             room,
             "the connection limit is lowered to the limit of open files"
         );
-    } else if wanted > room {
+    } else if needed > room {
         tracing::warn!(
-            wanted,
+            wanted = needed,
             room,
             "limits.connections is more than the limit of open files allows: raise the hard limit \
              (LimitNOFILE= of systemd), or clients will wait to be accepted"

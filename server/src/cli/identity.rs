@@ -14,7 +14,7 @@ use crate::{
         jwt::{self, KeyRing, Minting},
     },
     config::Settings,
-    service::{Access, Explanation, Question},
+    service::{Access, ExplainQuery, Explanation},
     store::Store,
 };
 
@@ -197,7 +197,7 @@ async fn why(settings: &Settings, explain: Explain) -> Result<Explanation, Strin
     let revocations = Arc::new(Revocations::new());
     let access = Access::open(store.clone(), roles, revocations, Arc::default(), auth).await;
     let access = access.map_err(|error| error.to_string())?;
-    let question = Question {
+    let question = ExplainQuery {
         user: explain.user,
         event: explain.event,
         room: explain.room,

@@ -78,7 +78,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
         .http
         .cookie
         .as_ref()
-        .is_some_and(|cookie| !is_kept(cookie, is_encrypted))
+        .is_some_and(|cookie| !is_accepted_by_browsers(cookie, is_encrypted))
     {
         return Err(
             "browsers drop engine.cookie: with same_site none or partitioned it must be secure",
@@ -103,7 +103,7 @@ fn is_origin(text: &str) -> bool {
 }
 
 /// Returns whether browsers store a cookie (RFC 6265bis, 5.7).
-fn is_kept(cookie: &Cookie, is_encrypted: bool) -> bool {
+fn is_accepted_by_browsers(cookie: &Cookie, is_encrypted: bool) -> bool {
     let must_be_secure = cookie.same_site == Some(SameSite::None) || cookie.partitioned;
     !must_be_secure || cookie.secure || is_encrypted
 }
@@ -171,8 +171,8 @@ mod tests {
     #[test]
     fn cookie_that_browsers_drop_is_refused() {
         let cookie = Cookie::default().same_site(SameSite::None);
-        assert!(!is_kept(&cookie, false));
-        assert!(is_kept(&cookie, true));
-        assert!(is_kept(&Cookie::default(), false));
+        assert!(!is_accepted_by_browsers(&cookie, false));
+        assert!(is_accepted_by_browsers(&cookie, true));
+        assert!(is_accepted_by_browsers(&Cookie::default(), false));
     }
 }

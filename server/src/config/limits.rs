@@ -114,8 +114,8 @@ impl Limits {
     /// Returns the limits, with the preset's values for absent ones.
     #[must_use]
     pub fn in_force(&self) -> Self {
-        let by = |given: Option<u32>, standard, strict| {
-            given.or(Some(match self.preset {
+        let by = |configured: Option<u32>, standard, strict| {
+            configured.or(Some(match self.preset {
                 Preset::Standard => standard,
                 Preset::Strict => strict,
             }))

@@ -10,7 +10,7 @@ use futures_util::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::errors::tell;
+use super::errors::report_failure;
 use super::hooks::HookEvent;
 use super::limits::{self, UNKNOWN};
 use crate::limit::Users;
@@ -114,15 +114,15 @@ impl Catalogue {
         let mut replaced = self.rows.iter().filter_map(|other| other.replaces.as_ref());
         let replaced = replaced.find(|replaced| replaced.event == row.event);
         let end = replaced.map(|replaced| self.overlap.end(replaced));
-        let hooks = Some(&self.hooks).filter(|hooks| hooks.wants(row.event));
+        let hooks = Some(&self.hooks).filter(|hooks| hooks.includes(row.event));
         let hooks = hooks.cloned();
         let handler = move |event: roomcast::Event, state: State<S>| {
             let admitted = checks.admit(row, end, &event);
             match admitted.and_then(|()| run(&checks.access, &event, state)) {
                 Ok(handling) => {
                     let hooks = hooks.as_ref();
-                    let heard = hooks.map(|hooks| HookEvent::new(hooks, row.event, &event));
-                    Either::Left(acknowledge(handling, heard))
+                    let hook_event = hooks.map(|hooks| HookEvent::new(hooks, row.event, &event));
+                    Either::Left(acknowledge(handling, hook_event))
                 }
                 Err(refusal) => Either::Right(ready(Err(refusal))),
             }
@@ -152,7 +152,7 @@ impl Catalogue {
         let checks = self.checks;
         self.namespace
             .fallback(move |event: roomcast::Event| ready(Err::<(), _>(checks.unknown(&event))))
-            .on_error(tell)
+            .on_error(report_failure)
     }
 
     /// Returns the events that have a row but no handler.
@@ -227,11 +227,11 @@ type Handling = BoxFuture<'static, Result<Box<dyn Fields>, ServiceError>>;
 /// Waits for a handler and notifies the webhooks of its answer.
 async fn acknowledge(
     handling: Handling,
-    heard: Option<Box<HookEvent>>,
+    hook_event: Option<Box<HookEvent>>,
 ) -> Result<Acknowledgement, Refusal> {
     let fields = handling.await?;
-    if let Some(heard) = heard {
-        heard.done(&*fields);
+    if let Some(hook_event) = hook_event {
+        hook_event.done(&*fields);
     }
     Ok(Acknowledgement(fields))
 }
@@ -331,15 +331,16 @@ mod tests {
             .on(
                 &ASK_EXACTLY,
                 async |call: Call<AskExactPrice>, overlap: State<Overlap>| {
-                    let everybody = call.socket.namespace().local();
+                    let all_sockets = call.socket.namespace().local();
                     let price = ExactPrice { cents: 150 };
-                    EXACT_PRICE.emit(*overlap, everybody.clone(), &price);
+                    EXACT_PRICE.emit(*overlap, all_sockets.clone(), &price);
                     EXACT_PRICE.emit_to(*overlap, &call.socket, &price);
-                    LAST_EXACT_PRICE.emit(*overlap, everybody.clone(), &price);
+                    LAST_EXACT_PRICE.emit(*overlap, all_sockets.clone(), &price);
                     LAST_EXACT_PRICE.emit_to(*overlap, &call.socket, &price);
-                    FINAL_EXACT_PRICE.emit(*overlap, everybody.clone(), &price);
+                    FINAL_EXACT_PRICE.emit(*overlap, all_sockets.clone(), &price);
                     FINAL_EXACT_PRICE.emit_to(*overlap, &call.socket, &price);
-                    let (now, before) = FINAL_EXACT_PRICE.ask::<Args>(*overlap, &everybody, &price);
+                    let (now, before) =
+                        FINAL_EXACT_PRICE.emit_with_acks::<Args>(*overlap, &all_sockets, &price);
                     let socket = call.socket;
                     tokio::spawn(async move {
                         let mut confirmed = Vec::new();
@@ -369,23 +370,26 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(old, json!({"success": true, "price": "1.5"}));
-        let asked = json!({"symbol": "ADA", "currency": "EUR"});
-        let new: Value = ann.emit_with_ack("price:ask:v2", asked).await.unwrap();
+        let request = json!({"symbol": "ADA", "currency": "EUR"});
+        let new: Value = ann.emit_with_ack("price:ask:v2", request).await.unwrap();
         assert_eq!(new, json!({"success": true, "cents": 150}));
-        let told: Value = ann.event("price:update").await.unwrap();
-        assert_eq!(told, json!({"price": "1.50"}));
-        let told: Value = ann.event("price:update:v2").await.unwrap();
-        assert_eq!(told, json!({"cents": 150}));
+        let received: Value = ann.event("price:update").await.unwrap();
+        assert_eq!(received, json!({"price": "1.50"}));
+        let received: Value = ann.event("price:update:v2").await.unwrap();
+        assert_eq!(received, json!({"cents": 150}));
     }
 
     /// Returns how often each price event arrived until the server reported the confirmations, and
     /// that report.
-    async fn told(transports: Transports, overlap: Duration) -> (BTreeMap<String, usize>, Value) {
+    async fn received(
+        transports: Transports,
+        overlap: Duration,
+    ) -> (BTreeMap<String, usize>, Value) {
         let server = with_replaced_events(overlap).await;
         let client = server.client().transports(transports);
         let mut ann = client.connect().await.unwrap();
-        let asked = json!({"symbol": "ADA", "currency": "EUR"});
-        ann.emit("price:ask:v2", asked).await.unwrap();
+        let request = json!({"symbol": "ADA", "currency": "EUR"});
+        ann.emit("price:ask:v2", request).await.unwrap();
         let (mut counts, mut confirmed) = (BTreeMap::<String, usize>::new(), None);
         // Polling clients receive conflated events after all others.
         while confirmed.is_none() || !counts.contains_key("price:last:v2") {
@@ -414,7 +418,7 @@ mod tests {
                 .map(|(name, count)| (name.to_owned(), count))
                 .collect()
         };
-        let (all, confirmed) = told(Transports::WebSocket, AGES).await;
+        let (all, confirmed) = received(Transports::WebSocket, AGES).await;
         let both = [
             ("price:update", 2),
             ("price:update:v2", 2),
@@ -426,13 +430,13 @@ mod tests {
         assert_eq!((all, confirmed), (counts(&both), json!([true, true])));
         // A polling client may receive only the newest of each. The two events do not replace each
         // other.
-        let (mut some, _) = told(Transports::Polling, AGES).await;
+        let (mut some, _) = received(Transports::Polling, AGES).await;
         for name in ["price:last", "price:last:v2"] {
             let count = some.insert(name.to_owned(), 2);
             assert!(matches!(count, Some(1 | 2)), "{name}: {count:?}");
         }
         assert_eq!(some, counts(&both));
-        let (new, confirmed) = told(Transports::WebSocket, Duration::ZERO).await;
+        let (new, confirmed) = received(Transports::WebSocket, Duration::ZERO).await;
         let one = [
             ("price:update:v2", 2),
             ("price:last:v2", 2),
@@ -453,10 +457,10 @@ mod tests {
             old["error"],
             json!({"code": "NOT_FOUND", "message": "no such event"})
         );
-        let asked = json!({"symbol": "ADA", "currency": "EUR"});
-        let new: Value = ann.emit_with_ack("price:ask:v2", asked).await.unwrap();
+        let request = json!({"symbol": "ADA", "currency": "EUR"});
+        let new: Value = ann.emit_with_ack("price:ask:v2", request).await.unwrap();
         assert_eq!(new["success"], true);
-        let told = ann.next().await.unwrap();
-        assert_eq!(told.name, "price:update:v2");
+        let received = ann.next().await.unwrap();
+        assert_eq!(received.name, "price:update:v2");
     }
 }

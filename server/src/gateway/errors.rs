@@ -111,7 +111,7 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// Sends the `error` event for a failed event that was sent without an acknowledgement.
-pub(super) fn tell(failure: &Failure<'_>) {
+pub(super) fn report_failure(failure: &Failure<'_>) {
     if failure.answered {
         return;
     }

@@ -7,7 +7,7 @@ use crate::service::api::Admin;
 use crate::service::{Chat, Market, Notifications, Payload, ServiceError};
 use roomcast::State;
 
-/// What a method of a service returns: its answer, or a future of it if it `WAITS`.
+/// The result of a service method: its answer, or a future of it if it `WAITS`.
 trait Returned<const WAITS: bool> {
     type Future: Future;
 

@@ -23,10 +23,10 @@ pub(super) fn register(io: Builder, hooks: &Hooks) -> Builder {
 fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
     match event {
         Lifecycle::Connected { socket }
-            if hooks.wants("connect") && socket.namespace().name() == "/" =>
+            if hooks.includes("connect") && socket.namespace().name() == "/" =>
         {
             let principal = socket.principal();
-            hooks.tell("connect", source_of(socket), || {
+            hooks.enqueue("connect", source_of(socket), || {
                 json!({
                     "socketId": socket.id().as_str(),
                     "userId": principal.subject,
@@ -38,9 +38,9 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
             });
         }
         Lifecycle::Disconnected { socket, reason, .. }
-            if hooks.wants("disconnect") && socket.namespace().name() == "/" =>
+            if hooks.includes("disconnect") && socket.namespace().name() == "/" =>
         {
-            hooks.tell("disconnect", source_of(socket), || {
+            hooks.enqueue("disconnect", source_of(socket), || {
                 json!({
                     "socketId": socket.id().as_str(),
                     "userId": socket.principal().subject,
@@ -51,16 +51,16 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
         Lifecycle::RoomCreated {
             namespace: "/",
             room,
-        } if hooks.wants_room(room.as_str()) => {
+        } if hooks.includes_room(room.as_str()) => {
             let data = || json!({"room": room.as_str()});
-            hooks.tell("room:occupied", HookSource::Rooms, data);
+            hooks.enqueue("room:occupied", HookSource::Rooms, data);
         }
         Lifecycle::RoomDeleted {
             namespace: "/",
             room,
-        } if hooks.wants_room(room.as_str()) => {
+        } if hooks.includes_room(room.as_str()) => {
             let data = || json!({"room": room.as_str()});
-            hooks.tell("room:vacated", HookSource::Rooms, data);
+            hooks.enqueue("room:vacated", HookSource::Rooms, data);
         }
         _ => {}
     }
@@ -112,7 +112,7 @@ impl HookEvent {
     /// Notifies webhooks that the event is handled, with its answer.
     pub(super) fn done(self, answer: &dyn Fields) {
         self.hooks
-            .tell(self.event, self.source, || ClientEventData {
+            .enqueue(self.event, self.source, || ClientEventData {
                 socket_id: self.socket_id,
                 user_id: self.user_id,
                 payload: self.args.get(0).unwrap_or_default(),

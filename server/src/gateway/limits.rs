@@ -53,10 +53,10 @@ fn spent_name(announcer: &Announcer) -> String {
 pub(super) fn listen(namespace: NamespaceBuilder, announcer: &Announcer) -> NamespaceBuilder {
     let name = spent_name(announcer);
     let announcer = announcer.clone();
-    namespace.on_server_side(&name, move |told: ServerSide| {
-        let text: String = told.arg(0).unwrap_or_default();
+    namespace.on_server_side(&name, move |event: ServerSide| {
+        let text: String = event.arg(0).unwrap_or_default();
         match announcer.read::<Vec<Spent>>(&text) {
-            Ok(spent) => told.io().state::<Users>().charge(&spent),
+            Ok(spent) => event.io().state::<Users>().charge(&spent),
             Err(why) => tracing::debug!(?why, "could not decode a usage report of another server"),
         }
         std::future::ready(NoAck)
@@ -65,13 +65,13 @@ pub(super) fn listen(namespace: NamespaceBuilder, announcer: &Announcer) -> Name
 
 /// Reports the events of users on this server to the other servers of the store, about every
 /// second.
-pub(crate) async fn tell(users: Arc<Users>, io: Io, announcer: Announcer) {
+pub(crate) async fn report_spending(users: Arc<Users>, io: Io, announcer: Announcer) {
     let name = spent_name(&announcer);
-    let mut turns = interval(REPORT_INTERVAL);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = turns.tick().await;
+    let mut ticks = interval(REPORT_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = ticks.tick().await;
     loop {
-        let now = turns.tick().await;
+        let now = ticks.tick().await;
         let spent = users.spent(io.nodes().len(), now - last);
         last = now;
         if !spent.is_empty()
@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn corpus_spending_reports_decode_and_encode_unchanged() {
         let all = lines("questions.txt").into_iter();
-        let told: Vec<_> = all.filter(|line| line.is == "spent").collect();
-        assert!(!told.is_empty());
-        for line in told {
+        let lines: Vec<_> = all.filter(|line| line.is == "spent").collect();
+        assert!(!lines.is_empty());
+        for line in lines {
             let spent: Vec<Spent> = read(STORE, &line.text).unwrap();
             let again = write(STORE, &spent).unwrap();
             assert!(contains_all(&line.text, &again), "{}: {again}", line.name);

@@ -39,13 +39,13 @@ pub(super) fn register(catalogue: &mut Catalogue) {
             }),
             Err(Refused { symbol, error }) => {
                 let refusal = Refusal::from(error.clone());
-                let told = TradeError {
+                let event = TradeError {
                     code: refusal.code().to_owned(),
                     message: error.to_string(),
                     symbol,
                     trade_id: None,
                 };
-                TRADE_ERROR.emit_to(&call.socket, &told);
+                TRADE_ERROR.emit_to(&call.socket, &event);
                 Err(error)
             }
         },

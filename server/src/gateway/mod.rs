@@ -23,7 +23,7 @@ use crate::service::api::{ADMIN, Admin};
 use crate::service::cluster::Announcer;
 use crate::service::{Access, Chat, Hooks, Market, Overlap};
 use catalogue::Catalogue;
-pub(crate) use limits::tell as report_spending;
+pub(crate) use limits::report_spending;
 use roomcast::Builder;
 
 /// The services that handle events.

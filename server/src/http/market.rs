@@ -22,7 +22,7 @@ use crate::{
             NotificationHistory, NotificationList, Notified, Notify, ReadNotificationHistory,
             ReadNotifications, WithdrawNotification, Withdrawals,
         },
-        pages::{AskedPage, AskedUpdates},
+        pages::{PageRequest, UpdatesRequest},
         portfolio::{PublishPortfolio, ReadPortfolio},
         prices::PublishPrices,
         signals::{PublishSignal, ReadSignals, SignalList},
@@ -126,7 +126,7 @@ fn reading() -> Routes<Api> {
         .on(
             Method::GET,
             "/users/{id}/trades",
-            forward!(Path(user): Path<String>, Parameters(page): Parameters<AskedUpdates> =>
+            forward!(Path(user): Path<String>, Parameters(page): Parameters<UpdatesRequest> =>
                 market.trades(ReadTrades { user, page })),
             Operation::new(
                 "listTrades",
@@ -134,14 +134,14 @@ fn reading() -> Routes<Api> {
                 Permission::TradesRead,
             )
             .own_by_id("The id of the user.")
-            .query::<AskedUpdates>()
+            .query::<UpdatesRequest>()
             .refuses(404)
             .answer::<TradeList>(200),
         )
         .on(
             Method::GET,
             "/signals",
-            forward!(Parameters(wanted): Parameters<ReadSignals> => market.signals(wanted)),
+            forward!(Parameters(query): Parameters<ReadSignals> => market.signals(query)),
             Operation::new(
                 "listSignals",
                 "Lists all signals or the signals of a channel, newest first.",
@@ -166,7 +166,7 @@ fn reading() -> Routes<Api> {
         .on(
             Method::GET,
             "/users/{id}/notifications",
-            forward!(Path(user): Path<String>, Parameters(page): Parameters<AskedPage> =>
+            forward!(Path(user): Path<String>, Parameters(page): Parameters<PageRequest> =>
                 notifications.unacknowledged(ReadNotifications { user, page })),
             Operation::new(
                 "listNotifications",
@@ -174,14 +174,14 @@ fn reading() -> Routes<Api> {
                 Permission::NotificationsRead,
             )
             .own_by_id("The id of the user.")
-            .query::<AskedPage>()
+            .query::<PageRequest>()
             .refuses(404)
             .answer::<NotificationList>(200),
         )
         .on(
             Method::GET,
             "/users/{id}/notifications/history",
-            forward!(Path(user): Path<String>, Parameters(page): Parameters<AskedPage> =>
+            forward!(Path(user): Path<String>, Parameters(page): Parameters<PageRequest> =>
                 notifications.history(ReadNotificationHistory { user, page })),
             Operation::new(
                 "listNotificationHistory",
@@ -189,7 +189,7 @@ fn reading() -> Routes<Api> {
                 Permission::NotificationsRead,
             )
             .own_by_id("The id of the user.")
-            .query::<AskedPage>()
+            .query::<PageRequest>()
             .refuses(404)
             .answer::<NotificationHistory>(200),
         )

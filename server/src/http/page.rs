@@ -233,13 +233,13 @@ fn with_settings(index: &[u8], settings: &PageSettings) -> Bytes {
         ("images", "", settings.images.join(" ")),
     ];
     let index = String::from_utf8_lossy(index).into_owned();
-    let told = metas.iter().fold(index, |index, (name, built, value)| {
+    let rendered = metas.iter().fold(index, |index, (name, built, value)| {
         // Settings are text and must not become markup.
         let escaped = value.replace('&', "&amp;").replace('"', "&quot;");
         let built = format!("name=\"{name}\" content=\"{built}\"");
         index.replace(&built, &format!("name=\"{name}\" content=\"{escaped}\""))
     });
-    told.into()
+    rendered.into()
 }
 
 #[cfg(test)]
@@ -251,13 +251,13 @@ mod tests {
 
     use super::*;
 
-    async fn ask(request: Request<Body>) -> Response {
+    async fn send_request(request: Request<Body>) -> Response {
         let settings = PageSettings::default();
         routes(&settings).oneshot(request).await.unwrap()
     }
 
     async fn fetch(path: &str) -> Response {
-        ask(Request::get(path).body(Body::empty()).unwrap()).await
+        send_request(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
     fn header(response: &Response, name: HeaderName) -> &str {
@@ -318,9 +318,9 @@ mod tests {
         assert!(policy.starts_with("default-src 'none';"), "{policy}");
         let expected = "; img-src 'self' https://img.example.org http://127.0.0.1:9000";
         assert!(policy.ends_with(expected), "{policy}");
-        let told =
+        let rendered =
             r#"<meta name="images" content="https://img.example.org http://127.0.0.1:9000" />"#;
-        assert!(text(page).await.contains(told));
+        assert!(text(page).await.contains(rendered));
     }
 
     #[tokio::test]
@@ -334,7 +334,7 @@ mod tests {
             HeaderValue::try_from(format!("\"other\", W/{}", etag.to_str().unwrap())).unwrap(),
         ] {
             let request = Request::get("/").header(IF_NONE_MATCH, known);
-            let response = ask(request.body(Body::empty()).unwrap()).await;
+            let response = send_request(request.body(Body::empty()).unwrap()).await;
             assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
             assert_eq!(response.headers()[ETAG], etag);
             assert_eq!(response.headers()[CONTENT_SECURITY_POLICY], policy);
@@ -345,7 +345,7 @@ mod tests {
     #[tokio::test]
     async fn a_changed_page_is_sent_again() {
         let request = Request::get("/").header(IF_NONE_MATCH, "\"other\"");
-        let response = ask(request.body(Body::empty()).unwrap()).await;
+        let response = send_request(request.body(Body::empty()).unwrap()).await;
         assert_eq!(response.status(), StatusCode::OK);
     }
 
@@ -388,9 +388,9 @@ mod tests {
     #[tokio::test]
     async fn page_files_allow_only_get_and_head() {
         let request = |method| Request::builder().method(method).uri("/");
-        let post = ask(request(Method::POST).body(Body::empty()).unwrap()).await;
+        let post = send_request(request(Method::POST).body(Body::empty()).unwrap()).await;
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
-        let head = ask(request(Method::HEAD).body(Body::empty()).unwrap()).await;
+        let head = send_request(request(Method::HEAD).body(Body::empty()).unwrap()).await;
         assert_eq!(head.status(), StatusCode::OK);
         assert_eq!(text(head).await, "");
     }
@@ -402,7 +402,7 @@ mod tests {
         for name in names().filter(|name| name.starts_with("assets/")) {
             let sizes = ["identity", "br;q=0, gzip", "gzip;q=0.5, br"].map(async |accepted| {
                 let request = Request::get(route(&name)).header(ACCEPT_ENCODING, accepted);
-                let response = ask(request.body(Body::empty()).unwrap()).await;
+                let response = send_request(request.body(Body::empty()).unwrap()).await;
                 assert_eq!(header(&response, VARY), "Accept-Encoding");
                 let encoding = response.headers().get(CONTENT_ENCODING).cloned();
                 let body = response.into_body().collect().await.unwrap().to_bytes();

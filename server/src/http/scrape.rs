@@ -47,14 +47,14 @@ impl Readers {
     /// Refuses a request whose token does not permit reading.
     async fn check(&self, path: &str, authorization: Option<String>) -> Result<(), Response> {
         let token = authorization.as_deref().and_then(bearer_token);
-        if let (Some(given), Some(expected)) = (token, self.token)
-            && <[u8; 32]>::from(Sha256::digest(given)) == expected
+        if let (Some(received), Some(expected)) = (token, self.token)
+            && <[u8; 32]>::from(Sha256::digest(received)) == expected
         {
             return Ok(());
         }
         match (self.callers)(authorization).await {
             Ok(_) => Ok(()),
-            Err(turned) => Err(refuse_caller(path, turned, &self.log_throttle)),
+            Err(refusal) => Err(refuse_caller(path, refusal, &self.log_throttle)),
         }
     }
 }

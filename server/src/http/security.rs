@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    async fn ask(path: &str, is_secure: bool) -> http::HeaderMap {
+    async fn send_request(path: &str, is_secure: bool) -> http::HeaderMap {
         let own = [(CONTENT_SECURITY_POLICY, "default-src 'self'")];
         let router = Router::new()
             .route("/api", get(async || "{}"))
@@ -84,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn every_response_has_security_headers_and_pages_their_own_policy() {
         for path in ["/api", "/page", "/none"] {
-            let headers = ask(path, false).await;
+            let headers = send_request(path, false).await;
             for (name, value) in HEADERS {
                 if name == CONTENT_SECURITY_POLICY && path == "/page" {
                     assert_eq!(headers[name], "default-src 'self'");
@@ -98,6 +98,9 @@ mod tests {
 
     #[tokio::test]
     async fn tls_responses_have_strict_transport_security() {
-        assert_eq!(ask("/none", true).await[STRICT_TRANSPORT_SECURITY], HSTS);
+        assert_eq!(
+            send_request("/none", true).await[STRICT_TRANSPORT_SECURITY],
+            HSTS
+        );
     }
 }

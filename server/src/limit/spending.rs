@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::users::{Allowance, Class, Users};
 
-/// What one user has done on another server since the last report of the user.
+/// The events of one user on another server since the last report of the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Spent {
     user: Arc<str>,
@@ -76,15 +76,15 @@ impl Spending {
     }
 
     fn note_shared(&self, class: Class, allowance: &Arc<Allowance>, now: Duration, step: Duration) {
-        let untold = &allowance.untold;
-        if let Some(rested) = untold.rested.get(class as usize) {
+        let unreported = &allowance.unreported;
+        if let Some(rested) = unreported.rested.get(class as usize) {
             let rest = rested.get().time().saturating_sub(now) + step;
             rested.charge(now, step, rest, Duration::MAX - now);
         }
-        if let Some(events) = untold.events.get(class as usize) {
+        if let Some(events) = unreported.events.get(class as usize) {
             events.fetch_add(1, Ordering::Release);
         }
-        if !untold.is_active.swap(true, Ordering::AcqRel) {
+        if !unreported.is_active.swap(true, Ordering::AcqRel) {
             self.active.lock().push(Arc::clone(allowance));
         }
     }
@@ -131,13 +131,16 @@ impl Users {
         spending.servers.store(servers, Ordering::Relaxed);
         let now = self.now();
         let active = std::mem::take(&mut *spending.active.lock());
-        let (mut told, mut waiting) = (Vec::new(), Vec::new());
+        let (mut reported, mut waiting) = (Vec::new(), Vec::new());
         for allowance in active {
             // An event that is noted from here on makes the user active again.
-            allowance.untold.is_active.store(false, Ordering::Release);
+            allowance
+                .unreported
+                .is_active
+                .store(false, Ordering::Release);
             let is_due = self.is_due(&allowance, servers);
-            if is_due && told.len() < MAX_REPORTED_USERS {
-                told.extend(allowance.untold.take(&allowance.name, now));
+            if is_due && reported.len() < MAX_REPORTED_USERS {
+                reported.extend(allowance.unreported.take(&allowance.name, now));
             } else {
                 waiting.push((allowance, is_due));
             }
@@ -145,16 +148,19 @@ impl Users {
         let elapsed = u32::try_from(elapsed.as_millis()).unwrap_or(u32::MAX);
         let mut still = Vec::new();
         for (allowance, is_due) in waiting {
-            let untold = &allowance.untold;
-            let age = untold.age.load(Ordering::Relaxed).saturating_add(elapsed);
-            untold.age.store(age, Ordering::Relaxed);
+            let unreported = &allowance.unreported;
+            let age = unreported
+                .age
+                .load(Ordering::Relaxed)
+                .saturating_add(elapsed);
+            unreported.age.store(age, Ordering::Relaxed);
             let is_stale = !is_due && age >= STALE;
             // Users with few events are reported last, and dropped if there are too many of them.
-            if is_stale && told.len() < MAX_REPORTED_USERS {
-                told.extend(untold.take(&allowance.name, now));
+            if is_stale && reported.len() < MAX_REPORTED_USERS {
+                reported.extend(unreported.take(&allowance.name, now));
             } else if is_stale || servers == 1 || still.len() >= MAX_WAITING {
-                untold.take(&allowance.name, now);
-            } else if !untold.is_active.swap(true, Ordering::AcqRel) {
+                unreported.take(&allowance.name, now);
+            } else if !unreported.is_active.swap(true, Ordering::AcqRel) {
                 still.push(allowance);
             }
         }
@@ -163,12 +169,12 @@ impl Users {
         still.append(&mut active);
         *active = still;
         drop(active);
-        told
+        reported
     }
 
     /// Returns whether a user has spent half of this server's share of a budget without a report.
     fn is_due(&self, allowance: &Allowance, servers: u32) -> bool {
-        let mut classes = Class::ALL.into_iter().zip(&allowance.untold.events);
+        let mut classes = Class::ALL.into_iter().zip(&allowance.unreported.events);
         classes.any(|(class, events)| {
             let Some((_, quota)) = self.pace(class) else {
                 return false;
@@ -236,14 +242,14 @@ mod tests {
     fn events_on_one_server_are_charged_on_the_other() {
         let [a, b] = servers();
         assert_eq!(send(&a, "ann", 20), 20);
-        let told = a.spent(2, SECOND);
-        assert_eq!(told.len(), 1);
+        let reported = a.spent(2, SECOND);
+        assert_eq!(reported.len(), 1);
         assert_eq!(
-            (&*told[0].user, &told[0].events[..]),
+            (&*reported[0].user, &reported[0].events[..]),
             ("ann", &[20, 0, 0, 0, 0][..])
         );
-        assert_eq!(a.spent(2, SECOND), [], "it is told once");
-        let read = serde_json::to_string(&told).unwrap();
+        assert_eq!(a.spent(2, SECOND), [], "it is reported once");
+        let read = serde_json::to_string(&reported).unwrap();
         b.charge(&serde_json::from_str::<Vec<Spent>>(&read).unwrap());
         assert_eq!(send(&b, "ann", 30), 10);
         assert_eq!(send(&b, "bob", 30), 30);
@@ -254,9 +260,9 @@ mod tests {
         let [a, b] = servers();
         let (ann, _) = b.enter("ann");
         send(&a, "ann", 30);
-        let told = a.spent(2, SECOND);
+        let reported = a.spent(2, SECOND);
         for _ in 0..10 {
-            b.charge(&told);
+            b.charge(&reported);
         }
         // Three budgets are spent, of which one may be owed.
         let wait = b.take(Class::Messages, &ann).unwrap_err();
@@ -290,9 +296,9 @@ mod tests {
         tokio::time::advance(SECOND).await;
         // Bob used up his budget on this server, so his seven events count. Ann's are used up.
         assert_eq!(send(&b, "bob", 30), 30);
-        let told = a.spent(2, SECOND);
-        assert_eq!(told.len(), 2);
-        b.charge(&told);
+        let reported = a.spent(2, SECOND);
+        assert_eq!(reported.len(), 2);
+        b.charge(&reported);
         assert_eq!(send(&b, "ann", 31), 30);
         let wait = b.check(Class::Messages, "bob").unwrap_err();
         assert_eq!(wait, 16 * SECOND);
@@ -305,9 +311,9 @@ mod tests {
         assert_eq!(send(&a, "ann", 7), 7);
         assert_eq!(a.spent(2, SECOND), []);
         assert_eq!(send(&a, "ann", 1), 1);
-        let told = a.spent(2, SECOND);
-        assert_eq!(told[0].events, [8, 0, 0, 0, 0]);
-        assert_eq!(told[0].rest, Some(vec![16_000, 0, 0, 0, 0]));
+        let reported = a.spent(2, SECOND);
+        assert_eq!(reported[0].events, [8, 0, 0, 0, 0]);
+        assert_eq!(reported[0].rest, Some(vec![16_000, 0, 0, 0, 0]));
     }
 
     #[tokio::test(start_paused = true)]
@@ -327,7 +333,7 @@ mod tests {
     fn spending_is_not_recorded_without_peers() {
         let [a, _] = servers();
         send(&a, "ann", 20);
-        assert_eq!(a.spent(1, SECOND).len(), 1, "it was still to be told");
+        assert_eq!(a.spent(1, SECOND).len(), 1, "it was still to be reported");
         send(&a, "bob", 20);
         assert!(a.spending().active.lock().is_empty());
     }
@@ -354,8 +360,8 @@ mod tests {
         for n in 0..2 * MAX_REPORTED_USERS + 10 {
             assert_eq!(send(&server, &format!("user {n}"), 1), 1);
         }
-        let told: Vec<_> = (0..4).flat_map(|_| server.spent(4, SECOND)).collect();
-        assert_eq!(told.len(), 2 * MAX_REPORTED_USERS + 10);
+        let reported: Vec<_> = (0..4).flat_map(|_| server.spent(4, SECOND)).collect();
+        assert_eq!(reported.len(), 2 * MAX_REPORTED_USERS + 10);
         assert!(server.spending().active.lock().is_empty());
     }
 
@@ -393,11 +399,11 @@ mod tests {
                     accepted += usize::from(server.check(class, "ann").is_ok());
                 }
                 if tick % 10 == number % 10 {
-                    let told = server.spent(count, SECOND);
+                    let reported = server.spent(count, SECOND);
                     // A report is in flight while the other servers continue.
                     let others = servers.iter().enumerate();
                     for (_, other) in others.filter(|(other, _)| *other != number) {
-                        other.charge(&told);
+                        other.charge(&reported);
                     }
                 }
             }

@@ -14,7 +14,7 @@ use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
-    api::{Admin, answer_others},
+    api::{Admin, answer_peers},
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
@@ -30,7 +30,7 @@ pub(super) struct Services {
     /// The backend whose login sessions are accepted, if configured.
     pub(super) backend: Option<Arc<BackendLogins>>,
     pub(super) chat: Chat,
-    /// How far the change feed of the store has been read.
+    /// The position up to which the change feed of the store was read.
     pub(super) fed: Arc<FeedProgress>,
     pub(super) hooks: Hooks,
     pub(super) journals: Journals,
@@ -68,7 +68,7 @@ impl Services {
         let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
         let backend = BackendLogins::new(&auth.backend).map_err(RunError::Outbound)?;
         let authenticator = Authenticator::new(
-            configured::tokens(auth, &keys, &revocations).keep_claims(settings.market.claims()),
+            configured::tokens(auth, &keys, &revocations).retain_claims(settings.market.claims()),
             access.logins(),
             backend.clone(),
             settings.guests(),
@@ -144,12 +144,12 @@ impl Services {
             self.admin.clone(),
             overlap,
         );
-        let mut io = self.chat.hear(io);
+        let mut io = self.chat.handle_announcements(io);
         if self.announcer.is_some() && recovery_window(settings).is_some() {
             io = self.hand_over(io);
         }
         if let Some(announcer) = &self.announcer {
-            io = answer_others(io, announcer);
+            io = answer_peers(io, announcer);
         }
         if settings.auth.at_handshake {
             let authenticator = self.authenticator.clone();

@@ -97,10 +97,11 @@ impl Signals {
 
     /// Waits for the next signal.
     pub(super) async fn next(&self) {
-        let is_there = |cx: &mut Context<'_>, signal: &mut Signal| signal.poll_recv(cx).is_ready();
+        let has_arrived =
+            |cx: &mut Context<'_>, signal: &mut Signal| signal.poll_recv(cx).is_ready();
         poll_fn(|cx| {
             let mut signals = self.0.lock();
-            match signals.iter_mut().any(|signal| is_there(cx, signal)) {
+            match signals.iter_mut().any(|signal| has_arrived(cx, signal)) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }

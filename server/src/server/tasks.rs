@@ -54,8 +54,8 @@ impl StartedTasks {
         appliers.push(Box::new(news));
         let (market, namespace) = (services.market.clone(), io.of("/"));
         // The prices are loaded before the first client subscribes.
-        let heard = market.apply_stored_prices(&namespace).await;
-        heard.map_err(RunError::Store)?;
+        let applied = market.apply_stored_prices(&namespace).await;
+        applied.map_err(RunError::Store)?;
         appliers.push(Box::new(PriceApplier::new(market, namespace)));
         limits(settings, services, io, supervisor);
         published(services, io, supervisor);
@@ -100,8 +100,8 @@ async fn blocks(
     let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
     // The stored blocks are active before the server listens.
     blocks.restore().await.map_err(RunError::Store)?;
-    let kept = blocks.clone();
-    supervisor.start("block list", move || kept.clone().keep());
+    let list = blocks.clone();
+    supervisor.start("block list", move || list.clone().run());
     Ok(Some(blocks))
 }
 
@@ -109,7 +109,7 @@ async fn blocks(
 /// webhooks.
 fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
     let (journals, namespace) = (services.journals.clone(), io.of("/"));
-    supervisor.start("journals", move || journals.clone().keep(namespace.clone()));
+    supervisor.start("journals", move || journals.clone().run(namespace.clone()));
     let (market, namespace) = (services.market.clone(), io.of("/"));
     supervisor.start("trades", move || market.clone().resume(namespace.clone()));
     let market = services.market.clone();
@@ -181,7 +181,7 @@ fn credentials(services: &Services, io: &Io, supervisor: &Supervisor) {
     if let Some(backend) = services.backend.clone() {
         let io = io.clone();
         supervisor.start("backend sessions", move || {
-            Arc::clone(&backend).keep(io.clone())
+            Arc::clone(&backend).run_rechecks(io.clone())
         });
     }
     let access = services.access.clone();
@@ -223,8 +223,8 @@ async fn publications(
     let (node, chosen) = (settings.node.id.clone(), settings.publications.clone());
     let metrics = Arc::clone(&services.metrics);
     let publications = Publications::open(shared, node, chosen, metrics).await;
-    let (told, namespace) = (publications.clone(), io.of("/"));
+    let (source, namespace) = (publications.clone(), io.of("/"));
     let follower = Follower::new("publications").measured(&services.metrics);
-    follower.start(supervisor, move || told.reader(namespace.clone()));
+    follower.start(supervisor, move || source.reader(namespace.clone()));
     Some(publications)
 }

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::follower::{Failure, Followed, Follower, Intervals, Turn};
+use super::follower::{Failure, Followed, Follower, Intervals, Progress};
 use crate::store::{Changed, Feed, FeedMark, StoreError};
 
 /// Brings this server up to date with one table of the store.
@@ -94,11 +94,11 @@ impl FeedProgress {
     ///
     /// The store must have a feed. This method waits for as long as the store does not answer.
     pub(in crate::service) async fn applied(&self) {
-        let asked = Instant::now();
+        let start = Instant::now();
         loop {
             self.wake();
             // After failures a reader sleeps longer and longer, so this loop wakes it again.
-            let applied = timeout(POLL_INTERVAL, self.main.applied_since(asked));
+            let applied = timeout(POLL_INTERVAL, self.main.applied_since(start));
             if applied.await.is_ok() {
                 return;
             }
@@ -172,7 +172,7 @@ impl ChangeFeed {
 }
 
 impl Followed for FeedReader {
-    async fn turn(&mut self) -> Result<Turn, Failure> {
+    async fn advance(&mut self) -> Result<Progress, Failure> {
         let mark = match self.full.is_some_and(|again| again <= Instant::now()) {
             true => None,
             false => self.mark.as_ref(),
@@ -192,12 +192,12 @@ impl Followed for FeedReader {
         // The page is read again: concurrent changes of this server may be newer than the rows that
         // were read.
         if applied.own {
-            return Ok(Turn::Partly);
+            return Ok(Progress::Partial);
         }
         self.mark = Some(page.next);
         Ok(match page.has_more {
-            true => Turn::More,
-            false => Turn::Done { changed },
+            true => Progress::More,
+            false => Progress::Done { changed },
         })
     }
 
@@ -234,7 +234,7 @@ impl Followed for FeedReader {
 
 impl FeedReader {
     /// Reads the tables. Changes committed in the meantime are after the new mark.
-    async fn reload(&mut self) -> Result<Turn, Failure> {
+    async fn reload(&mut self) -> Result<Progress, Failure> {
         self.mark = None;
         let inner = &self.inner;
         // The mark is taken before the tables are read. Changes in between are applied twice, which
@@ -246,12 +246,12 @@ impl FeedReader {
         }
         self.full = None;
         self.note(all);
-        // Without a mark the next turn reads the tables again.
+        // Without a mark the next iteration reads the tables again.
         if all.own {
-            return Ok(Turn::Partly);
+            return Ok(Progress::Partial);
         }
         self.mark = Some(mark);
-        Ok(Turn::Done { changed: true })
+        Ok(Progress::Done { changed: true })
     }
 
     fn note(&mut self, applied: Applied) {
@@ -300,7 +300,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const PAGE: usize = 1000;
 /// The delay before the tables are read again because an entry did not fit.
 const RELOAD_DELAY: Duration = Duration::from_secs(5);
-/// How long feed entries are retained, unless there are more than [`MAX_ENTRIES`].
+/// Retention time of feed entries, unless there are more than [`MAX_ENTRIES`].
 const RETENTION: Duration = Duration::from_secs(600);
 /// The approximate maximum number of feed entries.
 const MAX_ENTRIES: usize = 100_000;

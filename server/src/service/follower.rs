@@ -1,15 +1,15 @@
 //! Followers: long-lived tasks that apply the changes of other servers of the store.
 //!
-//! A [`Follower`] repeats the turns of a [`Followed`]. A turn reads the page of changes after a
-//! mark, applies it, and then moves the mark. So a turn that fails or is dropped is repeated, and
-//! no change is missed. The mark belongs to the `Followed`, which decides whether it outlives the
-//! task. This is when the next turn begins:
+//! A [`Follower`] repeats the iterations of a [`Followed`]. An iteration reads the page of changes
+//! after a mark, applies it, and then moves the mark. So an iteration that fails or is dropped is
+//! repeated, and no change is missed. The mark belongs to the `Followed`, which decides whether it
+//! outlives the task. This is when the next iteration begins:
 //!
-//! | event | next turn |
+//! | event | next iteration |
 //! |---|---|
 //! | A page was applied that is not the last. | immediately |
 //! | The last page was applied. | after the poll interval, or later if idle ([`BURST_WINDOW`]) |
-//! | A turn failed. | after the retry delay, doubled by each failure up to a maximum |
+//! | An iteration failed. | after the retry delay, doubled by each failure up to a maximum |
 //! | The store is overloaded. | as after the failure before; the delay does not grow |
 //! | The database denies access. | after [`DENIED_DELAY`] |
 //! | Another server announced a change. | immediately, also during a delay after a failure |
@@ -33,9 +33,9 @@ use roomcast::adapter::values::ValueError;
 /// A source of changes, with the mark up to which this server has applied them.
 pub(crate) trait Followed: Send {
     /// Reads the page after the mark, applies it, and moves the mark.
-    fn turn(&mut self) -> impl Future<Output = Result<Turn, Failure>> + Send;
+    fn advance(&mut self) -> impl Future<Output = Result<Progress, Failure>> + Send;
 
-    /// Returns the current intervals between turns.
+    /// Returns the current intervals between iterations.
     fn intervals(&self) -> Intervals;
 
     /// Waits until another server announces a change. Must be cancel safe.
@@ -52,9 +52,9 @@ pub(crate) trait Followed: Send {
     }
 }
 
-/// The result of a turn.
+/// The result of an iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum Progress {
     /// A page was applied, and more pages are available.
     More,
     /// Everything is applied.
@@ -63,10 +63,10 @@ pub(crate) enum Turn {
         changed: bool,
     },
     /// There are no more pages, but some changes must be read again.
-    Partly,
+    Partial,
 }
 
-/// The reason why a turn failed.
+/// The reason why an iteration failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The store has too many requests, but works.
@@ -77,7 +77,7 @@ pub(crate) enum Failure {
     Denied(String),
 }
 
-/// The intervals between turns.
+/// The intervals between iterations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Intervals {
     /// The interval while there are changes.
@@ -102,11 +102,11 @@ impl Intervals {
     }
 }
 
-/// Repeats the turns of a [`Followed`]. Clones share the lag.
+/// Repeats the iterations of a [`Followed`]. Clones share the lag.
 #[derive(Clone, Debug)]
 pub(crate) struct Follower {
     name: &'static str,
-    /// The start of the last turns that applied everything.
+    /// The start of the last iterations that applied everything.
     applied: watch::Sender<Instant>,
 }
 
@@ -143,7 +143,7 @@ impl Follower {
         })
     }
 
-    /// Repeats turns for as long as it is polled.
+    /// Repeats iterations for as long as it is polled.
     pub(in crate::service) async fn run(&self, followed: &mut impl Followed) {
         let mut schedule = Schedule::new();
         loop {
@@ -165,18 +165,18 @@ impl Follower {
             .await;
     }
 
-    /// Applies pages until none is left. Returns the delay until the next turn.
+    /// Applies pages until none is left. Returns the delay until the next iteration.
     async fn apply_all(&self, followed: &mut impl Followed, schedule: &mut Schedule) -> Duration {
         // Later pages may lack changes made after the first page was read.
         let began = Instant::now();
-        let turn = loop {
-            match followed.turn().await {
-                Ok(Turn::More) => schedule.changed = Instant::now(),
-                turn => break turn,
+        let progress = loop {
+            match followed.advance().await {
+                Ok(Progress::More) => schedule.changed = Instant::now(),
+                progress => break progress,
             }
         };
-        match &turn {
-            Ok(Turn::Done { .. }) => {
+        match &progress {
+            Ok(Progress::Done { .. }) => {
                 self.applied.send_replace(began);
                 if schedule.is_clean_due() {
                     let cleaned = followed.clean().await;
@@ -195,11 +195,11 @@ impl Follower {
                 );
             }
         }
-        schedule.delay(&turn, followed.intervals())
+        schedule.delay(&progress, followed.intervals())
     }
 }
 
-/// Determines the delays between turns.
+/// Determines the delays between iterations.
 struct Schedule {
     /// The number of failures in a row.
     failures: u32,
@@ -221,11 +221,11 @@ impl Schedule {
         self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN_INTERVAL)
     }
 
-    fn delay(&mut self, turn: &Result<Turn, Failure>, intervals: Intervals) -> Duration {
-        match turn {
-            Ok(turn) => {
+    fn delay(&mut self, progress: &Result<Progress, Failure>, intervals: Intervals) -> Duration {
+        match progress {
+            Ok(progress) => {
                 self.failures = 0;
-                if *turn == (Turn::Done { changed: true }) {
+                if *progress == (Progress::Done { changed: true }) {
                     self.changed = Instant::now();
                 }
                 // Changes come in bursts.
@@ -279,7 +279,7 @@ impl From<ValueError> for Failure {
     }
 }
 
-/// How long a follower uses the poll interval after a change.
+/// Time for which a follower uses the poll interval after a change.
 const BURST_WINDOW: Duration = Duration::from_secs(5);
 /// The interval between deletions of old changes.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(60);
@@ -304,10 +304,10 @@ mod tests {
     const POLL: Duration = Duration::from_millis(100);
     const IDLE: Duration = Duration::from_secs(1);
     const PAGE: usize = 10;
-    /// The duration of a turn.
+    /// The duration of an iteration.
     const QUERY: Duration = Duration::from_millis(10);
 
-    /// A journal of numbers, of which each turn applies a page.
+    /// A journal of numbers, of which each iteration applies a page.
     #[derive(Clone, Default)]
     struct Journal(Arc<JournalInner>);
 
@@ -315,18 +315,18 @@ mod tests {
     struct JournalInner {
         stored: Mutex<usize>,
         mark: Mutex<usize>,
-        /// The results of the next turns.
+        /// The results of the next iterations.
         failures: Mutex<VecDeque<Failure>>,
-        /// The time of each turn.
-        turns: Mutex<Vec<Instant>>,
+        /// The time of each iteration.
+        reads: Mutex<Vec<Instant>>,
         cleaned: Mutex<usize>,
         announced: Notify,
     }
 
     impl Followed for Journal {
-        async fn turn(&mut self) -> Result<Turn, Failure> {
+        async fn advance(&mut self) -> Result<Progress, Failure> {
             let Self(journal) = self;
-            journal.turns.lock().push(Instant::now());
+            journal.reads.lock().push(Instant::now());
             sleep(QUERY).await;
             if let Some(failure) = journal.failures.lock().pop_front() {
                 return Err(failure);
@@ -335,8 +335,8 @@ mod tests {
             let page = (stored - *mark).min(PAGE);
             *mark += page;
             Ok(match *mark < stored {
-                true => Turn::More,
-                false => Turn::Done { changed: page > 0 },
+                true => Progress::More,
+                false => Progress::Done { changed: page > 0 },
             })
         }
 
@@ -358,18 +358,18 @@ mod tests {
     }
 
     impl Journal {
-        /// Follows the journal for this long, and returns the pauses between its turns.
+        /// Follows the journal for this long, and returns the delays between its iterations.
         async fn follow(&self, follower: &Follower, time: Duration) -> Vec<Duration> {
-            self.0.turns.lock().clear();
+            self.0.reads.lock().clear();
             let mut journal = self.clone();
             timeout(time, follower.run(&mut journal)).await.unwrap_err();
-            let turns = self.0.turns.lock();
-            let pause = |pair: &[Instant]| {
+            let reads = self.0.reads.lock();
+            let delay = |pair: &[Instant]| {
                 // Timers round up to a millisecond.
-                let pause = pair[1].duration_since(pair[0] + QUERY);
-                Duration::from_millis(pause.as_millis() as u64 / 10 * 10)
+                let delay = pair[1].duration_since(pair[0] + QUERY);
+                Duration::from_millis(delay.as_millis() as u64 / 10 * 10)
             };
-            turns.windows(2).map(pause).collect()
+            reads.windows(2).map(delay).collect()
         }
 
         fn fail(&self, count: usize, failure: &Failure) {
@@ -386,9 +386,9 @@ mod tests {
     async fn pages_follow_immediately_until_everything_is_applied() {
         let (journal, follower) = (Journal::default(), Follower::new("test"));
         *journal.0.stored.lock() = 3 * PAGE + 1;
-        let pauses = journal.follow(&follower, 2 * POLL).await;
+        let delays = journal.follow(&follower, 2 * POLL).await;
         assert_eq!(
-            pauses,
+            delays,
             [Duration::ZERO, Duration::ZERO, Duration::ZERO, POLL]
         );
         assert_eq!(*journal.0.mark.lock(), 3 * PAGE + 1);
@@ -404,8 +404,8 @@ mod tests {
             sleep(early).await;
             announced.0.announced.notify_one();
         });
-        let pauses = journal.follow(&follower, 2 * POLL).await;
-        assert!(pauses[0] < POLL, "{pauses:?}");
+        let delays = journal.follow(&follower, 2 * POLL).await;
+        assert!(delays[0] < POLL, "{delays:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -414,14 +414,14 @@ mod tests {
         journal.fail(3, &Failure::Failed("down".into()));
         journal.fail(2, &Failure::Overloaded);
         journal.fail(5, &Failure::Failed("down".into()));
-        let pauses = journal.follow(&follower, seconds(25)).await;
+        let delays = journal.follow(&follower, seconds(25)).await;
         let tenths = [1, 2, 4, 4, 4, 8, 16, 32, 40, 40].map(|tenths| POLL * tenths);
-        assert_eq!(pauses[..10], tenths);
-        assert!(pauses[10] <= IDLE, "{pauses:?}");
+        assert_eq!(delays[..10], tenths);
+        assert!(delays[10] <= IDLE, "{delays:?}");
 
         journal.fail(1, &Failure::Denied("no right".into()));
-        let pauses = journal.follow(&follower, seconds(11)).await;
-        assert_eq!(pauses[0], DENIED_DELAY);
+        let delays = journal.follow(&follower, seconds(11)).await;
+        assert_eq!(delays[0], DENIED_DELAY);
     }
 
     #[test]
@@ -443,10 +443,10 @@ mod tests {
     async fn interval_grows_when_the_last_change_is_old() {
         let (journal, follower) = (Journal::default(), Follower::new("test"));
         *journal.0.stored.lock() = 1;
-        let pauses = journal.follow(&follower, seconds(20)).await;
-        let fast = pauses.iter().filter(|pause| **pause == POLL).count();
+        let delays = journal.follow(&follower, seconds(20)).await;
+        let fast = delays.iter().filter(|delay| **delay == POLL).count();
         assert!((40..=50).contains(&fast), "{fast}");
-        assert_eq!(pauses.last(), Some(&IDLE));
+        assert_eq!(delays.last(), Some(&IDLE));
     }
 
     #[tokio::test(start_paused = true)]
@@ -461,14 +461,14 @@ mod tests {
         journal.fail(100, &Failure::Failed("down".into()));
         journal.follow(&follower, seconds(60)).await;
         assert!((60.0..61.0).contains(&lag()), "{}", lag());
-        let asked = Instant::now();
-        let waiting = timeout(seconds(60), follower.applied_since(asked));
+        let start = Instant::now();
+        let waiting = timeout(seconds(60), follower.applied_since(start));
         waiting.await.unwrap_err();
 
         journal.0.failures.lock().clear();
         journal.follow(&follower, seconds(2)).await;
         assert!(lag() < 2.0 * IDLE.as_secs_f64(), "{}", lag());
-        follower.applied_since(asked).await;
+        follower.applied_since(start).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -482,7 +482,7 @@ mod tests {
     async fn follower_canceled_while_reading_leaves_the_page_to_its_successor() {
         let (journal, follower) = (Journal::default(), Follower::new("test"));
         *journal.0.stored.lock() = 2 * PAGE;
-        // The second turn is dropped while it reads.
+        // The second iteration is dropped while it reads.
         journal.follow(&follower, QUERY * 3 / 2).await;
         assert_eq!(*journal.0.mark.lock(), PAGE);
         journal.follow(&follower, POLL).await;

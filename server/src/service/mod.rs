@@ -31,8 +31,8 @@ pub(crate) use crate::store::{
     StoredResponse, Unpinned,
 };
 pub(crate) use authorization::{
-    Access, Allowed, BlockPage, Blocks, EndLogin, Explanation, ListBlocks, ListNodes, MadeLogin,
-    MadeRevocation, NewBlock, NewLogin, NewRevocation, Question, RemoveBlock, RevocationApplier,
+    Access, Allowed, BlockPage, Blocks, EndLogin, ExplainQuery, Explanation, ListBlocks, ListNodes,
+    MadeLogin, MadeRevocation, NewBlock, NewLogin, NewRevocation, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{
     Chat, ConversationNews, FoundConversation, FoundStatus, HandoverData, HandoverError, Leases,

@@ -35,7 +35,7 @@ pub(crate) struct BackendLogins {
     outbound: Outbound,
     breaker: Breaker,
     /// One permit per query.
-    questions: Semaphore,
+    queries: Semaphore,
     /// Logins by the hash of the session id. The id itself is stored only in the cookie.
     logins: Mutex<HashMap<String, Arc<BackendLogin>>>,
     log_throttle: LogThrottle,
@@ -47,14 +47,14 @@ struct BackendLogin {
     cookie: String,
     /// Its only permit belongs to the caller that queries the backend. Other callers wait for the
     /// result.
-    turn: Semaphore,
+    permit: Semaphore,
     state: Mutex<LoginState>,
 }
 
 #[derive(Default)]
 struct LoginState {
     /// The time and the result of the last query.
-    asked: Option<(Instant, Result<User, AuthFault>)>,
+    last_query: Option<(Instant, Result<User, AuthFault>)>,
     /// The last time at which the backend returned a user, and that user. `None` if it has denied
     /// the session since.
     good: Option<(Instant, User)>,
@@ -83,8 +83,8 @@ impl BackendLogin {
     /// Returns whether a client may be connecting with this login, or queried it recently.
     fn is_recent(&self) -> bool {
         let state = self.state.lock();
-        let asked = state.asked.as_ref();
-        asked.is_none_or(|(asked, _)| asked.elapsed() < RECENT)
+        let last_query = state.last_query.as_ref();
+        last_query.is_none_or(|(time, _)| time.elapsed() < RECENT)
     }
 }
 
@@ -112,7 +112,7 @@ impl BackendLogins {
             keys: config.secrets.iter().map(key).collect(),
             config: config.clone(),
             breaker: Breaker::new("the backend that knows sessions"),
-            questions: Semaphore::new(QUESTIONS),
+            queries: Semaphore::new(MAX_QUERIES),
             logins: Mutex::default(),
             log_throttle: LogThrottle::new(LOG_LINES),
         })))
@@ -128,7 +128,7 @@ impl BackendLogins {
         // A cookie without a valid signature causes neither a query nor an entry.
         let hash = secret_hash(&cookie::session_id(cookie, &self.keys)?);
         let login = self.login(&hash, cookie)?;
-        let user = self.ask(&login, false).await?;
+        let user = self.resolve(&login, false).await?;
         let mut principal = Principal::new(user.id);
         if let Some(name) = user.name {
             principal = principal.with_name(name);
@@ -161,7 +161,7 @@ impl BackendLogins {
     }
 
     /// Rechecks the logins of connected users periodically. Runs until dropped.
-    pub(crate) async fn keep(self: Arc<Self>, io: Io) {
+    pub(crate) async fn run_rechecks(self: Arc<Self>, io: Io) {
         let mut rounds = tokio::time::interval(self.config.recheck);
         // After a slow round, the next one is delayed as well instead of starting immediately.
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -184,13 +184,13 @@ impl BackendLogins {
             if logins.is_empty() {
                 continue;
             }
-            let asking = logins.into_iter().map(|login| {
+            let querying = logins.into_iter().map(|login| {
                 let all = Arc::clone(&self);
-                async move { all.ask(&login, true).await.map(drop) }
+                async move { all.resolve(&login, true).await.map(drop) }
             });
-            stream::iter(asking)
+            stream::iter(querying)
                 // Limits the number of concurrent queries.
-                .buffer_unordered(QUESTIONS)
+                .buffer_unordered(MAX_QUERIES)
                 .for_each(|_| std::future::ready(()))
                 .await;
             // The sockets are revalidated after all queries, in one pass instead of one per login.
@@ -215,49 +215,49 @@ impl BackendLogins {
         }
         let login = Arc::new(BackendLogin {
             cookie: cookie.to_owned(),
-            turn: Semaphore::new(1),
+            permit: Semaphore::new(1),
             state: Mutex::default(),
         });
         logins.insert(hash.to_owned(), Arc::clone(&login));
         Ok(login)
     }
 
-    fn counts_for(&self, answer: &Result<User, AuthFault>) -> Duration {
+    fn cache_duration(&self, answer: &Result<User, AuthFault>) -> Duration {
         match answer {
             Ok(_) => self.config.cache,
             Err(AuthFault::UnknownLogin | AuthFault::UserRecord) => self.config.negative_cache,
             // A failure is cached briefly, so that waiting callers do not repeat the query one
             // after another.
-            Err(_) => FAILURE_COUNTS,
+            Err(_) => FAILURE_CACHE,
         }
     }
 
-    /// Returns the user of a login, cached or from the backend. With `anew`, only a response
+    /// Returns the user of a login, cached or from the backend. With `is_forced`, only a response
     /// received after this call started counts.
-    async fn ask(&self, login: &BackendLogin, anew: bool) -> Result<User, AuthFault> {
-        let came = Instant::now();
-        let known = |login: &BackendLogin| {
+    async fn resolve(&self, login: &BackendLogin, is_forced: bool) -> Result<User, AuthFault> {
+        let start = Instant::now();
+        let cached = |login: &BackendLogin| {
             let state = login.state.lock();
-            let (asked, answer) = state.asked.as_ref()?;
-            let counts = if anew {
-                *asked >= came
+            let (last_query, answer) = state.last_query.as_ref()?;
+            let counts = if is_forced {
+                *last_query >= start
             } else {
-                *asked >= came || asked.elapsed() < self.counts_for(answer)
+                *last_query >= start || last_query.elapsed() < self.cache_duration(answer)
             };
             // A result that arrived after this call started always counts.
             counts.then(|| answer.clone())
         };
-        if let Some(answer) = known(login) {
+        if let Some(answer) = cached(login) {
             return answer;
         }
-        let asking = async {
+        let querying = async {
             // If this future is dropped, the permit is released and the next caller queries
             // instead.
-            let _turn = login.turn.acquire().await;
-            if let Some(answer) = known(login) {
+            let _permit = login.permit.acquire().await;
+            if let Some(answer) = cached(login) {
                 return answer;
             }
-            let answer = self.question(&login.cookie).await;
+            let answer = self.query(&login.cookie).await;
             let mut state = login.state.lock();
             let now = Instant::now();
             match &answer {
@@ -269,21 +269,21 @@ impl BackendLogins {
                 Err(AuthFault::UnknownLogin) => state.good = None,
                 Err(_) => {}
             }
-            state.asked = Some((now, answer.clone()));
+            state.last_query = Some((now, answer.clone()));
             answer
         };
         // The first caller has the time of one query. A caller that waits for it has time for its
         // own query as well.
-        let answer = timeout(self.config.timeout * 2, asking).await;
+        let answer = timeout(self.config.timeout * 2, querying).await;
         answer.unwrap_or(Err(AuthFault::BackendUnavailable))
     }
 
     /// Queries the backend.
-    async fn question(&self, cookie: &str) -> Result<User, AuthFault> {
+    async fn query(&self, cookie: &str) -> Result<User, AuthFault> {
         let unavailable = AuthFault::BackendUnavailable;
         // The permit is acquired before the breaker is checked, so that waiting callers notice an
         // open breaker.
-        let _place = self.questions.acquire().await.map_err(|_| unavailable)?;
+        let _permit = self.queries.acquire().await.map_err(|_| unavailable)?;
         let admission = self.breaker.admit().map_err(|_| unavailable)?;
         let value = format!("{}={cookie}", self.config.cookie);
         let mut value = HeaderValue::from_str(&value).map_err(|_| AuthFault::Malformed)?;
@@ -373,10 +373,10 @@ fn read(text: &str) -> Result<User, ResponseFault> {
 }
 
 /// Maximum number of concurrent queries.
-const QUESTIONS: usize = 64;
-/// How long a failed query is cached.
-const FAILURE_COUNTS: Duration = Duration::from_millis(500);
-/// How long a login without a connection is retained. It must exceed the time to connect.
+const MAX_QUERIES: usize = 64;
+/// Cache time of a failed query.
+const FAILURE_CACHE: Duration = Duration::from_millis(500);
+/// Retention time of a login without a connection. It must exceed the time to connect.
 const RECENT: Duration = Duration::from_secs(90);
 /// Maximum characters of a user id, as in tokens.
 const MAX_USER: usize = 128;

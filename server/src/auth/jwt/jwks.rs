@@ -206,13 +206,13 @@ pub(crate) async fn exchange(
         .await
         .map_err(FetchError::Connect)?;
     let Some(tls) = &url.tls else {
-        return ask(url, request, max_bytes, stream).await;
+        return send(url, request, max_bytes, stream).await;
     };
     let name = ServerName::try_from(url.host.clone())
         .map_err(|error| FetchError::Connect(io::Error::other(error)))?;
     let connector = TlsConnector::from(Arc::clone(tls));
     let stream = connector.connect(name, stream).await;
-    ask(
+    send(
         url,
         request,
         max_bytes,
@@ -221,7 +221,7 @@ pub(crate) async fn exchange(
     .await
 }
 
-async fn ask(
+async fn send(
     url: &JwksUrl,
     mut request: Request<Full<Bytes>>,
     max_bytes: usize,
@@ -230,7 +230,7 @@ async fn ask(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(FetchError::Http)?;
-    let asking = async {
+    let responding = async {
         let authority = url
             .uri
             .authority()
@@ -269,12 +269,12 @@ async fn ask(
     };
     // The connection is driven by this function and ends with it, even on cancellation.
     let mut connection = std::pin::pin!(connection);
-    let mut asking = std::pin::pin!(asking);
+    let mut responding = std::pin::pin!(responding);
     tokio::select! {
         biased;
-        answer = &mut asking => answer,
+        answer = &mut responding => answer,
         ended = &mut connection => match ended {
-            Ok(()) => asking.await,
+            Ok(()) => responding.await,
             Err(error) => Err(FetchError::Http(error)),
         },
     }

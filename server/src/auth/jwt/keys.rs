@@ -49,7 +49,7 @@ pub(super) struct Key {
     pub(super) verifying: DecodingKey,
     /// Only shared secrets can sign.
     signing: Option<EncodingKey>,
-    /// Why the secret is guessable, if it is.
+    /// The reason why the secret is guessable, if it is.
     weakness: Option<Weakness>,
 }
 

@@ -68,7 +68,7 @@ struct Rules {
     max_bytes: usize,
     max_lifetime: Option<Duration>,
     /// Claims that are stored in the principal's data.
-    kept_claims: Arc<[String]>,
+    retained_claims: Arc<[String]>,
 }
 
 /// The fields that are read from a token's header (RFC 7515, 4.1).
@@ -96,7 +96,7 @@ impl JwtAuthenticator {
                 leeway: Duration::from_secs(30),
                 max_bytes: 8192,
                 max_lifetime: None,
-                kept_claims: Arc::default(),
+                retained_claims: Arc::default(),
             },
             cookie: "roomcast_token".into(),
             query: false,
@@ -108,8 +108,8 @@ impl JwtAuthenticator {
 
     /// Stores these claims of a token in [`Principal::data`].
     #[must_use]
-    pub(crate) fn keep_claims(mut self, claims: Vec<String>) -> Self {
-        self.rules.kept_claims = claims.into();
+    pub(crate) fn retain_claims(mut self, claims: Vec<String>) -> Self {
+        self.rules.retained_claims = claims.into();
         self
     }
 
@@ -281,7 +281,7 @@ impl JwtAuthenticator {
                 // The claims are parsed only after the signature is verified.
                 let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
                 let mut principal = claims.check(&self.rules, Timestamp::now())?;
-                principal.data = self.kept(body)?;
+                principal.data = self.retained(body)?;
                 return Ok(principal);
             };
             if closeness(fault) > closeness(unverified.fault) {
@@ -295,15 +295,15 @@ impl JwtAuthenticator {
     }
 
     /// Returns the configured claims of a token as a JSON object.
-    fn kept(&self, body: &str) -> Result<Option<Arc<str>>, AuthFault> {
-        if self.rules.kept_claims.is_empty() {
+    fn retained(&self, body: &str) -> Result<Option<Arc<str>>, AuthFault> {
+        if self.rules.retained_claims.is_empty() {
             return Ok(None);
         }
         let claims: Map<String, Value> = part(body).ok_or(AuthFault::Claims)?;
-        let is_kept = |name: &String| self.rules.kept_claims.contains(name);
-        let kept = claims.into_iter().filter(|(name, _)| is_kept(name));
-        let kept: Map<String, Value> = kept.collect();
-        Ok((!kept.is_empty()).then(|| Value::Object(kept).to_string().into()))
+        let is_retained = |name: &String| self.rules.retained_claims.contains(name);
+        let retained = claims.into_iter().filter(|(name, _)| is_retained(name));
+        let retained: Map<String, Value> = retained.collect();
+        Ok((!retained.is_empty()).then(|| Value::Object(retained).to_string().into()))
     }
 
     /// Checks whether an admitted principal would still be admitted.

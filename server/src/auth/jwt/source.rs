@@ -28,7 +28,7 @@ pub(crate) struct KeyRing {
     remote: Option<Remote>,
 }
 
-/// How guessable secrets are treated.
+/// The treatment of guessable secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WeakSecrets {
     Refused,
@@ -47,15 +47,15 @@ struct Remote {
     refresh: Duration,
     timeout: Duration,
     /// Its only permit belongs to the current fetch.
-    turn: Arc<Semaphore>,
+    permit: Arc<Semaphore>,
     state: Mutex<Fetches>,
 }
 
 #[derive(Default)]
 struct Fetches {
-    /// How many fetches have ended.
+    /// The number of ended fetches.
     count: u64,
-    /// How many consecutive fetches have failed.
+    /// The number of consecutive failed fetches.
     failures: u32,
     last: Option<Instant>,
 }
@@ -63,7 +63,7 @@ struct Fetches {
 /// The minimum delay after a successful fetch.
 const MIN_FETCH_DELAY: Duration = Duration::from_secs(5);
 /// The delay after a failed fetch. Each further failure doubles it.
-const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+const FAILURE_DELAY: Duration = Duration::from_secs(1);
 /// The maximum delay after failed fetches.
 const MAX_FETCH_DELAY: Duration = Duration::from_secs(300);
 /// The interval between checks of the file.
@@ -71,10 +71,10 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Fetches {
     /// Returns the minimum delay after the last fetch.
-    fn pause(&self) -> Duration {
+    fn delay(&self) -> Duration {
         match self.failures.checked_sub(1) {
             None => MIN_FETCH_DELAY,
-            Some(earlier) => FAILURE_PAUSE
+            Some(earlier) => FAILURE_DELAY
                 // The delay doubles so that many servers do not overload an issuer that is
                 // recovering.
                 .saturating_mul(1 << earlier.min(16))
@@ -82,8 +82,8 @@ impl Fetches {
         }
     }
 
-    fn may_ask(&self) -> bool {
-        self.last.is_none_or(|last| last.elapsed() >= self.pause())
+    fn may_fetch(&self) -> bool {
+        self.last.is_none_or(|last| last.elapsed() >= self.delay())
     }
 
     /// Returns when the next periodic fetch is due.
@@ -91,7 +91,7 @@ impl Fetches {
         let wait = if self.failures == 0 {
             refresh.min(MAX_REFRESH)
         } else {
-            self.pause()
+            self.delay()
         };
         self.last.map_or_else(Instant::now, |last| last + wait)
     }
@@ -105,7 +105,7 @@ impl Fetches {
             self.failures.saturating_add(1)
         };
         self.last = Some(Instant::now());
-        self.pause()
+        self.delay()
     }
 }
 
@@ -145,7 +145,7 @@ impl KeyRing {
             url,
             refresh,
             timeout,
-            turn: Arc::new(Semaphore::new(1)),
+            permit: Arc::new(Semaphore::new(1)),
             state: Mutex::default(),
         });
         self
@@ -227,7 +227,7 @@ impl KeyRing {
         loop {
             let due = remote.state.lock().due(remote.refresh);
             tokio::time::sleep_until(due).await;
-            let Ok(_turn) = remote.turn.acquire().await else {
+            let Ok(_permit) = remote.permit.acquire().await else {
                 return;
             };
             // Another task may have fetched in the meantime.
@@ -248,12 +248,12 @@ impl KeyRing {
         // The count is read before waiting, so that a fetch that ends in the meantime is not
         // repeated.
         let before = remote.state.lock().count;
-        let Ok(turn) = Arc::clone(&remote.turn).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&remote.permit).acquire_owned().await else {
             return false;
         };
         let is_due = {
             let state = remote.state.lock();
-            state.count == before && state.may_ask()
+            state.count == before && state.may_fetch()
         };
         if is_due {
             // The fetch runs in its own task, because the caller can be canceled while others wait
@@ -261,7 +261,7 @@ impl KeyRing {
             let ring = Arc::clone(self);
             let fetch = tokio::spawn(async move {
                 ring.fetch().await;
-                drop(turn);
+                drop(permit);
             });
             let _ = fetch.await;
         }
@@ -277,7 +277,7 @@ impl KeyRing {
             Err(_) => Err("took too long".to_owned()),
         };
         // A failed fetch retains the previous keys, because refusing all tokens would be worse.
-        let pause = remote.state.lock().ended(keys.is_ok());
+        let delay = remote.state.lock().ended(keys.is_ok());
         match keys {
             Ok(keys) => {
                 tracing::debug!(keys = keys.len(), "the key set was fetched");
@@ -286,7 +286,7 @@ impl KeyRing {
             Err(reason) => tracing::warn!(
                 reason,
                 url = %remote.url,
-                again_in = ?pause,
+                again_in = ?delay,
                 "could not fetch the key set, the previous keys stay in use"
             ),
         }

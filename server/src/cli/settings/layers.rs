@@ -16,7 +16,7 @@ use crate::config::Settings;
 pub(super) struct Layers {
     /// Every key with its kind.
     pub(super) known: Vec<(String, Kind)>,
-    given: Vec<Setting>,
+    settings: Vec<Setting>,
     pub(super) warnings: Vec<String>,
     /// Variables for Redis that are set.
     redis: Vec<String>,
@@ -32,7 +32,7 @@ impl Layers {
     pub(super) fn new() -> Self {
         Self {
             known: known(),
-            given: Vec::new(),
+            settings: Vec::new(),
             warnings: Vec::new(),
             redis: Vec::new(),
         }
@@ -47,11 +47,11 @@ impl Layers {
             LoadError::Syntax(path.into(), line, error.message().to_owned())
         })?;
         let mut unknown = None;
-        let mut given = Vec::new();
+        let mut settings = Vec::new();
         flatten("", &table, &mut |key, value| {
             if self.is_known(&key) {
                 let from = path.display().to_string();
-                given.push(Setting {
+                settings.push(Setting {
                     key,
                     value: value.clone(),
                     from,
@@ -70,7 +70,7 @@ impl Layers {
                 key,
             });
         }
-        self.given.extend(given);
+        self.settings.extend(settings);
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl Layers {
                 return Err(LoadError::NotText(name));
             };
             if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
-                self.give(key, &value, name);
+                self.set_text(key, &value, name);
             } else if let Some(rest) = name.strip_prefix(PREFIX)
                 && !OTHERS.contains(&name.as_str())
                 && !is_of_kubernetes(rest)
@@ -107,7 +107,7 @@ impl Layers {
         // Prefixed variables are added after the aliases, over which they take precedence.
         for (key, value, name) in prefixed {
             if self.is_known(&key) {
-                self.give(&key, &value, name);
+                self.set_text(&key, &value, name);
             } else if let Some(removed) = removed(&key, name.clone()) {
                 // Such a key may have protected or permitted something, so it must not be
                 // ignored silently.
@@ -140,13 +140,13 @@ impl Layers {
         ];
         for (key, value, flag) in values {
             if let Some(value) = value {
-                self.give(key, &value, flag.to_owned());
+                self.set_text(key, &value, flag.to_owned());
             }
         }
     }
 
     /// Adds a value given as text, parsed according to the kind of the key.
-    fn give(&mut self, key: &str, text: &str, from: String) {
+    fn set_text(&mut self, key: &str, text: &str, from: String) {
         let known = self.known.iter().find(|(known, _)| known == key);
         // A key that is not in the settings belongs to a role.
         let value = match known.map_or(Kind::List, |(_, kind)| *kind) {
@@ -160,7 +160,7 @@ impl Layers {
             ),
             Kind::Scalar => scalar(text),
         };
-        self.given.push(Setting {
+        self.settings.push(Setting {
             key: key.to_owned(),
             value,
             from,
@@ -169,10 +169,13 @@ impl Layers {
 
     /// Returns a warning about ineffective Redis variables, unless `adapter.url` is set.
     pub(super) fn redis_warning(&self) -> Option<String> {
-        let is_given = self.given.iter().any(|given| given.key == "adapter.url");
+        let is_set = self
+            .settings
+            .iter()
+            .any(|setting| setting.key == "adapter.url");
         let mut names = self.redis.clone();
         names.sort();
-        redis_warning(&names).filter(|_| !is_given)
+        redis_warning(&names).filter(|_| !is_set)
     }
 
     pub(super) fn is_known(&self, key: &str) -> bool {
@@ -196,17 +199,20 @@ impl Layers {
 
     pub(super) fn settings(self) -> Result<Settings, LoadError> {
         let mut table = Table::try_from(Settings::default()).unwrap_or_default();
-        for given in &self.given {
-            set(&mut table, &given.key, given.value.clone());
+        for setting in &self.settings {
+            set(&mut table, &setting.key, setting.value.clone());
         }
         serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
             let key = error.path().to_string();
             let from = self
-                .given
+                .settings
                 .iter()
                 .rev()
-                .find(|given| key.starts_with(&given.key))
-                .map_or_else(|| "configuration".to_owned(), |given| given.from.clone());
+                .find(|setting| key.starts_with(&setting.key))
+                .map_or_else(
+                    || "configuration".to_owned(),
+                    |setting| setting.from.clone(),
+                );
             let error = if key.contains("secret") || key.ends_with("token") {
                 "not a text".to_owned()
             } else {

@@ -17,7 +17,7 @@ use roomcast::{Incoming, Refusal, Socket, handler::ListenerId};
 /// that fails, the connection is dropped and the client starts a new session.
 pub(super) async fn arrive(
     socket: &Socket,
-    said: &Value,
+    handover: &Value,
     chat: &Chat,
     market: &Market,
     notifications: &Notifications,
@@ -27,7 +27,7 @@ pub(super) async fn arrive(
         return;
     };
     let arriving = async {
-        let leaving = HandoverData::read(said).ok_or(HandoverError::Unknown)?;
+        let leaving = HandoverData::read(handover).ok_or(HandoverError::Unknown)?;
         let followed = leaving.followed();
         let by = socket.principal();
         // A subscription that this server does not know must not end silently.

@@ -20,8 +20,8 @@ pub(super) fn register(catalogue: &mut Catalogue) {
                        notifications: State<Notifications>| {
                     let socket = &event.socket;
                     chat.connected(socket);
-                    if let Some(said) = socket.arrival() {
-                        catch_up::arrive(socket, said, &chat, &market, &notifications).await;
+                    if let Some(handover) = socket.arrival() {
+                        catch_up::arrive(socket, handover, &chat, &market, &notifications).await;
                     } else if socket.recovered() {
                         chat.recheck(socket).await;
                     }

@@ -96,9 +96,9 @@ struct ShownBlock {
 async fn list(
     State(at): State<BlocksApi>,
     Extension(by): By,
-    Parameters(wanted): Parameters<ListBlocks>,
+    Parameters(query): Parameters<ListBlocks>,
 ) -> Result<Json<List>, ApiError> {
-    let BlockPage { blocks, cursor } = at.blocks.list(at.access.allow(by, wanted)?)?;
+    let BlockPage { blocks, cursor } = at.blocks.list(at.access.allow(by, query)?)?;
     Ok(Json(List {
         blocks,
         has_more: cursor.is_some(),

@@ -215,8 +215,8 @@ fn invalid_fields(
     error: &serde_json::Error,
     located: Option<&PathError<serde_json::Error>>,
 ) -> ApiError {
-    let said = shortened(error.to_string());
-    let refusal = ApiError::invalid(format!("the body has invalid fields: {said}"));
+    let reason = shortened(error.to_string());
+    let refusal = ApiError::invalid(format!("the body has invalid fields: {reason}"));
     let Some(error) = located else {
         return refusal;
     };
@@ -278,13 +278,13 @@ fn wrong_query(refused: &QueryRejection) -> ApiError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(refused);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<PathError<value::Error>>() {
-            let said = error.inner().to_string();
+            let reason = error.inner().to_string();
             let path = match error.path().iter().len() {
                 0 => String::new(),
                 _ => error.path().to_string(),
             };
-            let field = named(&said, &path).unwrap_or(&path);
-            let message = format!("the query has invalid parameters: {said}");
+            let field = named(&reason, &path).unwrap_or(&path);
+            let message = format!("the query has invalid parameters: {reason}");
             return ApiError::invalid(shortened(message)).field(shortened(field.to_owned()));
         }
         cause = error.source();
@@ -329,7 +329,7 @@ pub(super) fn uuid_of(text: &str) -> Option<Uuid> {
     is_hyphenated.then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
-/// What a route accepts in addition to its path.
+/// The input that a route accepts in addition to its path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Takes {
     pub(super) query: bool,

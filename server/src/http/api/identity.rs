@@ -11,7 +11,7 @@ use super::{Api, ApiError, By, JsonBody, Operation, Parameters, Routes, once::Se
 use crate::{
     auth::Permission,
     service::{
-        EndLogin, Explanation, MadeLogin, MadeRevocation, NewLogin, NewRevocation, Question,
+        EndLogin, ExplainQuery, Explanation, MadeLogin, MadeRevocation, NewLogin, NewRevocation,
     },
 };
 /// Returns the routes, below `/api/v1`.
@@ -59,7 +59,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Explains whether a user may send an event.",
                 ApiExplain,
             )
-            .query::<Question>()
+            .query::<ExplainQuery>()
             .answer::<Explanation>(200)
             .refuses(404),
         )
@@ -98,7 +98,7 @@ async fn revoke(
 async fn explain(
     State(at): State<Api>,
     Extension(by): By,
-    Parameters(question): Parameters<Question>,
+    Parameters(question): Parameters<ExplainQuery>,
 ) -> Result<Response, ApiError> {
     let why = at
         .access

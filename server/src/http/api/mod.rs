@@ -192,19 +192,19 @@ async fn admit(
         {
             caller
         }
-        Err(turned) => {
-            if matches!(turned, CallerRefusal::Forbidden(_)) {
+        Err(refusal) => {
+            if matches!(refusal, CallerRefusal::Forbidden(_)) {
                 metrics.count(Counter::CommandsDenied);
             }
             metrics.count(Counter::ApiDenied);
-            return refuse_caller(path, turned, &admission.log_throttle);
+            return refuse_caller(path, refusal, &admission.log_throttle);
         }
     };
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
     let method = request.method().clone();
     let address = request.extensions().get::<OriginalUri>();
     // The id of a login is a secret, so a path with one is not logged.
-    let told = match address.filter(|_| !path.contains("/sessions/")) {
+    let logged_path = match address.filter(|_| !path.contains("/sessions/")) {
         Some(OriginalUri(address)) => address.path().to_owned(),
         None => path.to_owned(),
     };
@@ -231,7 +231,7 @@ async fn admit(
     });
     if !is_reading {
         let by = &caller.subject;
-        tracing::info!(by, %method, path = told, status = status.as_u16(), "api call");
+        tracing::info!(by, %method, path = logged_path, status = status.as_u16(), "api call");
     }
     response
 }
@@ -308,11 +308,11 @@ pub(in crate::http) fn bearer_of(request: &Request) -> Option<String> {
 /// Returns the response for a refused caller, and logs the reason within a rate limit.
 pub(in crate::http) fn refuse_caller(
     path: &str,
-    turned: CallerRefusal,
+    refusal: CallerRefusal,
     log_throttle: &LogThrottle,
 ) -> Response {
     let more = log_throttle.permit();
-    match turned {
+    match refusal {
         CallerRefusal::Unauthenticated(reason) => {
             if let Some(more) = more {
                 tracing::info!(path, %reason, more, "api call refused");
@@ -341,7 +341,7 @@ const PREFIX: &str = "/api/v1";
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// The timeout of a call, including its body.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How much longer than [`TIMEOUT`] to wait for a call, so that it can finish its cleanup.
+/// Time to wait for a call in addition to [`TIMEOUT`], so that it can finish its cleanup.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

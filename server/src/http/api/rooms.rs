@@ -7,7 +7,7 @@ use crate::http::forwarding::forward;
 use crate::service::bounds::RoomName;
 use crate::{
     auth::Permission,
-    service::api::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room},
+    service::api::{DescribeRoom, ListRooms, RoomList, RoomStatistics, describe_room, list_rooms},
 };
 /// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
@@ -16,7 +16,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/rooms",
-            forward!(Parameters(wanted): Parameters<ListRooms> => list_rooms(io, wanted)),
+            forward!(Parameters(query): Parameters<ListRooms> => list_rooms(io, query)),
             Operation::new(
                 "listRooms",
                 "Lists the rooms with the number of sockets in each.",
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/rooms/{room}",
-            forward!(Path(room): Path<String> => look_at_room(io, LookAtRoom { room })),
+            forward!(Path(room): Path<String> => describe_room(io, DescribeRoom { room })),
             Operation::new("roomStatistics", "Counts the sockets in a room.", ApiRooms)
                 .segment::<RoomName>("room", "The name of the room.")
                 .answer::<RoomStatistics>(200)

@@ -16,7 +16,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/sockets",
-            forward!(Parameters(wanted): Parameters<ListSockets> => list_sockets(io, wanted)),
+            forward!(Parameters(query): Parameters<ListSockets> => list_sockets(io, query)),
             Operation::new(
                 "listSockets",
                 "Lists the sockets of all servers.",

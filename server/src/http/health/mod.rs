@@ -54,13 +54,13 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoRespon
     let store = readiness.is_storing();
     let tasks: Vec<Task> = readiness.tasks().iter().map(task).collect();
     let losses = readiness.losses();
-    let (status, told) = if store && !draining && tasks.is_empty() {
+    let (status, status_text) = if store && !draining && tasks.is_empty() {
         (StatusCode::OK, "ok")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
     };
     let body = Ready {
-        status: told,
+        status: status_text,
         store: word(store),
         adapter: readiness.adapter_word(),
         lost: losses.lost,

@@ -139,8 +139,8 @@ pub(crate) struct Allowance {
     /// By class: when the whole quota has recovered, as time since the start of [`Users`].
     rested: [SharedTokenBucket; Class::ALL.len()],
     /// By class: throttles notifications to the user. Created on first use.
-    told: OnceLock<Box<[LogThrottle; Class::ALL.len()]>>,
-    pub(super) untold: UnreportedEvents,
+    notice_throttles: OnceLock<Box<[LogThrottle; Class::ALL.len()]>>,
+    pub(super) unreported: UnreportedEvents,
 }
 
 /// The interval between removals of entries that are no longer needed.
@@ -326,7 +326,7 @@ impl Users {
             } = &mut *shard;
             idle.sweep(|user| self.debt(&user.allowance, now));
             let _ = self.indebted(shared);
-            if connected.is_empty() && connected.capacity() > KEPT {
+            if connected.is_empty() && connected.capacity() > MAX_CAPACITY {
                 *connected = Entries::default();
             }
             left += connected.len() + idle.len();
@@ -410,8 +410,8 @@ impl Allowance {
         Arc::new(Self {
             name: name.into(),
             rested: Default::default(),
-            told: OnceLock::new(),
-            untold: UnreportedEvents::default(),
+            notice_throttles: OnceLock::new(),
+            unreported: UnreportedEvents::default(),
         })
     }
 
@@ -423,13 +423,16 @@ impl Allowance {
     /// Returns whether to notify a rate-limited user whose event requested no acknowledgement: at
     /// most once a second.
     pub(crate) fn may_notify(&self, class: Class) -> bool {
-        let told = self.told.get_or_init(Box::default).get(class as usize);
-        told.is_none_or(|told| told.permit().is_some())
+        let throttle = self
+            .notice_throttles
+            .get_or_init(Box::default)
+            .get(class as usize);
+        throttle.is_none_or(|throttle| throttle.permit().is_some())
     }
 }
 
 /// Maximum capacity that an empty map retains.
-const KEPT: usize = 256;
+const MAX_CAPACITY: usize = 256;
 
 impl fmt::Debug for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

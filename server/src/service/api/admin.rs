@@ -164,13 +164,13 @@ impl Admin {
             return;
         };
         let namespace = built.io.of(NAMESPACE);
-        let mut turns = interval(TURN);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(EMIT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counted = self.counts(&built.io);
         let mut faults = BTreeSet::new();
         let mut nodes = nodes(&built.io);
         loop {
-            turns.tick().await;
+            ticks.tick().await;
             let node = this(&built.io);
             let now = self.counts(&built.io);
             emit_refusals(&namespace, &node, &counted, &now);
@@ -258,12 +258,12 @@ fn emit_refusals(namespace: &Namespace, node: &str, before: &[RefusalCount], now
     if refusals.is_empty() {
         return;
     }
-    let told = Refusals {
+    let refusals = Refusals {
         node,
         refusals,
         timestamp: Time::now(),
     };
-    REFUSALS.emit(namespace.to(ROOM), &told);
+    REFUSALS.emit(namespace.to(ROOM), &refusals);
 }
 
 fn alert(node: &str, (part, task): Fault, state: PartState) -> Alert<'_> {
@@ -297,7 +297,7 @@ fn this(io: &Io) -> Arc<str> {
 }
 
 /// The interval between checks.
-const TURN: Duration = Duration::from_secs(1);
+const EMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The refusals counted by the server: type, reason and counter.
 const OWN: [(&str, &str, Counter); 20] = [
@@ -344,11 +344,11 @@ mod tests {
     #[test]
     fn every_authentication_fault_is_reported_to_admins() {
         for fault in AuthFault::ALL {
-            let mut told = OWN
+            let mut refusals = OWN
                 .iter()
                 .filter(|(.., counter)| *counter == fault.counter());
-            let (kind, ..) = told.next().unwrap_or_else(|| panic!("{fault}"));
-            assert_eq!((*kind, told.count()), ("authentication", 0), "{fault}");
+            let (kind, ..) = refusals.next().unwrap_or_else(|| panic!("{fault}"));
+            assert_eq!((*kind, refusals.count()), ("authentication", 0), "{fault}");
         }
     }
 }

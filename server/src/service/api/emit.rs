@@ -232,7 +232,7 @@ pub(crate) async fn publish(io: &Io, allowed: Allowed<Emit>) -> Result<Emission,
         };
     };
     let to = to.timeout(Duration::from_millis(timeout));
-    let (queued, answered) = ask(&to, &command.event, args).await?;
+    let (queued, answered) = collect_answers(&to, &command.event, args).await?;
     Ok(Emission {
         queued,
         acknowledged: Some(answered),
@@ -253,7 +253,7 @@ fn arguments(values: &[Box<RawValue>]) -> Result<Args, ServiceError> {
     clippy::disallowed_methods,
     reason = "an event of an application has no row here"
 )]
-async fn ask(
+async fn collect_answers(
     to: &Broadcast<'_>,
     event: &str,
     args: Args,
@@ -310,7 +310,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
     // Clients trust the server's own events, so services must not send events that look like them.
     if is_sent || policy::find(event).is_some() || RESERVED.contains(&event.as_str()) {
         let route = ROUTES.iter().find(|(name, _)| name == event);
-        let route = route.map_or("what it tells of", |(_, route)| route);
+        let route = route.map_or("its room", |(_, route)| route);
         let problem = format!("is one of the server's own: it is sent by {route}");
         return Err(ServiceError::invalid("event", problem));
     }

@@ -16,9 +16,9 @@ pub(crate) struct RequestKeys {
     store: Store,
 }
 
-/// What to do with a request that has a key.
+/// The decision about a request that has a key.
 #[derive(Debug)]
-pub(crate) enum RequestTurn {
+pub(crate) enum BeginOutcome {
     /// The request must be executed, and its answer stored under the held key.
     Mine(HeldKey),
     /// Another attempt is executing the request.
@@ -49,13 +49,13 @@ impl RequestKeys {
         caller: &str,
         key: &str,
         hashes: [String; 2],
-    ) -> Result<RequestTurn, ServiceError> {
+    ) -> Result<BeginOutcome, ServiceError> {
         let [hash, before] = hashes;
-        let turn = self.begin_as(caller, key, hash).await?;
-        if matches!(turn, RequestTurn::Other) {
+        let outcome = self.begin_as(caller, key, hash).await?;
+        if matches!(outcome, BeginOutcome::Other) {
             return self.begin_as(caller, key, before).await;
         }
-        Ok(turn)
+        Ok(outcome)
     }
 
     async fn begin_as(
@@ -63,7 +63,7 @@ impl RequestKeys {
         caller: &str,
         key: &str,
         request: String,
-    ) -> Result<RequestTurn, ServiceError> {
+    ) -> Result<BeginOutcome, ServiceError> {
         let now = Timestamp::now();
         let later = |span: Duration| {
             let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
@@ -82,14 +82,14 @@ impl RequestKeys {
             expires_at: later(WINDOW),
         });
         Ok(match begun.await? {
-            KeyState::First => RequestTurn::Mine(HeldKey {
+            KeyState::First => BeginOutcome::Mine(HeldKey {
                 store: self.store.clone(),
                 key,
                 attempt,
             }),
-            KeyState::Running => RequestTurn::Running,
-            KeyState::Other => RequestTurn::Other,
-            KeyState::Done(answer) => RequestTurn::Done(answer),
+            KeyState::Running => BeginOutcome::Running,
+            KeyState::Other => BeginOutcome::Other,
+            KeyState::Done(answer) => BeginOutcome::Done(answer),
         })
     }
 }
@@ -123,7 +123,8 @@ pub(crate) fn hash(parts: &[&[u8]]) -> String {
     digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// How long a key is retained.
+/// Retention time of a key.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a key stays locked by an attempt that does not end: longer than any attempt lasts.
+/// Maximum time for which a key stays locked by an attempt that does not end: longer than any
+/// attempt lasts.
 const LOCK: Duration = Duration::from_secs(60);

@@ -22,10 +22,12 @@ pub(crate) use emit::{Emission, Emit, followed, publish};
 pub(crate) use health::word;
 pub use health::{Losses, Readiness};
 pub(crate) use http_commands::OnBehalfOf;
-pub(crate) use keys::{HeldKey, RequestKeys, RequestTurn, hash as hash_of};
-pub(crate) use node_requests::answer_others;
+pub(crate) use keys::{BeginOutcome, HeldKey, RequestKeys, hash as hash_of};
+pub(crate) use node_requests::answer_peers;
 pub(crate) use publications::Publications;
-pub(crate) use rooms::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room};
+pub(crate) use rooms::{
+    DescribeRoom, ListRooms, RoomList, RoomStatistics, describe_room, list_rooms,
+};
 pub(crate) use sockets::{
     Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets,
 };

@@ -11,10 +11,10 @@ use roomcast::{Ack, Builder, Io, errors::ServerSideError, handler::ServerSide};
 /// A request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Question {
-    Sockets(sockets::Wanted),
+pub(super) enum NodeRequest {
+    Sockets(sockets::SocketQuery),
     Disconnect(sockets::Disconnect),
-    Rooms(rooms::Wanted),
+    Rooms(rooms::RoomQuery),
     Room(String),
     User(String),
 }
@@ -38,15 +38,15 @@ pub(crate) struct UnansweredServers(pub(crate) usize);
 ///
 /// Must be called only in a cluster, where no client can enter the namespace for messages between
 /// servers.
-pub(crate) fn answer_others(io: Builder, announcer: &Announcer) -> Builder {
+pub(crate) fn answer_peers(io: Builder, announcer: &Announcer) -> Builder {
     let announcer = announcer.clone();
     io.namespace(NAMESPACE, |namespace| {
         namespace.on_server_side(EVENT, move |event: ServerSide| {
             let announcer = announcer.clone();
             async move {
-                let asked: String = event.arg(0).unwrap_or_default();
-                let answer = match announcer.read::<Question>(&asked) {
-                    Ok(question) => announcer.write(&answer(event.io(), &question)),
+                let text: String = event.arg(0).unwrap_or_default();
+                let answer = match announcer.read::<NodeRequest>(&text) {
+                    Ok(request) => announcer.write(&answer(event.io(), &request)),
                     // A server of another store must not wait for the answer. This answer contains
                     // the store id of this server.
                     Err(Ignored::Foreign) => announcer.write(&()),
@@ -61,15 +61,18 @@ pub(crate) fn answer_others(io: Builder, announcer: &Announcer) -> Builder {
 }
 
 /// Returns the answers of all servers, this server's first.
-pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<NodeAnswer>, UnansweredServers) {
-    let mut answers = vec![answer(io, question)];
-    let missing = ask_others(io, question, &mut answers).await;
+pub(super) async fn request_all(
+    io: &Io,
+    request: &NodeRequest,
+) -> (Vec<NodeAnswer>, UnansweredServers) {
+    let mut answers = vec![answer(io, request)];
+    let missing = request_peers(io, request, &mut answers).await;
     (answers, missing)
 }
 
-async fn ask_others(
+async fn request_peers(
     io: &Io,
-    question: &Question,
+    request: &NodeRequest,
     answers: &mut Vec<NodeAnswer>,
 ) -> UnansweredServers {
     // Without other servers the request would only run into its timeout.
@@ -79,13 +82,13 @@ async fn ask_others(
     let chat = io.state::<Chat>();
     let Some((announcer, text)) = chat
         .announcer()
-        .and_then(|announcer| Some((announcer, announcer.write(question)?)))
+        .and_then(|announcer| Some((announcer, announcer.write(request)?)))
     else {
         return UnansweredServers::default();
     };
     let namespace = io.of(NAMESPACE);
-    let asked = namespace.server_side_emit_with_acks::<String>(EVENT, text);
-    let (texts, missing) = match asked.await {
+    let answers = namespace.server_side_emit_with_acks::<String>(EVENT, text);
+    let (texts, missing) = match answers.await {
         Ok(texts) => (texts, 0),
         Err(ServerSideError::Timeout(partial)) => {
             let missing = partial.missing();
@@ -110,13 +113,15 @@ async fn ask_others(
     UnansweredServers(missing + unread)
 }
 
-fn answer(io: &Io, question: &Question) -> NodeAnswer {
-    match question {
-        Question::Sockets(wanted) => NodeAnswer::Sockets(sockets::here(io, wanted)),
-        Question::Disconnect(whom) => NodeAnswer::Disconnected(sockets::disconnect_here(io, whom)),
-        Question::Rooms(wanted) => NodeAnswer::Rooms(rooms::here(io, wanted)),
-        Question::Room(name) => NodeAnswer::Room(rooms::look_here(io, name)),
-        Question::User(user) => NodeAnswer::User(io.state::<Chat>().local_locations(io, user)),
+fn answer(io: &Io, request: &NodeRequest) -> NodeAnswer {
+    match request {
+        NodeRequest::Sockets(query) => NodeAnswer::Sockets(sockets::local_page(io, query)),
+        NodeRequest::Disconnect(target) => {
+            NodeAnswer::Disconnected(sockets::disconnect_local(io, target))
+        }
+        NodeRequest::Rooms(query) => NodeAnswer::Rooms(rooms::local_page(io, query)),
+        NodeRequest::Room(name) => NodeAnswer::Room(rooms::local_room(io, name)),
+        NodeRequest::User(user) => NodeAnswer::User(io.state::<Chat>().local_locations(io, user)),
     }
 }
 
@@ -135,8 +140,8 @@ mod tests {
         for line in lines("questions.txt") {
             let again = match &*line.is {
                 "question" => {
-                    let question: Question = read(STORE, &line.text).unwrap();
-                    write(STORE, &question)
+                    let request: NodeRequest = read(STORE, &line.text).unwrap();
+                    write(STORE, &request)
                 }
                 "answer" => {
                     let answer: NodeAnswer = read(STORE, &line.text).unwrap();
@@ -153,10 +158,10 @@ mod tests {
 
     #[test]
     fn node_messages_of_other_stores_are_ignored() {
-        let text = write(STORE, &Question::User("ann".into())).unwrap();
+        let text = write(STORE, &NodeRequest::User("ann".into())).unwrap();
         let other = uuid::Uuid::from_u128(9);
         assert!(matches!(
-            read::<Question>(other, &text),
+            read::<NodeRequest>(other, &text),
             Err(Ignored::Foreign)
         ));
         let foreign = write(other, &()).unwrap();
@@ -166,7 +171,7 @@ mod tests {
         ));
         let bare = r#"{"disconnect":{"user":"ann"}}"#;
         assert!(matches!(
-            read::<Question>(STORE, bare),
+            read::<NodeRequest>(STORE, bare),
             Err(Ignored::Malformed)
         ));
     }

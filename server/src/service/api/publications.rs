@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::emit::{CheckedEvent, Emit, prepare};
 use crate::config;
 use crate::metrics::{Counter, Gauge, Metrics};
-use crate::service::follower::{Failure, Followed, Intervals, Turn};
+use crate::service::follower::{Failure, Followed, Intervals, Progress};
 use crate::store::{self, Audience, Publication, PublicationFault};
 use roomcast::Namespace;
 
@@ -35,7 +35,7 @@ struct PublicationsInner {
     metrics: Arc<Metrics>,
     /// The position of this server, which outlives the emitting task. `None` until it is
     /// determined.
-    place: Mutex<Option<PublicationCursor>>,
+    cursor: Mutex<Option<PublicationCursor>>,
     /// The positions of rejected publications with the reasons that are not stored yet. At most one
     /// page.
     refused: Mutex<Vec<(i64, String)>>,
@@ -58,10 +58,10 @@ pub(crate) struct PublicationReader {
 }
 
 impl Followed for PublicationReader {
-    async fn turn(&mut self) -> Result<Turn, Failure> {
-        let turn = self.inner.turn(&self.namespace).await;
-        self.inner.note(turn.as_ref().map(drop));
-        Ok(turn?)
+    async fn advance(&mut self) -> Result<Progress, Failure> {
+        let result = self.inner.advance(&self.namespace).await;
+        self.inner.note(result.as_ref().map(drop));
+        Ok(result?)
     }
 
     fn intervals(&self) -> Intervals {
@@ -93,7 +93,7 @@ impl Publications {
             node,
             settings,
             metrics,
-            place: Mutex::new(None),
+            cursor: Mutex::new(None),
             refused: Mutex::default(),
             works: AtomicBool::new(true),
         }));
@@ -119,11 +119,11 @@ impl Publications {
 impl PublicationsInner {
     /// Returns the position of this server, after determining it if necessary.
     async fn begin(&self) -> Result<PublicationCursor, PublicationFault> {
-        if let Some(place) = *self.place.lock() {
-            return Ok(place);
+        if let Some(cursor) = *self.cursor.lock() {
+            return Ok(cursor);
         }
         let end = self.store.number().await?;
-        let mut place = PublicationCursor {
+        let mut cursor = PublicationCursor {
             position: end,
             from: Instant::now(),
         };
@@ -133,8 +133,8 @@ impl PublicationsInner {
                 && last < end
                 && !catch_up.is_zero()
             {
-                place.position = last;
-                place.from += self.settings.resume_delay;
+                cursor.position = last;
+                cursor.from += self.settings.resume_delay;
                 tracing::info!(
                     publications = end - last,
                     "resuming with publications made while this server was down"
@@ -147,30 +147,30 @@ impl PublicationsInner {
                 "publications made while this server is down will not be emitted: set node.id to resume after a restart"
             );
         }
-        *self.place.lock() = Some(place);
-        Ok(place)
+        *self.cursor.lock() = Some(cursor);
+        Ok(cursor)
     }
 
-    async fn turn(&self, namespace: &Namespace) -> Result<Turn, PublicationFault> {
-        let mut place = self.begin().await?;
+    async fn advance(&self, namespace: &Namespace) -> Result<Progress, PublicationFault> {
+        let mut cursor = self.begin().await?;
         // After a restart, clients need a moment to reconnect. Earlier emissions would reach no
         // client.
-        sleep_until(place.from).await;
+        sleep_until(cursor.from).await;
         // Reasons left from the previous iteration are stored first, so that there is never more
         // than a page of them.
-        self.set_aside().await?;
+        self.store_refusals().await?;
         let end = self.store.number().await?;
         // A database restored from a backup assigns positions again.
-        if end < place.position {
+        if end < cursor.position {
             tracing::warn!("the database lost publications, continuing at its last position");
             self.move_to(end);
-            place.position = end;
+            cursor.position = end;
         }
-        self.behind(end - place.position);
-        if end <= place.position {
-            return Ok(Turn::Done { changed: false });
+        self.set_pending(end - cursor.position);
+        if end <= cursor.position {
+            return Ok(Progress::Done { changed: false });
         }
-        let page = self.store.after(place.position, PAGE).await?;
+        let page = self.store.after(cursor.position, PAGE).await?;
         let last = page.last().map_or(end, |last| last.position);
         // If the page is empty, everything up to the end was deleted, which is recorded as well.
         let slices = page.chunks(SLICE).chain(page.is_empty().then_some(&*page));
@@ -183,21 +183,21 @@ impl PublicationsInner {
             }
             // Nothing is awaited here, so a dropped task has emitted either nothing or the whole
             // slice.
-            self.emit_all(namespace, place.position, slice, through);
+            self.emit_all(namespace, cursor.position, slice, through);
             self.move_to(through);
-            place.position = through;
-            self.behind(end - through);
+            cursor.position = through;
+            self.set_pending(end - through);
         }
-        self.set_aside().await?;
+        self.store_refusals().await?;
         Ok(if last < end {
-            Turn::More
+            Progress::More
         } else {
-            Turn::Done { changed: true }
+            Progress::Done { changed: true }
         })
     }
 
     /// Stores why publications were rejected.
-    async fn set_aside(&self) -> Result<(), PublicationFault> {
+    async fn store_refusals(&self) -> Result<(), PublicationFault> {
         loop {
             let next = self.refused.lock().last().cloned();
             let Some((position, reason)) = next else {
@@ -209,8 +209,8 @@ impl PublicationsInner {
     }
 
     fn move_to(&self, position: i64) {
-        if let Some(place) = &mut *self.place.lock() {
-            place.position = position;
+        if let Some(cursor) = &mut *self.cursor.lock() {
+            cursor.position = position;
         }
     }
 
@@ -258,18 +258,18 @@ impl PublicationsInner {
         }
     }
 
-    fn behind(&self, count: i64) {
+    fn set_pending(&self, count: i64) {
         let change = count - self.metrics.gauge(Gauge::PublicationsPending);
         self.metrics.shift(Gauge::PublicationsPending, change);
     }
 
     /// Records whether a poll succeeded, and logs changes.
-    fn note(&self, looked: Result<(), &PublicationFault>) {
-        let works = looked.is_ok();
+    fn note(&self, result: Result<(), &PublicationFault>) {
+        let works = result.is_ok();
         if self.works.swap(works, Ordering::Relaxed) == works {
             return;
         }
-        match looked {
+        match result {
             Ok(()) => tracing::info!("publications are emitted again"),
             Err(PublicationFault::Denied(reason)) => tracing::error!(
                 reason,

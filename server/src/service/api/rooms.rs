@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::node_requests::{NodeAnswer, Question, UnansweredServers, ask};
+use super::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use super::sockets::node_of;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
@@ -50,11 +50,11 @@ impl Command for ListRooms {
 
 /// `GET /api/v1/rooms/{room}`
 #[derive(Debug)]
-pub(crate) struct LookAtRoom {
+pub(crate) struct DescribeRoom {
     pub(crate) room: String,
 }
 
-impl Command for LookAtRoom {
+impl Command for DescribeRoom {
     const PERMISSION: Option<Permission> = Some(Permission::ApiRooms);
 }
 
@@ -121,7 +121,7 @@ pub(crate) struct RoomPart {
 /// The request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Wanted {
+pub(super) struct RoomQuery {
     prefix: Option<String>,
     after: Option<String>,
     limit: usize,
@@ -144,23 +144,23 @@ pub(crate) async fn list_rooms(
     io: &Io,
     allowed: Allowed<ListRooms>,
 ) -> Result<RoomList, ServiceError> {
-    let (_, asked) = allowed.into_parts();
-    let limit = page_limit(asked.limit)?;
-    let by_size = asked.order == RoomOrder::Size;
-    if by_size && asked.cursor.is_some() {
+    let (_, command) = allowed.into_parts();
+    let limit = page_limit(command.limit)?;
+    let by_size = command.order == RoomOrder::Size;
+    if by_size && command.cursor.is_some() {
         // A schema cannot express that query parameters exclude each other, so this is not an
         // invalid field.
         let problem = "cursor is for lists by name: by size there is one page";
         return Err(ServiceError::Conflict(problem));
     }
-    let wanted = Wanted {
-        prefix: asked.prefix,
-        after: asked.cursor,
+    let query = RoomQuery {
+        prefix: command.prefix,
+        after: command.cursor,
         // A room that is small on one server may be the largest on all servers together.
         limit: if by_size { MAX_PAGE } else { limit },
         by_size,
     };
-    let (answers, UnansweredServers(missing)) = ask(io, &Question::Rooms(wanted)).await;
+    let (answers, UnansweredServers(missing)) = request_all(io, &NodeRequest::Rooms(query)).await;
     let mut sizes = BTreeMap::<String, usize>::new();
     let mut has_more = false;
     for answer in answers {
@@ -194,12 +194,13 @@ pub(crate) async fn list_rooms(
 }
 
 /// Returns the members of a room on all servers.
-pub(crate) async fn look_at_room(
+pub(crate) async fn describe_room(
     io: &Io,
-    allowed: Allowed<LookAtRoom>,
+    allowed: Allowed<DescribeRoom>,
 ) -> Result<RoomStatistics, ServiceError> {
-    let (_, LookAtRoom { room }) = allowed.into_parts();
-    let (answers, UnansweredServers(missing)) = ask(io, &Question::Room(room.clone())).await;
+    let (_, DescribeRoom { room }) = allowed.into_parts();
+    let (answers, UnansweredServers(missing)) =
+        request_all(io, &NodeRequest::Room(room.clone())).await;
     let parts = answers.into_iter().filter_map(|answer| match answer {
         NodeAnswer::Room(part) => Some(part),
         NodeAnswer::Sockets(_)
@@ -226,19 +227,19 @@ pub(crate) async fn look_at_room(
 }
 
 /// Returns the requested rooms of this server, in the requested order.
-pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
+pub(super) fn local_page(io: &Io, query: &RoomQuery) -> RoomPage {
     let mut rooms = io.of("/").rooms();
-    let prefix = wanted.prefix.as_deref().unwrap_or_default();
+    let prefix = query.prefix.as_deref().unwrap_or_default();
     rooms.retain(|(room, _)| {
-        let after = wanted.after.as_deref();
+        let after = query.after.as_deref();
         room.as_str().starts_with(prefix) && after.is_none_or(|after| room.as_str() > after)
     });
     // The request may come from another server of another version, so its limit is not trusted.
-    let limit = wanted.limit.min(MAX_PAGE);
+    let limit = query.limit.min(MAX_PAGE);
     let has_more = rooms.len() > limit;
     let order = |one: &(Room, usize), other: &(Room, usize)| {
         let by_name = one.0.cmp(&other.0);
-        if wanted.by_size {
+        if query.by_size {
             other.1.cmp(&one.1).then(by_name)
         } else {
             by_name
@@ -261,7 +262,7 @@ pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
 }
 
 /// Returns the members of a room on this server.
-pub(super) fn look_here(io: &Io, room: &str) -> RoomPart {
+pub(super) fn local_room(io: &Io, room: &str) -> RoomPart {
     let sockets = io.of("/").local().in_(room).sockets();
     let mut transports = Transports::default();
     let mut users = HashSet::new();

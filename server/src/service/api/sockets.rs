@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::node_requests::{NodeAnswer, Question, UnansweredServers, ask};
+use super::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::user_room;
@@ -95,7 +95,7 @@ pub(crate) struct SocketList {
 /// The request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Wanted {
+pub(super) struct SocketQuery {
     user_id: Option<String>,
     room: Option<String>,
     after: Option<String>,
@@ -123,18 +123,18 @@ pub(crate) async fn list_sockets(
     io: &Io,
     allowed: Allowed<ListSockets>,
 ) -> Result<SocketList, ServiceError> {
-    let (_, asked) = allowed.into_parts();
-    let limit = page_limit(asked.limit)?;
-    if let Some(user) = &asked.user_id {
+    let (_, command) = allowed.into_parts();
+    let limit = page_limit(command.limit)?;
+    if let Some(user) = &command.user_id {
         content::check_user_id("userId", user)?;
     }
-    let wanted = Wanted {
-        user_id: asked.user_id,
-        room: asked.room,
-        after: asked.cursor,
+    let query = SocketQuery {
+        user_id: command.user_id,
+        room: command.room,
+        after: command.cursor,
         limit,
     };
-    let (answers, UnansweredServers(missing)) = ask(io, &Question::Sockets(wanted)).await;
+    let (answers, UnansweredServers(missing)) = request_all(io, &NodeRequest::Sockets(query)).await;
     let mut all = SocketPage::default();
     for answer in answers {
         if let NodeAnswer::Sockets(page) = answer {
@@ -159,11 +159,12 @@ pub(crate) async fn disconnect(
     io: &Io,
     allowed: Allowed<Disconnect>,
 ) -> Result<Disconnected, ServiceError> {
-    let (by, whom) = allowed.into_parts();
-    if let Disconnect::User(user) = &whom {
+    let (by, target) = allowed.into_parts();
+    if let Disconnect::User(user) = &target {
         content::check_user_id("userId", user)?;
     }
-    let (answers, UnansweredServers(missing)) = ask(io, &Question::Disconnect(whom.clone())).await;
+    let (answers, UnansweredServers(missing)) =
+        request_all(io, &NodeRequest::Disconnect(target.clone())).await;
     let counts = answers.iter().map(|answer| match answer {
         NodeAnswer::Disconnected(count) => *count,
         NodeAnswer::Sockets(_)
@@ -174,11 +175,11 @@ pub(crate) async fn disconnect(
     let disconnected = counts.sum();
     tracing::info!(
         by = by.subject,
-        ?whom,
+        whom = ?target,
         disconnected,
         "disconnected over HTTP"
     );
-    match whom {
+    match target {
         Disconnect::Socket(_) if disconnected == 0 && missing == 0 => {
             Err(ServiceError::NotFound("no such socket"))
         }
@@ -190,22 +191,22 @@ pub(crate) async fn disconnect(
 }
 
 /// Returns the first of this server's requested sockets, ordered by id.
-pub(super) fn here(io: &Io, wanted: &Wanted) -> SocketPage {
+pub(super) fn local_page(io: &Io, query: &SocketQuery) -> SocketPage {
     let namespace = io.of("/");
-    let all = match (&wanted.user_id, &wanted.room) {
+    let all = match (&query.user_id, &query.room) {
         (Some(user), _) => namespace.in_(user_room(user)),
         (None, Some(room)) => namespace.in_(room),
         (None, None) => namespace.local(),
     };
     let mut sockets = all.sockets();
-    if let (Some(_), Some(room)) = (&wanted.user_id, &wanted.room) {
+    if let (Some(_), Some(room)) = (&query.user_id, &query.room) {
         sockets.retain(|socket| socket.is_in(room));
     }
-    if let Some(after) = &wanted.after {
+    if let Some(after) = &query.after {
         sockets.retain(|socket| socket.id().as_str() > after.as_str());
     }
     let by_id = |a: &Socket, b: &Socket| a.id().as_str().cmp(b.id().as_str());
-    let limit = wanted.limit.min(MAX_PAGE);
+    let limit = query.limit.min(MAX_PAGE);
     let has_more = sockets.len() > limit;
     if has_more {
         // Only the first page is sorted, of possibly a hundred thousand sockets.
@@ -245,9 +246,9 @@ fn describe(socket: &Socket, node: &str) -> SocketInfo {
 }
 
 /// Closes connections of this server, and returns their number.
-pub(super) fn disconnect_here(io: &Io, whom: &Disconnect) -> usize {
+pub(super) fn disconnect_local(io: &Io, target: &Disconnect) -> usize {
     let namespace = io.of("/");
-    match whom {
+    match target {
         Disconnect::Socket(id) => {
             // An invalid id belongs to no socket.
             let socket = SocketId::parse(id).and_then(|id| namespace.socket(id));

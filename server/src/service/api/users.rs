@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::node_requests::{NodeAnswer, Question, UnansweredServers, ask};
+use super::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
@@ -44,7 +44,8 @@ pub(crate) async fn find_user(
 ) -> Result<UserPresence, ServiceError> {
     let (_, FindUser { user }) = allowed.into_parts();
     content::check_user_id("userId", &user)?;
-    let (answers, UnansweredServers(missing)) = ask(io, &Question::User(user.clone())).await;
+    let (answers, UnansweredServers(missing)) =
+        request_all(io, &NodeRequest::User(user.clone())).await;
     let mut presence = UserPresence {
         user_id: user,
         connections: 0,

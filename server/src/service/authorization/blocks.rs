@@ -46,10 +46,10 @@ pub(crate) struct Blocks {
     guard: Arc<Guard>,
     store: Store,
     io: Io,
-    seen: Arc<Mutex<StoredBlocks>>,
+    tracked: Arc<Mutex<StoredBlocks>>,
     /// Receives automatic blocks as they are created. `None` if they have another consumer. Locked
     /// only to poll, not while waiting.
-    made: Arc<Mutex<Option<mpsc::Receiver<Block>>>>,
+    created: Arc<Mutex<Option<mpsc::Receiver<Block>>>>,
 }
 
 /// The query of `GET /api/v1/blocks`.
@@ -167,7 +167,7 @@ const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 impl StoredBlocks {
     /// Starts a read. Its result may be older than later additions and removals by this server.
-    fn look(&mut self) {
+    fn start_read(&mut self) {
         self.removed = HashSet::new();
         self.ids.extend(std::mem::take(&mut self.added));
     }
@@ -179,19 +179,19 @@ impl Applier for Blocks {
     }
 
     fn apply<'a>(&'a self, feed: &'a Feed, changed: &'a Entries) -> Applying<'a> {
-        Box::pin(self.look(feed, changed))
+        Box::pin(self.apply_changes(feed, changed))
     }
 }
 
 impl Blocks {
     pub(crate) fn new(guard: Arc<Guard>, store: Store, io: Io) -> Self {
-        let made = guard.automatic_blocks();
+        let created = guard.automatic_blocks();
         Self {
             guard,
             store,
             io,
-            seen: Arc::default(),
-            made: Arc::new(Mutex::new(made)),
+            tracked: Arc::default(),
+            created: Arc::new(Mutex::new(created)),
         }
     }
 
@@ -202,22 +202,22 @@ impl Blocks {
     /// If the blocks cannot be read, or expired blocks cannot be removed.
     pub(crate) async fn restore(&self) -> Result<(), StoreError> {
         let now = SystemTime::now();
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         let stored = self.store.blocks().await?;
         self.note(stored.iter().map(|block| block.id));
         for block in stored {
             if block.is_over(now) {
                 // Expired blocks are removed last, so that a store that cannot write does not keep
                 // other blocks inactive.
-                gone.push(block.id);
+                removed.push(block.id);
             } else if let Ok(replaced) = self.guard.block(block) {
-                gone.extend(replaced);
+                removed.extend(replaced);
             } else {
                 tracing::warn!("the store has more blocks than the limit, some are not in force");
                 break;
             }
         }
-        self.forget(gone).await
+        self.forget(removed).await
     }
 
     /// Returns a page of the block list, newest first.
@@ -259,13 +259,13 @@ impl Blocks {
         }
         let duration = seconds.map(Duration::from_secs);
         let block = Block::new(network, duration, &reason, BlockSource::Admin);
-        let gone = self
+        let removed = self
             .guard
             // The block is active before it is stored, so that blocking does not wait for the
             // database.
             .block(block.clone())
             .map_err(|_| ServiceError::Conflict("the block list is full"))?;
-        if gone.contains(&block.id) {
+        if removed.contains(&block.id) {
             return Err(ServiceError::Conflict(
                 "the configuration blocks it already",
             ));
@@ -299,34 +299,34 @@ impl Blocks {
         // next start.
         self.store.delete_blocks(vec![id]).await?;
         // A block from a read that began earlier must not return.
-        let mut seen = self.seen.lock();
+        let mut tracked = self.tracked.lock();
         // Only servers with a shared store read the changes of other servers.
         if self.store.is_shared() {
-            seen.removed.insert(id);
+            tracked.removed.insert(id);
         }
         self.guard.unblock(id);
-        drop(seen);
+        drop(tracked);
         tracing::warn!(by = by.subject, network = %block.cidr, "unblocked");
         Ok(())
     }
 
     /// Stores automatic blocks as they are created, and removes expired blocks. Runs until dropped,
     /// and can be restarted.
-    pub(crate) async fn keep(self) {
+    pub(crate) async fn run(self) {
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
-            let made = poll_fn(|cx| match &mut *self.made.lock() {
-                Some(made) => made.poll_recv(cx),
+            let created = poll_fn(|cx| match &mut *self.created.lock() {
+                Some(created) => created.poll_recv(cx),
                 None => Poll::Pending,
             });
-            let kept = tokio::select! {
-                block = made => match block {
-                    Some(block) => self.keep_all(block).await,
+            let result = tokio::select! {
+                block = created => match block {
+                    Some(block) => self.store_queued(block).await,
                     None => return,
                 },
                 _ = sweep.tick() => self.sweep().await,
             };
-            if let Err(error) = kept {
+            if let Err(error) = result {
                 tracing::warn!(%error, "could not store the block list");
             }
         }
@@ -335,91 +335,91 @@ impl Blocks {
     /// Notes that blocks are stored. They may be removed before this server reads them.
     fn note(&self, ids: impl IntoIterator<Item = Uuid>) {
         if self.store.is_shared() {
-            self.seen.lock().added.extend(ids);
+            self.tracked.lock().added.extend(ids);
         }
     }
 
     /// Applies blocks that other servers of the store added or removed.
-    async fn look(&self, feed: &Feed, changed: &Entries) -> Result<Applied, StoreError> {
+    async fn apply_changes(&self, feed: &Feed, changed: &Entries) -> Result<Applied, StoreError> {
         // The read is marked before the store query, so that later changes of this server are
         // tracked separately.
-        self.seen.lock().look();
-        let taken = match changed {
+        self.tracked.lock().start_read();
+        let applied = match changed {
             Entries::These(keys) => {
                 let ids = keys.iter().filter_map(|key| key.parse().ok());
                 let ids: HashSet<Uuid> = ids.collect();
-                let asked: Vec<Uuid> = ids.iter().copied().collect();
-                self.take(feed.blocks(&asked).await?, Some(&ids))
+                let queried: Vec<Uuid> = ids.iter().copied().collect();
+                self.apply_stored(feed.blocks(&queried).await?, Some(&ids))
             }
-            Entries::All => self.take(self.store.blocks().await?, None),
+            Entries::All => self.apply_stored(self.store.blocks().await?, None),
         };
-        if !taken.networks.is_empty() {
-            self.expel(&taken.networks);
+        if !applied.networks.is_empty() {
+            self.expel(&applied.networks);
         }
-        let (own, too_many) = (false, taken.too_many);
+        let (own, too_many) = (false, applied.too_many);
         Ok(Applied { own, too_many })
     }
 
     /// Makes the active blocks match the stored ones, for the queried ids or for all.
-    fn take(&self, stored: Vec<Block>, asked: Option<&HashSet<Uuid>>) -> AppliedBlocks {
+    fn apply_stored(&self, stored: Vec<Block>, queried: Option<&HashSet<Uuid>>) -> AppliedBlocks {
         // The lock is taken before those of the guard and held to the end. So a removal by this
         // server happens before or after this update, and never in between.
-        let mut seen = self.seen.lock();
+        let mut tracked = self.tracked.lock();
         let now = SystemTime::now();
         let ids: HashSet<Uuid> = stored.iter().map(|block| block.id).collect();
-        let gone: Vec<Uuid> = asked
-            .unwrap_or(&seen.ids)
+        let removed: Vec<Uuid> = queried
+            .unwrap_or(&tracked.ids)
             .difference(&ids)
             .copied()
             .collect();
-        for gone in gone {
-            seen.ids.remove(&gone);
-            let block = self.guard.unblock(gone);
+        for removed in removed {
+            tracked.ids.remove(&removed);
+            let block = self.guard.unblock(removed);
             if let Some(block) = block.filter(|block| !block.is_over(now)) {
                 tracing::warn!(network = %block.cidr, "unblocked by another server");
             }
         }
         let known: HashSet<Uuid> = self.guard.blocks().iter().map(|block| block.id).collect();
-        let mut taken = AppliedBlocks::default();
+        let mut applied = AppliedBlocks::default();
         for block in stored {
             let (id, network) = (block.id, block.cidr);
-            if seen.removed.contains(&id) {
+            if tracked.removed.contains(&id) {
                 continue;
             }
-            if seen.ids.contains(&id) || known.contains(&id) || block.is_over(now) {
-                seen.ids.insert(id);
+            if tracked.ids.contains(&id) || known.contains(&id) || block.is_over(now) {
+                tracked.ids.insert(id);
                 continue;
             }
             match self.guard.block(block) {
                 // The configuration of this server already blocks it.
-                Ok(gone) if gone.contains(&id) => {}
+                Ok(removed) if removed.contains(&id) => {}
                 Ok(_) => {
                     tracing::warn!(%network, "blocked by another server");
-                    taken.networks.push(network);
+                    applied.networks.push(network);
                 }
                 Err(_) => {
-                    if !taken.too_many {
+                    if !applied.too_many {
                         tracing::warn!(
                             "the store has more blocks than the limit, some are not in force"
                         );
                     }
-                    taken.too_many = true;
+                    applied.too_many = true;
                     continue;
                 }
             }
-            seen.ids.insert(id);
+            tracked.ids.insert(id);
         }
-        taken
+        applied
     }
 
     /// Stores a block and all that are queued after it, and disconnects the clients of their
     /// networks.
-    async fn keep_all(&self, first: Block) -> Result<(), StoreError> {
+    async fn store_queued(&self, first: Block) -> Result<(), StoreError> {
         let mut networks = vec![first.cidr];
         let mut ids = vec![first.id];
         let mut stored = self.store.insert_block(first).await;
         // A flood creates many blocks at the same time. They share one pass over all sockets.
-        while let Some(block) = self.made_meanwhile() {
+        while let Some(block) = self.next_created() {
             networks.push(block.cidr);
             ids.push(block.id);
             stored = self.store.insert_block(block).await.and(stored);
@@ -431,8 +431,8 @@ impl Blocks {
         stored
     }
 
-    fn made_meanwhile(&self) -> Option<Block> {
-        self.made.lock().as_mut()?.try_recv().ok()
+    fn next_created(&self) -> Option<Block> {
+        self.created.lock().as_mut()?.try_recv().ok()
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {
@@ -497,20 +497,23 @@ mod tests {
         let blocks = blocks().await;
         let (one, two, own) = (block(1), block(2), block(3));
         let stored = vec![one.clone(), two.clone()];
-        assert_eq!(blocks.take(stored.clone(), None).networks.len(), 2);
-        assert!(blocks.take(stored, None).networks.is_empty(), "known");
+        assert_eq!(blocks.apply_stored(stored.clone(), None).networks.len(), 2);
+        assert!(
+            blocks.apply_stored(stored, None).networks.is_empty(),
+            "known"
+        );
         // This block is not yet stored.
         blocks.guard.block(own.clone()).unwrap();
-        blocks.take(vec![], Some(&HashSet::from([one.id])));
+        blocks.apply_stored(vec![], Some(&HashSet::from([one.id])));
         assert_eq!(in_force(&blocks), HashSet::from([two.id, own.id]));
-        blocks.take(vec![], None);
+        blocks.apply_stored(vec![], None);
         assert_eq!(in_force(&blocks), HashSet::from([own.id]));
         // This block was stored, and removed before any read.
-        blocks.seen.lock().added.insert(own.id);
-        blocks.take(vec![], None);
+        blocks.tracked.lock().added.insert(own.id);
+        blocks.apply_stored(vec![], None);
         assert_eq!(in_force(&blocks), HashSet::from([own.id]), "read before");
-        blocks.seen.lock().look();
-        blocks.take(vec![], None);
+        blocks.tracked.lock().start_read();
+        blocks.apply_stored(vec![], None);
         assert!(in_force(&blocks).is_empty());
     }
 
@@ -519,12 +522,17 @@ mod tests {
         let blocks = blocks().await;
         let one = block(1);
         blocks.guard.block(one.clone()).unwrap();
-        blocks.seen.lock().look();
+        blocks.tracked.lock().start_read();
         let read = vec![one.clone()];
-        blocks.seen.lock().removed.insert(one.id);
+        blocks.tracked.lock().removed.insert(one.id);
         blocks.guard.unblock(one.id);
-        let asked = HashSet::from([one.id]);
-        assert!(blocks.take(read, Some(&asked)).networks.is_empty());
+        let queried = HashSet::from([one.id]);
+        assert!(
+            blocks
+                .apply_stored(read, Some(&queried))
+                .networks
+                .is_empty()
+        );
         assert!(in_force(&blocks).is_empty());
     }
 
@@ -532,11 +540,11 @@ mod tests {
     async fn excess_block_is_applied_once_the_list_has_room() {
         let blocks = blocks().await;
         let all: Vec<Block> = (0..10_001).map(block).collect();
-        let taken = blocks.take(all.clone(), None);
-        assert_eq!((taken.networks.len(), taken.too_many), (10_000, true));
+        let applied = blocks.apply_stored(all.clone(), None);
+        assert_eq!((applied.networks.len(), applied.too_many), (10_000, true));
         blocks.guard.unblock(all[7].id);
-        let taken = blocks.take(all.clone(), None);
-        assert_eq!(taken.networks, [all[10_000].cidr]);
-        assert!(!taken.too_many);
+        let applied = blocks.apply_stored(all.clone(), None);
+        assert_eq!(applied.networks, [all[10_000].cidr]);
+        assert!(!applied.too_many);
     }
 }

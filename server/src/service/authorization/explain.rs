@@ -31,7 +31,7 @@ use roomcast::{Io, Socket};
 /// The query of `GET /api/v1/explain`, and of the `explain` command.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Question {
+pub(crate) struct ExplainQuery {
     pub(crate) user: String,
     pub(crate) event: String,
     /// `conversation:ID`, or only the id.
@@ -43,7 +43,7 @@ pub(crate) struct Question {
     pub(crate) roles: Vec<String>,
 }
 
-impl Command for Question {
+impl Command for ExplainQuery {
     const PERMISSION: Option<Permission> = Some(Permission::ApiExplain);
 }
 
@@ -81,46 +81,46 @@ impl Access {
     pub(crate) async fn explain(
         &self,
         io: &Io,
-        allowed: Allowed<Question>,
+        allowed: Allowed<ExplainQuery>,
     ) -> Result<Explanation, ServiceError> {
-        let (_, question) = allowed.into_parts();
-        self.why(Some(io), question).await
+        let (_, query) = allowed.into_parts();
+        self.why(Some(io), query).await
     }
 
-    /// Explains without an [`Allowed`] question, for callers that have the configuration and the
+    /// Explains without an [`Allowed`] query, for callers that have the configuration and the
     /// store.
     pub(crate) async fn why(
         &self,
         io: Option<&Io>,
-        question: Question,
+        query: ExplainQuery,
     ) -> Result<Explanation, ServiceError> {
         let live = match io {
-            Some(io) => live(io, &question.user),
+            Some(io) => live(io, &query.user),
             None => None,
         };
-        let asked = match live {
+        let principal = match live {
             Some(principal) => (Principal::clone(&principal), "the user's connection"),
-            None => self.offline(&question).await?,
+            None => self.offline(&query).await?,
         };
-        self.judge(&asked.0, asked.1, question).await
+        self.judge(&principal.0, principal.1, query).await
     }
 
     /// Returns the principal of a user who is not connected. It has the roles of the question, of
     /// the newest login, or the default role of tokens.
     async fn offline(
         &self,
-        question: &Question,
+        query: &ExplainQuery,
     ) -> Result<(Principal, &'static str), ServiceError> {
-        let mut principal = Principal::new(question.user.clone());
-        if is_guest(&question.user) {
-            return Ok((Principal::guest(question.user.clone(), ""), "its id"));
+        let mut principal = Principal::new(query.user.clone());
+        if is_guest(&query.user) {
+            return Ok((Principal::guest(query.user.clone(), ""), "its id"));
         }
-        if !question.roles.is_empty() {
-            principal.roles.clone_from(&question.roles);
+        if !query.roles.is_empty() {
+            principal.roles.clone_from(&query.roles);
             return Ok((principal, "the question"));
         }
         let now = Time::now();
-        let logins = self.0.store.logins_of(&question.user).await?;
+        let logins = self.0.store.logins_of(&query.user).await?;
         if let Some(login) = logins.into_iter().rfind(|login| login.expires_at > now) {
             principal.roles = login.roles;
             principal.session = Some(login.id_hash);
@@ -132,19 +132,19 @@ impl Access {
 
     async fn judge(
         &self,
-        asked: &Principal,
+        principal: &Principal,
         roles_from: &'static str,
-        question: Question,
+        query: ExplainQuery,
     ) -> Result<Explanation, ServiceError> {
         let inner = &self.0;
-        let roles = roles_of(asked).map(str::to_owned).collect();
+        let roles = roles_of(principal).map(str::to_owned).collect();
         let mut explanation = Explanation {
             allowed: false,
             rule: String::new(),
-            user: question.user,
-            event: question.event,
-            room: question.room,
-            message: question.message,
+            user: query.user,
+            event: query.event,
+            room: query.room,
+            message: query.message,
             roles,
             roles_from,
             does: None,
@@ -153,7 +153,7 @@ impl Access {
             payload: None,
         };
         // Revocations come first: a revoked user is disconnected regardless of roles.
-        if let Some(revoked) = inner.revocations.covering(asked) {
+        if let Some(revoked) = inner.revocations.covering(principal) {
             explanation.rule = match &revoked {
                 Revoked::User(_) => "the user is revoked".into(),
                 Revoked::Role(role) => format!("the role `{role}` is revoked"),
@@ -196,7 +196,7 @@ impl Access {
         }
         let room = explanation.room.as_deref();
         let about = About::of(room, explanation.message);
-        let (allowed, why) = self.about(asked, policy, about).await?;
+        let (allowed, why) = self.about(principal, policy, about).await?;
         explanation.allowed = allowed;
         explanation.rule = match why {
             Some(why) if allowed => format!("{rule}; and {why}"),
@@ -209,25 +209,26 @@ impl Access {
     /// Returns whether the rule of an event holds for its subject, and why.
     async fn about(
         &self,
-        asked: &Principal,
+        principal: &Principal,
         policy: &EventPolicy,
         about: About,
     ) -> Result<(bool, Option<String>), ServiceError> {
-        let told = policy.room.as_str();
-        let told = |allowed: bool, why: &str| Ok((allowed, Some(format!("{told}: {why}"))));
+        let explained = policy.room.as_str();
+        let explained =
+            |allowed: bool, why: &str| Ok((allowed, Some(format!("{explained}: {why}"))));
         let (room, written) = match about {
             About::Nothing => return Ok((true, None)),
-            About::Unreadable => return told(false, NO_CONVERSATION),
+            About::Unreadable => return explained(false, NO_CONVERSATION),
             About::Room(room) => (room, None),
             About::Message(room, id) => {
                 let Some(written) = self.0.store.authorship(id).await? else {
-                    return told(false, "there is no such message");
+                    return explained(false, "there is no such message");
                 };
                 if room.is_some_and(|room| room != written.conversation_id) {
-                    return told(false, "the message is in another conversation");
+                    return explained(false, "the message is in another conversation");
                 }
                 if needs_content(policy) && !Edit::is_possible(written.is_deleted) {
-                    return told(false, "the message is deleted");
+                    return explained(false, "the message is deleted");
                 }
                 (written.conversation_id, Some(written))
             }
@@ -235,15 +236,15 @@ impl Access {
         if matches!(policy.room, RoomRule::Anyone | RoomRule::Oneself) {
             return Ok((true, None));
         }
-        let actor = self.actor(asked);
+        let actor = self.actor(principal);
         let store = &self.0.store;
         let found = if actor.is_admin && policy.room != RoomRule::Member {
             store.conversation(room).await?
         } else {
-            store.membership(room, &asked.subject).await?
+            store.membership(room, &principal.subject).await?
         };
         let Some(found) = found else {
-            return told(false, NO_CONVERSATION);
+            return explained(false, NO_CONVERSATION);
         };
         let (allowed, why) = match (policy.room, written) {
             (RoomRule::Member | RoomRule::Anyone | RoomRule::Oneself, _) => {
@@ -256,14 +257,14 @@ impl Access {
                 (true, why.into())
             }
             (RoomRule::Owner, _) => owner(&actor, policy, &found),
-            (RoomRule::OwnerOrOneself, _) => self.removal(asked, actor, &found),
+            (RoomRule::OwnerOrOneself, _) => self.removal(principal, actor, &found),
         };
-        told(allowed, &why)
+        explained(allowed, &why)
     }
 
     /// Returns whether a user may remove members, and why.
-    fn removal(&self, asked: &Principal, actor: Actor, found: &Membership) -> (bool, String) {
-        let user = asked.subject.as_str();
+    fn removal(&self, principal: &Principal, actor: Actor, found: &Membership) -> (bool, String) {
+        let user = principal.subject.as_str();
         let owner = found.conversation.owner_id.as_deref();
         let is_admin = actor.is_admin;
         let mut change = MemberChange {
@@ -274,7 +275,7 @@ impl Access {
             limit: 0,
         };
         let has = RemoveMember::permission(user, &change.user_id)
-            .is_none_or(|permission| self.allows(asked, permission));
+            .is_none_or(|permission| self.allows(principal, permission));
         let may_others = has && change.refused::<()>(owner, true).is_none();
         change.user_id = user.into();
         let may_oneself = change.refused::<()>(owner, true).is_none();

@@ -14,6 +14,6 @@ pub(in crate::service) mod revocation;
 pub(crate) use access::{Access, ListNodes, MadeLogin, NewLogin};
 pub(crate) use allowed::Allowed;
 pub(crate) use blocks::{BlockPage, Blocks, ListBlocks, NewBlock, RemoveBlock};
-pub(crate) use explain::{Explanation, Question};
+pub(crate) use explain::{ExplainQuery, Explanation};
 pub(crate) use replication::RevocationApplier;
 pub(crate) use revocation::{EndLogin, MadeRevocation, NewRevocation};

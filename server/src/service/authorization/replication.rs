@@ -86,7 +86,7 @@ impl LocalChanges {
     }
 
     /// Marks the start of a read. Hold the guard until the result is applied.
-    fn look(&self) -> StoreRead<'_> {
+    fn start_read(&self) -> StoreRead<'_> {
         self.state.lock().stored = Some(HashSet::new());
         StoreRead(self)
     }
@@ -127,10 +127,10 @@ impl Applier for RevocationApplier {
 
     fn apply<'a>(&'a self, feed: &'a Feed, changed: &'a Entries) -> Applying<'a> {
         Box::pin(async move {
-            let _look = self.access.0.own.look();
+            let _read = self.access.0.own.start_read();
             match changed {
-                Entries::These(keys) => self.look_up(feed, keys).await,
-                Entries::All => self.look_up_all(feed).await,
+                Entries::These(keys) => self.read_keys(feed, keys).await,
+                Entries::All => self.read_all(feed).await,
             }
         })
     }
@@ -146,35 +146,38 @@ impl RevocationApplier {
         }
     }
 
-    async fn look_up(&self, feed: &Feed, keys: &HashSet<String>) -> Result<Applied, StoreError> {
+    async fn read_keys(&self, feed: &Feed, keys: &HashSet<String>) -> Result<Applied, StoreError> {
         let named = keys.iter().filter_map(|key| {
             let (kind, value) = key.split_once(':')?;
             Revoked::from_parts(kind, value.to_owned())
         });
         // A key of the feed only indicates a change. A key without a row was removed.
-        let mut gone: HashSet<Revoked> = named.collect();
-        let names: Vec<_> = gone.iter().map(|one| (one.kind(), one.value())).collect();
+        let mut missing: HashSet<Revoked> = named.collect();
+        let names: Vec<_> = missing
+            .iter()
+            .map(|one| (one.kind(), one.value()))
+            .collect();
         let rows = feed.revocations(&names).await?;
         for revoked in rows.iter().filter_map(revoked) {
-            gone.remove(&revoked);
+            missing.remove(&revoked);
         }
-        let mut all = self.done(self.access.take(&rows));
-        all.add(self.done(self.access.lift(gone)));
+        let mut all = self.finish(self.access.apply_rows(&rows));
+        all.add(self.finish(self.access.lift(missing)));
         Ok(all)
     }
 
-    async fn look_up_all(&self, feed: &Feed) -> Result<Applied, StoreError> {
+    async fn read_all(&self, feed: &Feed) -> Result<Applied, StoreError> {
         // The candidates for removal are collected before the table is read, because a concurrent
         // addition may be missing in the result.
-        let mut gone: HashSet<Revoked> = self.access.0.revocations.all().into_iter().collect();
+        let mut missing: HashSet<Revoked> = self.access.0.revocations.all().into_iter().collect();
         let mut all = Applied::default();
         let mut last: Option<Revocation> = None;
         loop {
             let mut rows = feed.revocations_after(last.as_ref(), PAGE).await?;
             for revoked in rows.iter().filter_map(revoked) {
-                gone.remove(&revoked);
+                missing.remove(&revoked);
             }
-            all.add(self.done(self.access.take(&rows)));
+            all.add(self.finish(self.access.apply_rows(&rows)));
             // Pages are read by key, because an offset would skip rows when others are removed
             // concurrently.
             last = rows.pop().filter(|_| rows.len() + 1 == PAGE);
@@ -182,15 +185,15 @@ impl RevocationApplier {
                 break;
             }
         }
-        all.add(self.done(self.access.lift(gone)));
+        all.add(self.finish(self.access.lift(missing)));
         self.is_full.fetch_and(all.too_many, Ordering::Relaxed);
         Ok(all)
     }
 
     /// Puts applied changes into effect.
-    fn done(&self, taken: ApplyOutcome) -> Applied {
-        self.access.apply(&self.io, taken);
-        let (own, too_many) = (taken.own > 0, taken.too_many > 0);
+    fn finish(&self, outcome: ApplyOutcome) -> Applied {
+        self.access.apply(&self.io, outcome);
+        let (own, too_many) = (outcome.own > 0, outcome.too_many > 0);
         if too_many && !self.is_full.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "the revocation list is full, revocations of other servers are not in force"
@@ -211,28 +214,28 @@ impl Access {
     pub(in crate::service) fn apply_announced_revocation(&self, io: &Io, row: &Revocation) {
         let known = revoked(row).and_then(|revoked| self.0.revocations.until(&revoked));
         if known.is_none_or(|until| Time::from(until) < row.until) {
-            let taken = self.take(std::slice::from_ref(row));
-            self.apply(io, taken);
+            let outcome = self.apply_rows(std::slice::from_ref(row));
+            self.apply(io, outcome);
         }
     }
 
     /// Disconnects the sockets that the changes affect.
-    fn apply(&self, io: &Io, taken: ApplyOutcome) {
-        if taken.news == 0 {
+    fn apply(&self, io: &Io, outcome: ApplyOutcome) {
+        if outcome.news == 0 {
             return;
         }
         self.gauge();
         // The permission cache may contain permissions of a revoked role.
         self.0.roles.forget(|_, _| true);
-        let (entries, disconnected) = (taken.news, io.revalidate());
+        let (entries, disconnected) = (outcome.news, io.revalidate());
         tracing::info!(entries, disconnected, "revoked by another server");
     }
 
     /// Applies rows that differ from memory.
-    fn take(&self, rows: &[Revocation]) -> ApplyOutcome {
+    fn apply_rows(&self, rows: &[Revocation]) -> ApplyOutcome {
         let inner = &self.0;
         let now = Timestamp::now();
-        let mut taken = ApplyOutcome::default();
+        let mut outcome = ApplyOutcome::default();
         for row in rows {
             let Some(revoked) = revoked(row) else {
                 continue;
@@ -247,34 +250,34 @@ impl Access {
                 continue;
             }
             if state.has(&revoked) {
-                taken.own += 1;
+                outcome.own += 1;
             } else if inner.revocations.insert(&revoked, until).is_err() {
-                taken.too_many += 1;
+                outcome.too_many += 1;
             } else {
-                taken.news += 1;
+                outcome.news += 1;
             }
         }
-        taken
+        outcome
     }
 
     /// Removes revocations from memory that are no longer stored.
-    fn lift(&self, gone: impl IntoIterator<Item = Revoked>) -> ApplyOutcome {
+    fn lift(&self, missing: impl IntoIterator<Item = Revoked>) -> ApplyOutcome {
         let inner = &self.0;
         let now = Timestamp::now();
-        let mut taken = ApplyOutcome::default();
-        for revoked in gone {
+        let mut outcome = ApplyOutcome::default();
+        for revoked in missing {
             let state = inner.own.state.lock();
             let Some(until) = inner.revocations.until(&revoked) else {
                 continue;
             };
             if state.has(&revoked) {
-                taken.own += 1;
+                outcome.own += 1;
             } else {
                 inner.revocations.remove(&revoked);
-                taken.news += usize::from(until > now);
+                outcome.news += usize::from(until > now);
             }
         }
-        taken
+        outcome
     }
 }
 
@@ -331,11 +334,11 @@ mod tests {
         let revocations = Arc::default();
         let access = access(&revocations).await;
         let ann = row("ann", 60);
-        assert_eq!(access.take(&[ann.clone(), row("over", -1)]), news(1));
+        assert_eq!(access.apply_rows(&[ann.clone(), row("over", -1)]), news(1));
         assert!(is_revoked(&revocations, "ann"));
         assert_eq!(revocations.len(), 1);
-        assert_eq!(access.take(&[ann]), news(0));
-        assert_eq!(access.take(&[row("ann", -1)]), news(1));
+        assert_eq!(access.apply_rows(&[ann]), news(0));
+        assert_eq!(access.apply_rows(&[row("ann", -1)]), news(1));
         assert!(!is_revoked(&revocations, "ann"));
     }
 
@@ -347,19 +350,19 @@ mod tests {
         let ann = Revoked::User("ann".into());
         let (old, others) = (row("ann", -1), row("bob", 60));
         let later = Timestamp::now() + Duration::from_secs(60);
-        let look = own.look();
+        let read = own.start_read();
         let storing = own.begin(&ann);
         revocations.insert(&ann, later).unwrap();
-        let left_alone = ApplyOutcome { own: 1, ..news(0) };
-        let taken = access.take(&[old.clone(), others]);
-        assert_eq!(taken, ApplyOutcome { own: 1, ..news(1) });
+        let ignored = ApplyOutcome { own: 1, ..news(0) };
+        let outcome = access.apply_rows(&[old.clone(), others]);
+        assert_eq!(outcome, ApplyOutcome { own: 1, ..news(1) });
         drop(storing);
-        assert_eq!(access.take(std::slice::from_ref(&old)), left_alone);
+        assert_eq!(access.apply_rows(std::slice::from_ref(&old)), ignored);
         assert!(is_revoked(&revocations, "ann") && is_revoked(&revocations, "bob"));
         // Rows read from now on were stored later.
-        drop(look);
-        let _look = own.look();
-        assert_eq!(access.take(&[old]), news(1));
+        drop(read);
+        let _read = own.start_read();
+        assert_eq!(access.apply_rows(&[old]), news(1));
         assert!(!is_revoked(&revocations, "ann"));
     }
 
@@ -368,20 +371,23 @@ mod tests {
         let revocations = Arc::default();
         let access = access(&revocations).await;
         let own = &access.0.own;
-        assert_eq!(access.take(&[row("ann", 60), row("bob", 60)]), news(2));
+        assert_eq!(
+            access.apply_rows(&[row("ann", 60), row("bob", 60)]),
+            news(2)
+        );
         let (ann, bob) = (Revoked::User("ann".into()), Revoked::User("bob".into()));
         let unknown = Revoked::User("carl".into());
-        let look = own.look();
+        let read = own.start_read();
         let storing = own.begin(&ann);
-        let gone = [ann.clone(), bob, unknown];
-        assert_eq!(access.lift(gone), ApplyOutcome { own: 1, ..news(1) });
+        let missing = [ann.clone(), bob, unknown];
+        assert_eq!(access.lift(missing), ApplyOutcome { own: 1, ..news(1) });
         assert!(is_revoked(&revocations, "ann") && !is_revoked(&revocations, "bob"));
         drop(storing);
         assert_eq!(
             access.lift([ann.clone()]),
             ApplyOutcome { own: 1, ..news(0) }
         );
-        drop(look);
+        drop(read);
         assert_eq!(access.lift([ann]), news(1));
         // Removing an expired revocation changes no session.
         let until = Timestamp::now() - Duration::from_secs(1);
@@ -401,10 +407,10 @@ mod tests {
             revocations.insert(&token, until).unwrap();
         }
         let ann = row("ann", 60);
-        let taken = access.take(std::slice::from_ref(&ann));
-        assert_eq!(taken.too_many, 1);
+        let outcome = access.apply_rows(std::slice::from_ref(&ann));
+        assert_eq!(outcome.too_many, 1);
         revocations.remove(&Revoked::Token("0".into()));
-        assert_eq!(access.take(&[ann]), news(1));
+        assert_eq!(access.apply_rows(&[ann]), news(1));
         assert!(is_revoked(&revocations, "ann"));
     }
 }

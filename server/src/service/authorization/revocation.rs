@@ -60,7 +60,7 @@ pub(crate) struct MadeRevocation {
     disconnected: usize,
 }
 
-/// How long credentials can be accepted.
+/// The lifetimes of credentials.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Lifetimes {
     /// Maximum seconds from the creation of a token to its expiry. `None` if there is no limit.
@@ -154,8 +154,8 @@ impl Access {
         };
         let kind = revoked.kind();
         let shown = (!is_endless(until)).then(|| Time::from(until));
-        let told = shown.map_or_else(|| "for ever".to_owned(), |until| until.to_string());
-        tracing::info!(by = by.subject, ?revoked, until = told, "revoked");
+        let shown_until = shown.map_or_else(|| "for ever".to_owned(), |until| until.to_string());
+        tracing::info!(by = by.subject, ?revoked, until = shown_until, "revoked");
         // The revocation takes effect before the login is deleted. Otherwise the login would be
         // unknown while its sockets are still connected.
         let disconnected = self.revoke_now(io, revoked.clone(), until).await?;
@@ -278,7 +278,7 @@ impl Access {
         // The feed has the revocation as well, but a server without a database connection cannot
         // read it.
         if let Some(announcer) = inner.announcer.get() {
-            announcer.tell(News::Revoked(RevokedUntil {
+            announcer.announce(News::Revoked(RevokedUntil {
                 kind: row.kind,
                 value: row.value,
                 until: row.until,

@@ -17,7 +17,7 @@ use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::chat::servers::StatusReader;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{
-    AskPresence, AskStatuses, Join, Joined, Leave, SetStatus, SetTyping, Statuses,
+    GetPresence, GetStatuses, Join, Joined, Leave, SetStatus, SetTyping, Statuses,
 };
 use crate::service::rules::content;
 use crate::service::rules::emissions::attendance::{Here, Status, UserStatus};
@@ -120,7 +120,7 @@ impl Chat {
                 if live.removed_at > membership.changes {
                     return Ok(None);
                 }
-                if known.is_some_and(|known| live.sequencer.is_behind(known)) {
+                if known.is_some_and(|known| live.sequencer.is_lagging(known)) {
                     return Ok(None);
                 }
                 // All steps up to this revision are read from the store, and later steps arrive
@@ -151,7 +151,7 @@ impl Chat {
             tries += 1;
             if tries >= JOIN_TRIES {
                 return Err(ServiceError::Unavailable {
-                    retry_after: JOIN_PAUSE,
+                    retry_after: JOIN_DELAY,
                 });
             }
         };
@@ -227,7 +227,7 @@ impl Chat {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) if !self.0.store.is_shared() => Ok(()),
             Ok(Err(_)) | Err(_) => Err(ServiceError::Unavailable {
-                retry_after: JOIN_PAUSE,
+                retry_after: JOIN_DELAY,
             }),
         }
     }
@@ -262,7 +262,7 @@ impl Chat {
             .presence
             .join(now(), socket.id(), &user(by), Time::now())
         {
-            live.tell(&namespace, notice);
+            live.emit_notice(&namespace, notice);
         }
         // Due notices are sent now. The schedule may run later, and the new socket would see an
         // outdated state.
@@ -293,7 +293,7 @@ impl Chat {
     /// Returns the messages emitted before the socket joined.
     ///
     /// The socket has joined by now, so a failing store is no reason to reject the join. The answer
-    /// then says that there are more messages, and the client requests them.
+    /// then reports that more messages exist, and the client requests them.
     async fn missed(&self, by: &Principal, id: Uuid, after: u64, through: u64) -> Messages {
         let page = Page::Between { after, through };
         let read = self
@@ -370,12 +370,12 @@ impl Chat {
         }
         let user = user(by);
         let shown = self.0.conversations.with(id, |live| {
-            let tell = if command.is_typing {
+            let must_announce = if command.is_typing {
                 live.typing.start(now(), &user, Some(socket.id()))
             } else {
                 live.typing.stop(&user.user_id).is_some()
             };
-            if tell {
+            if must_announce {
                 let namespace = socket.namespace();
                 live.emit_typing(&namespace, &user, command.is_typing, Some(socket.id()));
                 live.announce_typing(&user, command.is_typing);
@@ -392,7 +392,7 @@ impl Chat {
     /// Returns the users in a conversation.
     pub(crate) async fn presence(
         &self,
-        allowed: Allowed<AskPresence>,
+        allowed: Allowed<GetPresence>,
         socket: &Socket,
     ) -> Result<Here, ServiceError> {
         let (by, command) = allowed.into_parts();
@@ -409,7 +409,7 @@ impl Chat {
 
     /// Reads the users that other servers have in a conversation, if this server has none in it.
     async fn remote_users(&self, id: Uuid) -> Result<Here, StoreError> {
-        let mut here = Here::nobody(id);
+        let mut here = Here::empty(id);
         let Some(leases) = self.0.store.leases() else {
             return Ok(here);
         };
@@ -434,15 +434,15 @@ impl Chat {
             content::check_status_text(text)?;
         }
         let text = text.map(Arc::from);
-        self.0.statuses.say(&by.subject, status, text, from).await
+        self.0.statuses.set(&by.subject, status, text, from).await
     }
 
     /// Returns the statuses of the users and members of a conversation.
     pub(crate) async fn statuses(
         &self,
-        allowed: Allowed<AskStatuses>,
+        allowed: Allowed<GetStatuses>,
     ) -> Result<Statuses, ServiceError> {
-        let (by, AskStatuses { conversation_id }) = allowed.into_parts();
+        let (by, GetStatuses { conversation_id }) = allowed.into_parts();
         let membership = self.0.store.membership(conversation_id, &by.subject);
         let membership = membership
             .await?
@@ -474,12 +474,15 @@ impl Chat {
     ) -> Result<FoundStatus, ServiceError> {
         let (_, ReadStatus { user }) = allowed.into_parts();
         content::check_user_id("userId", &user)?;
-        let said = self.status_of(&user);
+        let status = self.status_of(&user);
         Ok(FoundStatus {
             user_id: user.into(),
-            status: said.as_ref().map(|said| said.status).unwrap_or_default(),
-            timestamp: said.as_ref().map(|said| said.timestamp),
-            text: said.and_then(|said| said.text),
+            status: status
+                .as_ref()
+                .map(|status| status.status)
+                .unwrap_or_default(),
+            timestamp: status.as_ref().map(|status| status.timestamp),
+            text: status.and_then(|status| status.text),
         })
     }
 
@@ -509,9 +512,9 @@ impl Chat {
             Ok(None) => Err(NO_CONVERSATION),
             Ok(Some(_)) => {
                 let there = self.remote_users(id).await;
-                Ok(there.unwrap_or_else(|_| Here::nobody(id)))
+                Ok(there.unwrap_or_else(|_| Here::empty(id)))
             }
-            Err(_) => Ok(Here::nobody(id)),
+            Err(_) => Ok(Here::empty(id)),
         }
     }
 
@@ -545,7 +548,7 @@ impl Chat {
 /// The number of attempts to join if members are being removed at the same time.
 const JOIN_TRIES: u32 = 8;
 /// The delay after which a client whose join failed may retry.
-const JOIN_PAUSE: Duration = Duration::from_millis(500);
+const JOIN_DELAY: Duration = Duration::from_millis(500);
 
 /// The timeout for a joining client to learn which users are on other servers.
 const PRESENCE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -48,7 +48,7 @@ impl Chat {
     fn resume(&self, socket: &Socket, id: Uuid, room: &Room, since: Option<u64>) {
         let by = &socket.principal();
         let entered = self.0.conversations.with(id, |live| {
-            let since = since.unwrap_or_else(|| live.told());
+            let since = since.unwrap_or_else(|| live.emitted_seq());
             // A user removed in the meantime is no longer in the room.
             socket.rooms().contains(room) && self.enter(live, socket, by, since).is_ok()
         });
@@ -96,7 +96,9 @@ impl Chat {
                 if let (Some(window), false) = (self.0.recovery, deliberate) {
                     // While the client can recover, emissions must go through the room, which
                     // stores them for the client.
-                    live.kept_until = live.kept_until.max(Some(now() + window + RECOVERY_MARGIN));
+                    live.recoverable_until = live
+                        .recoverable_until
+                        .max(Some(now() + window + RECOVERY_MARGIN));
                 }
                 live.depart(
                     &socket.namespace(),
@@ -112,8 +114,8 @@ impl Chat {
 
 /// Returns the conversations that a socket was in when it was lost.
 fn lost_conversations(socket: &Socket) -> Vec<Entered> {
-    let kept = socket.data::<LostConversations>();
-    kept.map_or_else(Vec::new, |kept| kept.0.clone())
+    let lost = socket.data::<LostConversations>();
+    lost.map_or_else(Vec::new, |lost| lost.0.clone())
 }
 
 /// Returns the number of the message after which a socket receives a conversation live, if known.
@@ -122,7 +124,7 @@ pub(super) fn live_since(entered: &[Entered], id: Uuid) -> Option<u64> {
     Some(known.since)
 }
 
-/// How much longer a conversation is retained than the sessions of its lost sockets.
+/// Time for which a conversation is retained after the sessions of its lost sockets.
 ///
 /// The retention of a session starts slightly later, and recovery takes a moment.
 const RECOVERY_MARGIN: Duration = Duration::from_secs(10);

@@ -86,18 +86,20 @@ impl Chat {
         // Members are notified here, and at other servers by the feed. The creation is registered
         // before the row is stored, because the feed may return the conversation before the store
         // answers.
-        let making = self.told().making(new.id, |conversation: &Conversation| {
-            let all = namespace.local();
-            let others = match from {
-                Some(socket) => all.except(socket),
-                None => all,
-            };
-            emit_created(others, conversation);
-        });
-        // If this future is dropped or fails here, `making` is dropped with it and leaves the
+        let pending = self
+            .announced()
+            .begin_creation(new.id, |conversation: &Conversation| {
+                let all = namespace.local();
+                let others = match from {
+                    Some(socket) => all.except(socket),
+                    None => all,
+                };
+                emit_created(others, conversation);
+            });
+        // If this future is dropped or fails here, `pending` is dropped with it and leaves the
         // notification to the feed.
         let conversation = self.0.store.insert_conversation(new).await?;
-        making.made(&conversation);
+        pending.complete(&conversation);
         Ok(Changed { conversation })
     }
 

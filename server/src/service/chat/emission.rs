@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::handle::{Chat, now};
 use super::sequencer::delivery;
 use super::sequencer::order::{EmitDecision, Gap};
-use crate::service::follower::{Failure, Followed, Intervals, Turn};
+use crate::service::follower::{Failure, Followed, Intervals, Progress};
 use crate::service::hooks::Source as HookSource;
 use crate::store::{Commit, Commits, Committed, MAX_REMOVED_CHANGES, Missed, StoreError};
 use roomcast::{Io, Namespace};
@@ -99,7 +99,7 @@ impl Chat {
             && !commit.is_foreign()
             && !message.mentions.is_empty()
         {
-            self.0.notifications.tell_soon(&message.mentions);
+            self.0.notifications.schedule(&message.mentions);
             for (journal, entry) in commit.notified() {
                 let source = HookSource::User(message.user_id.clone());
                 self.0.notifications.hook(journal, entry, source);
@@ -113,10 +113,10 @@ impl Chat {
     /// arrive in the meantime wait in their conversation, for a limited time.
     async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
         let conversations = &self.0.conversations;
-        let mut patience = GapTimer::new();
+        let mut timer = GapTimer::new();
         loop {
             // No lock is held while the store is read. New commits queue up after the gap.
-            let Some(missed) = self.read_missed(&namespace, id, gap, &mut patience).await else {
+            let Some(missed) = self.read_missed(&namespace, id, gap, &mut timer).await else {
                 conversations.with(id, |live| live.abandon(&namespace));
                 return;
             };
@@ -127,7 +127,7 @@ impl Chat {
             }
         }
         // The clients learn that the interruption is over, no matter which steps were missing.
-        if patience.is_over
+        if timer.is_over
             && let Ok(Some(now)) = self.0.store.conversation(id).await
         {
             conversations.with(id, |live| live.reload(&namespace, &now));
@@ -145,7 +145,7 @@ impl Chat {
         namespace: &Namespace,
         id: Uuid,
         gap: Gap,
-        patience: &mut GapTimer,
+        timer: &mut GapTimer,
     ) -> Option<Missed> {
         let conversations = &self.0.conversations;
         loop {
@@ -153,7 +153,7 @@ impl Chat {
             // is read.
             let limit = self.0.limits.page;
             let page = self.0.store.missed(id, gap.after, gap.through, limit);
-            let so_far = *patience;
+            let so_far = *timer;
             let reading = async {
                 let missed = page.await?;
                 if so_far.lasts() {
@@ -164,8 +164,8 @@ impl Chat {
             tokio::pin!(reading);
             let read = tokio::select! {
                 read = &mut reading => read,
-                () = sleep_until(patience.deadline), if !patience.is_over => {
-                    patience.is_over = true;
+                () = sleep_until(timer.deadline), if !timer.is_over => {
+                    timer.is_over = true;
                     conversations.with(id, |live| live.interrupt(namespace));
                     reading.await
                 }
@@ -174,12 +174,12 @@ impl Chat {
                 Ok(missed) => return Some(missed),
                 Err(StoreError::Closed) => return None,
                 Err(error) => {
-                    let pause = patience.pause();
-                    sleep(error.retry_after().min(pause)).await;
+                    let delay = timer.delay();
+                    sleep(error.retry_after().min(delay)).await;
                 }
             }
             let is_attended = conversations.with(id, |live| live.is_attended());
-            if patience.is_over && is_attended != Some(true) {
+            if timer.is_over && is_attended != Some(true) {
                 return None;
             }
         }
@@ -208,7 +208,7 @@ impl Chat {
         }
     }
 
-    async fn look(&self, namespace: &Namespace) -> Result<(), StoreError> {
+    async fn poll_revisions(&self, namespace: &Namespace) -> Result<(), StoreError> {
         let conversations = &self.0.conversations;
         // Each query has at most `BATCH` ids. A query for all conversations of a busy server would
         // hold a connection for long.
@@ -216,13 +216,13 @@ impl Chat {
             let mut unknown: HashSet<Uuid> = ids.iter().copied().collect();
             for (id, revision) in self.0.store.revisions(ids).await? {
                 unknown.remove(&id);
-                let is_behind = |gap| matches!(gap, EmitDecision::Gap(_));
-                let behind = conversations.with(id, |live| {
+                let is_gap = |gap| matches!(gap, EmitDecision::Gap(_));
+                let lags = conversations.with(id, |live| {
                     // The revision is queued in the write worker, after this server's own commits
                     // in flight. If the steps were read here, those commits would look missing.
-                    is_behind(live.sequencer.look(revision, revision))
+                    is_gap(live.sequencer.decide(revision, revision))
                 });
-                if behind == Some(true) {
+                if lags == Some(true) {
                     let event = Committed::Announced(id);
                     drop(self.0.store.announce(event, revision, false));
                 }
@@ -231,7 +231,7 @@ impl Chat {
             // the deletion.
             for id in unknown {
                 if self.0.store.conversation(id).await?.is_none() {
-                    // A conversation is closed only if the store confirms that its row is gone.
+                    // A conversation is closed only if the store confirms that its row is deleted.
                     conversations.with(id, |live| live.close(namespace, 0));
                 }
             }
@@ -249,11 +249,11 @@ pub(crate) struct RemoteCommits {
 }
 
 impl Followed for RemoteCommits {
-    async fn turn(&mut self) -> Result<Turn, Failure> {
-        // This turn only queues announcements. The emission task emits the commits later, or has
-        // emitted them already.
-        self.chat.look(&self.namespace).await?;
-        Ok(Turn::Done { changed: false })
+    async fn advance(&mut self) -> Result<Progress, Failure> {
+        // This iteration only queues announcements. The emission task emits the commits later, or
+        // has emitted them already.
+        self.chat.poll_revisions(&self.namespace).await?;
+        Ok(Progress::Done { changed: false })
     }
 
     fn intervals(&self) -> Intervals {
@@ -266,7 +266,7 @@ impl Followed for RemoteCommits {
     }
 }
 
-/// How long a conversation waits for missing steps.
+/// The time limits of a conversation that waits for missing steps.
 #[derive(Clone, Copy)]
 struct GapTimer {
     since: Instant,
@@ -276,7 +276,7 @@ struct GapTimer {
     is_over: bool,
     /// Whether a read has failed.
     has_failed: bool,
-    pause: Duration,
+    delay: Duration,
 }
 
 impl GapTimer {
@@ -287,7 +287,7 @@ impl GapTimer {
             deadline: since + GAP_TIMEOUT,
             is_over: false,
             has_failed: false,
-            pause: GAP_PAUSE,
+            delay: GAP_DELAY,
         }
     }
 
@@ -298,22 +298,22 @@ impl GapTimer {
     }
 
     /// Records a failed read and returns the delay before the next one.
-    fn pause(&mut self) -> Duration {
+    fn delay(&mut self) -> Duration {
         self.has_failed = true;
-        let pause = self.pause;
+        let delay = self.delay;
         if self.is_over {
             // All conversations of the server may be waiting for the store.
-            self.pause = (pause * 2).min(LONGEST_PAUSE);
+            self.delay = (delay * 2).min(MAX_GAP_DELAY);
         }
-        pause
+        delay
     }
 }
 
-/// How long commits of a conversation wait for an earlier one.
+/// Maximum time for which commits of a conversation wait for an earlier commit.
 const GAP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The first delay between two attempts to read the missing steps.
-const GAP_PAUSE: Duration = Duration::from_millis(250);
+const GAP_DELAY: Duration = Duration::from_millis(250);
 
 /// The longest gap that needs no separate check for removals and revocations, because these may
 /// take this long to reach another server anyway.
@@ -322,6 +322,6 @@ const SHORT_GAP: Duration = Duration::from_millis(500);
 /// The interval for polling commits of other servers: half of the documented delay.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest delay between two attempts to read a gap.
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+const MAX_GAP_DELAY: Duration = Duration::from_secs(4);
 /// The number of conversations per query.
 const BATCH: usize = 1000;

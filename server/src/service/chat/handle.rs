@@ -38,7 +38,7 @@ pub(in crate::service) struct ChatInner {
     pub(in crate::service) limits: config::Chat,
     /// Notifies the users whom messages mention.
     pub(super) notifications: Notifications,
-    /// How long a disconnected client can recover its session, or `None` if it cannot.
+    /// The recovery window of disconnected clients, or `None` without recovery.
     pub(super) recovery: Option<Duration>,
     /// The statuses that users have set.
     pub(super) statuses: SharedStatuses,
@@ -134,19 +134,21 @@ impl Chat {
         for rows in rows.chunk_by(|a, b| a.conversation_id == b.conversation_id) {
             // Other servers read departures from the store. Only the reason is not stored, so the
             // announcement contains it.
-            let gone = |going| {
-                let has = move |row: &&SharedPresence| row.present.is_none() && row.going == going;
+            let departed = |departure| {
+                let has = move |row: &&SharedPresence| {
+                    row.present.is_none() && row.departure == departure
+                };
                 let rows = rows.iter().filter(has);
                 rows.map(|row| Arc::clone(&row.user_id)).collect()
             };
             if let Some(row) = rows.first() {
                 let stir = PresenceNews {
                     conversation_id: row.conversation_id,
-                    left: gone(Departure::Left),
-                    lost: gone(Departure::Lost),
+                    left: departed(Departure::Left),
+                    lost: departed(Departure::Lost),
                 };
                 for part in stir.parts() {
-                    announcer.tell(News::Presence(part));
+                    announcer.announce(News::Presence(part));
                 }
             }
         }
@@ -175,35 +177,35 @@ impl Chat {
         }
     }
 
-    pub(super) fn told(&self) -> &AnnouncedChanges {
-        &self.0.conversations.common().told
+    pub(super) fn announced(&self) -> &AnnouncedChanges {
+        &self.0.conversations.common().announced
     }
 
     pub(super) fn store(&self) -> &Store {
         &self.0.store
     }
 
-    /// Replaces the users that other servers have in a conversation. `told` gives the reasons of
+    /// Replaces the users that other servers have in a conversation. `reasons` gives the reasons of
     /// departures.
     pub(super) fn set_remote(
         &self,
         namespace: &Namespace,
         id: Uuid,
         rows: Vec<Present>,
-        told: &Departures,
+        reasons: &Departures,
     ) {
         let conversations = &self.0.conversations;
-        let may_be_told = conversations.announcer().is_some_and(Announcer::is_up);
+        let may_be_explained = conversations.announcer().is_some_and(Announcer::is_up);
         // The store may show a departure before its reason is announced. Without an adapter no
         // reason ever arrives.
-        let patience = if may_be_told {
+        let timeout = if may_be_explained {
             EXPLANATION_TIMEOUT
         } else {
             Duration::ZERO
         };
         let is_unexplained = conversations.with(id, |live| {
-            for notice in live.presence.set_remote(now(), rows, told, patience) {
-                live.tell(namespace, notice);
+            for notice in live.presence.set_remote(now(), rows, reasons, timeout) {
+                live.emit_notice(namespace, notice);
             }
             live.advance(namespace, now());
             live.presence.remote().is_unexplained()

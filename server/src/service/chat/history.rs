@@ -63,9 +63,9 @@ impl Chat {
     }
 
     /// Checks the number of entries requested for a page, or returns the default.
-    pub(super) fn page_limit(&self, asked: Option<u64>) -> Result<usize, ServiceError> {
+    pub(super) fn page_limit(&self, requested: Option<u64>) -> Result<usize, ServiceError> {
         let limits = &self.0.limits;
-        match asked {
+        match requested {
             None => Ok(limits.page_default.min(limits.page)),
             Some(limit) => usize::try_from(limit)
                 .ok()
@@ -142,7 +142,7 @@ impl Chat {
         };
         emit_read(socket.namespace().local().except(socket.id()), &read);
         if let Some(announcer) = self.0.conversations.announcer() {
-            announcer.tell(News::Read(read));
+            announcer.announce(News::Read(read));
         }
         Ok(mark)
     }

@@ -73,14 +73,14 @@ impl Chat {
         if !stored.await? {
             return Err(hidden_conversation(&by, conversation_id));
         }
-        let told = LevelOf {
+        let changed = LevelOf {
             conversation_id,
             user_id: by.subject.as_str().into(),
             level,
         };
-        emit_level(socket.namespace().local().except(socket.id()), &told);
+        emit_level(socket.namespace().local().except(socket.id()), &changed);
         if let Some(announcer) = self.0.conversations.announcer() {
-            announcer.tell(News::Level(told));
+            announcer.announce(News::Level(changed));
         }
         Ok(NotificationLevel {
             conversation_id,
@@ -111,10 +111,10 @@ impl Chat {
 }
 
 /// Emits the notification level of a user to the user's sockets on this server.
-pub(super) fn emit_level(to: Broadcast<'_>, told: &LevelOf) {
+pub(super) fn emit_level(to: Broadcast<'_>, changed: &LevelOf) {
     let level = NotificationLevel {
-        conversation_id: told.conversation_id,
-        level: told.level,
+        conversation_id: changed.conversation_id,
+        level: changed.level,
     };
-    NOTIFICATION_LEVEL.emit(to.to(user_room(&told.user_id)), &level);
+    NOTIFICATION_LEVEL.emit(to.to(user_room(&changed.user_id)), &level);
 }

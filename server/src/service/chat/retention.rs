@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError, Time};
 pub(crate) struct Retention {
     store: Store,
     metrics: Arc<Metrics>,
-    /// How long messages are retained, or `None` to retain them forever.
+    /// Retention time of messages, or `None` to retain them forever.
     age: Option<SignedDuration>,
     interval: Duration,
     batch: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Retention {
 impl Retention {
     /// Creates the job.
     pub(crate) fn new(store: Store, config: &config::Store, metrics: Arc<Metrics>) -> Arc<Self> {
-        let age = |kept| SignedDuration::try_from(kept).unwrap_or(SignedDuration::MAX);
+        let age = |retention| SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
         Arc::new(Self {
             store,
             metrics,
@@ -67,8 +67,8 @@ impl Retention {
         let mut all = 0;
         // A time before the start of the calendar is older than any message. The time is fixed for
         // the whole run. Otherwise the run would chase messages that expire in the meantime.
-        let kept_since = self.age.map(|age| Timestamp::now().checked_sub(age));
-        let Some(Ok(before)) = kept_since else {
+        let retained_since = self.age.map(|age| Timestamp::now().checked_sub(age));
+        let Some(Ok(before)) = retained_since else {
             return Ok(0);
         };
         loop {
@@ -79,7 +79,7 @@ impl Retention {
             self.metrics.add(Counter::MessagesExpired, removed);
             all += removed;
             // A batch holds locks and fills the database log, so writers get a chance in between.
-            sleep(PAUSE).await;
+            sleep(BATCH_DELAY).await;
         }
     }
 
@@ -93,17 +93,17 @@ impl Retention {
                 return Ok(all);
             }
             all += removed;
-            sleep(PAUSE).await;
+            sleep(BATCH_DELAY).await;
         }
     }
 }
 
-/// How long the row of a deleted conversation is retained. Until then a client that received no
+/// Retention time of the row of a deleted conversation. Until then a client that received no
 /// answer may repeat the deletion.
 const DELETED_RETENTION: SignedDuration = SignedDuration::from_hours(24);
 
 /// The delay between two batches.
-const PAUSE: Duration = Duration::from_millis(50);
+const BATCH_DELAY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

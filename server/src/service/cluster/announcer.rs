@@ -40,7 +40,7 @@ struct AnnouncerInner {
 #[derive(Debug)]
 enum Announcement {
     News(News),
-    Question(Step, oneshot::Sender<Confirmed>),
+    ConfirmationRequest(Step, oneshot::Sender<Confirmed>),
 }
 
 impl Announcer {
@@ -75,22 +75,22 @@ impl Announcer {
                 | Committed::Members { .. }
                 | Committed::ConversationDeleted { .. }
         );
-        self.tell(News::Step(step));
+        self.announce(News::Step(step));
         if is_in_feed {
             // Servers also poll the feed. This only makes them read it immediately.
-            self.tell(News::Changes);
+            self.announce(News::Changes);
         }
     }
 
     /// Enqueues an announcement if there is room.
-    pub(in crate::service) fn tell(&self, news: News) {
+    pub(in crate::service) fn announce(&self, news: News) {
         self.push(Announcement::News(news));
     }
 
     /// Announces a committed message and requests its confirmations from other servers.
     ///
-    /// The receiver fails if the servers cannot be asked.
-    pub(in crate::service) fn ask(
+    /// The receiver fails if the servers cannot be queried.
+    pub(in crate::service) fn announce_and_confirm(
         &self,
         event: &Committed,
         revision: Revision,
@@ -99,9 +99,9 @@ impl Announcer {
         if let Some(step) = Step::of(event, revision) {
             if self.is_up() {
                 // The request contains the step, so that the message is not announced twice.
-                self.push(Announcement::Question(step, answer));
+                self.push(Announcement::ConfirmationRequest(step, answer));
             } else {
-                self.tell(News::Step(step));
+                self.announce(News::Step(step));
             }
         }
         answered
@@ -112,9 +112,9 @@ impl Announcer {
         self.0.is_up.load(Ordering::Relaxed)
     }
 
-    fn push(&self, told: Announcement) {
+    fn push(&self, announcement: Announcement) {
         // Announcements need not arrive, so the newest one is dropped if there is no room.
-        let fits = self.0.queue.lock().push(told);
+        let fits = self.0.queue.lock().push(announcement);
         if fits {
             self.0.queued.notify_one();
         } else {
@@ -141,8 +141,11 @@ impl Announcer {
     /// # Errors
     ///
     /// If the text is for another store, of another version, or malformed.
-    pub(in crate::service) fn read_question(&self, text: &str) -> Result<Step, Ignored> {
-        let read = wire::read_question(self.0.id, text);
+    pub(in crate::service) fn read_confirmation_request(
+        &self,
+        text: &str,
+    ) -> Result<Step, Ignored> {
+        let read = wire::read_confirmation_request(self.0.id, text);
         self.count(&read);
         read
     }
@@ -180,16 +183,16 @@ impl Announcer {
 
     /// Sends queued announcements for as long as it is polled.
     pub(crate) async fn run(self, namespace: Namespace) {
-        let mut looks = interval(CHECK_INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checks = interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The adapter is still connecting, so the first check comes later.
-        looks.reset();
+        checks.reset();
         let mut seen = AdapterStatus::default();
         loop {
             tokio::select! {
                 () = self.0.queued.notified() => {}
-                () = self.0.store.fed() => self.tell(News::Changes),
-                _ = looks.tick() => self.look(&namespace, &mut seen),
+                () = self.0.store.fed() => self.announce(News::Changes),
+                _ = checks.tick() => self.check_adapter(&namespace, &mut seen),
             }
             self.send(&namespace);
         }
@@ -199,17 +202,17 @@ impl Announcer {
         let mut batch = Batch::default();
         loop {
             // The lock is released before sending, since the adapter has its own locks.
-            let told = self.0.queue.lock().pop();
-            match told {
+            let announcement = self.0.queue.lock().pop();
+            match announcement {
                 None => return self.send_news(namespace, &batch),
                 Some(Announcement::News(news)) => {
                     if let Some(full) = batch.add(&news) {
                         self.send_news(namespace, &full);
                     }
                 }
-                Some(Announcement::Question(question, answer)) => {
+                Some(Announcement::ConfirmationRequest(request, answer)) => {
                     self.send_news(namespace, &std::mem::take(&mut batch));
-                    self.send_question(namespace, &question, answer);
+                    self.send_confirmation_request(namespace, &request, answer);
                 }
             }
         }
@@ -229,19 +232,19 @@ impl Announcer {
         self.0.metrics.add(counter, batch.all.len() as u64);
     }
 
-    fn send_question(
+    fn send_confirmation_request(
         &self,
         namespace: &Namespace,
-        question: &Step,
+        request: &Step,
         answer: oneshot::Sender<Confirmed>,
     ) {
-        let Some(text) = wire::write(self.0.id, question) else {
+        let Some(text) = wire::write(self.0.id, request) else {
             return;
         };
         let namespace = namespace.clone();
-        let mut asking = Box::pin(async move {
-            let asked = namespace.server_side_emit_with_acks::<String>(QUESTION, text);
-            let (answers, is_whole) = match asked.await {
+        let mut requesting = Box::pin(async move {
+            let acks = namespace.server_side_emit_with_acks::<String>(CONFIRM, text);
+            let (answers, is_whole) = match acks.await {
                 Ok(answers) => (answers, true),
                 // The answers that have arrived count. The sender learns that some are missing.
                 Err(ServerSideError::Timeout(partial)) => (partial.answers(), false),
@@ -263,13 +266,13 @@ impl Announcer {
         self.0.metrics.count(Counter::AnnouncementsSent);
         // The request is sent at the first poll, before any later announcement.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        if asking.as_mut().poll(&mut context).is_pending() {
-            tokio::spawn(asking);
+        if requesting.as_mut().poll(&mut context).is_pending() {
+            tokio::spawn(requesting);
         }
     }
 
     /// Checks whether other servers are reachable.
-    fn look(&self, namespace: &Namespace, seen: &mut AdapterStatus) {
+    fn check_adapter(&self, namespace: &Namespace, seen: &mut AdapterStatus) {
         // The state is polled, because an idle adapter does not report that it is down.
         let (is_up, why) = match namespace.io().adapter_health() {
             None => return,
@@ -317,7 +320,7 @@ impl Announcer {
     }
 }
 
-/// What is known about the adapter.
+/// The known state of the adapter.
 #[derive(Debug, Default)]
 struct AdapterStatus {
     is_up: Option<bool>,
@@ -346,8 +349,8 @@ impl AdapterStatus {
 /// A broker that has never worked and gives no reason may expect a different protocol.
 fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
     let why = why.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
-    if says(&[
+    let mentions = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if mentions(&[
         "noauth",
         "wrongpass",
         "password",
@@ -357,7 +360,7 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
         "permissions violation",
     ]) {
         Some("the broker requires a valid user and password")
-    } else if says(&[
+    } else if mentions(&[
         "tls",
         "certificate",
         "corrupt message",
@@ -365,7 +368,7 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
         "ssl off",
     ]) {
         Some("the server and its broker must both use TLS, or neither")
-    } else if !was_up && says(&["reset", "timed out", "end of file", "broken pipe"]) {
+    } else if !was_up && mentions(&["reset", "timed out", "end of file", "broken pipe"]) {
         Some("the broker sends no valid response: only one of the two may be using TLS")
     } else {
         None
@@ -377,33 +380,33 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
 #[derive(Debug, Default)]
 struct Queue {
     stored: VecDeque<Announcement>,
-    passing: VecDeque<Announcement>,
+    transient: VecDeque<Announcement>,
 }
 
 impl Queue {
     /// Enqueues an announcement. Returns `false` if there is no room.
-    fn push(&mut self, told: Announcement) -> bool {
-        let is_passing = match &told {
+    fn push(&mut self, announcement: Announcement) -> bool {
+        let is_transient = match &announcement {
             Announcement::News(News::Typing(_) | News::Presence(_)) => true,
             Announcement::News(
                 News::Step(_) | News::Read(_) | News::Level(_) | News::Changes | News::Revoked(_),
             )
-            | Announcement::Question(..) => false,
+            | Announcement::ConfirmationRequest(..) => false,
         };
-        let queue = match is_passing {
-            true => &mut self.passing,
+        let queue = match is_transient {
+            true => &mut self.transient,
             false => &mut self.stored,
         };
         let fits = queue.len() < MAX_QUEUED;
         if fits {
-            queue.push_back(told);
+            queue.push_back(announcement);
         }
         fits
     }
 
     fn pop(&mut self) -> Option<Announcement> {
         let stored = self.stored.pop_front();
-        stored.or_else(|| self.passing.pop_front())
+        stored.or_else(|| self.transient.pop_front())
     }
 }
 
@@ -412,7 +415,7 @@ pub(crate) const NAMESPACE: &str = "/roomcast";
 /// The event with announcements, which has no answer.
 pub(in crate::service) const NEWS: &str = "news";
 /// The event with a message as a [`Step`]. Each server answers with the message's confirmations.
-pub(in crate::service) const QUESTION: &str = "confirm";
+pub(in crate::service) const CONFIRM: &str = "confirm";
 
 /// The maximum number of queued announcements of each kind. Their messages take at most 16 MiB.
 const MAX_QUEUED: usize = 4096;
@@ -450,7 +453,9 @@ mod tests {
         assert!(!queue.push(Announcement::News(News::Changes)), "full");
         let rest = std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>();
         assert_eq!(rest.len(), 2 * MAX_QUEUED);
-        let is_typing = |told: &Announcement| matches!(told, Announcement::News(News::Typing(_)));
+        let is_typing = |announcement: &Announcement| {
+            matches!(announcement, Announcement::News(News::Typing(_)))
+        };
         assert!(rest.iter().is_sorted_by_key(is_typing));
     }
 

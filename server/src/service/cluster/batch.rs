@@ -135,11 +135,11 @@ mod tests {
                 lost: vec![name.into(); 200],
             };
             let parts = all.parts();
-            let told = |names: fn(&wire::Presence) -> &Vec<_>| {
+            let collect = |names: fn(&wire::Presence) -> &Vec<_>| {
                 parts.iter().map(|part| names(part).len()).sum::<usize>()
             };
             assert_eq!(
-                (told(|part| &part.left), told(|part| &part.lost)),
+                (collect(|part| &part.left), collect(|part| &part.lost)),
                 (300, 200)
             );
             for part in parts {

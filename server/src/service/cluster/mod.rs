@@ -16,7 +16,7 @@ pub(crate) use adapter::{AdapterFault, check, join, url};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use adapter::{check_url, emitter};
 pub(crate) use announcer::{Announcer, NAMESPACE};
-pub(in crate::service) use announcer::{NEWS, QUESTION};
+pub(in crate::service) use announcer::{CONFIRM, NEWS};
 pub(crate) use sealing::{Sealing, SealingFault, warn_of_public};
 pub(crate) use wire::Ignored;
 pub(in crate::service) use wire::{

@@ -342,7 +342,7 @@ pub(super) fn read_news(store: Uuid, text: &str) -> Result<Vec<Result<News, Igno
 }
 
 /// Decodes a request for the confirmations of a message.
-pub(super) fn read_question(store: Uuid, text: &str) -> Result<Step, Ignored> {
+pub(super) fn read_confirmation_request(store: Uuid, text: &str) -> Result<Step, Ignored> {
     let step: Step = read(store, text)?;
     if step.is_whole() {
         Ok(step)
@@ -425,7 +425,9 @@ mod tests {
                     }));
                     write(STORE, &read).unwrap()
                 }
-                "question" => write(STORE, &read_question(STORE, text).unwrap()).unwrap(),
+                "question" => {
+                    write(STORE, &read_confirmation_request(STORE, text).unwrap()).unwrap()
+                }
                 "confirmed" => {
                     let confirmed: Confirmed = serde_json::from_str(text).unwrap();
                     serde_json::to_string(&confirmed).unwrap()
@@ -505,7 +507,7 @@ mod tests {
         wrong.conversation_id = STORE;
         let text = write(STORE, &wrong).unwrap();
         assert!(matches!(
-            read_question(STORE, &text),
+            read_confirmation_request(STORE, &text),
             Err(Ignored::Malformed)
         ));
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::HooksInner;
 use crate::breaker::BreakerPermit;
 use crate::metrics::Counter;
-use crate::store::{TakenDelivery, Time};
+use crate::store::{ClaimedDelivery, Time};
 
 /// The result of an attempt.
 enum Attempt {
@@ -27,19 +27,19 @@ impl HooksInner {
     /// Makes deliveries one after the other for as long as it is polled.
     pub(super) async fn deliver(&self) {
         loop {
-            let (taken, admission) = {
+            let (claimed, admission) = {
                 // One task at a time looks for a delivery. Otherwise all of them would query the
                 // store every second.
-                let _looking = self.looking.acquire().await;
+                let _permit = self.polling.acquire().await;
                 self.due().await
             };
-            let attempt = self.attempt(&taken, admission).await;
-            self.settle(&taken, attempt).await;
+            let attempt = self.attempt(&claimed, admission).await;
+            self.settle(&claimed, attempt).await;
         }
     }
 
     /// Waits for a delivery that is due and permitted by the circuit breaker.
-    async fn due(&self) -> (TakenDelivery, BreakerPermit<'_>) {
+    async fn due(&self) -> (ClaimedDelivery, BreakerPermit<'_>) {
         loop {
             // The breaker is checked before a delivery is taken: a delivery that is taken and not
             // sent would count as an attempt.
@@ -55,7 +55,7 @@ impl HooksInner {
             // makes it.
             let until = now.after(self.config.timeout + MARGIN);
             match self.store.take_delivery(now, until).await {
-                Ok(Some(taken)) => return (taken, admission),
+                Ok(Some(claimed)) => return (claimed, admission),
                 Ok(None) => {
                     drop(admission);
                     // Failed deliveries become due again, and other servers may leave some.
@@ -69,8 +69,8 @@ impl HooksInner {
         }
     }
 
-    async fn attempt(&self, taken: &TakenDelivery, admission: BreakerPermit<'_>) -> Attempt {
-        let delivery = &taken.delivery;
+    async fn attempt(&self, claimed: &ClaimedDelivery, admission: BreakerPermit<'_>) -> Attempt {
+        let delivery = &claimed.delivery;
         // Receivers remember idempotency keys for a limited time, and very old deliveries are of no
         // use to them.
         if delivery.created_at <= Time::now().before(self.config.max_age) {
@@ -93,7 +93,7 @@ impl HooksInner {
             }
         }
         let body = delivery.body.clone().into_bytes();
-        match self.outbound.tell(&headers, body).await {
+        match self.outbound.notify(&headers, body).await {
             Ok(status) if status.is_success() => {
                 admission.succeeded();
                 Attempt::Delivered
@@ -120,14 +120,14 @@ impl HooksInner {
     }
 
     /// Records the result of an attempt. If that cannot be stored, the delivery is made again.
-    async fn settle(&self, taken: &TakenDelivery, attempt: Attempt) {
+    async fn settle(&self, claimed: &ClaimedDelivery, attempt: Attempt) {
         let (counter, again) = match &attempt {
             Attempt::Delivered => (Counter::WebhooksDelivered, None),
             Attempt::Gone => (Counter::WebhooksGone, None),
             Attempt::Expired => (Counter::WebhooksExpired, None),
             Attempt::Failed(_) => (
                 Counter::WebhooksRepeated,
-                Some(Time::now().after(retry_delay(self.config.retry_delay, taken.attempts))),
+                Some(Time::now().after(retry_delay(self.config.retry_delay, claimed.attempts))),
             ),
         };
         self.metrics.count(counter);
@@ -140,10 +140,10 @@ impl HooksInner {
         if let Some(why) = why
             && let Some(more) = self.log_throttle.permit()
         {
-            let (id, attempts) = (taken.delivery.id, taken.attempts);
+            let (id, attempts) = (claimed.delivery.id, claimed.attempts);
             tracing::warn!(%id, attempts, why, more, "a webhook was not accepted");
         }
-        if let Err(error) = self.store.end_delivery(taken, again).await {
+        if let Err(error) = self.store.end_delivery(claimed, again).await {
             tracing::debug!(%error, "could not store the outcome of a webhook delivery, it will be repeated");
         }
     }
@@ -154,7 +154,7 @@ impl HooksInner {
 /// It is shortened at random by up to half, so that servers and deliveries spread out.
 fn retry_delay(first: Duration, attempts: u32) -> Duration {
     let doubled = first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
-    let longest = doubled.min(LONGEST_PAUSE);
+    let longest = doubled.min(MAX_DELAY);
     let (random, _, _, _) = Uuid::new_v4().as_fields();
     longest.mul_f64(1.0 - f64::from(random) / f64::from(u32::MAX) / 2.0)
 }
@@ -164,10 +164,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("roomcast-signature");
 /// The interval between checks for due deliveries while this server stores none.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How much longer than the request timeout a delivery is withheld from other servers.
+/// Time, in addition to the request timeout, for which a delivery is withheld from other servers.
 const MARGIN: Duration = Duration::from_secs(10);
 /// The maximum delay between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+const MAX_DELAY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {

@@ -54,11 +54,11 @@ struct HooksInner {
     happened: Notify,
     /// One permit, for storing the waiting events.
     storing: Semaphore,
-    /// What each source has stored since the store's queue was last half full.
+    /// The bytes that each source has stored since the store's queue was last half full.
     crowd: Mutex<SourceShares>,
     stored: Notify,
-    /// One permit, for looking for a due delivery.
-    looking: Semaphore,
+    /// One permit, for the task that polls for a due delivery.
+    polling: Semaphore,
 }
 
 #[derive(Default)]
@@ -131,7 +131,7 @@ impl Hooks {
             storing: Semaphore::new(1),
             crowd: Mutex::default(),
             stored: Notify::new(),
-            looking: Semaphore::new(1),
+            polling: Semaphore::new(1),
         }))))
     }
 
@@ -150,21 +150,27 @@ impl Hooks {
     }
 
     /// Returns whether an event is sent.
-    pub(crate) fn wants(&self, event: &str) -> bool {
+    pub(crate) fn includes(&self, event: &str) -> bool {
         let inner = self.0.as_ref();
-        inner.is_some_and(|inner| inner.config.events.iter().any(|wanted| wanted == event))
+        inner.is_some_and(|inner| {
+            inner
+                .config
+                .events
+                .iter()
+                .any(|configured| configured == event)
+        })
     }
 
     /// Returns whether it is reported when a room gets its first member here and loses its last.
-    pub(crate) fn wants_room(&self, room: &str) -> bool {
+    pub(crate) fn includes_room(&self, room: &str) -> bool {
         let Some(inner) = &self.0 else { return false };
         inner
             .config
             .rooms
             .iter()
-            .any(|wanted| match wanted.strip_suffix('*') {
+            .any(|configured| match configured.strip_suffix('*') {
                 Some(beginning) => room.starts_with(beginning),
-                None => room == wanted,
+                None => room == configured,
             })
     }
 
@@ -172,8 +178,13 @@ impl Hooks {
     ///
     /// The event is dropped if it is not configured, or if the queue or the share of its source is
     /// full. `data` is then not called.
-    pub(crate) fn tell<T: Serialize>(&self, event: &str, source: Source, data: impl FnOnce() -> T) {
-        let Some(inner) = self.0.as_ref().filter(|_| self.wants(event)) else {
+    pub(crate) fn enqueue<T: Serialize>(
+        &self,
+        event: &str,
+        source: Source,
+        data: impl FnOnce() -> T,
+    ) {
+        let Some(inner) = self.0.as_ref().filter(|_| self.includes(event)) else {
             return;
         };
         // Callers never wait for a webhook, so an event that finds no room is dropped and counted.
@@ -190,7 +201,7 @@ impl Hooks {
             inner.count_dropped(Counter::WebhookEventsDropped, 1, why);
             return;
         }
-        let told = WebhookEvent {
+        let row = WebhookEvent {
             // The id is created before anything is stored, so that an event has the same id in
             // every delivery.
             id: Uuid::now_v7(),
@@ -199,7 +210,7 @@ impl Hooks {
             data: data(),
         };
         let mut text = Text::default();
-        let written = serde_json::to_writer(&mut text, &told);
+        let written = serde_json::to_writer(&mut text, &row);
         let text = String::from_utf8(text.0);
         let (Ok(()), Ok(text)) = (written, text) else {
             inner.count_dropped(Counter::WebhookEventsTooLarge, 1, "it is too large");
@@ -319,7 +330,7 @@ impl HooksInner {
     /// that.
     fn next(&self, mut allowed: impl FnMut(&WaitingEvent) -> bool) -> Option<Batch> {
         let waiting = self.waiting.lock();
-        let mut told = Vec::new();
+        let mut texts = Vec::new();
         let (mut bytes, mut events) = (0, 0);
         for event in waiting.events.iter().take(self.config.batch) {
             if events > 0 && bytes + event.text.len() > MAX_BODY_BYTES {
@@ -328,7 +339,7 @@ impl HooksInner {
             bytes += event.text.len();
             events += 1;
             if allowed(event) {
-                told.push(event.text.as_str());
+                texts.push(event.text.as_str());
             }
         }
         if events == 0 {
@@ -338,7 +349,7 @@ impl HooksInner {
         let node = serde_json::json!(self.node.get());
         let body = format!(
             r#"{{"id":"{id}","node":{node},"events":[{}]}}"#,
-            told.join(",")
+            texts.join(",")
         );
         let created_at = Time::now();
         Some(Batch {
@@ -348,7 +359,7 @@ impl HooksInner {
                 created_at,
             },
             events,
-            left_out: events - told.len(),
+            left_out: events - texts.len(),
         })
     }
 
@@ -466,7 +477,7 @@ mod tests {
             (waiting.events.len(), waiting.bytes)
         };
         let user = |number: usize| Source::User(format!("user {number}"));
-        hooks.tell("message", user(0), || "x".repeat(MAX_EVENT_BYTES));
+        hooks.enqueue("message", user(0), || "x".repeat(MAX_EVENT_BYTES));
         assert_eq!(waiting(), (0, 0));
         assert_eq!(metrics.counter(Counter::WebhookEventsTooLarge), 1);
         let large = "x".repeat(MAX_EVENT_BYTES - 1000);
@@ -477,14 +488,14 @@ mod tests {
             while metrics.counter(Counter::WebhookEventsOverShare) < users
                 && metrics.counter(Counter::WebhookEventsDropped) == 0
             {
-                hooks.tell("message", user(users as usize), || &large);
+                hooks.enqueue("message", user(users as usize), || &large);
             }
         }
         assert!(users >= 8, "{users} users had all of the queue");
         let full = waiting();
         assert!((MAX_WAITING_BYTES - MAX_EVENT_BYTES..=MAX_WAITING_BYTES).contains(&full.1));
         let late = || -> &str { panic!("there is no room for it") };
-        hooks.tell("message", user(1000), late);
+        hooks.enqueue("message", user(1000), late);
         assert_eq!(waiting(), full);
         assert_eq!(metrics.counter(Counter::WebhookEventsDropped), 2);
     }

@@ -72,9 +72,9 @@ impl Journals {
             let store = self.store();
             let known = store.journal_entry(target.journal, target.key).await?;
             let now = Time::now();
-            let is_there = |entry: &Entry| entry.expires_at.is_none_or(|end| end > now);
+            let is_unexpired = |entry: &Entry| entry.expires_at.is_none_or(|end| end > now);
             let missing = ServiceError::NotFound(target.missing);
-            let known = known.filter(is_there).ok_or(missing)?;
+            let known = known.filter(is_unexpired).ok_or(missing)?;
             let Some(Amended { body, is_open }) = amended(&known)? else {
                 return Ok(Outcome {
                     entry: known,
@@ -113,7 +113,7 @@ impl Journals {
             let name = amend.journal.clone();
             let amended = journals.store().amend(amend).await;
             match &amended {
-                Ok(Some(entry)) => journals.tell(&namespace, &name, entry).await,
+                Ok(Some(entry)) => journals.emit(&namespace, &name, entry).await,
                 Ok(None) => {}
                 // The entry may have been stored in spite of the error.
                 Err(_) => journals.mark_in_doubt(&name),

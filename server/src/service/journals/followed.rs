@@ -20,9 +20,9 @@ use roomcast::{Namespace, Room};
 
 pub(super) struct Followed {
     name: String,
-    teller: Arc<dyn JournalEmitter>,
-    /// A copy of [`JournalState::told`] that can be read without the permit.
-    told: AtomicU64,
+    emitter: Arc<dyn JournalEmitter>,
+    /// A copy of [`JournalState::emitted`] that can be read without the permit.
+    emitted: AtomicU64,
     /// The time until which the store may contain an entry without an announcement.
     doubt: Mutex<Option<Instant>>,
     /// The rooms of the followers, with the time since when each was seen empty. `None` if a socket
@@ -30,7 +30,7 @@ pub(super) struct Followed {
     rooms: Mutex<HashMap<Room, Option<Instant>>>,
     /// The holder of the permit emits entries or subscribes a socket, and has the state in the
     /// meantime.
-    turn: Semaphore,
+    permit: Semaphore,
     state: Mutex<JournalState>,
 }
 
@@ -65,7 +65,7 @@ impl DerefMut for JournalPermit<'_> {
 pub(super) struct JournalState {
     /// The revision up to which everything was emitted or is in `waiting`. `None` before the first
     /// subscription.
-    told: Option<u64>,
+    emitted: Option<u64>,
     /// Entries that are emitted together at the end of `window`.
     waiting: Vec<Entry>,
     window: Option<Instant>,
@@ -73,40 +73,40 @@ pub(super) struct JournalState {
     is_count_due: bool,
     /// Snapshots at the current position, by category and number of entries. A client that gets one
     /// receives all later entries.
-    kept: HashMap<KeptKey, JournalView>,
+    cached: HashMap<SnapshotKey, JournalView>,
 }
 
 impl JournalState {
-    pub(super) fn kept(&self, current: &Current<'_>) -> Option<&JournalView> {
+    pub(super) fn cached(&self, current: &Current<'_>) -> Option<&JournalView> {
         // An owned key is created here, which costs less than copying the entries.
-        self.kept.get(&key_of(current))
+        self.cached.get(&snapshot_key(current))
     }
 
-    pub(super) fn keep(&mut self, current: &Current<'_>, view: &JournalView) {
-        if self.told == Some(view.revision) && self.kept.len() < KEPT {
-            self.kept.insert(key_of(current), view.clone());
+    pub(super) fn cache(&mut self, current: &Current<'_>, view: &JournalView) {
+        if self.emitted == Some(view.revision) && self.cached.len() < MAX_SNAPSHOTS {
+            self.cached.insert(snapshot_key(current), view.clone());
         }
     }
 }
 
 /// The category, the maximum number of entries, and whether entries that withdraw their keys are
 /// included.
-type KeptKey = (Option<String>, usize, bool);
+type SnapshotKey = (Option<String>, usize, bool);
 
-fn key_of(current: &Current<'_>) -> KeptKey {
+fn snapshot_key(current: &Current<'_>) -> SnapshotKey {
     let category = current.category.map(str::to_owned);
     (category, current.newest, current.with_withdrawn)
 }
 
 impl Followed {
-    pub(super) fn new(name: String, teller: Arc<dyn JournalEmitter>) -> Self {
+    pub(super) fn new(name: String, emitter: Arc<dyn JournalEmitter>) -> Self {
         Self {
             name,
-            teller,
-            told: AtomicU64::new(0),
+            emitter,
+            emitted: AtomicU64::new(0),
             doubt: Mutex::default(),
             rooms: Mutex::default(),
-            turn: Semaphore::new(1),
+            permit: Semaphore::new(1),
             state: Mutex::default(),
         }
     }
@@ -116,8 +116,8 @@ impl Followed {
     }
 
     /// Waits for the permit in order of arrival. Never fails, since the semaphore is never closed.
-    pub(super) async fn turn(&self) -> Result<JournalPermit<'_>, StoreError> {
-        let permit = self.turn.acquire().await;
+    pub(super) async fn acquire(&self) -> Result<JournalPermit<'_>, StoreError> {
+        let permit = self.permit.acquire().await;
         Ok(JournalPermit {
             // The state is moved out and returned when the permit is dropped, so that no lock is
             // held across an await.
@@ -128,11 +128,11 @@ impl Followed {
     }
 
     /// Returns whether entries up to this revision were not emitted yet.
-    pub(super) fn is_behind(&self, revision: u64) -> bool {
-        self.told.load(Ordering::Acquire) < revision
+    pub(super) fn is_lagging(&self, revision: u64) -> bool {
+        self.emitted.load(Ordering::Acquire) < revision
     }
 
-    pub(super) fn stay_in_doubt_until(&self, time: Instant) {
+    pub(super) fn extend_doubt(&self, time: Instant) {
         let mut doubt = self.doubt.lock();
         *doubt = (*doubt).max(Some(time));
     }
@@ -151,11 +151,11 @@ impl Followed {
         // The time is taken before the store is read, so that a doubt that arises in the meantime
         // remains.
         let begin = Instant::now();
-        let mut state = self.turn().await?;
-        if state.told.is_some()
+        let mut state = self.acquire().await?;
+        if state.emitted.is_some()
             && let Err(error) = self.read(&mut state, store, namespace, u64::MAX).await
         {
-            self.stay_in_doubt_until(begin);
+            self.extend_doubt(begin);
             return Err(error);
         }
         self.emit_open_count(&mut state, store, namespace).await;
@@ -173,24 +173,24 @@ impl Followed {
         namespace: &Namespace,
         entry: &Entry,
     ) -> Result<(), StoreError> {
-        if !self.is_behind(entry.revision) {
+        if !self.is_lagging(entry.revision) {
             return Ok(());
         }
         let begin = Instant::now();
-        let mut state = self.turn().await?;
-        let Some(told) = state.told.filter(|told| *told < entry.revision) else {
+        let mut state = self.acquire().await?;
+        let Some(emitted) = state.emitted.filter(|emitted| *emitted < entry.revision) else {
             return Ok(());
         };
         // The usual case needs no query.
-        if told + 1 == entry.revision {
-            self.tell(&mut state, store, namespace, entry.clone());
-            self.set_told(&mut state, entry.revision);
+        if emitted + 1 == entry.revision {
+            self.emit_or_batch(&mut state, store, namespace, entry.clone());
+            self.set_emitted(&mut state, entry.revision);
             self.emit_open_count(&mut state, store, namespace).await;
             return Ok(());
         }
         let read = self.read(&mut state, store, namespace, u64::MAX).await;
         if read.is_err() {
-            self.stay_in_doubt_until(begin);
+            self.extend_doubt(begin);
         }
         self.emit_open_count(&mut state, store, namespace).await;
         read
@@ -205,8 +205,8 @@ impl Followed {
         namespace: &Namespace,
         revision: u64,
     ) -> Result<(), StoreError> {
-        if state.told.is_none() {
-            self.set_told(state, revision);
+        if state.emitted.is_none() {
+            self.set_emitted(state, revision);
         }
         self.read(state, store, namespace, revision).await?;
         self.emit_waiting(state, namespace);
@@ -216,7 +216,7 @@ impl Followed {
 
     /// Returns whether followers receive the number of open entries.
     pub(super) fn counts_open(&self) -> bool {
-        self.teller.counts_open()
+        self.emitter.counts_open()
     }
 
     /// Emits the number of open entries if emitted entries may have changed it.
@@ -234,12 +234,12 @@ impl Followed {
         match store.count_open(&self.name, Time::now()).await {
             Ok((revision, open)) => {
                 state.is_count_due = false;
-                self.teller
+                self.emitter
                     .emit_open_count(namespace, &self.name, revision, open);
             }
             Err(error) => {
                 tracing::debug!(%error, "could not count open journal entries, retrying");
-                self.stay_in_doubt_until(Instant::now());
+                self.extend_doubt(Instant::now());
             }
         }
     }
@@ -251,66 +251,68 @@ impl Followed {
         namespace: &Namespace,
         through: u64,
     ) -> Result<(), StoreError> {
-        while let Some(told) = state.told.filter(|told| *told < through) {
-            let entries = store.journal_after(&self.name, told, through, PAGE).await?;
+        while let Some(emitted) = state.emitted.filter(|emitted| *emitted < through) {
+            let entries = store
+                .journal_after(&self.name, emitted, through, PAGE)
+                .await?;
             let Some(last) = entries.last() else { break };
             let (last, is_all) = (last.revision, entries.len() < PAGE);
             let mut gathered = Vec::new();
             for entry in entries {
-                if self.teller.is_gathered(&entry) {
+                if self.emitter.is_gathered(&entry) {
                     state.waiting.retain(|waiting| waiting.key != entry.key);
                     gathered.push(entry);
                     continue;
                 }
                 self.emit_gathered(state, namespace, &mut gathered);
-                self.tell(state, store, namespace, entry);
+                self.emit_or_batch(state, store, namespace, entry);
             }
             self.emit_gathered(state, namespace, &mut gathered);
-            self.set_told(state, last);
+            self.set_emitted(state, last);
             if is_all {
                 break;
             }
         }
         // Entries up to this revision may have been removed in the meantime.
-        if through != u64::MAX && state.told.is_some_and(|told| told < through) {
-            self.set_told(state, through);
+        if through != u64::MAX && state.emitted.is_some_and(|emitted| emitted < through) {
+            self.set_emitted(state, through);
         }
         Ok(())
     }
 
-    fn set_told(&self, state: &mut JournalState, revision: u64) {
-        if state.told != Some(revision) {
+    fn set_emitted(&self, state: &mut JournalState, revision: u64) {
+        if state.emitted != Some(revision) {
             // A stored snapshot would lack entries emitted from now on.
-            state.kept = HashMap::new();
+            state.cached = HashMap::new();
         }
-        state.told = Some(revision);
+        state.emitted = Some(revision);
         // Tasks without the permit read this value, and must not see more than was emitted.
-        self.told.store(revision, Ordering::Release);
+        self.emitted.store(revision, Ordering::Release);
     }
 
     /// Emits an entry, or lets it wait for other entries.
-    fn tell(
+    fn emit_or_batch(
         self: &Arc<Self>,
         state: &mut JournalState,
         store: &Store,
         namespace: &Namespace,
         entry: Entry,
     ) {
-        let patience = self.teller.patience(&entry);
+        let window = self.emitter.batch_window(&entry);
         // An entry that is acknowledged or replaced before its emission need not be emitted. Only
         // the newest entry of a key is current, so older entries are dropped while they wait.
         state.waiting.retain(|waiting| waiting.key != entry.key);
-        if patience.is_zero() {
+        if window.is_zero() {
             state.is_count_due = true;
-            self.teller.tell(namespace, &self.name, &[entry]);
+            self.emitter.emit(namespace, &self.name, &[entry]);
             return;
         }
         let now = Instant::now();
         match state.window.filter(|end| *end > now) {
             None => {
                 state.is_count_due = true;
-                self.teller.tell(namespace, &self.name, &[entry]);
-                state.window = Some(now + patience);
+                self.emitter.emit(namespace, &self.name, &[entry]);
+                state.window = Some(now + window);
             }
             Some(end) => {
                 let waiting = state.waiting.iter().map(|entry| entry.body.len());
@@ -333,7 +335,7 @@ impl Followed {
     ) {
         if !gathered.is_empty() {
             state.is_count_due = true;
-            self.teller.tell(namespace, &self.name, gathered);
+            self.emitter.emit(namespace, &self.name, gathered);
             gathered.clear();
         }
     }
@@ -343,7 +345,7 @@ impl Followed {
         let (followed, store, namespace) = (Arc::clone(self), store.clone(), namespace.clone());
         tokio::spawn(async move {
             tokio::time::sleep_until(end.into()).await;
-            if let Ok(mut state) = followed.turn().await {
+            if let Ok(mut state) = followed.acquire().await {
                 // If the waiting entries were emitted in the meantime, nothing is left to emit.
                 followed.emit_waiting(&mut state, &namespace);
                 followed
@@ -357,8 +359,8 @@ impl Followed {
         let waiting = std::mem::take(&mut state.waiting);
         if let Some(last) = waiting.last() {
             state.is_count_due = true;
-            state.window = Some(Instant::now() + self.teller.patience(last));
-            self.teller.tell(namespace, &self.name, &waiting);
+            state.window = Some(Instant::now() + self.emitter.batch_window(last));
+            self.emitter.emit(namespace, &self.name, &waiting);
         }
     }
 
@@ -378,7 +380,7 @@ impl Followed {
     ///
     /// The time starts at the first check that found the room empty. Its last member may have left
     /// just before that, however long ago the previous check was.
-    pub(super) fn look_at_rooms(
+    pub(super) fn update_rooms(
         &self,
         now: Instant,
         linger: Duration,
@@ -398,7 +400,7 @@ impl Followed {
 /// ends.
 const WAITING_BYTES: usize = 128 << 10;
 /// The maximum number of snapshots stored per journal.
-const KEPT: usize = 64;
+const MAX_SNAPSHOTS: usize = 64;
 /// The number of entries per query.
 const PAGE: usize = 100;
 
@@ -409,7 +411,7 @@ mod tests {
     struct Silent;
 
     impl JournalEmitter for Silent {
-        fn tell(&self, _: &Namespace, _: &str, _: &[Entry]) {}
+        fn emit(&self, _: &Namespace, _: &str, _: &[Entry]) {}
     }
 
     #[test]
@@ -419,19 +421,19 @@ mod tests {
         let room = Room::from("r");
         followed.note_room(&room);
         let start = Instant::now();
-        let look = |seconds, is_used| {
+        let update = |seconds, is_used| {
             let now = start + Duration::from_secs(seconds);
-            followed.look_at_rooms(now, LINGER, |_| is_used);
+            followed.update_rooms(now, LINGER, |_| is_used);
             followed.has_room(&room)
         };
-        assert!(look(0, true));
+        assert!(update(0, true));
         // No check was made for long, because the store did not answer. The last member may have
         // left just now.
-        assert!(look(100, false));
-        assert!(look(109, false));
-        assert!(look(110, true), "who was away is back");
-        assert!(look(119, false));
-        assert!(look(128, false));
-        assert!(!look(129, false));
+        assert!(update(100, false));
+        assert!(update(109, false));
+        assert!(update(110, true), "who was away is back");
+        assert!(update(119, false));
+        assert!(update(128, false));
+        assert!(!update(129, false));
     }
 }

@@ -41,7 +41,7 @@ pub(in crate::service) use amending::{
 };
 use followed::Followed;
 pub(crate) use news::JournalNews;
-pub(in crate::service) use pages::{Part, WantedPage};
+pub(in crate::service) use pages::{PageQuery, Part};
 pub(in crate::service) use payload::{journal_of, read, user_of, write};
 use roomcast::{Namespace, Room, Socket, errors::JoinError};
 use snapshot::Bounds;
@@ -58,11 +58,11 @@ struct JournalsInner {
     /// The journals that [`Journals::keep`] must emit soon.
     due: Mutex<Due>,
     stirred: Notify,
-    /// How long a journal is followed after the last socket has left.
+    /// Time for which a journal is followed after the last socket has left.
     ///
     /// A lost client may recover, and must not miss anything.
     linger: Duration,
-    /// How long closed entries are retained.
+    /// Retention time of closed entries.
     retention: Duration,
 }
 
@@ -88,12 +88,12 @@ impl Due {
 /// Emits the entries of a journal to clients.
 pub(in crate::service) trait JournalEmitter: Send + Sync {
     /// Emits entries in order to the sockets in the journal's rooms at this server.
-    fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]);
+    fn emit(&self, to: &Namespace, journal: &str, entries: &[Entry]);
 
     /// Returns how long an entry may wait for further entries after the previous emission.
     ///
     /// The waiting entries are emitted together. Zero means that the entry does not wait.
-    fn patience(&self, _entry: &Entry) -> Duration {
+    fn batch_window(&self, _entry: &Entry) -> Duration {
         Duration::ZERO
     }
 
@@ -128,7 +128,7 @@ pub(in crate::service) struct Subscription<'a, S: 'static> {
     /// emitted.
     pub(in crate::service) is_shared: bool,
     pub(in crate::service) room: Room,
-    pub(in crate::service) teller: Arc<dyn JournalEmitter>,
+    pub(in crate::service) emitter: Arc<dyn JournalEmitter>,
     /// The event that sends the snapshot to the socket.
     pub(in crate::service) event: &'static Emission<Subscribed<S>>,
 }
@@ -159,7 +159,7 @@ impl Journals {
 
     /// Returns whether webhooks send this event.
     pub(in crate::service) fn hooks<T, D>(&self, event: &Emission<T, D>) -> bool {
-        self.0.hooks.wants(event.policy().event)
+        self.0.hooks.includes(event.policy().event)
     }
 
     /// Passes a stored object to webhooks, which send it if the event is configured and there is
@@ -180,7 +180,7 @@ impl Journals {
         update: impl FnOnce() -> U,
     ) {
         let event = event.policy().event;
-        self.0.hooks.tell(event, source, update);
+        self.0.hooks.enqueue(event, source, update);
     }
 
     /// Stores an entry, then emits it to the followers of its journal at this server.
@@ -196,7 +196,7 @@ impl Journals {
             let name = append.journal.clone();
             let appended = journals.0.store.append(append).await;
             match &appended {
-                Ok(Appended::Stored(entry)) => journals.tell(&namespace, &name, entry).await,
+                Ok(Appended::Stored(entry)) => journals.emit(&namespace, &name, entry).await,
                 Ok(Appended::There(_) | Appended::Absent | Appended::Full) => {}
                 // The entry may have been stored in spite of the error, or may be stored later.
                 Err(_) => journals.mark_in_doubt(&name),
@@ -244,13 +244,13 @@ impl Journals {
     }
 
     /// Schedules [`Journals::keep`] to emit all stored entries of these journals. Does not wait.
-    pub(in crate::service) fn tell_soon(&self, names: impl Iterator<Item = String>) {
+    pub(in crate::service) fn schedule(&self, names: impl Iterator<Item = String>) {
         self.0.due.lock().extend(names);
         self.0.stirred.notify_one();
     }
 
     /// Emits a just stored entry to the followers of its journal at this server.
-    async fn tell(&self, namespace: &Namespace, name: &str, entry: &Entry) {
+    async fn emit(&self, namespace: &Namespace, name: &str, entry: &Entry) {
         let followed = self.0.followed.lock().get(name).cloned();
         if let Some(followed) = followed
             && let Err(error) = followed.emit_new(&self.0.store, namespace, entry).await
@@ -262,7 +262,7 @@ impl Journals {
     /// Schedules repeated checks of a journal for a while.
     fn mark_in_doubt(&self, name: &str) {
         if let Some(followed) = self.0.followed.lock().get(name) {
-            followed.stay_in_doubt_until(Instant::now() + DOUBT_TIMEOUT);
+            followed.extend_doubt(Instant::now() + DOUBT_TIMEOUT);
         }
     }
 
@@ -283,7 +283,7 @@ impl Journals {
             since,
             is_shared,
             room,
-            teller,
+            emitter,
             event,
         } = subscription;
         let whole = Bounds {
@@ -297,18 +297,18 @@ impl Journals {
             newest: MAX_PAGE,
             since: Some(since),
         });
-        let followed = self.follow(journal, teller, &room);
+        let followed = self.follow(journal, emitter, &room);
         // If the store does not answer, waiting subscriptions must not accumulate forever.
-        let turn = timeout(PERMIT_TIMEOUT, followed.turn()).await;
-        let mut state = turn.map_err(|_| StoreError::TimedOut)??;
+        let permit = timeout(PERMIT_TIMEOUT, followed.acquire()).await;
+        let mut state = permit.map_err(|_| StoreError::TimedOut)??;
         let view = loop {
             let current = bounds.current(followed.name(), category);
             // The client may have a later revision from another server than the snapshot stored
             // here.
-            let kept = state
-                .kept(&current)
+            let cached = state
+                .cached(&current)
                 .filter(|view| is_shared && bounds.is_within(view));
-            let view = match kept {
+            let view = match cached {
                 Some(view) => view.clone(),
                 None => {
                     let view = self.0.store.journal(current.clone()).await?;
@@ -319,7 +319,7 @@ impl Journals {
                         .emit_through(&mut state, store, &namespace, view.revision)
                         .await?;
                     if is_shared {
-                        state.keep(&current, &view);
+                        state.cache(&current, &view);
                     }
                     view
                 }
@@ -390,11 +390,11 @@ impl Journals {
         self.0.followed.lock().clear();
     }
 
-    fn follow(&self, name: String, teller: Arc<dyn JournalEmitter>, room: &Room) -> Arc<Followed> {
+    fn follow(&self, name: String, emitter: Arc<dyn JournalEmitter>, room: &Room) -> Arc<Followed> {
         let mut followed = self.0.followed.lock();
         let one = followed
             .entry(name)
-            .or_insert_with_key(|name| Arc::new(Followed::new(name.clone(), teller)));
+            .or_insert_with_key(|name| Arc::new(Followed::new(name.clone(), emitter)));
         // The room is recorded under the lock of the map. Otherwise the journal might be discarded
         // before the socket has joined.
         one.note_room(room);
@@ -403,7 +403,7 @@ impl Journals {
 
     /// Emits scheduled journals, retries failed reads, and discards unused journals and old entries
     /// for as long as it is polled.
-    pub(crate) async fn keep(self, namespace: Namespace) {
+    pub(crate) async fn run(self, namespace: Namespace) {
         tokio::join!(self.emit_due(&namespace), self.tidy(&namespace));
     }
 
@@ -428,7 +428,7 @@ impl Journals {
             due.cloned().collect()
         };
         let now = Instant::now();
-        due.iter().for_each(|one| one.stay_in_doubt_until(now));
+        due.iter().for_each(|one| one.extend_doubt(now));
         due
     }
 
@@ -444,11 +444,11 @@ impl Journals {
     }
 
     async fn tidy(&self, namespace: &Namespace) {
-        let mut turns = tokio::time::interval(TURN);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(DOUBT_CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut closed, mut swept) = (Instant::now(), None::<Instant>);
         loop {
-            turns.tick().await;
+            ticks.tick().await;
             let doubtful: Vec<_> = {
                 let followed = self.0.followed.lock();
                 followed
@@ -475,7 +475,7 @@ impl Journals {
         let mut followed = self.0.followed.lock();
         followed.retain(|_, one| {
             let is_used = |room: &Room| namespace.local().to(room).count() > 0;
-            one.look_at_rooms(now, self.0.linger, is_used);
+            one.update_rooms(now, self.0.linger, is_used);
             // A task with another handle is about to subscribe a socket.
             one.has_rooms() || Arc::strong_count(one) > 1
         });
@@ -517,14 +517,14 @@ const READERS: usize = 4;
 /// The timeout of a subscription for the permit.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval between checks of journals in doubt.
-const TURN: Duration = Duration::from_secs(1);
-/// How long a change may still appear after the store failed to answer in time.
+const DOUBT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time in which a change may still appear after the store failed to answer in time.
 const DOUBT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval between checks for journals without followers.
 const CLOSE_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval between removals of old entries.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a replaced entry is retained. Servers isolated for longer emit only the newest entry of
+/// Retention time of a replaced entry. Servers isolated for longer emit only the newest entry of
 /// each key.
 const REPLACED_RETENTION: Duration = Duration::from_secs(3600);
 /// The number of entries removed per statement.

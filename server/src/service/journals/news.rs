@@ -19,9 +19,9 @@ impl JournalNews {
         }
     }
 
-    async fn tell(&self, changed: &Entries) -> Result<(), StoreError> {
+    async fn emit(&self, changed: &Entries) -> Result<(), StoreError> {
         let Journals(inner) = &self.journals;
-        let behind: Vec<_> = {
+        let lagging: Vec<_> = {
             let followed = inner.followed.lock();
             match changed {
                 Entries::All => followed.values().cloned().collect(),
@@ -31,14 +31,14 @@ impl JournalNews {
                     .filter_map(|(revision, name)| Some((revision, followed.get(name)?)))
                     // The feed also returns entries that this server has appended and emitted
                     // itself.
-                    .filter(|(revision, one)| one.is_behind(*revision))
-                    .map(|(_, one)| one.clone())
+                    .filter(|(revision, journal)| journal.is_lagging(*revision))
+                    .map(|(_, journal)| journal.clone())
                     .collect(),
             }
         };
-        for one in behind {
+        for journal in lagging {
             // After an error the feed reader reads the page again, so nothing is recorded here.
-            one.catch_up(&inner.store, &self.namespace).await?;
+            journal.catch_up(&inner.store, &self.namespace).await?;
         }
         Ok(())
     }
@@ -51,7 +51,7 @@ impl Applier for JournalNews {
 
     fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
         Box::pin(async move {
-            self.tell(changed).await?;
+            self.emit(changed).await?;
             Ok(Applied::default())
         })
     }

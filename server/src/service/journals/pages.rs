@@ -13,7 +13,7 @@ use crate::store::{Current, Entry, Time};
 
 /// The requested page.
 #[derive(Debug)]
-pub(in crate::service) struct WantedPage<'a> {
+pub(in crate::service) struct PageQuery<'a> {
     /// The name of the journal.
     pub(in crate::service) journal: String,
     pub(in crate::service) category: Option<&'a str>,
@@ -60,11 +60,11 @@ impl Journals {
     /// Returns a page of the current entries.
     pub(in crate::service) async fn page(
         &self,
-        wanted: WantedPage<'_>,
+        query: PageQuery<'_>,
     ) -> Result<Page, ServiceError> {
-        let limit = page_limit(wanted.limit)?;
-        let list = list_of(&wanted.journal, wanted.category);
-        let before = wanted.cursor.map(|cursor| {
+        let limit = page_limit(query.limit)?;
+        let list = list_of(&query.journal, query.category);
+        let before = query.cursor.map(|cursor| {
             let (revision, of) =
                 place(cursor).ok_or_else(|| ServiceError::invalid("cursor", "is not a cursor"))?;
             if of == list {
@@ -73,22 +73,22 @@ impl Journals {
                 Err(ServiceError::NotFound("the cursor is of another list"))
             }
         });
-        let (open, newest) = match wanted.part {
+        let (open, newest) = match query.part {
             Part::Open => (limit + 1, 0),
             Part::All | Part::Closed => (0, limit + 1),
         };
         let current = Current {
-            journal: &wanted.journal,
-            category: wanted.category,
+            journal: &query.journal,
+            category: query.category,
             open,
             newest,
-            is_closed: wanted.part == Part::Closed,
-            with_withdrawn: wanted.since.is_some(),
+            is_closed: query.part == Part::Closed,
+            with_withdrawn: query.since.is_some(),
             before: before.transpose()?,
             now: Time::now(),
         };
         let mut view = self.0.store.journal(current).await?;
-        let since = wanted.since.filter(|since| *since <= view.revision);
+        let since = query.since.filter(|since| *since <= view.revision);
         if since.is_none() {
             view.entries.retain(|entry| !is_withdrawal(entry));
         }
@@ -103,7 +103,7 @@ impl Journals {
             since,
             cursor,
             ..
-        } = Snapshot::of(view, bounds).named(&wanted.journal, wanted.category);
+        } = Snapshot::of(view, bounds).named(&query.journal, query.category);
         entries.reverse();
         Ok(Page {
             revision,

@@ -139,10 +139,10 @@ mod tests {
             assert_eq!(channel_of(&socket, room).unwrap().as_ref(), Some(name));
         }
         assert_eq!(channel_of(&socket, &room_of(None)), Ok(None));
-        let said = |at: usize| followed(&socket, &rooms[at]);
+        let restored = |at: usize| followed(&socket, &rooms[at]);
         let signals = names[0].clone();
-        assert_eq!(said(0), Some(Followed::Channel { signals }));
-        assert_eq!(said(3), Some(Followed::Room("signals:gold".into())));
+        assert_eq!(restored(0), Some(Followed::Channel { signals }));
+        assert_eq!(restored(3), Some(Followed::Room("signals:gold".into())));
         let [first, second, third, _] = &rooms[..] else {
             panic!("{rooms:?}");
         };
@@ -153,6 +153,6 @@ mod tests {
         let known: Vec<_> = known.0.lock().values().cloned().collect();
         assert_eq!(known, [names[2].clone()]);
         assert!(channel_of(&socket, first).is_err());
-        assert_eq!(said(0), None);
+        assert_eq!(restored(0), None);
     }
 }

@@ -8,7 +8,7 @@ use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    JournalEmitter, Part, Snapshot, Subscription, WantedPage, journal_of, read, user_of, write,
+    JournalEmitter, PageQuery, Part, Snapshot, Subscription, journal_of, read, user_of, write,
 };
 use crate::service::rules::bounds::POSITIONS;
 use crate::service::rules::commands::portfolio::{
@@ -36,7 +36,7 @@ impl From<Snapshot> for NewestPortfolio {
 struct PortfolioEmitter;
 
 impl JournalEmitter for PortfolioEmitter {
-    fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
+    fn emit(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let Some(entry) = entries.last() else { return };
         if let Some(update) = update::<Portfolio>(entry) {
             let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
@@ -72,7 +72,7 @@ impl Market {
             since: None,
             is_shared: false,
             room: room_named(KIND, &by.subject),
-            teller: Arc::new(PortfolioEmitter),
+            emitter: Arc::new(PortfolioEmitter),
             event: &PORTFOLIO_SUBSCRIBED,
         };
         let journals = &self.0.journals;
@@ -109,7 +109,7 @@ impl Market {
     ) -> Result<NewestPortfolio, ServiceError> {
         let (_, ReadPortfolio { user }) = allowed.into_parts();
         check_user_id("userId", &user)?;
-        let wanted = WantedPage {
+        let query = PageQuery {
             journal: journal_of(KIND, &user),
             category: None,
             part: Part::Open,
@@ -117,7 +117,7 @@ impl Market {
             limit: Some(1),
             since: None,
         };
-        let page = self.0.journals.page(wanted).await?;
+        let page = self.0.journals.page(query).await?;
         Ok(NewestPortfolio {
             revision: page.revision,
             portfolio: page.entries.first().and_then(read),

@@ -9,7 +9,7 @@ use super::{Market, checks, update};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    JournalEmitter, Part, Snapshot, Subscription, WantedPage, is_withdrawal, published, read,
+    JournalEmitter, PageQuery, Part, Snapshot, Subscription, is_withdrawal, published, read,
     withdrawal, write,
 };
 use crate::service::rules::commands::signals::{
@@ -40,7 +40,7 @@ impl From<Snapshot> for Signals {
 struct SignalsEmitter;
 
 impl JournalEmitter for SignalsEmitter {
-    fn tell(&self, to: &Namespace, _: &str, entries: &[Entry]) {
+    fn emit(&self, to: &Namespace, _: &str, entries: &[Entry]) {
         for entry in entries {
             // A socket in both rooms receives the signal only once.
             let followers = |channel: Option<&str>| {
@@ -134,7 +134,7 @@ impl Market {
             since,
             is_shared,
             room: room.clone(),
-            teller: Arc::new(SignalsEmitter),
+            emitter: Arc::new(SignalsEmitter),
             event: &SIGNALS_SUBSCRIBED,
         };
         let journals = &self.0.journals;
@@ -218,8 +218,8 @@ impl Market {
         &self,
         allowed: Allowed<ReadSignals>,
     ) -> Result<SignalList, ServiceError> {
-        let (_, asked) = allowed.into_parts();
-        self.list_signals(asked).await
+        let (_, request) = allowed.into_parts();
+        self.list_signals(request).await
     }
 
     /// Returns a page of signals that the sender may follow.
@@ -227,32 +227,32 @@ impl Market {
         &self,
         allowed: Allowed<ReadFollowedSignals>,
     ) -> Result<SignalList, ServiceError> {
-        let (by, asked) = allowed.into_parts();
-        if !self.0.access.allows(&by, asked.channel_id.as_deref()) {
+        let (by, request) = allowed.into_parts();
+        if !self.0.access.allows(&by, request.channel_id.as_deref()) {
             return Err(ServiceError::Denied("may not follow these signals"));
         }
-        let asked = ReadSignals {
-            channel_id: asked.channel_id,
-            cursor: asked.cursor,
-            limit: asked.limit,
-            since_revision: asked.since_revision,
+        let request = ReadSignals {
+            channel_id: request.channel_id,
+            cursor: request.cursor,
+            limit: request.limit,
+            since_revision: request.since_revision,
         };
-        self.list_signals(asked).await
+        self.list_signals(request).await
     }
 
-    async fn list_signals(&self, asked: ReadSignals) -> Result<SignalList, ServiceError> {
-        if let Some(channel) = &asked.channel_id {
+    async fn list_signals(&self, request: ReadSignals) -> Result<SignalList, ServiceError> {
+        if let Some(channel) = &request.channel_id {
             checks::name("channelId", channel)?;
         }
-        let wanted = WantedPage {
+        let query = PageQuery {
             journal: JOURNAL.into(),
-            category: asked.channel_id.as_deref(),
+            category: request.channel_id.as_deref(),
             part: Part::All,
-            cursor: asked.cursor.as_deref(),
-            limit: asked.limit,
-            since: asked.since_revision,
+            cursor: request.cursor.as_deref(),
+            limit: request.limit,
+            since: request.since_revision,
         };
-        let page = self.0.journals.page(wanted).await?;
+        let page = self.0.journals.page(query).await?;
         Ok(SignalList {
             revision: page.revision,
             withdrawn: page.withdrawn(),
@@ -314,13 +314,13 @@ impl Market {
 
 /// Checks a signal, and adds an id and a time if they are missing.
 pub(super) fn checked(new: PublishSignal) -> Result<Signal, ServiceError> {
-    for (field, given) in [
+    for (field, value) in [
         ("signalId", new.signal_id.as_deref()),
         ("channelId", new.channel_id.as_deref()),
         ("providerId", Some(&*new.provider_id)),
         ("providerName", Some(&*new.provider_name)),
     ] {
-        given.map_or(Ok(()), |given| checks::name(field, given))?;
+        value.map_or(Ok(()), |value| checks::name(field, value))?;
     }
     checks::symbol("symbol", &new.symbol)?;
     for (field, price) in [
@@ -454,8 +454,8 @@ mod tests {
             let server = serve(&market).await;
             let mut ann = server.client().connect().await.unwrap();
             assert!(ann.emit_with_ack::<bool>("follow", followed).await.unwrap());
-            let told: Value = ann.event("signals:subscribed").await.unwrap();
-            assert!(ids(&told).is_empty());
+            let received: Value = ann.event("signals:subscribed").await.unwrap();
+            assert!(ids(&received).is_empty());
             // Signals stored from here on are not emitted, because the journal is no longer
             // followed.
             market.0.journals.forget();
@@ -463,22 +463,22 @@ mod tests {
             publish(&market, server.io(), "s2", "gold").await;
             publish(&market, server.io(), "s3", &long).await;
             let mut ann = ann.reconnect().await.unwrap();
-            let told: Value = ann.event("signals:subscribed").await.unwrap();
+            let received: Value = ann.event("signals:subscribed").await.unwrap();
             let expected: &[&str] = match followed {
                 None => &["s1", "s2", "s3"],
                 Some("gold") => &["s2"],
                 Some(_) => &["s1", "s3"],
             };
-            assert_eq!(ids(&told), expected, "{followed:?}");
-            assert_eq!(told["room"], room_of(followed).as_str());
+            assert_eq!(ids(&received), expected, "{followed:?}");
+            assert_eq!(received["room"], room_of(followed).as_str());
             // Updates continue, and another recovery works as well.
             publish(&market, server.io(), "s4", followed.unwrap_or("gold")).await;
-            let told: Value = ann.event("signal:new").await.unwrap();
-            assert_eq!(told["signalId"], "s4");
+            let received: Value = ann.event("signal:new").await.unwrap();
+            assert_eq!(received["signalId"], "s4");
             market.0.journals.forget();
             let mut ann = ann.reconnect().await.unwrap();
-            let told: Value = ann.event("signals:subscribed").await.unwrap();
-            assert_eq!(ids(&told), [expected, &["s4"]].concat(), "{followed:?}");
+            let received: Value = ann.event("signals:subscribed").await.unwrap();
+            assert_eq!(ids(&received), [expected, &["s4"]].concat(), "{followed:?}");
         }
     }
 
@@ -492,9 +492,9 @@ mod tests {
         ann.event::<Value>("signals:subscribed").await.unwrap();
         assert!(ann.emit_with_ack::<bool>("join", &long).await.unwrap());
         let mut ann = ann.reconnect().await.unwrap();
-        let told: Value = ann.event("signals:unsubscribed").await.unwrap();
+        let received: Value = ann.event("signals:unsubscribed").await.unwrap();
         let room = room_of(Some(&long));
-        assert_eq!(told["room"], room.as_str());
+        assert_eq!(received["room"], room.as_str());
         assert_eq!(server.io().to(&room).count(), 0);
         assert_eq!(server.io().to("signals:gold").count(), 1);
     }

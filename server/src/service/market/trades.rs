@@ -8,10 +8,10 @@ use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    JournalEmitter, Part, Snapshot, Subscription, WantedPage, is_withdrawal, journal_of, published,
+    JournalEmitter, PageQuery, Part, Snapshot, Subscription, is_withdrawal, journal_of, published,
     read, user_of, withdrawal, write,
 };
-use crate::service::rules::commands::pages::AskedUpdates;
+use crate::service::rules::commands::pages::UpdatesRequest;
 use crate::service::rules::commands::trades::{
     PublishTrade, ReadOwnTrades, ReadTrades, SubscribeTrades, TradeList, UnsubscribeTrades,
 };
@@ -43,7 +43,7 @@ impl From<Snapshot> for Trades {
 struct TradesEmitter;
 
 impl JournalEmitter for TradesEmitter {
-    fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
+    fn emit(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         for entry in entries {
             if let Some(body) = withdrawal::<TradeWithdrawn>(entry) {
@@ -88,7 +88,7 @@ impl Market {
             since,
             is_shared: false,
             room: room_named(KIND, &by.subject),
-            teller: Arc::new(TradesEmitter),
+            emitter: Arc::new(TradesEmitter),
             event: &TRADES_SUBSCRIBED,
         };
         let journals = &self.0.journals;
@@ -141,17 +141,17 @@ impl Market {
         &self,
         allowed: Allowed<ReadOwnTrades>,
     ) -> Result<TradeList, ServiceError> {
-        let (by, asked) = allowed.into_parts();
-        let page = AskedUpdates {
-            cursor: asked.cursor,
-            limit: asked.limit,
-            since_revision: asked.since_revision,
+        let (by, request) = allowed.into_parts();
+        let page = UpdatesRequest {
+            cursor: request.cursor,
+            limit: request.limit,
+            since_revision: request.since_revision,
         };
         self.trades_of(&by.subject, page).await
     }
 
-    async fn trades_of(&self, user: &str, page: AskedUpdates) -> Result<TradeList, ServiceError> {
-        let wanted = WantedPage {
+    async fn trades_of(&self, user: &str, page: UpdatesRequest) -> Result<TradeList, ServiceError> {
+        let query = PageQuery {
             journal: journal_of(KIND, user),
             category: None,
             part: Part::All,
@@ -159,7 +159,7 @@ impl Market {
             limit: page.limit,
             since: page.since_revision,
         };
-        let page = self.0.journals.page(wanted).await?;
+        let page = self.0.journals.page(query).await?;
         Ok(TradeList {
             revision: page.revision,
             withdrawn: page.withdrawn(),
@@ -209,12 +209,12 @@ impl Market {
             // For trades settled before sides were recorded, the side is not compared.
             let side = known.side.and(trade.side);
             let trade = trade.clone();
-            let given = Trade {
+            let published = Trade {
                 timestamp,
                 side,
                 ..trade
             };
-            *known == given
+            *known == published
         };
         match known {
             None => Ok(trade),

@@ -61,7 +61,7 @@ impl Notifications {
             let current = Current {
                 journal: &journal,
                 category: None,
-                open: AT_ONCE,
+                open: BATCH_SIZE,
                 newest: 0,
                 is_closed: false,
                 with_withdrawn: false,
@@ -212,7 +212,7 @@ const MOST_HISTORY: u64 = 2000;
 /// The number of journal revisions between two removals of old history.
 const TRIM_EVERY: u64 = 50;
 /// The number of notifications acknowledged per transaction. They fit into one event.
-const AT_ONCE: usize = 100;
+const BATCH_SIZE: usize = 100;
 
 /// Returns the `seq` of the message that mentioned the user, from the notification's action URL.
 fn seq_of(entry: &Entry) -> Option<u64> {

@@ -45,7 +45,7 @@ pub(crate) struct Notifications(Arc<NotificationsInner>);
 struct NotificationsInner {
     journals: Journals,
     config: config::Notifications,
-    teller: Arc<NotificationsTeller>,
+    emitter: Arc<NotificationsEmitter>,
 }
 
 /// The content of a notification's journal entry.
@@ -101,12 +101,12 @@ impl From<Snapshot> for emissions::Notifications {
     }
 }
 
-struct NotificationsTeller {
+struct NotificationsEmitter {
     window: Duration,
 }
 
-impl JournalEmitter for NotificationsTeller {
-    fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
+impl JournalEmitter for NotificationsEmitter {
+    fn emit(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         let mut together = AckedTogether::default();
         let now = Time::now();
@@ -118,7 +118,7 @@ impl JournalEmitter for NotificationsTeller {
                     let more = entry.body.len() + REVISION_BYTES;
                     // One event must not exceed what clients accept.
                     if bytes + more > BATCH_BYTES {
-                        tell_together(to.clone(), std::mem::take(&mut new));
+                        emit_batch(to.clone(), std::mem::take(&mut new));
                         bytes = 0;
                     }
                     bytes += more;
@@ -138,10 +138,10 @@ impl JournalEmitter for NotificationsTeller {
             }
         }
         together.emit(&to);
-        tell_together(to, new);
+        emit_batch(to, new);
     }
 
-    fn patience(&self, entry: &Entry) -> Duration {
+    fn batch_window(&self, entry: &Entry) -> Duration {
         match read::<Body>(entry) {
             Some(Body::New(notification)) if notification.priority != Priority::Urgent => {
                 self.window
@@ -212,7 +212,7 @@ impl AckedTogether {
 }
 
 /// Emits notifications in one event.
-fn tell_together(to: Broadcast<'_>, notifications: Vec<Update<Notification>>) {
+fn emit_batch(to: Broadcast<'_>, notifications: Vec<Update<Notification>>) {
     if notifications.len() > 1 {
         NOTIFICATION_BATCH.emit(to, &NotificationBatch { notifications });
     } else if let Some(only) = notifications.first() {
@@ -226,7 +226,7 @@ impl Notifications {
         Self(Arc::new(NotificationsInner {
             journals,
             config: config.clone(),
-            teller: Arc::new(NotificationsTeller { window }),
+            emitter: Arc::new(NotificationsEmitter { window }),
         }))
     }
 
@@ -255,7 +255,7 @@ impl Notifications {
             since: None,
             is_shared: false,
             room: room_named(KIND, &by.subject),
-            teller: self.0.teller.clone(),
+            emitter: self.0.emitter.clone(),
             event: &NOTIFICATIONS_SUBSCRIBED,
         };
         let journals = &self.0.journals;
@@ -409,9 +409,9 @@ impl Notifications {
 
     /// Schedules the emission of notifications that were stored for these users but not emitted
     /// here.
-    pub(in crate::service) fn tell_soon(&self, users: &[String]) {
+    pub(in crate::service) fn schedule(&self, users: &[String]) {
         let journals = users.iter().map(|user| journal_of(KIND, user));
-        self.0.journals.tell_soon(journals);
+        self.0.journals.schedule(journals);
     }
 }
 

@@ -3,12 +3,12 @@
 use super::{Body, KIND, Notifications};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Part, WantedPage, journal_of, read};
+use crate::service::journals::{PageQuery, Part, journal_of, read};
 use crate::service::rules::commands::notifications::{
     AcknowledgedNotification, NotificationHistory, NotificationList, ReadNotificationHistory,
     ReadNotifications, ReadOwnHistory,
 };
-use crate::service::rules::commands::pages::AskedPage;
+use crate::service::rules::commands::pages::PageRequest;
 use crate::service::rules::content::{MAX_PAGE, check_user_id};
 use crate::service::rules::emissions::published::Update;
 use crate::store::{Entry, Time};
@@ -21,7 +21,7 @@ impl Notifications {
     ) -> Result<NotificationList, ServiceError> {
         let (_, ReadNotifications { user, page }) = allowed.into_parts();
         check_user_id("userId", &user)?;
-        let wanted = WantedPage {
+        let query = PageQuery {
             journal: journal_of(KIND, &user),
             category: None,
             part: Part::Open,
@@ -32,9 +32,9 @@ impl Notifications {
         let journals = &self.0.journals;
         let (_, unread) = journals
             .store()
-            .count_open(&wanted.journal, Time::now())
+            .count_open(&query.journal, Time::now())
             .await?;
-        let page = journals.page(wanted).await?;
+        let page = journals.page(query).await?;
         let new = page.entries.iter().filter_map(|entry| match read(entry)? {
             Body::New(body) => Some(Update {
                 body,
@@ -57,7 +57,7 @@ impl Notifications {
         allowed: Allowed<ReadOwnHistory>,
     ) -> Result<NotificationHistory, ServiceError> {
         let (by, ReadOwnHistory { cursor, limit }) = allowed.into_parts();
-        self.history_of(&by.subject, AskedPage { cursor, limit })
+        self.history_of(&by.subject, PageRequest { cursor, limit })
             .await
     }
 
@@ -74,7 +74,7 @@ impl Notifications {
     async fn history_of(
         &self,
         user: &str,
-        page: AskedPage,
+        page: PageRequest,
     ) -> Result<NotificationHistory, ServiceError> {
         let journals = &self.0.journals;
         let journal = journal_of(KIND, user);
@@ -107,8 +107,8 @@ impl Notifications {
 }
 
 /// Returns the request for a page of closed notifications.
-fn closed<'a>(journal: &str, cursor: Option<&'a str>, limit: Option<usize>) -> WantedPage<'a> {
-    WantedPage {
+fn closed<'a>(journal: &str, cursor: Option<&'a str>, limit: Option<usize>) -> PageQuery<'a> {
+    PageQuery {
         journal: journal.to_owned(),
         category: None,
         part: Part::Closed,

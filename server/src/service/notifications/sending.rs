@@ -59,7 +59,7 @@ impl Notifications {
             }
             Users::Many(users) => {
                 let mut results = Vec::with_capacity(users.len());
-                for some in users.chunks(AT_ONCE) {
+                for some in users.chunks(BATCH_SIZE) {
                     let appended = if new.expiry_fault.is_some() {
                         let repeated = some.iter().map(|user| self.repeated(user, &new));
                         try_join_all(repeated).await?
@@ -94,9 +94,9 @@ impl Notifications {
         allowed: Allowed<WithdrawNotification>,
         namespace: &Namespace,
     ) -> Result<Withdrawals, ServiceError> {
-        let (_, asked) = allowed.into_parts();
-        check_id(&asked.notification_id)?;
-        let users = match named_users(asked.user_id, asked.user_ids)? {
+        let (_, command) = allowed.into_parts();
+        check_id(&command.notification_id)?;
+        let users = match named_users(command.user_id, command.user_ids)? {
             Users::One(user) => vec![user],
             Users::Many(users) => users,
         };
@@ -107,10 +107,10 @@ impl Notifications {
         };
         let body = write(&body);
         let mut results = Vec::with_capacity(users.len());
-        for some in users.chunks(AT_ONCE) {
+        for some in users.chunks(BATCH_SIZE) {
             let entries = some.iter().map(|user| Append {
                 journal: journal_of(KIND, user),
-                key: asked.notification_id.clone(),
+                key: command.notification_id.clone(),
                 body: body.clone(),
                 category: None,
                 is_open: false,
@@ -134,7 +134,7 @@ impl Notifications {
         let withdrawn = results.iter();
         let withdrawn = withdrawn.filter(|result| result.outcome == WithdrawalOutcome::Withdrawn);
         Ok(Withdrawals {
-            notification_id: asked.notification_id,
+            notification_id: command.notification_id,
             withdrawn: withdrawn.count(),
             results,
         })
@@ -365,5 +365,5 @@ fn is_path(url: &str) -> bool {
 
 const ACKNOWLEDGED: &str = "it is acknowledged already";
 /// The number of users whose journals one transaction locks.
-const AT_ONCE: usize = 100;
+const BATCH_SIZE: usize = 100;
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);

@@ -42,7 +42,7 @@ pub(crate) struct EmissionPolicy {
     /// Returns the schema of the argument.
     pub(crate) payload: fn() -> Schema,
     /// What the event reports, in words for the documents.
-    pub(crate) tells: &'static str,
+    pub(crate) summary: &'static str,
     /// Who receives the event, in words for the documents.
     pub(crate) to: &'static str,
     /// The rooms that receive the event. Empty if it goes only to a single socket.
@@ -248,7 +248,7 @@ impl<T: Serialize + Keyed> Emission<T, Conflated> {
 )]
 impl<T: Serialize> Emission<T, Confirmed> {
     /// Sends the event to the receivers on this server, and asks each to confirm it.
-    pub(crate) fn ask<R: Argument>(&self, to: &Broadcast<'_>, payload: &T) -> Acks<R> {
+    pub(crate) fn emit_with_acks<R: Argument>(&self, to: &Broadcast<'_>, payload: &T) -> Acks<R> {
         to.emit_with_local_acks(self.policy.event, payload)
     }
 }
@@ -308,7 +308,7 @@ where
     ///
     /// Until the overlap ends, the replaced event is also sent, and its acknowledgements are the
     /// second value. A client knows only one of the two events, so either confirmation counts.
-    pub(crate) fn ask<R: Argument>(
+    pub(crate) fn emit_with_acks<R: Argument>(
         &self,
         overlap: Overlap,
         to: &Broadcast<'_>,
@@ -359,7 +359,7 @@ macro_rules! replaces {
 /// ```text
 /// MESSAGE_EDITED {
 ///     event: "message_edited", payload: Message, delivery: Reliable,
-///     tells: "the text of a message was replaced",
+///     summary: "the text of a message was replaced",
 ///     to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
 ///     example: examples::edited(),
 /// }
@@ -375,7 +375,7 @@ macro_rules! emissions {
     ($($name:ident {
         event: $event:literal, payload: $payload:ty,
         delivery: $delivery:ident $(<$old:ty $(, $way:ident)?>)?,
-        tells: $tells:literal,
+        summary: $summary:literal,
         to: $to:literal, rooms: [$($room:ident),*],
         example: $example:expr,
         $(replaces: $before:literal since $day:literal,)?
@@ -394,7 +394,7 @@ macro_rules! emissions {
                     delivery: <Way as Deliver<$payload>>::DELIVERY,
                     is_confirmed: <Way as Deliver<$payload>>::IS_CONFIRMED,
                     payload: $crate::service::rules::emission::schema_of::<$payload>,
-                    tells: $tells,
+                    summary: $summary,
                     to: $to,
                     rooms: &[$($crate::service::rules::rooms::RoomKind::$room),*],
                     example: || {

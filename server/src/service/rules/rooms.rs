@@ -123,11 +123,11 @@ mod tests {
                 }
             };
             let pattern = kind.pattern();
-            let told = match pattern.split_once('<') {
+            let prefix = match pattern.split_once('<') {
                 Some((before, _)) => format!("{before}ID"),
                 None => pattern.to_owned(),
             };
-            assert_eq!(room.as_str(), told);
+            assert_eq!(room.as_str(), prefix);
         }
         let patterns: HashSet<_> = all.iter().map(|kind| kind.pattern()).collect();
         assert_eq!(patterns.len(), all.len());

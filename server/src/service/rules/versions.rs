@@ -69,39 +69,39 @@ pub(crate) mod sample {
     emissions! {
         PRICE {
             event: "price:update", payload: Price, delivery: Reliable,
-            tells: "a price has changed",
+            summary: "a price has changed",
             to: "all sockets", rooms: [],
             example: Price { price: "1.5".to_owned() },
         }
         EXACT_PRICE {
             event: "price:update:v2", payload: ExactPrice, delivery: Succeeding<Price>,
-            tells: "a price has changed",
+            summary: "a price has changed",
             to: "all sockets", rooms: [],
             example: ExactPrice { cents: 150 },
             replaces: "price:update" since "2025-01-31",
         }
         LAST_PRICE {
             event: "price:last", payload: Price, delivery: Conflated,
-            tells: "the last price",
+            summary: "the last price",
             to: "all sockets", rooms: [],
             example: Price { price: "1.5".to_owned() },
         }
         LAST_EXACT_PRICE {
             event: "price:last:v2", payload: ExactPrice, delivery: Succeeding<Price, Conflated>,
-            tells: "the last price",
+            summary: "the last price",
             to: "all sockets", rooms: [],
             example: ExactPrice { cents: 150 },
             replaces: "price:last" since "2025-01-31",
         }
         FINAL_PRICE {
             event: "price:final", payload: Price, delivery: Confirmed,
-            tells: "the final price",
+            summary: "the final price",
             to: "all sockets", rooms: [],
             example: Price { price: "1.5".to_owned() },
         }
         FINAL_EXACT_PRICE {
             event: "price:final:v2", payload: ExactPrice, delivery: Succeeding<Price, Confirmed>,
-            tells: "the final price",
+            summary: "the final price",
             to: "all sockets", rooms: [],
             example: ExactPrice { cents: 150 },
             replaces: "price:final" since "2025-01-31",

@@ -25,7 +25,7 @@ use crate::{
     auth::Principal,
     service::{
         Access, ServiceError, StoredResponse,
-        api::{HeldKey, RequestKeys, RequestTurn, hash_of},
+        api::{BeginOutcome, HeldKey, RequestKeys, hash_of},
     },
 };
 
@@ -162,31 +162,34 @@ async fn take(
     let granted: Vec<_> = granted.map(|permission| permission.as_str()).collect();
     let granted = granted.join(" ");
     let address = address.as_bytes();
-    let asked = hash_of(&[FORM, method, address, granted.as_bytes(), &canonical]);
+    let request_hash = hash_of(&[FORM, method, address, granted.as_bytes(), &canonical]);
     // Earlier versions stored responses by the bytes of the request.
     let before = if parts.method == Method::POST {
         hash_of(&[address, &body])
     } else {
         hash_of(&[method, address, &body])
     };
-    let turn = once.keys.begin(&caller.subject, key, [asked, before]).await;
+    let begun = once
+        .keys
+        .begin(&caller.subject, key, [request_hash, before])
+        .await;
     let conflict = |message| ApiError::new(StatusCode::CONFLICT, "CONFLICT", message);
-    match turn.map_err(|error| ApiError::from(error).into_response())? {
-        RequestTurn::Mine(held) => {
+    match begun.map_err(|error| ApiError::from(error).into_response())? {
+        BeginOutcome::Mine(held) => {
             let mut request = Request::from_parts(parts, Body::from(body));
             let under = IdempotentName(held.name().to_owned());
             request.extensions_mut().insert(under);
             Ok((held, request))
         }
-        RequestTurn::Running => {
+        BeginOutcome::Running => {
             let running = conflict("a request with this Idempotency-Key is in progress");
             Err(running.retry_after(RUNNING).into_response())
         }
-        RequestTurn::Other => {
+        BeginOutcome::Other => {
             let other = conflict("the Idempotency-Key belongs to another request");
             Err(other.into_response())
         }
-        RequestTurn::Done(StoredResponse { status, body }) => Err(match body {
+        BeginOutcome::Done(StoredResponse { status, body }) => Err(match body {
             Some(body) => replay(status, body),
             None => conflict("the request was completed, and its response is not repeated")
                 .into_response(),
@@ -218,7 +221,7 @@ async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
             held.end(None).await;
             return super::late();
         };
-        keep(held, response).await
+        store_response(held, response).await
     });
     done.await.unwrap_or_else(|_| {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -227,7 +230,7 @@ async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
 }
 
 /// Stores the response of a successful request.
-async fn keep(held: HeldKey, response: Response) -> Response {
+async fn store_response(held: HeldKey, response: Response) -> Response {
     let status = response.status();
     // Errors are not stored, so that a caller can correct its request under the same key.
     if !status.is_success() {

@@ -207,8 +207,8 @@ impl Presence {
         let users = std::mem::take(&mut self.users);
         if self.tempo.is_shared {
             // The departures must still be published, so the changes outlive the conversation.
-            let gone = users.keys().cloned().map(|user| (user, Departure::Lost));
-            self.changed.extend(gone);
+            let removed = users.keys().cloned().map(|user| (user, Departure::Lost));
+            self.changed.extend(removed);
         }
         let changed = std::mem::take(&mut self.changed);
         *self = Self {
@@ -323,14 +323,14 @@ impl Presence {
         Some(last)
     }
 
-    fn forget(&mut self, user: &str, going: Departure) -> Option<User> {
+    fn forget(&mut self, user: &str, departure: Departure) -> Option<User> {
         let (user_id, present) = self.users.remove_entry(user)?;
         self.arrivals.remove(&present.arrival);
         if let Some(end) = present.lost {
             self.lost.remove(&(end, Arc::clone(&user_id)));
         }
         if self.tempo.is_shared {
-            self.changed.insert(Arc::clone(&user_id), going);
+            self.changed.insert(Arc::clone(&user_id), departure);
         }
         Some(User {
             user_id,

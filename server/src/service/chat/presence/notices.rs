@@ -74,7 +74,7 @@ impl Notices {
             && let Some(waiting) = self.waiting.remove(&key)
         {
             // The two notices cancel each other, so other users never learn of a visit that ended
-            // before its turn.
+            // before its time.
             if waiting.is_coming() != notice.is_coming() {
                 return None;
             }
@@ -84,7 +84,7 @@ impl Notices {
         // Expired entries are removed before the lookup, so that they need no timer.
         self.forget_recent(now);
         let due = match self.recent.get(&user) {
-            Some(recent) if recent.times >= AT_ONCE => recent.until,
+            Some(recent) if recent.times >= MAX_IMMEDIATE => recent.until,
             Some(_) | None => now,
         };
         let is_free = self.paid.is_none_or(|paid| paid.time() <= now + BURST);
@@ -162,7 +162,7 @@ impl Notices {
 }
 
 /// The maximum number of immediate notices of one user per interval: one join and one departure.
-const AT_ONCE: u8 = 2;
+const MAX_IMMEDIATE: u8 = 2;
 
 /// The cost of delivering one notice to one socket: 50,000 deliveries a second in one conversation.
 const PER_DELIVERY: Duration = Duration::from_micros(20);
@@ -188,7 +188,7 @@ mod tests {
         let (mut notices, now) = start();
         for n in 0..100 {
             let user = n.to_string();
-            assert_eq!(notices.offer(now, came(&user), 10), Some(came(&user)));
+            assert_eq!(notices.offer(now, joined(&user), 10), Some(joined(&user)));
             assert_eq!(notices.offer(now, left(&user), 10), Some(left(&user)));
         }
         assert_eq!(notices.poll_timeout(), None);
@@ -197,29 +197,29 @@ mod tests {
     #[test]
     fn third_notice_of_a_user_waits_for_the_interval() {
         let (mut notices, now) = start();
-        assert_eq!(notices.offer(now, came("ann"), 10), Some(came("ann")));
+        assert_eq!(notices.offer(now, joined("ann"), 10), Some(joined("ann")));
         assert_eq!(notices.offer(now, left("ann"), 10), Some(left("ann")));
         for _ in 0..10 {
-            assert_eq!(notices.offer(now, came("ann"), 10), None);
+            assert_eq!(notices.offer(now, joined("ann"), 10), None);
             assert_eq!(notices.offer(now, left("ann"), 10), None);
         }
         assert_eq!(notices.poll_timeout(), None, "what was told is still true");
-        assert_eq!(notices.offer(now, came("ann"), 10), None);
-        assert_eq!(notices.offer(now, came("bob"), 10), Some(came("bob")));
+        assert_eq!(notices.offer(now, joined("ann"), 10), None);
+        assert_eq!(notices.offer(now, joined("bob"), 10), Some(joined("bob")));
         let end = now + INTERVAL;
         assert_eq!(notices.poll_timeout(), Some(end));
         let early = end - Duration::from_millis(1);
         assert_eq!(notices.handle_timeout(early, 10), None);
-        assert_eq!(notices.handle_timeout(end, 10), Some(came("ann")));
+        assert_eq!(notices.handle_timeout(end, 10), Some(joined("ann")));
         assert_eq!(notices.handle_timeout(end, 10), None);
         assert_eq!(notices.offer(end, left("ann"), 10), Some(left("ann")));
-        assert_eq!(notices.offer(end, came("ann"), 10), None, "the third");
+        assert_eq!(notices.offer(end, joined("ann"), 10), None, "the third");
     }
 
     #[test]
     fn later_of_two_equal_notices_replaces_the_waiting_notice() {
         let (mut notices, now) = start();
-        for notice in [came("ann"), left("ann")] {
+        for notice in [joined("ann"), left("ann")] {
             notices.offer(now, notice, 10);
         }
         assert_eq!(notices.offer(now, left("ann"), 10), None);
@@ -233,28 +233,32 @@ mod tests {
     fn a_thousand_joins_are_throttled_and_all_emitted_in_order() {
         let (mut notices, now) = start();
         let mut deliveries = 0;
-        let mut at_once = 0;
+        let mut immediate = 0;
         for audience in 1..=1000 {
             if notices
-                .offer(now, came(&audience.to_string()), audience)
+                .offer(now, joined(&audience.to_string()), audience)
                 .is_some()
             {
                 deliveries += audience;
-                at_once += 1;
+                immediate += 1;
             }
         }
-        assert!((300..400).contains(&at_once), "{at_once}");
+        assert!((300..400).contains(&immediate), "{immediate}");
         assert!(deliveries < 60_000, "{deliveries}");
-        let mut told = at_once;
+        let mut emitted = immediate;
         let mut time = now;
         while let Some(next) = notices.poll_timeout() {
             time = next.max(time);
             while let Some(notice) = notices.handle_timeout(time, 1000) {
-                told += 1;
-                assert_eq!(notice, came(&told.to_string()), "in the order of coming");
+                emitted += 1;
+                assert_eq!(
+                    notice,
+                    joined(&emitted.to_string()),
+                    "in the order of arrival"
+                );
             }
         }
-        assert_eq!(told, 1000);
+        assert_eq!(emitted, 1000);
         let took = time.duration_since(now);
         let expected = Duration::from_secs(10)..Duration::from_secs(20);
         assert!(expected.contains(&took), "{took:?}");
@@ -264,11 +268,11 @@ mod tests {
     fn opposite_notices_cancel_while_waiting() {
         let (mut notices, now) = start();
         while notices
-            .offer(now, came(&notices.next_name()), 1000)
+            .offer(now, joined(&notices.next_name()), 1000)
             .is_some()
         {}
         let waiting = notices.waiting.len();
-        assert_eq!(notices.offer(now, came("ann"), 1000), None);
+        assert_eq!(notices.offer(now, joined("ann"), 1000), None);
         assert_eq!(notices.offer(now, left("ann"), 1000), None);
         assert_eq!(notices.waiting.len(), waiting);
         assert_eq!(notices.keys.len(), waiting);
@@ -278,7 +282,7 @@ mod tests {
     fn notices_are_bounded() {
         let (mut notices, now) = start();
         for n in 0..MAX_WAITING * 3 {
-            notices.offer(now, came(&n.to_string()), 1);
+            notices.offer(now, joined(&n.to_string()), 1);
         }
         assert_eq!(notices.waiting.len(), MAX_WAITING);
         assert_eq!(notices.keys.len(), MAX_WAITING);
@@ -313,7 +317,7 @@ mod tests {
         (Notices::new(INTERVAL), Instant::now())
     }
 
-    fn came(id: &str) -> Notice {
+    fn joined(id: &str) -> Notice {
         Notice::Joined(user(id))
     }
 

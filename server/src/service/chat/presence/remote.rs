@@ -42,7 +42,7 @@ pub(crate) struct SharedPresence {
     /// The user's presence, or `None` if the user is no longer present.
     pub(crate) present: Option<SharedPresent>,
     /// The reason in that case.
-    pub(crate) going: Departure,
+    pub(crate) departure: Departure,
 }
 
 /// A user who is present or in the grace period.
@@ -106,15 +106,15 @@ impl Presence {
 
     /// Replaces the users that other servers have here, and returns the notices to emit now.
     ///
-    /// Two servers may have the same user. `told` maps departed users to the reported reasons.
-    /// Users without a reason count as present for `patience`, since the store may show a departure
+    /// Two servers may have the same user. `reasons` maps departed users to the reported reasons.
+    /// Users without a reason count as present for `timeout`, since the store may show a departure
     /// before its reason arrives.
     pub(in crate::service) fn set_remote(
         &mut self,
         now: Instant,
         rows: impl IntoIterator<Item = Present>,
-        told: &Departures,
-        patience: Duration,
+        reasons: &Departures,
+        timeout: Duration,
     ) -> Vec<Notice> {
         let mut users: BTreeMap<Arc<str>, Present> = BTreeMap::new();
         for row in rows {
@@ -136,11 +136,12 @@ impl Presence {
             let user_id = &present.user.user_id;
             // A user needs no explanation if still present there or here, or if a reason was
             // reported.
-            if users.contains_key(user_id) || told.contains_key(user_id) || self.is_here(user_id) {
+            if users.contains_key(user_id) || reasons.contains_key(user_id) || self.is_here(user_id)
+            {
                 continue;
             }
             let since = known.unexplained.get(user_id).copied().unwrap_or(now);
-            if now.saturating_duration_since(since) < patience {
+            if now.saturating_duration_since(since) < timeout {
                 unexplained.insert(Arc::clone(user_id), since);
                 users.insert(Arc::clone(user_id), present.clone());
             }
@@ -164,7 +165,7 @@ impl Presence {
         }
         for (user_id, present) in before {
             if !after.has(&user_id) && !self.is_here(&user_id) {
-                notices.push(match told.get(&user_id) {
+                notices.push(match reasons.get(&user_id) {
                     Some(Departure::Left) => Notice::Left(present.user),
                     Some(Departure::Lost) | None => Notice::Disconnected(present.user),
                 });
@@ -189,7 +190,7 @@ mod tests {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(3));
         assert_eq!(
-            presence.set_remote(now, [row("bob", 2, 1)], &none(), AT_ONCE),
+            presence.set_remote(now, [row("bob", 2, 1)], &none(), NO_TIMEOUT),
             []
         );
         assert_eq!(listed(&presence), [("ann".into(), 1), ("bob".into(), 2)]);
@@ -201,9 +202,9 @@ mod tests {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(3));
         presence.announce_unknown();
-        let notices = presence.set_remote(now, [row("bob", 2, 1)], &none(), AT_ONCE);
+        let notices = presence.set_remote(now, [row("bob", 2, 1)], &none(), NO_TIMEOUT);
         assert_eq!(notices, [Notice::Joined(user("bob"))]);
-        let notices = presence.set_remote(now, [], &none(), AT_ONCE);
+        let notices = presence.set_remote(now, [], &none(), NO_TIMEOUT);
         assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
     }
 
@@ -211,22 +212,27 @@ mod tests {
     fn remote_join_and_departure_are_announced_once() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(1));
-        presence.set_remote(now, [], &none(), AT_ONCE);
-        let notices = presence.set_remote(now, [row("bob", 1, 1)], &none(), AT_ONCE);
+        presence.set_remote(now, [], &none(), NO_TIMEOUT);
+        let notices = presence.set_remote(now, [row("bob", 1, 1)], &none(), NO_TIMEOUT);
         assert_eq!(notices, [Notice::Joined(user("bob"))]);
         assert_eq!(
-            presence.set_remote(now, [row("bob", 2, 1)], &none(), AT_ONCE),
+            presence.set_remote(now, [row("bob", 2, 1)], &none(), NO_TIMEOUT),
             []
         );
-        let notices = presence.set_remote(now, [], &none(), AT_ONCE);
+        let notices = presence.set_remote(now, [], &none(), NO_TIMEOUT);
         assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
-        assert_eq!(presence.set_remote(now, [], &none(), AT_ONCE), []);
+        assert_eq!(presence.set_remote(now, [], &none(), NO_TIMEOUT), []);
     }
 
     #[test]
     fn a_user_on_two_servers_is_one_user() {
         let (mut presence, now) = start();
-        presence.set_remote(now, [row("ann", 1, 1), row("ann", 2, 3)], &none(), AT_ONCE);
+        presence.set_remote(
+            now,
+            [row("ann", 1, 1), row("ann", 2, 3)],
+            &none(),
+            NO_TIMEOUT,
+        );
         assert_eq!(
             presence.join(now, socket(1), &user("ann"), since(5)),
             None,
@@ -235,24 +241,24 @@ mod tests {
         assert_eq!(listed(&presence), [("ann".into(), 4)]);
         assert_eq!(presence.here(Uuid::nil()).users[0].since, since(1));
         assert_eq!(
-            presence.set_remote(now, [], &none(), AT_ONCE),
+            presence.set_remote(now, [], &none(), NO_TIMEOUT),
             [],
             "still here"
         );
-        presence.set_remote(now, [row("ann", 1, 1)], &none(), AT_ONCE);
+        presence.set_remote(now, [row("ann", 1, 1)], &none(), NO_TIMEOUT);
         assert_eq!(presence.leave(now, socket(1), "ann"), None, "still there");
-        let gone = presence.set_remote(now, [], &none(), AT_ONCE);
-        assert_eq!(gone, [Notice::Disconnected(user("ann"))]);
+        let notices = presence.set_remote(now, [], &none(), NO_TIMEOUT);
+        assert_eq!(notices, [Notice::Disconnected(user("ann"))]);
     }
 
     #[test]
     fn user_lost_here_and_present_elsewhere_causes_no_notice() {
         let (mut presence, now) = start();
-        presence.set_remote(now, [], &none(), AT_ONCE);
+        presence.set_remote(now, [], &none(), NO_TIMEOUT);
         presence.join(now, socket(1), &user("ann"), since(1));
         presence.lose(now, socket(1), "ann");
         assert_eq!(
-            presence.set_remote(now, [row("ann", 1, 2)], &none(), AT_ONCE),
+            presence.set_remote(now, [row("ann", 1, 2)], &none(), NO_TIMEOUT),
             []
         );
         let notices: Vec<_> =
@@ -264,9 +270,14 @@ mod tests {
     fn deliberate_remote_departure_is_announced_as_left() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(1));
-        presence.set_remote(now, [row("bob", 1, 1), row("eve", 1, 1)], &none(), AT_ONCE);
+        presence.set_remote(
+            now,
+            [row("bob", 1, 1), row("eve", 1, 1)],
+            &none(),
+            NO_TIMEOUT,
+        );
         let left = BTreeMap::from(["bob", "ann"].map(|user| (user.into(), Departure::Left)));
-        let notices = presence.set_remote(now, [], &left, AT_ONCE);
+        let notices = presence.set_remote(now, [], &left, NO_TIMEOUT);
         let expected = [Notice::Left(user("bob")), Notice::Disconnected(user("eve"))];
         assert_eq!(notices, expected);
     }
@@ -274,20 +285,20 @@ mod tests {
     #[test]
     fn missing_user_stays_present_until_explained_or_timed_out() {
         let (mut presence, now) = start();
-        let patience = Duration::from_millis(500);
+        let timeout = Duration::from_millis(500);
         presence.join(now, socket(1), &user("ann"), since(1));
         let both = [row("bob", 1, 1), row("eve", 1, 1)];
-        presence.set_remote(now, both, &none(), patience);
+        presence.set_remote(now, both, &none(), timeout);
         // A departure of another user, even from the same server, explains neither absence.
         let others = BTreeMap::from([("zoe".into(), Departure::Left)]);
-        assert_eq!(presence.set_remote(now, [], &others, patience), []);
+        assert_eq!(presence.set_remote(now, [], &others, timeout), []);
         assert!(presence.remote().is_unexplained());
-        let soon = now + Duration::from_millis(300);
+        let later = now + Duration::from_millis(300);
         let left = BTreeMap::from([("bob".into(), Departure::Left)]);
-        let notices = presence.set_remote(soon, [], &left, patience);
+        let notices = presence.set_remote(later, [], &left, timeout);
         assert_eq!(notices, [Notice::Left(user("bob"))]);
-        assert_eq!(presence.set_remote(soon, [], &none(), patience), []);
-        let notices = presence.set_remote(now + patience, [], &none(), patience);
+        assert_eq!(presence.set_remote(later, [], &none(), timeout), []);
+        let notices = presence.set_remote(now + timeout, [], &none(), timeout);
         assert_eq!(notices, [Notice::Disconnected(user("eve"))]);
         assert!(!presence.remote().is_unexplained());
     }
@@ -295,16 +306,16 @@ mod tests {
     #[test]
     fn user_reported_as_lost_departs_immediately() {
         let (mut presence, now) = start();
-        let patience = Duration::from_secs(2);
+        let timeout = Duration::from_secs(2);
         presence.join(now, socket(1), &user("ann"), since(1));
-        presence.set_remote(now, [row("bob", 1, 1)], &none(), patience);
+        presence.set_remote(now, [row("bob", 1, 1)], &none(), timeout);
         let lost = BTreeMap::from([("bob".into(), Departure::Lost)]);
-        let notices = presence.set_remote(now, [], &lost, patience);
+        let notices = presence.set_remote(now, [], &lost, timeout);
         assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
         assert!(!presence.remote().is_unexplained());
     }
 
-    const AT_ONCE: Duration = Duration::ZERO;
+    const NO_TIMEOUT: Duration = Duration::ZERO;
 
     fn none() -> Departures {
         Departures::new()

@@ -36,12 +36,12 @@ impl StoredStatus {
     }
 
     fn is_over(&self, user: &str, now: Time) -> bool {
-        let kept = match (self.is_default(), is_guest(user)) {
-            (true, _) => DEFAULT_KEPT,
-            (false, true) => GUEST_KEPT,
-            (false, false) => KEPT,
+        let retention = match (self.is_default(), is_guest(user)) {
+            (true, _) => DEFAULT_RETENTION,
+            (false, true) => GUEST_RETENTION,
+            (false, false) => RETENTION,
         };
-        self.timestamp.after(kept) <= now
+        self.timestamp.after(retention) <= now
     }
 
     fn of(&self, user: &Arc<str>) -> UserStatus {
@@ -64,15 +64,15 @@ impl StoredStatus {
 impl Statuses {
     /// Returns the status of a user, if one is set.
     pub(in crate::service) fn get(&self, user: &str, now: Time) -> Option<UserStatus> {
-        let (user, said) = self.0.get_key_value(user)?;
-        (!said.is_over(user, now)).then(|| said.of(user))
+        let (user, stored) = self.0.get_key_value(user)?;
+        (!stored.is_over(user, now)).then(|| stored.of(user))
     }
 
     /// Sets the status of a user, or returns `None` if it is unchanged.
     ///
     /// Expired entries are removed. If the value is full, the oldest entries are evicted, those of
     /// guests first.
-    pub(in crate::service) fn say(
+    pub(in crate::service) fn set(
         &mut self,
         user: &str,
         status: Status,
@@ -80,50 +80,50 @@ impl Statuses {
         now: Time,
     ) -> Option<UserStatus> {
         let before = self.0.get(user);
-        let known = before.filter(|said| !said.is_over(user, now));
+        let known = before.filter(|stored| !stored.is_over(user, now));
         let is_known = match known {
-            Some(said) => said.status == status && said.text.as_ref() == text,
+            Some(stored) => stored.status == status && stored.text.as_ref() == text,
             None => status == Status::default() && text.is_none(),
         };
         if is_known {
             return None;
         }
         // The later of two changes has the later time, regardless of the clocks of two servers.
-        let next = before.map_or(now, |said| now.max(said.timestamp.after(TICK)));
-        let said = StoredStatus {
+        let next = before.map_or(now, |stored| now.max(stored.timestamp.after(TICK)));
+        let stored = StoredStatus {
             status,
             text: text.cloned(),
             timestamp: next,
         };
         let user: Arc<str> = user.into();
-        let told = said.of(&user);
+        let updated = stored.of(&user);
         self.0.remove(&user);
         // Expired entries are removed on writes, so that no task needs to visit all values.
-        self.0.retain(|user, said| !said.is_over(user, now));
+        self.0.retain(|user, stored| !stored.is_over(user, now));
         // The size of the value is limited. Guests are evicted first, since they return with new
         // ids anyway.
-        self.make_room(MAX_BYTES - said.size(&user));
-        self.0.insert(user, said);
-        Some(told)
+        self.make_room(MAX_BYTES - stored.size(&user));
+        self.0.insert(user, stored);
+        Some(updated)
     }
 
     fn make_room(&mut self, room: usize) {
-        let mut size: usize = self.0.iter().map(|(user, said)| said.size(user)).sum();
-        let rank = |(user, said): (&Arc<str>, &StoredStatus)| {
-            (!is_guest(user), said.timestamp, Arc::clone(user))
+        let mut size: usize = self.0.iter().map(|(user, stored)| stored.size(user)).sum();
+        let rank = |(user, stored): (&Arc<str>, &StoredStatus)| {
+            (!is_guest(user), stored.timestamp, Arc::clone(user))
         };
         while size > room
             && let Some((_, _, user)) = self.0.iter().map(rank).min()
-            && let Some(said) = self.0.remove(&user)
+            && let Some(stored) = self.0.remove(&user)
         {
-            size -= said.size(&user);
+            size -= stored.size(&user);
         }
     }
 
     /// Returns the users whose status is new or differs from `before`.
     pub(in crate::service) fn since<'a>(&'a self, before: &Self) -> BTreeSet<&'a Arc<str>> {
         let is_news =
-            |(user, said): &(&Arc<str>, &StoredStatus)| before.0.get(*user) != Some(*said);
+            |(user, stored): &(&Arc<str>, &StoredStatus)| before.0.get(*user) != Some(*stored);
         self.0
             .iter()
             .filter(is_news)
@@ -132,25 +132,25 @@ impl Statuses {
     }
 
     /// Returns the users whose status in `before` is still valid but was evicted.
-    pub(in crate::service) fn forgotten<'a>(
+    pub(in crate::service) fn evicted<'a>(
         &self,
         before: &'a Self,
         now: Time,
     ) -> BTreeSet<&'a Arc<str>> {
-        let is_forgotten = |(user, said): &(&Arc<str>, &StoredStatus)| {
-            !self.0.contains_key(*user) && !said.is_default() && !said.is_over(user, now)
+        let is_evicted = |(user, stored): &(&Arc<str>, &StoredStatus)| {
+            !self.0.contains_key(*user) && !stored.is_default() && !stored.is_over(user, now)
         };
-        let before = before.0.iter().filter(is_forgotten);
+        let before = before.0.iter().filter(is_evicted);
         before.map(|(user, _)| user).collect()
     }
 }
 
-/// How long the status of a user with an account is retained.
-const KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// How long the status of a guest is retained.
-const GUEST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a reset to the default status is retained: far longer than server clocks differ.
-const DEFAULT_KEPT: Duration = Duration::from_secs(60 * 60);
+/// Retention time of the status of a user with an account.
+const RETENTION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Retention time of the status of a guest.
+const GUEST_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+/// Retention time of a reset to the default status: far longer than server clocks differ.
+const DEFAULT_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// The minimum time between two changes.
 const TICK: Duration = Duration::from_millis(1);
@@ -174,28 +174,28 @@ mod tests {
     }
 
     fn busy(statuses: &mut Statuses, user: &str, second: u64) -> Option<UserStatus> {
-        statuses.say(user, Status::Busy, None, time(second))
+        statuses.set(user, Status::Busy, None, time(second))
     }
 
     #[test]
     fn repeated_or_initial_default_status_is_no_change() {
         let mut statuses = Statuses::default();
-        assert_eq!(statuses.say("ann", Status::Online, None, time(0)), None);
+        assert_eq!(statuses.set("ann", Status::Online, None, time(0)), None);
         let text = Arc::from("on holiday");
-        let said = statuses
-            .say("ann", Status::Away, Some(&text), time(1))
+        let stored = statuses
+            .set("ann", Status::Away, Some(&text), time(1))
             .unwrap();
         assert_eq!(
-            (said.timestamp, said.text.as_deref()),
+            (stored.timestamp, stored.text.as_deref()),
             (time(1), Some("on holiday"))
         );
         assert_eq!(
-            statuses.say("ann", Status::Away, Some(&text), time(2)),
+            statuses.set("ann", Status::Away, Some(&text), time(2)),
             None
         );
-        let said = busy(&mut statuses, "ann", 3).unwrap();
-        assert_eq!(said.text, None, "the text is said with the status");
-        assert_eq!(statuses.get("ann", time(4)), Some(said));
+        let stored = busy(&mut statuses, "ann", 3).unwrap();
+        assert_eq!(stored.text, None, "the text is set with the status");
+        assert_eq!(statuses.get("ann", time(4)), Some(stored));
     }
 
     #[test]
@@ -206,14 +206,15 @@ mod tests {
             .filter(|line| line.is == "status")
         {
             let stored: Value = serde_json::from_str(&line.text).unwrap();
-            let kept: Statuses = serde_json::from_value(stored["value"].clone()).unwrap();
-            let again = serde_json::to_string(&kept).unwrap();
+            let statuses: Statuses = serde_json::from_value(stored["value"].clone()).unwrap();
+            let again = serde_json::to_string(&statuses).unwrap();
             let before = stored["value"].to_string();
             assert!(contains_all(&before, &again), "{}: {again}", line.name);
             all.extend(
-                kept.0
+                statuses
+                    .0
                     .into_iter()
-                    .map(|(user, said)| (user.to_string(), said.status)),
+                    .map(|(user, stored)| (user.to_string(), stored.status)),
             );
         }
         let expected = [
@@ -232,7 +233,7 @@ mod tests {
     fn later_change_has_a_later_time_even_if_the_clock_is_set_back() {
         let mut statuses = Statuses::default();
         let first = busy(&mut statuses, "ann", 60).unwrap();
-        let second = statuses.say("ann", Status::Online, None, time(0)).unwrap();
+        let second = statuses.set("ann", Status::Online, None, time(0)).unwrap();
         let third = busy(&mut statuses, "ann", 30).unwrap();
         assert!(first.timestamp < second.timestamp && second.timestamp < third.timestamp);
     }
@@ -260,9 +261,9 @@ mod tests {
     fn full_value_evicts_statuses_of_guests_first() {
         let mut statuses = Statuses::default();
         let text = Arc::from("\u{1f600}".repeat(80));
-        let mut say = |user: &str, second| {
+        let mut set = |user: &str, second| {
             statuses
-                .say(user, Status::Busy, Some(&text), time(second))
+                .set(user, Status::Busy, Some(&text), time(second))
                 .unwrap();
             let json = serde_json::to_string(&statuses).unwrap();
             assert!(
@@ -271,11 +272,11 @@ mod tests {
                 json.len()
             );
         };
-        say("ann", 0);
+        set("ann", 0);
         for n in 0..1000 {
-            say(&format!("guest:{n}\"{}", "\\".repeat(110)), n);
+            set(&format!("guest:{n}\"{}", "\\".repeat(110)), n);
         }
-        say("bob", 1000);
+        set("bob", 1000);
         assert!(
             statuses.get("ann", time(1000)).is_some(),
             "older than all guests"
@@ -290,7 +291,7 @@ mod tests {
         busy(&mut before, "ann", 0).unwrap();
         busy(&mut before, "bob", 0).unwrap();
         let mut after = before.clone();
-        after.say("bob", Status::Away, None, time(1)).unwrap();
+        after.set("bob", Status::Away, None, time(1)).unwrap();
         busy(&mut after, "eve", 1).unwrap();
         let news: Vec<&str> = after
             .since(&before)
@@ -304,27 +305,27 @@ mod tests {
     #[test]
     fn evicted_statuses_are_reported_and_expired_ones_are_not() {
         let text = Arc::from("x".repeat(80));
-        let say = |statuses: &mut Statuses, user: &str, second| {
-            let said = statuses.say(user, Status::Busy, Some(&text), time(second));
-            assert!(said.is_some());
+        let set = |statuses: &mut Statuses, user: &str, second| {
+            let stored = statuses.set(user, Status::Busy, Some(&text), time(second));
+            assert!(stored.is_some());
         };
         let mut before = Statuses::default();
-        say(&mut before, "guest:1", 0);
+        set(&mut before, "guest:1", 0);
         let mut count = 0;
         while before.get("guest:1", time(count)).is_some() {
             count += 1;
             let mut after = before.clone();
-            say(&mut after, &format!("user {count}"), count);
-            let forgotten = after.forgotten(&before, time(count));
-            let forgotten: Vec<&str> = forgotten.into_iter().map(|user| &**user).collect();
+            set(&mut after, &format!("user {count}"), count);
+            let evicted = after.evicted(&before, time(count));
+            let evicted: Vec<&str> = evicted.into_iter().map(|user| &**user).collect();
             let is_full = after.get("guest:1", time(count)).is_none();
-            assert_eq!(forgotten, if is_full { vec!["guest:1"] } else { vec![] });
+            assert_eq!(evicted, if is_full { vec!["guest:1"] } else { vec![] });
             before = after;
         }
         let year = 366 * 24 * 60 * 60;
         let mut after = before.clone();
         busy(&mut after, "ann", year).unwrap();
-        assert!(after.forgotten(&before, time(year)).is_empty());
+        assert!(after.evicted(&before, time(year)).is_empty());
     }
 
     #[test]
@@ -332,7 +333,7 @@ mod tests {
         let mut statuses = Statuses::default();
         let text = Arc::from("on holiday");
         statuses
-            .say("ann", Status::Away, Some(&text), time(0))
+            .set("ann", Status::Away, Some(&text), time(0))
             .unwrap();
         busy(&mut statuses, "bob", 0).unwrap();
         let json = r#"{"ann":{"status":"away","text":"on holiday","timestamp":"2025-01-31T12:00:00.000Z"},"bob":{"status":"busy","timestamp":"2025-01-31T12:00:00.000Z"}}"#;

@@ -177,14 +177,14 @@ fn large_lists_are_truncated_and_sent_less_often() {
     assert_eq!((list.users.len(), list.count), (100, 2000));
     assert_eq!((here.users.len(), here.count), (1000, 2000));
     let mut lists = Vec::new();
-    let mut told = BTreeSet::new();
+    let mut emitted = BTreeSet::new();
     presence.leave(now, socket(0), "u0");
     let mut time = now;
     while let Some(next) = presence.poll_timeout() {
         time = next.max(time);
         for notice in drain(&mut presence, time) {
             match notice.user() {
-                Some(user) => assert!(told.insert(Arc::clone(&user.user_id))),
+                Some(user) => assert!(emitted.insert(Arc::clone(&user.user_id))),
                 None => lists.push(time),
             }
         }
@@ -196,24 +196,28 @@ fn large_lists_are_truncated_and_sent_less_often() {
         list.duration_since(now) > Duration::from_secs(1),
         "{list:?}"
     );
-    assert!(told.len() > 1000 && told.contains("u0"), "{}", told.len());
+    assert!(
+        emitted.len() > 1000 && emitted.contains("u0"),
+        "{}",
+        emitted.len()
+    );
 }
 
 #[test]
 fn looping_user_causes_few_notices_with_the_correct_last_state() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
-    let mut told = Vec::new();
+    let mut emitted = Vec::new();
     for n in 0..100 {
         let time = now + Duration::from_millis(n);
-        told.extend(presence.join(time, socket(2), &user("bob"), Time::now()));
-        told.extend(presence.leave(time, socket(2), "bob"));
+        emitted.extend(presence.join(time, socket(2), &user("bob"), Time::now()));
+        emitted.extend(presence.leave(time, socket(2), "bob"));
     }
-    told.extend(presence.join(now + INTERVAL / 2, socket(2), &user("bob"), Time::now()));
-    told.extend(drain(&mut presence, now + INTERVAL));
-    told.retain(|notice| *notice != Notice::List);
+    emitted.extend(presence.join(now + INTERVAL / 2, socket(2), &user("bob"), Time::now()));
+    emitted.extend(drain(&mut presence, now + INTERVAL));
+    emitted.retain(|notice| *notice != Notice::List);
     let expected = [joined("bob"), left("bob"), joined("bob")];
-    assert_eq!(told, expected.map(Option::unwrap));
+    assert_eq!(emitted, expected.map(Option::unwrap));
 }
 
 #[test]

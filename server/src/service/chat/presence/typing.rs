@@ -114,10 +114,10 @@ impl Typing {
     }
 }
 
-/// How long typing lasts after its last event.
+/// Time after which typing expires without a further event.
 const EXPIRY: Duration = Duration::from_secs(6);
 
-/// How long typing on another server lasts without a new announcement.
+/// Time after which typing on another server expires without an announcement.
 ///
 /// The last one may be up to [`REPEAT`] late.
 const REMOTE_EXPIRY: Duration = Duration::from_secs(9);

@@ -21,7 +21,7 @@ struct Latest {
     ///
     /// The creating request notifies the members. If the outcome of the creation stays unknown, the
     /// feed does.
-    making: HashMap<Uuid, Option<Conversation>>,
+    pending: HashMap<Uuid, Option<Conversation>>,
 }
 
 impl Latest {
@@ -30,7 +30,7 @@ impl Latest {
     /// Both happen under one lock. In between, the feed would find neither and notify the members
     /// again.
     fn finish(&mut self, id: Uuid) {
-        self.making.remove(&id);
+        self.pending.remove(&id);
         self.insert(id, 0);
     }
 
@@ -41,7 +41,7 @@ impl Latest {
         }
         self.order.push_back((conversation, number));
         // The oldest entries are evicted. The feed never lags so far that it returns them again.
-        if self.order.len() > MAX_TOLD
+        if self.order.len() > MAX_CHANGES
             && let Some(oldest) = self.order.pop_front()
         {
             self.changes.remove(&oldest);
@@ -50,59 +50,59 @@ impl Latest {
     }
 }
 
-/// A conversation that is being created here. If dropped before [`made`](Self::made), its creation
-/// is in doubt.
-pub(in crate::service) struct Making<'a, F: FnOnce(&Conversation)> {
-    told: &'a AnnouncedChanges,
+/// A conversation that is being created here. If dropped before [`complete`](Self::complete), its
+/// creation is in doubt.
+pub(in crate::service) struct PendingCreation<'a, F: FnOnce(&Conversation)> {
+    announced: &'a AnnouncedChanges,
     id: Uuid,
-    tell: Option<F>,
+    notify: Option<F>,
 }
 
-impl<F: FnOnce(&Conversation)> Making<'_, F> {
+impl<F: FnOnce(&Conversation)> PendingCreation<'_, F> {
     /// Records that the conversation is created, and notifies its members.
-    pub(in crate::service) fn made(mut self, conversation: &Conversation) {
-        self.told.0.lock().finish(self.id);
-        if let Some(tell) = self.tell.take() {
-            tell(conversation);
+    pub(in crate::service) fn complete(mut self, conversation: &Conversation) {
+        self.announced.0.lock().finish(self.id);
+        if let Some(notify) = self.notify.take() {
+            notify(conversation);
         }
     }
 }
 
-impl<F: FnOnce(&Conversation)> Drop for Making<'_, F> {
+impl<F: FnOnce(&Conversation)> Drop for PendingCreation<'_, F> {
     fn drop(&mut self) {
         // The conversation was created and announced.
-        let Some(tell) = self.tell.take() else {
+        let Some(notify) = self.notify.take() else {
             return;
         };
-        let mut latest = self.told.0.lock();
+        let mut latest = self.announced.0.lock();
         // If the feed has not returned the conversation yet, it does so later if the creation has
         // succeeded.
-        let read = latest.making.get_mut(&self.id).and_then(Option::take);
+        let read = latest.pending.get_mut(&self.id).and_then(Option::take);
         if read.is_some() {
             latest.finish(self.id);
         } else {
-            latest.making.remove(&self.id);
+            latest.pending.remove(&self.id);
         }
         drop(latest);
         if let Some(conversation) = read {
-            tell(&conversation);
+            notify(&conversation);
         }
     }
 }
 
 impl AnnouncedChanges {
-    /// Starts the creation of a conversation. `tell` notifies its members.
-    pub(in crate::service) fn making<F: FnOnce(&Conversation)>(
+    /// Starts the creation of a conversation. `notify` notifies its members.
+    pub(in crate::service) fn begin_creation<F: FnOnce(&Conversation)>(
         &self,
         id: Uuid,
-        tell: F,
-    ) -> Making<'_, F> {
-        self.0.lock().making.insert(id, None);
-        let tell = Some(tell);
-        Making {
-            told: self,
+        notify: F,
+    ) -> PendingCreation<'_, F> {
+        self.0.lock().pending.insert(id, None);
+        let notify = Some(notify);
+        PendingCreation {
+            announced: self,
             id,
-            tell,
+            notify,
         }
     }
 
@@ -111,7 +111,7 @@ impl AnnouncedChanges {
     pub(in crate::service) fn read(&self, conversation: &Conversation) -> bool {
         let mut latest = self.0.lock();
         // The creating request is about to notify the members, and knows which socket to exclude.
-        if let Some(read) = latest.making.get_mut(&conversation.id) {
+        if let Some(read) = latest.pending.get_mut(&conversation.id) {
             *read = Some(conversation.clone());
             return false;
         }
@@ -129,7 +129,7 @@ impl AnnouncedChanges {
 }
 
 /// Far more changes than a server lags behind the feed.
-const MAX_TOLD: usize = 65_536;
+const MAX_CHANGES: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
@@ -154,17 +154,17 @@ mod tests {
     fn creation_is_announced_once_even_if_in_doubt() {
         let made = conversation();
         for (is_read, is_known) in [(false, false), (false, true), (true, false), (true, true)] {
-            let (told, count) = (AnnouncedChanges::default(), Cell::new(0));
-            let making = told.making(made.id, |_| count.set(count.get() + 1));
+            let (announced, count) = (AnnouncedChanges::default(), Cell::new(0));
+            let pending = announced.begin_creation(made.id, |_| count.set(count.get() + 1));
             if is_read {
-                assert!(!told.read(&made), "who makes it tells of it");
+                assert!(!announced.read(&made), "the creating request notifies");
             }
             match is_known {
-                true => making.made(&made),
-                false => drop(making),
+                true => pending.complete(&made),
+                false => drop(pending),
             }
             // If a conversation in doubt was created, the feed returns it.
-            let by_feed = u32::from(told.read(&made));
+            let by_feed = u32::from(announced.read(&made));
             assert_eq!(count.get() + by_feed, 1, "{is_read} {is_known}");
         }
     }
@@ -173,9 +173,9 @@ mod tests {
     fn creation_is_announced_once_if_the_feed_returns_it_meantime() {
         const ROUNDS: usize = 20_000;
         let made = conversation();
-        let (told, count) = (AnnouncedChanges::default(), AtomicUsize::new(0));
+        let (announced, count) = (AnnouncedChanges::default(), AtomicUsize::new(0));
         let ids: Vec<_> = (0..ROUNDS as u128).map(Uuid::from_u128).collect();
-        let tell = |_: &Conversation| {
+        let notify = |_: &Conversation| {
             count.fetch_add(1, Ordering::Relaxed);
         };
         // Both threads start a round together by spinning, since their work takes less time than a
@@ -190,20 +190,20 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for (round, &id) in ids.iter().enumerate() {
-                    let making = told.making(id, tell);
+                    let pending = announced.begin_creation(id, notify);
                     meet(round);
                     match round % 2 {
-                        0 => making.made(&made),
+                        0 => pending.complete(&made),
                         // The creation is in doubt, and the feed returns the conversation.
-                        _ => drop(making),
+                        _ => drop(pending),
                     }
                 }
             });
             for (round, &id) in ids.iter().enumerate() {
                 let read = Conversation { id, ..made.clone() };
                 meet(round);
-                if told.read(&read) {
-                    tell(&read);
+                if announced.read(&read) {
+                    notify(&read);
                 }
             }
         });
@@ -212,17 +212,17 @@ mod tests {
 
     #[test]
     fn change_is_announced_once_and_the_record_is_bounded() {
-        let told = AnnouncedChanges::default();
+        let announced = AnnouncedChanges::default();
         let id = Uuid::from_u128(1);
-        assert!(told.insert(id, 1) && !told.insert(id, 1) && told.has(id, 1));
-        for number in 2..=MAX_TOLD as u64 + 1 {
-            assert!(told.insert(id, number));
+        assert!(announced.insert(id, 1) && !announced.insert(id, 1) && announced.has(id, 1));
+        for number in 2..=MAX_CHANGES as u64 + 1 {
+            assert!(announced.insert(id, number));
         }
-        assert!(!told.has(id, 1) && told.has(id, 2));
-        let latest = told.0.lock();
+        assert!(!announced.has(id, 1) && announced.has(id, 2));
+        let latest = announced.0.lock();
         assert_eq!(
             (latest.changes.len(), latest.order.len()),
-            (MAX_TOLD, MAX_TOLD)
+            (MAX_CHANGES, MAX_CHANGES)
         );
     }
 }

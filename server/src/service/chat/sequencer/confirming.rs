@@ -17,15 +17,15 @@ use roomcast::{AckError, Socket, broadcast::Acks};
 /// The confirmations that a message needs from its receivers on this server.
 #[derive(Debug)]
 pub(super) enum PendingConfirmation {
-    /// The receivers are asked.
+    /// The receivers are asked to confirm.
     Confirming {
         expected: usize,
         acks: Acks<Args>,
         /// Released when no confirmation is outstanding.
-        _places: OwnedSemaphorePermit,
+        _permits: OwnedSemaphorePermit,
     },
-    /// The receivers are not asked, because too many confirmations are outstanding or because they
-    /// have received the message before.
+    /// The receivers are not asked to confirm, because too many confirmations are outstanding or
+    /// because they have received the message before.
     Skipped { expected: usize },
 }
 
@@ -59,29 +59,29 @@ impl PendingConfirmation {
 /// Counts the confirmations of a message, and reports the result to its sender when all have
 /// arrived or the timeout expires.
 ///
-/// Without `asked` the message has no receivers here, and without `others` there are no other
+/// Without `pending` the message has no receivers here, and without `peers` there are no other
 /// servers.
 pub(super) fn report(
     socket: Socket,
     message: &Message,
-    asked: Option<PendingConfirmation>,
-    others: Option<oneshot::Receiver<Confirmed>>,
+    pending: Option<PendingConfirmation>,
+    peers: Option<oneshot::Receiver<Confirmed>>,
     timeout: Duration,
 ) {
     let (conversation_id, message_id) = (message.conversation_id, message.id);
     // The report waits for clients, so it runs in its own task. The timeout of the acknowledgements
     // ends it.
     tokio::spawn(async move {
-        let here = async {
-            match asked {
-                Some(asked) => asked.count().await,
+        let local = async {
+            match pending {
+                Some(pending) => pending.count().await,
                 None => Confirmed::default(),
             }
         };
-        let there = async {
-            let others = others?;
-            let answer = tokio::time::timeout(patience(timeout), others).await;
-            // Servers that cannot be asked may have receivers.
+        let remote = async {
+            let peers = peers?;
+            let answer = tokio::time::timeout(peer_timeout(timeout), peers).await;
+            // Servers that cannot be queried may have receivers.
             Some(match answer {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) | Err(_) => Confirmed {
@@ -91,9 +91,9 @@ pub(super) fn report(
             })
         };
         // Both counts are awaited concurrently. Otherwise their timeouts would add up.
-        let (mut all, there) = tokio::join!(here, there);
-        if let Some(there) = there {
-            all.add(there);
+        let (mut all, remote) = tokio::join!(local, remote);
+        if let Some(remote) = remote {
+            all.add(remote);
         }
         let Confirmed {
             expected,
@@ -120,24 +120,24 @@ pub(super) struct EarlyConfirmations(VecDeque<(Instant, u64, PendingConfirmation
 
 impl EarlyConfirmations {
     /// Stores the confirmations of a message for as long as its server may still request them.
-    pub(super) fn keep(
+    pub(super) fn store(
         &mut self,
         now: Instant,
         timeout: Duration,
         seq: u64,
-        asked: PendingConfirmation,
+        pending: PendingConfirmation,
     ) {
         // If the deadline is beyond the range of the clock, the confirmations are dropped.
-        if let Some(until) = now.checked_add(patience(timeout)) {
+        if let Some(until) = now.checked_add(peer_timeout(timeout)) {
             // All entries have the same timeout, so the queue is ordered by deadline.
-            self.0.push_back((until, seq, asked));
+            self.0.push_back((until, seq, pending));
         }
     }
 
     /// Takes the confirmations of a message for the server that requests them.
     pub(super) fn take(&mut self, seq: u64) -> Option<PendingConfirmation> {
-        let at = self.0.iter().position(|(_, kept, _)| *kept == seq)?;
-        self.0.remove(at).map(|(_, _, asked)| asked)
+        let at = self.0.iter().position(|(_, stored, _)| *stored == seq)?;
+        self.0.remove(at).map(|(_, _, pending)| pending)
     }
 
     /// Returns when the first entry expires.
@@ -173,8 +173,8 @@ impl ConfirmationRequests {
         self.0.lock().insert(message, answer);
         PendingAnswer {
             answered,
-            patience: timeout.saturating_add(MARGIN),
-            asked: (Arc::clone(self), message),
+            peer_timeout: timeout.saturating_add(MARGIN),
+            pending: (Arc::clone(self), message),
         }
     }
 
@@ -184,13 +184,13 @@ impl ConfirmationRequests {
     }
 
     /// Answers the request for the confirmations of a message that is emitted now.
-    pub(super) fn answer(&self, message: MessageKey, asked: Option<PendingConfirmation>) {
+    pub(super) fn answer(&self, message: MessageKey, pending: Option<PendingConfirmation>) {
         let Some(answer) = self.0.lock().remove(&message) else {
             return;
         };
         tokio::spawn(async move {
-            let confirmed = match asked {
-                Some(asked) => asked.count().await,
+            let confirmed = match pending {
+                Some(pending) => pending.count().await,
                 None => Confirmed::default(),
             };
             let _ = answer.send(confirmed);
@@ -201,16 +201,16 @@ impl ConfirmationRequests {
 /// The pending answer to another server.
 pub(in crate::service) struct PendingAnswer {
     answered: oneshot::Receiver<Confirmed>,
-    patience: Duration,
+    peer_timeout: Duration,
     /// The table and the key of the request, which is removed when this value is dropped.
-    asked: (Arc<ConfirmationRequests>, MessageKey),
+    pending: (Arc<ConfirmationRequests>, MessageKey),
 }
 
 impl PendingAnswer {
     /// Waits until the message is emitted and all receivers have confirmed it, or the timeout
     /// expires.
     pub(in crate::service) async fn answer(mut self) -> Confirmed {
-        let answered = tokio::time::timeout(self.patience, &mut self.answered).await;
+        let answered = tokio::time::timeout(self.peer_timeout, &mut self.answered).await;
         match answered {
             Ok(Ok(confirmed)) => confirmed,
             Ok(Err(_)) | Err(_) => Confirmed {
@@ -223,14 +223,14 @@ impl PendingAnswer {
 
 impl Drop for PendingAnswer {
     fn drop(&mut self) {
-        let (questions, message) = &self.asked;
+        let (confirmation_requests, message) = &self.pending;
         // An abandoned request must not stay in the table for a message that may never be emitted.
-        questions.0.lock().remove(message);
+        confirmation_requests.0.lock().remove(message);
     }
 }
 
 /// Returns how long the sender's server waits for other servers after a message is stored.
-pub(super) fn patience(timeout: Duration) -> Duration {
+pub(super) fn peer_timeout(timeout: Duration) -> Duration {
     timeout.saturating_add(MARGIN * 2)
 }
 
@@ -246,14 +246,14 @@ mod tests {
         let (start, timeout) = (Instant::now(), Duration::from_secs(5));
         let mut ahead = EarlyConfirmations::default();
         for seq in [7, 8] {
-            ahead.keep(
+            ahead.store(
                 start,
                 timeout,
                 seq,
                 PendingConfirmation::Skipped { expected: 1 },
             );
         }
-        let end = start + patience(timeout);
+        let end = start + peer_timeout(timeout);
         assert_eq!(ahead.poll_timeout(), Some(end));
         assert!(ahead.take(8).is_some());
         assert!(ahead.take(8).is_none());

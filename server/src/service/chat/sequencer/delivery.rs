@@ -103,19 +103,19 @@ impl LiveConversation {
         };
         // The state held until all sockets have confirmed a message grows with the number of
         // sockets.
-        let wanted = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
+        let receivers = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
         let confirmations = Arc::clone(&self.common.confirmations);
         if !self.common.has_recovery
             // The message never waits for permits: it must be emitted in order, confirmed or not.
-            && let Ok(places) = confirmations.try_acquire_many_owned(wanted)
+            && let Ok(permits) = confirmations.try_acquire_many_owned(receivers)
         {
-            let acks = MESSAGE.ask(&to.clone().timeout(timeout), message);
+            let acks = MESSAGE.emit_with_acks(&to.clone().timeout(timeout), message);
             if acks.error().is_none() {
                 let expected = acks.expected();
                 return Some(PendingConfirmation::Confirming {
                     expected,
                     acks,
-                    _places: places,
+                    _permits: permits,
                 });
             }
         }
@@ -152,7 +152,7 @@ impl LiveConversation {
             self.announce_typing(&typist, false);
         }
         if let Some(notice) = notice {
-            self.tell(namespace, notice);
+            self.emit_notice(namespace, notice);
         }
         self.advance(namespace, now);
     }
@@ -177,7 +177,7 @@ impl LiveConversation {
         if let Some((sockets, notice)) = self.presence.expel(now, user) {
             self.expelled.extend(sockets);
             if let Some(notice) = notice {
-                self.tell(namespace, notice);
+                self.emit_notice(namespace, notice);
             }
             self.advance(namespace, now);
         }
@@ -187,7 +187,7 @@ impl LiveConversation {
     pub(in crate::service) fn advance(&mut self, namespace: &Namespace, now: Instant) {
         self.evict_due(namespace, now);
         while let Some(notice) = self.presence.handle_timeout(now) {
-            self.tell(namespace, notice);
+            self.emit_notice(namespace, notice);
         }
         while let Some((user, socket)) = self.typing.handle_timeout(now) {
             self.emit_typing(namespace, &user, false, socket);
@@ -195,32 +195,34 @@ impl LiveConversation {
                 self.announce_typing(&user, false);
             }
         }
-        self.asked_ahead.handle_timeout(now);
-        self.kept_until = self.kept_until.filter(|until| *until > now);
+        self.early_confirmations.handle_timeout(now);
+        self.recoverable_until = self.recoverable_until.filter(|until| *until > now);
     }
 
     /// Emits a presence change to all joined sockets except those of the user it is about.
-    pub(in crate::service) fn tell(&self, namespace: &Namespace, notice: Notice) {
-        let others = self.audience(namespace, None);
+    pub(in crate::service) fn emit_notice(&self, namespace: &Namespace, notice: Notice) {
+        let sockets = self.audience(namespace, None);
         let (event, user) = match notice {
             Notice::Joined(user) => (&USER_JOINED, user),
             Notice::Left(user) => (&USER_LEFT, user),
             Notice::Disconnected(user) => (&USER_DISCONNECTED, user),
             Notice::List => {
-                PRESENCE.emit(others, &self.presence.list(self.id));
+                PRESENCE.emit(sockets, &self.presence.list(self.id));
                 return;
             }
         };
         // The user's own sockets, in all tabs, need no notice.
         let own = self.presence.sockets_of(&user.user_id);
-        let others = own.iter().fold(others, |others, &own| others.except(own));
+        let sockets = own
+            .iter()
+            .fold(sockets, |sockets, &own| sockets.except(own));
         let system = System {
             kind: Kind::System,
             conversation_id: self.id,
             user,
             timestamp: Time::now(),
         };
-        event.emit(others, &system);
+        event.emit(sockets, &system);
     }
 
     /// Emits that a user types or has stopped. Slow clients may miss it.
@@ -327,7 +329,7 @@ pub(super) fn answer(
     namespace: &Namespace,
     common: &SharedContext,
     commit: Commit,
-    asked: Option<PendingConfirmation>,
+    pending: Option<PendingConfirmation>,
 ) {
     // The time is measured before the answer, which is not part of the processing.
     note_time(&common.metrics, &commit);
@@ -335,7 +337,7 @@ pub(super) fn answer(
     if commit.is_foreign() {
         if commit.origin().confirm {
             let message = (commit.event().conversation_id(), revision.seq);
-            common.questions.answer(message, asked);
+            common.confirmation_requests.answer(message, pending);
         }
         commit.resolve();
         return;
@@ -357,35 +359,35 @@ pub(super) fn answer(
     // The confirmation request also announces the message to other servers.
     let event = Committed::Message(Arc::clone(&message));
     let announcer = common.announcer.as_ref();
-    // Other servers are asked after the local emission, so that the answer to the sender never
+    // Other servers are queried after the local emission, so that the answer to the sender never
     // waits for them.
-    let others = announcer.map(|announcer| announcer.ask(&event, revision));
+    let peers = announcer.map(|announcer| announcer.announce_and_confirm(&event, revision));
     if let Some(socket) = from.and_then(|id| namespace.socket(id)) {
-        report(socket, &message, asked, others, common.confirm_timeout);
+        report(socket, &message, pending, peers, common.confirm_timeout);
     }
 }
 
 /// Notifies members in all tabs of a change that concerns them although they have not joined.
 pub(super) fn notify_unjoined(namespace: &Namespace, event: &Committed, from: Option<SocketId>) {
-    let told = |room: Room| match from {
+    let target = |room: Room| match from {
         Some(socket) => namespace.local().to(room).except(socket),
         None => namespace.local().to(room),
     };
     match event {
         Committed::Renamed(conversation) => {
-            emit_to_members(told(room_of(conversation.id)), conversation);
+            emit_to_members(target(room_of(conversation.id)), conversation);
         }
         Committed::Members {
             conversation,
             user_id,
             ..
-        } => emit_updated(told(user_room(user_id)), conversation),
+        } => emit_updated(target(user_room(user_id)), conversation),
         Committed::ConversationDeleted {
             deleted,
             member_ids,
         } => {
             let room = room_of(deleted.conversation_id);
-            emit_deleted(told(room.clone()), deleted, member_ids);
+            emit_deleted(target(room.clone()), deleted, member_ids);
             // Recoverable sockets are removed as well.
             namespace.local().in_(&room).leave(&room);
         }

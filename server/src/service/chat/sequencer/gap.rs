@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::service::chat::sequencer::backlog::{GapBacklog, MAX_GAP_BACKLOG};
-use crate::service::chat::sequencer::confirming::{PendingConfirmation, patience};
+use crate::service::chat::sequencer::confirming::{PendingConfirmation, peer_timeout};
 use crate::service::chat::sequencer::conversations::LiveConversation;
 use crate::service::chat::sequencer::delivery::{
     answer, emit_to_members, emit_updated, notify_unjoined, sender, user_room,
@@ -25,10 +25,10 @@ impl LiveConversation {
         namespace: &Namespace,
         commit: Commit,
     ) -> Option<Gap> {
-        if self.behind_gap.is_some() {
+        if self.gap_backlog.is_some() {
             self.note_waiting(namespace, &commit);
         }
-        match &mut self.behind_gap {
+        match &mut self.gap_backlog {
             // Every commit after a gap waits. Emitted now, it would overtake the missing steps.
             Some(GapBacklog::Waiting(waiting)) if waiting.len() < MAX_GAP_BACKLOG => {
                 waiting.push_back(commit);
@@ -43,12 +43,12 @@ impl LiveConversation {
             }
             None => {}
         }
-        match self.verdict(&commit) {
+        match self.decide(&commit) {
             EmitDecision::Gap(gap) => {
                 self.note_waiting(namespace, &commit);
                 // With a gap the conversation does not count as empty, so it is not evicted while
                 // the gap is read.
-                self.behind_gap = Some(GapBacklog::new(commit));
+                self.gap_backlog = Some(GapBacklog::new(commit));
                 Some(gap)
             }
             EmitDecision::Next | EmitDecision::Past | EmitDecision::Unseen => {
@@ -85,16 +85,16 @@ impl LiveConversation {
                 self.close(namespace, gap.through.changes);
             }
         }
-        let mut waiting = match self.behind_gap.take()? {
+        let mut waiting = match self.gap_backlog.take()? {
             GapBacklog::Waiting(waiting) => waiting,
             GapBacklog::DroppedSteps(interrupted) => {
                 // The gap continues up to the last dropped step.
                 let through = interrupted.through();
-                let next = self.sequencer.look(through, through);
+                let next = self.sequencer.decide(through, through);
                 let EmitDecision::Gap(gap) = next else {
                     return None;
                 };
-                self.behind_gap = Some(GapBacklog::DroppedSteps(interrupted));
+                self.gap_backlog = Some(GapBacklog::DroppedSteps(interrupted));
                 return Some(gap);
             }
         };
@@ -103,8 +103,8 @@ impl LiveConversation {
         while let Some(commit) = waiting.pop_front() {
             if let Some(gap) = self.sequence(namespace, commit) {
                 // The rest follows the commit that revealed the next gap, in the same order.
-                if let Some(GapBacklog::Waiting(behind)) = &mut self.behind_gap {
-                    behind.append(&mut waiting);
+                if let Some(GapBacklog::Waiting(commits)) = &mut self.gap_backlog {
+                    commits.append(&mut waiting);
                 }
                 return Some(gap);
             }
@@ -115,7 +115,7 @@ impl LiveConversation {
     /// Emits a step that was read from the store, unless it was emitted before.
     fn catch_up(&mut self, namespace: &Namespace, revision: Revision, event: Committed) {
         let before = event.before(revision);
-        if self.sequencer.look(before, revision) == EmitDecision::Past {
+        if self.sequencer.decide(before, revision) == EmitDecision::Past {
             return;
         }
         let event = as_shown(&self.common.rules, event);
@@ -128,13 +128,14 @@ impl LiveConversation {
         } else {
             None
         };
-        // Only the announcement of the sender's server says whether the sender wants confirmations.
-        // They cannot be requested after the message was emitted.
+        // Only the announcement of the sender's server states whether the sender wants
+        // confirmations. They cannot be requested after the message was emitted.
         let confirm = self.early_confirm_timeout(&event);
-        let asked = self.show(namespace, revision, &event, from, confirm);
-        if let (Some(asked), Some(timeout)) = (asked, confirm) {
+        let pending = self.show(namespace, revision, &event, from, confirm);
+        if let (Some(pending), Some(timeout)) = (pending, confirm) {
             let now = tokio::time::Instant::now().into_std();
-            self.asked_ahead.keep(now, timeout, revision.seq, asked);
+            self.early_confirmations
+                .store(now, timeout, revision.seq, pending);
         }
     }
 
@@ -146,29 +147,29 @@ impl LiveConversation {
         let Committed::Message(message) = event else {
             return None;
         };
-        let (common, wanted) = (&self.common, self.presence.connections());
-        if common.has_recovery || wanted == 0 {
+        let (common, receivers) = (&self.common, self.presence.connections());
+        if common.has_recovery || receivers == 0 {
             return None;
         }
         let timeout = common.confirm_timeout;
-        let may_be_wanted = || {
-            let is_told = common.announcer.as_ref().is_some_and(Announcer::is_up);
+        let may_be_requested = || {
+            let may_be_announced = common.announcer.as_ref().is_some_and(Announcer::is_up);
             let free = common.confirmations.available_permits();
-            is_told
+            may_be_announced
                 // The sender of an old message, as after an outage, no longer waits for
                 // confirmations.
-                && message.created_at.after(patience(timeout)) > Time::now()
+                && message.created_at.after(peer_timeout(timeout)) > Time::now()
                 // Half of the permits are reserved for messages whose senders are known to want
                 // confirmations.
-                && free >= common.reserved.saturating_add(wanted)
+                && free >= common.reserved.saturating_add(receivers)
         };
-        let is_wanted = common.questions.has((self.id, message.seq));
-        (is_wanted || may_be_wanted()).then_some(timeout)
+        let is_requested = common.confirmation_requests.has((self.id, message.seq));
+        (is_requested || may_be_requested()).then_some(timeout)
     }
 
     /// Takes the socket that has received the acknowledgement of a message dropped after a gap.
     fn acknowledged(&mut self, seq: u64) -> Option<SocketId> {
-        match &mut self.behind_gap {
+        match &mut self.gap_backlog {
             Some(GapBacklog::DroppedSteps(interrupted)) => interrupted.take_sender(seq),
             Some(GapBacklog::Waiting(_)) | None => None,
         }
@@ -176,7 +177,7 @@ impl LiveConversation {
 
     /// Returns the socket that waits here for the answer to a repeated message.
     fn repeats(&self, stored: &Message) -> Option<SocketId> {
-        let waiting = self.behind_gap.iter().flat_map(GapBacklog::commits);
+        let waiting = self.gap_backlog.iter().flat_map(GapBacklog::commits);
         let mut repeats = waiting.filter(|commit| {
             matches!(commit.event(), Committed::Repeated(message) if message.id == stored.id)
         });
@@ -214,7 +215,7 @@ impl LiveConversation {
     }
 
     /// Decides what to do with a commit, without emitting anything.
-    fn verdict(&self, commit: &Commit) -> EmitDecision {
+    fn decide(&self, commit: &Commit) -> EmitDecision {
         let (event, revision) = (commit.event(), commit.revision());
         // If the first message was emitted, a repetition is already in its place. Otherwise it
         // waits for the first one.
@@ -223,14 +224,14 @@ impl LiveConversation {
         {
             return EmitDecision::Past;
         }
-        self.sequencer.look(event.before(revision), revision)
+        self.sequencer.decide(event.before(revision), revision)
     }
 
     /// Emits a commit to the joined sockets, unless they have received it, and answers its sender.
     fn emit(&mut self, namespace: &Namespace, commit: Commit) {
         let (event, revision, from) = (commit.event(), commit.revision(), sender(&commit));
-        let mut asked = None;
-        match self.verdict(&commit) {
+        let mut pending = None;
+        match self.decide(&commit) {
             EmitDecision::Next => {
                 self.sequencer.advance(revision);
                 let timeout = self.common.confirm_timeout;
@@ -238,7 +239,7 @@ impl LiveConversation {
                 // A commit of this server is emitted unchanged, unless it quotes a text that
                 // another server may have stored. This server cleans its texts before storing them.
                 // Other servers may use other rules.
-                asked = if commit.is_foreign() || has_quote(event) {
+                pending = if commit.is_foreign() || has_quote(event) {
                     let event = as_shown(&self.common.rules, event.clone());
                     self.show(namespace, revision, &event, from, confirm)
                 } else {
@@ -260,14 +261,14 @@ impl LiveConversation {
                 if commit.is_foreign() && commit.origin().confirm {
                     // The joined sockets have received the message. They were asked to confirm it
                     // at that time, or never.
-                    let ahead = self.asked_ahead.take(revision.seq);
+                    let ahead = self.early_confirmations.take(revision.seq);
                     let expected = self.presence.connections();
-                    asked = ahead
+                    pending = ahead
                         .or((expected > 0).then_some(PendingConfirmation::Skipped { expected }));
                 }
             }
         }
-        answer(namespace, &self.common, commit, asked);
+        answer(namespace, &self.common, commit, pending);
     }
 }
 

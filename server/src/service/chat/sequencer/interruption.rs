@@ -17,11 +17,11 @@ impl LiveConversation {
     ///
     /// From here on, later steps are emitted only after they are read from the store.
     pub(in crate::service) fn interrupt(&mut self, namespace: &Namespace) {
-        let Some(GapBacklog::Waiting(waiting)) = &mut self.behind_gap else {
+        let Some(GapBacklog::Waiting(waiting)) = &mut self.gap_backlog else {
             return;
         };
         let waiting = std::mem::take(waiting);
-        self.behind_gap = Some(GapBacklog::DroppedSteps(DroppedSteps::default()));
+        self.gap_backlog = Some(GapBacklog::DroppedSteps(DroppedSteps::default()));
         for commit in waiting {
             self.drop_until_read(namespace, commit);
         }
@@ -34,7 +34,7 @@ impl LiveConversation {
 
     /// Drops a commit that is read from the store later. Its sender gets the acknowledgement now.
     pub(super) fn drop_until_read(&mut self, namespace: &Namespace, commit: Commit) {
-        let Some(GapBacklog::DroppedSteps(interrupted)) = &mut self.behind_gap else {
+        let Some(GapBacklog::DroppedSteps(interrupted)) = &mut self.gap_backlog else {
             return;
         };
         let revision = commit.revision();
@@ -43,20 +43,20 @@ impl LiveConversation {
         let sender = sender(&commit).filter(|_| is_message && !is_foreign);
         interrupted.note(revision, sender);
         let expected = self.presence.connections();
-        let asked = (expected > 0).then_some(PendingConfirmation::Skipped { expected });
+        let pending = (expected > 0).then_some(PendingConfirmation::Skipped { expected });
         if !is_foreign {
-            answer(namespace, &self.common, commit, asked);
+            answer(namespace, &self.common, commit, pending);
         } else if commit.origin().confirm {
             // The commit of the other server is dropped unresolved, so it counts as not emitted.
             let message = (commit.event().conversation_id(), revision.seq);
-            self.common.questions.answer(message, asked);
+            self.common.confirmation_requests.answer(message, pending);
         }
     }
 
     /// Stops reading a gap without an answer of the store. The waiting commits are not emitted.
     pub(in crate::service) fn abandon(&mut self, namespace: &Namespace) {
         self.interrupt(namespace);
-        self.behind_gap = None;
+        self.gap_backlog = None;
         if !self.is_attended() {
             self.close(namespace, 0);
         }
@@ -64,7 +64,7 @@ impl LiveConversation {
 
     /// Returns whether a socket is joined or can still recover.
     pub(in crate::service) fn is_attended(&self) -> bool {
-        self.pins > 0 || self.kept_until.is_some() || self.presence.is_attended()
+        self.pins > 0 || self.recoverable_until.is_some() || self.presence.is_attended()
     }
 
     /// Records that another server has removed a user, whose sockets must leave.
@@ -186,8 +186,8 @@ impl LiveConversation {
     }
 }
 
-/// How long sockets of a removed user may wait for earlier steps that the server still reads from
-/// the store.
+/// Maximum time for which sockets of a removed user wait for earlier steps that the server still
+/// reads from the store.
 const LEAVING: Duration = Duration::from_secs(3);
 
 /// The maximum number of removed users of one conversation that wait.

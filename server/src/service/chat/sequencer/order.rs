@@ -7,8 +7,8 @@ use crate::store::Revision;
 #[path = "../../../../../tests/support/random.rs"]
 mod random;
 
-/// The position up to which a conversation is emitted. It tells a joining socket where live events
-/// begin.
+/// The position up to which a conversation is emitted. It determines where a joining socket's live
+/// events begin.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::service) enum Sequencer {
     /// No socket has joined, so commits are not emitted.
@@ -60,7 +60,7 @@ impl Sequencer {
     ///
     /// This does not advance the sequencer. An event without a step of its own waits for everything
     /// up to its revision.
-    pub(in crate::service) fn look(&self, before: Revision, revision: Revision) -> EmitDecision {
+    pub(in crate::service) fn decide(&self, before: Revision, revision: Revision) -> EmitDecision {
         match *self {
             Self::Idle { .. } => EmitDecision::Unseen,
             Self::Running { emitted } if revision <= emitted => EmitDecision::Past,
@@ -96,7 +96,7 @@ impl Sequencer {
     }
 
     /// Returns whether the joined sockets have yet to receive a message live.
-    pub(in crate::service) fn is_behind(&self, seq: u64) -> bool {
+    pub(in crate::service) fn is_lagging(&self, seq: u64) -> bool {
         matches!(self, Self::Running { emitted } if emitted.seq < seq)
     }
 
@@ -112,7 +112,7 @@ impl Sequencer {
     }
 }
 
-/// What to do with an event.
+/// The decision about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum EmitDecision {
     /// The event is the next one to emit.
@@ -152,11 +152,11 @@ mod tests {
     }
 
     fn step(sequencer: &mut Sequencer, before: Revision, revision: Revision) -> EmitDecision {
-        let verdict = sequencer.look(before, revision);
-        if matches!(verdict, EmitDecision::Next | EmitDecision::Unseen) {
+        let decision = sequencer.decide(before, revision);
+        if matches!(decision, EmitDecision::Next | EmitDecision::Unseen) {
             sequencer.advance(revision);
         }
-        verdict
+        decision
     }
 
     fn at(seq: u64, changes: u64) -> Revision {
@@ -238,8 +238,11 @@ mod tests {
     fn announcement_takes_no_step() {
         let mut sequencer = Sequencer::new();
         sequencer.start(at(3, 1));
-        assert_eq!(sequencer.look(at(3, 1), at(3, 1)), EmitDecision::Past);
-        assert_eq!(sequencer.look(at(4, 2), at(4, 2)), gap(at(3, 1), at(4, 2)));
+        assert_eq!(sequencer.decide(at(3, 1), at(3, 1)), EmitDecision::Past);
+        assert_eq!(
+            sequencer.decide(at(4, 2), at(4, 2)),
+            gap(at(3, 1), at(4, 2))
+        );
         assert_eq!(message(&mut sequencer, 4, 1), EmitDecision::Next);
     }
 
@@ -292,7 +295,7 @@ mod tests {
                 } else {
                     (chain[index - 1], chain[index])
                 };
-                while let EmitDecision::Gap(gap) = sequencer.look(before, revision) {
+                while let EmitDecision::Gap(gap) = sequencer.decide(before, revision) {
                     let page = 1 + random.below(7);
                     let missing = chain
                         .iter()
@@ -302,7 +305,7 @@ mod tests {
                         shown.push(step);
                     }
                 }
-                if sequencer.look(before, revision) == EmitDecision::Next {
+                if sequencer.decide(before, revision) == EmitDecision::Next {
                     sequencer.advance(revision);
                     shown.push(revision);
                 }

@@ -32,10 +32,10 @@ impl Recorded {
     /// Returns the steps emitted after a revision, or `None` if not all of them were recorded.
     pub(in crate::service) fn after(
         &self,
-        told: Revision,
+        emitted: Revision,
     ) -> Option<impl Iterator<Item = &Committed>> {
-        let rest = self.steps.iter().filter(move |(at, _)| *at > told);
-        (told >= self.since).then(|| rest.map(|(_, event)| event))
+        let rest = self.steps.iter().filter(move |(at, _)| *at > emitted);
+        (emitted >= self.since).then(|| rest.map(|(_, event)| event))
     }
 }
 
@@ -52,8 +52,8 @@ mod tests {
     fn recorded_steps_are_returned_only_if_complete() {
         let at = |seq| Revision { seq, changes: 0 };
         let event = |n| Committed::Announced(Uuid::from_u128(n));
-        let ids = |recorded: &Recorded, told| {
-            let events = recorded.after(at(told))?;
+        let ids = |recorded: &Recorded, emitted| {
+            let events = recorded.after(at(emitted))?;
             Some(events.map(Committed::conversation_id).collect::<Vec<_>>())
         };
         let mut recorded = Recorded::new(at(3));

@@ -62,7 +62,7 @@ impl Announced {
 #[derive(Clone, Debug)]
 struct NodeGaps {
     name: NodeId,
-    /// How often the server was isolated, plus its number of known lost envelopes.
+    /// The number of isolations of the server, plus its number of known lost envelopes.
     gaps: u64,
     /// The time since its last heartbeat.
     silent: Duration,

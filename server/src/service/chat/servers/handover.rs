@@ -84,7 +84,7 @@ enum EntryOutcome {
     /// A member is being removed, or was when the store was queried.
     Again,
     /// This server has not yet emitted all that the client has received.
-    Behind,
+    Lagging,
     /// The client lacks steps up to this revision.
     Missing(Revision),
     Failed,
@@ -92,8 +92,8 @@ enum EntryOutcome {
 
 impl HandoverData {
     /// Reads the data of another server, or returns `None` if it is not understood.
-    pub(crate) fn read(said: &Value) -> Option<Self> {
-        Self::deserialize(said).ok()
+    pub(crate) fn read(value: &Value) -> Option<Self> {
+        Self::deserialize(value).ok()
     }
 
     /// Returns the client's subscriptions other than conversations.
@@ -131,12 +131,12 @@ impl Chat {
                 match self.0.conversations.with(id, leave) {
                     Some((true, Some(Revision { seq, changes }))) => {
                         let since = live_since(&entered, id);
-                        let told = EmittedPosition {
+                        let position = EmittedPosition {
                             seq,
                             changes,
                             since,
                         };
-                        conversations.push((id, told));
+                        conversations.push((id, position));
                     }
                     Some((false, _)) => {}
                     Some((true, None)) | None => return None,
@@ -169,7 +169,7 @@ impl Chat {
         leaving: &HandoverData,
     ) -> Result<(), HandoverError> {
         let mut entering = stream::iter(leaving.conversations.clone())
-            .map(|(id, told)| self.enter_with_missed(socket, id, told))
+            .map(|(id, position)| self.enter_with_missed(socket, id, position))
             // Several conversations are entered concurrently, since a client may be in hundreds.
             .buffer_unordered(READERS);
         while let Some(entered) = entering.next().await {
@@ -180,15 +180,15 @@ impl Chat {
         self.send_recent(socket, leaving).await
     }
 
-    /// Sends a socket the steps of a conversation after `told`, and adds it to the conversation.
+    /// Sends a socket the steps after `position`, and adds it to the conversation.
     async fn enter_with_missed(
         &self,
         socket: &Socket,
         id: Uuid,
-        told: EmittedPosition,
+        position: EmittedPosition,
     ) -> Result<(), HandoverError> {
-        let since = told.since;
-        let mut told = Revision::from(told);
+        let since = position.since;
+        let mut position = Revision::from(position);
         let by = &socket.principal();
         let conversations = &self.0.conversations;
         // The pin comes before the query, as in a join.
@@ -196,7 +196,7 @@ impl Chat {
         for _ in 0..TRIES {
             let membership = self.0.store.membership(id, &by.subject).await?;
             let Some(membership) = membership else {
-                return self.send_removal(socket, id, told).await;
+                return self.send_removal(socket, id, position).await;
             };
             let entering = conversations.with(id, |live| {
                 if live.removed_at > membership.changes {
@@ -205,11 +205,11 @@ impl Chat {
                 let Some(emitted) = live.sequencer.start(membership.revision()) else {
                     return EntryOutcome::Again;
                 };
-                if emitted < told {
-                    return EntryOutcome::Behind;
+                if emitted < position {
+                    return EntryOutcome::Lagging;
                 }
                 let recorded = live.recorded.get_or_insert_with(|| Recorded::new(emitted));
-                let Some(rest) = recorded.after(told) else {
+                let Some(rest) = recorded.after(position) else {
                     return EntryOutcome::Missing(emitted);
                 };
                 rest.for_each(|event| emit_step(audience(socket), event));
@@ -227,11 +227,11 @@ impl Chat {
             match entering {
                 Some(EntryOutcome::Entered) => return Ok(()),
                 Some(EntryOutcome::Again) => {}
-                Some(EntryOutcome::Behind) => self.catch_up(id, told).await?,
+                Some(EntryOutcome::Lagging) => self.catch_up(id, position).await?,
                 Some(EntryOutcome::Missing(through)) => {
-                    self.send_missed(socket, id, told, through, |_| false)
+                    self.send_missed(socket, id, position, through, |_| false)
                         .await?;
-                    told = through;
+                    position = through;
                 }
                 Some(EntryOutcome::Failed) | None => return Err(HandoverError::Failed),
             }
@@ -280,7 +280,7 @@ impl Chat {
         &self,
         socket: &Socket,
         id: Uuid,
-        told: Revision,
+        position: Revision,
     ) -> Result<(), HandoverError> {
         let by = socket.principal();
         let user = &by.subject;
@@ -288,8 +288,8 @@ impl Chat {
             Some(now) => now.revision(),
             // The conversation is deleted, and only its last step is still stored.
             None => Revision {
-                changes: told.changes + MOST_CHANGES,
-                ..told
+                changes: position.changes + MOST_CHANGES,
+                ..position
             },
         };
         let is_end = |event: &Committed| match event {
@@ -305,7 +305,10 @@ impl Chat {
             | Committed::Renamed(_)
             | Committed::Announced(_) => false,
         };
-        match self.send_missed(socket, id, told, through, is_end).await? {
+        match self
+            .send_missed(socket, id, position, through, is_end)
+            .await?
+        {
             true => Ok(()),
             false => Err(HandoverError::TooMuch),
         }
@@ -366,8 +369,8 @@ impl Chat {
             users.extend(members.flat_map(|found| found.conversation.member_ids));
         }
         users.extend(contacts(&self.0.store, user).await?);
-        let said = self.0.statuses.of(users.iter().map(String::as_str));
-        for status in said.iter().filter(|status| status.timestamp > lately) {
+        let statuses = self.0.statuses.of(users.iter().map(String::as_str));
+        for status in statuses.iter().filter(|status| status.timestamp > lately) {
             STATUS.emit(audience(socket), status);
         }
         Ok(())
@@ -413,18 +416,18 @@ mod tests {
                 },
             ],
         };
-        let said = serde_json::to_value(&leaving).unwrap();
-        assert_eq!(HandoverData::read(&said), Some(leaving));
-        let mut newer = said;
+        let value = serde_json::to_value(&leaving).unwrap();
+        assert_eq!(HandoverData::read(&value), Some(leaving));
+        let mut newer = value;
         newer["more"] = Value::from(1);
         assert!(HandoverData::read(&newer).is_some());
         let all = lines("handover.txt").into_iter();
         let of_every_version: Vec<_> = all.filter(|line| line.is == "leaving").collect();
         assert!(!of_every_version.is_empty());
         for line in of_every_version {
-            let said = serde_json::from_str(&line.text).unwrap();
+            let value = serde_json::from_str(&line.text).unwrap();
             let again =
-                HandoverData::read(&said).map(|leaving| serde_json::to_string(&leaving).unwrap());
+                HandoverData::read(&value).map(|leaving| serde_json::to_string(&leaving).unwrap());
             let again = again.unwrap_or_else(|| panic!("{}", line.name));
             assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
         }

@@ -16,7 +16,7 @@ use crate::service::chat::presence::conversation::Departure;
 use crate::service::chat::sequencer::confirming::PendingAnswer;
 use crate::service::chat::sequencer::delivery::emit_created;
 use crate::service::cluster::{
-    Confirmed, Ignored, NAMESPACE, NEWS, News, Presence, QUESTION, RevokedUntil, Step,
+    CONFIRM, Confirmed, Ignored, NAMESPACE, NEWS, News, Presence, RevokedUntil, Step,
 };
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::service::rules::emissions::attendance::User;
@@ -27,13 +27,13 @@ impl Chat {
     /// Registers the handlers for announcements of other servers, if there is an adapter.
     ///
     /// Announcements that do not concern a conversation wake the feed readers.
-    pub(crate) fn hear(&self, io: Builder) -> Builder {
+    pub(crate) fn handle_announcements(&self, io: Builder) -> Builder {
         let Some(announcer) = self.0.conversations.announcer() else {
             return io;
         };
         self.0.access.announce_to(announcer.clone());
-        let (chat, of_news) = (self.clone(), announcer.clone());
-        let (of_questions, announcer) = (self.clone(), announcer.clone());
+        let (chat, news_announcer) = (self.clone(), announcer.clone());
+        let (request_chat, announcer) = (self.clone(), announcer.clone());
         // The namespace rejects clients with the error for a namespace that does not exist, so that
         // it is not visible from outside.
         io.namespace(NAMESPACE, |namespace| {
@@ -42,16 +42,16 @@ impl Chat {
                 .on_server_side(NEWS, move |event: ServerSide| {
                     // Nothing is awaited here, so the announcements of one server are processed in
                     // order.
-                    for news in of_news.read_news(&text_of(&event)) {
+                    for news in news_announcer.read_news(&text_of(&event)) {
                         chat.take(event.io(), news);
                     }
                     std::future::ready(())
                 })
-                .on_server_side(QUESTION, move |event: ServerSide| {
-                    let question = announcer.read_question(&text_of(&event));
-                    let asked = question.map(|step| of_questions.put(step));
+                .on_server_side(CONFIRM, move |event: ServerSide| {
+                    let request = announcer.read_confirmation_request(&text_of(&event));
+                    let pending = request.map(|step| request_chat.put(step));
                     async move {
-                        let confirmed = match asked {
+                        let confirmed = match pending {
                             Ok(Some(waiting)) => waiting.answer().await,
                             // The conversation is not live here, or the request comes from a server
                             // of another store.
@@ -165,7 +165,7 @@ impl Applier for ConversationNews {
                     // The feed is ordered by transaction. The changes of one conversation are
                     // emitted in the order of their numbers.
                     keys.sort_unstable();
-                    self.tell(keys).await
+                    self.announce_changes(keys).await
                 }
             }
         })
@@ -177,11 +177,11 @@ impl ConversationNews {
         Self { chat, namespace }
     }
 
-    async fn tell(&self, keys: Vec<Key>) -> Result<Applied, StoreError> {
-        let told = self.chat.told();
+    async fn announce_changes(&self, keys: Vec<Key>) -> Result<Applied, StoreError> {
+        let announced = self.chat.announced();
         let new = keys
             .into_iter()
-            .filter(|key| !told.has(key.conversation, key.number));
+            .filter(|key| !announced.has(key.conversation, key.number));
         // The changes are read concurrently and emitted in order.
         let mut reading = stream::iter(new)
             .map(|key| self.read(key))
@@ -192,15 +192,15 @@ impl ConversationNews {
             waiting.extend(announced?);
         }
         let all = async {
-            for told in waiting {
-                told.await?;
+            for announced in waiting {
+                announced.await?;
             }
             Ok::<_, oneshot::error::RecvError>(())
         };
         // A change that found no room in its queue, or is still waiting there, is read again.
-        let is_told = matches!(tokio::time::timeout(CHANGE_TIMEOUT, all).await, Ok(Ok(())));
+        let is_announced = matches!(tokio::time::timeout(CHANGE_TIMEOUT, all).await, Ok(Ok(())));
         Ok(Applied {
-            own: !is_told,
+            own: !is_announced,
             ..Applied::default()
         })
     }
@@ -210,7 +210,7 @@ impl ConversationNews {
         let store = self.chat.store();
         if key.number == 0 {
             if let Some(made) = store.conversation(key.conversation).await?
-                && self.chat.told().read(&made.conversation)
+                && self.chat.announced().read(&made.conversation)
             {
                 emit_created(self.namespace.local(), &made.conversation);
             }
@@ -254,7 +254,8 @@ fn parse(key: &str) -> Option<Key> {
 
 /// The number of changes read concurrently.
 const READERS: usize = 4;
-/// How long the feed waits for a change that waits for earlier changes of its conversation.
+/// Maximum time for which the feed waits for a change that waits for earlier changes of its
+/// conversation.
 const CHANGE_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

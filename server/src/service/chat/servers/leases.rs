@@ -22,7 +22,7 @@ use crate::service::chat::handle::Chat;
 use crate::service::chat::presence::conversation::Departure;
 use crate::service::chat::presence::remote::{Departures, SharedPresence, remote_present};
 use crate::service::chat::sequencer::conversations::{Arrival, PresenceLookups};
-use crate::service::follower::{Failure, Followed, Follower, Intervals, Turn};
+use crate::service::follower::{Failure, Followed, Follower, Intervals, Progress};
 use crate::store::{self, PresenceEntry, StoreError};
 use crate::supervisor::Supervisor;
 use roomcast::Namespace;
@@ -47,19 +47,19 @@ impl Leases {
         let (stop, stopped) = watch::channel(false);
         let follower = Follower::new("lease").measured(&metrics);
         // A new keeper takes a new lease and publishes everything. The old lease expires.
-        let keep = move || {
-            let keeper = Keeper {
+        let make_renewer = move || {
+            let renewer = LeaseRenewer {
                 chat: chat.clone(),
                 namespace: namespace.clone(),
                 store: store.clone(),
                 lease,
                 metrics: Arc::clone(&metrics),
                 held: None,
-                took: Duration::ZERO,
+                duration: Duration::ZERO,
             };
-            keeper.run(follower.clone(), stopped.clone())
+            renewer.run(follower.clone(), stopped.clone())
         };
-        let task = supervisor.start("lease", keep);
+        let task = supervisor.start("lease", make_renewer);
         Self { stop, task }
     }
 
@@ -70,15 +70,15 @@ impl Leases {
     }
 }
 
-struct Keeper {
+struct LeaseRenewer {
     chat: Chat,
     namespace: Namespace,
     store: store::Leases,
     lease: Duration,
     metrics: Arc<Metrics>,
     held: Option<HeldLease>,
-    /// The duration of the last turn.
-    took: Duration,
+    /// The duration of the last iteration.
+    duration: Duration,
 }
 
 /// The lease as known to this server.
@@ -93,7 +93,7 @@ struct HeldLease {
 
 impl HeldLease {
     /// Returns when to look up other servers.
-    fn next_look(&self) -> Instant {
+    fn next_lookup(&self) -> Instant {
         self.next_end.map_or(self.due, |end| end.min(self.due))
     }
 }
@@ -101,38 +101,38 @@ impl HeldLease {
 /// The lease has expired or never existed.
 struct Lost;
 
-impl Followed for Keeper {
-    async fn turn(&mut self) -> Result<Turn, Failure> {
+impl Followed for LeaseRenewer {
+    async fn advance(&mut self) -> Result<Progress, Failure> {
         let began = Instant::now();
         // The lease counts until it expires.
-        let turn = self.renew().await;
-        self.took = began.elapsed();
-        turn?;
-        Ok(Turn::Done { changed: false })
+        let result = self.renew().await;
+        self.duration = began.elapsed();
+        result?;
+        Ok(Progress::Done { changed: false })
     }
 
     fn intervals(&self) -> Intervals {
         let longest = self.longest();
-        let next_look = self.held.map_or(longest, |held| {
-            held.next_look().saturating_duration_since(Instant::now())
+        let next_lookup = self.held.map_or(longest, |held| {
+            held.next_lookup().saturating_duration_since(Instant::now())
         });
         Intervals {
             retry: MIN_INTERVAL,
             max_retry: longest,
-            ..Intervals::every(next_look.clamp(MIN_INTERVAL.min(longest), longest))
+            ..Intervals::every(next_lookup.clamp(MIN_INTERVAL.min(longest), longest))
         }
     }
 
     async fn woken(&mut self) {
         let longest = MIN_INTERVAL.min(self.longest());
-        // Joining clients wait for the next turn, but the turns leave the store idle most of the
-        // time.
-        let shortest = (self.took * IDLE_FACTOR).clamp(MIN_JOIN_INTERVAL.min(longest), longest);
+        // Joining clients wait for the next iteration, but the iterations leave the store idle most
+        // of the time.
+        let shortest = (self.duration * IDLE_FACTOR).clamp(MIN_JOIN_INTERVAL.min(longest), longest);
         let hurried = async {
             sleep(shortest).await;
             self.chat.hurried().await;
         };
-        // A crowd of joining users takes a few turns instead of one per user.
+        // A crowd of joining users takes a few iterations instead of one per user.
         let stirred = async {
             sleep(longest).await;
             self.chat.stirred().await;
@@ -144,12 +144,12 @@ impl Followed for Keeper {
     }
 }
 
-impl Keeper {
+impl LeaseRenewer {
     async fn run(mut self, follower: Follower, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             biased;
-            // A turn may be dropped at any point. Its statements are idempotent, and the lease is
-            // ended below.
+            // An iteration may be dropped at any point. Its statements are idempotent, and the
+            // lease is ended below.
             _ = stopped.wait_for(|stopped| *stopped) => {}
             () = follower.run(&mut self) => {}
         }
@@ -163,7 +163,7 @@ impl Keeper {
         }
     }
 
-    /// Returns the maximum time between two turns.
+    /// Returns the maximum time between two iterations.
     ///
     /// A lease is renewed after a third of its duration, so that two attempts may fail before it
     /// expires.
@@ -175,7 +175,7 @@ impl Keeper {
 
     /// Renews the lease if due, publishes changes, and reads those of other servers.
     async fn renew(&mut self) -> Result<(), StoreError> {
-        // The arrivals are taken first: this turn publishes their presence and then looks up
+        // The arrivals are taken first: this iteration publishes their presence and then looks up
         // other servers. If two clients join at two servers simultaneously, at least one of them
         // finds the other.
         let arrivals = self.chat.take_arrivals();
@@ -184,42 +184,42 @@ impl Keeper {
             // is published again.
             Some(held) if self.chat.shared_is_incomplete() => {
                 self.store.end(held.node).await?;
-                self.take().await?
+                self.acquire().await?
             }
-            Some(held) if Instant::now() < held.next_look() => held,
-            Some(held) if Instant::now() < held.due => self.look(held).await?,
+            Some(held) if Instant::now() < held.next_lookup() => held,
+            Some(held) if Instant::now() < held.due => self.look_up(held).await?,
             Some(held) => {
                 // The time is measured before the query, since the database measures from later.
                 let due = Instant::now() + self.lease / 3;
                 if self.store.renew(held.node, self.lease).await? {
                     let held = HeldLease { due, ..held };
                     self.held = Some(held);
-                    self.look(held).await?
+                    self.look_up(held).await?
                 } else {
                     self.lose();
-                    self.take().await?
+                    self.acquire().await?
                 }
             }
-            None => self.take().await?,
+            None => self.acquire().await?,
         };
-        let node = match self.tell(held.node).await? {
+        let node = match self.publish(held.node).await? {
             Ok(()) => held.node,
             Err(Lost) => {
                 self.lose();
                 // An expired lease is never renewed: other servers may have removed its rows, so a
                 // new id is used.
-                let held = self.take().await?;
-                // If the new lease is lost as well, the next turn takes another.
-                let _ = self.tell(held.node).await?;
+                let held = self.acquire().await?;
+                // If the new lease is lost as well, the next iteration takes another.
+                let _ = self.publish(held.node).await?;
                 held.node
             }
         };
-        let looks = self.chat.take_lookups();
-        let mut stirred: Vec<Uuid> = looks.keys().copied().collect();
+        let lookups = self.chat.take_lookups();
+        let mut stirred: Vec<Uuid> = lookups.keys().copied().collect();
         stirred.extend(arrivals.iter().map(|arrival| arrival.id));
         stirred.sort_unstable();
         stirred.dedup();
-        self.look_at(node, &stirred, &looks).await?;
+        self.look_up_in(node, &stirred, &lookups).await?;
         arrivals.into_iter().for_each(Arrival::resolve);
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Keeper {
         );
     }
 
-    async fn take(&mut self) -> Result<HeldLease, StoreError> {
+    async fn acquire(&mut self) -> Result<HeldLease, StoreError> {
         let held = HeldLease {
             node: Uuid::new_v4(),
             due: Instant::now() + self.lease / 3,
@@ -250,18 +250,18 @@ impl Keeper {
             return Err(error);
         }
         tracing::debug!(node = %held.node, "presence lease acquired");
-        self.look(held).await
+        self.look_up(held).await
     }
 
     /// Publishes the presence changes of this server.
-    async fn tell(&self, node: Uuid) -> Result<Result<(), Lost>, StoreError> {
+    async fn publish(&self, node: Uuid) -> Result<Result<(), Lost>, StoreError> {
         loop {
             let rows = self.chat.take_shared(BATCH);
             if rows.is_empty() {
                 return Ok(Ok(()));
             }
-            let here: Vec<PresenceEntry> = rows.iter().map(here).collect();
-            match self.store.tell(node, &here).await {
+            let entries: Vec<PresenceEntry> = rows.iter().map(local_entry).collect();
+            match self.store.tell(node, &entries).await {
                 // Other servers are notified only after the commit. Otherwise they would look and
                 // find nothing new.
                 Ok(true) => self.chat.announce_shared(&rows),
@@ -279,7 +279,7 @@ impl Keeper {
     /// next lookup.
     ///
     /// Also removes the presence of servers whose leases expired at least one lease duration ago.
-    async fn look(&mut self, held: HeldLease) -> Result<HeldLease, StoreError> {
+    async fn look_up(&mut self, held: HeldLease) -> Result<HeldLease, StoreError> {
         // A killed server cannot remove its own presence, so any other server does. It waits until
         // all servers must have looked, which otherwise would not know why the users are missing.
         let dead = self.store.remove_expired(self.lease).await?;
@@ -294,20 +294,20 @@ impl Keeper {
         let next_end = next_end.map(|end| Instant::now() + end);
         let held = HeldLease { next_end, ..held };
         let all = self.chat.shared_conversations();
-        self.look_at(held.node, &all, &self.chat.take_lookups())
+        self.look_up_in(held.node, &all, &self.chat.take_lookups())
             .await?;
         self.held = Some(held);
         Ok(held)
     }
 
     /// Reads the users that other servers have in these conversations.
-    async fn look_at(
+    async fn look_up_in(
         &self,
         node: Uuid,
         all: &[Uuid],
-        looks: &PresenceLookups,
+        lookups: &PresenceLookups,
     ) -> Result<(), StoreError> {
-        let untold = Departures::new();
+        let no_departures = Departures::new();
         for conversations in all.chunks(BATCH) {
             let mut rows = self
                 .store
@@ -319,27 +319,30 @@ impl Keeper {
             let mut conversations = conversations.to_vec();
             conversations.sort_unstable();
             for id in conversations {
-                let mut there = Vec::new();
+                let mut remote = Vec::new();
                 // Conversations without rows are updated as well, since they no longer have remote
                 // users.
-                let mut gone = Cow::Borrowed(looks.get(&id).unwrap_or(&untold));
+                let mut departures = Cow::Borrowed(lookups.get(&id).unwrap_or(&no_departures));
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
                     if row.connections > 0 {
-                        there.push(remote_present(&row));
+                        remote.push(remote_present(&row));
                     } else {
                         // The server of this row has expired, so it never reports a reason.
-                        let gone = gone.to_mut();
-                        gone.entry(row.user_id.into()).or_insert(Departure::Lost);
+                        let departures = departures.to_mut();
+                        departures
+                            .entry(row.user_id.into())
+                            .or_insert(Departure::Lost);
                     }
                 }
-                self.chat.set_remote(&self.namespace, id, there, &gone);
+                self.chat
+                    .set_remote(&self.namespace, id, remote, &departures);
             }
         }
         Ok(())
     }
 }
 
-fn here(shared: &SharedPresence) -> PresenceEntry {
+fn local_entry(shared: &SharedPresence) -> PresenceEntry {
     let present = shared.present.as_ref();
     PresenceEntry {
         conversation_id: shared.conversation_id,
@@ -354,12 +357,13 @@ fn here(shared: &SharedPresence) -> PresenceEntry {
 
 /// The maximum time until a change is published.
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
-/// The minimum time between two turns.
+/// The minimum time between two iterations.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The minimum time between two turns while joining clients wait and the store is fast.
+/// The minimum time between two iterations while joining clients wait and the store is fast.
 const MIN_JOIN_INTERVAL: Duration = Duration::from_millis(5);
-/// While joining clients wait, the delay between turns as a multiple of the last turn's duration.
+/// While joining clients wait, the delay between iterations as a multiple of the last iteration's
+/// duration.
 const IDLE_FACTOR: u32 = 4;
 
 /// The maximum number of users published, or conversations looked up, per statement.

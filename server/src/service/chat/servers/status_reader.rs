@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::announced::Announced;
 use super::statuses::SHARDS;
 use crate::service::chat::handle::Chat;
-use crate::service::follower::{Failure, Followed, Intervals, Turn};
+use crate::service::follower::{Failure, Followed, Intervals, Progress};
 use roomcast::Namespace;
 use roomcast::adapter::values::Changes;
 
@@ -45,32 +45,34 @@ impl StatusReader {
 }
 
 impl Followed for StatusReader {
-    async fn turn(&mut self) -> Result<Turn, Failure> {
+    async fn advance(&mut self) -> Result<Progress, Failure> {
         // While the store does not answer, other values would fail as well.
         if self.chat.0.store.is_shared() && self.round.is_due() && self.pending.is_empty() {
             let is_announced = self.announced.check().await;
             self.pending.extend(self.round.next(is_announced));
         }
         let statuses = &self.chat.0.statuses;
-        let numbers: Vec<usize> = self.pending.iter().copied().take(HURRIED).collect();
-        let looks = numbers.iter().map(|number| statuses.look(*number));
-        let looked = futures_util::future::join_all(looks).await;
-        let mut turn = Ok(Turn::Done { changed: false });
-        for (number, looked) in numbers.into_iter().zip(looked) {
-            match looked {
+        let numbers: Vec<usize> = self.pending.iter().copied().take(FAST_READS).collect();
+        let reads = numbers.iter().map(|number| statuses.reload(*number));
+        let results = futures_util::future::join_all(reads).await;
+        let mut result = Ok(Progress::Done { changed: false });
+        for (number, outcome) in numbers.into_iter().zip(results) {
+            match outcome {
                 Ok(()) => drop(self.pending.remove(&number)),
                 Err(error) => {
                     self.round.hurry();
-                    turn = Err(error.into());
+                    result = Err(error.into());
                 }
             }
         }
-        statuses.tell(&self.namespace, &self.chat.0.store).await?;
-        turn.map(
+        statuses
+            .emit_changed(&self.namespace, &self.chat.0.store)
+            .await?;
+        result.map(
             |done| match (self.pending.is_empty(), self.round.is_complete) {
-                (false, _) => Turn::More,
+                (false, _) => Progress::More,
                 (true, true) => done,
-                (true, false) => Turn::Partly,
+                (true, false) => Progress::Partial,
             },
         )
     }
@@ -82,7 +84,7 @@ impl Followed for StatusReader {
             false => Duration::MAX,
         };
         Intervals {
-            retry: LOOK_HURRIED,
+            retry: FAST_READ_INTERVAL,
             max_retry: MAX_RETRY_DELAY,
             ..Intervals::every(poll)
         }
@@ -104,7 +106,7 @@ impl Followed for StatusReader {
                 // Some announcements were dropped, so any value may have changed.
                 None => self.round.hurry(),
             },
-            () = self.chat.0.statuses.has_untold() => {}
+            () = self.chat.0.statuses.wait_for_changes() => {}
         }
     }
 }
@@ -146,8 +148,8 @@ impl Round {
 
     /// Returns the values to read now, and schedules the next ones.
     fn next(&mut self, is_announced: Option<bool>) -> impl Iterator<Item = usize> + use<> {
-        let (pause, count) = self.pace(is_announced);
-        self.due = Instant::now() + pause;
+        let (delay, count) = self.pace(is_announced);
+        self.due = Instant::now() + delay;
         let first = self.next;
         self.next = (first + count) % SHARDS;
         self.is_complete = self.next < count || is_announced == Some(true) && self.hurried == 0;
@@ -160,24 +162,24 @@ impl Round {
             self.hurry();
         }
         if self.hurried > 0 {
-            self.hurried = self.hurried.saturating_sub(HURRIED);
-            return (LOOK_HURRIED, HURRIED);
+            self.hurried = self.hurried.saturating_sub(FAST_READS);
+            return (FAST_READ_INTERVAL, FAST_READS);
         }
         match is_announced {
-            None => (LOOK_ALONE, 1),
-            Some(_) => (LOOK, 1),
+            None => (SOLE_READ_INTERVAL, 1),
+            Some(_) => (READ_INTERVAL, 1),
         }
     }
 }
 
 /// The interval between reads while announcements arrive.
-const LOOK: Duration = Duration::from_millis(250);
+const READ_INTERVAL: Duration = Duration::from_millis(250);
 /// The interval between reads without an adapter.
-const LOOK_ALONE: Duration = Duration::from_millis(50);
+const SOLE_READ_INTERVAL: Duration = Duration::from_millis(50);
 /// The interval between reads while announcements may be missing.
-const LOOK_HURRIED: Duration = Duration::from_millis(80);
+const FAST_READ_INTERVAL: Duration = Duration::from_millis(80);
 /// The number of values read concurrently while announcements may be missing.
-const HURRIED: usize = 8;
+const FAST_READS: usize = 8;
 /// The maximum delay between two attempts to emit or read while the store does not answer.
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -188,24 +190,28 @@ mod tests {
     #[test]
     fn missing_announcements_speed_up_reads_until_one_round_after() {
         let mut round = Round::default();
-        assert_eq!(round.pace(Some(true)), (LOOK, 1));
-        assert_eq!(round.pace(Some(false)), (LOOK_HURRIED, HURRIED));
-        for look in 1..SHARDS / HURRIED {
-            assert_eq!(round.pace(Some(true)), (LOOK_HURRIED, HURRIED), "{look}");
+        assert_eq!(round.pace(Some(true)), (READ_INTERVAL, 1));
+        assert_eq!(round.pace(Some(false)), (FAST_READ_INTERVAL, FAST_READS));
+        for read in 1..SHARDS / FAST_READS {
+            assert_eq!(
+                round.pace(Some(true)),
+                (FAST_READ_INTERVAL, FAST_READS),
+                "{read}"
+            );
         }
-        assert_eq!(round.pace(Some(true)), (LOOK, 1));
-        assert_eq!(round.pace(None), (LOOK_ALONE, 1));
+        assert_eq!(round.pace(Some(true)), (READ_INTERVAL, 1));
+        assert_eq!(round.pace(None), (SOLE_READ_INTERVAL, 1));
         round.hurry();
-        assert_eq!(round.pace(None), (LOOK_HURRIED, HURRIED));
+        assert_eq!(round.pace(None), (FAST_READ_INTERVAL, FAST_READS));
     }
 
     #[test]
     fn each_value_is_read_within_the_documented_time() {
-        let round = |look: Duration| look.as_millis() * SHARDS as u128;
+        let round = |interval: Duration| interval.as_millis() * SHARDS as u128;
         // A missing heartbeat is noticed after 2.5 s.
-        assert!(round(LOOK_HURRIED) / HURRIED as u128 + 2_500 <= 6_000);
-        assert!(round(LOOK_ALONE) <= 13_000);
-        assert!(round(LOOK) <= 64_000);
+        assert!(round(FAST_READ_INTERVAL) / FAST_READS as u128 + 2_500 <= 6_000);
+        assert!(round(SOLE_READ_INTERVAL) <= 13_000);
+        assert!(round(READ_INTERVAL) <= 64_000);
     }
 
     #[tokio::test(start_paused = true)]
@@ -222,7 +228,7 @@ mod tests {
             Vec::from_iter(round.next(Some(false))),
             Vec::from_iter(1..9)
         );
-        for _ in 1..SHARDS / HURRIED {
+        for _ in 1..SHARDS / FAST_READS {
             assert!(!round.is_complete, "announcements may be missing");
             round.next(Some(true)).for_each(drop);
         }

@@ -34,29 +34,29 @@ pub(in crate::service::chat) struct SharedStatuses {
     values: OnceLock<Keyspace<Statuses>>,
     shards: Box<[StatusShard]>,
     /// Users whose status must be emitted, with the socket to exclude.
-    untold: Mutex<BTreeMap<Arc<str>, Option<SocketId>>>,
-    has_untold: Notify,
+    changed: Mutex<BTreeMap<Arc<str>, Option<SocketId>>>,
+    has_changed: Notify,
     metrics: Arc<Metrics>,
 }
 
 /// One of the shared values.
 struct StatusShard {
     /// One permit, for reading or changing the value in the store.
-    turns: Semaphore,
+    permit: Semaphore,
     known: RwLock<ShardSnapshot>,
 }
 
 impl StatusShard {
     fn new() -> Self {
         Self {
-            turns: Semaphore::new(1),
+            permit: Semaphore::new(1),
             known: RwLock::default(),
         }
     }
 
     /// Waits for the permit. Never returns `None`, since the semaphore is never closed.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.acquire().await.ok()
+    async fn acquire(&self) -> Option<SemaphorePermit<'_>> {
+        self.permit.acquire().await.ok()
     }
 }
 
@@ -71,8 +71,8 @@ impl SharedStatuses {
         Self {
             values: OnceLock::new(),
             shards: (0..SHARDS).map(|_| StatusShard::new()).collect(),
-            untold: Mutex::default(),
-            has_untold: Notify::new(),
+            changed: Mutex::default(),
+            has_changed: Notify::new(),
             metrics,
         }
     }
@@ -100,16 +100,16 @@ impl SharedStatuses {
     }
 
     /// Sets the status of a user.
-    pub(in crate::service::chat) async fn say(
+    pub(in crate::service::chat) async fn set(
         &self,
         user: &str,
         status: Status,
         text: Option<Arc<str>>,
         from: Option<SocketId>,
     ) -> Result<UserStatus, ServiceError> {
-        let saying = self.store(user, status, text.as_ref(), from);
-        match timeout(STORE_TIMEOUT, saying).await {
-            Ok(Ok(Some(said))) => Ok(said),
+        let setting = self.store(user, status, text.as_ref(), from);
+        match timeout(STORE_TIMEOUT, setting).await {
+            Ok(Ok(Some(updated))) => Ok(updated),
             Ok(Err(error)) => {
                 roomcast::throttled_log!(warn, %error, "could not store a user status");
                 Err(UNAVAILABLE)
@@ -131,7 +131,7 @@ impl SharedStatuses {
             return Ok(None);
         };
         let key = number.to_string();
-        let _turn = shard.turn().await;
+        let _permit = shard.acquire().await;
         let mut is_read = false;
         for _ in 0..TRIES {
             let (version, mut statuses) = {
@@ -139,13 +139,13 @@ impl SharedStatuses {
                 (known.version, known.statuses.clone())
             };
             let now = Time::now();
-            let Some(said) = statuses.say(user, status, text, now) else {
+            let Some(updated) = statuses.set(user, status, text, now) else {
                 if is_read {
                     let known = statuses.get(user, now);
                     return Ok(Some(known.unwrap_or_else(|| nothing(user, now))));
                 }
                 // Another server may have a newer value.
-                self.learn(shard, read(keyspace, number).await?, None);
+                self.replace(shard, read(keyspace, number).await?, None);
                 is_read = true;
                 continue;
             };
@@ -153,21 +153,21 @@ impl SharedStatuses {
             match keyspace.put(&key, expected, &statuses).await? {
                 Put::Stored(version) => {
                     let version = Some(version);
-                    let forgotten = statuses.forgotten(&shard.known.read().statuses, now).len();
-                    if forgotten > 0 {
-                        let count = u64::try_from(forgotten).unwrap_or(u64::MAX);
+                    let evicted = statuses.evicted(&shard.known.read().statuses, now).len();
+                    if evicted > 0 {
+                        let count = u64::try_from(evicted).unwrap_or(u64::MAX);
                         self.metrics.add(Counter::StatusesForgotten, count);
                         roomcast::throttled_log!(
                             warn,
-                            forgotten,
+                            forgotten = evicted,
                             "too many user statuses, some were discarded"
                         );
                     }
-                    self.learn(shard, ShardSnapshot { version, statuses }, from);
-                    return Ok(Some(said));
+                    self.replace(shard, ShardSnapshot { version, statuses }, from);
+                    return Ok(Some(updated));
                 }
                 Put::Conflict(_) | _ => {
-                    self.learn(shard, read(keyspace, number).await?, None);
+                    self.replace(shard, read(keyspace, number).await?, None);
                     is_read = true;
                 }
             }
@@ -177,14 +177,14 @@ impl SharedStatuses {
 
     /// Replaces the copy of a value, and schedules emissions for users whose status has changed or
     /// was evicted.
-    fn learn(&self, shard: &StatusShard, now: ShardSnapshot, from: Option<SocketId>) {
+    fn replace(&self, shard: &StatusShard, now: ShardSnapshot, from: Option<SocketId>) {
         // Both locks are held together, so that the emitting task sees both changes or neither, and
         // emits nothing twice.
-        let mut untold = self.untold.lock();
+        let mut changed = self.changed.lock();
         let mut known = shard.known.write();
         let news: Vec<Arc<str>> = {
             let mut news = now.statuses.since(&known.statuses);
-            news.extend(now.statuses.forgotten(&known.statuses, Time::now()));
+            news.extend(now.statuses.evicted(&known.statuses, Time::now()));
             news.into_iter().cloned().collect()
         };
         *known = now;
@@ -192,9 +192,9 @@ impl SharedStatuses {
         if news.is_empty() {
             return;
         }
-        untold.extend(news.into_iter().map(|user| (user, from)));
-        drop(untold);
-        self.has_untold.notify_one();
+        changed.extend(news.into_iter().map(|user| (user, from)));
+        drop(changed);
+        self.has_changed.notify_one();
     }
 
     /// Returns the keys that are announced as changed from now on. `None` before the values are
@@ -204,40 +204,40 @@ impl SharedStatuses {
     }
 
     /// Waits until a status must be emitted.
-    pub(super) async fn has_untold(&self) {
-        self.has_untold.notified().await;
+    pub(super) async fn wait_for_changes(&self) {
+        self.has_changed.notified().await;
     }
 
     /// Reads a value again when its permit is free.
-    pub(super) async fn look(&self, number: usize) -> Result<(), ValueError> {
+    pub(super) async fn reload(&self, number: usize) -> Result<(), ValueError> {
         if let (Some(keyspace), Some(shard)) = (self.values.get(), self.shards.get(number)) {
-            let _turn = shard.turn().await;
-            self.learn(shard, read(keyspace, number).await?, None);
+            let _permit = shard.acquire().await;
+            self.replace(shard, read(keyspace, number).await?, None);
         }
         Ok(())
     }
 
     /// Emits all scheduled statuses. If the store does not answer, the rest are emitted later.
-    pub(super) async fn tell(
+    pub(super) async fn emit_changed(
         &self,
         namespace: &Namespace,
         store: &Store,
     ) -> Result<(), StoreError> {
         loop {
             let first = self
-                .untold
+                .changed
                 .lock()
                 .first_key_value()
                 .map(|(user, _)| Arc::clone(user));
             let Some(user) = first else {
                 return Ok(());
             };
-            let ids = store.conversation_ids(&user, MAX_TOLD).await?;
+            let ids = store.conversation_ids(&user, MAX_CONVERSATIONS).await?;
             let contacts = contacts(store, &user).await?;
             // This includes changes made in the meantime.
             let (from, status) = {
-                let mut untold = self.untold.lock();
-                (untold.remove(&user), self.get(&user))
+                let mut changed = self.changed.lock();
+                (changed.remove(&user), self.get(&user))
             };
             let Some(from) = from else {
                 continue;
@@ -263,8 +263,8 @@ impl SharedStatuses {
         users: impl IntoIterator<Item = &'a str>,
     ) -> Vec<UserStatus> {
         let users: BTreeSet<&str> = users.into_iter().collect();
-        let said = users.into_iter().filter_map(|user| self.get(user));
-        said.take(MAX_LISTED).collect()
+        let statuses = users.into_iter().filter_map(|user| self.get(user));
+        statuses.take(MAX_LISTED).collect()
     }
 }
 
@@ -275,11 +275,11 @@ pub(super) async fn contacts(store: &Store, user: &str) -> Result<Vec<String>, S
 }
 
 async fn read(keyspace: &Keyspace<Statuses>, number: usize) -> Result<ShardSnapshot, ValueError> {
-    let kept = keyspace.get(&number.to_string()).await?;
+    let stored = keyspace.get(&number.to_string()).await?;
     Ok(
-        kept.map_or_else(ShardSnapshot::default, |kept| ShardSnapshot {
-            version: Some(kept.version),
-            statuses: kept.value,
+        stored.map_or_else(ShardSnapshot::default, |stored| ShardSnapshot {
+            version: Some(stored.version),
+            statuses: stored.value,
         }),
     )
 }
@@ -320,7 +320,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout for loading the values at startup.
 const OPENING: Duration = Duration::from_secs(10);
 /// The maximum number of conversations of a user in which a status is emitted.
-const MAX_TOLD: usize = 1000;
+const MAX_CONVERSATIONS: usize = 1000;
 /// The maximum size of a conversation whose members all receive a status, whether they have joined
 /// or not.
 const MAX_MEMBERS: usize = 100;

@@ -33,7 +33,7 @@ impl Executor {
         })
     }
 
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn is_available(&self) -> bool {
         !matches!(self, Self::None)
     }
 

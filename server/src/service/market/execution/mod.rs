@@ -36,7 +36,7 @@ pub(crate) use order::TradeReply;
 use order::{JOURNAL, MOST_ORDERS, Order, Stored, dropped, entry, first_entry};
 use roomcast::{Namespace, Socket};
 use running::RunningOrders;
-use webhook::LONGEST_PAUSE;
+use webhook::MAX_DELAY;
 
 /// The state for executing trades.
 pub(super) struct Execution {
@@ -45,7 +45,7 @@ pub(super) struct Execution {
     places: Arc<Semaphore>,
     running: RunningOrders,
     /// How long an order may lack an outcome before another task executes it again.
-    patience: Duration,
+    max_duration: Duration,
     reconcile_after: Duration,
     /// When this process started. Older orders belong to another process.
     started: Time,
@@ -61,12 +61,12 @@ pub(crate) struct Refused {
 impl Execution {
     pub(super) fn new(config: &config::Market) -> Result<Self, OutboundFault> {
         let webhook = &config.webhook;
-        let longest = (webhook.timeout + LONGEST_PAUSE) * webhook.attempts;
+        let longest = (webhook.timeout + MAX_DELAY) * webhook.attempts;
         Ok(Self {
             executor: Executor::new(config)?,
             places: Arc::new(Semaphore::new(MAX_CONCURRENT_ORDERS)),
             running: RunningOrders::default(),
-            patience: longest,
+            max_duration: longest,
             reconcile_after: webhook.reconcile_after,
             started: Time::now(),
         })
@@ -98,7 +98,7 @@ impl Market {
         let under = command.client_trade_id.as_deref();
         under.map_or(Ok(()), |id| check_client_id("clientTradeId", id))?;
         let execution = &self.0.execution;
-        if !execution.executor.is_there() {
+        if !execution.executor.is_available() {
             return Err(ServiceError::Conflict("this server executes no trades"));
         }
         // The id is derived from the client's id, so that an order sent twice is one order.
@@ -171,10 +171,10 @@ impl Market {
         is_first: bool,
         socket: &Socket,
     ) -> Result<TradeReply, ServiceError> {
-        let told = self
+        let reply = self
             .carry_out(stored.clone(), is_first, Some(socket), &socket.namespace())
             .await;
-        Ok(told.unwrap_or_else(|error| {
+        Ok(reply.unwrap_or_else(|error| {
             let trade = stored.order.trade_id.as_str();
             roomcast::throttled_log!(warn, %error, trade, "could not store the outcome of a trade");
             stored.unknown(Some(socket))
@@ -213,7 +213,7 @@ impl Market {
         let settled = self.store_trade(&trade, IfOpen::Keep, namespace).await?;
         let trade = settled.unwrap_or(trade);
         roomcast::throttled_log!(info, trade = trade.trade_id, status = ?trade.status, "trade settled");
-        Ok(self.tell(stored, trade, socket, namespace).await)
+        Ok(self.report_outcome(stored, trade, socket, namespace).await)
     }
 
     /// Notifies the client of an order that the outcome is unknown, and schedules another
@@ -242,35 +242,35 @@ impl Market {
 
     /// Sends the outcome of an order and closes the order. If the user has no connection, the
     /// outcome stays open until there is one.
-    async fn tell(
+    async fn report_outcome(
         &self,
         stored: Stored,
         trade: Trade,
         socket: Option<&Socket>,
         namespace: &Namespace,
     ) -> TradeReply {
-        let told = stored.told(&trade);
+        let reply = stored.reply(&trade);
         let user = namespace
             .local()
             .to(room_named(RoomKind::User.prefix(), &stored.order.user_id));
         match socket.filter(|socket| socket.is_connected()) {
-            Some(socket) => told.emit_to(socket),
+            Some(socket) => reply.emit_to(socket),
             // Any other socket of the user is sufficient.
-            None if user.count() > 0 => told.emit(user),
-            None if stored.settled.is_some() => return told,
+            None if user.count() > 0 => reply.emit(user),
+            None if stored.settled.is_some() => return reply,
             None => {
                 let settled = Some(trade);
                 let waiting = Stored { settled, ..stored };
                 if let Err(error) = self.reopen(&waiting, namespace).await {
                     tracing::debug!(%error, "could not store a settled order, it will be checked again");
                 }
-                return told;
+                return reply;
             }
         }
         let settled = Some(trade);
         // The order is closed after the notification: a duplicate notification is better than none.
         self.close(&Stored { settled, ..stored }, namespace).await;
-        told
+        reply
     }
 
     /// Refuses a change of a trade whose order is open, because it can be executing right now.
@@ -325,18 +325,18 @@ impl Market {
     /// Resumes orders that a restart of this server or another server left open. Runs until
     /// dropped.
     pub(crate) async fn resume(self, namespace: Namespace) {
-        if !self.0.execution.executor.is_there() {
+        if !self.0.execution.executor.is_available() {
             return std::future::pending().await;
         }
-        let mut turns = tokio::time::interval(CHECK_INTERVAL);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failing = None::<Instant>;
         loop {
-            turns.tick().await;
+            ticks.tick().await;
             if failing.is_some_and(|since| since.elapsed() < FAILURE_DELAY) {
                 continue;
             }
-            failing = match self.look(&namespace).await {
+            failing = match self.check_orders(&namespace).await {
                 Ok(()) => None,
                 Err(error) => {
                     tracing::debug!(%error, "could not read open trades");
@@ -346,7 +346,7 @@ impl Market {
         }
     }
 
-    async fn look(&self, namespace: &Namespace) -> Result<(), ServiceError> {
+    async fn check_orders(&self, namespace: &Namespace) -> Result<(), ServiceError> {
         let store = self.0.journals.store();
         let open = Current {
             journal: JOURNAL,
@@ -368,7 +368,7 @@ impl Market {
             }
             let order = &stored.order;
             if let Some(trade) = stored.settled.clone() {
-                self.tell(stored, trade, None, namespace).await;
+                self.report_outcome(stored, trade, None, namespace).await;
                 continue;
             }
             let is_left = self.is_left(&entry, &stored);
@@ -383,7 +383,7 @@ impl Market {
                 Some(trade) if trade.status != TradeStatus::Pending => {
                     // A running task reports its outcome immediately after storing it.
                     if is_left || since.is_some_and(|since| since <= soon) {
-                        self.tell(stored, trade, None, namespace).await;
+                        self.report_outcome(stored, trade, None, namespace).await;
                     }
                 }
                 Some(_) if is_left => self.carry_out_again(stored, namespace),
@@ -404,10 +404,11 @@ impl Market {
             return entry.created_at <= now.before(wait);
         }
         // With an unshared store, no other server can execute an order from before the start.
-        let alone = !self.0.journals.store().is_shared() && entry.created_at < execution.started;
+        let is_orphaned =
+            !self.0.journals.store().is_shared() && entry.created_at < execution.started;
         // The server that stored the order can still be executing it and cannot be asked. After
         // this time it is not.
-        alone || entry.created_at <= now.before(execution.patience + TIMEOUT_MARGIN)
+        is_orphaned || entry.created_at <= now.before(execution.max_duration + TIMEOUT_MARGIN)
     }
 
     fn carry_out_again(&self, stored: Stored, namespace: &Namespace) {

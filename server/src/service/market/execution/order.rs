@@ -102,7 +102,7 @@ impl Stored {
     }
 
     /// Returns the event that reports the outcome of the trade.
-    pub(super) fn told(&self, trade: &Trade) -> TradeReply {
+    pub(super) fn reply(&self, trade: &Trade) -> TradeReply {
         let order = &self.order;
         if let (TradeStatus::Executed, Some(executed_price)) = (trade.status, trade.executed_price)
         {
@@ -124,11 +124,11 @@ impl Stored {
 
     /// Returns the event for an unknown outcome, and sends it to a socket if one is given.
     pub(super) fn unknown(&self, socket: Option<&Socket>) -> TradeReply {
-        let told = TradeReply::Error(self.error(UNKNOWN.0, UNKNOWN.1));
+        let reply = TradeReply::Error(self.error(UNKNOWN.0, UNKNOWN.1));
         if let Some(socket) = socket {
-            told.emit_to(socket);
+            reply.emit_to(socket);
         }
-        told
+        reply
     }
 
     fn error(&self, code: &str, message: &str) -> TradeError {

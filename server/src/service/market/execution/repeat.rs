@@ -16,7 +16,7 @@ use roomcast::Socket;
 /// The next step for a repeated order.
 enum RepeatStep {
     /// Report the settled trade.
-    Tell(Trade),
+    Report(Trade),
     /// Execute again: no task is at work, but the order may have been executed.
     GoOn,
     /// Start over: no task is at work, and the trade was never stored, so the order was not
@@ -42,7 +42,7 @@ impl Market {
                 }
             }
         };
-        let longest = execution.patience + TIMEOUT_MARGIN;
+        let longest = execution.max_duration + TIMEOUT_MARGIN;
         tokio::time::timeout(longest, claimed).await.ok()
     }
 
@@ -55,7 +55,7 @@ impl Market {
     ) -> Result<TradeReply, ServiceError> {
         let store = self.0.journals.store();
         let namespace = socket.namespace();
-        let deadline = Instant::now() + self.0.execution.patience;
+        let deadline = Instant::now() + self.0.execution.max_duration;
         let mut known = Some(known);
         while let Some(entry) = known {
             let stored = read::<Stored>(&entry).ok_or(OTHER)?;
@@ -65,8 +65,10 @@ impl Market {
                 return Err(OTHER);
             }
             match self.next(&entry, &stored).await? {
-                RepeatStep::Tell(trade) => {
-                    return Ok(self.tell(stored, trade, Some(socket), &namespace).await);
+                RepeatStep::Report(trade) => {
+                    return Ok(self
+                        .report_outcome(stored, trade, Some(socket), &namespace)
+                        .await);
                 }
                 RepeatStep::GoOn => return self.carry_out_for(stored, false, socket).await,
                 RepeatStep::Begin => return self.begin_again(again, socket).await,
@@ -84,7 +86,7 @@ impl Market {
 
     async fn next(&self, entry: &Entry, stored: &Stored) -> Result<RepeatStep, ServiceError> {
         if let Some(trade) = &stored.settled {
-            return Ok(RepeatStep::Tell(trade.clone()));
+            return Ok(RepeatStep::Report(trade.clone()));
         }
         let store = self.0.journals.store();
         let order = &stored.order;
@@ -94,7 +96,7 @@ impl Market {
         // With an unshared store, no other server can be executing the order.
         let is_left = !store.is_shared() || self.is_left(entry, stored);
         Ok(match trade.as_ref().and_then(read::<Trade>) {
-            Some(trade) if trade.status != TradeStatus::Pending => RepeatStep::Tell(trade),
+            Some(trade) if trade.status != TradeStatus::Pending => RepeatStep::Report(trade),
             Some(_) if !entry.is_open || stored.rounds > 0 => RepeatStep::Unknown,
             Some(_) if is_left => RepeatStep::GoOn,
             None if !entry.is_open => RepeatStep::Unknown,
@@ -126,7 +128,9 @@ impl Market {
         let namespace = socket.namespace();
         let order = &stored.order;
         if (&order.symbol, order.quantity) == (&settled.symbol, settled.quantity) {
-            return Ok(self.tell(stored, settled, Some(socket), &namespace).await);
+            return Ok(self
+                .report_outcome(stored, settled, Some(socket), &namespace)
+                .await);
         }
         self.drop_order(&stored, &namespace).await;
         Err(OTHER)

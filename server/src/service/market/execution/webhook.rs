@@ -92,7 +92,7 @@ impl Webhook {
             }
             if attempt < self.attempts {
                 tokio::time::sleep(delay).await;
-                delay = (delay * 2).min(LONGEST_PAUSE);
+                delay = (delay * 2).min(MAX_DELAY);
             }
         }
         // An earlier round may have executed the order. A trade reported as failed although it was
@@ -206,7 +206,7 @@ fn rejected(message: Option<String>) -> Outcome {
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The maximum delay between two attempts.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(10);
 const MESSAGE_CHARS: usize = 200;
 
 #[cfg(test)]

@@ -54,23 +54,23 @@ impl Market {
     ) -> Result<(), StoreError> {
         let prices = &self.0.prices;
         loop {
-            let after = *prices.heard.lock();
+            let after = *prices.applied.lock();
             let store = self.0.journals.store();
             let entries = store.journal_after(JOURNAL, after, u64::MAX, PAGE).await?;
             let Some(last) = entries.last().map(|entry| entry.revision) else {
                 return Ok(());
             };
-            let turn = prices.turn().await?;
+            let permit = prices.acquire().await?;
             for entry in &entries {
                 self.apply_stored_price(entry, namespace);
             }
-            drop(turn);
+            drop(permit);
             // Some prices may have to be stored again.
-            prices.given.notify_one();
+            prices.unstored.notify_one();
             // The position is advanced after the entries are applied. After an error the same
             // entries are read again, which changes nothing.
-            let mut heard = prices.heard.lock();
-            *heard = last.max(*heard);
+            let mut applied = prices.applied.lock();
+            *applied = last.max(*applied);
             if entries.len() < PAGE {
                 return Ok(());
             }
@@ -92,12 +92,12 @@ impl Market {
             if entry.created_at < prices.known_since() && table.get(&price.symbol).is_none() {
                 return;
             }
-            let is_news = table.hear(&price, entry.revision);
+            let is_news = table.apply_journaled(&price, entry.revision);
             table.note_published(&price.symbol, entry.created_at);
             is_news
         };
         if is_news {
-            prices.tell(namespace, &price);
+            prices.emit(namespace, &price);
         }
     }
 }

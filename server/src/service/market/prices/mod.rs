@@ -1,7 +1,7 @@
 //! Prices: published prices are sent to the followers of their symbol at a limited rate, and stored
 //! concurrently. The publisher gets its response after they are stored.
 //!
-//! A task that changes prices or sends a snapshot holds the *turn*. This avoids gaps in
+//! A task that changes prices or sends a snapshot holds the *permit*. This avoids gaps in
 //! subscriptions: prices after the snapshot go to rooms that the socket has already joined.
 
 mod applier;
@@ -39,16 +39,16 @@ use table::{Awaited, PriceInput, PriceTable, PublishOutcome};
 /// The known prices, and the locks for changing them.
 pub(super) struct Prices {
     table: Mutex<PriceTable>,
-    /// Its only permit is the turn.
-    turn: Semaphore,
+    /// Its only permit orders changes of prices.
+    permit: Semaphore,
     /// Signals that there are prices to store.
-    given: Notify,
+    unstored: Notify,
     /// Its only permit belongs to the task that stores prices.
     storing: Semaphore,
     /// Changes after each batch, whether stored or failed.
     rounds: watch::Sender<()>,
     /// The revision up to which the journal was read.
-    heard: Mutex<u64>,
+    applied: Mutex<u64>,
     interval: Duration,
     /// How long a price is known after its last publication.
     expiry: Duration,
@@ -71,20 +71,21 @@ impl Prices {
     pub(super) fn new(config: &config::Market) -> Self {
         Self {
             table: Mutex::default(),
-            turn: Semaphore::new(1),
-            given: Notify::new(),
+            permit: Semaphore::new(1),
+            unstored: Notify::new(),
             storing: Semaphore::new(1),
             rounds: watch::Sender::default(),
-            heard: Mutex::default(),
+            applied: Mutex::default(),
             interval: config.price_interval,
             expiry: config.symbol_expiry,
         }
     }
 
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        let turn = timeout(STORE_TIMEOUT, self.turn.acquire()).await;
+    async fn acquire(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let permit = timeout(STORE_TIMEOUT, self.permit.acquire()).await;
         // The semaphore is never closed.
-        turn.map_err(|_| StoreError::TimedOut)?
+        permit
+            .map_err(|_| StoreError::TimedOut)?
             .map_err(|_| StoreError::Closed)
     }
 
@@ -99,7 +100,7 @@ impl Prices {
     }
 
     /// Sends a price to the followers of its symbol at this server.
-    fn tell(&self, namespace: &Namespace, price: &Price) {
+    fn emit(&self, namespace: &Namespace, price: &Price) {
         let to = namespace.local().to(room_named(KIND, &price.symbol));
         PRICE_UPDATE.emit_every(self.interval, to, price);
     }
@@ -117,13 +118,13 @@ impl Market {
         let (_, new) = allowed.into_parts();
         match new {
             PublishPrices::One(new) => {
-                let given = checked(new, Time::now())?;
-                let symbol = given.symbol.clone();
-                let awaited = self.take_prices(vec![given], namespace).await?;
+                let input = checked(new, Time::now())?;
+                let symbol = input.symbol.clone();
+                let awaited = self.put_prices(vec![input], namespace).await?;
                 self.0.prices.settled(awaited).await?;
                 let known = self.0.prices.table.lock().get(&symbol).cloned();
-                let gone = ServiceError::NotFound("no price of the symbol is known");
-                known.map(PublishedPrices::One).ok_or(gone)
+                let not_found = ServiceError::NotFound("no price of the symbol is known");
+                known.map(PublishedPrices::One).ok_or(not_found)
             }
             PublishPrices::Many { prices } => {
                 let accepted = prices.len();
@@ -134,8 +135,8 @@ impl Market {
                 let within = |(n, new): (usize, NewPrice)| {
                     checked(new, now).map_err(|error| error.within(&format!("prices[{n}]")))
                 };
-                let given: Result<_, _> = prices.into_iter().enumerate().map(within).collect();
-                let awaited = self.take_prices(given?, namespace).await?;
+                let input: Result<_, _> = prices.into_iter().enumerate().map(within).collect();
+                let awaited = self.put_prices(input?, namespace).await?;
                 self.0.prices.settled(awaited).await?;
                 Ok(PublishedPrices::Many { accepted })
             }
@@ -144,27 +145,27 @@ impl Market {
 
     /// Applies prices and sends them to followers. Returns the prices that the store does not have
     /// yet.
-    async fn take_prices(
+    async fn put_prices(
         &self,
-        given: Vec<PriceInput>,
+        input: Vec<PriceInput>,
         namespace: &Namespace,
     ) -> Result<Vec<Awaited>, ServiceError> {
         let prices = &self.0.prices;
-        let turn = prices.turn().await?;
+        let permit = prices.acquire().await?;
         // Expired symbols free their slots before a new symbol is refused.
-        if prices.table.lock().is_nearly_full(given.len()) {
+        if prices.table.lock().is_nearly_full(input.len()) {
             prices.expire(namespace);
         }
-        // The turn provides the order. The table's lock is held only for the change, and never
+        // The permit provides the order. The table's lock is held only for the change, and never
         // across an await.
-        let taken = prices.table.lock().put(given, Time::now());
-        let Ok(PublishOutcome { news, awaited }) = taken else {
+        let outcome = prices.table.lock().put(input, Time::now());
+        let Ok(PublishOutcome { news, awaited }) = outcome else {
             return Err(ServiceError::Conflict(FULL));
         };
-        // Prices are sent while holding the turn, in the order in which the table accepted them.
-        news.iter().for_each(|price| prices.tell(namespace, price));
-        drop(turn);
-        prices.given.notify_one();
+        // Prices are sent while holding the permit, in the order in which the table accepted them.
+        news.iter().for_each(|price| prices.emit(namespace, price));
+        drop(permit);
+        prices.unstored.notify_one();
         Ok(awaited)
     }
 
@@ -181,7 +182,7 @@ impl Market {
         if others.len() + rooms.len() > MOST_FOLLOWED {
             return Err(ServiceError::Conflict("subscribed to too many symbols"));
         }
-        let turn = self.0.prices.turn().await?;
+        let permit = self.0.prices.acquire().await?;
         let subscribed = PricesSubscribed {
             rooms: names(&rooms),
             snapshot: self.0.prices.last(&symbols),
@@ -190,7 +191,7 @@ impl Market {
         // before it.
         PRICES_SUBSCRIBED.emit_to(socket, &subscribed);
         let joined = socket.join(&rooms);
-        drop(turn);
+        drop(permit);
         match joined {
             Ok(()) | Err(JoinError::Disconnected) => Ok(subscribed),
             Err(_) => {
@@ -229,16 +230,16 @@ impl Market {
         if rooms.is_empty() {
             return;
         }
-        // If the turn does not become available in time, the snapshot is sent without it. The
+        // If the permit does not become available in time, the snapshot is sent without it. The
         // content would be the same.
-        let turn = self.0.prices.turn().await;
+        let permit = self.0.prices.acquire().await;
         let symbols: Vec<_> = rooms.iter().filter_map(symbol_of).collect();
         let subscribed = PricesSubscribed {
             rooms: names(&rooms),
             snapshot: self.0.prices.last(&symbols),
         };
         PRICES_SUBSCRIBED.emit_to(socket, &subscribed);
-        drop(turn);
+        drop(permit);
     }
 
     /// Returns the last published price of a symbol, or else the configured one.
@@ -311,5 +312,5 @@ const FULL: &str = "prices of too many symbols";
 /// Maximum symbols that one socket follows. It is below the limit of conflated events queued for a
 /// slow client, so that none is dropped.
 const MOST_FOLLOWED: usize = 200;
-/// The maximum wait for the turn.
+/// The maximum wait for the permit.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);

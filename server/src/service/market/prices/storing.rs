@@ -49,14 +49,14 @@ impl Prices {
     /// Advances the read position past this server's own prices, if no entry of another server lies
     /// in between.
     fn skip_own(&self, revisions: &[Option<u64>]) {
-        let mut heard = self.heard.lock();
+        let mut applied = self.applied.lock();
         let stored = revisions.iter().flatten().copied();
         if stored
             .clone()
-            .zip(*heard + 1..)
+            .zip(*applied + 1..)
             .all(|(one, next)| one == next)
         {
-            *heard = stored.last().unwrap_or(*heard);
+            *applied = stored.last().unwrap_or(*applied);
         }
     }
 }
@@ -70,7 +70,7 @@ impl Market {
                 sleep(RETRY_DELAY).await;
             } else {
                 // A leftover permit only costs one extra check of the table.
-                self.0.prices.given.notified().await;
+                self.0.prices.unstored.notified().await;
             }
         }
     }

@@ -62,12 +62,12 @@ impl Market {
     /// Removes expired symbols periodically. Runs until dropped.
     pub(crate) async fn expire_prices(self, namespace: Namespace) {
         let prices = &self.0.prices;
-        let pause = (prices.expiry / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        let mut turns = tokio::time::interval(pause);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let interval = (prices.expiry / 8).clamp(MIN_INTERVAL, MAX_INTERVAL);
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            turns.tick().await;
-            if let Ok(_turn) = prices.turn().await {
+            ticks.tick().await;
+            if let Ok(_permit) = prices.acquire().await {
                 prices.expire(&namespace);
             }
             if let Err(error) = self.expire_stored_prices().await {
@@ -108,12 +108,12 @@ impl Market {
             most_open: u32::try_from(MOST_SYMBOLS).unwrap_or(u32::MAX),
         };
         self.0.journals.store().replace(replace).await?;
-        let turn = prices.turn().await?;
+        let permit = prices.acquire().await?;
         // A price published since then is newer than the withdrawal, and is stored after it.
         if prices.table.lock().withdraw(&symbol, known) {
             prices.emit_withdrawal(namespace, &ended);
         }
-        drop(turn);
+        drop(permit);
         Ok(ended)
     }
 
@@ -144,9 +144,9 @@ impl PriceWithdrawn {
 }
 
 /// The minimum interval between two removals of expired prices.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// The maximum interval between two removals of expired prices.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the store retains a withdrawal. A server isolated for longer knows the price until it
 /// expires.
 const WITHDRAWAL_RETENTION: Duration = Duration::from_secs(3600);

@@ -10,7 +10,7 @@ use crate::store::Time;
 emissions! {
     REFUSALS {
         event: "admin:refusals", payload: Refusals<'static>, delivery: Reliable,
-        tells: "the counts of refusals by a server since its previous event, at most once a second",
+        summary: "the counts of refusals by a server since its previous event, at most once a second",
         to: "sockets in `/admin` on all servers", rooms: [Admin],
         example: Refusals {
             node: "chat-1",
@@ -20,7 +20,7 @@ emissions! {
     }
     ALERT {
         event: "admin:alert", payload: Alert<'static>, delivery: Reliable,
-        tells: "a part that the server depends on has failed, or works again",
+        summary: "a part that the server depends on has failed, or works again",
         to: "sockets in `/admin` on all servers; a new socket receives the failures of its server",
         rooms: [Admin],
         example: Alert {
@@ -33,7 +33,7 @@ emissions! {
     }
     NODE {
         event: "admin:node", payload: NodeChange<'static>, delivery: Reliable,
-        tells: "a server has joined the cluster, has left it, or is about to stop",
+        summary: "a server has joined the cluster, has left it, or is about to stop",
         to: "sockets in `/admin` on all servers", rooms: [Admin],
         example: NodeChange {
             node: "chat-2",

@@ -47,7 +47,7 @@ events! {
         call: Chat::set_typing(socket), serial: true,
     }
     PRESENCE {
-        event: "presence", payload: AskPresence, answer: Here,
+        event: "presence", payload: GetPresence, answer: Here,
         permission: ChatRead, limit: Requests, room: Member, argument: object,
         does: "reads the users in a conversation",
         example: {"conversationId": CONVERSATION},
@@ -63,7 +63,7 @@ events! {
         call: Chat::set_status(from), serial: true,
     }
     STATUSES {
-        event: "statuses", payload: AskStatuses, answer: Statuses,
+        event: "statuses", payload: GetStatuses, answer: Statuses,
         permission: ChatRead, limit: Requests, room: Member, argument: object,
         does: "reads the statuses of a conversation's users",
         example: {"conversationId": CONVERSATION},
@@ -133,7 +133,7 @@ pub(crate) struct SetTyping {
 /// `presence`: reads the users in a conversation.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct AskPresence {
+pub(crate) struct GetPresence {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
 }
@@ -152,7 +152,7 @@ pub(crate) struct SetStatus {
 /// `statuses`: reads the statuses of a conversation's users.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct AskStatuses {
+pub(crate) struct GetStatuses {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
 }

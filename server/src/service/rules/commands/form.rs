@@ -62,8 +62,8 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
 {
-    let given = Option::<Object<T>>::deserialize(deserializer)?;
-    Ok(given.map_or_else(T::default, |Object(value)| value))
+    let value = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(value.map_or_else(T::default, |Object(value)| value))
 }
 
 /// Deserializes an argument that is the id of a conversation, or an object with it.
@@ -203,8 +203,8 @@ pub(crate) fn whole_in_query<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     let number = serde_json::from_str(&text).ok().filter(|_| is_bare);
     let number = number.and_then(|Number(number)| N::try_from(number).ok());
     number.map(Some).ok_or_else(|| {
-        let given = de::Unexpected::Str(&text);
-        de::Error::invalid_value(given, &"a non-negative integer")
+        let value = de::Unexpected::Str(&text);
+        de::Error::invalid_value(value, &"a non-negative integer")
     })
 }
 

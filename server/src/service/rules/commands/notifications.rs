@@ -9,7 +9,7 @@ use crate::service::rules::bounds::{
     ServiceName, UserId, one_of,
 };
 use crate::service::rules::commands::form::{whole_or_none, word};
-use crate::service::rules::commands::pages::AskedPage;
+use crate::service::rules::commands::pages::PageRequest;
 use crate::service::rules::emissions::notifications::{
     self, AllAcked, Notification, NotificationAcked, NotificationKind, Notifications, Priority,
 };
@@ -231,7 +231,7 @@ pub(crate) enum WithdrawalOutcome {
 #[derive(Debug)]
 pub(crate) struct ReadNotifications {
     pub(crate) user: String,
-    pub(crate) page: AskedPage,
+    pub(crate) page: PageRequest,
 }
 
 impl Command for ReadNotifications {
@@ -263,7 +263,7 @@ pub(crate) struct NotificationList {
 #[derive(Debug)]
 pub(crate) struct ReadNotificationHistory {
     pub(crate) user: String,
-    pub(crate) page: AskedPage,
+    pub(crate) page: PageRequest,
 }
 
 impl Command for ReadNotificationHistory {

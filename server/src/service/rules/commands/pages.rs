@@ -9,7 +9,7 @@ use crate::service::rules::bounds::RevisionCursor;
 /// The requested page of a list.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct AskedPage {
+pub(crate) struct PageRequest {
     /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<RevisionCursor>")]
     pub(crate) cursor: Option<String>,
@@ -22,7 +22,7 @@ pub(crate) struct AskedPage {
 /// The requested page of a list whose items have revisions.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct AskedUpdates {
+pub(crate) struct UpdatesRequest {
     /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<RevisionCursor>")]
     pub(crate) cursor: Option<String>,

@@ -80,10 +80,10 @@ pub(in crate::service) fn check_status_text(text: &str) -> Result<(), ServiceErr
 /// every id, so that another one is a conflict.
 pub(in crate::service) fn check_same_id(
     field: &'static str,
-    given: Option<&str>,
+    provided: Option<&str>,
     path: &str,
 ) -> Result<(), ServiceError> {
-    if given.is_some_and(|given| given != path) {
+    if provided.is_some_and(|provided| provided != path) {
         return Err(ServiceError::Unfit {
             field: field.into(),
             problem: "differs from the id in the path",
@@ -106,9 +106,9 @@ pub(in crate::service) fn check_user_id(
     Ok(())
 }
 
-/// Returns the page size of a list: `asked` or [`DEFAULT_PAGE`], at most [`MAX_PAGE`].
-pub(in crate::service) fn page_limit(asked: Option<usize>) -> Result<usize, ServiceError> {
-    let limit = asked.unwrap_or(DEFAULT_PAGE);
+/// Returns the page size of a list: `requested` or [`DEFAULT_PAGE`], at most [`MAX_PAGE`].
+pub(in crate::service) fn page_limit(requested: Option<usize>) -> Result<usize, ServiceError> {
+    let limit = requested.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         let problem = format!("must be from 1 to {MAX_PAGE}");
         return Err(ServiceError::invalid("limit", problem));

@@ -92,7 +92,7 @@ impl Document {
         let message = json!({
             "name": row.event,
             "title": row.event,
-            "summary": summary(row.tells, event.deprecated),
+            "summary": summary(row.summary, event.deprecated),
             "payload": {"$ref": format!("{SCHEMAS}{}", event.payload)},
             "examples": [{"payload": (row.example)()}],
             "x-version": row.version(),
@@ -107,7 +107,7 @@ impl Document {
         let message = self.message(channel, "server", row.event, message);
         let operation = json!({
             "action": "send",
-            "summary": sentence(row.tells),
+            "summary": sentence(row.summary),
             "channel": channel.reference(),
             "messages": [message],
         });

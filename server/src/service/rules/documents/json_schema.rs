@@ -37,7 +37,7 @@ impl Catalogue {
                 let row = event.row;
                 let parts = Map::from_iter([("payload".to_owned(), reference(&event.payload))]);
                 let of = (row.namespace(), row.version());
-                let schema = schema_of(row.tells, event.deprecated, of, parts, &["payload"]);
+                let schema = schema_of(row.summary, event.deprecated, of, parts, &["payload"]);
                 (row.event.to_owned(), schema)
             })
             .collect();

@@ -49,7 +49,7 @@ impl Catalogue {
                 row.event,
                 anchor(row.event),
                 row.version(),
-                row.tells,
+                row.summary,
                 row.to,
                 row.delivery,
             );
@@ -115,7 +115,7 @@ impl Sent {
             "\n## `{}` from the server\n\n{}{} Its argument is {}.{confirmed} Row: {}\n\n{}",
             row.event,
             notice(self.deprecated),
-            sentence(row.tells),
+            sentence(row.summary),
             link(&self.payload),
             source(row.file),
             fenced(&(row.example)()),

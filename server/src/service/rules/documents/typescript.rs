@@ -94,7 +94,7 @@ impl Catalogue {
             comment(
                 text,
                 "  ",
-                Some(&described(event.row.tells, event.deprecated)),
+                Some(&described(event.row.summary, event.deprecated)),
             );
             let confirm = if event.row.is_confirmed {
                 ", confirm?: () => void"

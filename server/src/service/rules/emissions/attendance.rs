@@ -13,31 +13,31 @@ use crate::store::Time;
 emissions! {
     USER_JOINED {
         event: "user_joined", payload: System, delivery: Reliable,
-        tells: "a user's first socket has joined a conversation",
+        summary: "a user's first socket has joined a conversation",
         to: "sockets in the conversation, except the user's", rooms: [Conversation],
         example: system(),
     }
     USER_LEFT {
         event: "user_left", payload: System, delivery: Reliable,
-        tells: "a user's last socket has left a conversation on purpose",
+        summary: "a user's last socket has left a conversation on purpose",
         to: "sockets in the conversation, except the user's", rooms: [Conversation],
         example: system(),
     }
     USER_DISCONNECTED {
         event: "user_disconnected", payload: System, delivery: Reliable,
-        tells: "a user's last socket has lost its connection and did not reconnect",
+        summary: "a user's last socket has lost its connection and did not reconnect",
         to: "sockets in the conversation, except the user's", rooms: [Conversation],
         example: system(),
     }
     PRESENCE {
         event: "presence", payload: Here, delivery: Reliable,
-        tells: "the users in a conversation have changed",
+        summary: "the users in a conversation have changed",
         to: "sockets in the conversation", rooms: [Conversation],
         example: presence(),
     }
     TYPING {
         event: "typing", payload: Typing, delivery: Conflated,
-        tells: "a user has started or stopped typing",
+        summary: "a user has started or stopped typing",
         to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: Typing {
             conversation_id: CONVERSATION,
@@ -48,7 +48,7 @@ emissions! {
     }
     STATUS {
         event: "status", payload: UserStatus, delivery: Reliable,
-        tells: "a user has changed its status",
+        summary: "a user has changed its status",
         to: "sockets in conversations of which the user is a member, all sockets of members of those with at most 100 members, and the user's other sockets; not the sending socket",
         rooms: [Conversation, User],
         example: status(),
@@ -122,7 +122,7 @@ pub(crate) struct Here {
 
 impl Here {
     /// Returns an empty presence.
-    pub(in crate::service) fn nobody(conversation_id: Uuid) -> Self {
+    pub(in crate::service) fn empty(conversation_id: Uuid) -> Self {
         Self {
             conversation_id,
             users: Vec::new(),

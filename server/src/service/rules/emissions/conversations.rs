@@ -13,7 +13,7 @@ use crate::store::{Conversation, DeletedConversation, Level, Time};
 emissions! {
     CONVERSATION_UPDATED {
         event: "conversation_updated", payload: Updated<'static>, delivery: Reliable,
-        tells: "a conversation was created, or its title or members have changed",
+        summary: "a conversation was created, or its title or members have changed",
         to: "sockets in the conversation, and all sockets of users who became members or are no longer members, or of all members if the title has changed; not the sending socket",
         rooms: [Conversation, User],
         example: Updated {
@@ -23,20 +23,20 @@ emissions! {
     }
     CONVERSATION_DELETED {
         event: "conversation_deleted", payload: DeletedConversation, delivery: Reliable,
-        tells: "a conversation was deleted with all its content",
+        summary: "a conversation was deleted with all its content",
         to: "sockets in the conversation, and all sockets of its members; not the sending socket",
         rooms: [Conversation, User],
         example: examples::deleted_conversation(),
     }
     CONVERSATION_INTERRUPTED {
         event: "conversation:interrupted", payload: Interruption, delivery: Reliable,
-        tells: "the server cannot read the committed changes of a conversation, and emits none of its events until it can; then it emits all in order",
+        summary: "the server cannot read the committed changes of a conversation, and emits none of its events until it can; then it emits all in order",
         to: "sockets in the conversation on that server", rooms: [Conversation],
         example: Interruption { conversation_id: CONVERSATION },
     }
     NOTIFICATION_LEVEL {
         event: "notification_level", payload: NotificationLevel, delivery: Reliable,
-        tells: "a user has set the notification level of a conversation",
+        summary: "a user has set the notification level of a conversation",
         to: "the user's other sockets", rooms: [User],
         example: NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions },
     }

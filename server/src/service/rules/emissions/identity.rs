@@ -12,7 +12,7 @@ use crate::store::Time;
 emissions! {
     SESSION {
         event: "session", payload: Identity<'static>, delivery: Reliable,
-        tells: "the identity of the client",
+        summary: "the identity of the client",
         to: "the socket, after it has connected", rooms: [],
         example: Identity {
             user_id: ADA,
@@ -26,7 +26,7 @@ emissions! {
     }
     ERROR {
         event: "error", payload: ErrorEvent<'static>, delivery: Reliable,
-        tells: "an event that was sent without an acknowledgement has failed",
+        summary: "an event that was sent without an acknowledgement has failed",
         to: "the socket whose event failed", rooms: [],
         example: ErrorEvent {
             kind: "rateLimit",
@@ -40,7 +40,7 @@ emissions! {
     }
     EXPIRING {
         event: "auth:expiring", payload: Expiring, delivery: Reliable,
-        tells: "the credentials expire soon; `auth:refresh` renews them",
+        summary: "the credentials expire soon; `auth:refresh` renews them",
         to: "the socket, before its credentials expire", rooms: [],
         example: Expiring { expires_at: examples::time(NOON) },
     }

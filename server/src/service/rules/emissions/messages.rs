@@ -11,19 +11,19 @@ use crate::store::{Message, Pinned, ReactionChange, Time, Unpinned};
 emissions! {
     MESSAGE {
         event: "message", payload: Message, delivery: Confirmed,
-        tells: "a message was stored",
+        summary: "a message was stored",
         to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::reply(),
     }
     MESSAGE_EDITED {
         event: "message_edited", payload: Message, delivery: Reliable,
-        tells: "the text of a message was replaced",
+        summary: "the text of a message was replaced",
         to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::edited(),
     }
     MESSAGE_DELETED {
         event: "message_deleted", payload: Deleted<'static>, delivery: Reliable,
-        tells: "the text of a message was removed",
+        summary: "the text of a message was removed",
         to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: Deleted {
             conversation_id: CONVERSATION,
@@ -35,7 +35,7 @@ emissions! {
     }
     MESSAGE_DELIVERED {
         event: "message_delivered", payload: Delivered, delivery: Reliable,
-        tells: "how many sockets have confirmed a message",
+        summary: "how many sockets have confirmed a message",
         to: "the sending socket, if it set `confirmDelivery`", rooms: [],
         example: Delivered {
             conversation_id: CONVERSATION,
@@ -47,7 +47,7 @@ emissions! {
     }
     MESSAGE_READ {
         event: "message_read", payload: Read<'static>, delivery: Reliable,
-        tells: "a user has read all messages up to a `seq`",
+        summary: "a user has read all messages up to a `seq`",
         to: "the user's other sockets, and sockets in the conversation if there are at most 50",
         rooms: [Conversation, User],
         example: Read {
@@ -58,19 +58,19 @@ emissions! {
     }
     MESSAGE_REACTION {
         event: "message_reaction", payload: ReactionChange, delivery: Reliable,
-        tells: "a user has added or removed a reaction to a message",
+        summary: "a user has added or removed a reaction to a message",
         to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::reacted(),
     }
     MESSAGE_PINNED {
         event: "message_pinned", payload: Pinned, delivery: Reliable,
-        tells: "a message was pinned to its conversation",
+        summary: "a message was pinned to its conversation",
         to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: Pinned { conversation_id: CONVERSATION, pin: examples::pin() },
     }
     MESSAGE_UNPINNED {
         event: "message_unpinned", payload: Unpinned, delivery: Reliable,
-        tells: "a message was unpinned",
+        summary: "a message was unpinned",
         to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::unpinned(),
     }

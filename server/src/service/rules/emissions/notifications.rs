@@ -11,25 +11,25 @@ use crate::store::Time;
 emissions! {
     NOTIFICATIONS_SUBSCRIBED {
         event: "notifications:subscribed", payload: Subscribed<Notifications>, delivery: Reliable,
-        tells: "the socket now follows its user's notifications",
+        summary: "the socket now follows its user's notifications",
         to: "the socket", rooms: [],
         example: subscribed(),
     }
     NOTIFICATIONS_UNSUBSCRIBED {
         event: "notifications:unsubscribed", payload: Unsubscribed, delivery: Reliable,
-        tells: "the socket has stopped following its user's notifications",
+        summary: "the socket has stopped following its user's notifications",
         to: "the socket", rooms: [],
         example: Unsubscribed::example("notifications:ada"),
     }
     NOTIFICATION_NEW {
         event: "notification:new", payload: Update<Notification>, delivery: Reliable,
-        tells: "the user has a new notification",
+        summary: "the user has a new notification",
         to: "sockets that follow the user's notifications", rooms: [Notifications],
         example: Update { body: notification(), revision: 1 },
     }
     NOTIFICATION_BATCH {
         event: "notification:batch", payload: NotificationBatch, delivery: Reliable,
-        tells: "the user has several new notifications",
+        summary: "the user has several new notifications",
         to: "sockets that follow the user's notifications", rooms: [Notifications],
         example: NotificationBatch {
             notifications: vec![Update { body: notification(), revision: 1 }],
@@ -37,14 +37,14 @@ emissions! {
     }
     NOTIFICATION_ACKED {
         event: "notification:acked", payload: NotificationAcked, delivery: Reliable,
-        tells: "a notification was acknowledged",
+        summary: "a notification was acknowledged",
         to: "sockets that follow the user's notifications, except the acknowledging socket",
         rooms: [Notifications],
         example: acked(),
     }
     NOTIFICATIONS_ACKED {
         event: "notifications:acked", payload: NotificationsAcked, delivery: Reliable,
-        tells: "several notifications were acknowledged together",
+        summary: "several notifications were acknowledged together",
         to: "sockets that follow the user's notifications, except the acknowledging socket",
         rooms: [Notifications],
         example: NotificationsAcked {
@@ -54,13 +54,13 @@ emissions! {
     }
     NOTIFICATIONS_UNREAD {
         event: "notifications:unread", payload: NotificationsUnread, delivery: Conflated,
-        tells: "the number of notifications that the user has not acknowledged has changed",
+        summary: "the number of notifications that the user has not acknowledged has changed",
         to: "sockets that follow the user's notifications", rooms: [Notifications],
         example: NotificationsUnread { unread: 3, revision: 7 },
     }
     NOTIFICATION_WITHDRAWN {
         event: "notification:withdrawn", payload: NotificationWithdrawn, delivery: Reliable,
-        tells: "a notification ended before the user acknowledged it",
+        summary: "a notification ended before the user acknowledged it",
         to: "sockets that follow the user's notifications", rooms: [Notifications],
         example: NotificationWithdrawn {
             notification_id: MESSAGE_ID.to_string(),

@@ -12,19 +12,19 @@ use crate::store::Time;
 emissions! {
     PORTFOLIO_SUBSCRIBED {
         event: "portfolio:subscribed", payload: Subscribed<NewestPortfolio>, delivery: Reliable,
-        tells: "the socket now follows its user's portfolio",
+        summary: "the socket now follows its user's portfolio",
         to: "the socket", rooms: [],
         example: subscribed(),
     }
     PORTFOLIO_UNSUBSCRIBED {
         event: "portfolio:unsubscribed", payload: Unsubscribed, delivery: Reliable,
-        tells: "the socket has stopped following its user's portfolio",
+        summary: "the socket has stopped following its user's portfolio",
         to: "the socket", rooms: [],
         example: Unsubscribed::example("portfolio:ada"),
     }
     PORTFOLIO_UPDATE {
         event: "portfolio:update", payload: Update<Portfolio>, delivery: Conflated,
-        tells: "a user's portfolio has changed",
+        summary: "a user's portfolio has changed",
         to: "sockets that follow the portfolio", rooms: [Portfolio],
         example: Update { body: portfolio(), revision: 1 },
     }

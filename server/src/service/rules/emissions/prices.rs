@@ -11,25 +11,25 @@ use crate::store::Time;
 emissions! {
     PRICES_SUBSCRIBED {
         event: "prices:subscribed", payload: PricesSubscribed, delivery: Reliable,
-        tells: "the socket now follows the prices of these symbols",
+        summary: "the socket now follows the prices of these symbols",
         to: "the socket", rooms: [],
         example: subscribed(),
     }
     PRICES_UNSUBSCRIBED {
         event: "prices:unsubscribed", payload: PricesUnsubscribed, delivery: Reliable,
-        tells: "the socket has stopped following the prices of these symbols",
+        summary: "the socket has stopped following the prices of these symbols",
         to: "the socket", rooms: [],
         example: unsubscribed(),
     }
     PRICE_UPDATE {
         event: "price:update", payload: Price, delivery: Conflated,
-        tells: "the price of a symbol has changed; of several prices within `market.price_interval`, only the newest is sent",
+        summary: "the price of a symbol has changed; of several prices within `market.price_interval`, only the newest is sent",
         to: "sockets that follow the symbol", rooms: [Prices],
         example: price(),
     }
     PRICE_WITHDRAWN {
         event: "price:withdrawn", payload: PriceWithdrawn, delivery: Conflated,
-        tells: "the price of a symbol is no longer known; the event replaces a queued `price:update`, and a newer price replaces the event",
+        summary: "the price of a symbol is no longer known; the event replaces a queued `price:update`, and a newer price replaces the event",
         to: "sockets that follow the symbol", rooms: [Prices],
         example: PriceWithdrawn {
             symbol: "AAPL".into(),

@@ -12,25 +12,25 @@ use crate::store::Time;
 emissions! {
     SIGNALS_SUBSCRIBED {
         event: "signals:subscribed", payload: Subscribed<Signals>, delivery: Reliable,
-        tells: "the socket now follows signals",
+        summary: "the socket now follows signals",
         to: "the socket", rooms: [],
         example: subscribed(),
     }
     SIGNALS_UNSUBSCRIBED {
         event: "signals:unsubscribed", payload: Unsubscribed, delivery: Reliable,
-        tells: "the socket has stopped following these signals",
+        summary: "the socket has stopped following these signals",
         to: "the socket", rooms: [],
         example: Unsubscribed::example("signals"),
     }
     SIGNAL_NEW {
         event: "signal:new", payload: Update<Signal>, delivery: Reliable,
-        tells: "a signal was published",
+        summary: "a signal was published",
         to: "sockets that follow all signals or the signals of its channel", rooms: [Signals, Channel],
         example: Update { body: signal(), revision: 1 },
     }
     SIGNAL_WITHDRAWN {
         event: "signal:withdrawn", payload: Update<SignalWithdrawn>, delivery: Reliable,
-        tells: "a signal was withdrawn",
+        summary: "a signal was withdrawn",
         to: "sockets that follow all signals or the signals of its channel", rooms: [Signals, Channel],
         example: Update {
             body: SignalWithdrawn {

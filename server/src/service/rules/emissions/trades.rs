@@ -12,25 +12,25 @@ use crate::store::Time;
 emissions! {
     TRADES_SUBSCRIBED {
         event: "trades:subscribed", payload: Subscribed<Trades>, delivery: Reliable,
-        tells: "the socket now follows its user's trades",
+        summary: "the socket now follows its user's trades",
         to: "the socket", rooms: [],
         example: subscribed(),
     }
     TRADES_UNSUBSCRIBED {
         event: "trades:unsubscribed", payload: Unsubscribed, delivery: Reliable,
-        tells: "the socket has stopped following its user's trades",
+        summary: "the socket has stopped following its user's trades",
         to: "the socket", rooms: [],
         example: Unsubscribed::example("trades:ada"),
     }
     TRADE_UPDATE {
         event: "trade:update", payload: Update<Trade>, delivery: Reliable,
-        tells: "a trade was published or has changed",
+        summary: "a trade was published or has changed",
         to: "sockets that follow the user's trades", rooms: [Trades],
         example: Update { body: trade(), revision: 1 },
     }
     TRADE_WITHDRAWN {
         event: "trade:withdrawn", payload: Update<TradeWithdrawn>, delivery: Reliable,
-        tells: "a trade that is not executed was withdrawn",
+        summary: "a trade that is not executed was withdrawn",
         to: "sockets that follow the user's trades", rooms: [Trades],
         example: Update {
             body: TradeWithdrawn {
@@ -43,13 +43,13 @@ emissions! {
     }
     TRADE_EXECUTED {
         event: "trade:executed", payload: TradeExecuted, delivery: Reliable,
-        tells: "a trade was executed as ordered",
+        summary: "a trade was executed as ordered",
         to: "the socket that ordered it, or the user's other sockets if it has disconnected", rooms: [User],
         example: executed(),
     }
     TRADE_ERROR {
         event: "trade:error", payload: TradeError, delivery: Reliable,
-        tells: "a trade was not executed, or its outcome is not yet known",
+        summary: "a trade was not executed, or its outcome is not yet known",
         to: "the socket that ordered it, or the user's other sockets if it has disconnected", rooms: [User],
         example: TradeError {
             code: "NO_PRICE".into(),

@@ -48,8 +48,8 @@ impl Form<'_> {
             if tags > self.most {
                 return None;
             }
-            let (tag, behind) = special.strip_prefix('<')?.split_once('>')?;
-            rest = behind;
+            let (tag, after) = special.strip_prefix('<')?.split_once('>')?;
+            rest = after;
             if let Some(name) = tag.strip_prefix('/') {
                 // Parsers nest overlapping elements differently.
                 if open.pop()? != name {
@@ -85,7 +85,7 @@ impl Form<'_> {
         let is_plain = address
             .split('&')
             .skip(1)
-            .all(|behind| behind.starts_with("amp;"));
+            .all(|after| after.starts_with("amp;"));
         (is_plain && !address.contains('"') && (self.is_link)(&address.replace("&amp;", "&")))
             .then_some("a")
     }

@@ -393,8 +393,8 @@ fn quotes_are_shown_as_text_even_if_truncated() {
             reply_to: Some(quote.clone()),
             ..message("fine")
         });
-        let told = rules.show(&reply).reply_to.clone().unwrap();
-        assert_eq!(told.excerpt, shown, "{excerpt}");
+        let reference = rules.show(&reply).reply_to.clone().unwrap();
+        assert_eq!(reference.excerpt, shown, "{excerpt}");
         let pin = Pin {
             message: quote.clone(),
             pinned_by: "ann".into(),

@@ -40,9 +40,9 @@ pub(in crate::service) struct SharedContext {
     /// Announces changes to other servers, or `None` without an adapter.
     pub(in crate::service) announcer: Option<Announcer>,
     /// The changes emitted to members who have not joined.
-    pub(in crate::service) told: AnnouncedChanges,
+    pub(in crate::service) announced: AnnouncedChanges,
     /// Confirmation requests of other servers.
-    pub(in crate::service::chat::sequencer) questions: Arc<ConfirmationRequests>,
+    pub(in crate::service::chat::sequencer) confirmation_requests: Arc<ConfirmationRequests>,
     pub(in crate::service) metrics: Arc<Metrics>,
 }
 
@@ -54,17 +54,17 @@ impl SharedContext {
         announcer: Option<Announcer>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let places = limits.confirmations.min(Semaphore::MAX_PERMITS);
+        let permits = limits.confirmations.min(Semaphore::MAX_PERMITS);
         Self {
             rules,
-            confirmations: Arc::new(Semaphore::new(places)),
+            confirmations: Arc::new(Semaphore::new(permits)),
             // Messages whose senders may want confirmations take at most the other half.
-            reserved: places / 2,
+            reserved: permits / 2,
             has_recovery,
             confirm_timeout: limits.confirm_timeout,
             announcer,
-            told: AnnouncedChanges::default(),
-            questions: Arc::default(),
+            announced: AnnouncedChanges::default(),
+            confirmation_requests: Arc::default(),
             metrics,
         }
     }
@@ -82,8 +82,8 @@ impl SharedContext {
             Committed::Renamed(_)
             | Committed::Members { .. }
             | Committed::ConversationDeleted { .. } => {
-                let told = &self.told;
-                told.insert(event.conversation_id(), revision.changes)
+                let announced = &self.announced;
+                announced.insert(event.conversation_id(), revision.changes)
             }
             Committed::Message(_)
             | Committed::Repeated(_)
@@ -97,7 +97,7 @@ impl SharedContext {
     /// Announces to other servers that a user types here or has stopped.
     pub(in crate::service) fn announce_typing(&self, id: Uuid, user: &User, is_typing: bool) {
         if let Some(announcer) = &self.announcer {
-            announcer.tell(News::Typing(Typist {
+            announcer.announce(News::Typing(Typist {
                 conversation_id: id,
                 user_id: Arc::clone(&user.user_id),
                 name: Arc::clone(&user.name),
@@ -117,17 +117,17 @@ pub(in crate::service) struct LiveConversation {
     pub(in crate::service) presence: Presence,
     pub(in crate::service) typing: Typing,
     /// Commits that wait for an earlier step, or `None` if nothing is missing.
-    pub(in crate::service) behind_gap: Option<GapBacklog>,
+    pub(in crate::service) gap_backlog: Option<GapBacklog>,
     /// Users removed by another server whose sockets must leave: the deadline and the number of the
     /// change.
     pub(in crate::service) leaving: BTreeMap<Arc<str>, (Instant, u64)>,
     /// Confirmations that the servers of the senders may still request.
-    pub(in crate::service::chat::sequencer) asked_ahead: EarlyConfirmations,
+    pub(in crate::service::chat::sequencer) early_confirmations: EarlyConfirmations,
     /// The number of pins: clients that are about to join and need the sequencer.
     pub(in crate::service::chat::sequencer) pins: usize,
     /// Until when a lost socket may be recovered. Until then all emissions must go through the
     /// room, which stores them for that socket.
-    pub(in crate::service) kept_until: Option<Instant>,
+    pub(in crate::service) recoverable_until: Option<Instant>,
     /// The steps emitted while a client of another server is moved into the conversation, which it
     /// pins.
     pub(in crate::service) recorded: Option<Recorded>,
@@ -141,7 +141,7 @@ pub(in crate::service) struct LiveConversation {
     pub(super) scheduled: Option<Instant>,
     /// Whether the conversation was removed from the table. Code that still finds it must look
     /// again.
-    pub(super) is_gone: bool,
+    pub(super) is_removed: bool,
 }
 
 impl LiveConversation {
@@ -153,22 +153,22 @@ impl LiveConversation {
             sequencer: Sequencer::new(),
             presence: Presence::new(tempo),
             typing: Typing::default(),
-            behind_gap: None,
+            gap_backlog: None,
             leaving: BTreeMap::new(),
-            asked_ahead: EarlyConfirmations::default(),
+            early_confirmations: EarlyConfirmations::default(),
             pins: 0,
-            kept_until: None,
+            recoverable_until: None,
             recorded: None,
             removed_at: 0,
             reloaded_at: 0,
             expelled: Vec::new(),
             scheduled: None,
-            is_gone: false,
+            is_removed: false,
         }
     }
 
     /// Returns the number of the last message emitted to the joined sockets.
-    pub(in crate::service::chat) fn told(&self) -> u64 {
+    pub(in crate::service::chat) fn emitted_seq(&self) -> u64 {
         self.sequencer.emitted().map_or(0, |emitted| emitted.seq)
     }
 
@@ -176,8 +176,8 @@ impl LiveConversation {
         self.pins == 0
             && self.presence.is_empty()
             && self.typing.is_empty()
-            && self.behind_gap.is_none()
-            && self.kept_until.is_none()
+            && self.gap_backlog.is_none()
+            && self.recoverable_until.is_none()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -187,9 +187,9 @@ impl LiveConversation {
             .poll_timeout()
             .into_iter()
             .chain(self.typing.poll_timeout())
-            .chain(self.asked_ahead.poll_timeout())
+            .chain(self.early_confirmations.poll_timeout())
             .chain(self.leaving.values().map(|(due, _)| *due))
-            .chain(self.kept_until);
+            .chain(self.recoverable_until);
         if self.is_empty() {
             None
         } else {

@@ -47,8 +47,8 @@ pub(in crate::service) struct Conversations {
     /// departures.
     changed: Mutex<Changes>,
     /// Conversations that have or recently had users on other servers.
-    looks: Mutex<PresenceLookups>,
-    /// Notifies that `changed` or `looks` has an entry.
+    lookups: Mutex<PresenceLookups>,
+    /// Notifies that `changed` or `lookups` has an entry.
     stirred: Notify,
     /// Joins that wait for the presence of other servers.
     arrivals: Mutex<Vec<Arrival>>,
@@ -78,7 +78,9 @@ impl Conversations {
     /// emitted here.
     pub(in crate::service) fn wait_for(&self, id: Uuid, seq: u64) -> PendingAnswer {
         let common = &self.common;
-        common.questions.wait_for((id, seq), common.confirm_timeout)
+        common
+            .confirmation_requests
+            .wait_for((id, seq), common.confirm_timeout)
     }
 
     pub(in crate::service) fn new(tempo: PresenceConfig, common: SharedContext) -> Self {
@@ -89,7 +91,7 @@ impl Conversations {
             sockets: Sharded::new(),
             schedule: Sharded::new(),
             changed: Mutex::default(),
-            looks: Mutex::default(),
+            lookups: Mutex::default(),
             stirred: Notify::new(),
             arrivals: Mutex::default(),
             hurried: Notify::new(),
@@ -130,7 +132,7 @@ impl Conversations {
         let found = self.live.of(id).lock().get(&id).cloned()?;
         let mut live = found.lock();
         // The last user left between the two locks, and the conversation is out of the table.
-        if live.is_gone {
+        if live.is_removed {
             return None;
         }
         let result = act(&mut live);
@@ -152,7 +154,7 @@ impl Conversations {
                 }
             };
             let mut live = found.lock();
-            if live.is_gone {
+            if live.is_removed {
                 drop(live);
                 // The task that marked the conversation may not have removed it yet. After its
                 // removal here, the next iteration creates a new one.
@@ -193,7 +195,7 @@ impl Conversations {
             live.scheduled = next;
         }
         if live.is_empty() {
-            live.is_gone = true;
+            live.is_removed = true;
             let id = live.id;
             // The table is never locked together with a conversation. An evicted conversation is
             // only marked under its own lock.
@@ -202,10 +204,10 @@ impl Conversations {
         }
     }
 
-    fn forget(&self, id: Uuid, gone: &Arc<Mutex<LiveConversation>>) {
+    fn forget(&self, id: Uuid, removed: &Arc<Mutex<LiveConversation>>) {
         if let Entry::Occupied(entry) = self.live.of(id).lock().entry(id)
             // The table may already contain a new conversation with the same id, which must stay.
-            && Arc::ptr_eq(entry.get(), gone)
+            && Arc::ptr_eq(entry.get(), removed)
         {
             entry.remove();
         }

@@ -81,7 +81,7 @@ impl Conversations {
 
     /// Requests a lookup of a conversation's remote users.
     pub(in crate::service) fn request_lookup(&self, id: Uuid) {
-        self.note_look(id, |_| ());
+        self.note_lookup(id, |_| ());
     }
 
     /// Requests a lookup of a conversation whose users on other servers have changed, with the
@@ -89,29 +89,29 @@ impl Conversations {
     pub(in crate::service) fn recheck_departures(
         &self,
         id: Uuid,
-        gone: impl IntoIterator<Item = (Arc<str>, Departure)>,
+        departed: impl IntoIterator<Item = (Arc<str>, Departure)>,
     ) {
-        self.note_look(id, |told| {
-            let room = MAX_DEPARTURES - told.len().min(MAX_DEPARTURES);
+        self.note_lookup(id, |departures| {
+            let room = MAX_DEPARTURES - departures.len().min(MAX_DEPARTURES);
             // Departures beyond the limit count as lost after a timeout. Only the event differs.
-            told.extend(gone.into_iter().take(room));
+            departures.extend(departed.into_iter().take(room));
         });
     }
 
-    fn note_look(&self, id: Uuid, note: impl FnOnce(&mut Departures)) {
-        let mut looks = self.looks.lock();
+    fn note_lookup(&self, id: Uuid, note: impl FnOnce(&mut Departures)) {
+        let mut lookups = self.lookups.lock();
         // A conversation that finds no room here is looked up in the periodic lookup of all
         // conversations.
-        if looks.len() < MAX_LOOKS || looks.contains_key(&id) {
-            note(looks.entry(id).or_default());
+        if lookups.len() < MAX_LOOKUPS || lookups.contains_key(&id) {
+            note(lookups.entry(id).or_default());
         }
-        drop(looks);
+        drop(lookups);
         self.stirred.notify_one();
     }
 
     /// Takes the conversations to look up soon.
     pub(in crate::service) fn take_lookups(&self) -> PresenceLookups {
-        std::mem::take(&mut *self.looks.lock())
+        std::mem::take(&mut *self.lookups.lock())
     }
 
     /// Waits until there is presence to publish or to look up since the last call.
@@ -133,13 +133,13 @@ impl Conversations {
         drop(changed);
         // The lock of the changes is released first. `with` takes that of a conversation, under
         // which changes are recorded.
-        let as_it_is = |((conversation_id, user_id), going): ((Uuid, Arc<str>), Departure)| {
+        let as_it_is = |((conversation_id, user_id), departure): ((Uuid, Arc<str>), Departure)| {
             let present = self.with(conversation_id, |live| live.presence.shared(&user_id));
             SharedPresence {
                 conversation_id,
                 user_id,
                 present: present.flatten(),
-                going,
+                departure,
             }
         };
         taken.into_iter().map(as_it_is).collect()
@@ -151,7 +151,7 @@ impl Conversations {
         for row in rows {
             let entry = changed.users.entry((row.conversation_id, row.user_id));
             // Changes recorded since the rows were taken are newer and stay.
-            entry.or_insert(row.going);
+            entry.or_insert(row.departure);
         }
         changed.extend(std::iter::empty());
     }
@@ -176,7 +176,7 @@ impl Conversations {
 
     /// Records the users of a conversation whose presence must be published.
     pub(super) fn share(&self, id: Uuid, users: impl IntoIterator<Item = (Arc<str>, Departure)>) {
-        let of = |(user, going)| ((id, user), going);
+        let of = |(user, departure)| ((id, user), departure);
         self.changed.lock().extend(users.into_iter().map(of));
         self.stirred.notify_one();
     }
@@ -191,6 +191,6 @@ const MAX_CHANGES: usize = 100_000;
 const MAX_ARRIVALS: usize = 10_000;
 
 /// The maximum number of conversations to look up soon.
-const MAX_LOOKS: usize = 10_000;
+const MAX_LOOKUPS: usize = 10_000;
 /// The maximum number of departures recorded for each of these conversations.
 const MAX_DEPARTURES: usize = 1000;

@@ -128,20 +128,20 @@ fn joins_and_departures_are_published() {
     let pin = conversations.pin(id);
     join(&conversations, id, socket(1));
     drop(pin);
-    let told = conversations.take_shared(10);
-    let [row] = told.as_slice() else {
-        panic!("{told:?}");
+    let rows = conversations.take_shared(10);
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}");
     };
     assert_eq!((row.conversation_id, &*row.user_id), (id, "ann"));
     assert_eq!(row.present.as_ref().unwrap().connections, 1);
     assert!(conversations.take_shared(10).is_empty());
-    conversations.restore_shared(told);
+    conversations.restore_shared(rows);
     conversations.with(id, |live| {
         live.presence.leave(Instant::now(), socket(1), "ann");
     });
-    let told = conversations.take_shared(10);
-    assert_eq!(told.len(), 1);
-    assert!(told.iter().all(|row| row.present.is_none()), "{told:?}");
+    let rows = conversations.take_shared(10);
+    assert_eq!(rows.len(), 1);
+    assert!(rows.iter().all(|row| row.present.is_none()), "{rows:?}");
     conversations.share_all();
     assert!(conversations.take_shared(10).is_empty(), "nobody is here");
     assert!(is_empty(&conversations));

@@ -161,12 +161,12 @@ impl PriceTable {
     /// batch.
     pub(super) fn put(
         &mut self,
-        given: Vec<PriceInput>,
+        input: Vec<PriceInput>,
         now: Time,
     ) -> Result<PublishOutcome, Full> {
         // New symbols are only counted if there might not be enough room.
-        if self.is_nearly_full(given.len()) {
-            let symbols = given.iter().map(|one| one.symbol.as_str());
+        if self.is_nearly_full(input.len()) {
+            let symbols = input.iter().map(|one| one.symbol.as_str());
             let mut new: Vec<_> = symbols
                 .filter(|one| !self.prices.contains_key(*one))
                 .collect();
@@ -176,11 +176,11 @@ impl PriceTable {
                 return Err(Full);
             }
         }
-        let is_bulk = given.len() > 1;
-        let mut symbols: Vec<_> = given.iter().map(|one| one.symbol.clone()).collect();
-        let news = given
+        let is_bulk = input.len() > 1;
+        let mut symbols: Vec<_> = input.iter().map(|one| one.symbol.clone()).collect();
+        let news = input
             .into_iter()
-            .filter_map(|one| self.take(one, now, is_bulk))
+            .filter_map(|one| self.publish(one, now, is_bulk))
             .collect();
         symbols.sort_unstable();
         symbols.dedup();
@@ -193,12 +193,12 @@ impl PriceTable {
         Ok(PublishOutcome { news, awaited })
     }
 
-    fn take(&mut self, given: PriceInput, now: Time, is_bulk: bool) -> Option<Price> {
+    fn publish(&mut self, input: PriceInput, now: Time, is_bulk: bool) -> Option<Price> {
         let PriceInput {
             symbol,
             price,
             timestamp,
-        } = given;
+        } = input;
         let known = self.prices.get(&symbol).map(|last| last.price.timestamp);
         let timestamp = timestamp.unwrap_or_else(|| known.map_or(now, |known| known.max(now)));
         // Services can use several connections, so an older price can arrive after a newer one.
@@ -342,7 +342,7 @@ impl PriceTable {
     }
 
     /// Applies a price from the journal. Returns whether it became current.
-    pub(super) fn hear(&mut self, price: &Price, revision: u64) -> bool {
+    pub(super) fn apply_journaled(&mut self, price: &Price, revision: u64) -> bool {
         let Some(last) = self.prices.get_mut(&price.symbol) else {
             let has_room = self.prices.len() < MOST_SYMBOLS;
             if has_room {

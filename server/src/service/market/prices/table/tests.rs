@@ -4,7 +4,7 @@ fn at(second: u32) -> Time {
     format!("2025-01-31T12:00:{second:02}Z").parse().unwrap()
 }
 
-fn given(symbol: &str, price: f64, second: Option<u32>) -> PriceInput {
+fn input(symbol: &str, price: f64, second: Option<u32>) -> PriceInput {
     PriceInput {
         symbol: symbol.into(),
         price,
@@ -22,8 +22,8 @@ fn price(symbol: &str, price: f64, second: u32) -> Price {
 
 /// Publishes prices at this second. Returns the prices that became current.
 fn put(table: &mut PriceTable, second: u32, prices: Vec<PriceInput>) -> Vec<f64> {
-    let taken = table.put(prices, at(second)).ok().unwrap();
-    taken.news.iter().map(|price| price.price).collect()
+    let outcome = table.put(prices, at(second)).ok().unwrap();
+    outcome.news.iter().map(|price| price.price).collect()
 }
 
 /// Stores all unstored prices with these revisions.
@@ -45,14 +45,14 @@ fn last(table: &PriceTable, symbol: &str) -> f64 {
 fn prices_published_during_a_store_write_are_stored_next() {
     let mut table = PriceTable::default();
     let all = vec![
-        given("A", 1.0, None),
-        given("B", 1.0, None),
-        given("A", 2.0, None),
+        input("A", 1.0, None),
+        input("B", 1.0, None),
+        input("A", 2.0, None),
     ];
     assert_eq!(put(&mut table, 0, all), [1.0, 1.0, 2.0]);
     let first = table.unstored(usize::MAX);
     assert_eq!(first.len(), 2);
-    put(&mut table, 1, vec![given("A", 3.0, None)]);
+    put(&mut table, 1, vec![input("A", 3.0, None)]);
     table.stored(&first, &[Some(1), Some(2)]);
     let second = table.unstored(usize::MAX);
     let prices: Vec<_> = second.iter().map(|one| one.price.price).collect();
@@ -61,9 +61,9 @@ fn prices_published_during_a_store_write_are_stored_next() {
     table.stored(&second, &[Some(3)]);
     assert!(is_stored(&table) && table.unstored(usize::MAX).is_empty());
     // A refused price is not stored again.
-    put(&mut table, 2, vec![given("C", 1.0, None)]);
-    let taken = table.put(vec![given("D", 1.0, None)], at(2)).ok().unwrap();
-    let mut awaited = taken.awaited;
+    put(&mut table, 2, vec![input("C", 1.0, None)]);
+    let outcome = table.put(vec![input("D", 1.0, None)], at(2)).ok().unwrap();
+    let mut awaited = outcome.awaited;
     store(&mut table, &[None, None]);
     assert!(is_stored(&table));
     assert_eq!(last(&table, "C"), 1.0);
@@ -73,54 +73,54 @@ fn prices_published_during_a_store_write_are_stored_next() {
 #[test]
 fn older_price_is_ignored_and_untimed_price_is_never_older() {
     let mut table = PriceTable::default();
-    assert_eq!(put(&mut table, 0, vec![given("A", 1.0, Some(30))]), [1.0]);
-    assert!(put(&mut table, 0, vec![given("A", 2.0, Some(29))]).is_empty());
-    assert_eq!(put(&mut table, 0, vec![given("A", 3.0, Some(30))]), [3.0]);
-    assert_eq!(put(&mut table, 10, vec![given("A", 4.0, None)]), [4.0]);
+    assert_eq!(put(&mut table, 0, vec![input("A", 1.0, Some(30))]), [1.0]);
+    assert!(put(&mut table, 0, vec![input("A", 2.0, Some(29))]).is_empty());
+    assert_eq!(put(&mut table, 0, vec![input("A", 3.0, Some(30))]), [3.0]);
+    assert_eq!(put(&mut table, 10, vec![input("A", 4.0, None)]), [4.0]);
     assert_eq!(table.get("A"), Some(&price("A", 4.0, 30)));
-    assert_eq!(put(&mut table, 40, vec![given("A", 5.0, None)]), [5.0]);
+    assert_eq!(put(&mut table, 40, vec![input("A", 5.0, None)]), [5.0]);
     assert_eq!(table.get("A"), Some(&price("A", 5.0, 40)));
 }
 
 #[test]
 fn newer_price_of_two_servers_wins_in_any_storing_order() {
     let mut table = PriceTable::default();
-    put(&mut table, 1, vec![given("A", 1.0, None)]);
+    put(&mut table, 1, vec![input("A", 1.0, None)]);
     // A newer price makes storing the own price unnecessary.
-    assert!(table.hear(&price("A", 2.0, 2), 1));
+    assert!(table.apply_journaled(&price("A", 2.0, 2), 1));
     assert!(is_stored(&table));
     assert_eq!(last(&table, "A"), 2.0);
     // If an older price is stored after the own price, the own price is stored again.
-    put(&mut table, 5, vec![given("A", 5.0, None)]);
+    put(&mut table, 5, vec![input("A", 5.0, None)]);
     store(&mut table, &[Some(2)]);
     assert!(is_stored(&table));
-    assert!(!table.hear(&price("A", 4.0, 4), 3));
+    assert!(!table.apply_journaled(&price("A", 4.0, 4), 3));
     assert!(!is_stored(&table));
     store(&mut table, &[Some(4)]);
     assert_eq!((last(&table, "A"), is_stored(&table)), (5.0, true));
     // A price that is read again is not new.
-    assert!(!table.hear(&price("A", 4.0, 4), 3));
-    assert!(!table.hear(&price("A", 5.0, 5), 4));
-    assert!(!table.hear(&price("A", 5.0, 5), 5));
+    assert!(!table.apply_journaled(&price("A", 4.0, 4), 3));
+    assert!(!table.apply_journaled(&price("A", 5.0, 5), 4));
+    assert!(!table.apply_journaled(&price("A", 5.0, 5), 5));
     assert!(is_stored(&table));
-    assert!(table.hear(&price("B", 5.0, 1), 9));
+    assert!(table.apply_journaled(&price("B", 5.0, 1), 9));
 }
 
 #[test]
 fn last_stored_of_two_prices_with_equal_time_wins_on_both_servers() {
     let [mut here, mut there] = [PriceTable::default(), PriceTable::default()];
-    put(&mut here, 1, vec![given("A", 1.0, None)]);
-    put(&mut there, 1, vec![given("A", 2.0, None)]);
+    put(&mut here, 1, vec![input("A", 1.0, None)]);
+    put(&mut there, 1, vec![input("A", 2.0, None)]);
     // Both prices are being stored. This server reads the other's price before the outcome of its
     // own.
     let (own, other) = (here.unstored(9), there.unstored(9));
-    assert!(!here.hear(&price("A", 2.0, 1), 2));
+    assert!(!here.apply_journaled(&price("A", 2.0, 1), 2));
     here.stored(&own, &[Some(1)]);
     there.stored(&other, &[Some(2)]);
-    assert!(!there.hear(&price("A", 1.0, 1), 1));
+    assert!(!there.apply_journaled(&price("A", 1.0, 1), 1));
     // The other price is last in the store, so this server stores its own again.
     store(&mut here, &[Some(3)]);
-    assert!(there.hear(&price("A", 1.0, 1), 3));
+    assert!(there.apply_journaled(&price("A", 1.0, 1), 3));
     assert!(is_stored(&here) && is_stored(&there));
     assert_eq!((last(&here, "A"), last(&there, "A")), (1.0, 1.0));
 }
@@ -133,14 +133,14 @@ fn symbols(unstored: &[Unstored]) -> Vec<&str> {
 #[test]
 fn lone_prices_precede_a_burst_and_repeated_symbols_go_to_the_end() {
     let mut table = PriceTable::default();
-    let burst = ["A", "B", "C", "D"].map(|symbol| given(symbol, 1.0, None));
+    let burst = ["A", "B", "C", "D"].map(|symbol| input(symbol, 1.0, None));
     put(&mut table, 0, burst.into());
-    put(&mut table, 0, vec![given("X", 1.0, None)]);
-    put(&mut table, 0, vec![given("C", 2.0, None)]);
+    put(&mut table, 0, vec![input("X", 1.0, None)]);
+    put(&mut table, 0, vec![input("C", 2.0, None)]);
     let first = table.unstored(3);
     assert_eq!(symbols(&first), ["X", "C", "A"]);
     // `A` changes while it is being stored, and must not delay the other symbols.
-    let again = vec![given("A", 2.0, None), given("B", 2.0, None)];
+    let again = vec![input("A", 2.0, None), input("B", 2.0, None)];
     put(&mut table, 0, again);
     table.stored(&first, &[Some(1), Some(2), Some(3)]);
     assert_eq!(symbols(&table.unstored(9)), ["B", "D", "A"]);
@@ -149,17 +149,17 @@ fn lone_prices_precede_a_burst_and_repeated_symbols_go_to_the_end() {
 #[test]
 fn awaited_prices_are_settled_once_stored_replaced_or_failed() {
     let mut table = PriceTable::default();
-    let taken = table.put(vec![given("A", 1.0, Some(5))], at(5));
-    let mut first = taken.ok().unwrap().awaited;
+    let outcome = table.put(vec![input("A", 1.0, Some(5))], at(5));
+    let mut first = outcome.ok().unwrap().awaited;
     assert_eq!(table.settle(&mut first), Settlement::Waiting);
     // An older price is settled when the newer one is stored.
     let older = table
-        .put(vec![given("A", 9.0, Some(1))], at(5))
+        .put(vec![input("A", 9.0, Some(1))], at(5))
         .ok()
         .unwrap();
     let (mut older, unstored) = (older.awaited, table.unstored(9));
     assert_eq!(older.len(), 1);
-    let newer = table.put(vec![given("A", 2.0, Some(6))], at(6));
+    let newer = table.put(vec![input("A", 2.0, Some(6))], at(6));
     let mut newer = newer.ok().unwrap().awaited;
     table.stored(&unstored, &[Some(1)]);
     assert_eq!(table.settle(&mut first), Settlement::Stored);
@@ -168,22 +168,22 @@ fn awaited_prices_are_settled_once_stored_replaced_or_failed() {
     table.failed(&table.unstored(9));
     assert_eq!(table.settle(&mut newer), Settlement::Failed);
     // A price published after the failure waits for its own outcome.
-    let last = table.put(vec![given("A", 3.0, Some(7))], at(7));
+    let last = table.put(vec![input("A", 3.0, Some(7))], at(7));
     let mut last = last.ok().unwrap().awaited;
     assert_eq!(table.settle(&mut last), Settlement::Waiting);
-    assert!(table.hear(&price("A", 4.0, 8), 2));
+    assert!(table.apply_journaled(&price("A", 4.0, 8), 2));
     assert_eq!(table.settle(&mut last), Settlement::Stored);
 }
 
 #[test]
 fn symbol_expires_unless_published_again_or_unstored() {
     let mut table = PriceTable::default();
-    put(&mut table, 0, vec![given("A", 1.0, None)]);
-    put(&mut table, 0, vec![given("B", 1.0, None)]);
+    put(&mut table, 0, vec![input("A", 1.0, None)]);
+    put(&mut table, 0, vec![input("B", 1.0, None)]);
     store(&mut table, &[Some(1), Some(2)]);
     // Expiry depends on the time of publication, not on the time of the price.
-    put(&mut table, 5, vec![given("B", 1.0, Some(0))]);
-    assert!(table.hear(&price("C", 1.0, 0), 3));
+    put(&mut table, 5, vec![input("B", 1.0, Some(0))]);
+    assert!(table.apply_journaled(&price("C", 1.0, 0), 3));
     table.note_published("C", at(4));
     assert!(table.current("A", at(0)).is_some());
     assert!(table.current("A", at(1)).is_none());
@@ -198,15 +198,15 @@ fn symbol_expires_unless_published_again_or_unstored() {
 #[test]
 fn withdrawal_ends_a_price_unless_a_newer_one_follows() {
     let mut table = PriceTable::default();
-    put(&mut table, 0, vec![given("A", 1.0, None)]);
+    put(&mut table, 0, vec![input("A", 1.0, None)]);
     let known = table.unstored_version("A");
     assert!(table.withdraw("A", known) && table.get("A").is_none());
     assert!(is_stored(&table), "it is no longer to be stored");
     assert!(!table.withdraw("A", None));
     // A price published while the withdrawal is being stored remains current.
-    put(&mut table, 1, vec![given("A", 2.0, None)]);
+    put(&mut table, 1, vec![input("A", 2.0, None)]);
     let known = table.unstored_version("A");
-    put(&mut table, 2, vec![given("A", 3.0, None)]);
+    put(&mut table, 2, vec![input("A", 3.0, None)]);
     assert!(!table.withdraw("A", known));
     assert!(!table.apply_withdrawal("A", 1), "it is not stored yet");
     store(&mut table, &[Some(2)]);
@@ -221,18 +221,18 @@ fn withdrawal_ends_a_price_unless_a_newer_one_follows() {
 #[test]
 fn number_of_symbols_is_limited() {
     let mut table = PriceTable::default();
-    let all = (0..MOST_SYMBOLS - 1).map(|n| given(&n.to_string(), 1.0, None));
+    let all = (0..MOST_SYMBOLS - 1).map(|n| input(&n.to_string(), 1.0, None));
     put(&mut table, 0, all.collect());
-    let two = vec![given("x", 1.0, None), given("y", 1.0, None)];
+    let two = vec![input("x", 1.0, None), input("y", 1.0, None)];
     assert!(table.put(two, at(0)).is_err());
     assert!(table.get("x").is_none(), "all or nothing");
     let again = vec![
-        given("x", 1.0, None),
-        given("x", 2.0, None),
-        given("0", 2.0, None),
+        input("x", 1.0, None),
+        input("x", 2.0, None),
+        input("0", 2.0, None),
     ];
     put(&mut table, 0, again);
     assert_eq!((last(&table, "x"), last(&table, "0")), (2.0, 2.0));
-    assert!(!table.hear(&price("y", 1.0, 0), 1));
-    assert_eq!(put(&mut table, 0, vec![given("1", 2.0, None)]), [2.0]);
+    assert!(!table.apply_journaled(&price("y", 1.0, 0), 1));
+    assert_eq!(put(&mut table, 0, vec![input("1", 2.0, None)]), [2.0]);
 }

@@ -81,13 +81,13 @@ fn positions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Position>
         #[serde(deserialize_with = "exact")]
         avg_price: f64,
     }
-    let given = Vec::<Object<PositionFields>>::deserialize(deserializer)?;
-    let position = |Object(given): Object<PositionFields>| Position {
-        symbol: given.symbol,
-        quantity: given.quantity,
-        avg_price: given.avg_price,
+    let value = Vec::<Object<PositionFields>>::deserialize(deserializer)?;
+    let position = |Object(value): Object<PositionFields>| Position {
+        symbol: value.symbol,
+        quantity: value.quantity,
+        avg_price: value.avg_price,
     };
-    Ok(given.into_iter().map(position).collect())
+    Ok(value.into_iter().map(position).collect())
 }
 
 impl Command for PublishPortfolio {

@@ -8,7 +8,7 @@ use crate::service::rules::bounds::{
     ClientId, Positive, RevisionCursor, ServiceName, Symbol, UserId,
 };
 use crate::service::rules::commands::form::{exact, exact_or_none, whole_or_none, word};
-use crate::service::rules::commands::pages::AskedUpdates;
+use crate::service::rules::commands::pages::UpdatesRequest;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::trades::{
     self, Side, Trade, TradeExecuted, TradeStatus, Trades,
@@ -121,7 +121,7 @@ fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Side, D::Error> {
 fn side_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Side>, D::Error> {
     #[derive(Deserialize)]
     struct Given(#[serde(deserialize_with = "side")] Side);
-    Ok(Option::<Given>::deserialize(deserializer)?.map(|given| given.0))
+    Ok(Option::<Given>::deserialize(deserializer)?.map(|value| value.0))
 }
 
 /// `POST /api/v1/trades`: publishes a trade of a user, or its new state.
@@ -174,7 +174,7 @@ impl Command for PublishTrade {
 #[derive(Debug)]
 pub(crate) struct ReadTrades {
     pub(crate) user: String,
-    pub(crate) page: AskedUpdates,
+    pub(crate) page: UpdatesRequest,
 }
 
 impl Command for ReadTrades {
