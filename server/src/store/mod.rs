@@ -58,12 +58,12 @@ use uuid::Uuid;
 use crate::metrics::{Counter, Metrics};
 
 pub use change::{
-    Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Change, Committed, Conversation,
-    Cursor, Delete, DeleteConversation, DeletedConversation, Delivery, Edit, Insert, InvalidCursor,
-    Invite, KeyState, Level, List, ListedConversation, Login, MAX_UNREAD_COUNT, MarkRead,
-    MemberChange, Membership, Message, MessageKind, NewConversation, NewMessage, Notice, Opening,
-    Pin, Pinned, Quote, Reaction, ReactionChange, ReadMark, Rename, Revision, Revocation, Search,
-    StoredResponse, TakenDelivery, Unpinned, Version, words,
+    Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Change, ClaimedDelivery,
+    Committed, Conversation, Cursor, Delete, DeleteConversation, DeletedConversation, Delivery,
+    Edit, Insert, InvalidCursor, Invite, KeyState, Level, List, ListedConversation, Login,
+    MAX_UNREAD_COUNT, MarkRead, MemberChange, Membership, Message, MessageKind, NewConversation,
+    NewMessage, Notice, Opening, Pin, Pinned, Quote, Reaction, ReactionChange, ReadMark, Rename,
+    Revision, Revocation, Search, StoredResponse, Unpinned, Version, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};

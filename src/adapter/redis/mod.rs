@@ -442,7 +442,7 @@ impl BrokerState for RedisState {
     }
 
     fn namespace_closed(&self, nsp: Nsp) {
-        self.close_namespace(nsp);
+        self.close_namespace(&nsp);
     }
 
     fn room_opened(&self, namespace: &str, room: &Room) {

@@ -126,14 +126,14 @@ impl RedisState {
     }
 
     /// Unsubscribes from the channels of a namespace.
-    pub(super) fn close_namespace(&self, nsp: Nsp) {
-        for (_, channel_kind, name) in self.channels_of(&nsp) {
+    pub(super) fn close_namespace(&self, nsp: &Nsp) {
+        for (_, channel_kind, name) in self.channels_of(nsp) {
             self.link
                 .subscriptions
                 .listen((channel_kind, name.into()), None);
         }
-        self.open.lock().remove(&nsp);
-        self.send_leave(&nsp);
+        self.open.lock().remove(nsp);
+        self.send_leave(nsp);
     }
 
     /// Sends a leave message to servers that count their peers by heartbeats.

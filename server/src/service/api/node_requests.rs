@@ -87,8 +87,8 @@ async fn request_peers(
         return UnansweredServers::default();
     };
     let namespace = io.of(NAMESPACE);
-    let answers = namespace.server_side_emit_with_acks::<String>(EVENT, text);
-    let (texts, missing) = match answers.await {
+    let replies = namespace.server_side_emit_with_acks::<String>(EVENT, text);
+    let (texts, missing) = match replies.await {
         Ok(texts) => (texts, 0),
         Err(ServerSideError::Timeout(partial)) => {
             let missing = partial.missing();

@@ -33,7 +33,7 @@ pub use conversations::{
 };
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
-pub use deliveries::{Delivery, TakenDelivery};
+pub use deliveries::{ClaimedDelivery, Delivery};
 pub use invites::Invite;
 pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};

@@ -24,7 +24,7 @@ pub struct Delivery {
 /// A delivery that a server has taken. No other server takes it until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the stores construct it")]
-pub struct TakenDelivery {
+pub struct ClaimedDelivery {
     /// What is delivered.
     pub delivery: Delivery,
     /// The number of times it was taken, including this time.
@@ -54,7 +54,7 @@ pub(in crate::store) enum DeliveryChange {
 pub(in crate::store) struct DeliveryOutcome {
     /// Whether the delivery was stored, if the change is an insertion.
     pub(in crate::store) is_stored: bool,
-    pub(in crate::store) taken: Option<TakenDelivery>,
+    pub(in crate::store) taken: Option<ClaimedDelivery>,
 }
 
 impl DeliveryOutcome {
@@ -65,7 +65,7 @@ impl DeliveryOutcome {
         }
     }
 
-    pub(in crate::store) fn taken(taken: Option<TakenDelivery>) -> Self {
+    pub(in crate::store) fn taken(taken: Option<ClaimedDelivery>) -> Self {
         Self {
             is_stored: false,
             taken,
@@ -99,7 +99,7 @@ impl Store {
         &self,
         now: Time,
         until: Time,
-    ) -> Result<Option<TakenDelivery>, StoreError> {
+    ) -> Result<Option<ClaimedDelivery>, StoreError> {
         let take = DeliveryChange::Take { now, until };
         Ok(self.change_deliveries(take).await?.taken)
     }
@@ -113,7 +113,7 @@ impl Store {
     /// If that could not be stored.
     pub async fn end_delivery(
         &self,
-        taken: &TakenDelivery,
+        taken: &ClaimedDelivery,
         due_at: Option<Time>,
     ) -> Result<(), StoreError> {
         let (id, attempts) = (taken.delivery.id, taken.attempts);

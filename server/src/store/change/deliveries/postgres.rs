@@ -6,7 +6,9 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
 use crate::store::StoreError;
-use crate::store::change::deliveries::{Delivery, DeliveryChange, DeliveryOutcome, TakenDelivery};
+use crate::store::change::deliveries::{
+    ClaimedDelivery, Delivery, DeliveryChange, DeliveryOutcome,
+};
 use crate::store::postgres::sql::{CachedStatements, time};
 use crate::store::postgres::{Postgres, change};
 
@@ -47,7 +49,7 @@ async fn apply(client: &ClientWrapper, change: &DeliveryChange) -> Result<Delive
                     &[&now.timestamp(), &until.timestamp()],
                     |row| {
                         let attempts: i32 = row.try_get(3)?;
-                        Ok(TakenDelivery {
+                        Ok(ClaimedDelivery {
                             delivery: Delivery {
                                 id: row.try_get(0)?,
                                 body: row.try_get(1)?,

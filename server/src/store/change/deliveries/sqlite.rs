@@ -3,7 +3,9 @@
 use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
-use crate::store::change::deliveries::{Delivery, DeliveryChange, DeliveryOutcome, TakenDelivery};
+use crate::store::change::deliveries::{
+    ClaimedDelivery, Delivery, DeliveryChange, DeliveryOutcome,
+};
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::sql::{CachedStatements, Id};
 
@@ -43,7 +45,7 @@ fn apply(connection: &Connection, change: &DeliveryChange) -> rusqlite::Result<D
                  RETURNING id, body, created_at, attempts",
                 params![now, until],
                 |row| {
-                    Ok(TakenDelivery {
+                    Ok(ClaimedDelivery {
                         delivery: Delivery {
                             id: row.get::<_, Id>(0)?.0,
                             body: row.get(1)?,
