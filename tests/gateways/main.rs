@@ -93,6 +93,7 @@ mod secrets;
 mod security;
 mod sending;
 mod server;
+mod service_manager;
 mod sides;
 mod signals;
 mod starting;

@@ -90,6 +90,8 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         ("ROOMCAST_WEBHOOKS__URL", "https://app.example/hooks"),
         ("ROOMCAST_WEBHOOKS__SECRET", "a secret of webhooks"),
         ("ROOMCAST_WEBHOOKS__EVENTS", "message"),
+        ("NOTIFY_SOCKET", "nowhere"),
+        ("WATCHDOG_USEC", "60000000"),
     ];
     let server = ServerProcess::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
     let names = [
@@ -116,6 +118,7 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         "admin news",
         "admin listener",
         "signals",
+        "watchdog",
     ];
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({

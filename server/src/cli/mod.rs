@@ -124,7 +124,7 @@ pub fn run() -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => {
             errln!("roomcast: {error}");
-            return ExitCode::from(2);
+            return ExitCode::from(REFUSED);
         }
     };
     match arguments.command.unwrap_or(Command::Serve) {
@@ -153,7 +153,7 @@ pub fn run() -> ExitCode {
                 }
                 Err(error) => {
                     errln!("roomcast: {error}");
-                    ExitCode::from(2)
+                    ExitCode::from(REFUSED)
                 }
             }
         }
@@ -210,7 +210,7 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => {
             errln!("roomcast: {error}");
-            return ExitCode::from(2);
+            return ExitCode::from(REFUSED);
         }
     };
     for warning in warnings {
@@ -233,7 +233,9 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %chain(&error), "stopped");
-            if matches!(error, RunError::Tasks(_)) {
+            if matches!(error, RunError::Refused(_)) {
+                ExitCode::from(REFUSED)
+            } else if matches!(error, RunError::Tasks(_)) {
                 ExitCode::from(TASK_ENDED)
             } else {
                 ExitCode::FAILURE
@@ -242,6 +244,8 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
     }
 }
 
+/// The exit code if the configuration is refused. The next start would fail in the same way.
+const REFUSED: u8 = 2;
 /// The exit code if a task ended that cannot be restarted: `EX_SOFTWARE` of sysexits(3).
 const TASK_ENDED: u8 = 70;
 

@@ -10,6 +10,8 @@ use roomcast::service::TlsError;
 /// The reason why the server did not start, or stopped.
 #[derive(Debug)]
 pub(crate) enum RunError {
+    /// The configuration is refused, with the reason.
+    Refused(Box<RunError>),
     /// A configuration value is invalid.
     Settings(&'static str),
     /// The keys of tokens cannot be used.
@@ -37,6 +39,8 @@ pub(crate) enum RunError {
     Admin(SocketAddr, std::io::Error),
     /// Signals cannot be received.
     Signals(std::io::Error),
+    /// The service manager cannot be notified.
+    ServiceManager(std::io::Error),
     /// A second signal arrived during shutdown.
     Hurried,
     /// Tasks with these names ended and cannot be restarted.
@@ -46,6 +50,7 @@ pub(crate) enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refused(error) => error.fmt(f),
             Self::Settings(fault) => f.write_str(fault),
             Self::Keys(_) => f.write_str("the token keys are unusable"),
             Self::Roles(_) => f.write_str("the roles are invalid"),
@@ -68,6 +73,9 @@ impl fmt::Display for RunError {
                 write!(f, "cannot listen on {address} (server.admin_listen)")
             }
             Self::Signals(_) => f.write_str("cannot receive signals"),
+            Self::ServiceManager(_) => {
+                f.write_str("cannot notify the service manager (NOTIFY_SOCKET)")
+            }
             Self::Hurried => f.write_str("received a second signal during shutdown"),
             Self::Tasks(names) => {
                 let names = names.join(", ");
@@ -80,6 +88,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Refused(error) => error.source(),
             Self::Settings(_)
             | Self::Folder(_, _)
             | Self::Outbound(_)
@@ -93,7 +102,9 @@ impl std::error::Error for RunError {
             Self::Store(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Server(error) => Some(error),
-            Self::Admin(_, error) | Self::Signals(error) => Some(error),
+            Self::Admin(_, error) | Self::Signals(error) | Self::ServiceManager(error) => {
+                Some(error)
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod admin_listener;
 mod error;
 mod options;
 mod routes;
+mod service_manager;
 mod services;
 mod signals;
 mod tasks;
@@ -21,6 +22,7 @@ use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
 use self::admin_listener::AdminListener;
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
+use self::service_manager::ServiceManager;
 use self::services::Services;
 use self::signals::{Signals, SurvivedSignals};
 use self::tasks::StartedTasks;
@@ -49,7 +51,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let survived_signals = SurvivedSignals::listen().map_err(RunError::Signals)?;
     // Everything that can be checked without side effects is checked first: a server that cannot
     // start leaves no traces.
-    check(settings)?;
+    check(settings).map_err(|error| RunError::Refused(Box::new(error)))?;
+    let manager = ServiceManager::from_environment().map_err(RunError::ServiceManager)?;
     let profile = settings.profile();
 
     check_folder(settings)?;
@@ -68,6 +71,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     io.handle().metrics().extend(move |out| rows.expose(out));
     let supervisor = Supervisor::new(io.handle().metrics());
     supervisor.start("signals", move || survived_signals.clone().log());
+    if let Some(interval) = manager.watchdog() {
+        let manager = manager.clone();
+        supervisor.start("watchdog", move || manager.clone().report_alive(interval));
+    }
     let opened = Store::open_supervised(&settings.store, Arc::clone(&metrics), &supervisor);
     let (store, commits) = opened.await.map_err(RunError::Open)?;
     let warned = cluster::warn_of_public(settings).await;
@@ -138,11 +145,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     announce(settings, profile, &server);
     let stopping = Notify::new();
     let serving = server.run_until(async {
+        manager.ready();
         tokio::select! {
             () = signals.next() => {}
             () = supervisor.failed() => {}
         }
         tracing::info!("stopping");
+        manager.stopping();
         // From here on the server is not ready, so that a load balancer sends it no new clients
         // while it drains.
         readiness.drain();
