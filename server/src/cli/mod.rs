@@ -89,6 +89,8 @@ enum Command {
     Sockets(remote::SocketsArguments),
     /// List the servers in the cluster of a running server.
     Nodes(remote::NodesArguments),
+    /// Check whether a running server is ready for clients: the health check of a container.
+    Health(remote::HealthArguments),
 }
 
 /// Arguments of `check-config`.
@@ -113,6 +115,11 @@ pub fn run() -> ExitCode {
     if let Some(Command::Catalog(catalog)) = &arguments.command {
         // The catalogue does not depend on the configuration.
         return catalog::run(catalog);
+    }
+    if let Some(Command::Health(arguments)) = &arguments.command
+        && arguments.names_server()
+    {
+        return remote::health(None, arguments);
     }
     let overrides = Overrides {
         listen: arguments.listen,
@@ -185,6 +192,8 @@ pub fn run() -> ExitCode {
             warn(&loaded.warnings);
             remote::nodes(&loaded.settings, &arguments)
         }
+        // Warnings would be repeated with each check.
+        Command::Health(arguments) => remote::health(Some(&loaded.settings), &arguments),
         Command::PrintConfig => match toml::to_string(&loaded.settings.in_force()) {
             Ok(text) => {
                 warn(&loaded.warnings);

@@ -231,7 +231,8 @@ const NO_KEYS: &str = "no client could authenticate: set ROOMCAST_AUTH__JWT__SEC
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Address to listen on. Default `127.0.0.1:3000`. Alias `ROOMCAST_LISTEN`.
+    /// Address to listen on. Default `127.0.0.1:3000`, or `0.0.0.0:PORT` if the variable `PORT` is
+    /// set. Alias `ROOMCAST_LISTEN`.
     pub listen: SocketAddr,
     /// `development` or `production`. Default: development on loopback. Alias
     /// `ROOMCAST_PROFILE`.

@@ -1,6 +1,9 @@
-//! Commands that call a running server: `call`, `emit`, `sockets` and `nodes`. They use its HTTP
-//! API or, for `emit`, optionally the adapter.
+//! Commands that call a running server: `call`, `emit`, `sockets`, `nodes` and `health`. They use
+//! its HTTP API or, for `emit`, optionally the adapter.
 
+mod health;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
@@ -10,6 +13,7 @@ use http::{Method, Request, header};
 use http_body_util::Full;
 use serde_json::{Value, value::RawValue};
 
+pub(super) use self::health::{HealthArguments, health};
 use super::identity::Minter;
 use super::output::{errln, outln};
 use crate::{
@@ -358,12 +362,21 @@ impl Caller {
 /// Returns the URL of the configured server, as reached from this machine.
 fn configured(settings: &Settings) -> String {
     let mut address = settings.server.listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
+    address.set_ip(loopback(address.ip()));
     match settings.server.tls.cert_file {
         Some(_) => format!("https://{address}"),
         None => format!("http://{address}"),
+    }
+}
+
+/// Returns the address at which this machine reaches a listener: loopback if it listens on all
+/// addresses.
+fn loopback(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        // A system can restrict such a listener to IPv6.
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
     }
 }
 

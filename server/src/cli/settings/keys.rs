@@ -13,6 +13,10 @@ pub(super) const ALIASES: [(&str, &str); 4] = [
     ("ROOMCAST_PROFILE", "server.profile"),
     ("ALLOWED_ORIGINS", "server.allowed_origins"),
 ];
+/// The key that [`PORT`] sets.
+pub(super) const LISTEN: &str = "server.listen";
+/// The variable in which many hosts assign a port. It has effect if nothing else sets [`LISTEN`].
+pub(super) const PORT: &str = "PORT";
 pub(super) const PREFIX: &str = "ROOMCAST_";
 /// Fields of the settings that are not keys, because other keys set them.
 const NOT_KEYS: [&str; 1] = ["engine.cors"];

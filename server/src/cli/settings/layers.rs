@@ -1,13 +1,14 @@
 //! The configuration layers, in increasing precedence.
 
 use std::ffi::{OsStr, OsString};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use toml::{Table, Value};
 
 use super::keys::{
-    ALIASES, Kind, OTHERS, PREFIX, REDIS, REMOVED, RENAMED, flatten, is_of_kubernetes, is_of_role,
-    known, redis_warning, variable,
+    ALIASES, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, REMOVED, RENAMED, flatten,
+    is_of_kubernetes, is_of_role, known, redis_warning, variable,
 };
 use super::{LoadError, Overrides};
 use crate::config::Settings;
@@ -20,6 +21,8 @@ pub(super) struct Layers {
     pub(super) warnings: Vec<String>,
     /// Variables for Redis that are set.
     redis: Vec<String>,
+    /// The value of `PORT`, if it is set.
+    port: Option<OsString>,
 }
 
 struct Setting {
@@ -35,6 +38,7 @@ impl Layers {
             settings: Vec::new(),
             warnings: Vec::new(),
             redis: Vec::new(),
+            port: None,
         }
     }
 
@@ -86,6 +90,10 @@ impl Layers {
             let is_ours =
                 ALIASES.iter().any(|(alias, _)| *alias == name) || name.starts_with(PREFIX);
             if !is_ours {
+                if name == PORT && !value.is_empty() {
+                    self.port = Some(value);
+                    continue;
+                }
                 if REDIS.contains(&name.as_str()) && is_meant(&value) {
                     self.redis.push(name);
                 }
@@ -125,11 +133,7 @@ impl Layers {
 
     pub(super) fn add_overrides(&mut self, overrides: Overrides) {
         let values = [
-            (
-                "server.listen",
-                overrides.listen.map(|v| v.to_string()),
-                "--listen",
-            ),
+            (LISTEN, overrides.listen.map(|v| v.to_string()), "--listen"),
             ("store.url", overrides.store, "--store"),
             (
                 "server.profile",
@@ -143,6 +147,29 @@ impl Layers {
                 self.set_text(key, &value, flag.to_owned());
             }
         }
+    }
+
+    /// Adds the port that the environment assigns, if no other layer has an address.
+    ///
+    /// # Errors
+    ///
+    /// If the port is needed and is not a number.
+    pub(super) fn add_port(&mut self) -> Result<(), LoadError> {
+        let is_given = self.given.iter().any(|given| given.key == LISTEN);
+        let Some(port) = self.port.take().filter(|_| !is_given) else {
+            return Ok(());
+        };
+        let port = port.to_str().and_then(|port| port.parse().ok());
+        let Some(port) = port.filter(|port: &u16| *port != 0) else {
+            return Err(LoadError::Value {
+                key: LISTEN.to_owned(),
+                from: PORT.to_owned(),
+                error: "expected a port from 1 to 65535".to_owned(),
+            });
+        };
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        self.give(LISTEN, &address.to_string(), PORT.to_owned());
+        Ok(())
     }
 
     /// Adds a value given as text, parsed according to the kind of the key.

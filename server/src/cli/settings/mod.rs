@@ -1,5 +1,5 @@
 //! Loads the configuration. Flags override environment variables, which override the file, which
-//! overrides the defaults.
+//! overrides the defaults. `PORT` only replaces the default address.
 //!
 //! Every command that needs the configuration begins with [`load`]. `layers` reads the sources and
 //! records the source of each value, `keys` has the known names, and `error` describes faults and
@@ -51,6 +51,7 @@ pub(super) fn load(
     }
     layers.add_environment(environment)?;
     layers.add_overrides(overrides);
+    layers.add_port()?;
     let mut warnings = std::mem::take(&mut layers.warnings);
     let redis_warning = layers.redis_warning();
     let settings = layers.settings()?;

@@ -65,6 +65,38 @@ fn flags_override_the_environment_which_overrides_the_file() {
 }
 
 #[test]
+fn port_is_used_only_if_nothing_else_sets_the_address() {
+    let listen = |variables: &[(&str, &str)]| from_env(variables).unwrap().settings.server.listen;
+    let port = ("PORT", "8080");
+    assert_eq!(listen(&[port]).to_string(), "0.0.0.0:8080");
+    assert_eq!(listen(&[("PORT", "")]).to_string(), "127.0.0.1:3000");
+    for address in ["ROOMCAST_LISTEN", "ROOMCAST_SERVER__LISTEN"] {
+        let own = (address, "127.0.0.1:2");
+        for variables in [[port, own], [own, ("PORT", "not a number")]] {
+            assert_eq!(listen(&variables).port(), 2, "{variables:?}");
+        }
+    }
+    let file = file("[server]\nlisten = \"127.0.0.1:1\"");
+    let loaded = load(
+        Some(file.path()),
+        env(&[port]).into_iter(),
+        Overrides::default(),
+    );
+    assert_eq!(loaded.unwrap().settings.server.listen.port(), 1);
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:3".parse().unwrap()),
+        ..Overrides::default()
+    };
+    let loaded = load(None, env(&[port]).into_iter(), overrides);
+    assert_eq!(loaded.unwrap().settings.server.listen.port(), 3);
+    for wrong in ["0", "65536", "-1", "tcp://10.0.0.1:3000", "8080 "] {
+        let error = from_env(&[("PORT", wrong)]).unwrap_err().to_string();
+        let expected = "PORT: `server.listen`: expected a port from 1 to 65535";
+        assert_eq!(error, expected, "{wrong}");
+    }
+}
+
+#[test]
 fn prefixed_variable_overrides_its_alias_in_any_order() {
     for variables in [
         [
