@@ -91,6 +91,40 @@ older_server() {
   (cd "$tree/source" && cargo build --bins --target-dir "$tree/target")
 }
 
+# systemd's own checks of the unit, and what shows the calls of a server.
+systemd_checks() { packages 'systemd-analyze --version && strace -V && setpriv --version' systemd strace util-linux; }
+
+# Tools that build, install and check what is released.
+release_tools() {
+  export PATH="$PATH:/usr/sbin"
+  packages 'mmdebstrap --version && buildah --version && minisign -v && lintian --version && ip -V && unshare --version' \
+    mmdebstrap buildah minisign lintian iproute2 util-linux binutils || return 1
+  packages 'promtool --version && amtool --version' prometheus prometheus-alertmanager || return 1
+  cargo deb --version || cargo install cargo-deb --locked --root "$tools" || return 1
+  cargo cyclonedx --version || cargo install cargo-cyclonedx --locked --root "$tools"
+}
+
+# Schemas of Compose and Kubernetes.
+manifest_schemas() {
+  node_packages tests/install || return 1
+  packages 'python3 -c "import venv, ensurepip"' python3 python3-venv || return 1
+  [ -x "$tools/install-python/bin/pip" ] || python3 -m venv "$tools/install-python" || return 1
+  "$tools/install-python/bin/pip" install -q --disable-pip-version-check -r tests/install/requirements.txt
+}
+
+# A Debian root of this system's version, from where its own packages come from.
+debian_root() {
+  local root=$CARGO_TARGET_DIR/install/root.tar
+  mkdir -p "${root%/*}"
+  if [ -n "$(find "$root" -mtime -7 2>/dev/null)" ]; then return 0; fi
+  apt-get update -qq
+  apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+    'Created-By: Packages' 'Origin: Debian' 'Component: main' | sort -u >"${root%/*}/sources" || return 1
+  mmdebstrap --variant=minbase --include=adduser,ca-certificates,systemd \
+    "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root.new.tar" - <"${root%/*}/sources" || return 1
+  mv "$root.new.tar" "$root"
+}
+
 fuzzer() { cargo fuzz --version || cargo install cargo-fuzz --locked --root "$tools"; }
 
 denier() { cargo deny --version || cargo install cargo-deny --locked --root "$tools"; }

@@ -68,6 +68,9 @@ part_interop() {
     is_full "$file" || files+=("$file")
   done
   counted 'javascript clients' parse_node node_tests "${files[@]}"
+  if require 'systemd' systemd_checks; then
+    counted 'systemd unit' parse_node node_tests tests/install/unit.test.mjs
+  fi
   # The client in Rust against the official server, by the tests that it passes against ours.
   # Each test starts a Node process, so fewer run at a time.
   RUST_TEST_THREADS=$(($(nproc) * 2)) TEST_SERVER_CLIENT_SUITE="node $PWD/tests/interop/client_suite.mjs" \
@@ -75,6 +78,22 @@ part_interop() {
   if require 'python packages' python_packages; then
     counted 'python client' parse_python "$tools/python/bin/python" -m unittest discover -v -s tests/interop
   fi
+}
+
+# Builds the program as it is shipped, which takes most of the time, and installs it from its package
+# and its image. Needs root, as apt in another root does.
+part_install() {
+  require 'rust toolchain' toolchain || return
+  require 'servers' servers || return
+  require 'systemd' systemd_checks || return
+  require 'proxies' proxies || return
+  require 'release tools' release_tools || return
+  require 'schemas' manifest_schemas || return
+  require 'debian root' debian_root || return
+  require 'shipped program' deploy/dist || return
+  # One after the other, because each builds packages.
+  counted 'install' parse_node node --test --test-reporter=tap --test-timeout=900000 --test-concurrency=1 \
+    tests/install/{manifests,release,package,container}.test.mjs
 }
 
 # Short runs of `rolling` and `faults`, on each broker one after the other, because each needs both cores.
