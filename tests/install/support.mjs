@@ -71,7 +71,12 @@ export function start(t, command, args, options = {}) {
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
   const ended = once(child, "close");
-  t.after(() => child.kill("SIGKILL"));
+  t.after(() => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    // A program that was started by the child would survive it.
+    process.kill(innermost(child.pid), "SIGKILL");
+    child.kill("SIGKILL");
+  });
   return { pid: child.pid, output: () => output, ended: async () => ((await ended), child.exitCode ?? child.signalCode) };
 }
 
