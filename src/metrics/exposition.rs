@@ -41,19 +41,46 @@ impl Exposition {
         of: &str,
         value: impl Display,
     ) {
-        // The text format requires these three characters to be escaped in label values.
-        let of = of
-            .replace('\\', r"\\")
-            .replace('"', "\\\"")
-            .replace('\n', r"\n");
-        let family = self.family(name, help, "gauge");
-        family.rows += &format!("{name}{{{label}=\"{of}\"}} {value}\n");
+        self.labelled_row("gauge", (name, help), &[(label, of)], &value);
+    }
+
+    /// Writes one counter of a family whose rows differ in the value `of` of a label. The caller
+    /// must limit the number of rows.
+    pub fn labelled_total(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &str,
+        of: &str,
+        value: impl Display,
+    ) {
+        self.labelled_row("counter", (name, help), &[(label, of)], &value);
+    }
+
+    /// Writes a gauge whose value is 1 and whose labels have the information.
+    pub fn info(&mut self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) {
+        self.labelled_row("gauge", (name, help), labels, &1);
+    }
+
+    fn labelled_row(
+        &mut self,
+        kind: &'static str,
+        (name, help): (&'static str, &'static str),
+        labels: &[(&str, &str)],
+        value: &dyn Display,
+    ) {
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(label, of)| format!("{label}=\"{}\"", escape(of)))
+            .collect();
+        let family = self.family(name, help, kind);
+        family.rows += &format!("{name}{{{}}} {value}\n", labels.join(","));
     }
 
     /// Writes values divided by `unit`.
     pub(super) fn histogram(&mut self, row: &Row, values: &Histogram, unit: f64) {
         let family = self.family(row.family, row.help, "histogram");
-        values.render(&mut family.rows, row.family, unit);
+        values.render(&mut family.rows, row, unit);
     }
 
     pub(super) fn row(&mut self, kind: &'static str, row: &Row, value: &dyn Display) {
@@ -84,6 +111,14 @@ impl Exposition {
         });
         &mut self.families[position]
     }
+}
+
+/// Escapes the three characters that the text format requires to be escaped in label values.
+fn escape(value: &str) -> String {
+    value
+        .replace('\\', r"\\")
+        .replace('"', "\\\"")
+        .replace('\n', r"\n")
 }
 
 fn unlabelled(family: &'static str, help: &'static str) -> Row {
@@ -135,6 +170,18 @@ mod tests {
         assert_eq!(
             text.to_string(),
             "# HELP tests Tests.\n# TYPE tests gauge\ntests{node=\"a\\\"\\\\\\n\"} 0.5\ntests{node=\"b\"} 2\n"
+        );
+    }
+
+    #[test]
+    fn information_has_all_its_labels_in_one_row() {
+        let mut text = Exposition::default();
+        text.info("tests_info", "Tests.", &[("a", "1\""), ("b", "")]);
+        text.labelled_total("tests_total", "Tests.", "of", "one", 3);
+        assert_eq!(
+            text.to_string(),
+            "# HELP tests_info Tests.\n# TYPE tests_info gauge\ntests_info{a=\"1\\\"\",b=\"\"} 1\n\
+             # HELP tests_total Tests.\n# TYPE tests_total counter\ntests_total{of=\"one\"} 3\n"
         );
     }
 

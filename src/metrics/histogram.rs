@@ -4,6 +4,8 @@ use std::{
     time::Duration,
 };
 
+use super::Row;
+
 /// Upper bounds of the buckets for durations, in microseconds.
 pub(super) const TIMES: [u64; 21] = [
     100, 250, 500, 1_000, 2_000, 3_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 40_000,
@@ -97,15 +99,24 @@ impl Histogram {
 
     /// Renders the Prometheus text format, with values divided by `unit`. Each bucket row includes
     /// the counts of the buckets before it.
-    pub(super) fn render(&self, out: &mut String, family: &str, unit: f64) {
+    pub(super) fn render(&self, out: &mut String, row: &Row, unit: f64) {
+        let Row { family, labels, .. } = row;
+        // The bound is added to the labels of the row.
+        let own = labels
+            .strip_prefix('{')
+            .and_then(|own| own.strip_suffix('}'));
+        let own = own.map_or_else(String::new, |own| format!("{own},"));
         let bounds = self.bounds.iter().map(|&n| (n as f64 / unit).to_string());
         let mut count = 0;
         for (bound, in_bucket) in bounds.chain(["+Inf".to_owned()]).zip(self.counts()) {
             count += in_bucket;
-            let _ = writeln!(out, "{family}_bucket{{le=\"{bound}\"}} {count}");
+            let _ = writeln!(out, "{family}_bucket{{{own}le=\"{bound}\"}} {count}");
         }
         let sum = self.sum.load(Ordering::Relaxed) as f64 / unit;
-        let _ = writeln!(out, "{family}_sum {sum}\n{family}_count {count}");
+        let _ = writeln!(
+            out,
+            "{family}_sum{labels} {sum}\n{family}_count{labels} {count}"
+        );
     }
 }
 
@@ -131,5 +142,25 @@ mod tests {
         let histogram = Histogram::new(&BOUNDS);
         histogram.note(41);
         assert_eq!(histogram.quantile(0.5), Some(40.0));
+    }
+
+    #[test]
+    fn the_rows_of_a_histogram_have_its_labels_and_the_bound() {
+        static BOUNDS: [u64; 1] = [10];
+        let histogram = Histogram::new(&BOUNDS);
+        histogram.note(4);
+        let mut text = String::new();
+        let row = Row {
+            family: "tests_bytes",
+            help: "Tests.",
+            labels: "{of=\"one\"}",
+        };
+        histogram.render(&mut text, &row, 1.0);
+        assert_eq!(
+            text,
+            "tests_bytes_bucket{of=\"one\",le=\"10\"} 1\n\
+             tests_bytes_bucket{of=\"one\",le=\"+Inf\"} 1\n\
+             tests_bytes_sum{of=\"one\"} 4\ntests_bytes_count{of=\"one\"} 1\n"
+        );
     }
 }

@@ -4,6 +4,8 @@
 //! module of the engine: it hands accepted connections to `http`, and no other module of the engine
 //! may know it.
 
+#[cfg(feature = "tls")]
+mod expiry;
 mod listener;
 mod proxied;
 #[cfg(feature = "tls")]

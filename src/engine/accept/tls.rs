@@ -17,6 +17,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use super::expiry;
 use crate::{
     limit::FairSemaphore,
     metrics::{Counter, Gauge, Metrics},
@@ -40,6 +41,8 @@ struct Current {
     stamp: Stamp,
     /// The stamp of files that could not be used, so that the fault is logged once.
     refused: Option<Stamp>,
+    /// The end of the validity of the certificate, in seconds since 1970.
+    expires_at: Option<i64>,
 }
 
 /// Modification time and size of both files, which reveal changes; `None` if a file is missing.
@@ -53,6 +56,10 @@ const HANDSHAKES: usize = 1024;
 const HANDSHAKES_EACH: usize = 64;
 /// The interval between checks of the files.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+/// The family of the end of the certificate.
+const EXPIRY: &str = "roomcast_tls_certificate_expiry_timestamp_seconds";
+const EXPIRY_HELP: &str =
+    "Time at which a certificate of the chain in use expires first, in seconds since 1970.";
 /// The protocol inside of TLS.
 const ALPN: &[u8] = b"http/1.1";
 
@@ -69,10 +76,12 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let (cert_file, key_file) = (cert_file.into(), key_file.into());
         let stamp = stamp(&cert_file, &key_file);
+        let (config, expires_at) = read(&cert_file, &key_file)?;
         let current = Current {
-            config: read(&cert_file, &key_file)?,
+            config,
             stamp,
             refused: None,
+            expires_at,
         };
         Ok(Self(Arc::new(TlsInner {
             cert_file,
@@ -98,8 +107,9 @@ impl Tls {
         let outcome = read(&inner.cert_file, &inner.key_file);
         let mut current = inner.current.write();
         match outcome {
-            Ok(config) => {
+            Ok((config, expires_at)) => {
                 current.config = config;
+                current.expires_at = expires_at;
                 current.stamp = found;
                 current.refused = None;
                 drop(current);
@@ -113,6 +123,17 @@ impl Tls {
                 tracing::error!(%error, "could not load the changed certificate, the previous one stays in use");
             }
         }
+    }
+
+    /// Adds the end of the validity of the certificate in use to the metrics.
+    pub(crate) fn measured(self, metrics: &Metrics) -> Self {
+        let inner = Arc::clone(&self.0);
+        metrics.extend(move |out| {
+            if let Some(expires_at) = inner.current.read().expires_at {
+                out.gauge(EXPIRY, EXPIRY_HELP, expires_at);
+            }
+        });
+        self
     }
 
     /// Checks the files periodically; never returns.
@@ -186,7 +207,8 @@ fn stamp(cert_file: &Path, key_file: &Path) -> Stamp {
     })
 }
 
-fn read(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+/// Returns the configuration with the certificate, and when the certificate expires.
+fn read(cert_file: &Path, key_file: &Path) -> Result<(Arc<ServerConfig>, Option<i64>), TlsError> {
     let fault = |path: &Path, reason: String| TlsError {
         path: path.to_owned(),
         reason,
@@ -198,6 +220,8 @@ fn read(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError
     if certificates.is_empty() {
         return Err(fault(cert_file, "there is no certificate in it".into()));
     }
+    // Clients refuse a chain as soon as one of its certificates has expired.
+    let expires_at = certificates.iter().filter_map(|der| expiry::of(der)).min();
     // The parser's message is not included, because it could quote a part of the key.
     let key = PrivateKeyDer::from_pem_slice(&open(key_file)?)
         .map_err(|_| fault(key_file, "there is no private key in it".into()))?;
@@ -208,7 +232,7 @@ fn read(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError
         .with_single_cert(certificates, key)
         .map_err(|error| fault(cert_file, error.to_string()))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), expires_at))
 }
 
 impl fmt::Debug for Tls {

@@ -181,6 +181,7 @@ impl Server {
         #[cfg(feature = "tls")]
         if let Some(tls) = endpoints.tls.clone() {
             let metrics = Arc::clone(self.io.metrics());
+            let tls = tls.measured(&metrics);
             let watch = move || tls.clone().watch(Arc::clone(&metrics));
             sweeping.spawn(tasks.clone().keep("certificate watch", watch));
         }
