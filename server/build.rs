@@ -36,6 +36,7 @@ const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-env=ROOMCAST_RUSTC={}", compiler());
     if env::var_os("CARGO_FEATURE_UI").is_none() {
         return;
     }
@@ -61,6 +62,17 @@ fn main() {
         }
     }
     explain(&fault, &page).expect("OUT_DIR can be written");
+}
+
+/// Returns the version of the compiler, such as `1.88.0`, or an empty text if it is unknown.
+fn compiler() -> String {
+    let compiler = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let printed = Command::new(compiler).arg("--version").output();
+    let printed = printed.map(|printed| String::from_utf8_lossy(&printed.stdout).into_owned());
+    let version = printed
+        .ok()
+        .and_then(|text| text.split(' ').nth(1).map(str::to_owned));
+    version.unwrap_or_default()
 }
 
 /// The reason why the page was not built.

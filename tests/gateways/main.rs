@@ -54,6 +54,7 @@ mod lost;
 mod market;
 mod memory;
 mod mentions;
+mod metrics;
 #[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
 #[path = "../support/nats.rs"]
 mod nats_server;

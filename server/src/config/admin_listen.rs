@@ -55,6 +55,11 @@ impl Server {
         })
     }
 
+    /// Returns whether a token for reading the metrics is configured.
+    pub(crate) fn has_metrics_token(&self) -> bool {
+        self.metrics_token.is_some() || self.metrics_token_file.is_some()
+    }
+
     /// Checks `admin_listen` and `metrics_token`.
     pub(super) fn check_admin(&self, has_keys: bool) -> Result<(), &'static str> {
         let is_text = |text: &str| {
@@ -71,10 +76,10 @@ impl Server {
         if address == self.listen && address.port() != 0 {
             return Err("server.admin_listen and server.listen are the same address");
         }
-        if !address.ip().is_loopback() && token.is_none() && !has_keys {
+        if !address.ip().is_loopback() && !self.has_metrics_token() && !has_keys {
             return Err(
-                "server.admin_listen is reached from other machines: set server.metrics_token, or \
-                 listen on 127.0.0.1",
+                "server.admin_listen is reached from other machines: set server.metrics_token or \
+                 server.metrics_token_file, or listen on 127.0.0.1",
             );
         }
         Ok(())

@@ -267,6 +267,9 @@ pub struct Server {
     /// Token for reading `/metrics` and `/health/websocket/detailed`, also at `listen`. Default:
     /// none, and they are not served at `listen`.
     pub metrics_token: Option<Secret>,
+    /// File with a token for reading them, on one line; other users of the machine may have no
+    /// access to it. Read again when it changes. Both tokens are accepted. Default: none.
+    pub metrics_token_file: Option<PathBuf>,
 }
 
 impl Default for Server {
@@ -283,6 +286,7 @@ impl Default for Server {
             deprecated_events: Duration::from_secs(180 * 86_400),
             admin_listen: None,
             metrics_token: None,
+            metrics_token_file: None,
         }
     }
 }

@@ -1,7 +1,15 @@
 //! Connects events with their handlers. [`Catalogue::on`] takes a row and its handler; everything
 //! in between is implemented here, once for all events.
 
-use std::{future::ready, mem, ptr, sync::Arc, time::SystemTime};
+use std::{
+    future::ready,
+    mem, ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
 
 use futures_util::{
     TryFutureExt as _,
@@ -14,6 +22,7 @@ use super::errors::report_failure;
 use super::hooks::HookEvent;
 use super::limits::{self, UNKNOWN};
 use crate::limit::Users;
+use crate::metrics::Metrics;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
@@ -111,12 +120,14 @@ impl Catalogue {
     {
         self.serve(row);
         let checks = Arc::clone(&self.checks);
+        let received = received(row.event, self.checks.users.metrics());
         let mut replaced = self.rows.iter().filter_map(|other| other.replaces.as_ref());
         let replaced = replaced.find(|replaced| replaced.event == row.event);
         let end = replaced.map(|replaced| self.overlap.end(replaced));
         let hooks = Some(&self.hooks).filter(|hooks| hooks.includes(row.event));
         let hooks = hooks.cloned();
         let handler = move |event: roomcast::Event, state: State<S>| {
+            received.fetch_add(1, Ordering::Relaxed);
             let admitted = checks.admit(row, end, &event);
             match admitted.and_then(|()| run(&checks.access, &event, state)) {
                 Ok(handling) => {
@@ -150,9 +161,10 @@ impl Catalogue {
         let unserved = self.unserved();
         assert!(unserved.is_empty(), "no handler for {unserved:?}");
         let checks = self.checks;
+        let metrics = Arc::clone(checks.users.metrics());
         self.namespace
             .fallback(move |event: roomcast::Event| ready(Err::<(), _>(checks.unknown(&event))))
-            .on_error(report_failure)
+            .on_error(move |failure| report_failure(failure, &metrics))
     }
 
     /// Returns the events that have a row but no handler.
@@ -174,6 +186,22 @@ impl Catalogue {
         self.served.push(row.event);
     }
 }
+
+/// Returns the counter of an event, which is added to the metrics. The number of rows is that of the
+/// catalogue, because names that only clients use have no handler.
+fn received(event: &'static str, metrics: &Metrics) -> Arc<AtomicU64> {
+    let counter = Arc::new(AtomicU64::new(0));
+    let row = Arc::clone(&counter);
+    metrics.extend(move |out| {
+        let count = row.load(Ordering::Relaxed);
+        out.labelled_total(RECEIVED, RECEIVED_HELP, "event", event, count);
+    });
+    counter
+}
+
+/// The family of the events by name.
+const RECEIVED: &str = "roomcast_events_received_total";
+const RECEIVED_HELP: &str = "Events of the catalogue received from clients, by name.";
 
 /// The checks of an event before its handler runs.
 struct EventChecks {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::limits;
+use crate::metrics::{Counter, Metrics};
 use crate::service::ServiceError;
 use crate::service::emissions::identity::{ERROR, ErrorEvent};
 use roomcast::{Refusal, handler::Failure};
@@ -16,6 +17,7 @@ struct Row {
     kind: &'static str,
     /// The equivalent HTTP status.
     status: u16,
+    counter: Counter,
 }
 
 /// All codes except [`INTERNAL`].
@@ -24,46 +26,55 @@ const TABLE: [Row; 9] = [
         code: "UNAUTHENTICATED",
         kind: "auth",
         status: 401,
+        counter: Counter::ErrorsUnauthenticated,
     },
     Row {
         code: "TOKEN_EXPIRED",
         kind: "auth",
         status: 401,
+        counter: Counter::ErrorsTokenExpired,
     },
     Row {
         code: "TOKEN_REVOKED",
         kind: "auth",
         status: 401,
+        counter: Counter::ErrorsTokenRevoked,
     },
     Row {
         code: "FORBIDDEN",
         kind: "auth",
         status: 403,
+        counter: Counter::ErrorsForbidden,
     },
     Row {
         code: "INVALID_PAYLOAD",
         kind: "payload",
         status: 400,
+        counter: Counter::ErrorsInvalidPayload,
     },
     Row {
         code: "NOT_FOUND",
         kind: "subscription",
         status: 404,
+        counter: Counter::ErrorsNotFound,
     },
     Row {
         code: "CONFLICT",
         kind: "subscription",
         status: 409,
+        counter: Counter::ErrorsConflict,
     },
     Row {
         code: "RATE_LIMITED",
         kind: "rateLimit",
         status: 429,
+        counter: Counter::ErrorsRateLimited,
     },
     Row {
         code: "STORE_UNAVAILABLE",
         kind: "store",
         status: 503,
+        counter: Counter::ErrorsStoreUnavailable,
     },
 ];
 
@@ -72,6 +83,7 @@ const INTERNAL: Row = Row {
     code: "INTERNAL",
     kind: "internal",
     status: 500,
+    counter: Counter::ErrorsInternal,
 };
 
 impl Row {
@@ -110,12 +122,13 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX)
 }
 
-/// Sends the `error` event for a failed event that was sent without an acknowledgement.
-pub(super) fn report_failure(failure: &Failure<'_>) {
+/// Counts a failed event. Sends the `error` event if it was sent without an acknowledgement.
+pub(super) fn report_failure(failure: &Failure<'_>, metrics: &Metrics) {
+    let row = Row::of(failure.refusal.code());
+    metrics.count(row.counter);
     if failure.answered {
         return;
     }
-    let row = Row::of(failure.refusal.code());
     if row.code == "RATE_LIMITED" && !limits::may_notify(failure) {
         return;
     }
@@ -175,7 +188,10 @@ mod tests {
 
     #[test]
     fn protocol_page_lists_every_code_with_its_type_and_status() {
-        for Row { code, kind, status } in TABLE.iter().chain([&INTERNAL]) {
+        for Row {
+            code, kind, status, ..
+        } in TABLE.iter().chain([&INTERNAL])
+        {
             let row = format!("| {kind} | `{code}` | {status} | ");
             assert!(PAGE.contains(&row), "docs/chat.md lacks {row}");
         }
@@ -249,6 +265,17 @@ mod tests {
             fields.sort_unstable();
             named.sort_unstable();
             assert_eq!(named, fields, "{}", policy.event);
+        }
+    }
+
+    #[test]
+    fn each_code_has_its_own_counter() {
+        for row in TABLE.iter().chain([&INTERNAL]) {
+            let metrics = Metrics::new();
+            metrics.count(row.counter);
+            let code = row.code.to_ascii_lowercase();
+            let expected = format!("roomcast_errors_total{{code=\"{code}\"}} 1\n");
+            assert!(metrics.render().contains(&expected), "{code}");
         }
     }
 

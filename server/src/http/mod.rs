@@ -14,8 +14,9 @@ pub(crate) mod scrape;
 pub(crate) mod security;
 mod withdrawals;
 
-use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+use axum::{Json, Router, extract::State, http::header, response::IntoResponse, routing::get};
 
+use crate::metrics::Inventory;
 pub use crate::service::api::{Losses, Readiness};
 use health::websocket;
 pub(crate) use health::websocket::Connections;
@@ -56,8 +57,15 @@ fn health_routes(connections: Connections) -> Router {
 }
 
 /// Returns the routes of the admin listener.
-pub(crate) fn admin_router(connections: Connections, readers: Readers, reach: Reach) -> Router {
-    let figures = scrape::limit(figures(connections.clone()), readers, reach);
+pub(crate) fn admin_router(
+    connections: Connections,
+    readers: Readers,
+    reach: Reach,
+    inventory: impl Fn() -> Inventory + Clone + Send + Sync + 'static,
+) -> Router {
+    let report = get(move || async move { Json(inventory()) });
+    let figures = figures(connections.clone()).route("/debug/inventory", report);
+    let figures = scrape::limit(figures, readers, reach);
     health_routes(connections).merge(figures)
 }
 

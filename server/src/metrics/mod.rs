@@ -1,7 +1,15 @@
 //! The rows that the server adds to the metrics of the library. This module imports no other module
 //! of the server.
 
+mod build;
+mod inventory;
+mod process;
+
 use roomcast::{metric_table, metrics::Registry};
+
+pub(crate) use build::expose as expose_build;
+pub(crate) use inventory::{Inventoried, Inventory, table_bytes};
+pub(crate) use process::expose as expose_process;
 
 /// The server's own rows. At its start, the server extends the metrics of its
 /// [`Io`](roomcast::Io) with them.
@@ -54,6 +62,18 @@ metric_table! {
         "roomcast_commands_denied_total" =>
             "Commands and API calls denied because a permission is missing." {
             CommandsDenied,
+        }
+        "roomcast_errors_total" => "Events of clients that were refused or failed, by code." {
+            ErrorsUnauthenticated["code" = "unauthenticated"],
+            ErrorsTokenExpired["code" = "token_expired"],
+            ErrorsTokenRevoked["code" = "token_revoked"],
+            ErrorsForbidden["code" = "forbidden"],
+            ErrorsInvalidPayload["code" = "invalid_payload"],
+            ErrorsNotFound["code" = "not_found"],
+            ErrorsConflict["code" = "conflict"],
+            ErrorsRateLimited["code" = "rate_limited"],
+            ErrorsStoreUnavailable["code" = "store_unavailable"],
+            ErrorsInternal["code" = "internal"],
         }
         "roomcast_store_errors_total" =>
             "Changes and queries that the store refused or that failed." {
@@ -150,6 +170,21 @@ metric_table! {
         "roomcast_message_processing_seconds" =>
             "Time from receiving a message until it is stored and queued." {
             MessageProcessing,
+        }
+        "roomcast_store_operation_seconds" =>
+            "Time from a change or query until its caller has the answer of the store, by operation." {
+            StoreMessage["operation" = "message"],
+            StoreEdit["operation" = "edit"],
+            StoreDelete["operation" = "delete"],
+            StoreAnnotation["operation" = "annotation"],
+            StoreConversation["operation" = "conversation"],
+            StoreMember["operation" = "member"],
+            StoreRename["operation" = "rename"],
+            StoreDeletion["operation" = "conversation_deletion"],
+            StoreReadMark["operation" = "read_mark"],
+            StoreJournal["operation" = "journal"],
+            StoreChange["operation" = "other_change"],
+            StoreQuery["operation" = "query"],
         }
     }
 }

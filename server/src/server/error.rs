@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFault};
+use crate::http::scrape::TokenFileError;
 use crate::service::cluster;
 use crate::store::{OpenError, StoreError};
 use roomcast::service::TlsError;
@@ -35,6 +36,8 @@ pub(crate) enum RunError {
     Tls(TlsError),
     /// Options are invalid, or the address is in use.
     Server(roomcast::Error),
+    /// The file with the token of scrapers cannot be used.
+    MetricsToken(TokenFileError),
     /// The configured admin address cannot be bound.
     Admin(SocketAddr, std::io::Error),
     /// Signals cannot be received.
@@ -69,6 +72,7 @@ impl fmt::Display for RunError {
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
             Self::Server(_) => f.write_str("cannot start the server"),
+            Self::MetricsToken(error) => error.fmt(f),
             Self::Admin(address, _) => {
                 write!(f, "cannot listen on {address} (server.admin_listen)")
             }
@@ -93,6 +97,7 @@ impl std::error::Error for RunError {
             | Self::Folder(_, _)
             | Self::Outbound(_)
             | Self::Adapter(_)
+            | Self::MetricsToken(_)
             | Self::Hurried
             | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),

@@ -6,6 +6,8 @@
 
 mod admin_listener;
 mod error;
+mod figures;
+mod inventory;
 mod options;
 mod routes;
 mod service_manager;
@@ -29,7 +31,7 @@ use self::tasks::StartedTasks;
 pub(crate) use self::trials::{Trial, try_all};
 use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
-use crate::http::{self, Losses, Readiness};
+use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
 use crate::service::{
     Hooks, Leases, Market,
@@ -107,14 +109,21 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             .map_err(RunError::Store)?;
     }
 
+    figures::register(io.metrics(), settings, store.clone(), publications.clone());
     let readiness = readiness(&store, &supervisor, &io, publications);
     let admin = services.admin.clone();
     admin.serve(io.clone(), blocks.clone(), readiness.clone());
     let watched = admin.clone();
     supervisor.start("admin news", move || watched.clone().watch());
+    let token_file = metrics_token(settings)?;
+    if let Some(file) = token_file.clone() {
+        supervisor.start("metrics token", move || file.clone().watch());
+    }
+    let readers = routes::readers(settings, &services, token_file);
     let router = routes::router(
         settings,
         &services,
+        &readers,
         store.clone(),
         io.clone(),
         blocks,
@@ -122,8 +131,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     );
     if let Some(listener) = admin_listener {
         let reach = listener.reach();
-        let (io, readiness) = (io.clone(), readiness.clone());
-        let router = routes::admin_router(settings, &services, io, readiness, reach);
+        let (io, readiness, store) = (io.clone(), readiness.clone(), store.clone());
+        let router = routes::admin_router(&services, readers, store, io, readiness, reach);
         listener.serve(router, &supervisor);
     }
     let mut server = Server::new(io.clone()).router(router);
@@ -250,6 +259,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
     configured::check(settings).map_err(RunError::Keys)?;
+    metrics_token(settings)?;
     BackendLogins::new(&settings.auth.backend).map_err(RunError::Outbound)?;
     Market::check(&settings.market).map_err(RunError::Outbound)?;
     Hooks::check(&settings.webhooks).map_err(RunError::Outbound)?;
@@ -260,6 +270,20 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
 }
+
+/// Reads the token of scrapers from its file, if configured.
+fn metrics_token(settings: &Settings) -> Result<Option<TokenFile>, RunError> {
+    let Some(path) = &settings.server.metrics_token_file else {
+        return Ok(None);
+    };
+    // In development, tokens may be guessed.
+    let min_bytes = (settings.profile() == Profile::Production).then_some(MIN_TOKEN_BYTES);
+    let file = TokenFile::open(path, min_bytes).map_err(RunError::MetricsToken)?;
+    Ok(Some(file))
+}
+
+/// Minimum length of the token of scrapers in the production profile.
+const MIN_TOKEN_BYTES: usize = 32;
 
 /// Refuses a database file that every user of the machine could replace. In development, only logs
 /// a warning.

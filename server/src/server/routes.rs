@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 
+use super::inventory;
 use super::services::Services;
 use crate::auth::{Principal, authenticator::Authenticator};
 use crate::config::{self, Secret, Settings};
 use crate::http::{
     self, Readiness,
     api::CallerRefusal,
-    scrape::{Reach, Readers},
+    scrape::{Reach, Readers, TokenFile},
 };
 use crate::limit::Users;
 use crate::service::api::RequestKeys;
@@ -22,6 +23,7 @@ use roomcast::Io;
 pub(super) fn router(
     settings: &Settings,
     services: &Services,
+    readers: &Readers,
     store: Store,
     io: Io,
     blocks: Option<Blocks>,
@@ -67,8 +69,8 @@ pub(super) fn router(
     };
     let mut router = http::router(connections.clone(), &page);
     // Metrics reveal the activity of the server, so they require a token here.
-    if settings.server.metrics_token.is_some() {
-        let figures = http::public_figures(connections, readers(settings, services));
+    if settings.server.has_metrics_token() {
+        let figures = http::public_figures(connections, readers.clone());
         router = router.merge(figures);
     }
     http::security::harden(router.merge(api))
@@ -76,8 +78,9 @@ pub(super) fn router(
 
 /// Returns the routes of the admin listener.
 pub(super) fn admin_router(
-    settings: &Settings,
     services: &Services,
+    readers: Readers,
+    store: Store,
     io: Io,
     readiness: Readiness,
     reach: Reach,
@@ -87,19 +90,24 @@ pub(super) fn admin_router(
         io,
         readiness,
     };
-    let readers = readers(settings, services);
-    http::security::harden(http::admin_router(connections, readers, reach))
+    let inventory = Arc::new(inventory::of(services, store, connections.io.clone()));
+    let inventory = move || inventory();
+    http::security::harden(http::admin_router(connections, readers, reach, inventory))
 }
 
 /// Returns the authentication of metrics readers.
-fn readers(settings: &Settings, services: &Services) -> Readers {
+pub(super) fn readers(
+    settings: &Settings,
+    services: &Services,
+    file: Option<TokenFile>,
+) -> Readers {
     let callers = callers(
         &services.authenticator,
         &services.access,
         Access::may_scrape,
     );
     let token = settings.server.metrics_token.as_ref();
-    Readers::new(callers, token.map(Secret::expose))
+    Readers::new(callers, token.map(Secret::expose), file)
 }
 
 /// Returns a function that authenticates callers of the HTTP API and checks that they may use it.

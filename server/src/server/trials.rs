@@ -152,6 +152,10 @@ fn files(settings: &Settings) -> Vec<Trial> {
     let read = [
         ("server.tls.cert_file", &tls.cert_file),
         ("server.tls.key_file", &tls.key_file),
+        (
+            "server.metrics_token_file",
+            &settings.server.metrics_token_file,
+        ),
         ("auth.jwt.keys_file", &jwt.keys_file),
         ("auth.jwt.jwks_ca_file", &jwt.jwks_ca_file),
         ("auth.backend.ca_file", &settings.auth.backend.ca_file),

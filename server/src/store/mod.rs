@@ -50,12 +50,12 @@ mod write;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{Counter, Metrics, Timing};
 
 pub use change::{
     Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Change, ClaimedDelivery,
@@ -97,6 +97,19 @@ pub struct Store {
     temporary: Option<Arc<TemporaryFolder>>,
 }
 
+/// How busy a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoreUsage {
+    /// Read connections that run a query.
+    pub(crate) connections: usize,
+    pub(crate) max_connections: usize,
+    /// Reads that wait for a connection.
+    pub(crate) waiting_reads: usize,
+    /// Changes that wait to be stored.
+    pub(crate) changes: usize,
+    pub(crate) max_changes: usize,
+}
+
 #[derive(Clone, Debug)]
 enum Backend {
     #[cfg(feature = "postgres")]
@@ -115,25 +128,37 @@ impl Store {
     ) -> Result<O::Outcome, StoreError> {
         let (request, answer) = Request::new(operation, conversation_id, origin);
         let write = write(request);
+        let timing = write.timing();
         // The change is submitted before the first await: a caller that is dropped from here on
         // loses the answer, but the change is stored.
         let submitted = each!(self, backend => backend.submit(write));
         let answer = match submitted {
-            Ok(()) => self.with_answer_timeout(answer.wait()).await,
+            Ok(()) => self.timed_answer(timing, answer.wait()).await,
             Err(error) => Err(error),
         };
         // Each refused change counts, even if several were in one transaction.
         answer.inspect_err(|_| self.metrics.count(Counter::StoreErrors))
     }
 
-    /// Returns an answer, or an error after the maximum time.
-    ///
-    /// A stuck database then still holds the changes, but their senders no longer wait.
+    /// Returns the answer of a query, or an error after the maximum time.
     async fn with_answer_timeout<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        self.timed_answer(Timing::StoreQuery, answer).await
+    }
+
+    /// Returns an answer, or an error after the maximum time. Measures how long that takes.
+    ///
+    /// A stuck database then still holds the changes, but their senders no longer wait.
+    async fn timed_answer<T>(
+        &self,
+        timing: Timing,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let begin = Instant::now();
         let answer = tokio::time::timeout(self.patience, answer).await;
+        self.metrics.time(timing, begin.elapsed());
         // A timeout undoes nothing: the change may still be stored, and is emitted then.
         answer.unwrap_or(Err(StoreError::TimedOut))
     }
@@ -153,6 +178,11 @@ impl Store {
         let written = writing.await?;
         self.fed.notify_one();
         Ok(written)
+    }
+
+    /// Returns how busy the connections and the queue are.
+    pub(crate) fn usage(&self) -> StoreUsage {
+        each!(self, backend => backend.usage())
     }
 
     /// Returns whether changes are stored: the last change did not fail, and none takes too long.

@@ -21,6 +21,7 @@ use super::change::{
     Rename, Revision,
 };
 use super::lane::Commit;
+use crate::metrics::Timing;
 
 /// The origin of a message, which the store passes to the emitter unchanged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -222,6 +223,21 @@ impl Write {
     /// Returns the conversation that it changes. All changes of a conversation use the same lane.
     pub(super) fn conversation_id(&self) -> Uuid {
         with_request!(self, request => request.conversation_id)
+    }
+
+    /// Returns the metric of the time that the change takes.
+    pub(super) fn timing(&self) -> Timing {
+        match self {
+            Self::Message(_) => Timing::StoreMessage,
+            Self::Edit(_) => Timing::StoreEdit,
+            Self::Delete(_) => Timing::StoreDelete,
+            Self::Annotate(_) => Timing::StoreAnnotation,
+            Self::Conversation(_) => Timing::StoreConversation,
+            Self::Member(_) => Timing::StoreMember,
+            Self::Rename(_) => Timing::StoreRename,
+            Self::Deletion(_) => Timing::StoreDeletion,
+            Self::Read(_) => Timing::StoreReadMark,
+        }
     }
 
     /// Notifies the caller that the change is not stored.

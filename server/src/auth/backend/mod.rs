@@ -26,6 +26,7 @@ use super::{
 };
 use crate::breaker::Breaker;
 use crate::config;
+use crate::metrics::{Inventoried, Inventory};
 use roomcast::{Io, internal::LogThrottle};
 
 /// The logins at a backend, which calls them sessions.
@@ -388,6 +389,12 @@ const MAX_ROLES: usize = 32;
 const MAX_ROLE: usize = 64;
 /// Log lines before they are limited to one per second.
 const LOG_LINES: u32 = 20;
+
+impl Inventoried for Arc<BackendLogins> {
+    fn report(&self, inventory: &mut Inventory) {
+        inventory.map("logins at the backend", &self.logins.lock());
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,7 @@ use roomcast::internal::{
 use super::spending::{Spending, UnreportedEvents};
 use crate::{
     config::Limits,
-    metrics::{Counter, Gauge, Metrics},
+    metrics::{Counter, Gauge, Inventoried, Inventory, Metrics},
 };
 
 /// A class of events that share a budget.
@@ -147,6 +147,11 @@ pub(crate) struct Allowance {
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Users {
+    /// Returns the metrics in which events are counted.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     pub(crate) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let limits = limits.in_force();
         let per_minute = |limit| Quota::new(limit, Duration::from_secs(60));
@@ -437,6 +442,13 @@ const MAX_CAPACITY: usize = 256;
 impl fmt::Debug for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Users").finish_non_exhaustive()
+    }
+}
+
+impl Inventoried for Arc<Users> {
+    fn report(&self, inventory: &mut Inventory) {
+        let users = u64::try_from(self.metrics.gauge(Gauge::LimitedUsers)).unwrap_or(0);
+        inventory.add("limited users", users, None);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
         is_guest, is_name, secret_hash,
     },
     config,
-    metrics::{Counter, Gauge, Metrics},
+    metrics::{Counter, Gauge, Inventoried, Inventory, Metrics},
     store::{Actor, Login, Store, StoreError, Time},
 };
 
@@ -355,3 +355,12 @@ pub(in crate::service) const HOUR_S: u64 = 3600;
 const MAX_KEYS: usize = 100_000;
 /// The interval between two sweeps.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+impl Inventoried for Access {
+    fn report(&self, inventory: &mut Inventory) {
+        let (inner, gauge) = (&self.0, Gauge::PermissionCache);
+        let cached = u64::try_from(inner.metrics.gauge(gauge)).unwrap_or(0);
+        inventory.add("permission cache", cached, None);
+        inventory.add("revocations", inner.revocations.len() as u64, None);
+    }
+}

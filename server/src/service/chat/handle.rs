@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::config;
-use crate::metrics::Metrics;
+use crate::metrics::{Inventoried, Inventory, Metrics};
 use crate::service::chat::presence::conversation::{Departure, PresenceConfig};
 use crate::service::chat::presence::remote::{Departures, SharedPresence};
 use crate::service::chat::sequencer::announced::AnnouncedChanges;
@@ -265,3 +265,9 @@ pub(in crate::service) fn hidden_conversation(by: &Principal, conversation: Uuid
 /// them.
 pub(in crate::service) const NO_CONVERSATION: ServiceError =
     ServiceError::NotFound("no such conversation");
+
+impl Inventoried for Chat {
+    fn report(&self, inventory: &mut Inventory) {
+        self.0.conversations.report(inventory);
+    }
+}

@@ -27,7 +27,7 @@ use uuid::Uuid;
 use crate::auth::outbound::{Outbound, OutboundFault, Target};
 use crate::breaker::Breaker;
 use crate::config;
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{Counter, Inventoried, Inventory, Metrics};
 use crate::service::rules::policy;
 use crate::store::{Delivery, Store, StoreError, Time};
 use roomcast::internal::LogThrottle;
@@ -452,6 +452,16 @@ const OVER_SHARE: &str = "one user or address has more than its share waiting";
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum burst of log lines, before the limit is one per second.
 const LOG_LINES: u32 = 20;
+
+impl Inventoried for Hooks {
+    fn report(&self, inventory: &mut Inventory) {
+        if let Some(inner) = &self.0 {
+            let waiting = inner.waiting.lock();
+            let (count, bytes) = (waiting.events.len() as u64, waiting.bytes as u64);
+            inventory.add("webhook events", count, Some(bytes));
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{sync::Notify, time::timeout};
 
+use crate::metrics::{Inventoried, Inventory};
 use crate::service::fault::ServiceError;
 use crate::service::hooks::{Hooks, Source};
 use crate::service::rules::content::MAX_PAGE;
@@ -531,6 +532,13 @@ const REPLACED_RETENTION: Duration = Duration::from_secs(3600);
 const SWEEP_BATCH: usize = 1000;
 /// How much longer a journal is followed than sessions can be recovered.
 const RECOVERY_MARGIN: Duration = Duration::from_secs(10);
+
+impl Inventoried for Journals {
+    fn report(&self, inventory: &mut Inventory) {
+        inventory.map("followed journals", &self.0.followed.lock());
+        inventory.add("due journals", self.0.due.lock().names.len() as u64, None);
+    }
+}
 
 #[cfg(test)]
 mod tests {

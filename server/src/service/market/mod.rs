@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::{Principal, outbound::OutboundFault};
 use crate::config;
+use crate::metrics::{Inventoried, Inventory};
 use crate::service::fault::ServiceError;
 use crate::service::journals::{Journals, read};
 use crate::service::notifications::Notifications;
@@ -210,4 +211,10 @@ fn own(by: &Principal, user_id: &str) -> Result<(), ServiceError> {
         return Ok(());
     }
     Err(ServiceError::Denied("only one's own"))
+}
+
+impl Inventoried for Market {
+    fn report(&self, inventory: &mut Inventory) {
+        self.0.prices.report(inventory);
+    }
 }

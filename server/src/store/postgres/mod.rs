@@ -39,7 +39,7 @@ pub(super) use self::{
 use super::change::{Committed, Revision};
 use super::lane::{self as lane_ends, Commit, Commits, Lanes};
 use super::write::Write;
-use super::{OpenError, StoreError};
+use super::{OpenError, StoreError, StoreUsage};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
@@ -56,6 +56,7 @@ struct PostgresInner {
     closing: watch::Sender<bool>,
     /// One permit per change that waits in a lane; closed when the store closes.
     queue: Arc<Semaphore>,
+    max_changes: usize,
     readers: Pool,
     /// One permit per running or waiting read; closed when the store closes.
     reads: Semaphore,
@@ -120,13 +121,13 @@ impl Postgres {
         });
         // Waiting reads are bounded too, or they would pile up on a slow database.
         let reads = config.readers.saturating_add(config.max_pending_reads);
+        let max_changes = config.queue.clamp(1, Semaphore::MAX_PERMITS);
         let inner = PostgresInner {
             lanes,
             running: Mutex::new(running),
             closing,
-            queue: Arc::new(Semaphore::new(
-                config.queue.clamp(1, Semaphore::MAX_PERMITS),
-            )),
+            queue: Arc::new(Semaphore::new(max_changes)),
+            max_changes,
             readers,
             reads: Semaphore::new(reads.clamp(1, Semaphore::MAX_PERMITS)),
             health,
@@ -134,6 +135,20 @@ impl Postgres {
             patience,
         };
         Ok((Self(Arc::new(inner)), commits))
+    }
+
+    pub(super) fn usage(&self) -> StoreUsage {
+        let status = self.0.readers.status();
+        StoreUsage {
+            connections: status.size.saturating_sub(status.available),
+            max_connections: status.max_size,
+            waiting_reads: status.waiting,
+            changes: self
+                .0
+                .max_changes
+                .saturating_sub(self.0.queue.available_permits()),
+            max_changes: self.0.max_changes,
+        }
     }
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {

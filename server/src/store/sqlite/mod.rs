@@ -24,7 +24,7 @@ use self::writer::{Job, Order, Writer};
 use super::in_progress::InProgress;
 use super::lane::{self, Commits, EMISSION_LANES};
 use super::write::{Write, request};
-use super::{OpenError, StoreError, migrate};
+use super::{OpenError, StoreError, StoreUsage, migrate};
 use crate::config::private_files;
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
@@ -109,6 +109,19 @@ impl Sqlite {
             })),
             commits,
         ))
+    }
+
+    pub(super) fn usage(&self) -> StoreUsage {
+        let (orders, readers) = (&self.0.orders, &self.0.readers);
+        let max_changes = orders.max_capacity();
+        let (connections, waiting_reads) = readers.usage();
+        StoreUsage {
+            connections,
+            max_connections: readers.max_running,
+            waiting_reads,
+            changes: max_changes.saturating_sub(orders.capacity()),
+            max_changes,
+        }
     }
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {

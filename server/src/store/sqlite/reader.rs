@@ -20,6 +20,8 @@ pub(super) struct Readers {
     admitted: Arc<Semaphore>,
     /// One permit per connection.
     running: Arc<Semaphore>,
+    max_admitted: usize,
+    pub(super) max_running: usize,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
 }
@@ -46,9 +48,22 @@ impl Readers {
         Self {
             admitted: Arc::new(Semaphore::new(readers + waiting)),
             running: Arc::new(Semaphore::new(readers)),
+            max_admitted: readers + waiting,
+            max_running: readers,
             pool: Arc::new(pool),
             metrics,
         }
+    }
+
+    /// Returns the numbers of running and of waiting reads.
+    pub(super) fn usage(&self) -> (usize, usize) {
+        let running = self
+            .max_running
+            .saturating_sub(self.running.available_permits());
+        let admitted = self
+            .max_admitted
+            .saturating_sub(self.admitted.available_permits());
+        (running, admitted.saturating_sub(running))
     }
 
     /// Runs `query` on a blocking thread with an exclusive connection.

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::{Market, checks};
 use crate::config;
+use crate::metrics::{Inventoried, Inventory};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{is_withdrawal, read};
@@ -314,3 +315,9 @@ const FULL: &str = "prices of too many symbols";
 const MOST_FOLLOWED: usize = 200;
 /// The maximum wait for the permit.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Inventoried for Prices {
+    fn report(&self, inventory: &mut Inventory) {
+        self.table.lock().report(inventory);
+    }
+}

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Actor, Change};
+use crate::metrics::Timing;
 use crate::store::change::Message;
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
@@ -396,7 +397,7 @@ impl Store {
         user: &str,
         level: Level,
     ) -> Result<bool, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.set_level(conversation, user, level)).await)
+        each!(self, backend => self.timed_answer(Timing::StoreChange, backend.set_level(conversation, user, level)).await)
     }
 }
 

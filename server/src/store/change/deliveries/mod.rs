@@ -7,6 +7,7 @@ pub(in crate::store) mod sqlite;
 
 use uuid::Uuid;
 
+use crate::metrics::Timing;
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// A webhook request to deliver.
@@ -132,6 +133,6 @@ impl Store {
         &self,
         change: DeliveryChange,
     ) -> Result<DeliveryOutcome, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.change_deliveries(change)).await)
+        each!(self, backend => self.timed_answer(Timing::StoreChange, backend.change_deliveries(change)).await)
     }
 }

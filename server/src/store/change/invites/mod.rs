@@ -8,6 +8,7 @@ pub(in crate::store) mod sqlite;
 use uuid::Uuid;
 
 use super::{Actor, Change, MemberChange};
+use crate::metrics::Timing;
 use crate::store::change::Conversation;
 use crate::store::write::Origin;
 use crate::store::write::{MemberOperation, Write};
@@ -74,7 +75,7 @@ impl Store {
     ///
     /// If it could not be stored.
     pub async fn insert_invite(&self, invite: Invite, limit: usize) -> Result<bool, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.insert_invite(invite, limit)).await)
+        each!(self, backend => self.timed_answer(Timing::StoreChange, backend.insert_invite(invite, limit)).await)
     }
 
     /// Returns a valid invitation to an existing conversation, by the hash of its token.
@@ -92,6 +93,6 @@ impl Store {
     ///
     /// If that could not be stored.
     pub async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.delete_invites(conversation)).await)
+        each!(self, backend => self.timed_answer(Timing::StoreChange, backend.delete_invites(conversation)).await)
     }
 }

@@ -7,6 +7,7 @@ pub(in crate::store) mod sqlite;
 
 use uuid::Uuid;
 
+use crate::metrics::Timing;
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// An attempt to execute a request.
@@ -127,6 +128,6 @@ impl Store {
     }
 
     async fn change_keys(&self, change: KeyChange) -> Result<KeyState, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.change_keys(change)).await)
+        each!(self, backend => self.timed_answer(Timing::StoreChange, backend.change_keys(change)).await)
     }
 }

@@ -14,6 +14,7 @@ pub(in crate::store) mod sqlite;
 #[cfg(feature = "sqlite")]
 use serde::Deserialize;
 
+use crate::metrics::Timing;
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// An entry of a journal.
@@ -302,7 +303,7 @@ impl Store {
     /// still be stored.
     pub async fn append(&self, append: Append) -> Result<Appended, StoreError> {
         let appending = async {
-            each!(self, backend => self.with_answer_timeout(backend.append(append)).await)
+            each!(self, backend => self.timed_answer(Timing::StoreJournal, backend.append(append)).await)
         };
         // Other servers are notified after the commit. Without the notification they poll for it.
         self.then_notify_feed(appending).await
@@ -320,7 +321,7 @@ impl Store {
     pub async fn append_all(&self, appends: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
         debug_assert!(appends.is_sorted_by(|a, b| a.journal <= b.journal));
         let appending = async {
-            each!(self, backend => self.with_answer_timeout(backend.append_all(appends)).await)
+            each!(self, backend => self.timed_answer(Timing::StoreJournal, backend.append_all(appends)).await)
         };
         self.then_notify_feed(appending).await
     }
@@ -336,8 +337,9 @@ impl Store {
     /// If it could not be stored. After [`StoreError::Unknown`] or [`StoreError::TimedOut`], it may
     /// still be stored.
     pub async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
-        let amending =
-            async { each!(self, backend => self.with_answer_timeout(backend.amend(amend)).await) };
+        let amending = async {
+            each!(self, backend => self.timed_answer(Timing::StoreJournal, backend.amend(amend)).await)
+        };
         self.then_notify_feed(amending).await
     }
 
@@ -353,7 +355,7 @@ impl Store {
     /// may still be stored. The call may be repeated.
     pub async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
         let replacing = async {
-            each!(self, backend => self.with_answer_timeout(backend.replace(replace)).await)
+            each!(self, backend => self.timed_answer(Timing::StoreJournal, backend.replace(replace)).await)
         };
         self.then_notify_feed(replacing).await
     }

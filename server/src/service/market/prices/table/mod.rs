@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::metrics::{Inventoried, Inventory};
 use crate::service::rules::emissions::prices::Price;
 use crate::store::Time;
 
@@ -382,6 +383,13 @@ impl Last {
 
 /// Maximum number of symbols with a known price.
 pub(super) const MOST_SYMBOLS: usize = 10_000;
+
+impl Inventoried for PriceTable {
+    fn report(&self, inventory: &mut Inventory) {
+        inventory.map("prices", &self.prices);
+        inventory.add("prices to store", self.queue.len() as u64, None);
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,84 @@
+//! The metrics of the whole server that no other part counts: process, version, store and limits.
+
+use crate::config::Settings;
+use crate::metrics::{expose_build, expose_process};
+use crate::service::api::Publications;
+use crate::store::{Store, StoreUsage};
+use roomcast::metrics::{Exposition, Metrics};
+
+/// Adds the metrics to those of the library.
+pub(super) fn register(
+    library: &Metrics,
+    settings: &Settings,
+    store: Store,
+    publications: Option<Publications>,
+) {
+    let max_connections = settings.limits.connections;
+    let max_outbox = settings.engine.outbox.total_outbox_bytes;
+    library.extend(move |out| {
+        expose_build(out);
+        expose_process(out);
+        expose_store(out, &store);
+        if let Some(publications) = &publications {
+            out.gauge(
+                "roomcast_publications_up",
+                "1 while publications in the database are emitted, otherwise 0.",
+                u8::from(publications.is_working()),
+            );
+        }
+        out.gauge(
+            "roomcast_connections_max",
+            "Maximum number of open connections (limits.connections).",
+            max_connections,
+        );
+        out.gauge(
+            "roomcast_outbox_max_bytes",
+            "Maximum number of bytes queued for clients (engine.total_outbox_bytes).",
+            max_outbox,
+        );
+    });
+}
+
+fn expose_store(out: &mut Exposition, store: &Store) {
+    out.gauge(
+        "roomcast_store_up",
+        "1 while the store accepts changes, otherwise 0.",
+        u8::from(store.is_healthy()),
+    );
+    let StoreUsage {
+        connections,
+        max_connections,
+        waiting_reads,
+        changes,
+        max_changes,
+    } = store.usage();
+    for (name, help, value) in [
+        (
+            "roomcast_store_connections",
+            "Read connections of the store that run a query.",
+            connections,
+        ),
+        (
+            "roomcast_store_connections_max",
+            "Maximum number of read connections of the store.",
+            max_connections,
+        ),
+        (
+            "roomcast_store_waiting_reads",
+            "Queries that wait for a connection of the store.",
+            waiting_reads,
+        ),
+        (
+            "roomcast_store_changes",
+            "Changes that wait to be stored.",
+            changes,
+        ),
+        (
+            "roomcast_store_changes_max",
+            "Maximum number of changes that wait to be stored (store.queue).",
+            max_changes,
+        ),
+    ] {
+        out.gauge(name, help, value);
+    }
+}
