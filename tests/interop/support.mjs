@@ -85,6 +85,7 @@ const state = temporary();
 
 /** The server's program. */
 const roomcast = join(built, "roomcast");
+export { roomcast as program };
 
 /** The addresses of metrics, by the addresses of the servers of this process. */
 const admins = new Map();

@@ -53,6 +53,9 @@ nats() {
   packages 'nats-server --version' nats-server
 }
 
+# Prometheus with its `promtool`, and Alertmanager.
+monitoring() { packages 'prometheus --version && promtool --version && prometheus-alertmanager --version' prometheus prometheus-alertmanager; }
+
 chromium_browser() { packages '[ -x "${CHROMIUM:-}" ] || command -v chromium || command -v google-chrome' chromium; }
 firefox_browser() { packages '[ -x "${FIREFOX:-}" ] || command -v firefox-esr || command -v firefox' firefox-esr; }
 

@@ -7,7 +7,7 @@ readonly full_rust=(
 )
 
 # Files of JavaScript tests that belong to the tier `full`, without `.test.mjs`.
-readonly full_interop=(chat_wires chat_tls faults cluster_faults rolling)
+readonly full_interop=(alerts chat_wires chat_tls faults cluster_faults rolling)
 
 # The tests of the page in Chromium that are in the default tier; all others are in `pages`.
 readonly smoke_pages=(browser page page_entering)
@@ -117,7 +117,7 @@ interop_programs() {
   require 'openssl' packages 'openssl version' openssl || return
   require 'proxies' proxies || return
   require 'pgbouncer' pooler || return
-  require 'promtool' packages 'promtool --version' prometheus || return
+  require 'prometheus and alertmanager' monitoring || return
   brokers || return
   require 'interop packages' node_packages tests/interop && require 'client package' client_package
 }

@@ -1,0 +1,249 @@
+// Each alert of `deploy/prometheus/rules.yml` arrives at the webhook of a real Alertmanager when a part of a
+// running server is broken.
+//
+// The rules are a copy with shorter times. Thresholds are those of the file. RoomcastMemoryHigh is missing,
+// because no test may use up the memory of the machine. `promtool` tests it.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { vouched } from "./certificates.mjs";
+import { enter, io, keyed, LOBBY } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
+import { deployed, rulesOf, startAlertmanager, startPrometheus, startReceiver } from "./prometheus.mjs";
+import { startRedis } from "./redis.mjs";
+import { ask, connect, lastingPort, metric, open, outcome, program, startServer, temporary, until } from "./support.mjs";
+
+/** How long an alert may take to arrive. Followers lag by 30 s before they are reported. */
+const LATEST = 150_000;
+
+/** The rules with shorter times. */
+const rules = readFileSync(deployed("prometheus/rules.yml"), "utf8")
+  .replace(/for: \d+[sm]/g, "for: 1s")
+  .replace("interval: 15s", "interval: 1s")
+  .replaceAll("[15m]", "[60s]")
+  .replaceAll("[5m]", "[10s]")
+  .replaceAll("offset 5m", "offset 8s");
+
+const fired = new Set();
+let receiver;
+let alertmanager;
+let prometheus;
+let targets = [];
+
+const stack = [];
+const lasting = { after: (end) => stack.unshift(end) };
+before(async () => {
+  receiver = await startReceiver(lasting);
+  alertmanager = await startAlertmanager(lasting, receiver.url);
+  prometheus = await startPrometheus(lasting, { targets, rules, alertmanager });
+});
+after(async () => {
+  for (const end of stack) await end();
+});
+
+const websocket = { transports: ["websocket"] };
+const address = (started) => started.admin.replace("http://", "");
+
+/** Starts a server that Prometheus reads. */
+async function watched(t, env = {}, program) {
+  const limits = { ROOMCAST_LIMITS__CONNECTIONS_PER_ADDRESS: "100000", ROOMCAST_LIMITS__CONNECTS: "100000" };
+  const started = await startServer({ ...keyed, ...limits, ROOMCAST_SERVER__ADMIN_LISTEN: "127.0.0.1:0", ...env }, program);
+  t.after(() => started.stop("SIGKILL"));
+  prometheus.setTargets((targets = [...targets, address(started)]));
+  await until(async () => (await prometheus.query(`up{instance="${address(started)}"} == 1`)).length === 1, "the first scrape");
+  return started;
+}
+
+/** Starts a program with the server as its last argument, such as one that limits it. */
+function wrapped(command) {
+  const file = join(temporary(), "roomcast");
+  writeFileSync(file, `#!/bin/sh\n${command} ${program} "$@"\n`);
+  chmodSync(file, 0o755);
+  return file;
+}
+
+/** Waits until the alert of an instance arrives, and checks its texts. Repeats an action until then. */
+async function fires(name, instance, action = () => sleep(100)) {
+  let found;
+  const end = Date.now() + LATEST;
+  const matches = ({ status, labels }) => status === "firing" && labels.alertname === name && (!instance || labels.instance === instance);
+  do {
+    assert.ok(Date.now() < end, `${name} did not arrive: ${JSON.stringify(await prometheus.alerts(), null, 1)}`);
+    await action();
+    found = receiver.received.flatMap(({ body }) => body.alerts).find(matches);
+  } while (!found);
+  for (const key of ["summary", "description"]) {
+    assert.ok(found.annotations[key], `${name}: ${key}`);
+    assert.doesNotMatch(found.annotations[key], /error|<no value>|\{\{/, `${name}: ${found.annotations[key]}`);
+  }
+  assert.equal(found.annotations.runbook_url, `docs/runbooks.md#${name.toLowerCase()}`);
+  fired.add(name);
+}
+
+/** Waits until the end of an alert arrives. */
+function ends(name, instance) {
+  const matches = ({ status, labels }) => status === "resolved" && labels.alertname === name && labels.instance === instance;
+  return until(() => receiver.received.some(({ body }) => body.alerts.some(matches)), `the end of ${name}`, LATEST);
+}
+
+async function member(t, url, name) {
+  const { socket } = await enter(t, url, { ...websocket, auth: { name } });
+  await ask(socket, "join_conversation", { conversationId: LOBBY });
+  return socket;
+}
+
+const message = (content = "hello") => ["message", { conversationId: LOBBY, content }];
+
+describe("alerts", { concurrency: true }, () => {
+  test("a slow store, then none, a lost broker", async (t) => {
+    const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+    t.after(() => postgres.close());
+    t.after(() => redis.end());
+    const started = await watched(t, {
+      ROOMCAST_STORE: postgres.url,
+      ROOMCAST_STORE__QUEUE: "20",
+      ROOMCAST_ADAPTER__URL: `redis://${redis.address}`,
+    });
+    const instance = address(started);
+    const ann = await member(t, started.url, "Ann");
+    await ask(ann, ...message());
+    // Another session locks the table for longer than a second.
+    const lock = "BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT";
+    const port = new URL(postgres.url).port;
+    const blocker = spawn("psql", ["-X", "-q", "-h", "127.0.0.1", "-p", port, "-U", "roomcast", "-d", "postgres", "-c", lock], { stdio: "ignore" });
+    t.after(() => blocker.kill());
+    await sleep(500); // The lock has no event.
+    for (let n = 0; n < 20; n++) ann.emit(...message());
+    await Promise.all([fires("RoomcastStoreQueueFull", instance), fires("RoomcastStoringSlow", instance)]);
+    await redis.kill();
+    await fires("RoomcastAdapterUnavailable", instance);
+    await redis.start();
+    await ends("RoomcastAdapterUnavailable", instance);
+    await fires("RoomcastClusterLoss", instance);
+    await postgres.stop();
+    const failing = async () => ask(ann, ...message());
+    await Promise.all([
+      fires("RoomcastErrorRate", instance, failing),
+      ...["RoomcastStoreUnavailable", "RoomcastPublicationsUnavailable", "RoomcastFollowerLag"].map((name) => fires(name, instance)),
+    ]);
+    await postgres.start();
+    await ends("RoomcastStoreUnavailable", instance);
+  });
+
+  test("a full server and refused clients", async (t) => {
+    const started = await watched(t, { ROOMCAST_LIMITS__CONNECTIONS: "10", ROOMCAST_LIMITS__CONNECTIONS_PER_ADDRESS: "10" });
+    for (let n = 0; n < 10; n++) await enter(t, started.url, { ...websocket, auth: { name: `user ${n}` } });
+    await Promise.all([
+      fires("RoomcastConnectionsFull", address(started)),
+      fires("RoomcastConnectionsFailing", address(started), () => outcome(open(t, io, started.url, { ...websocket, auth: { name: "late" } }))),
+    ]);
+  });
+
+  test("too few descriptors", async (t) => {
+    const started = await watched(t, {}, wrapped("ulimit -n 100; exec"));
+    while ((await metric(started.url, "process_open_fds")) <= 82) await connect(t, io, started.url, { ...websocket, auth: { name: "Ann" } });
+    await fires("RoomcastDescriptorsExhausted", address(started));
+  });
+
+  test("connections that come and go", async (t) => {
+    // The connections of other tests do not count here.
+    const own = await startPrometheus(t, { targets: [], rules, alertmanager });
+    const started = await watched(t);
+    own.setTargets([address(started)]);
+    const sockets = [await connect(t, io, started.url, websocket)];
+    await until(async () => (await own.query("roomcast_connections offset 8s")).length > 0, "connections of the past");
+    const more = Array.from({ length: 150 }, () => connect(t, io, started.url, websocket));
+    sockets.push(...(await Promise.all(more)));
+    await fires("RoomcastConnectionsSpike");
+    await sleep(9_000); // The connections of the past.
+    for (const socket of sockets) socket.disconnect();
+    await fires("RoomcastConnectionsDropped");
+  });
+
+  test("a certificate that expires tomorrow", async (t) => {
+    const { cert, key } = vouched("DNS:localhost");
+    const started = await watched(t, { ROOMCAST_SERVER__TLS__CERT_FILE: cert, ROOMCAST_SERVER__TLS__KEY_FILE: key });
+    await fires("RoomcastCertificateExpires", address(started));
+  });
+
+  test("a server that restarts again and again, then not", async (t) => {
+    const admin = `127.0.0.1:${await lastingPort()}`;
+    const env = { ROOMCAST_SERVER__ADMIN_LISTEN: admin };
+    let started = await watched(t, env);
+    for (let n = 0; n < 3; n++) {
+      await started.stop("SIGKILL");
+      started = await watched(t, env);
+      await sleep(2_500); // Each start is scraped.
+    }
+    await fires("RoomcastRestarting", admin);
+    await started.stop("SIGKILL");
+    await fires("RoomcastNotScraped", admin);
+  });
+
+  test("a task that ends", async (t) => {
+    const file = join(temporary(), "kill");
+    const started = await watched(t, { SUPERVISOR_TEST_KILLS: file });
+    writeFileSync(file, "retention");
+    await fires("RoomcastTaskDown", address(started));
+  });
+
+  test("clients that do not read", async (t) => {
+    const started = await watched(t, { ROOMCAST_ENGINE__TOTAL_OUTBOX_BYTES: "4000000", ROOMCAST_ENGINE__OUTBOX_BYTES: "4000000" });
+    const ann = await member(t, started.url, "Ann");
+    for (const name of ["Bob", "Carl", "Dora"]) {
+      const slow = await member(t, started.url, name);
+      slow.io.engine.transport.ws._socket.pause();
+    }
+    const content = "x".repeat(9_000);
+    while ((await metric(started.url, "roomcast_outbox_bytes")) < 3_300_000) await ask(ann, ...message(content));
+    await fires("RoomcastOutboxFull", address(started));
+  });
+
+  test("more work than one processor can do", async (t) => {
+    const started = await watched(t, {}, wrapped("exec taskset -c 0"));
+    const members = await Promise.all(["Ann", "Bob", "Carl", "Dora", "Erin", "Finn"].map((name) => member(t, started.url, name)));
+    const busy = () => Promise.all(members.flatMap((socket) => Array.from({ length: 20 }, () => ask(socket, ...message("x".repeat(2_000))))));
+    await fires("RoomcastProcessorBusy", address(started), busy);
+  });
+
+  test("a server that stops in the middle of its work", async (t) => {
+    const started = await watched(t);
+    const ann = await member(t, started.url, "Ann");
+    await Promise.all(Array.from({ length: 60 }, (_, n) => member(t, started.url, `user ${n}`)));
+    // One round of sixteen is measured, so several stops may find none.
+    const stop = async () => {
+      for (let n = 0; n < 200; n++) ann.emit(...message());
+      await sleep(150);
+      process.kill(started.pid, "SIGSTOP");
+      await sleep(1_200);
+      process.kill(started.pid, "SIGCONT");
+    };
+    await fires("RoomcastDeliverySlow", address(started), stop);
+  });
+
+  test("clients that reconnect, and a receiver of webhooks that is down", async (t) => {
+    const started = await watched(t, {
+      ROOMCAST_RECOVERY__ENABLED: "true",
+      ROOMCAST_WEBHOOKS__URL: "http://127.0.0.1:9/",
+      ROOMCAST_WEBHOOKS__SECRET: "a secret of more than thirty-two bytes",
+      ROOMCAST_WEBHOOKS__ALLOW_PRIVATE: "true",
+      ROOMCAST_WEBHOOKS__QUEUE: "1",
+    });
+    const options = { ...websocket, reconnection: true, reconnectionDelay: 50, auth: { name: "Ann" } };
+    const socket = await connect(t, io, started.url, options);
+    const lose = async () => {
+      socket.io.engine?.close();
+      await until(() => socket.connected, "the client to return");
+      await sleep(200);
+    };
+    await Promise.all([fires("RoomcastReconnections", address(started), lose), fires("RoomcastWebhooksDropped", address(started))]);
+  });
+});
+
+test("every rule has fired, except for the memory", () => {
+  const expected = rulesOf().map(({ name }) => name).filter((name) => name !== "RoomcastMemoryHigh");
+  assert.deepEqual([...fired].sort(), expected.sort());
+});

@@ -1,0 +1,132 @@
+// The rules and the dashboard in `deploy/`, run by the programs that use them.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync, chmodSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { vouched } from "./certificates.mjs";
+import { enter, io, keyed, LOBBY, server } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
+import { deployed, rulesOf, startPrometheus } from "./prometheus.mjs";
+import { startRedis } from "./redis.mjs";
+import { ask, metricsOf, open, outcome, temporary, until } from "./support.mjs";
+
+const promtool = (...args) => {
+  const run = spawnSync("promtool", args, { encoding: "utf8" });
+  return { status: run.status, output: `${run.stdout}${run.stderr}` };
+};
+
+describe("rules of Prometheus", () => {
+  const rules = rulesOf();
+
+  test("each fires when it should, not before, and alone", () => {
+    for (const args of [["check", "config", deployed("prometheus/prometheus.yml")], ["test", "rules", deployed("prometheus/rules_test.yml")]]) {
+      const { status, output } = promtool(...args);
+      assert.equal(status, 0, output);
+      assert.match(output, /SUCCESS/);
+    }
+    const tested = readFileSync(deployed("prometheus/rules_test.yml"), "utf8");
+    assert.ok(rules.length >= 20, `${rules.length} rules`);
+    for (const { name } of rules) assert.match(tested, new RegExp(`exp_samples: \\[\\{labels: '\\{alertname="${name}"`), name);
+  });
+
+  test("each has a summary, a cause and a section of the runbooks with symptom, meaning, check and fix", () => {
+    const runbooks = readFileSync(deployed("../docs/runbooks.md"), "utf8").split("\n## ").slice(1);
+    const sections = new Map(runbooks.map((section) => [section.split("\n")[0], section]));
+    for (const { name, text } of rules) {
+      for (const key of ["summary", "description", "severity", `runbook_url: docs/runbooks.md#${name.toLowerCase()}$`]) assert.match(text, new RegExp(`\\b${key}`, "m"), name);
+      for (const part of ["Symptom", "Meaning", "Check", "Fix"]) assert.match(sections.get(name) ?? "", new RegExp(`^- \\*\\*${part}\\.\\*\\* `, "m"), `${name}: ${part}`);
+    }
+    assert.deepEqual([...sections.keys()], rules.map(({ name }) => name), "a section for each rule, in their order");
+  });
+
+  test("each uses metrics that a server has", async (t) => {
+    const cluster = await startCluster(t);
+    const text = await metricsOf(cluster.url);
+    const metrics = new Set([...text.matchAll(/^([a-z_]+)[{ ]/gm)].map(([, name]) => name));
+    for (const { name, text: rule } of rules) {
+      const expression = rule.slice(0, rule.indexOf("labels:")).replace(/#.*/g, "");
+      const used = [...expression.matchAll(/\b((?:roomcast|process)_[a-z_]+)/g)].map(([, metric]) => metric);
+      for (const metric of used) assert.ok(metrics.has(metric), `${name}: ${metric}`);
+    }
+  });
+});
+
+/** Starts a server with TLS, a database and a broker, so that it has all metrics. */
+async function startCluster(t) {
+  const postgres = await startPostgres();
+  t.after(() => postgres.close());
+  const redis = await startRedis();
+  t.after(() => redis.end());
+  const { cert, key } = vouched("DNS:localhost,IP:127.0.0.1");
+  return server(t, {
+    ...keyed,
+    ROOMCAST_STORE: postgres.url,
+    ROOMCAST_ADAPTER__URL: `redis://${redis.address}`,
+    ROOMCAST_RECOVERY__ENABLED: "true",
+    ROOMCAST_SERVER__TLS__CERT_FILE: cert,
+    ROOMCAST_SERVER__TLS__KEY_FILE: key,
+    ROOMCAST_ENGINE__PING_INTERVAL: "300ms",
+  });
+}
+
+const address = (started) => started.admin.replace("http://", "");
+
+describe("the dashboard", () => {
+  test("has queries that a real Prometheus answers, each with data", async (t) => {
+    const dashboard = JSON.parse(readFileSync(deployed("grafana/roomcast.json"), "utf8"));
+    const queries = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })));
+    for (const { expr } of dashboard.annotations.list) queries.push({ title: "annotations", expr, isRare: true });
+    assert.ok(queries.length > 50, `${queries.length} queries`);
+    const cluster = await startCluster(t);
+    const prometheus = await startPrometheus(t, { targets: [address(cluster)] });
+    const url = cluster.url.replace("http://127.0.0.1", "https://localhost");
+    const options = { rejectUnauthorized: false, transports: ["websocket"] };
+    const { socket } = await enter(t, url, { ...options, auth: { name: "Ann" } });
+    await ask(socket, "join_conversation", { conversationId: LOBBY });
+    // Refused, to count a refusal.
+    await outcome(open(t, io, url, { ...options, auth: { token: "no token" } }));
+    let sent = 0;
+    const empty = async () => {
+      for (let n = 0; n < 20; n++) await ask(socket, "message", { conversationId: LOBBY, content: `hello ${sent++}` });
+      const results = queries.map(async ({ title, expr, isRare }) => {
+        const filled = expr.replaceAll("$instance", ".*").replaceAll("$__rate_interval", "10s");
+        const found = await prometheus.query(filled);
+        return found.length || isRare ? [] : [`${title}: ${filled}`];
+      });
+      return (await Promise.all(results)).flat();
+    };
+    let left = [];
+    await until(async () => (left = await empty()).length === 0, () => left.join("\n"));
+    assert.deepEqual(dashboard.templating.list.map(({ name }) => name), ["datasource", "instance"]);
+  });
+});
+
+describe("metrics for scrapers on other machines", () => {
+  test("need the token of a file, which can be replaced without a restart", async (t) => {
+    const [old, other] = ["old", "new"].map((word) => `the ${word} token of scrapers, of enough characters`.replaceAll(" ", "-"));
+    const file = join(temporary(), "token");
+    const write = (token) => {
+      writeFileSync(`${file}.new`, `${token}\n`, { mode: 0o600 });
+      renameSync(`${file}.new`, file);
+    };
+    write(old);
+    const started = await server(t, { ROOMCAST_SERVER__METRICS_TOKEN_FILE: file });
+    const status = async (token) => {
+      const headers = token ? { authorization: `Bearer ${token}` } : {};
+      return (await fetch(`${started.url}/metrics`, { headers })).status;
+    };
+    assert.deepEqual([await status(old), await status(other), await status()], [200, 401, 401]);
+    const prometheus = await startPrometheus(t, { targets: [started.url.replace("http://", "")], token: old });
+    await until(async () => (await prometheus.query('up{job="roomcast"} == 1')).length === 1, "Prometheus to read the metrics");
+    // A file that every user can read is refused, and the token stays.
+    write("unused-token-that-every-user-of-the-machine-can-read");
+    chmodSync(file, 0o644);
+    await until(() => /could not load the changed metrics token/.test(started.output()), "the refusal");
+    assert.equal(await status(old), 200);
+    write(other);
+    await until(async () => (await status(other)) === 200, "the new token");
+    assert.equal(await status(old), 401);
+    for (const secret of [old, other, "unused-token"]) assert.ok(!started.output().includes(secret), "the log shows no token");
+  });
+});
