@@ -40,9 +40,7 @@ pub(crate) fn expose(out: &mut Exposition) {
             );
         }
     }
-    if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // The descriptor of the folder itself is not counted.
-        let count = open.count().saturating_sub(1);
+    if let Some(count) = open_descriptors() {
         out.gauge(
             "process_open_fds",
             "Open file descriptors of the process.",
@@ -98,6 +96,18 @@ impl Usage {
     }
 }
 
+/// Returns the number of open file descriptors.
+fn open_descriptors() -> Option<u64> {
+    // Since Linux 6.2 the size is their number. Listing 10,000 descriptors takes milliseconds.
+    let size = fs::metadata(DESCRIPTORS).ok()?.len();
+    if size > 0 {
+        return Some(size);
+    }
+    // The descriptor of the folder itself is not counted.
+    let count = fs::read_dir(DESCRIPTORS).ok()?.count().saturating_sub(1);
+    Some(count as u64)
+}
+
 /// Returns when the machine was booted, in seconds since 1970.
 fn boot_time() -> Option<u64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
@@ -123,6 +133,7 @@ fn memory_limit() -> Option<u64> {
     groups.chain(machine).min()
 }
 
+const DESCRIPTORS: &str = "/proc/self/fd";
 /// The limits of the control group of a container: version 2, version 1.
 const CGROUP_LIMITS: [&str; 2] = [
     "/sys/fs/cgroup/memory.max",
