@@ -170,7 +170,10 @@ const SUBMODULES_SERVICE: Rules = &[
         "chat",
         "cluster fault follower feed hooks rules authorization notifications",
     ),
-    ("api", "cluster fault follower rules authorization chat"),
+    (
+        "api",
+        "cluster fault follower hooks rules authorization chat",
+    ),
 ];
 
 const SUBMODULES_CHAT: Rules = &[

@@ -17,7 +17,7 @@ const STARTS: [&str; 5] = [
 /// Calls that start a task without a name, and where the server may use them. These tasks end by
 /// themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 14] = [
+const NAMELESS: [(&str, &str); 15] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
@@ -35,6 +35,10 @@ const NAMELESS: [(&str, &str); 14] = [
     (
         "service/cluster/announcer.rs",
         "One question to other servers, which has a deadline.",
+    ),
+    (
+        "service/api/admin.rs",
+        "One query for a new admin, which has a deadline.",
     ),
     (
         "service/journals/amending.rs",

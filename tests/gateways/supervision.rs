@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -81,8 +82,12 @@ async fn survives(server: &ServerProcess, folder: &Path, names: &[&str]) {
 async fn killed_task_is_named_by_readiness_and_restarted() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("keys.json"), r#"{"keys":[]}"#).unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "a-token-of-scrapers").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     let variables = [
         ("SUPERVISOR_TEST_KILLS", "kill"),
+        ("ROOMCAST_SERVER__METRICS_TOKEN_FILE", "token"),
         ("ROOMCAST_STORE__RETENTION", "1h"),
         ("ROOMCAST_AUTH__JWT__KEYS_FILE", "keys.json"),
         ("ROOMCAST_AUTH__BACKEND__URL", "https://app.example/me"),
@@ -117,6 +122,8 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         "timeouts",
         "admin news",
         "admin listener",
+        "alert log",
+        "metrics token",
         "signals",
         "watchdog",
     ];

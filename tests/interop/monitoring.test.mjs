@@ -1,15 +1,16 @@
 // The rules and the dashboard in `deploy/`, run by the programs that use them.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { readFileSync, writeFileSync, chmodSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { vouched } from "./certificates.mjs";
-import { enter, io, keyed, LOBBY, server } from "./people.mjs";
+import { admin, enter, io, keyed, LOBBY, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { deployed, rulesOf, startPrometheus } from "./prometheus.mjs";
+import { deployed, rulesOf, startPrometheus, startReceiver } from "./prometheus.mjs";
 import { startRedis } from "./redis.mjs";
-import { ask, metricsOf, open, outcome, temporary, until } from "./support.mjs";
+import { ask, metricsOf, open, outcome, startServer, temporary, until } from "./support.mjs";
 
 const promtool = (...args) => {
   const run = spawnSync("promtool", args, { encoding: "utf8" });
@@ -35,7 +36,7 @@ describe("rules of Prometheus", () => {
     const sections = new Map(runbooks.map((section) => [section.split("\n")[0], section]));
     for (const { name, text } of rules) {
       for (const key of ["summary", "description", "severity", `runbook_url: docs/runbooks.md#${name.toLowerCase()}$`]) assert.match(text, new RegExp(`\\b${key}`, "m"), name);
-      for (const part of ["Symptom", "Meaning", "Check", "Fix"]) assert.match(sections.get(name) ?? "", new RegExp(`^- \\*\\*${part}\\.\\*\\* `, "m"), `${name}: ${part}`);
+      for (const part of ["Symptom", "Meaning", "Check", "Fix"]) assert.match(sections.get(name) ?? "", new RegExp(`^- \\*\\*${part}\\.\\*\\*\\s`, "m"), `${name}: ${part}`);
     }
     assert.deepEqual([...sections.keys()], rules.map(({ name }) => name), "a section for each rule, in their order");
   });
@@ -128,5 +129,70 @@ describe("metrics for scrapers on other machines", () => {
     await until(async () => (await status(other)) === 200, "the new token");
     assert.equal(await status(old), 401);
     for (const secret of [old, other, "unused-token"]) assert.ok(!started.output().includes(secret), "the log shows no token");
+  });
+});
+
+describe("alerts of the server", () => {
+  /** Returns the alerts that an admin receives, as a list that grows. */
+  const watch = async (t, url) => {
+    const told = [];
+    const socket = open(t, io, `${url}/admin`, { auth: { token: admin() } });
+    socket.on("admin:alert", ({ alert, part, state }) => told.push(`${alert} ${part} ${state}`));
+    assert.equal(await outcome(socket), undefined);
+    return told;
+  };
+
+  test("are kept over a crash, and report it", async (t) => {
+    const folder = temporary();
+    const kill = join(folder, "kill");
+    const env = { ...keyed, ROOMCAST_STORE: `sqlite:${join(folder, "chat.db")}`, SUPERVISOR_TEST_KILLS: kill };
+    const task = ["unavailable", "ok"].map((state) => `RoomcastTaskDown task ${state}`);
+    let started = await startServer(env);
+    const live = await watch(t, started.url);
+    writeFileSync(kill, "retention");
+    await until(() => live.length === 2, () => `${live}`);
+    assert.deepEqual(live, task);
+    await started.stop();
+    started = await startServer(env);
+    const after = await watch(t, started.url);
+    await until(() => after.length === 1, () => `${after}`);
+    await started.stop("SIGKILL");
+    started = await startServer(env);
+    t.after(() => started.stop());
+    const crashed = await watch(t, started.url);
+    await until(() => crashed.includes("RoomcastRestarting server ok"), () => `${crashed}`);
+    // Each alert is stored once, with its end. A stop by a signal is no crash.
+    assert.deepEqual([after, crashed.sort()], [[task[1]], ["RoomcastRestarting server ok", task[1]]]);
+  });
+
+  test("go to the webhook although the store is down, signed and under the names of the rules", async (t) => {
+    const postgres = await startPostgres();
+    t.after(() => postgres.close());
+    const { url: hook, received } = await startReceiver(t);
+    const secret = "a secret of webhooks of enough bytes";
+    const started = await server(t, {
+      ROOMCAST_STORE: postgres.url,
+      ROOMCAST_NODE__ID: "chat-1",
+      ROOMCAST_WEBHOOKS__URL: hook,
+      ROOMCAST_WEBHOOKS__SECRET: secret,
+      ROOMCAST_WEBHOOKS__ALLOW_PRIVATE: "true",
+      ROOMCAST_WEBHOOKS__EVENTS: "admin:alert",
+    });
+    const told = () => received.flatMap(({ body }) => body.events).map(({ event, data }) => `${event} ${data.node} ${data.alert} ${data.state}`);
+    const isTold = (alert, state) => until(() => told().includes(`admin:alert chat-1 ${alert} ${state}`), () => `${alert} in ${told()}`);
+    await postgres.stop();
+    await isTold("RoomcastStoreUnavailable", "unavailable");
+    assert.ok(!started.output().includes(secret));
+    await postgres.start();
+    await isTold("RoomcastStoreUnavailable", "ok");
+    const names = new Set(rulesOf().map(({ name }) => name));
+    for (const { headers, text, body } of received) {
+      const [, time, signature] = /^t=(\d+),v1=([0-9a-f]+)$/.exec(headers["roomcast-signature"]);
+      assert.equal(signature, createHmac("sha256", secret).update(`${time}.${text}`).digest("hex"));
+      for (const { data } of body.events) assert.ok(names.has(data.alert), data.alert);
+    }
+    // The store has them when it works again.
+    const admins = await watch(t, started.url);
+    await until(() => admins.includes("RoomcastStoreUnavailable store ok"), () => `${admins}`);
   });
 });

@@ -61,7 +61,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       const root = await live(t, { url: server.url, viewport, colorScheme });
       const { page } = root;
       await shows(root, "Connections", (shown) => shown === 1);
-      await section(root, "Alerts").getByText("Nothing has failed since this page was opened.").waitFor();
+      await section(root, "Alerts").getByText("Nothing has failed in the last seven days.").waitFor();
       await section(root, "Refusals").getByText("Nothing was refused since this page was opened.").waitFor();
       await section(root, "Rooms").getByText("No socket is in a room.").waitFor();
       await checkLook(root, `dashboard-${self}-empty`);

@@ -20,8 +20,8 @@ pub struct Webhooks {
     /// none.
     pub previous_secret: Option<Secret>,
     /// Names of delivered events: `connect`, `disconnect`, `room:occupied`, `room:vacated`, events
-    /// that clients send, and `trade:update`, `signal:new`, `portfolio:update` and
-    /// `notification:new`. Default: `connect` and `disconnect`.
+    /// that clients send, `trade:update`, `signal:new`, `portfolio:update`, `notification:new`, and
+    /// `admin:alert`. Default: `connect` and `disconnect`.
     pub events: Vec<String>,
     /// Rooms for `room:occupied` and `room:vacated`: names, and prefixes that end in `*`. Default:
     /// all.

@@ -115,6 +115,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     admin.serve(io.clone(), blocks.clone(), readiness.clone());
     let watched = admin.clone();
     supervisor.start("admin news", move || watched.clone().watch());
+    let recorded = admin.clone();
+    supervisor.start("alert log", move || recorded.clone().record_alerts());
     let token_file = metrics_token(settings)?;
     if let Some(file) = token_file.clone() {
         supervisor.start("metrics token", move || file.clone().watch());
@@ -177,6 +179,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         serving.await;
         services.hooks.close().await;
         services.market.finish_prices().await;
+        admin.finish().await;
         finish(&supervisor, leases, store, emission).await;
     };
     tokio::select! {

@@ -14,7 +14,7 @@ use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
-    api::{Admin, answer_peers},
+    api::{Admin, AlertLog, answer_peers},
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
@@ -100,8 +100,9 @@ impl Services {
         let bundled = bundled.then(|| notifications.clone());
         let market = Market::new(journals.clone(), bundled, &settings.market);
         let market = market.map_err(RunError::Outbound)?;
+        let alerts = AlertLog::new(store.clone(), hooks.clone(), settings.store.is_postgres());
         Ok(Self {
-            admin: Admin::new(access.clone(), Arc::clone(&metrics)),
+            admin: Admin::new(access.clone(), Arc::clone(&metrics), alerts),
             access,
             announcer,
             authenticator,

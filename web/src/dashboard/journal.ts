@@ -26,8 +26,8 @@ export interface RefusalCount {
 const changes: Record<NodeChange["change"], string> = { joined: "joined the cluster", left: "left the cluster", draining: "is shutting down" };
 
 /**
- * The events of servers since the page was opened: counts of refusals, the latest of them, and
- * alerts.
+ * The events of servers since the page was opened: counts of refusals and the latest of them.
+ * Alerts include the latest before that.
  */
 export class Journal {
   readonly #refusals = new Ring<Entry>(MAX_LISTED);
@@ -81,6 +81,9 @@ export class Journal {
   alerted({ node, part, task, state, timestamp }: Alert): void {
     const isBad = state !== "ok";
     const what = task === undefined ? part : `${part} ${task}`;
+    // A new connection receives the latest alerts again.
+    const isListed = this.#alerts.items.some((entry) => entry.node === node && entry.at === timestamp && entry.text.startsWith(`${what} `));
+    if (isListed) return;
     this.#add(this.#alerts, { text: `${what} ${isBad ? "does not work" : "works again"}`, node, at: timestamp, isBad });
   }
 

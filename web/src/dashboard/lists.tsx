@@ -151,7 +151,7 @@ export function Alerts({ desk }: { desk: Desk }) {
       <Spoken>
         <span role="status">{newest === undefined ? "" : `${newest.node}: ${newest.text}`}</span>
       </Spoken>
-      {alerts.length === 0 ? <p class="nothing">Nothing has failed since this page was opened.</p> : <Entries entries={alerts} />}
+      {alerts.length === 0 ? <p class="nothing">Nothing has failed in the last seven days.</p> : <Entries entries={alerts} />}
     </Card>
   );
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::alerts::{AlertLog, StoredAlert};
 use super::health::Readiness;
 use super::sockets::{self, Disconnect, Disconnected};
 use crate::auth::{Permission, Principal};
@@ -20,7 +21,7 @@ use crate::service::rules::admin::commands::{
     BlockNetwork, Blocked, Kick, Kicked, ReadStatistics, Statistics,
 };
 use crate::service::rules::admin::emissions::{
-    ALERT, Alert, Change, NODE, NodeChange, Part, PartState, REFUSALS, RefusalCount, Refusals,
+    ALERT, Change, NODE, NodeChange, Part, PartState, REFUSALS, RefusalCount, Refusals,
 };
 use crate::service::rules::event::Command;
 use crate::service::rules::rooms::RoomKind;
@@ -47,6 +48,7 @@ pub(crate) struct Admin(Arc<AdminInner>);
 struct AdminInner {
     access: Access,
     metrics: Arc<Metrics>,
+    alerts: AlertLog,
     /// Objects that exist only after the server is built.
     built: OnceLock<Built>,
 }
@@ -58,13 +60,14 @@ struct Built {
 }
 
 /// Something that does not work: the part, and the name of the task if it is one.
-type Fault = (Part, Option<&'static str>);
+type Fault = (Part, Option<String>);
 
 impl Admin {
-    pub(crate) fn new(access: Access, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(access: Access, metrics: Arc<Metrics>, alerts: AlertLog) -> Self {
         Self(Arc::new(AdminInner {
             access,
             metrics,
+            alerts,
             built: OnceLock::new(),
         }))
     }
@@ -89,16 +92,31 @@ impl Admin {
         self.0.access.allow(Arc::clone(by), Enter).map(drop)
     }
 
-    /// Sends the current faults of this server to an admin who has connected.
+    /// Sends the current faults of this server, and the stored alerts of all servers, to an admin
+    /// who has connected.
     pub(crate) fn entered(&self, socket: &Socket) {
         // An admin who has already disconnected gets nothing.
         let (Ok(()), Some(built)) = (socket.join(ROOM), self.0.built.get()) else {
             return;
         };
         let node = this(&built.io);
-        for (part, task) in built.faults() {
-            ALERT.emit_to(socket, &alert(&node, (part, task), PartState::Unavailable));
+        let faults = built.faults();
+        for (part, task) in &faults {
+            let fault = StoredAlert::new(&node, *part, task.clone());
+            ALERT.emit_to(socket, &fault.event());
         }
+        let (alerts, socket) = (self.0.alerts.clone(), socket.clone());
+        tokio::spawn(async move {
+            // Without the store, the faults of this server are all that is known.
+            for alert in alerts.latest().await.unwrap_or_default() {
+                let is_sent = *node == *alert.node
+                    && alert.state == PartState::Unavailable
+                    && faults.contains(&(alert.part, alert.task.clone()));
+                if !is_sent {
+                    ALERT.emit_to(&socket, &alert.event());
+                }
+            }
+        });
     }
 
     /// Closes the connections of a socket or a user.
@@ -167,7 +185,7 @@ impl Admin {
         let mut ticks = interval(EMIT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counted = self.counts(&built.io);
-        let mut faults = BTreeSet::new();
+        let mut alerts = self.left_open(&this(&built.io)).await;
         let mut nodes = nodes(&built.io);
         loop {
             ticks.tick().await;
@@ -175,15 +193,7 @@ impl Admin {
             let now = self.counts(&built.io);
             emit_refusals(&namespace, &node, &counted, &now);
             counted = now;
-            let now = built.faults();
-            let ended = faults.difference(&now).map(|fault| (fault, PartState::Ok));
-            let begun = now.difference(&faults);
-            for (fault, state) in ended.chain(begun.map(|fault| (fault, PartState::Unavailable))) {
-                // Only the server with the fault knows it, so it notifies the admins of all
-                // servers.
-                ALERT.emit(namespace.to(ROOM), &alert(&node, *fault, state));
-            }
-            faults = now;
+            self.compare(&built.faults(), &mut alerts, &node, &namespace);
             let now = self::nodes(&built.io);
             // Each server sees all nodes, and notifies its own admins.
             for (name, id) in &now {
@@ -197,6 +207,60 @@ impl Admin {
                 }
             }
             nodes = now;
+        }
+    }
+
+    /// Returns the alerts that an earlier process of this server, or of this task, has left open.
+    async fn left_open(&self, node: &str) -> BTreeMap<Fault, StoredAlert> {
+        let open = self.0.alerts.start(node).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "could not read the alerts of an earlier process");
+            Vec::new()
+        });
+        let by_fault = |alert: StoredAlert| ((alert.part, alert.task.clone()), alert);
+        open.into_iter().map(by_fault).collect()
+    }
+
+    /// Begins the alerts of new faults, and ends those whose fault has ended.
+    fn compare(
+        &self,
+        faults: &BTreeSet<Fault>,
+        alerts: &mut BTreeMap<Fault, StoredAlert>,
+        node: &str,
+        namespace: &Namespace,
+    ) {
+        // Only the server with the fault knows it, so it notifies the admins of all servers.
+        let report = |alert: &StoredAlert| {
+            self.0.alerts.note(alert);
+            ALERT.emit(namespace.to(ROOM), &alert.event());
+        };
+        alerts.retain(|fault, alert| {
+            let is_open = faults.contains(fault);
+            if !is_open {
+                alert.state = PartState::Ok;
+                alert.timestamp = Time::now();
+                report(alert);
+            }
+            is_open
+        });
+        for fault in faults {
+            alerts.entry(fault.clone()).or_insert_with(|| {
+                let (part, task) = fault.clone();
+                let alert = StoredAlert::new(node, part, task);
+                report(&alert);
+                alert
+            });
+        }
+    }
+
+    /// Stores and sends alerts for as long as it is polled.
+    pub(crate) async fn record_alerts(self) {
+        self.0.alerts.clone().run().await;
+    }
+
+    /// Records that this server stops as it should.
+    pub(crate) async fn finish(&self) {
+        if let Some(built) = self.0.built.get() {
+            self.0.alerts.finish(&this(&built.io)).await;
         }
     }
 
@@ -240,7 +304,9 @@ impl Built {
         ];
         let parts = parts.into_iter().filter(|(_, fails)| *fails);
         let tasks = readiness.tasks();
-        let tasks = tasks.iter().map(|task| (Part::Task, Some(task.name)));
+        let tasks = tasks
+            .iter()
+            .map(|task| (Part::Task, Some(task.name.to_owned())));
         parts.map(|(part, _)| (part, None)).chain(tasks).collect()
     }
 }
@@ -264,16 +330,6 @@ fn emit_refusals(namespace: &Namespace, node: &str, before: &[RefusalCount], now
         timestamp: Time::now(),
     };
     REFUSALS.emit(namespace.to(ROOM), &refusals);
-}
-
-fn alert(node: &str, (part, task): Fault, state: PartState) -> Alert<'_> {
-    Alert {
-        node,
-        part,
-        task,
-        state,
-        timestamp: Time::now(),
-    }
 }
 
 fn change(node: &str, change: Change) -> NodeChange<'_> {

@@ -4,6 +4,7 @@
 //! This module must not know how a request is parsed. Changes to the chat are made by the chat.
 
 mod admin;
+mod alerts;
 mod emit;
 mod health;
 mod http_commands;
@@ -16,6 +17,7 @@ mod statistics;
 mod users;
 
 pub(crate) use admin::{Admin, NAMESPACE as ADMIN};
+pub(crate) use alerts::AlertLog;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use emit::prepare;
 pub(crate) use emit::{Emission, Emit, followed, publish};

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::HooksInner;
 use crate::breaker::BreakerPermit;
 use crate::metrics::Counter;
-use crate::store::{ClaimedDelivery, Time};
+use crate::store::{ClaimedDelivery, Delivery, Time};
 
 /// The result of an attempt.
 enum Attempt {
@@ -36,6 +36,41 @@ impl HooksInner {
             let attempt = self.attempt(&claimed, admission).await;
             self.settle(&claimed, attempt).await;
         }
+    }
+
+    /// Makes a delivery that is not stored, and repeats it until it is accepted or was attempted
+    /// too often.
+    pub(super) async fn deliver_now(&self, delivery: Delivery) {
+        for attempts in 1..=DIRECT_ATTEMPTS {
+            let taken = TakenDelivery {
+                delivery: delivery.clone(),
+                attempts,
+            };
+            let why = match self.breaker.admit() {
+                Ok(admission) => match self.attempt(&taken, admission).await {
+                    Attempt::Delivered => return self.metrics.count(Counter::WebhooksDelivered),
+                    Attempt::Gone => return self.metrics.count(Counter::WebhooksGone),
+                    Attempt::Expired => return self.metrics.count(Counter::WebhooksExpired),
+                    Attempt::Failed(why) => why,
+                },
+                Err(_) => "the receiver has failed before".to_owned(),
+            };
+            self.metrics.count(Counter::WebhooksRepeated);
+            if let Some(more) = self.log_throttle.permit() {
+                tracing::warn!(
+                    attempts,
+                    why,
+                    more,
+                    "the webhook of an alert was not accepted"
+                );
+            }
+            sleep(retry_delay(self.config.retry_delay, attempts)).await;
+        }
+        self.count_dropped(
+            Counter::WebhookEventsDropped,
+            1,
+            "the alert was not accepted",
+        );
     }
 
     /// Waits for a delivery that is due and permitted by the circuit breaker.
@@ -166,6 +201,8 @@ const SIGNATURE: HeaderName = HeaderName::from_static("roomcast-signature");
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time, in addition to the request timeout, for which a delivery is withheld from other servers.
 const MARGIN: Duration = Duration::from_secs(10);
+/// The maximum number of attempts to make a delivery that is not stored.
+const DIRECT_ATTEMPTS: u32 = 10;
 /// The maximum delay between two attempts.
 const MAX_DELAY: Duration = Duration::from_secs(600);
 

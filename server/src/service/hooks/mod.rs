@@ -28,6 +28,7 @@ use crate::auth::outbound::{Outbound, OutboundFault, Target};
 use crate::breaker::Breaker;
 use crate::config;
 use crate::metrics::{Counter, Inventoried, Inventory, Metrics};
+use crate::service::rules::admin::emissions::ALERT_EVENT;
 use crate::service::rules::policy;
 use crate::store::{Delivery, Store, StoreError, Time};
 use roomcast::internal::LogThrottle;
@@ -74,6 +75,14 @@ struct WaitingEvent {
     text: String,
     /// The user or address that caused it.
     source: Source,
+}
+
+/// A delivery with one event, as [`HooksInner::next`] writes several.
+#[derive(Serialize)]
+struct DirectDelivery<'a, T> {
+    id: Uuid,
+    node: Option<&'a String>,
+    events: [WebhookEvent<'a, T>; 1],
 }
 
 /// The content of one event.
@@ -222,6 +231,32 @@ impl Hooks {
         waiting.events.push_back(WaitingEvent { text, source });
         drop(waiting);
         inner.happened.notify_one();
+    }
+
+    /// Delivers an event without the store, in which the event is not queued. Repeats the delivery
+    /// for about ten minutes until it is accepted.
+    pub(crate) async fn send_now<T: Serialize>(&self, event: &str, data: T) {
+        let Some(inner) = &self.0 else { return };
+        let (id, created_at) = (Uuid::now_v7(), Time::now());
+        let event = WebhookEvent {
+            id: Uuid::now_v7(),
+            event,
+            timestamp: created_at,
+            data,
+        };
+        let body = serde_json::to_string(&DirectDelivery {
+            id,
+            node: inner.node.get(),
+            events: [event],
+        });
+        if let Ok(body) = body {
+            let delivery = Delivery {
+                id,
+                body,
+                created_at,
+            };
+            inner.deliver_now(delivery).await;
+        }
     }
 
     /// Stores and delivers events for as long as it is polled. `node` is the name of this server.
@@ -398,6 +433,7 @@ fn check(config: &config::Webhooks) -> Result<Option<Outbound>, OutboundFault> {
             return Err(OutboundFault(fault));
         }
         let is_known = SERVER_EVENTS.contains(&event.as_str())
+            || event == ALERT_EVENT
             || policy::events().any(|row| row.event == event);
         if !is_known {
             let fault = format!("webhooks.events: unknown event `{event}`");

@@ -1,7 +1,7 @@
 //! Events that admins receive in the namespace `/admin`.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::service::rules::emission::emissions;
 use crate::service::rules::examples::{self, NOON};
@@ -21,10 +21,11 @@ emissions! {
     ALERT {
         event: "admin:alert", payload: Alert<'static>, delivery: Reliable,
         summary: "a part that the server depends on has failed, or works again",
-        to: "sockets in `/admin` on all servers; a new socket receives the failures of its server",
+        to: "sockets in `/admin` on all servers; a new socket receives the failures of its server, and the latest alerts of all",
         rooms: [Admin],
         example: Alert {
             node: "chat-1",
+            alert: Part::Store.alert(),
             part: Part::Store,
             task: None,
             state: PartState::Unavailable,
@@ -68,6 +69,8 @@ pub(crate) struct RefusalCount {
 pub(crate) struct Alert<'a> {
     /// The id of the server.
     pub(crate) node: &'a str,
+    /// The name of the alert in the rules of Prometheus and in the runbooks.
+    pub(crate) alert: &'static str,
     pub(crate) part: Part,
     /// The name of the task, if the part is a task.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,8 +79,10 @@ pub(crate) struct Alert<'a> {
     pub(crate) timestamp: Time,
 }
 
-/// A part that the server depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+/// A part that the server depends on, or the server itself if an earlier process was killed.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub(crate) enum Part {
@@ -85,10 +90,27 @@ pub(crate) enum Part {
     Adapter,
     Publications,
     Task,
+    Server,
 }
 
+impl Part {
+    /// Returns the name of the alert in `deploy/prometheus/rules.yml`.
+    pub(crate) const fn alert(self) -> &'static str {
+        match self {
+            Self::Store => "RoomcastStoreUnavailable",
+            Self::Adapter => "RoomcastAdapterUnavailable",
+            Self::Publications => "RoomcastPublicationsUnavailable",
+            Self::Task => "RoomcastTaskDown",
+            Self::Server => "RoomcastRestarting",
+        }
+    }
+}
+
+/// The name of [`ALERT`], for webhooks.
+pub(crate) const ALERT_EVENT: &str = "admin:alert";
+
 /// Whether a part works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub(crate) enum PartState {

@@ -1,0 +1,229 @@
+//! The alerts of this server, which outlive it: they are stored, and sent to the webhook.
+//!
+//! Their names are those of the rules in `deploy/prometheus/rules.yml`. The webhook gets an alert
+//! directly and not through the store, because the store may be what has failed.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use crate::service::hooks::Hooks;
+use crate::service::rules::admin::emissions::{ALERT_EVENT, Alert, Part, PartState};
+use crate::store::{Append, Current, IfOpen, Quota, Store, StoreError, Time};
+
+/// The alerts that began or ended. Clones share them.
+#[derive(Clone)]
+pub(crate) struct AlertLog(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    hooks: Hooks,
+    /// Whether other servers use the store.
+    is_shared: bool,
+    /// The record of this process.
+    run: OnceLock<Uuid>,
+    to_store: Queue,
+    to_send: Queue,
+}
+
+/// Changes that wait for a task. A restarted task continues with the rest.
+struct Queue {
+    sender: mpsc::Sender<StoredAlert>,
+    receiver: Mutex<mpsc::Receiver<StoredAlert>>,
+}
+
+/// An alert as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StoredAlert {
+    /// Begins and ends the same alert.
+    pub(super) id: Uuid,
+    pub(super) node: String,
+    pub(super) part: Part,
+    pub(super) task: Option<String>,
+    pub(super) state: PartState,
+    pub(super) timestamp: Time,
+}
+
+impl StoredAlert {
+    /// Creates an alert that begins now.
+    pub(super) fn new(node: &str, part: Part, task: Option<String>) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            node: node.to_owned(),
+            part,
+            task,
+            state: PartState::Unavailable,
+            timestamp: Time::now(),
+        }
+    }
+
+    /// Returns the event for admins and the webhook.
+    pub(super) fn event(&self) -> Alert<'_> {
+        Alert {
+            node: &self.node,
+            alert: self.part.alert(),
+            part: self.part,
+            task: self.task.as_deref(),
+            state: self.state,
+            timestamp: self.timestamp,
+        }
+    }
+}
+
+impl Queue {
+    fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let receiver = Mutex::new(receiver);
+        Self { sender, receiver }
+    }
+
+    fn push(&self, alert: StoredAlert) {
+        if let Err(error) = self.sender.try_send(alert) {
+            tracing::warn!(%error, "too many alerts wait to be stored or sent, one is dropped");
+        }
+    }
+}
+
+impl AlertLog {
+    pub(crate) fn new(store: Store, hooks: Hooks, is_shared: bool) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            hooks,
+            is_shared,
+            run: OnceLock::new(),
+            to_store: Queue::new(),
+            to_send: Queue::new(),
+        }))
+    }
+
+    /// Stores and sends a change of an alert. Never waits.
+    pub(super) fn note(&self, alert: &StoredAlert) {
+        self.0.to_store.push(alert.clone());
+        if self.0.hooks.wants(ALERT_EVENT) {
+            self.0.to_send.push(alert.clone());
+        }
+    }
+
+    /// Returns the latest alerts of all servers of the store, in the order of their changes.
+    pub(super) async fn latest(&self) -> Result<Vec<StoredAlert>, StoreError> {
+        self.read(JOURNAL).await
+    }
+
+    async fn read(&self, journal: &str) -> Result<Vec<StoredAlert>, StoreError> {
+        let current = Current {
+            journal,
+            category: None,
+            open: MAX_SHOWN,
+            newest: MAX_SHOWN,
+            is_closed: true,
+            before: None,
+            with_withdrawn: false,
+            now: Time::now(),
+        };
+        let view = self.0.store.journal(current).await?;
+        let bodies = view.entries.into_iter().map(|entry| entry.body);
+        // A later version may have stored alerts of parts that this one does not know.
+        Ok(bodies
+            .filter_map(|body| serde_json::from_str(&body).ok())
+            .collect())
+    }
+
+    /// Begins to record alerts. Returns those that an earlier process of this server has not ended.
+    /// If that process was killed, one of them is the server itself.
+    pub(super) async fn start(&self, node: &str) -> Result<Vec<StoredAlert>, StoreError> {
+        let own = |alert: &StoredAlert| !self.0.is_shared || alert.node == node;
+        let mut open = self.read(JOURNAL).await?;
+        open.retain(|alert| alert.state == PartState::Unavailable && own(alert));
+        let mut earlier = self.read(RUNS).await?;
+        earlier.retain(|run| run.state == PartState::Unavailable && own(run));
+        for mut run in earlier {
+            // The run ends only once, however often this task is restarted.
+            if Some(&run.id) == self.0.run.get() {
+                continue;
+            }
+            open.push(run.clone());
+            run.state = PartState::Ok;
+            self.0.store.append(entry(RUNS, &run)).await?;
+        }
+        let run = StoredAlert::new(node, Part::Server, None);
+        if self.0.run.set(run.id).is_ok() {
+            self.0.store.append(entry(RUNS, &run)).await?;
+        }
+        Ok(open)
+    }
+
+    /// Records that this server stops as it should.
+    pub(super) async fn finish(&self, node: &str) {
+        let Some(id) = self.0.run.get() else { return };
+        let run = StoredAlert {
+            id: *id,
+            state: PartState::Ok,
+            ..StoredAlert::new(node, Part::Server, None)
+        };
+        let ended = timeout(FINISH_TIMEOUT, self.0.store.append(entry(RUNS, &run))).await;
+        if !matches!(ended, Ok(Ok(_))) {
+            tracing::warn!("could not record the shutdown, the next start reports a crash");
+        }
+    }
+
+    /// Stores and sends alerts for as long as it is polled.
+    pub(super) async fn run(self) {
+        tokio::join!(self.store_all(), self.send_all());
+    }
+
+    async fn store_all(&self) {
+        let mut waiting = self.0.to_store.receiver.lock().await;
+        while let Some(alert) = waiting.recv().await {
+            loop {
+                match self.0.store.append(entry(JOURNAL, &alert)).await {
+                    Ok(_) | Err(StoreError::Closed) => break,
+                    Err(error) => sleep(error.retry_after()).await,
+                }
+            }
+        }
+    }
+
+    async fn send_all(&self) {
+        let mut waiting = self.0.to_send.receiver.lock().await;
+        while let Some(alert) = waiting.recv().await {
+            self.0.hooks.send_now(ALERT_EVENT, &alert.event()).await;
+        }
+    }
+}
+
+/// Returns the entry of the journal. The end of an alert closes the entry of its beginning.
+fn entry(journal: &str, alert: &StoredAlert) -> Append {
+    Append {
+        journal: journal.to_owned(),
+        key: alert.id.to_string(),
+        body: serde_json::to_string(alert).unwrap_or_default(),
+        category: None,
+        is_open: alert.state == PartState::Unavailable,
+        if_open: IfOpen::Remove,
+        needs_open: false,
+        created_at: alert.timestamp,
+        expires_at: Some(alert.timestamp.after(RETENTION)),
+        most_open: MAX_OPEN,
+        quota: Quota::All,
+    }
+}
+
+const JOURNAL: &str = "alerts";
+/// The journal of the processes of servers. An entry that is still open is of a process that runs,
+/// or was killed.
+const RUNS: &str = "runs";
+/// How long alerts are retained.
+const RETENTION: Duration = Duration::from_secs(7 * 86_400);
+/// Maximum number of alerts that a new admin receives.
+const MAX_SHOWN: usize = 50;
+/// Maximum number of open alerts in the store.
+const MAX_OPEN: u32 = 1000;
+/// Maximum number of changes that wait to be stored, and to be sent.
+const MAX_WAITING: usize = 256;
+/// The maximum time to record a shutdown.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
