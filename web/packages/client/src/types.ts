@@ -66,10 +66,12 @@ export interface AddReaction {
 
 /** `admin:alert`. */
 export interface Alert {
+  /** The name of the alert in the rules of Prometheus and in the runbooks. */
+  alert: string;
   /** The id of the server. */
   node: string;
-  /** A part that the server depends on. */
-  part: "store" | "adapter" | "publications" | "task";
+  /** A part that the server depends on, or the server itself if an earlier process was killed. */
+  part: "store" | "adapter" | "publications" | "task" | "server";
   /** Whether a part works. */
   state: "ok" | "unavailable";
   /** The name of the task, if the part is a task. */

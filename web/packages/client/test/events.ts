@@ -70,7 +70,7 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
 /** Every event that the server sends. */
 export const heardByAdmins: { [Name in keyof AdminServerToClientEvents]: Parameters<AdminServerToClientEvents[Name]>[0] } = {
   "admin:refusals": {"node":"chat-1","refusals":[{"count":3,"reason":"expired","type":"authentication"}],"timestamp":"2025-01-31T12:00:00.000Z"},
-  "admin:alert": {"node":"chat-1","part":"store","state":"unavailable","timestamp":"2025-01-31T12:00:00.000Z"},
+  "admin:alert": {"alert":"RoomcastStoreUnavailable","node":"chat-1","part":"store","state":"unavailable","timestamp":"2025-01-31T12:00:00.000Z"},
   "admin:node": {"change":"joined","node":"chat-2","timestamp":"2025-01-31T12:00:00.000Z"},
 };
 
@@ -123,7 +123,7 @@ export async function talk(): Promise<void> {
   socket.on("error", (payload) => console.log(payload.code, payload.event, payload.message, payload.retryAfter, payload.status, payload.type));
   socket.on("auth:expiring", (payload) => console.log(payload.expiresAt));
   admin.on("admin:refusals", (payload) => console.log(payload.node, payload.refusals, payload.timestamp));
-  admin.on("admin:alert", (payload) => console.log(payload.node, payload.part, payload.state, payload.timestamp));
+  admin.on("admin:alert", (payload) => console.log(payload.alert, payload.node, payload.part, payload.state, payload.timestamp));
   admin.on("admin:node", (payload) => console.log(payload.change, payload.node, payload.timestamp));
   const answer0 = await socket.emitWithAck("message", {"clientMessageId":"5f1d","confirmDelivery":true,"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","mentions":["bob"],"metadata":{"imageUrl":"https://example.org/ada.png","timestamp":"2025-01-31T12:00:00Z"},"replyTo":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","type":"user"});
   socket.emit("message", {"clientMessageId":"5f1d","confirmDelivery":true,"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","mentions":["bob"],"metadata":{"imageUrl":"https://example.org/ada.png","timestamp":"2025-01-31T12:00:00Z"},"replyTo":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","type":"user"});
