@@ -18,7 +18,7 @@ async fn series(server: &Server) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn names_of_clients_add_no_series() {
-    let server = Server::with(&[("ROOMCAST_RECOVERY__ENABLED", "true")]);
+    let server = Server::start();
     let before = series(&server).await;
     assert!(before.len() < 1500, "{}", before.len());
     for n in 0..20 {
