@@ -12,7 +12,7 @@ use roomcast::service::TlsError;
 #[derive(Debug)]
 pub(crate) enum RunError {
     /// The configuration is refused, with the reason.
-    Refused(Box<RunError>),
+    Refused(Box<Self>),
     /// A configuration value is invalid.
     Settings(&'static str),
     /// The keys of tokens cannot be used.

@@ -155,8 +155,8 @@ impl Layers {
     ///
     /// If the port is needed and is not a number.
     pub(super) fn add_port(&mut self) -> Result<(), LoadError> {
-        let is_given = self.given.iter().any(|given| given.key == LISTEN);
-        let Some(port) = self.port.take().filter(|_| !is_given) else {
+        let is_set = self.settings.iter().any(|setting| setting.key == LISTEN);
+        let Some(port) = self.port.take().filter(|_| !is_set) else {
             return Ok(());
         };
         let port = port.to_str().and_then(|port| port.parse().ok());
@@ -168,7 +168,7 @@ impl Layers {
             });
         };
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        self.give(LISTEN, &address.to_string(), PORT.to_owned());
+        self.set_text(LISTEN, &address.to_string(), PORT.to_owned());
         Ok(())
     }
 

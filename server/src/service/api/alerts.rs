@@ -3,11 +3,13 @@
 //! Their names are those of the rules in `deploy/prometheus/rules.yml`. The webhook gets an alert
 //! directly and not through the store, because the store may be what has failed.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -31,9 +33,10 @@ struct Inner {
 }
 
 /// Changes that wait for a task. A restarted task continues with the rest.
+#[derive(Default)]
 struct Queue {
-    sender: mpsc::Sender<StoredAlert>,
-    receiver: Mutex<mpsc::Receiver<StoredAlert>>,
+    waiting: Mutex<VecDeque<StoredAlert>>,
+    added: Notify,
 }
 
 /// An alert as it is stored.
@@ -76,15 +79,25 @@ impl StoredAlert {
 }
 
 impl Queue {
-    fn new() -> Self {
-        let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        let receiver = Mutex::new(receiver);
-        Self { sender, receiver }
+    fn push(&self, alert: StoredAlert) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= MAX_WAITING {
+            drop(waiting);
+            tracing::warn!("too many alerts wait to be stored or sent, one is dropped");
+            return;
+        }
+        waiting.push_back(alert);
+        drop(waiting);
+        self.added.notify_one();
     }
 
-    fn push(&self, alert: StoredAlert) {
-        if let Err(error) = self.sender.try_send(alert) {
-            tracing::warn!(%error, "too many alerts wait to be stored or sent, one is dropped");
+    async fn next(&self) -> StoredAlert {
+        loop {
+            let next = self.waiting.lock().pop_front();
+            match next {
+                Some(alert) => return alert,
+                None => self.added.notified().await,
+            }
         }
     }
 }
@@ -96,15 +109,15 @@ impl AlertLog {
             hooks,
             is_shared,
             run: OnceLock::new(),
-            to_store: Queue::new(),
-            to_send: Queue::new(),
+            to_store: Queue::default(),
+            to_send: Queue::default(),
         }))
     }
 
     /// Stores and sends a change of an alert. Never waits.
     pub(super) fn note(&self, alert: &StoredAlert) {
         self.0.to_store.push(alert.clone());
-        if self.0.hooks.wants(ALERT_EVENT) {
+        if self.0.hooks.includes(ALERT_EVENT) {
             self.0.to_send.push(alert.clone());
         }
     }
@@ -177,8 +190,8 @@ impl AlertLog {
     }
 
     async fn store_all(&self) {
-        let mut waiting = self.0.to_store.receiver.lock().await;
-        while let Some(alert) = waiting.recv().await {
+        loop {
+            let alert = self.0.to_store.next().await;
             loop {
                 match self.0.store.append(entry(JOURNAL, &alert)).await {
                     Ok(_) | Err(StoreError::Closed) => break,
@@ -189,8 +202,8 @@ impl AlertLog {
     }
 
     async fn send_all(&self) {
-        let mut waiting = self.0.to_send.receiver.lock().await;
-        while let Some(alert) = waiting.recv().await {
+        loop {
+            let alert = self.0.to_send.next().await;
             self.0.hooks.send_now(ALERT_EVENT, &alert.event()).await;
         }
     }

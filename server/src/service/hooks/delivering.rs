@@ -42,12 +42,12 @@ impl HooksInner {
     /// too often.
     pub(super) async fn deliver_now(&self, delivery: Delivery) {
         for attempts in 1..=DIRECT_ATTEMPTS {
-            let taken = TakenDelivery {
+            let claimed = ClaimedDelivery {
                 delivery: delivery.clone(),
                 attempts,
             };
             let why = match self.breaker.admit() {
-                Ok(admission) => match self.attempt(&taken, admission).await {
+                Ok(admission) => match self.attempt(&claimed, admission).await {
                     Attempt::Delivered => return self.metrics.count(Counter::WebhooksDelivered),
                     Attempt::Gone => return self.metrics.count(Counter::WebhooksGone),
                     Attempt::Expired => return self.metrics.count(Counter::WebhooksExpired),

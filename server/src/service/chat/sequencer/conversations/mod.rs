@@ -25,7 +25,7 @@ impl Inventoried for Conversations {
             (sockets.len(), table_bytes(&sockets))
         });
         inventory.maps("sockets in conversations", shards);
-        inventory.map("presence lookups", &self.looks.lock());
+        inventory.map("presence lookups", &self.lookups.lock());
         let arrivals = self.arrivals.lock();
         let bytes = arrivals.capacity() * size_of::<Arrival>();
         inventory.add("arrivals", arrivals.len() as u64, Some(bytes as u64));
