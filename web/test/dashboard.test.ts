@@ -72,8 +72,8 @@ test("a server is draining until it has left", () => {
   assert.equal(journal.isDraining("b"), true);
   move("left");
   assert.equal(journal.isDraining("b"), false);
-  journal.alerted({ node: "b", part: "task", task: "retention", state: "unavailable", timestamp: "2026-01-01T00:00:00.000Z" });
-  journal.alerted({ node: "b", part: "store", state: "ok", timestamp: "2026-01-01T00:00:00.000Z" });
+  journal.alerted({ node: "b", alert: "RoomcastTaskDown", part: "task", task: "retention", state: "unavailable", timestamp: "2026-01-01T00:00:00.000Z" });
+  journal.alerted({ node: "b", alert: "RoomcastStoreUnavailable", part: "store", state: "ok", timestamp: "2026-01-01T00:00:00.000Z" });
   assert.deepEqual(journal.alerts.map(({ text }) => text), ["store works again", "task retention does not work", "the server left the cluster", "the server is shutting down"]);
 });
 
