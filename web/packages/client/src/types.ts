@@ -89,16 +89,6 @@ export interface AllAcked {
 /** From -1e15 to 1e15. */
 export type Amount = number;
 
-/** `presence`: reads the users in a conversation. */
-export interface AskPresence {
-  conversationId: string;
-}
-
-/** `statuses`: reads the statuses of a conversation's users. */
-export interface AskStatuses {
-  conversationId: string;
-}
-
 /** `auth:expiring`, which the library sends. */
 export interface AuthExpiring {
   expiresAt: string;
@@ -263,6 +253,16 @@ export interface ExecuteTrade {
   quantity: Positive;
   side: "buy" | "sell";
   symbol: Symbol;
+}
+
+/** `presence`: reads the users in a conversation. */
+export interface GetPresence {
+  conversationId: string;
+}
+
+/** `statuses`: reads the statuses of a conversation's users. */
+export interface GetStatuses {
+  conversationId: string;
 }
 
 /** Kept as it is sent: at most 4,096 bytes of JSON (`chat.metadata_bytes`). */
@@ -1364,11 +1364,11 @@ export interface Requests {
   /** Announces that the sender started or stopped typing. */
   typing: { payload: SetTyping; answer: object };
   /** Reads the users in a conversation. */
-  presence: { payload: AskPresence; answer: Presence };
+  presence: { payload: GetPresence; answer: Presence };
   /** Sets the sender's status: online, away, busy or offline, optionally with a text. */
   set_status: { payload: SetStatus; answer: UserStatus };
   /** Reads the statuses of a conversation's users. */
-  statuses: { payload: AskStatuses; answer: ConversationStatuses };
+  statuses: { payload: GetStatuses; answer: ConversationStatuses };
   /** Reads a page of messages. */
   message_history: { payload: ReadHistory; answer: Page };
   /** Moves the sender's read position forward. */
