@@ -91,7 +91,8 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
   // An upgrade keeps what the operator has changed.
   appendFileSync(inside(CONFIG), "\n# changed by the operator\n");
   appendFileSync(inside(SECRETS), "# changed by the operator\n");
-  mustChroot("chmod", "600", CONFIG);
+  mustChroot("chmod", "600", SECRETS);
+  mustChroot("chown", "roomcast:roomcast", CONFIG);
   const kept = [CONFIG, SECRETS, DATABASE];
   const contents = () => kept.map((path) => must("sha256sum", [inside(path)]));
   const earlier = contents();
@@ -99,6 +100,8 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
   await t.test("an upgrade keeps settings, secrets, data and the user", () => {
     assert.equal(mustChroot("dpkg-query", "-W", "-f", "${Version}", "roomcast"), second);
     assert.deepEqual(contents(), earlier);
+    assert.equal(rights(CONFIG), "roomcast:roomcast 640");
+    assert.equal(rights(SECRETS), "root:roomcast 600");
     assert.equal(mustChroot("systemctl", "is-enabled", "roomcast"), "enabled");
   });
   await served(t);
