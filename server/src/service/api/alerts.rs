@@ -32,7 +32,8 @@ struct Inner {
     to_send: Queue,
 }
 
-/// Changes that wait for a task. A restarted task continues with the rest.
+/// Changes that wait for a task. Each stays until the task has finished it, so that a restarted task
+/// continues with it.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<VecDeque<StoredAlert>>,
@@ -81,24 +82,29 @@ impl StoredAlert {
 impl Queue {
     fn push(&self, alert: StoredAlert) {
         let mut waiting = self.waiting.lock();
-        if waiting.len() >= MAX_WAITING {
+        if waiting.len() < MAX_WAITING {
+            waiting.push_back(alert);
             drop(waiting);
+            self.added.notify_one();
+        } else {
             tracing::warn!("too many alerts wait to be stored or sent, one is dropped");
-            return;
         }
-        waiting.push_back(alert);
-        drop(waiting);
-        self.added.notify_one();
     }
 
-    async fn next(&self) -> StoredAlert {
+    /// Waits for the first change, which stays in the queue.
+    async fn first(&self) -> StoredAlert {
         loop {
-            let next = self.waiting.lock().pop_front();
-            match next {
+            let first = self.waiting.lock().front().cloned();
+            match first {
                 Some(alert) => return alert,
                 None => self.added.notified().await,
             }
         }
+    }
+
+    /// Removes the first change.
+    fn finish_first(&self) {
+        self.waiting.lock().pop_front();
     }
 }
 
@@ -191,20 +197,19 @@ impl AlertLog {
 
     async fn store_all(&self) {
         loop {
-            let alert = self.0.to_store.next().await;
-            loop {
-                match self.0.store.append(entry(JOURNAL, &alert)).await {
-                    Ok(_) | Err(StoreError::Closed) => break,
-                    Err(error) => sleep(error.retry_after()).await,
-                }
+            let alert = self.0.to_store.first().await;
+            match self.0.store.append(entry(JOURNAL, &alert)).await {
+                Ok(_) | Err(StoreError::Closed) => self.0.to_store.finish_first(),
+                Err(error) => sleep(error.retry_after()).await,
             }
         }
     }
 
     async fn send_all(&self) {
         loop {
-            let alert = self.0.to_send.next().await;
+            let alert = self.0.to_send.first().await;
             self.0.hooks.send_now(ALERT_EVENT, &alert.event()).await;
+            self.0.to_send.finish_first();
         }
     }
 }
