@@ -8,12 +8,11 @@
 mod bench;
 mod catalog;
 mod connect;
-mod export;
+mod database;
 mod files;
 mod identity;
 mod log;
 mod log_filter;
-mod migrate;
 mod output;
 mod remote;
 mod rotating;
@@ -23,6 +22,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+use self::database::{export, migrate};
 use self::output::{errln, out, outln};
 use self::settings::Overrides;
 use crate::{

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use super::output::{errln, outln};
-use crate::config::Settings;
+use crate::cli::output::{errln, outln};
 use crate::store::Store;
+use crate::{cli, config::Settings};
 
 /// Applies missing migrations and prints their names.
-pub(super) fn run(settings: &Settings) -> ExitCode {
-    let runtime = match super::runtime() {
+pub(in crate::cli) fn run(settings: &Settings) -> ExitCode {
+    let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             errln!("roomcast: cannot start the runtime: {error}");

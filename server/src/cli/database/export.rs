@@ -10,14 +10,17 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::output::{self, errln};
+use crate::cli::{
+    self,
+    output::{self, errln},
+};
 use crate::config::private_files;
 use crate::config::{self, Settings};
 use crate::store::{Conversation, Membership, Message, Page, Store, Time, Version};
 
 /// Arguments of `export`.
 #[derive(Clone, Debug, Args)]
-pub(super) struct Export {
+pub(in crate::cli) struct Export {
     /// Id of the conversation.
     #[arg(long)]
     conversation: Uuid,
@@ -60,8 +63,8 @@ struct Line<'a> {
 }
 
 /// Writes the conversation, and prints the number of messages to standard error.
-pub(super) fn run(settings: &Settings, export: &Export) -> ExitCode {
-    let runtime = match super::runtime() {
+pub(in crate::cli) fn run(settings: &Settings, export: &Export) -> ExitCode {
+    let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             errln!("roomcast: cannot start the runtime: {error}");
