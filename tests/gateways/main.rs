@@ -10,6 +10,7 @@
 mod acknowledged;
 mod annotations;
 mod api;
+mod backup;
 #[cfg(feature = "postgres")]
 #[path = "../support/broker.rs"]
 mod broker;
@@ -68,6 +69,8 @@ mod orders;
 #[cfg(feature = "postgres")]
 mod outage;
 mod patience;
+#[cfg(feature = "postgres")]
+mod point_in_time;
 #[path = "../support/port.rs"]
 mod port;
 #[cfg(feature = "postgres")]

@@ -22,7 +22,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use self::database::{export, migrate};
+use self::database::{copies, export, migrate};
 use self::output::{errln, out, outln};
 use self::settings::Overrides;
 use crate::{
@@ -69,6 +69,10 @@ enum Command {
     /// Write a conversation with all its messages to a file or to standard output, also while the
     /// server runs.
     Export(export::Export),
+    /// Copy the SQLite database to a file, also while the server runs.
+    Backup(copies::BackUp),
+    /// Make a file of `backup` the SQLite database, while no server runs.
+    Restore(copies::Restore),
     /// Check whether the configuration is valid.
     CheckConfig(CheckConfig),
     /// Print the configuration in force, as TOML.
@@ -167,6 +171,14 @@ pub fn run() -> ExitCode {
         Command::Export(export) => {
             warn(&loaded.warnings);
             export::run(&loaded.settings, &export)
+        }
+        Command::Backup(arguments) => {
+            warn(&loaded.warnings);
+            copies::back_up(&loaded.settings, &arguments)
+        }
+        Command::Restore(arguments) => {
+            warn(&loaded.warnings);
+            copies::restore(&loaded.settings, &arguments)
         }
         Command::Token(token) => {
             warn(&loaded.warnings);

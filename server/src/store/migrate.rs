@@ -37,6 +37,37 @@ pub(super) fn sqlite(
         .map_err(refused)
 }
 
+/// The version of the tables of an SQLite database.
+#[cfg(feature = "sqlite")]
+pub(super) struct SqliteSchema {
+    /// The last applied migration, or `None` if the database is not one of Roomcast.
+    pub(super) version: Option<i32>,
+    /// The version that this server was built for.
+    pub(super) newest: i32,
+    /// The number of migrations that this server would apply.
+    pub(super) pending: usize,
+}
+
+/// Reads the version of the tables without changing the database.
+#[cfg(feature = "sqlite")]
+pub(super) fn sqlite_schema(connection: &rusqlite::Connection) -> rusqlite::Result<SqliteSchema> {
+    let runner = in_sqlite::migrations::runner();
+    let is_known = connection.table_exists(None, "refinery_schema_history")?;
+    let query = "SELECT max(version) FROM refinery_schema_history";
+    let version = if is_known {
+        connection.query_row(query, [], |row| row.get::<_, Option<i32>>(0))?
+    } else {
+        None
+    };
+    let versions = runner.get_migrations().iter();
+    let pending = versions.filter(|migration| Some(migration.version()) > version);
+    Ok(SqliteSchema {
+        version,
+        newest: newest(&runner),
+        pending: pending.count(),
+    })
+}
+
 /// Applies the pending migrations of a PostgreSQL database, or only checks that none is pending.
 ///
 /// If several servers start at the same time, one migrates and the rest wait. A database of a newer

@@ -80,7 +80,9 @@ pub use write::Origin;
 
 #[cfg(feature = "sqlite")]
 use self::opening::TemporaryFolder;
-pub use self::opening::{ClusterSecrets, Reservation};
+pub use self::opening::{
+    ClusterSecrets, CopyError, CopyProgress, DatabaseCopy, FormerDatabase, Reservation,
+};
 use self::write::{Operation, Request, Write};
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.

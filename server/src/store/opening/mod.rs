@@ -8,6 +8,7 @@
     allow(clippy::unused_async, reason = "only PostgreSQL makes callers wait")
 )]
 
+mod copies;
 mod holder;
 mod location;
 mod reservation;
@@ -18,6 +19,7 @@ mod temporary;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use self::copies::{CopyError, CopyProgress, DatabaseCopy, FormerDatabase};
 use self::location::Location;
 pub use self::reservation::Reservation;
 pub use self::secrets::ClusterSecrets;

@@ -2,6 +2,7 @@
 //!
 //! The database is in WAL mode, so readers and the writer do not wait for each other.
 
+mod copies;
 #[cfg(test)]
 mod plans;
 mod reader;
@@ -19,6 +20,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::Access;
 use tokio::sync::mpsc;
 
+pub(super) use self::copies::{backup, restore};
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::in_progress::InProgress;

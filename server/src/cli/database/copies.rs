@@ -1,0 +1,109 @@
+//! `roomcast backup` and `roomcast restore`: an SQLite database and its copy in a file.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::output::{errln, outln};
+use crate::config::Settings;
+use crate::store::{CopyError, CopyProgress, DatabaseCopy, FormerDatabase, Store};
+
+/// Arguments of `backup`.
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct BackUp {
+    /// Output file, which must not exist.
+    file: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct Restore {
+    /// File of `roomcast backup`.
+    file: PathBuf,
+    /// Replace an existing database, and rename it to the same name with `.before-restore`.
+    #[arg(long)]
+    force: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Copies the database to a file.
+pub(in crate::cli) fn back_up(settings: &Settings, arguments: &BackUp) -> ExitCode {
+    let copied = Store::backup(&settings.store, &arguments.file, &mut progress());
+    report("backed up", copied, arguments.json)
+}
+
+/// Makes a backup the database.
+pub(in crate::cli) fn restore(settings: &Settings, arguments: &Restore) -> ExitCode {
+    let former = if arguments.force {
+        FormerDatabase::Rename
+    } else {
+        FormerDatabase::Refuse
+    };
+    let copied = Store::restore(&settings.store, &arguments.file, former, &mut progress());
+    report("restored", copied, arguments.json)
+}
+
+/// Returns a function that shows the progress on a terminal.
+fn progress() -> impl FnMut(CopyProgress) {
+    let is_shown = io::stderr().is_terminal();
+    let mut shown = None;
+    move |progress| {
+        let (percent, text) = match progress {
+            CopyProgress::Copying { done, all } => {
+                let percent = u64::from(done) * 100 / u64::from(all.max(1));
+                (percent, format!("copying {percent:3} %"))
+            }
+            CopyProgress::Checking => (101, "checking     ".into()),
+        };
+        if is_shown && shown.replace(percent) != Some(percent) {
+            let end = if percent > 100 { "\n" } else { "" };
+            let _ = write!(io::stderr().lock(), "\rroomcast: {text}{end}");
+        }
+    }
+}
+
+/// Prints the result.
+fn report(done: &str, copied: Result<DatabaseCopy, CopyError>, json: bool) -> ExitCode {
+    let copy = match copied {
+        Ok(copy) => copy,
+        Err(error) => {
+            errln!("roomcast: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if json {
+        match serde_json::to_string(&copy) {
+            Ok(text) => outln!("{text}"),
+            Err(error) => {
+                errln!("roomcast: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+        return ExitCode::SUCCESS;
+    }
+    outln!(
+        "{done} to {}: {} bytes, schema version {}, {} conversations, {} messages",
+        copy.file.display(),
+        copy.bytes,
+        copy.schema_version,
+        copy.conversations,
+        copy.messages
+    );
+    if let Some(former) = copy.former {
+        outln!("the former database is {}", former.display());
+    }
+    if copy.pending_migrations > 0 {
+        let count = copy.pending_migrations;
+        outln!(
+            "its tables are older than this program: {count} migrations are applied at the next start"
+        );
+    }
+    ExitCode::SUCCESS
+}
