@@ -12,6 +12,7 @@ mod attacks;
 mod delivery;
 mod dependencies;
 mod named;
+mod operation;
 mod parity;
 mod tasks;
 

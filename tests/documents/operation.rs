@@ -1,0 +1,96 @@
+//! `docs/upgrading.md` lists each migration, `docs/backup.md` names tests that exist, and
+//! `docs/rotation.md` has each secret of the configuration.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::named::has_test;
+use crate::{read, tests_in};
+
+#[test]
+fn every_migration_has_a_row_and_every_row_a_migration() {
+    let document = read("docs/upgrading.md");
+    for (heading, folder) in [("## PostgreSQL", "postgres"), ("## SQLite", "sqlite")] {
+        let (_, section) = document.split_once(&format!("\n{heading}\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| V"));
+        let listed: BTreeSet<String> = rows
+            .map(|row| row.split(' ').next().unwrap().to_owned())
+            .collect();
+        let files = fs::read_dir(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("migrations")
+                .join(folder),
+        );
+        let migrations: BTreeSet<String> = files
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .filter_map(|name| Some(name.strip_prefix('V')?.split_once("__")?.0.to_owned()))
+            .collect();
+        assert!(!migrations.is_empty());
+        assert_eq!(listed, migrations, "docs/upgrading.md, {heading}");
+    }
+}
+
+#[test]
+fn tests_of_the_backup_page_exist() {
+    let document = read("docs/backup.md");
+    let cited = tests_in(&document);
+    assert!(cited.len() >= 5, "{cited:?}");
+    for (file, name) in cited {
+        assert!(has_test(file, &read(file), name), "{file} has no {name}");
+    }
+}
+
+#[test]
+fn every_secret_of_the_configuration_has_a_row_of_rotation() {
+    let document = read("docs/rotation.md");
+    let mut found = 0;
+    for (file, section) in [
+        ("auth/mod.rs", "auth.jwt"),
+        ("auth/backend.rs", "auth.backend"),
+        ("cluster.rs", "adapter"),
+        ("market.rs", "market.webhook"),
+        ("mod.rs", "server"),
+        ("webhooks.rs", "webhooks"),
+    ] {
+        for field in secrets(&read(&format!("server/src/config/{file}"))) {
+            let key = format!("`{section}.{field}`");
+            // The former secret of webhooks is named in the row of the present one.
+            assert!(document.contains(&key), "docs/rotation.md has no {key}");
+            found += 1;
+        }
+    }
+    assert_eq!(
+        found,
+        all_secrets(),
+        "a file with secrets is not in the list above"
+    );
+}
+
+/// Returns the fields that contain secrets.
+fn secrets(source: &str) -> Vec<&str> {
+    let fields = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub "));
+    let fields = fields.filter_map(|field| field.split_once(": "));
+    fields
+        .filter(|(_, kind)| kind.trim_end_matches(',').ends_with("<Secret>"))
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// Returns the number of fields of the whole configuration that contain secrets.
+fn all_secrets() -> usize {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("server/src/config");
+    let folders = [config.clone(), config.join("auth")];
+    let files = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap());
+    let sources = files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| fs::read_to_string(path).unwrap());
+    sources.map(|source| secrets(&source).len()).sum()
+}
