@@ -158,6 +158,7 @@ impl Store {
 
 /// What a restore does with an existing database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FormerDatabase {
     /// The restore is refused.
     Refuse,

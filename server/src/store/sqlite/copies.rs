@@ -137,15 +137,17 @@ fn copy_pages(source: &Connection, to: &Path, observe: Observe<'_>) -> rusqlite:
             done: pages(progress.pagecount.saturating_sub(progress.remaining)),
             all: pages(progress.pagecount),
         });
-        match step {
-            StepResult::Done => return Ok(()),
-            StepResult::More => progressed = Instant::now(),
-            _ if progressed.elapsed() < LOCK_TIMEOUT => thread::sleep(LOCK_RETRY_DELAY),
-            _ => {
-                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-                let reason = "another program locks it".to_owned();
-                return Err(rusqlite::Error::SqliteFailure(code, Some(reason)));
-            }
+        if step == StepResult::Done {
+            return Ok(());
+        }
+        if step == StepResult::More {
+            progressed = Instant::now();
+        } else if progressed.elapsed() < LOCK_TIMEOUT {
+            thread::sleep(LOCK_RETRY_DELAY);
+        } else {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            let reason = "another program locks it".to_owned();
+            return Err(rusqlite::Error::SqliteFailure(code, Some(reason)));
         }
     }
 }
