@@ -36,7 +36,7 @@ const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-env=ROOMCAST_RUSTC={}", compiler());
+    println!("cargo:rustc-env=BUILD_RUSTC={}", compiler());
     if env::var_os("CARGO_FEATURE_UI").is_none() {
         return;
     }
