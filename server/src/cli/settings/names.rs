@@ -148,7 +148,7 @@ fn every_key_that_documents_name_exists() {
             let is_text =
                 |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
             let section = key.split('.').next().unwrap_or_default();
-            let is_file = [".rs", ".js", ".md", ".io", ".mjs"]
+            let is_file = [".rs", ".js", ".md", ".io", ".mjs", ".db", ".signal"]
                 .iter()
                 .any(|end| key.ends_with(end));
             if !key.contains('.')
