@@ -112,7 +112,7 @@ const message = (content = "hello") => ["message", { conversationId: LOBBY, cont
 describe("alerts", { concurrency: true }, () => {
   test("a slow store, then none, a lost broker", async (t) => {
     const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    t.after(() => postgres.close());
+    t.after(() => postgres.end());
     t.after(() => redis.end());
     const started = await watched(t, {
       ROOMCAST_STORE: postgres.url,

@@ -187,7 +187,7 @@ test("polling clients stay connected while the broker is down past the lease", a
 test("polling members miss nothing while each node is drained and restarted", async (t) => {
   // The stored messages are compared with those that these members have sent, and only those.
   const store = await startPostgres();
-  t.after(() => store.close());
+  t.after(() => store.end());
   const { nodes, url } = await cluster(t, "redis", store);
   const members = await enter(t, url, randomness(7), 12, () => ({ transports: ["polling"] }));
   const sending = members.map((member, n) => member.send(randomness(n)));

@@ -56,7 +56,7 @@ describe("rules of Prometheus", () => {
 /** Starts a server with TLS, a database and a broker, so that it has all metrics. */
 async function startCluster(t) {
   const postgres = await startPostgres();
-  t.after(() => postgres.close());
+  t.after(() => postgres.end());
   const redis = await startRedis();
   t.after(() => redis.end());
   const { cert, key } = vouched("DNS:localhost,IP:127.0.0.1");
@@ -167,7 +167,7 @@ describe("alerts of the server", () => {
 
   test("go to the webhook although the store is down, signed and under the names of the rules", async (t) => {
     const postgres = await startPostgres();
-    t.after(() => postgres.close());
+    t.after(() => postgres.end());
     const { url: hook, received } = await startReceiver(t);
     const secret = "a secret of webhooks of enough bytes";
     const started = await server(t, {
