@@ -1,7 +1,8 @@
 // Everything an application can observe, change or refuse, as official clients notice it.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { DEADLINE, ask, clients, connect, next, open, startExample, until } from "./support.mjs";
+import { ask, clients, connect, next, open, startExample, until } from "./support.mjs";
+import { DEADLINE } from "./processes.mjs";
 
 let server;
 before(async () => (server = await startExample("hooks")));
