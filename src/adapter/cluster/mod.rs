@@ -5,6 +5,7 @@
 //! - `deduplication` detects repeated envelopes.
 //! - `gaps` tracks periods in which messages may be missing.
 //! - `membership` sends and receives heartbeats.
+//! - `receiver` is the interface to which operations of other servers are passed.
 //! - `requests` tracks which servers must answer a request, and its deadline.
 //! - `tail` records journal events while a client reads earlier events.
 //!
@@ -13,6 +14,7 @@
 mod deduplication;
 mod gaps;
 mod membership;
+mod receiver;
 mod requests;
 mod tail;
 
@@ -31,7 +33,7 @@ use roomcast_protocol::socket::Nsp;
 use tokio::time::timeout;
 
 use self::{deduplication::SeenEnvelopes, gaps::Gaps, requests::Requests, tail::Tails};
-pub(crate) use self::{requests::Request, tail::Tail};
+pub(crate) use self::{receiver::Receiver, requests::Request, tail::Tail};
 use super::{
     Unopened, WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
@@ -39,7 +41,7 @@ use super::{
     interface::{
         Adapter, AdapterError, Backlog, BoxFuture, Deliver, Gaps as Missed, Health, Inbox, Servers,
     },
-    nodes::{self, HandoverRequest, Node, Registry},
+    nodes::{self, HandoverRequest, Registry},
     operation::Kind,
 };
 use crate::{
@@ -145,41 +147,6 @@ pub(crate) struct Joined {
     /// Throttles the log about messages that cannot be opened.
     unopened: LogThrottle,
     metrics: Arc<Metrics>,
-}
-
-/// Applies operations of other servers.
-pub(crate) trait Receiver: Send + Sync {
-    fn receive(&self, cluster: &Arc<Joined>, from: &NodeId, publication: Publication);
-
-    /// Returns the rooms of a namespace, including the rooms of the sockets' own ids.
-    fn rooms(&self, namespace: &str) -> Vec<Room>;
-
-    /// Returns whether a socket is in one of these rooms, or in the namespace if `rooms` is empty.
-    /// Disconnected but recoverable clients count.
-    #[cfg(feature = "redis")]
-    fn reaches(&self, namespace: &Nsp, rooms: &[Room]) -> bool;
-
-    /// Called when messages of other servers up to now may be missing.
-    fn missed(&self);
-
-    /// Called after the first heartbeat of another server.
-    fn node_joined(&self, node: &Node);
-
-    /// Called after another server left or expired.
-    fn node_left(&self, node: &Node);
-
-    /// Called after another server changed a value.
-    fn value_changed(&self, key: &str);
-
-    /// Called when another server requests the state of a client that connected to it. The receiver
-    /// must also reply if it has no such client.
-    fn handover_requested(
-        &self,
-        cluster: &Arc<Joined>,
-        from: &NodeId,
-        request: u64,
-        handover: HandoverRequest,
-    );
 }
 
 impl Joined {
