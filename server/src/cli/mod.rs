@@ -138,16 +138,21 @@ pub fn run() -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
-    match arguments.command.unwrap_or(Command::Serve) {
+    let command = arguments.command.unwrap_or(Command::Serve);
+    // `serve` logs the warnings. They would be repeated with each health check, and do not concern
+    // the other two.
+    if !matches!(
+        command,
+        Command::Serve | Command::Health(_) | Command::Bench(_) | Command::Catalog(_)
+    ) {
+        warn(&loaded.warnings);
+    }
+    match command {
         Command::Bench(arguments) => bench::run(&arguments, Some(&loaded.settings)),
         Command::Catalog(catalog) => catalog::run(&catalog),
         Command::Serve => serve(&loaded.settings, &loaded.warnings),
-        Command::Migrate => {
-            warn(&loaded.warnings);
-            migrate::run(&loaded.settings)
-        }
+        Command::Migrate => migrate::run(&loaded.settings),
         Command::CheckConfig(CheckConfig { connect }) => {
-            warn(&loaded.warnings);
             let checked = log::check(&loaded.settings.log)
                 .map_err(|error| error.to_string())
                 .and_then(|()| {
@@ -168,47 +173,18 @@ pub fn run() -> ExitCode {
                 }
             }
         }
-        Command::Export(export) => {
-            warn(&loaded.warnings);
-            export::run(&loaded.settings, &export)
-        }
-        Command::Backup(arguments) => {
-            warn(&loaded.warnings);
-            copies::back_up(&loaded.settings, &arguments)
-        }
-        Command::Restore(arguments) => {
-            warn(&loaded.warnings);
-            copies::restore(&loaded.settings, &arguments)
-        }
-        Command::Token(token) => {
-            warn(&loaded.warnings);
-            identity::token(&loaded.settings, &token)
-        }
-        Command::Explain(explain) => {
-            warn(&loaded.warnings);
-            identity::explain(&loaded.settings, explain)
-        }
-        Command::Call(arguments) => {
-            warn(&loaded.warnings);
-            remote::call(&loaded.settings, arguments)
-        }
-        Command::Emit(arguments) => {
-            warn(&loaded.warnings);
-            remote::emit(&loaded.settings, arguments)
-        }
-        Command::Sockets(arguments) => {
-            warn(&loaded.warnings);
-            remote::sockets(&loaded.settings, &arguments)
-        }
-        Command::Nodes(arguments) => {
-            warn(&loaded.warnings);
-            remote::nodes(&loaded.settings, &arguments)
-        }
-        // Warnings would be repeated with each check.
+        Command::Export(export) => export::run(&loaded.settings, &export),
+        Command::Backup(arguments) => copies::back_up(&loaded.settings, &arguments),
+        Command::Restore(arguments) => copies::restore(&loaded.settings, &arguments),
+        Command::Token(token) => identity::token(&loaded.settings, &token),
+        Command::Explain(explain) => identity::explain(&loaded.settings, explain),
+        Command::Call(arguments) => remote::call(&loaded.settings, arguments),
+        Command::Emit(arguments) => remote::emit(&loaded.settings, arguments),
+        Command::Sockets(arguments) => remote::sockets(&loaded.settings, &arguments),
+        Command::Nodes(arguments) => remote::nodes(&loaded.settings, &arguments),
         Command::Health(arguments) => remote::health(Some(&loaded.settings), &arguments),
         Command::PrintConfig => match toml::to_string(&loaded.settings.in_force()) {
             Ok(text) => {
-                warn(&loaded.warnings);
                 out!("{text}");
                 ExitCode::SUCCESS
             }
