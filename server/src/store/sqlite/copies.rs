@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::connect;
+use super::{FILE_SUFFIXES, connect, with_suffix};
 use crate::config::private_files;
 use crate::store::migrate;
 use crate::store::opening::{CopyError, CopyProgress, DatabaseCopy, FormerDatabase};
@@ -43,7 +43,7 @@ pub(in crate::store) fn backup(
     });
     if written.is_err() {
         // An incomplete backup must not be mistaken for a complete one.
-        let _ = remove(&partial, &["", "-journal", "-wal", "-shm"]);
+        let _ = remove(&partial, &FILE_SUFFIXES);
     }
     written
 }
@@ -85,7 +85,7 @@ pub(in crate::store) fn restore(
         })
     });
     if restored.is_err() {
-        let _ = remove(&partial, &["", "-journal", "-wal", "-shm"]);
+        let _ = remove(&partial, &FILE_SUFFIXES);
     }
     restored
 }
@@ -107,7 +107,7 @@ fn copy(
     observe: Observe<'_>,
 ) -> Result<DatabaseCopy, CopyError> {
     let unwritable = |error: io::Error| CopyError::file(to, error);
-    remove(to, &["", "-journal", "-wal", "-shm"]).map_err(unwritable)?;
+    remove(to, &FILE_SUFFIXES).map_err(unwritable)?;
     private_files::make(to).map_err(unwritable)?;
     copy_pages(source, to, observe).map_err(|error| unreadable(from, &error))?;
     observe(CopyProgress::Checking);
@@ -274,12 +274,6 @@ fn exists(path: &Path) -> Result<bool, CopyError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(CopyError::file(path, error)),
     }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// The number of pages between two reports of progress.

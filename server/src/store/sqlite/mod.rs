@@ -254,14 +254,22 @@ fn protect(path: &Path, makes: bool) -> Result<(), String> {
     }
     // SQLite creates the accompanying files with the rights of the database file, but does not
     // change existing ones.
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let mut file = real.clone().into_os_string();
-        file.push(suffix);
-        let file = Path::new(&file);
-        private_files::restrict(file).map_err(|error| failed(file, error))?;
+    for suffix in FILE_SUFFIXES {
+        let file = with_suffix(&real, suffix);
+        private_files::restrict(&file).map_err(|error| failed(&file, error))?;
     }
     Ok(())
 }
+
+/// Returns the path of a file of a database, whose name ends in this suffix.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The suffixes of the files of a database: the database itself, and what SQLite writes beside it.
+const FILE_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// Opens a connection with the settings that all connections need.
 fn connect(path: &Path, busy_timeout: Duration, makes: bool) -> rusqlite::Result<Connection> {
