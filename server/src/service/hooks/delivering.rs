@@ -23,6 +23,17 @@ enum Attempt {
     Failed(String),
 }
 
+impl Attempt {
+    fn counter(&self) -> Counter {
+        match self {
+            Self::Delivered => Counter::WebhooksDelivered,
+            Self::Gone => Counter::WebhooksGone,
+            Self::Expired => Counter::WebhooksExpired,
+            Self::Failed(_) => Counter::WebhooksRepeated,
+        }
+    }
+}
+
 impl HooksInner {
     /// Makes deliveries one after the other for as long as it is polled.
     pub(super) async fn deliver(&self) {
@@ -46,16 +57,14 @@ impl HooksInner {
                 delivery: delivery.clone(),
                 attempts,
             };
-            let why = match self.breaker.admit() {
-                Ok(admission) => match self.attempt(&claimed, admission).await {
-                    Attempt::Delivered => return self.metrics.count(Counter::WebhooksDelivered),
-                    Attempt::Gone => return self.metrics.count(Counter::WebhooksGone),
-                    Attempt::Expired => return self.metrics.count(Counter::WebhooksExpired),
-                    Attempt::Failed(why) => why,
-                },
-                Err(_) => "the receiver has failed before".to_owned(),
+            let attempt = match self.breaker.admit() {
+                Ok(admission) => self.attempt(&claimed, admission).await,
+                Err(_) => Attempt::Failed("the receiver has failed before".to_owned()),
             };
-            self.metrics.count(Counter::WebhooksRepeated);
+            self.metrics.count(attempt.counter());
+            let Attempt::Failed(why) = attempt else {
+                return;
+            };
             if let Some(more) = self.log_throttle.permit() {
                 tracing::warn!(
                     attempts,
@@ -156,16 +165,9 @@ impl HooksInner {
 
     /// Records the result of an attempt. If that cannot be stored, the delivery is made again.
     async fn settle(&self, claimed: &ClaimedDelivery, attempt: Attempt) {
-        let (counter, again) = match &attempt {
-            Attempt::Delivered => (Counter::WebhooksDelivered, None),
-            Attempt::Gone => (Counter::WebhooksGone, None),
-            Attempt::Expired => (Counter::WebhooksExpired, None),
-            Attempt::Failed(_) => (
-                Counter::WebhooksRepeated,
-                Some(Time::now().after(retry_delay(self.config.retry_delay, claimed.attempts))),
-            ),
-        };
-        self.metrics.count(counter);
+        self.metrics.count(attempt.counter());
+        let again = matches!(attempt, Attempt::Failed(_))
+            .then(|| Time::now().after(retry_delay(self.config.retry_delay, claimed.attempts)));
         let why = match attempt {
             Attempt::Delivered => None,
             Attempt::Gone => Some("answered 410: the delivery is discarded".to_owned()),
