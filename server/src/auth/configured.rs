@@ -62,7 +62,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfiguredError> {
             }
         }
         let token = settings.server.metrics_token.as_ref();
-        if let Some(weakness) = token.and_then(of_token) {
+        if let Some(weakness) = token.and_then(|token| token_weakness(token.expose().as_bytes())) {
             return Err(ConfiguredError::Weak("server.metrics_token", weakness));
         }
     }
@@ -179,12 +179,12 @@ fn of_hmac(secret: &Secret) -> Option<Weakness> {
 }
 
 /// Returns why a token is guessable, if it is.
-fn of_token(secret: &Secret) -> Option<Weakness> {
-    Weakness::of("a token", SHORT, secret.expose().as_bytes())
+pub(crate) fn token_weakness(token: &[u8]) -> Option<Weakness> {
+    Weakness::of("a token", SHORT, token)
 }
 
 /// Returns how guessable secrets are treated in the profile.
-fn weak_secrets(settings: &Settings) -> WeakSecrets {
+pub(crate) fn weak_secrets(settings: &Settings) -> WeakSecrets {
     match settings.profile() {
         Profile::Production => WeakSecrets::Refused,
         Profile::Development => WeakSecrets::Warned,

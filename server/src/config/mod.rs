@@ -16,6 +16,7 @@ mod page;
 pub(crate) mod private_files;
 mod publications;
 mod store;
+mod watched_file;
 mod webhooks;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -33,6 +34,7 @@ pub(crate) use market::{SignalAudience, SignalRule, exact_number};
 pub use page::Page;
 pub use publications::Publications;
 pub use store::{Durability, Store};
+pub(crate) use watched_file::WatchedFile;
 pub use webhooks::Webhooks;
 
 /// The whole configuration of the `roomcast` binary: a TOML file whose keys can also be set as

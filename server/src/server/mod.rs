@@ -279,14 +279,10 @@ fn metrics_token(settings: &Settings) -> Result<Option<TokenFile>, RunError> {
     let Some(path) = &settings.server.metrics_token_file else {
         return Ok(None);
     };
-    // In development, tokens may be guessed.
-    let min_bytes = (settings.profile() == Profile::Production).then_some(MIN_TOKEN_BYTES);
-    let file = TokenFile::open(path, min_bytes).map_err(RunError::MetricsToken)?;
+    let secrets = configured::weak_secrets(settings);
+    let file = TokenFile::open(path, secrets).map_err(RunError::MetricsToken)?;
     Ok(Some(file))
 }
-
-/// Minimum length of the token of scrapers in the production profile.
-const MIN_TOKEN_BYTES: usize = 32;
 
 /// Refuses a database file that every user of the machine could replace. In development, only logs
 /// a warning.

@@ -6,7 +6,7 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -17,6 +17,7 @@ use super::{
     jwks::{self, JwksUrl},
 };
 use crate::auth::Weakness;
+use crate::config::WatchedFile;
 
 /// The active keys.
 pub(crate) struct KeyRing {
@@ -66,8 +67,6 @@ const MIN_FETCH_DELAY: Duration = Duration::from_secs(5);
 const FAILURE_DELAY: Duration = Duration::from_secs(1);
 /// The maximum delay after failed fetches.
 const MAX_FETCH_DELAY: Duration = Duration::from_secs(300);
-/// The interval between checks of the file.
-const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Fetches {
     /// Returns the minimum delay after the last fetch.
@@ -186,18 +185,9 @@ impl KeyRing {
 
     async fn watch(&self) {
         let Some(path) = &self.file else { return };
-        let mut known = stamp(path);
-        let mut interval = tokio::time::interval(FILE_CHECK_INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut file = WatchedFile::content(path);
         loop {
-            interval.tick().await;
-            let seen = stamp(path);
-            if seen == known {
-                continue;
-            }
-            // The stamp is taken before the file is read, so that a change in between is detected
-            // by the next check.
-            known = seen;
+            file.changed().await;
             match read(path, self.secrets) {
                 Ok(keys) => {
                     if keys.is_empty() {
@@ -214,9 +204,7 @@ impl KeyRing {
                         %error,
                         "could not load the changed key file, the previous keys stay in use"
                     );
-                    // A partially written file becomes valid soon, possibly with the same stamp if
-                    // the clock is coarse.
-                    known = None;
+                    file.retry();
                 }
             }
         }
@@ -351,15 +339,6 @@ fn read(path: &Path, secrets: WeakSecrets) -> Result<Keys, FileError> {
         }
         None => Ok(keys),
     }
-}
-
-/// Returns a value that changes with the file. The inode detects a replacement within the
-/// resolution of the clock.
-fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
 const MAX_FILE_BYTES: u64 = 1 << 20;

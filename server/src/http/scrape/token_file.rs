@@ -6,14 +6,13 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
 };
 
 use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
-use tokio::time::{MissedTickBehavior, interval};
 
-use crate::auth::Weakness;
+use crate::auth::{Weakness, configured::token_weakness, jwt::WeakSecrets};
+use crate::config::WatchedFile;
 
 /// The token of a file. Clones share it.
 #[derive(Clone)]
@@ -21,23 +20,23 @@ pub(crate) struct TokenFile(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    /// The minimum length of the token, if guessable tokens are refused.
-    min_bytes: Option<usize>,
+    /// Whether a guessable token is refused.
+    secrets: WeakSecrets,
     hash: RwLock<[u8; 32]>,
 }
 
 impl TokenFile {
-    /// Reads the token. `min_bytes` refuses tokens that can be guessed.
+    /// Reads the token.
     ///
     /// # Errors
     ///
     /// If the file cannot be read, is accessible to every user, or has no valid token.
-    pub(crate) fn open(path: &Path, min_bytes: Option<usize>) -> Result<Self, TokenFileError> {
-        let hash = RwLock::new(read(path, min_bytes)?);
+    pub(crate) fn open(path: &Path, secrets: WeakSecrets) -> Result<Self, TokenFileError> {
+        let hash = RwLock::new(read(path, secrets)?);
         let path = path.to_owned();
         Ok(Self(Arc::new(Inner {
             path,
-            min_bytes,
+            secrets,
             hash,
         })))
     }
@@ -49,24 +48,15 @@ impl TokenFile {
 
     /// Reads the file again when it changes. Runs until dropped.
     pub(crate) async fn watch(self) {
-        let mut known = stamp(&self.0.path);
-        let mut interval = interval(CHECK_INTERVAL);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut file = WatchedFile::content_and_mode(&self.0.path);
         loop {
-            interval.tick().await;
-            let seen = stamp(&self.0.path);
-            if seen == known {
-                continue;
-            }
-            // The stamp is taken before the file is read, so that a change in between is detected
-            // by the next check.
-            known = seen;
+            file.changed().await;
             self.reload();
         }
     }
 
     fn reload(&self) {
-        match read(&self.0.path, self.0.min_bytes) {
+        match read(&self.0.path, self.0.secrets) {
             Ok(hash) => {
                 *self.0.hash.write() = hash;
                 tracing::info!("metrics token reloaded");
@@ -124,7 +114,7 @@ impl fmt::Display for TokenFileError {
 impl std::error::Error for TokenFileError {}
 
 /// Reads the file as a whole, and returns the hash of its token.
-fn read(path: &Path, min_bytes: Option<usize>) -> Result<[u8; 32], TokenFileError> {
+fn read(path: &Path, secrets: WeakSecrets) -> Result<[u8; 32], TokenFileError> {
     let fault = |reason| TokenFileError {
         path: path.to_owned(),
         reason,
@@ -146,23 +136,14 @@ fn read(path: &Path, min_bytes: Option<usize>) -> Result<[u8; 32], TokenFileErro
     if !(1..=MAX_TOKEN).contains(&token.len()) || !token.iter().all(u8::is_ascii_graphic) {
         return Err(fault(Reason::NoToken));
     }
-    let weakness = min_bytes.and_then(|needed| Weakness::of("a token", needed, token));
-    if let Some(weakness) = weakness {
+    if secrets == WeakSecrets::Refused
+        && let Some(weakness) = token_weakness(token)
+    {
         return Err(fault(Reason::Weak(weakness)));
     }
     Ok(Sha256::digest(token).into())
 }
 
-/// Returns a value that changes with the file. The inode detects a replacement within the
-/// resolution of the clock.
-fn stamp(path: &Path) -> Option<(SystemTime, u64, u64, u32)> {
-    let metadata = fs::metadata(path).ok()?;
-    let modified = metadata.modified().ok()?;
-    Some((modified, metadata.len(), metadata.ino(), metadata.mode()))
-}
-
-/// The interval between checks of the file.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum length of a token in characters.
 const MAX_TOKEN: usize = 512;
 /// The permission bits of a mode.
@@ -191,7 +172,7 @@ mod tests {
         for end in ["", "\n", "\r\n"] {
             for mode in [0o600, 0o640, 0o400] {
                 write(&path, format!("{TOKEN}{end}").as_bytes(), mode);
-                assert_eq!(read(&path, Some(32)).unwrap(), expected);
+                assert_eq!(read(&path, WeakSecrets::Refused).unwrap(), expected);
                 fs::remove_file(&path).unwrap();
             }
         }
@@ -208,7 +189,7 @@ mod tests {
             ("short-canary", 0o600, "can be guessed"),
         ] {
             write(&path, text.as_bytes(), mode);
-            let error = read(&path, Some(32)).unwrap_err().to_string();
+            let error = read(&path, WeakSecrets::Refused).unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");
             assert!(
                 !error.contains("canary") && !error.contains(TOKEN),
@@ -216,9 +197,12 @@ mod tests {
             );
         }
         write(&path, b"short", 0o600);
-        assert!(read(&path, None).is_ok(), "a development server warns only");
+        assert!(
+            read(&path, WeakSecrets::Warned).is_ok(),
+            "a development server warns only"
+        );
         fs::remove_file(&path).unwrap();
-        assert!(read(&path, None).is_err());
+        assert!(read(&path, WeakSecrets::Warned).is_err());
     }
 
     #[test]
@@ -226,7 +210,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         write(&path, TOKEN.as_bytes(), 0o600);
-        let file = TokenFile::open(&path, Some(32)).unwrap();
+        let file = TokenFile::open(&path, WeakSecrets::Refused).unwrap();
         let before = file.hash();
         write(&path, b"two tokens", 0o600);
         file.reload();
