@@ -132,7 +132,7 @@ async function served(t) {
   // A network of its own, so that its ports are free.
   const words = ["--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", "chroot", folder, "env", "-i", "NOTIFY_SOCKET=/run/notify", ...secrets, "sh", "-c", settings];
   const server = start(t, "unshare", words);
-  await manager.hears("READY=1", server.output);
+  await manager.receives("READY=1", server.output);
   const pid = innermost(server.pid);
   const asked = (...args) => run("nsenter", ["--net", "--target", String(pid), "chroot", folder, ...args], { env: environment() });
   const ready = asked("roomcast-admin", "health");
@@ -145,6 +145,6 @@ async function served(t) {
   assert.equal(rights(DATABASE), "roomcast:roomcast 600");
   assert.match(readFileSync(`/proc/${pid}/status`, "utf8"), /^Umask:\s+0077$/m);
   process.kill(pid, "SIGTERM");
-  await manager.hears("STOPPING=1", server.output);
+  await manager.receives("STOPPING=1", server.output);
   assert.equal(await server.ended(), 0, server.output());
 }

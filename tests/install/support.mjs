@@ -5,8 +5,8 @@ import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { until as eventually } from "../interop/processes.mjs";
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 export const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
@@ -32,13 +32,7 @@ export function must(command, args, options) {
 }
 
 /** Waits until a condition holds. */
-export async function until(holds, what) {
-  const start = Date.now();
-  while (!(await holds())) {
-    assert.ok(Date.now() - start < DEADLINE, typeof what === "function" ? what() : what);
-    await sleep(20); // The pace of asking.
-  }
-}
+export const until = (holds, what) => eventually(holds, what, DEADLINE);
 
 /** Prints each notification that it receives at a path. Node has no datagrams on such sockets. */
 const LISTENER = `
@@ -60,7 +54,7 @@ export async function serviceManager(t, path) {
   await until(() => states.includes("bound"), "a socket for notifications");
   return {
     /** Waits for a notification. */
-    hears: (state, output = () => "") => until(() => states.includes(state), () => `${state}: ${states}\n${output()}`),
+    receives: (state, output = () => "") => until(() => states.includes(state), () => `${state}: ${states}\n${output()}`),
     states,
   };
 }

@@ -111,11 +111,11 @@ test("the command line of the unit starts, notifies, makes only permitted calls 
       ROOMCAST_AUTH__JWT__SECRET: "0123456789abcdefghijklmnopqrstuvwxyz-of-a-test",
     },
   });
-  await manager.hears("READY=1", server.output);
+  await manager.receives("READY=1", server.output);
   const [, url] = /listening on (\S+)/.exec(server.output());
   const health = async () => (await fetch(`${url}/health/ready`)).status;
   assert.equal(await health(), 200);
-  await manager.hears("WATCHDOG=1");
+  await manager.receives("WATCHDOG=1");
   assert.equal(must("stat", ["-c", "%a", join(state, "roomcast.db")]), "600");
   for (let n = 0; n < 5; n++) {
     const { status } = await fetch(`${url}/socket.io/?EIO=4&transport=polling`);
@@ -123,7 +123,7 @@ test("the command line of the unit starts, notifies, makes only permitted calls 
   }
   // As `systemctl stop` does, to the main process.
   process.kill(innermost(server.pid), "SIGTERM");
-  await manager.hears("STOPPING=1", server.output);
+  await manager.receives("STOPPING=1", server.output);
   assert.equal(await health(), 503);
   assert.equal(await server.ended(), 0, server.output());
   assert.match(server.output(), /drained/);

@@ -1,33 +1,24 @@
 // Prometheus and Alertmanager, the programs of Debian, for tests of metrics and alerts.
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { lastingPort, temporary, until } from "./support.mjs";
+import { lastingPort, launch, until } from "./processes.mjs";
+import { temporary } from "./support.mjs";
 
 /** Returns the path of a file in `deploy/`. */
 export const deployed = (path) => fileURLToPath(new URL(`../../deploy/${path}`, import.meta.url));
 
 /** Starts a program until its address is ready, and ends it with the test. */
 async function run(t, command, args, url) {
-  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
-  let ended;
-  child.once("error", (error) => (ended = error));
-  child.once("exit", (code) => (ended = new Error(`exit code ${code}`)));
+  const program = launch(command, args);
+  t.after(() => program.stop("SIGKILL"));
   const isReady = async () => {
-    if (ended) throw new Error(`${command}: ${ended.message}\n${output}`);
+    if (!program.isRunning()) throw new Error(`${command} ended with ${await program.ended}\n${program.output()}`);
     return fetch(`${url}/-/ready`).then((response) => response.ok, () => false);
   };
-  t.after(async () => {
-    if (ended) return;
-    child.kill("SIGKILL");
-    await once(child, "exit");
-  });
-  await until(isReady, () => `${command} to start\n${output}`);
+  await until(isReady, () => `${command} to start\n${program.output()}`);
 }
 
 /**
