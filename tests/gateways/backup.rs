@@ -132,7 +132,7 @@ async fn assert_restored(server: &ServerProcess, before: u64, seen: u64) {
     assert!(last < seen, "the messages after the backup are lost");
 
     // A client that asks for the last message that it has seen gets no message, so it notices that
-    // the history is another one, and starts again with what exists.
+    // the history differs, and starts again with what exists.
     let mut ann = server.guest("ann").await;
     let join = json!({"conversationId": LOBBY, "lastSeq": seen - 1});
     let joined = ann.must("join_conversation", join).await;

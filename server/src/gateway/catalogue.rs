@@ -187,7 +187,7 @@ impl Catalogue {
     }
 }
 
-/// Returns the counter of an event, which is added to the metrics. The number of rows is that of the
+/// Returns the counter of an event, which is added to the metrics. There are as many rows as in the
 /// catalogue, because names that only clients use have no handler.
 fn received(event: &'static str, metrics: &Metrics) -> Arc<AtomicU64> {
     let counter = Arc::new(AtomicU64::new(0));

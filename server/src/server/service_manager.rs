@@ -46,7 +46,7 @@ impl ServiceManager {
         self.send("STOPPING=1\nSTATUS=stopping\n");
     }
 
-    /// Returns how often the service manager expects to hear that the server is alive, if it does.
+    /// Returns the interval in which the service manager expects reports, if it expects any.
     pub(super) fn watchdog(&self) -> Option<Duration> {
         self.socket.as_ref().and(self.watchdog)
     }

@@ -80,7 +80,7 @@ impl PageBuilder<Arc<Message>> {
     /// Returns the page. `descending` means that the newest message was pushed first.
     pub(super) fn finish(mut self, descending: bool) -> Messages {
         if descending {
-            // Pages are always ascending, in whichever direction they were read.
+            // Pages are always ascending, regardless of the direction of reading.
             self.items.reverse();
         }
         Messages {

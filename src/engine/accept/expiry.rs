@@ -1,7 +1,7 @@
 //! Reads when an X.509 certificate expires, for the metrics.
 //!
-//! `rustls` checks certificates but does not expose their validity. Only the few DER elements before
-//! it are parsed. The certificate is the server's own, so an unreadable one only has no metric.
+//! `rustls` checks certificates but does not expose their validity. Only the few DER elements
+//! before it are parsed. An unreadable certificate, which is the server's own, has no metric.
 
 /// Returns the end of the validity of a certificate in DER, in seconds since 1970.
 pub(super) fn of(certificate: &[u8]) -> Option<i64> {

@@ -32,8 +32,8 @@ struct Inner {
     to_send: Queue,
 }
 
-/// Changes that wait for a task. Each stays until the task has finished it, so that a restarted task
-/// continues with it.
+/// Changes that wait for a task. Each stays until the task has finished it, so that a restarted
+/// task continues with it.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<VecDeque<StoredAlert>>,
@@ -235,7 +235,7 @@ const JOURNAL: &str = "alerts";
 /// The journal of the processes of servers. An entry that is still open is of a process that runs,
 /// or was killed.
 const RUNS: &str = "runs";
-/// How long alerts are retained.
+/// Time for which alerts are retained.
 const RETENTION: Duration = Duration::from_secs(7 * 86_400);
 /// Maximum number of alerts that a new admin receives.
 const MAX_SHOWN: usize = 50;

@@ -180,7 +180,8 @@ fn file_of(config: &config::Store) -> Result<PathBuf, CopyError> {
     }
 }
 
-/// Refuses a restore by root into the folder of another user, whose server could not open the files.
+/// Refuses a restore by root into the folder of another user, whose server could not open the
+/// files.
 fn refuse_foreign_folder(database: &Path) -> Result<(), CopyError> {
     let folder = private_files::folder_of(database);
     let owner = fs::metadata(folder).map_err(|error| CopyError::file(folder, error))?;

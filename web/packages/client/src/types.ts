@@ -149,7 +149,7 @@ export interface ConversationInfo {
   id: string;
   /** The members in the order of their ids; empty if the conversation is open to everyone. */
   memberIds: string[];
-  /** The user who made the conversation; nobody if it was the server. */
+  /** The user who created the conversation, or `None` if the server created it. */
   ownerId: string | null;
   /** The title of the conversation, if it has one. */
   title: string | null;
@@ -359,7 +359,7 @@ export interface ListedConversation {
   memberIds: string[];
   /** Of what the user wants to be notified in it. */
   notificationLevel: "all" | "mentions" | "none";
-  /** The user who made the conversation; nobody if it was the server. */
+  /** The user who created the conversation, or `None` if the server created it. */
   ownerId: string | null;
   /** The last `seq` that the user has read. */
   readSeq: number;
@@ -397,7 +397,7 @@ export interface Message {
   metadata: Metadata;
   /** The reactions to it, in the order in which each emoji came first. */
   reactions?: Reaction[];
-  /** The message that it answers, as that is now where this one is read, and as it was when this one was sent where it is told; none if there is no such message any more. */
+  /** The message to which this message replies: in pages as it is at the time of reading, in events as it was when this message was sent. Left out if it no longer exists. */
   replyTo?: Quote;
   /** The place of the message in its conversation: 1, 2, 3 and so on, without a gap. */
   seq: number;

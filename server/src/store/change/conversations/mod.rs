@@ -25,7 +25,7 @@ pub struct Conversation {
     pub id: Uuid,
     /// The title of the conversation, if it has one.
     pub title: Option<String>,
-    /// The user who made the conversation; nobody if it was the server.
+    /// The user who created the conversation, or `None` if the server created it.
     pub owner_id: Option<String>,
     /// The members in the order of their ids; empty if the conversation is open to everyone.
     pub member_ids: Vec<String>,

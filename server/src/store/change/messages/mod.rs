@@ -40,8 +40,8 @@ pub struct Message {
     /// A JSON object, as it was sent; `{}` if there was none.
     #[schemars(with = "Metadata")]
     pub metadata: Box<RawValue>,
-    /// The message that it answers, as that is now where this one is read, and as it was when this
-    /// one was sent where it is told; none if there is no such message any more.
+    /// The message to which this message replies: in pages as it is at the time of reading, in
+    /// events as it was when this message was sent. Left out if it no longer exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<Quote>,
     /// The users whom it mentions, as it was sent.
@@ -277,7 +277,7 @@ pub struct Search {
     pub words: Vec<String>,
     /// The conversation to search; `None` searches all conversations of the user.
     pub conversation: Option<Uuid>,
-    /// Only messages that are older than this one.
+    /// Only messages that are older than this message.
     pub before: Option<Uuid>,
 }
 
