@@ -51,20 +51,27 @@ impl TokenFile {
         let mut file = WatchedFile::content_and_mode(&self.0.path);
         loop {
             file.changed().await;
-            self.reload();
+            if !self.reload() {
+                file.retry();
+            }
         }
     }
 
-    fn reload(&self) {
+    /// Returns whether the file has a valid token.
+    fn reload(&self) -> bool {
         match read(&self.0.path, self.0.secrets) {
             Ok(hash) => {
                 *self.0.hash.write() = hash;
                 tracing::info!("metrics token reloaded");
+                true
             }
-            Err(error) => tracing::error!(
-                %error,
-                "could not load the changed metrics token, the previous one stays in use"
-            ),
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "could not load the changed metrics token, the previous one stays in use"
+                );
+                false
+            }
         }
     }
 }
@@ -154,6 +161,7 @@ const OTHERS: u32 = 0o007;
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 
@@ -213,11 +221,36 @@ mod tests {
         let file = TokenFile::open(&path, WeakSecrets::Refused).unwrap();
         let before = file.hash();
         write(&path, b"two tokens", 0o600);
-        file.reload();
+        assert!(!file.reload());
         assert_eq!(file.hash(), before);
         let other = TOKEN.replace('a', "b");
         write(&path, other.as_bytes(), 0o600);
-        file.reload();
+        assert!(file.reload());
         assert_eq!(file.hash(), <[u8; 32]>::from(Sha256::digest(other)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_written_in_parts_is_used_although_the_stamp_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        write(&path, TOKEN.as_bytes(), 0o600);
+        let file = TokenFile::open(&path, WeakSecrets::Refused).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let write_at = |text: &str| {
+            write(&path, text.as_bytes(), 0o600);
+            let opened = fs::File::options().append(true).open(&path).unwrap();
+            opened.set_modified(time).unwrap();
+        };
+        let watching = tokio::spawn(file.clone().watch());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let other = TOKEN.replace('a', "b");
+        write_at(&other.replace('-', " "));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before: [u8; 32] = Sha256::digest(TOKEN).into();
+        assert_eq!(file.hash(), before);
+        write_at(&other);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(file.hash(), <[u8; 32]>::from(Sha256::digest(&other)));
+        watching.abort();
     }
 }
