@@ -10,13 +10,12 @@ mod chat;
 mod check;
 mod cluster;
 mod days;
+mod files;
 mod limits;
 mod market;
 mod page;
-pub(crate) mod private_files;
 mod publications;
 mod store;
-mod watched_file;
 mod webhooks;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -28,13 +27,13 @@ pub use admin_listen::AdminListen;
 pub use auth::{Auth, Backend, Jwt, Role, Secret};
 pub use chat::{Chat, Content, Presence};
 pub use cluster::{Adapter, Node, Subscriptions, Trust};
+pub(crate) use files::{WatchedFile, private_files};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
 pub(crate) use market::{SignalAudience, SignalRule, exact_number};
 pub use page::Page;
 pub use publications::Publications;
 pub use store::{Durability, Store};
-pub(crate) use watched_file::WatchedFile;
 pub use webhooks::Webhooks;
 
 /// The whole configuration of the `roomcast` binary: a TOML file whose keys can also be set as
