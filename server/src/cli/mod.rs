@@ -12,10 +12,8 @@ mod database;
 mod files;
 mod identity;
 mod log;
-mod log_filter;
 mod output;
 mod remote;
-mod rotating;
 mod settings;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};

@@ -1,11 +1,14 @@
 //! Log output: text lines or JSON, to standard output or files of limited size.
 
+mod filter;
+mod rotating;
+
 use std::{fmt, io};
 
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter};
 
-use super::{log_filter, rotating::Rotating};
+use self::rotating::Rotating;
 use crate::config::{Log, LogFormat, Profile, private_files};
 
 /// The reason why logging could not be started.
@@ -50,7 +53,7 @@ pub(super) fn check(log: &Log) -> Result<(), LogError> {
 
 fn parse(log: &Log) -> Result<EnvFilter, LogError> {
     // This check reports the mistake; the library only reports what it expects.
-    log_filter::check(&log.level).map_err(LogError::Directive)?;
+    filter::check(&log.level).map_err(LogError::Directive)?;
     let filter = EnvFilter::builder().parse(&log.level);
     filter.map_err(LogError::Level)
 }
