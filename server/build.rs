@@ -1,10 +1,14 @@
 //! Builds the pages of `web/` with npm: the chat and the dashboard, which `server/src/http/page.rs`
 //! embeds. Also copies the builds of the JavaScript client from the installed packages, for
-//! `server/src/http/client_files.rs`.
+//! `server/src/http/client_files.rs`. Also collects the keys of the configuration with their
+//! descriptions for `server/src/cli/settings/reference.rs`.
 //!
 //! All files are written below `OUT_DIR`: the source tree stays unchanged, and builds with other
 //! target directories or profiles do not conflict. A failed page build does not fail the build of
 //! the server: a page that explains the failure is embedded instead.
+
+#[path = "build/keys.rs"]
+mod keys;
 
 use std::{
     env,
@@ -37,13 +41,15 @@ const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-env=BUILD_RUSTC={}", compiler());
+    println!("cargo:rerun-if-changed=build/keys.rs");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    keys::collect(&out).expect("the sources of the configuration can be read");
     if env::var_os("CARGO_FEATURE_UI").is_none() {
         return;
     }
     for source in SOURCES {
         println!("cargo:rerun-if-changed={WEB}/{source}");
     }
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let (work, page, client) = (out.join("web"), out.join("page"), out.join("client"));
     let installed = prepare(&work);
     let taken = installed.as_ref().map_or_else(

@@ -17,7 +17,7 @@ const STARTS: [&str; 5] = [
 /// Calls that start a task without a name, and where the server may use them. These tasks end by
 /// themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 15] = [
+const NAMELESS: [(&str, &str); 16] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (

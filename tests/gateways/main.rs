@@ -19,6 +19,7 @@ mod changes;
 mod chat;
 mod churn;
 mod client;
+mod command_line;
 mod config;
 mod confirm;
 mod conflation;
@@ -27,6 +28,7 @@ mod conversations;
 mod corrections;
 mod credentials;
 mod deletion;
+mod doctor;
 #[cfg(feature = "postgres")]
 #[path = "../support/grants.rs"]
 mod documented;

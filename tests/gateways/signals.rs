@@ -4,14 +4,15 @@ use std::io::{PipeWriter, pipe};
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 use tempfile::TempDir;
 
-use crate::guard::KEY;
+use crate::client::Client;
+use crate::guard::{KEY, SECRET, signed_with};
 use crate::server::{LOBBY, ROOMCAST, Server, ServerProcess};
 use crate::support::RawClient;
 
-const SURVIVED: [(Signal, &str); 5] = [
-    (Signal::HUP, "SIGHUP"),
+const SURVIVED: [(Signal, &str); 4] = [
     (Signal::USR1, "SIGUSR1"),
     (Signal::USR2, "SIGUSR2"),
     (Signal::PIPE, "SIGPIPE"),
@@ -34,6 +35,62 @@ fn a_server_survives_signals_and_logs_them_seldom() {
     }
     let lines = server.log().matches("signal ignored").count();
     assert!(lines < 40, "{lines} lines");
+    server.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_applies_a_valid_configuration_and_names_what_needs_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    let write = |secret: &str, level: &str, more: &str| {
+        let text =
+            format!("{more}\n[auth.jwt]\nsecret = \"{secret}\"\n[log]\nlevel = \"{level}\"\n");
+        std::fs::write(&path, text).unwrap();
+    };
+    write(SECRET, "info", "");
+    let server = ServerProcess::start(
+        folder.path(),
+        &[("ROOMCAST_CONFIG", path.to_str().unwrap())],
+    );
+    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    let enter = async |secret: &str| {
+        let claims = json!({"sub": "ann", "roles": ["user"], "exp": 4_000_000_000_u64});
+        let auth = json!({"token": signed_with(secret, &claims)});
+        Client::connect(server.address(), &auth).await.is_ok()
+    };
+    let other = SECRET.replace('a', "b");
+    assert!(enter(SECRET).await && !enter(&other).await);
+
+    // A file with one mistake changes nothing, although its other values are valid.
+    write(&other, "debug", "[chat]\npage = 0\nmembrs = 1");
+    kill_process(pid, Signal::HUP).unwrap();
+    server.expect_log(&["ERROR", "configuration not reloaded", "chat.page is zero"]);
+    server.expect_log(&[
+        "ERROR",
+        "configuration not reloaded",
+        "line 3: unknown key `chat.membrs`",
+    ]);
+    assert!(enter(SECRET).await && !enter(&other).await);
+    assert!(!server.log().contains("DEBUG"));
+
+    write(&other, "debug", "[chat]\npage = 100");
+    kill_process(pid, Signal::HUP).unwrap();
+    server.expect_log(&["WARN", "changed keys need a restart", "chat.page"]);
+    server.expect_log(&[
+        "INFO",
+        "configuration reloaded",
+        "auth.jwt.secret, log.level",
+    ]);
+    assert!(enter(&other).await && !enter(SECRET).await);
+    server.expect_log(&["DEBUG"]);
+
+    for _ in 0..1000 {
+        kill_process(pid, Signal::HUP).unwrap();
+    }
+    server.expect_log(&["INFO", "configuration reloaded", "changed=\"\""]);
+    let log = server.log();
+    assert!(log.matches("configuration reloaded").count() < 40, "{log}");
+    assert!(!log.contains(SECRET) && !log.contains(&other), "{log}");
     server.terminate();
 }
 
@@ -88,7 +145,9 @@ async fn commands_end_quietly_if_their_output_is_closed() {
         "catalog --format asyncapi",
         "catalog --format typescript",
         "catalog --format json-schema",
-        "explain --user ann --event message",
+        "explain --user ann --event conversations",
+        "completions bash",
+        "man",
         &emit,
         &sockets,
         &nodes,

@@ -21,14 +21,7 @@ use crate::config::{self, Jwt, Profile, Secret, Settings, private_files};
 /// of this machine's user.
 pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
     let jwt = &settings.auth.jwt;
-    let fixed = match fixed(settings) {
-        // In development, a server without a home folder still serves guests.
-        Err(error @ (ConfiguredError::NoHome | ConfiguredError::Development(_, _))) => {
-            tracing::warn!(%error, "no token is accepted");
-            Keys::default()
-        }
-        fixed => fixed?,
-    };
+    let fixed = fixed_or_none(settings)?;
     if !jwt.has_keys() && settings.profile() == Profile::Production {
         tracing::warn!("no token is accepted, since no key is configured: set {SECRET_VARIABLE}");
     }
@@ -133,6 +126,19 @@ pub(crate) fn tokens(
         tokens = tokens.audience(audience);
     }
     tokens
+}
+
+/// Returns the configured secret, or in development without keys the key of this machine's user, if
+/// it can be read.
+pub(crate) fn fixed_or_none(settings: &Settings) -> Result<Keys, ConfiguredError> {
+    match fixed(settings) {
+        // In development, a server without a home folder still serves guests.
+        Err(error @ (ConfiguredError::NoHome | ConfiguredError::Development(_, _))) => {
+            tracing::warn!(%error, "no token is accepted");
+            Ok(Keys::default())
+        }
+        fixed => fixed,
+    }
 }
 
 fn fixed(settings: &Settings) -> Result<Keys, ConfiguredError> {

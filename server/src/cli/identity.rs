@@ -5,6 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Args;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::output::{errln, out, outln};
@@ -33,6 +34,12 @@ pub(super) struct Token {
     /// Validity of the token.
     #[arg(long, default_value = "1h", value_parser = duration)]
     ttl: Duration,
+    /// Accept roles that are not configured here, for servers that have other roles.
+    #[arg(long)]
+    any_role: bool,
+    /// Print the token as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `explain`.
@@ -53,6 +60,9 @@ pub(super) struct Explain {
     /// Role of the user; may be repeated. Default: roles of the newest session, or `user`.
     #[arg(long = "role")]
     roles: Vec<String>,
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -69,8 +79,13 @@ const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 86_400);
 /// Prints a token.
 pub(super) fn token(settings: &Settings, token: &Token) -> ExitCode {
     match mint(settings, token) {
-        Ok(token) => {
-            outln!("{token}");
+        Ok(minted) => {
+            if token.json {
+                let minted = json!({"token": minted, "expiresInS": token.ttl.as_secs()});
+                outln!("{minted:#}");
+            } else {
+                outln!("{minted}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -86,12 +101,16 @@ fn mint(settings: &Settings, token: &Token) -> Result<String, String> {
     for advice in configured::advice(settings) {
         errln!("roomcast: {advice}");
     }
-    for role in &token.roles {
-        if !settings.auth.roles.contains_key(role) {
-            let known: Vec<_> = settings.auth.roles.keys().map(String::as_str).collect();
-            let known = known.join(", ");
-            errln!("roomcast: no role `{role}` is configured; there are {known}");
-        }
+    let is_unknown = |role: &&String| !settings.auth.roles.contains_key(*role);
+    if let Some(role) = token.roles.iter().find(is_unknown)
+        && !token.any_role
+    {
+        let known: Vec<_> = settings.auth.roles.keys().map(String::as_str).collect();
+        return Err(format!(
+            "no role `{role}` is configured; there are {}: correct it, or give --any-role if \
+             the servers have other roles",
+            known.join(", ")
+        ));
     }
     let default = ["user".to_owned()];
     let roles = if token.roles.is_empty() {
@@ -166,7 +185,7 @@ impl<'a> Minter<'a> {
     }
 }
 
-/// Prints why a user may or may not send an event.
+/// Prints why a user may or may not send an event. The exit code is 0 if the user may.
 pub(super) fn explain(settings: &Settings, explain: Explain) -> ExitCode {
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
@@ -175,10 +194,20 @@ pub(super) fn explain(settings: &Settings, explain: Explain) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let prints_json = explain.json;
     match runtime.block_on(why(settings, explain)) {
         Ok(why) => {
-            out!("{why}");
-            ExitCode::SUCCESS
+            if prints_json {
+                let why = json!(why);
+                outln!("{why:#}");
+            } else {
+                out!("{why}");
+            }
+            if why.allowed {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(REFUSED)
+            }
         }
         Err(error) => {
             errln!("roomcast: {error}");
@@ -186,6 +215,9 @@ pub(super) fn explain(settings: &Settings, explain: Explain) -> ExitCode {
         }
     }
 }
+
+/// The exit code of `explain` if the user must not send the event.
+const REFUSED: u8 = 3;
 
 async fn why(settings: &Settings, explain: Explain) -> Result<Explanation, String> {
     let auth = &settings.auth;

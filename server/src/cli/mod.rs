@@ -1,32 +1,34 @@
 //! The command line: arguments and commands.
 //!
 //! Only the binary calls this module. Each file has one command or a few similar ones. `settings`
-//! loads the configuration, `log` starts logging, and `remote` calls a running server. Commands use
-//! the composition root, the store and the services; this module must not contain rules of the
-//! product.
+//! loads the configuration, `manual` prints completions and the manual page, `log` starts logging,
+//! and `remote` calls a running server. Commands use the composition root, the store and the
+//! services; this module must not contain rules of the product.
 
 mod bench;
 mod catalog;
-mod connect;
 mod database;
-mod files;
+mod doctor;
 mod identity;
 mod log;
+mod manual;
 mod output;
+mod progress;
 mod remote;
+mod serve;
 mod settings;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::json;
 
 use self::database::{copies, export, migrate};
 use self::output::{errln, out, outln};
-use self::settings::Overrides;
+use self::settings::{Configuration, Mistake, Overrides};
 use crate::{
     auth::configured,
     config::{Profile, Settings},
-    server::RunError,
 };
 
 /// A Socket.IO server with a chat.
@@ -63,7 +65,7 @@ enum Command {
     Serve,
     /// Migrate the database to the schema of this version; several processes may do so at the same
     /// time.
-    Migrate,
+    Migrate(migrate::Migrate),
     /// Write a conversation with all its messages to a file or to standard output, also while the
     /// server runs.
     Export(export::Export),
@@ -71,10 +73,13 @@ enum Command {
     Backup(copies::BackUp),
     /// Make a file of `backup` the SQLite database, while no server runs.
     Restore(copies::Restore),
-    /// Check whether the configuration is valid.
+    /// Check whether the configuration is valid, and report all mistakes.
     CheckConfig(CheckConfig),
-    /// Print the configuration in force, as TOML.
-    PrintConfig,
+    /// Check whether the server can run here as configured, and state what to change. The exit code
+    /// is 1 if something prevents that.
+    Doctor(doctor::Doctor),
+    /// Print the configuration in force, as TOML, or all keys with their descriptions.
+    PrintConfig(PrintConfig),
     /// Measure Roomcast or any other Socket.IO server.
     Bench(Box<bench::BenchArguments>),
     /// Print a token for a user, signed with the configured key.
@@ -93,6 +98,10 @@ enum Command {
     Nodes(remote::NodesArguments),
     /// Check whether a running server is ready for clients: the health check of a container.
     Health(remote::HealthArguments),
+    /// Print the completions of this command line for a shell.
+    Completions(manual::Completions),
+    /// Print the manual page, in the format of man(7).
+    Man,
 }
 
 /// Arguments of `check-config`.
@@ -102,26 +111,40 @@ struct CheckConfig {
     /// files. Nothing is changed there. The exit code is 1 if a test fails.
     #[arg(long)]
     connect: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `print-config`.
+#[derive(Clone, Debug, Args)]
+struct PrintConfig {
+    /// Print all keys as comments, with type, unit, default, environment variables, and whether a
+    /// reload takes a changed value. The configuration is not read.
+    #[arg(long)]
+    commented: bool,
+    /// Print JSON: the configuration, or with `--commented` a list of all keys.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Bench(arguments)) = &arguments.command
-        && !arguments.makes_tokens()
-    {
-        // This command needs no server configuration.
-        return bench::run(arguments, None);
-    }
-    if let Some(Command::Catalog(catalog)) = &arguments.command {
-        // The catalogue does not depend on the configuration.
-        return catalog::run(catalog);
-    }
-    if let Some(Command::Health(arguments)) = &arguments.command
-        && arguments.names_server()
-    {
-        return remote::health(None, arguments);
+    match &arguments.command {
+        // These commands need no server configuration.
+        Some(Command::Bench(arguments)) if !arguments.makes_tokens() => {
+            return bench::run(arguments, None);
+        }
+        Some(Command::Catalog(catalog)) => return catalog::run(catalog),
+        Some(Command::Completions(completions)) => return manual::completions(completions),
+        Some(Command::Man) => return manual::page(),
+        Some(Command::PrintConfig(print)) if print.commented => return print_keys(print),
+        Some(Command::Health(arguments)) if arguments.names_server() => {
+            return remote::health(None, arguments);
+        }
+        Some(_) | None => {}
     }
     let overrides = Overrides {
         listen: arguments.listen,
@@ -129,69 +152,157 @@ pub fn run() -> ExitCode {
         profile: arguments.profile,
         log: arguments.log,
     };
-    let loaded = match settings::load(arguments.config.as_deref(), std::env::vars_os(), overrides) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            errln!("roomcast: {error}");
-            return ExitCode::from(REFUSED);
-        }
+    let file = arguments.config.clone();
+    let read = {
+        let file = arguments.config;
+        move || settings::read(file.as_deref(), std::env::vars_os(), overrides.clone())
     };
+    let mut configuration = read();
     let command = arguments.command.unwrap_or(Command::Serve);
+    if matches!(
+        command,
+        Command::Serve | Command::CheckConfig(_) | Command::Doctor(_)
+    ) {
+        configuration.check(check);
+    }
+    let Configuration {
+        settings,
+        mistakes,
+        warnings,
+        ..
+    } = configuration;
+    if let Command::CheckConfig(check_config) = &command {
+        return report(check_config, &settings, &mistakes, &warnings);
+    }
+    if let Command::Doctor(mut doctor) = command {
+        doctor.file = file;
+        return doctor::run(&settings, &mistakes, &warnings, &doctor);
+    }
+    if !mistakes.is_empty() {
+        return refuse(&mistakes);
+    }
     // `serve` logs the warnings. They would be repeated with each health check, and do not concern
-    // the other two.
+    // the benchmark.
     if !matches!(
         command,
-        Command::Serve | Command::Health(_) | Command::Bench(_) | Command::Catalog(_)
+        Command::Serve | Command::Health(_) | Command::Bench(_)
     ) {
-        warn(&loaded.warnings);
+        warn(&warnings);
     }
     match command {
-        Command::Bench(arguments) => bench::run(&arguments, Some(&loaded.settings)),
+        Command::Bench(arguments) => bench::run(&arguments, Some(&settings)),
         Command::Catalog(catalog) => catalog::run(&catalog),
-        Command::Serve => serve(&loaded.settings, &loaded.warnings),
-        Command::Migrate => migrate::run(&loaded.settings),
-        Command::CheckConfig(CheckConfig { connect }) => {
-            let checked = log::check(&loaded.settings.log)
-                .map_err(|error| error.to_string())
-                .and_then(|()| {
-                    crate::server::check(&loaded.settings).map_err(|error| chain(&error))
-                });
-            match checked {
-                Ok(()) => {
-                    warn(&configured::advice(&loaded.settings));
-                    outln!("the configuration is valid");
-                    if connect {
-                        return connect::run(&loaded.settings);
-                    }
-                    ExitCode::SUCCESS
-                }
-                Err(error) => {
-                    errln!("roomcast: {error}");
-                    ExitCode::from(REFUSED)
-                }
-            }
-        }
-        Command::Export(export) => export::run(&loaded.settings, &export),
-        Command::Backup(arguments) => copies::back_up(&loaded.settings, &arguments),
-        Command::Restore(arguments) => copies::restore(&loaded.settings, &arguments),
-        Command::Token(token) => identity::token(&loaded.settings, &token),
-        Command::Explain(explain) => identity::explain(&loaded.settings, explain),
-        Command::Call(arguments) => remote::call(&loaded.settings, arguments),
-        Command::Emit(arguments) => remote::emit(&loaded.settings, arguments),
-        Command::Sockets(arguments) => remote::sockets(&loaded.settings, &arguments),
-        Command::Nodes(arguments) => remote::nodes(&loaded.settings, &arguments),
-        Command::Health(arguments) => remote::health(Some(&loaded.settings), &arguments),
-        Command::PrintConfig => match toml::to_string(&loaded.settings.in_force()) {
-            Ok(text) => {
-                out!("{text}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                errln!("roomcast: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Completions(completions) => manual::completions(&completions),
+        Command::Man => manual::page(),
+        Command::Serve => serve::run(&settings, &warnings, read),
+        Command::Migrate(migrate) => migrate::run(&settings, &migrate),
+        Command::CheckConfig(check) => report(&check, &settings, &mistakes, &warnings),
+        Command::Doctor(doctor) => doctor::run(&settings, &mistakes, &warnings, &doctor),
+        Command::Export(export) => export::run(&settings, &export),
+        Command::Backup(arguments) => copies::back_up(&settings, &arguments),
+        Command::Restore(arguments) => copies::restore(&settings, &arguments),
+        Command::Token(token) => identity::token(&settings, &token),
+        Command::Explain(explain) => identity::explain(&settings, explain),
+        Command::Call(arguments) => remote::call(&settings, arguments),
+        Command::Emit(arguments) => remote::emit(&settings, arguments),
+        Command::Sockets(arguments) => remote::sockets(&settings, &arguments),
+        Command::Nodes(arguments) => remote::nodes(&settings, &arguments),
+        Command::Health(arguments) => remote::health(Some(&settings), &arguments),
+        Command::PrintConfig(print) => print_config(&settings, &print),
     }
+}
+
+/// Checks the settings as the server does at its start.
+fn check(settings: &Settings) -> Result<(), String> {
+    log::check(&settings.log).map_err(|error| error.to_string())?;
+    crate::server::check(settings).map_err(|error| chain(&error))
+}
+
+/// Reports the outcome of `check-config`.
+fn report(
+    check: &CheckConfig,
+    settings: &Settings,
+    mistakes: &[Mistake],
+    warnings: &[String],
+) -> ExitCode {
+    let is_valid = mistakes.is_empty();
+    let mut warnings = warnings.to_vec();
+    if is_valid {
+        warnings.extend(configured::advice(settings));
+    }
+    let trials = (is_valid && check.connect).then(|| doctor::connect::run(settings));
+    let trials = match trials.transpose() {
+        Ok(trials) => trials,
+        Err(error) => {
+            errln!("roomcast: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if check.json {
+        let trials = trials.as_deref().map(doctor::connect::json);
+        let outcome = json!({
+            "valid": is_valid, "mistakes": mistakes, "warnings": warnings, "connections": trials,
+        });
+        outln!("{outcome:#}");
+    } else {
+        warn(&warnings);
+        if is_valid {
+            outln!("the configuration is valid");
+        }
+        doctor::connect::print(trials.as_deref().unwrap_or_default());
+    }
+    if !is_valid {
+        return if check.json {
+            ExitCode::from(REFUSED)
+        } else {
+            refuse(mistakes)
+        };
+    }
+    match doctor::connect::is_reached(trials.as_deref().unwrap_or_default()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Prints all mistakes of the configuration.
+fn refuse(mistakes: &[Mistake]) -> ExitCode {
+    for mistake in mistakes {
+        errln!("roomcast: {mistake}");
+    }
+    ExitCode::from(REFUSED)
+}
+
+/// Prints the configuration in force.
+fn print_config(settings: &Settings, print: &PrintConfig) -> ExitCode {
+    let settings = settings.in_force();
+    let text = if print.json {
+        serde_json::to_string_pretty(&settings)
+            .map(|text| text + "\n")
+            .map_err(|error| error.to_string())
+    } else {
+        toml::to_string(&settings).map_err(|error| error.to_string())
+    };
+    match text {
+        Ok(text) => {
+            out!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            errln!("roomcast: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints all keys of the configuration.
+fn print_keys(print: &PrintConfig) -> ExitCode {
+    if print.json {
+        let keys = json!(settings::entries());
+        outln!("{keys:#}");
+    } else {
+        out!("{}", settings::commented());
+    }
+    ExitCode::SUCCESS
 }
 
 fn warn(warnings: &[String]) {
@@ -200,49 +311,8 @@ fn warn(warnings: &[String]) {
     }
 }
 
-fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
-    let _log = match log::start(&settings.log, settings.profile()) {
-        Ok(guard) => guard,
-        Err(error) => {
-            errln!("roomcast: {error}");
-            return ExitCode::from(REFUSED);
-        }
-    };
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    files::raise_limit(settings);
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "cannot start the runtime");
-            return ExitCode::FAILURE;
-        }
-    };
-    let outcome = runtime.block_on(crate::server::run(settings));
-    if matches!(outcome, Err(RunError::Hurried)) {
-        // The process does not wait for tasks that are still running.
-        runtime.shutdown_background();
-    }
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = %chain(&error), "stopped");
-            if matches!(error, RunError::Refused(_)) {
-                ExitCode::from(REFUSED)
-            } else if matches!(error, RunError::Tasks(_)) {
-                ExitCode::from(TASK_ENDED)
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
-
 /// The exit code if the configuration is refused. The next start would fail in the same way.
 const REFUSED: u8 = 2;
-/// The exit code if a task ended that cannot be restarted: `EX_SOFTWARE` of sysexits(3).
-const TASK_ENDED: u8 = 70;
 
 /// Creates the runtime. On a single core, the current-thread runtime is faster because it needs no
 /// work stealing.

@@ -42,12 +42,15 @@ use crate::store::{NewConversation, Store};
 use crate::supervisor::Supervisor;
 use roomcast::{Io, Server, adapter::Health, metrics::Counter};
 
-/// Runs the server until SIGTERM or SIGINT.
+/// Reads the configuration again. The argument applies the settings, or changes nothing if it fails.
+pub(crate) type Reload = Arc<dyn Fn(&dyn Fn(&Settings) -> Result<(), String>) + Send + Sync>;
+
+/// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the configuration.
 ///
 /// # Errors
 ///
 /// If the server cannot start, or a task ended that cannot be restarted.
-pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
+pub(crate) async fn run(settings: &Settings, reload: Reload) -> Result<(), RunError> {
     // Signal handlers are installed first. Before that, any of these signals ends the process.
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let survived_signals = SurvivedSignals::listen().map_err(RunError::Signals)?;
@@ -72,7 +75,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let rows = Arc::clone(&metrics);
     io.handle().metrics().extend(move |out| rows.expose(out));
     let supervisor = Supervisor::new(io.handle().metrics());
-    supervisor.start("signals", move || survived_signals.clone().log());
+    let watched_signals = survived_signals.clone();
+    supervisor.start("signals", move || watched_signals.clone().run());
     if let Some(interval) = manager.watchdog() {
         let manager = manager.clone();
         supervisor.start("watchdog", move || manager.clone().report_alive(interval));
@@ -153,6 +157,15 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     {
         tracing::warn!(%error, "could not record this server's address, a second server on this database cannot report it");
     }
+    let keys = Arc::clone(&services.keys);
+    survived_signals.on_hangup(move || {
+        reload(&|settings: &Settings| {
+            let fixed = configured::fixed_or_none(settings);
+            let fixed = fixed.map_err(|error| error.to_string())?;
+            keys.replace_fixed(fixed);
+            Ok(())
+        });
+    });
     announce(settings, profile, &server);
     let stopping = Notify::new();
     let serving = server.run_until(async {

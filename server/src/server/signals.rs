@@ -1,7 +1,7 @@
 //! Signals that stop the server, and signals that it survives.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// SIGTERM and SIGINT, which stop the server.
 pub(super) struct Signals(Mutex<[Signal; 2]>);
 
-/// Signals that end a process without a handler. They are only logged.
+/// Signals that end a process without a handler: SIGHUP, which reloads the configuration, and
+/// signals that are only logged.
 #[derive(Clone)]
-pub(super) struct SurvivedSignals(Arc<Mutex<[SurvivedSignal; 5]>>);
+pub(super) struct SurvivedSignals {
+    hangup: Arc<Mutex<Signal>>,
+    logged: Arc<Mutex<[SurvivedSignal; 4]>>,
+    reload: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>,
+}
 
 struct SurvivedSignal {
     name: &'static str,
@@ -38,8 +43,7 @@ impl SurvivedSignals {
             })
         };
         let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-        let signals: [std::io::Result<_>; 5] = [
-            survived("SIGHUP", SignalKind::hangup(), INTERVAL),
+        let signals: [std::io::Result<_>; 4] = [
             survived("SIGUSR1", SignalKind::user_defined1(), INTERVAL),
             survived("SIGUSR2", SignalKind::user_defined2(), INTERVAL),
             // Each write to a connection that the client has closed can raise this signal.
@@ -48,22 +52,44 @@ impl SurvivedSignals {
             // handler, the write fails as on a full disk.
             survived("SIGXFSZ", file_size, PIPE_INTERVAL),
         ];
-        let [hangup, first, second, pipe, size] = signals;
-        let signals = [hangup?, first?, second?, pipe?, size?];
-        Ok(Self(Arc::new(Mutex::new(signals))))
+        let [first, second, pipe, size] = signals;
+        let signals = [first?, second?, pipe?, size?];
+        Ok(Self {
+            hangup: Arc::new(Mutex::new(signal(SignalKind::hangup())?)),
+            logged: Arc::new(Mutex::new(signals)),
+            reload: Arc::default(),
+        })
     }
 
-    /// Logs signals. Runs until dropped.
-    pub(super) async fn log(self) {
-        poll_fn(|cx| {
-            for signal in self.0.lock().iter_mut() {
-                while signal.signal.poll_recv(cx).is_ready() {
-                    signal.note(Instant::now());
-                }
+    /// Sets the function that SIGHUP calls. Before that, the signal has no effect.
+    pub(super) fn on_hangup(&self, reload: impl Fn() + Send + Sync + 'static) {
+        let _ = self.reload.set(Box::new(reload));
+    }
+
+    /// Logs signals, and reloads the configuration. Runs until dropped.
+    pub(super) async fn run(self) {
+        loop {
+            poll_fn(|cx| self.poll_hangup(cx)).await;
+            let signals = self.clone();
+            // Reading files can block.
+            let reloaded = tokio::task::spawn_blocking(move || match signals.reload.get() {
+                Some(reload) => reload(),
+                None => tracing::info!("SIGHUP ignored, the server is starting"),
+            });
+            let _ = reloaded.await;
+            // Signals that arrive until then cause one more reload.
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Logs the other signals until SIGHUP arrives.
+    fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
+        for signal in self.logged.lock().iter_mut() {
+            while signal.signal.poll_recv(cx).is_ready() {
+                signal.note(Instant::now());
             }
-            Poll::Pending
-        })
-        .await
+        }
+        self.hangup.lock().poll_recv(cx).map(drop)
     }
 }
 
@@ -77,13 +103,13 @@ impl SurvivedSignal {
         tracing::info!(
             signal,
             more,
-            "signal ignored: the configuration is read at start, SIGTERM stops the server"
+            "signal ignored: SIGHUP reloads the configuration, SIGTERM stops the server"
         );
         self.next_line = Some(now + self.interval);
     }
 }
 
-/// The minimum time between two log lines about a signal.
+/// The minimum time between two log lines about a signal, and between two reloads.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The same for SIGPIPE and SIGXFSZ, which clients can cause.
 const PIPE_INTERVAL: Duration = Duration::from_secs(60);

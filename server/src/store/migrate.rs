@@ -312,6 +312,18 @@ fn newest(runner: &Runner) -> i32 {
         .unwrap_or(0)
 }
 
+/// Returns the schema version of SQLite databases that this server was built for.
+#[cfg(feature = "sqlite")]
+pub(super) fn newest_sqlite() -> i32 {
+    newest(&in_sqlite::migrations::runner())
+}
+
+/// Returns the schema version of PostgreSQL databases that this server was built for.
+#[cfg(feature = "postgres")]
+pub(super) fn newest_postgres() -> i32 {
+    newest(&in_postgres::migrations::runner())
+}
+
 #[cfg(feature = "sqlite")]
 mod in_sqlite {
     refinery::embed_migrations!("../migrations/sqlite");

@@ -81,7 +81,7 @@ pub use write::Origin;
 #[cfg(feature = "sqlite")]
 use self::opening::TemporaryFolder;
 pub use self::opening::{
-    ClusterSecrets, CopyError, CopyProgress, DatabaseCopy, FormerDatabase, Reservation,
+    ClusterSecrets, CopyError, CopyProgress, DatabaseCopy, Examination, FormerDatabase, Reservation,
 };
 use self::write::{Operation, Request, Write};
 

@@ -154,6 +154,11 @@ impl KeyRing {
         Arc::clone(&self.keys.read())
     }
 
+    /// Replaces the fixed keys.
+    pub(crate) fn replace_fixed(&self, keys: Keys) {
+        self.change(|parts| parts.fixed = keys);
+    }
+
     /// Changes some of the parts and activates all of them.
     fn change(&self, change: impl FnOnce(&mut Parts)) {
         // The parts stay locked until the keys are swapped. Otherwise, of two concurrent changes,

@@ -1,12 +1,14 @@
 //! `roomcast backup` and `roomcast restore`: an SQLite database and its copy in a file.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::output::{errln, outln};
+use crate::cli::{
+    output::{errln, outln},
+    progress::Progress,
+};
 use crate::config::Settings;
 use crate::store::{CopyError, CopyProgress, DatabaseCopy, FormerDatabase, Store};
 
@@ -52,20 +54,16 @@ pub(in crate::cli) fn restore(settings: &Settings, arguments: &Restore) -> ExitC
 
 /// Returns a function that shows the progress on a terminal.
 fn progress() -> impl FnMut(CopyProgress) {
-    let is_shown = io::stderr().is_terminal();
-    let mut shown = None;
-    move |progress| {
-        let (percent, text) = match progress {
-            CopyProgress::Copying { done, all } => {
-                let percent = u64::from(done) * 100 / u64::from(all.max(1));
-                (percent, format!("copying {percent:3} %"))
+    let mut shown = Progress::unknown("opening");
+    let mut all_pages = None;
+    move |progress| match progress {
+        CopyProgress::Copying { done, all } => {
+            if all_pages.replace(all) != Some(all) {
+                shown = Progress::towards(all.into(), "copying");
             }
-            CopyProgress::Checking => (101, "checking     ".into()),
-        };
-        if is_shown && shown.replace(percent) != Some(percent) {
-            let end = if percent > 100 { "\n" } else { "" };
-            let _ = write!(io::stderr().lock(), "\rroomcast: {text}{end}");
+            shown.reach(done.into());
         }
+        CopyProgress::Checking => shown = Progress::unknown("checking"),
     }
 }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::cli::{
     self,
     output::{self, errln},
+    progress::Progress,
 };
 use crate::config::private_files;
 use crate::config::{self, Settings};
@@ -168,6 +169,7 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
     }
     .map_err(failed)?;
 
+    let progress = Progress::towards(last_seq, "exporting");
     let mut written = 0;
     let mut after = 0;
     loop {
@@ -197,6 +199,7 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
             written += 1;
             after = message.seq;
         }
+        progress.reach(after);
         if !page.has_more || page.messages.is_empty() {
             break;
         }

@@ -2,12 +2,26 @@
 
 use std::process::ExitCode;
 
-use crate::cli::output::{errln, outln};
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::{
+    output::{errln, outln},
+    progress::Progress,
+};
 use crate::store::Store;
 use crate::{cli, config::Settings};
 
+/// Arguments of `migrate`.
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct Migrate {
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Applies missing migrations and prints their names.
-pub(in crate::cli) fn run(settings: &Settings) -> ExitCode {
+pub(in crate::cli) fn run(settings: &Settings, migrate: &Migrate) -> ExitCode {
     let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -15,7 +29,15 @@ pub(in crate::cli) fn run(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(Store::migrate(&settings.store)) {
+    let progress = Progress::unknown("migrating");
+    let migrated = runtime.block_on(Store::migrate(&settings.store));
+    drop(progress);
+    match migrated {
+        Ok(applied) if migrate.json => {
+            let applied = json!({ "applied": applied });
+            outln!("{applied:#}");
+            ExitCode::SUCCESS
+        }
         Ok(applied) if applied.is_empty() => {
             outln!("nothing to migrate");
             ExitCode::SUCCESS

@@ -6,7 +6,7 @@ mod rotating;
 use std::{fmt, io};
 
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter, reload::Handle};
 
 use self::rotating::Rotating;
 use crate::config::{Log, LogFormat, Profile, private_files};
@@ -58,8 +58,18 @@ fn parse(log: &Log) -> Result<EnvFilter, LogError> {
     filter.map_err(LogError::Level)
 }
 
-/// Starts logging. A separate thread writes the lines until the guard is dropped.
-pub(super) fn start(log: &Log, profile: Profile) -> Result<WorkerGuard, LogError> {
+/// The log while the server runs.
+pub(super) struct Logging {
+    /// Writes the remaining lines when it is dropped.
+    _guard: WorkerGuard,
+    pub(super) level: SetLevel,
+}
+
+/// Sets the log level of the options.
+pub(super) type SetLevel = Box<dyn Fn(&Log) -> Result<(), String> + Send + Sync>;
+
+/// Returns the configured filter with the levels of quieted libraries.
+fn quieted(log: &Log) -> Result<EnvFilter, LogError> {
     let mut filter = parse(log)?;
     for (library, level) in QUIETED {
         if !log.level.contains(library) {
@@ -67,6 +77,12 @@ pub(super) fn start(log: &Log, profile: Profile) -> Result<WorkerGuard, LogError
             filter = filter.add_directive(directive.parse().map_err(LogError::Level)?);
         }
     }
+    Ok(filter)
+}
+
+/// Starts logging. A separate thread writes the lines until the result is dropped.
+pub(super) fn start(log: &Log, profile: Profile) -> Result<Logging, LogError> {
+    let filter = quieted(log)?;
     let mut unsafe_folder = None;
     let (writer, guard) = match &log.file {
         None => tracing_appender::non_blocking(io::stdout()),
@@ -84,12 +100,15 @@ pub(super) fn start(log: &Log, profile: Profile) -> Result<WorkerGuard, LogError
     };
     let colours = log.file.is_none() && io::IsTerminal::is_terminal(&io::stdout());
     let writer = BoxMakeWriter::new(writer);
-    install(filter, log.format, colours, writer).map_err(LogError::Init)?;
+    let level = install(filter, log.format, colours, writer).map_err(LogError::Init)?;
     if let Some(folder) = unsafe_folder {
         let folder = folder.display();
         tracing::warn!(%folder, "every user of this machine can replace the log: chmod o-w the folder");
     }
-    Ok(guard)
+    Ok(Logging {
+        _guard: guard,
+        level,
+    })
 }
 
 fn install(
@@ -97,13 +116,30 @@ fn install(
     format: LogFormat,
     colours: bool,
     writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<SetLevel, Box<dyn std::error::Error + Send + Sync>> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)
         .with_writer(writer);
     match format {
-        LogFormat::Human => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Human => {
+            let lines = lines.with_filter_reloading();
+            let level = set_level(lines.reload_handle());
+            lines.try_init()?;
+            Ok(level)
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let level = set_level(lines.reload_handle());
+            lines.try_init()?;
+            Ok(level)
+        }
     }
+}
+
+fn set_level<S: 'static>(handle: Handle<EnvFilter, S>) -> SetLevel {
+    Box::new(move |log| {
+        let filter = quieted(log).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    })
 }

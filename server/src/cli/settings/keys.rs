@@ -1,5 +1,7 @@
 //! The keys of the configuration, and the environment variables that set them.
 
+use std::sync::LazyLock;
+
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 use toml::{Table, Value};
@@ -53,6 +55,14 @@ pub(super) const REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_URL"];
 /// Variables with the prefix that do not set keys.
 pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
 
+/// Keys of which SIGHUP applies a changed value; all others need a restart.
+pub(super) const RELOADED: [&str; 3] = ["auth.jwt.algorithm", "auth.jwt.secret", "log.level"];
+
+/// Returns whether SIGHUP applies a changed value of a key.
+pub(in crate::cli) fn is_reloaded(key: &str) -> bool {
+    RELOADED.contains(&key)
+}
+
 /// Returns the environment variable that sets a key.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"))
@@ -74,7 +84,12 @@ pub(super) enum Kind {
 /// The keys are the fields of the serialized defaults. A field that is unset by default has its
 /// kind from the first of some samples that it accepts. An empty object shows the fields of an
 /// optional section.
-pub(super) fn known() -> Vec<(String, Kind)> {
+pub(super) fn known() -> &'static [(String, Kind)] {
+    static KNOWN: LazyLock<Vec<(String, Kind)>> = LazyLock::new(find);
+    &KNOWN
+}
+
+fn find() -> Vec<(String, Kind)> {
     let mut known = Vec::new();
     let mut open = vec![(String::new(), fields(&Settings::default()))];
     while let Some((key, value)) = open.pop() {

@@ -4,31 +4,39 @@ use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use toml::{Table, Value};
+use toml::{Table, Value, de::DeTable};
 
+use super::Overrides;
+use super::error::{Mistake, Place, is_secret};
 use super::keys::{
     ALIASES, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, REMOVED, RENAMED, flatten,
     is_of_kubernetes, is_of_role, known, redis_warning, variable,
 };
-use super::{LoadError, Overrides};
 use crate::config::Settings;
 
 /// The values of all layers, each with its source.
 pub(super) struct Layers {
     /// Every key with its kind.
-    pub(super) known: Vec<(String, Kind)>,
+    pub(super) known: &'static [(String, Kind)],
     settings: Vec<Setting>,
-    pub(super) warnings: Vec<String>,
+    /// Mistakes in names and syntax.
+    pub(super) mistakes: Vec<Mistake>,
+    /// Unknown variables.
+    pub(super) unknown: Vec<Mistake>,
     /// Variables for Redis that are set.
     redis: Vec<String>,
     /// The value of `PORT`, if it is set.
     port: Option<OsString>,
 }
 
-struct Setting {
-    key: String,
-    value: Value,
-    from: String,
+/// A value with its source.
+pub(super) struct Setting {
+    pub(super) key: String,
+    pub(super) value: Value,
+    /// The file, the variable, or the flag.
+    pub(super) from: String,
+    /// The line in the file.
+    pub(super) line: Option<usize>,
 }
 
 impl Layers {
@@ -36,52 +44,74 @@ impl Layers {
         Self {
             known: known(),
             settings: Vec::new(),
-            warnings: Vec::new(),
+            mistakes: Vec::new(),
+            unknown: Vec::new(),
             redis: Vec::new(),
             port: None,
         }
     }
 
-    pub(super) fn add_file(&mut self, path: &Path) -> Result<(), LoadError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| LoadError::Read(path.into(), error))?;
-        let table: Table = text.parse().map_err(|error: toml::de::Error| {
-            let before = error.span().and_then(|span| text.get(..span.start));
-            let line = 1 + before.unwrap_or_default().matches('\n').count();
-            LoadError::Syntax(path.into(), line, error.message().to_owned())
-        })?;
-        let mut unknown = None;
-        let mut settings = Vec::new();
-        flatten("", &table, &mut |key, value| {
-            if self.is_known(&key) {
-                let from = path.display().to_string();
-                settings.push(Setting {
-                    key,
-                    value: value.clone(),
-                    from,
-                });
-            } else if !(value.is_table() && self.is_section(&key)) {
-                unknown.get_or_insert(key);
+    pub(super) fn add_file(&mut self, path: &Path) {
+        let from = path.display().to_string();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let mistake = Mistake::at(Place::of(from), error.to_string());
+                self.mistakes.push(mistake);
+                return;
             }
-        });
-        if let Some(key) = unknown {
-            if let Some(removed) = removed(&key, path.display().to_string()) {
-                return Err(removed);
+        };
+        let line_of =
+            |offset: usize| 1 + text.get(..offset).unwrap_or_default().matches('\n').count();
+        let (parsed, errors) = DeTable::parse_recoverable(&text);
+        // The lines themselves are omitted, because they may contain a secret.
+        let mut reported = None;
+        for error in &errors {
+            let line = error.span().map(|span| line_of(span.start));
+            // A mistake can have consequences in its line.
+            if reported != Some(line) {
+                let mut place = Place::of(from.as_str());
+                place.line = line;
+                self.mistakes.push(Mistake::at(place, error.message()));
+                reported = Some(line);
             }
-            return Err(LoadError::UnknownKey {
-                path: path.into(),
-                nearest: self.nearest(&key),
-                key,
-            });
         }
-        self.settings.extend(settings);
-        Ok(())
+        let Ok(table) = text.parse::<Table>() else {
+            return;
+        };
+        let mut values = Vec::new();
+        flatten("", &table, &mut |key, value| {
+            values.push((key, value.clone()))
+        });
+        for (key, value) in values {
+            let line = offset(parsed.get_ref(), &key).map(line_of);
+            let mut place = Place::of(from.as_str());
+            place.line = line;
+            if self.is_known(&key) {
+                self.settings.push(Setting {
+                    key,
+                    value,
+                    from: from.clone(),
+                    line,
+                });
+            } else if value.is_table() && self.is_section(&key) {
+                // A section may be empty.
+            } else if let Some(fault) = removed(&key, &from) {
+                self.mistakes.push(Mistake::at(place.named(&key), fault));
+            } else {
+                let nearest = self.nearest(&key);
+                let place = place.with_unknown(&key, nearest.as_deref(), &value);
+                let mut mistake = Mistake::at(place, format!("unknown key `{key}`"));
+                mistake.nearest = nearest.map(|nearest| format!("`{nearest}`"));
+                self.mistakes.push(mistake);
+            }
+        }
     }
 
     pub(super) fn add_environment(
         &mut self,
         variables: impl Iterator<Item = (OsString, OsString)>,
-    ) -> Result<(), LoadError> {
+    ) {
         let mut prefixed = Vec::new();
         for (name, value) in variables {
             let Ok(name) = name.into_string() else {
@@ -100,7 +130,9 @@ impl Layers {
                 continue;
             }
             let Ok(value) = value.into_string() else {
-                return Err(LoadError::NotText(name));
+                self.mistakes
+                    .push(Mistake::at(Place::of(name), "not UTF-8"));
+                continue;
             };
             if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
                 self.set_text(key, &value, name);
@@ -116,19 +148,23 @@ impl Layers {
         for (key, value, name) in prefixed {
             if self.is_known(&key) {
                 self.set_text(&key, &value, name);
-            } else if let Some(removed) = removed(&key, name.clone()) {
+                continue;
+            }
+            let value = Value::String(value);
+            if let Some(fault) = removed(&key, &name) {
                 // Such a key may have protected or permitted something, so it must not be
                 // ignored silently.
-                return Err(removed);
+                self.mistakes
+                    .push(Mistake::at(Place::of(name).named(&key), fault));
             } else {
-                let hint = self
-                    .nearest(&key)
-                    .map(|nearest| format!(", did you mean {}?", variable(&nearest)))
-                    .unwrap_or_default();
-                self.warnings.push(format!("unknown variable {name}{hint}"));
+                let nearest = self.nearest(&key);
+                let fault = format!("unknown variable {name}");
+                let place = Place::of(name).with_unknown(&key, nearest.as_deref(), &value);
+                let mut mistake = Mistake::at(place, fault);
+                mistake.nearest = nearest.map(|nearest| variable(&nearest));
+                self.unknown.push(mistake);
             }
         }
-        Ok(())
     }
 
     pub(super) fn add_overrides(&mut self, overrides: Overrides) {
@@ -150,26 +186,22 @@ impl Layers {
     }
 
     /// Adds the port that the environment assigns, if no other layer has an address.
-    ///
-    /// # Errors
-    ///
-    /// If the port is needed and is not a number.
-    pub(super) fn add_port(&mut self) -> Result<(), LoadError> {
+    pub(super) fn add_port(&mut self) {
         let is_set = self.settings.iter().any(|setting| setting.key == LISTEN);
         let Some(port) = self.port.take().filter(|_| !is_set) else {
-            return Ok(());
+            return;
         };
-        let port = port.to_str().and_then(|port| port.parse().ok());
-        let Some(port) = port.filter(|port: &u16| *port != 0) else {
-            return Err(LoadError::Value {
-                key: LISTEN.to_owned(),
-                from: PORT.to_owned(),
-                error: "expected a port from 1 to 65535".to_owned(),
-            });
+        let number = port.to_str().and_then(|port| port.parse().ok());
+        let Some(port) = number.filter(|port: &u16| *port != 0) else {
+            let mut place = Place::of(PORT).named(LISTEN);
+            place.value = Some(Value::String(port.to_string_lossy().into_owned()).to_string());
+            place.expected = Some("a port from 1 to 65535".to_owned());
+            let fault = format!("`{LISTEN}`: not a port");
+            self.mistakes.push(Mistake::at(place, fault));
+            return;
         };
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         self.set_text(LISTEN, &address.to_string(), PORT.to_owned());
-        Ok(())
     }
 
     /// Adds a value given as text, parsed according to the kind of the key.
@@ -191,6 +223,7 @@ impl Layers {
             key: key.to_owned(),
             value,
             from,
+            line: None,
         });
     }
 
@@ -224,30 +257,81 @@ impl Layers {
             .map(|(_, known)| known.clone())
     }
 
-    pub(super) fn settings(self) -> Result<Settings, LoadError> {
-        let mut table = Table::try_from(Settings::default()).unwrap_or_default();
-        for setting in &self.settings {
-            set(&mut table, &setting.key, setting.value.clone());
-        }
-        serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-            let key = error.path().to_string();
-            let from = self
-                .settings
-                .iter()
-                .rev()
-                .find(|setting| key.starts_with(&setting.key))
-                .map_or_else(
-                    || "configuration".to_owned(),
-                    |setting| setting.from.clone(),
-                );
-            let error = if key.contains("secret") || key.ends_with("token") {
-                "not a text".to_owned()
-            } else {
-                error.into_inner().message().to_owned()
-            };
-            LoadError::Value { key, from, error }
-        })
+    /// Returns the value in force of each key that is set.
+    pub(super) fn effective(&self) -> impl Iterator<Item = &Setting> {
+        let is_last = |(index, setting): &(usize, &Setting)| {
+            let mut later = self.settings.iter().skip(index + 1);
+            !later.any(|later| later.key == setting.key)
+        };
+        self.settings
+            .iter()
+            .enumerate()
+            .filter(is_last)
+            .map(|(_, setting)| setting)
     }
+
+    /// Returns the settings without the values of some keys, or the key and the reason of the first
+    /// value that cannot be used.
+    pub(super) fn without(&self, keys: &[String]) -> Result<Settings, (String, String)> {
+        settings(self.effective().filter(|set| !keys.contains(&set.key)))
+    }
+
+    /// Returns the settings, and a mistake for each value that cannot be used.
+    pub(super) fn settings(&self) -> (Settings, Vec<Mistake>) {
+        let (mut mistakes, mut wrong) = (Vec::new(), Vec::new());
+        loop {
+            let (path, error) = match self.without(&wrong) {
+                Ok(settings) => return (settings, mistakes),
+                Err(fault) => fault,
+            };
+            let error = if is_secret(&path) {
+                "wrong type"
+            } else {
+                &error
+            };
+            let right = self.effective().filter(|set| !wrong.contains(&set.key));
+            // The path leads into the value, or to the section that the value makes invalid.
+            let cause = right
+                .filter(|set| path.starts_with(&set.key) || set.key.starts_with(&path))
+                .max_by_key(|set| path.starts_with(&set.key).then_some(set.key.len()));
+            let Some(cause) = cause else {
+                mistakes.push(Mistake::at(
+                    Place::of("configuration"),
+                    format!("`{path}`: {error}"),
+                ));
+                return (Settings::default(), mistakes);
+            };
+            wrong.push(cause.key.clone());
+            mistakes.push(Mistake::at(cause.place(), format!("`{path}`: {error}")));
+        }
+    }
+}
+
+/// Returns the defaults with some values, or the key and the reason of the first value that cannot
+/// be used.
+fn settings<'a>(values: impl Iterator<Item = &'a Setting>) -> Result<Settings, (String, String)> {
+    let mut table = Table::try_from(Settings::default()).unwrap_or_default();
+    for setting in values {
+        set(&mut table, &setting.key, setting.value.clone());
+    }
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let key = error.path().to_string();
+        (key, error.into_inner().message().to_owned())
+    })
+}
+
+/// Returns where a key is in a file.
+fn offset(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    let mut table = table;
+    let mut names = key.split('.').peekable();
+    while let Some(name) = names.next() {
+        let (found, value) = table.iter().find(|(known, _)| **known.get_ref() == *name)?;
+        if names.peek().is_none() {
+            return Some(found.span().start);
+        }
+        table = value.get_ref().as_table()?;
+    }
+    None
 }
 
 /// Returns whether an operator may have set a Redis variable. Kubernetes sets
@@ -259,21 +343,24 @@ fn is_meant(value: &OsStr) -> bool {
     !value.is_empty() && !is_of_kubernetes
 }
 
-/// Returns the error for a removed or renamed key.
-fn removed(key: &str, from: String) -> Option<LoadError> {
+/// Returns the fault of a removed or renamed key.
+fn removed(key: &str, from: &str) -> Option<String> {
     if let Some((_, now)) = RENAMED.iter().find(|(renamed, _)| *renamed == key) {
-        return Some(LoadError::Renamed {
-            now: if from.starts_with(PREFIX) {
-                variable(now)
-            } else {
-                (*now).to_owned()
-            },
-            from,
-            key: key.to_owned(),
-        });
+        let now = if from.starts_with(PREFIX) {
+            variable(now)
+        } else {
+            (*now).to_owned()
+        };
+        // Earlier versions had these values as numbers of seconds.
+        let unit = if key.ends_with("_s") {
+            ", with a unit, such as `30s`"
+        } else {
+            ""
+        };
+        return Some(format!("`{key}` was renamed: set `{now}` instead{unit}"));
     }
     let (_, instead) = REMOVED.iter().find(|(removed, _)| *removed == key)?;
-    Some(LoadError::Removed(from, key.to_owned(), instead))
+    Some(format!("`{key}`: {instead}"))
 }
 
 /// Parses text as a boolean or an integer, or else returns it as a string.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::keys::{ALIASES, Kind, OTHERS, PREFIX};
 use super::*;
 
-fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
+fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, Mistakes> {
     let variables = variables.iter();
     let variables = variables.map(|(name, value)| ((*name).into(), (*value).into()));
     load(None, variables, Overrides::default())
@@ -26,7 +26,8 @@ fn an_unknown_variable_is_an_error_in_production() {
     let error = from_env(&[production, ("ROOMCAST_AUTH__GUEST", "false")]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "unknown variable ROOMCAST_AUTH__GUEST, did you mean ROOMCAST_AUTH__GUESTS?"
+        "ROOMCAST_AUTH__GUEST: unknown variable ROOMCAST_AUTH__GUEST, did you mean \
+         ROOMCAST_AUTH__GUESTS? (value \"false\", expected boolean)"
     );
     // An address that is not loopback implies the production profile.
     let open = ("ROOMCAST_LISTEN", "0.0.0.0:1");

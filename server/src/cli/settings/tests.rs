@@ -13,7 +13,7 @@ fn env(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         .collect()
 }
 
-fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
+fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, Mistakes> {
     load(None, env(variables).into_iter(), Overrides::default())
 }
 
@@ -91,7 +91,8 @@ fn port_is_used_only_if_nothing_else_sets_the_address() {
     assert_eq!(loaded.unwrap().settings.server.listen.port(), 3);
     for wrong in ["0", "65536", "-1", "tcp://10.0.0.1:3000", "8080 "] {
         let error = from_env(&[("PORT", wrong)]).unwrap_err().to_string();
-        let expected = "PORT: `server.listen`: expected a port from 1 to 65535";
+        let details = format!("value {wrong:?}, expected a port from 1 to 65535");
+        let expected = format!("PORT: `server.listen`: not a port ({details})");
         assert_eq!(error, expected, "{wrong}");
     }
 }
@@ -181,7 +182,7 @@ fn renamed_keys_are_refused_with_their_current_name() {
         let path = file.path().display();
         assert_eq!(
             error.to_string(),
-            format!("{path}: `{old}` was renamed: set `{new}` instead{unit}")
+            format!("{path}: line 1: `{old}` was renamed: set `{new}` instead{unit}")
         );
     }
 }
@@ -219,6 +220,94 @@ fn invalid_values_are_named_by_their_key() {
     let settings = from_env(&[("ROOMCAST_CHAT__PAGE", "0")]).unwrap().settings;
     assert_eq!(settings.check(), Err("chat.page is zero"));
     assert_eq!(Settings::default().check(), Ok(()));
+}
+
+/// Environment variables with their values.
+type Variables = &'static [(&'static str, &'static str)];
+
+/// A file with mistakes, variables, and the reported mistakes, in which `FILE` is the file's path.
+const MISTAKEN: &[(&str, Variables, &[&str])] = &[
+    (
+        "[server]\nlisten = 3000\n\n[limits]\nconnect = 5\nconnects_window = \"5\"\n",
+        &[("ROOMCAST_AUTH__GUESTS", "maybe")],
+        &[
+            "FILE: line 5: unknown key `limits.connect`, did you mean `limits.connects`? (value 5, \
+             expected integer)",
+            "FILE: line 2: `server.listen`: ",
+            "(value 3000, expected address)",
+            "FILE: line 6: `limits.connects_window`: ",
+            "(value \"5\", expected duration (ms, s, m, h or days, such as 30s))",
+            "ROOMCAST_AUTH__GUESTS: `auth.guests`: ",
+            "(value \"maybe\", expected boolean)",
+        ],
+    ),
+    (
+        "chat = { page = 0, content_chars = 0 }\nauth.grace_s = 5\n[presence]\nlease = \"0s\"\n",
+        &[("ROOMCAST_LIMITS__BLOCK_TIME", "2000years")],
+        &[
+            "FILE: line 2: `auth.grace_s` was renamed: set `auth.grace` instead",
+            "FILE: line 1: chat.page is zero (value 0, expected integer)",
+            "FILE: line 1: chat.content_chars is zero (value 0, expected integer (characters))",
+            "FILE: line 4: presence.lease is zero (value \"0s\"",
+            "ROOMCAST_LIMITS__BLOCK_TIME: limits.block_time is over a year (value \"2000years\"",
+        ],
+    ),
+    (
+        "[auth]\nat_handshake = true\nguests = true\n[auth.jwt]\nsecrt = \"canary\"\nsecret = 5\n\
+         [store]\nurl = [\"postgres://u:canary@h/d\"]\n[webhooks]\nsecret = [\"canary\"]\n",
+        &[("ROOMCAST_SERVER__METRICS_TOKEN", "canary canary")],
+        &[
+            "FILE: line 5: unknown key `auth.jwt.secrt`, did you mean `auth.jwt.secret`? (value \
+             (hidden), expected secret text)",
+            "FILE: line 6: `auth.jwt.secret`: wrong type (value (hidden), expected secret text)",
+            "FILE: line 8: `store.url`: wrong type (value (hidden), expected text)",
+            "FILE: line 10: `webhooks.secret`: wrong type (value (hidden), expected secret text)",
+            "ROOMCAST_SERVER__METRICS_TOKEN: server.metrics_token must have",
+            "auth.at_handshake excludes guests: set auth.guests to false (FILE: line 2: \
+             `auth.at_handshake`: value true, expected boolean; FILE: line 3: `auth.guests`: value \
+             true, expected boolean)",
+        ],
+    ),
+    (
+        "[chat]\npage = = 1\n[node]\nid = \"x\n",
+        &[("ROOMCAST_AUTH__GUESTS", "maybe")],
+        &[
+            "FILE: line 2: ",
+            "FILE: line 4: ",
+            "ROOMCAST_AUTH__GUESTS: `auth.guests`: ",
+        ],
+    ),
+    (
+        "[auth.backend]\nurl = \"http://127.0.0.1:1/\"\nsecrets = [\"\"]\n",
+        &[],
+        &["FILE: line 3: auth.backend.secrets has an empty entry"],
+    ),
+];
+
+#[test]
+fn all_mistakes_are_reported_with_place_value_and_type() {
+    for (text, variables, reports) in MISTAKEN {
+        let file = file(text);
+        let variables = env(variables).into_iter();
+        let mut configuration = read(Some(file.path()), variables, Overrides::default());
+        configuration.check(|settings| settings.check().map_err(str::to_owned));
+        let mistakes = configuration.mistakes;
+        let shown = Mistakes(mistakes.clone()).to_string();
+        let shown = shown.replace(&file.path().display().to_string(), "FILE");
+        for report in *reports {
+            assert!(shown.contains(report), "{report}\nin\n{shown}");
+        }
+        // Each report names a mistake, or its value and type.
+        let expected = reports
+            .iter()
+            .filter(|report| !report.starts_with("(value"));
+        assert_eq!(mistakes.len(), expected.count(), "{shown}");
+        let json = serde_json::to_string(&mistakes).unwrap();
+        assert!(
+            !shown.contains("canary") && !json.contains("canary"),
+            "{shown} {json}"
+        );
+    }
 }
 
 #[test]

@@ -51,6 +51,8 @@ impl Command for ExplainQuery {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Explanation {
+    /// Whether the user may send the event. False if that depends on a room or a message that the
+    /// question does not contain.
     pub(crate) allowed: bool,
     /// The rule that decides.
     pub(crate) rule: String,
@@ -217,7 +219,16 @@ impl Access {
         let explained =
             |allowed: bool, why: &str| Ok((allowed, Some(format!("{explained}: {why}"))));
         let (room, written) = match about {
-            About::Nothing => return Ok((true, None)),
+            About::Nothing => {
+                let needed = match policy.room {
+                    RoomRule::Anyone | RoomRule::Oneself => return Ok((true, None)),
+                    RoomRule::Author => "give the message, because its author decides",
+                    RoomRule::Member | RoomRule::Owner | RoomRule::OwnerOrOneself => {
+                        "give the room, because its members or its owner decide"
+                    }
+                };
+                return explained(false, needed);
+            }
             About::Unreadable => return explained(false, NO_CONVERSATION),
             About::Room(room) => (room, None),
             About::Message(room, id) => {

@@ -155,6 +155,24 @@ impl Store {
         }
     }
 
+    /// Reads the version of the tables and the clock of a database, without changing it.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database cannot be read.
+    pub async fn examine(config: &config::Store) -> Result<Examination, OpenError> {
+        match Location::parse(&config.url)? {
+            #[cfg(feature = "sqlite")]
+            Location::Memory => Ok(Examination::of_sqlite(None)),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::examine(&url, config).await,
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(path) => sqlite::version(&path).map(Examination::of_sqlite),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            absent => Err(absent.absent()),
+        }
+    }
+
     /// Returns the folder that makes the database file unsafe, because every user of the machine
     /// could replace the file.
     ///
@@ -226,6 +244,31 @@ impl Store {
             Location::Sqlite(path) => sqlite::migrate(&path, config),
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
             absent => Err(absent.absent()),
+        }
+    }
+}
+
+/// What [`Store::examine`] has read.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Examination {
+    /// The version of the tables, 0 without tables.
+    pub schema: i32,
+    /// The version of the tables that this server creates.
+    pub newest: i32,
+    /// The seconds by which this machine's clock is ahead of the database's, if that has one.
+    pub clock_ahead: Option<f64>,
+}
+
+#[cfg(feature = "sqlite")]
+impl Examination {
+    /// Describes a file with tables of a version. `None` if its tables are created at start.
+    fn of_sqlite(version: Option<i32>) -> Self {
+        let newest = super::migrate::newest_sqlite();
+        Self {
+            schema: version.unwrap_or(newest),
+            newest,
+            clock_ahead: None,
         }
     }
 }

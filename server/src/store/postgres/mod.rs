@@ -33,7 +33,7 @@ use self::health::Health;
 use self::lane::{Lane, Order};
 pub(super) use self::reading::{change, read};
 pub(super) use self::{
-    connecting::{check, migrate, try_out},
+    connecting::{check, examine, migrate, try_out},
     shared::secrets::{cluster_secrets, public_connect_revocation},
 };
 use super::change::{Committed, Revision};

@@ -213,6 +213,28 @@ pub(super) fn try_out(path: &Path, config: &config::Store) -> Result<(), OpenErr
     ))
 }
 
+/// Returns the version of the tables in a file, or `None` if it has none.
+pub(super) fn version(path: &Path) -> Result<Option<i32>, OpenError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let read = || -> rusqlite::Result<Option<i32>> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let is_known = "SELECT count(*) FROM sqlite_master WHERE name = 'refinery_schema_history'";
+        match connection.query_row(is_known, [], |row| row.get(0))? {
+            0_i64 => Ok(None),
+            _ => {
+                let last = "SELECT max(version) FROM refinery_schema_history";
+                connection.query_row(last, [], |row| row.get(0))
+            }
+        }
+    };
+    read().map_err(|error: rusqlite::Error| OpenError::Database {
+        database: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
 /// Opens the write connection.
 fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError> {
     let failed = |reason| OpenError::Database {

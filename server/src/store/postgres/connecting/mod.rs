@@ -4,6 +4,7 @@ mod rights;
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::time::sleep;
 use tokio_postgres::Error;
 
@@ -12,7 +13,7 @@ use super::failure::{self, Fault};
 use super::shared::secrets;
 use super::texts;
 use crate::config;
-use crate::store::{OpenError, migrate as migrations};
+use crate::store::{Examination, OpenError, migrate as migrations};
 
 /// Checks that a URL is usable, without connecting.
 pub(in crate::store) fn check(url: &str, config: &config::Store) -> Result<(), OpenError> {
@@ -49,6 +50,41 @@ pub(in crate::store) async fn try_out(url: &str, config: &config::Store) -> Resu
         }
         tried => tried.map(drop),
     }
+}
+
+/// Reads the version of the tables, and compares the clocks.
+pub(in crate::store) async fn examine(
+    url: &str,
+    config: &config::Store,
+) -> Result<Examination, OpenError> {
+    let address = Address::new(url, config)?;
+    let client = address.connect().await;
+    let client = client.map_err(|_| address.failed("cannot connect"))?;
+    let read = async {
+        let history = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
+        let is_known: bool = client.query_one(history, &[]).await?.try_get(0)?;
+        let schema: Option<i32> = match is_known {
+            true => {
+                let last = "SELECT max(version)::int4 FROM refinery_schema_history";
+                client.query_one(last, &[]).await?.try_get(0)?
+            }
+            false => None,
+        };
+        let before = Timestamp::now();
+        let clock = client.query_one("SELECT clock_timestamp()", &[]).await?;
+        let clock: Timestamp = clock.try_get(0)?;
+        let after = Timestamp::now();
+        // The database has read its clock between these two.
+        let (early, late) = (before.duration_since(clock), after.duration_since(clock));
+        let ahead = (early.as_secs_f64() + late.as_secs_f64()) / 2.0;
+        Ok::<_, Error>((schema.unwrap_or(0), ahead))
+    };
+    let (schema, ahead) = read.await.map_err(|error| address.refused(&error))?;
+    Ok(Examination {
+        schema,
+        newest: migrations::newest_postgres(),
+        clock_ahead: Some(ahead),
+    })
 }
 
 /// Connects, retries while the database starts, and migrates.

@@ -42,6 +42,11 @@ pub(super) fn raise_limit(settings: &Settings) {
     }
 }
 
+/// Returns the limit of open files that the configured connections need.
+pub(in crate::cli) fn needed_files(settings: &Settings) -> u64 {
+    (settings.limits.connections as u64).saturating_add(OTHERS)
+}
+
 /// Returns the number of connections that a limit of open files allows.
 fn connections(files: u64) -> u64 {
     files.saturating_sub(OTHERS)

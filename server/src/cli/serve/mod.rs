@@ -1,0 +1,66 @@
+//! `roomcast serve`: starts logging and runs the server until it stops.
+
+pub(super) mod files;
+mod reload;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use self::reload::Reloader;
+use super::output::errln;
+use super::settings::Configuration;
+use super::{chain, log, runtime};
+use crate::{
+    config::Settings,
+    server::{Reload, RunError},
+};
+
+/// Runs the server. `read` reads the configuration again for SIGHUP.
+pub(super) fn run(
+    settings: &Settings,
+    warnings: &[String],
+    read: impl Fn() -> Configuration + Send + Sync + 'static,
+) -> ExitCode {
+    let log = match log::start(&settings.log, settings.profile()) {
+        Ok(log) => log,
+        Err(error) => {
+            errln!("roomcast: {error}");
+            return ExitCode::from(super::REFUSED);
+        }
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    files::raise_limit(settings);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let reloader = Reloader::new(settings, read, log.level);
+    let reload: Reload =
+        Arc::new(move |apply: &dyn Fn(&Settings) -> Result<(), String>| reloader.reload(apply));
+    let outcome = runtime.block_on(crate::server::run(settings, reload));
+    if matches!(outcome, Err(RunError::Hurried)) {
+        // The process does not wait for tasks that are still running.
+        runtime.shutdown_background();
+    }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "stopped");
+            if matches!(error, RunError::Refused(_)) {
+                ExitCode::from(super::REFUSED)
+            } else if matches!(error, RunError::Tasks(_)) {
+                ExitCode::from(TASK_ENDED)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// The exit code if a task ended that cannot be restarted: `EX_SOFTWARE` of sysexits(3).
+const TASK_ENDED: u8 = 70;

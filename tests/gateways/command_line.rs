@@ -1,0 +1,243 @@
+//! Commands for operators: the reference of all keys, reports of mistakes, exit codes, completions
+//! and the manual page.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::guard::KEY;
+use crate::server::ROOMCAST;
+
+/// Runs a command, and returns its exit code, output and error output.
+fn run(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(ROOMCAST)
+        .args(arguments.split(' '))
+        .current_dir(folder)
+        .env("ROOMCAST_STORE", "sqlite:chat.db")
+        .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+        .env("XDG_STATE_HOME", folder)
+        .env("NO_COLOR", "1")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn commented_configuration_is_valid_without_its_comment_marks() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    // The file is not read, so that the command works beside a wrong configuration.
+    fs::write(&path, "[").unwrap();
+    let (code, text, _) = run(
+        folder.path(),
+        "-c roomcast.toml print-config --commented",
+        &[],
+    );
+    assert_eq!(code, 0);
+    let (mut file, mut is_unset, mut keys) = (String::new(), false, 0);
+    for line in text.lines() {
+        if line.starts_with("# type: ") {
+            is_unset = line.ends_with("default: unset");
+        }
+        match line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')) {
+            Some(key) if !is_unset => file.push_str(&format!("{key}\n")),
+            Some(_) => {}
+            None => file.push_str(&format!("{line}\n")),
+        }
+        keys += usize::from(
+            line.starts_with("# variable: ROOMCAST_") || line.starts_with("# variable: ALLOWED_"),
+        );
+    }
+    assert!(keys > 170, "{keys}");
+    for part in [
+        "[limits]\n",
+        "# Maximum number of concurrent connections of the server. Default 100,000.\n\
+         # type: integer; default: 100000\n\
+         # variable: ROOMCAST_LIMITS__CONNECTIONS; reload: needs a restart\n\
+         #connections = 100000\n",
+        "# variable: ROOMCAST_LOG__LEVEL; reload: ",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    fs::write(&path, &file).unwrap();
+    let (code, _, errors) = run(folder.path(), "-c roomcast.toml check-config", &[]);
+    assert_eq!(code, 0, "{errors}");
+    let configured = run(folder.path(), "-c roomcast.toml print-config", &[]).1;
+    assert_eq!(configured, run(folder.path(), "print-config", &[]).1);
+    let (code, text, _) = run(folder.path(), "print-config --commented --json", &[]);
+    assert_eq!((code, json(&text).as_array().unwrap().len()), (0, keys));
+    let in_force = json(&run(folder.path(), "print-config --json", &[]).1);
+    assert_eq!(in_force["store"]["url"], "sqlite:chat.db");
+}
+
+#[test]
+fn all_mistakes_are_reported_and_exit_with_2() {
+    let folder = TempDir::new().unwrap();
+    let text =
+        "[chat]\npage = 0\n[limits]\nconect = 5\nconnects = \"many\"\n[auth.jwt]\nsecret = 5\n";
+    fs::write(folder.path().join("roomcast.toml"), text).unwrap();
+    let tls = ("ROOMCAST_SERVER__TLS__CERT_FILE", "none.pem");
+    let token = ("ROOMCAST_SERVER__METRICS_TOKEN", "canary canary");
+    let level = ("ROOMCAST_LOG__LEVEL", "debg");
+    let expected = [
+        "roomcast.toml: line 4: unknown key `limits.conect`, did you mean `limits.connects`? (value 5,",
+        "roomcast.toml: line 5: `limits.connects`: invalid type: string \"many\", expected u32 (value",
+        "roomcast.toml: line 7: `auth.jwt.secret`: wrong type (value (hidden), expected secret text)",
+        "roomcast.toml: line 2: chat.page is zero (value 0, expected integer)",
+        "ROOMCAST_SERVER__TLS__CERT_FILE: server.tls needs both cert_file and key_file (value",
+        "ROOMCAST_SERVER__METRICS_TOKEN: server.metrics_token must have",
+        "ROOMCAST_LOG__LEVEL: log.level: `debg` is not a level",
+    ];
+    for command in ["check-config", "serve"] {
+        let arguments = format!("-c roomcast.toml {command}");
+        let (code, output, errors) = run(folder.path(), &arguments, &[tls, token, level]);
+        assert_eq!((code, &*output), (2, ""), "{errors}");
+        for part in expected {
+            assert!(errors.contains(part), "{part}\nin\n{errors}");
+        }
+        assert_eq!(errors.lines().count(), expected.len(), "{errors}");
+        assert!(!errors.contains("canary"), "{errors}");
+    }
+    let arguments = "-c roomcast.toml check-config --json";
+    let (code, output, errors) = run(folder.path(), arguments, &[tls, token, level]);
+    let outcome = json(&output);
+    assert_eq!((code, &*errors, &outcome["valid"]), (2, "", &false.into()));
+    let mistakes = outcome["mistakes"].as_array().unwrap();
+    assert_eq!(mistakes.len(), expected.len());
+    let unknown = &mistakes[0];
+    assert_eq!(unknown["nearest"], "`limits.connects`");
+    let place = &unknown["settings"][0];
+    assert_eq!((&place["line"], &place["value"]), (&4.into(), &"5".into()));
+    assert!(!output.contains("canary"), "{output}");
+    let (code, output, _) = run(folder.path(), "check-config --connect --json", &[]);
+    let outcome = json(&output);
+    assert_eq!((code, &outcome["valid"]), (0, &true.into()));
+    assert_eq!(outcome["connections"][0]["key"], "store.url");
+}
+
+#[test]
+fn token_refuses_roles_that_are_not_configured() {
+    let folder = TempDir::new().unwrap();
+    let (code, output, errors) = run(folder.path(), "token --sub ann --role coahc", &[KEY]);
+    assert_eq!((code, &*output), (2, ""));
+    assert!(
+        errors.contains("no role `coahc` is configured; there are admin, ai,"),
+        "{errors}"
+    );
+    let arguments = "token --sub ann --role coahc --any-role --json";
+    let (code, output, _) = run(folder.path(), arguments, &[KEY]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        json(&output)["token"].as_str().unwrap().split('.').count(),
+        3
+    );
+    assert_eq!(
+        run(folder.path(), "token --sub ann --role coach", &[KEY]).0,
+        0
+    );
+}
+
+#[test]
+fn explain_reports_its_decision_with_conditions() {
+    let folder = TempDir::new().unwrap();
+    let room = "conversation:00000000-0000-0000-0000-000000000001";
+    let in_room = format!("--event message --room {room}");
+    for (question, code, part) in [
+        ("--event conversations", 0, "allowed: "),
+        (
+            "--event message",
+            3,
+            "refused: members of the conversation: give the room",
+        ),
+        ("--event edit_message", 3, "give the message"),
+        (
+            &in_room,
+            3,
+            "refused: members of the conversation: the user is not a member",
+        ),
+        ("--event admin:kick", 3, "refused: none of the roles grants"),
+        ("--event nothing", 3, "refused: no such event"),
+    ] {
+        let arguments = format!("explain --user ann {question}");
+        let (found, output, errors) = run(folder.path(), &arguments, &[]);
+        assert_eq!(found, code, "{question}: {output}{errors}");
+        assert!(output.contains(part), "{part} in {output}");
+        let (found, output, _) = run(folder.path(), &format!("{arguments} --json"), &[]);
+        assert_eq!(
+            (found, &json(&output)["allowed"]),
+            (code, &(code == 0).into())
+        );
+    }
+}
+
+#[test]
+fn completions_and_manual_page_name_every_command() {
+    let folder = TempDir::new().unwrap();
+    let (_, help, _) = run(folder.path(), "help", &[]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<_> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(commands.len() > 15, "{help}");
+    let (code, page, _) = run(folder.path(), "man", &[]);
+    assert!(code == 0 && page.contains(".TH roomcast 1"), "{page}");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let (code, text, _) = run(folder.path(), &format!("completions {shell}"), &[]);
+        assert_eq!(code, 0);
+        for command in &commands {
+            assert!(text.contains(command), "{command} for {shell}");
+            let escaped = command.replace('-', "\\-");
+            assert!(page.contains(&escaped), "{command} in {page}");
+        }
+    }
+    let script = run(folder.path(), "completions bash", &[]).1;
+    let path = folder.path().join("roomcast.bash");
+    fs::write(&path, script).unwrap();
+    let complete = "source roomcast.bash; COMP_WORDS=(roomcast check); COMP_CWORD=1; \
+                    _roomcast roomcast check roomcast; echo ${COMPREPLY[@]}";
+    let completed = Command::new("bash")
+        .args(["-c", complete])
+        .current_dir(folder.path())
+        .output();
+    let completed = String::from_utf8(completed.unwrap().stdout).unwrap();
+    assert_eq!(completed.trim(), "check-config");
+}
+
+#[test]
+fn migrate_shows_progress_on_a_terminal_only() {
+    let folder = TempDir::new().unwrap();
+    let migrate = format!("{ROOMCAST} --store sqlite:seen.db migrate");
+    // `script` runs a command in a terminal.
+    let shown = Command::new("script")
+        .args(["-qec", &migrate, "/dev/null"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("migrating") && shown.contains("applied "),
+        "{shown}"
+    );
+    let (code, output, errors) = run(folder.path(), "migrate", &[]);
+    assert!(
+        code == 0 && output.contains("applied ") && errors.is_empty(),
+        "{errors}"
+    );
+    let (_, output, _) = run(folder.path(), "migrate --json", &[]);
+    assert_eq!(json(&output)["applied"], Value::Array(Vec::new()));
+}

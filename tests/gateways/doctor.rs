@@ -1,0 +1,233 @@
+//! `roomcast doctor` names what is broken and what to do, and ignores what works.
+
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::config::key_set;
+use crate::guard::SECRET;
+use crate::postgres::Postgres;
+use crate::server::{ROOMCAST, ServerProcess};
+
+/// Runs the command, and returns its exit code and output.
+fn doctor(folder: &Path, variables: &[(&str, &str)]) -> (i32, String) {
+    within(Command::new(ROOMCAST).arg("doctor"), folder, variables)
+}
+
+fn within(command: &mut Command, folder: &Path, variables: &[(&str, &str)]) -> (i32, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .current_dir(folder)
+        .env("ROOMCAST_STORE", "sqlite:chat.db")
+        .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+        .env("XDG_STATE_HOME", folder)
+        .env("NO_COLOR", "1")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let output = String::from_utf8([stdout, stderr].concat()).unwrap();
+    (status.code().unwrap(), output)
+}
+
+/// Returns whether a line begins with a status and a subject, and contains a part.
+fn reports(output: &str, beginning: &str, part: &str) -> bool {
+    let mut lines = output.lines();
+    lines.any(|line| line.starts_with(beginning) && line.contains(part))
+}
+
+#[track_caller]
+fn expect(outcome: &(i32, String), code: i32, beginning: &str, part: &str) {
+    let (found, output) = outcome;
+    assert_eq!(*found, code, "{output}");
+    assert!(
+        reports(output, beginning, part),
+        "{beginning} {part} in {output}"
+    );
+}
+
+#[test]
+fn doctor_accepts_a_working_server_beside_its_database() {
+    let folder = TempDir::new().unwrap();
+    let outcome = doctor(folder.path(), &[]);
+    for (beginning, part) in [
+        ("ok      configuration:", "valid"),
+        ("ok      server.listen:", "is free"),
+        ("ok      store.url:", "works"),
+        ("ok      database schema:", "this server has version"),
+    ] {
+        expect(&outcome, 0, beginning, part);
+    }
+    let server = ServerProcess::start(folder.path(), &[]);
+    let address = server.address().to_string();
+    let running = [
+        ("ROOMCAST_LISTEN", &*address),
+        ("ROOMCAST_SERVER__ADMIN_LISTEN", "off"),
+    ];
+    let outcome = doctor(folder.path(), &running);
+    expect(
+        &outcome,
+        0,
+        "ok      server.listen:",
+        "in use by a running roomcast",
+    );
+    let json = within(
+        Command::new(ROOMCAST).args(["doctor", "--json"]),
+        folder.path(),
+        &running,
+    );
+    let report: Value = serde_json::from_str(&json.1).unwrap();
+    assert_eq!((json.0, &report["ok"]), (0, &true.into()));
+    assert_eq!(report["findings"][0]["status"], "ok");
+}
+
+#[test]
+fn doctor_names_busy_ports_open_secrets_and_low_limits() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let outcome = doctor(path, &[("ROOMCAST_LISTEN", &address)]);
+    expect(
+        &outcome,
+        1,
+        "error   server.listen:",
+        "names the program: stop it, or set",
+    );
+    let outcome = doctor(path, &[("ROOMCAST_SERVER__ADMIN_LISTEN", &address)]);
+    expect(&outcome, 1, "error   server.admin_listen:", &address);
+    let outcome = doctor(
+        path,
+        &[
+            ("ROOMCAST_SERVER__ADMIN_LISTEN", "192.0.2.1:9464"),
+            ("ROOMCAST_SERVER__METRICS_TOKEN", SECRET),
+        ],
+    );
+    expect(
+        &outcome,
+        1,
+        "error   server.admin_listen:",
+        "an address of this machine",
+    );
+
+    let keys = path.join("keys.json");
+    fs::write(&keys, key_set(SECRET, "HS256")).unwrap();
+    let file = ("ROOMCAST_AUTH__JWT__KEYS_FILE", keys.to_str().unwrap());
+    fs::set_permissions(&keys, Permissions::from_mode(0o644)).unwrap();
+    expect(
+        &doctor(path, &[file]),
+        1,
+        "error   auth.jwt.keys_file:",
+        "chmod o-rwx",
+    );
+    fs::set_permissions(&keys, Permissions::from_mode(0o660)).unwrap();
+    expect(
+        &doctor(path, &[file]),
+        0,
+        "warning auth.jwt.keys_file:",
+        "chmod g-w",
+    );
+    fs::set_permissions(&keys, Permissions::from_mode(0o600)).unwrap();
+    expect(
+        &doctor(path, &[file]),
+        0,
+        "ok      auth.jwt.keys_file:",
+        "0600",
+    );
+
+    let limited = format!("ulimit -n 256 && exec {ROOMCAST} doctor");
+    let many = ("ROOMCAST_LIMITS__CONNECTIONS", "5000");
+    let outcome = within(Command::new("bash").args(["-c", &limited]), path, &[many]);
+    expect(&outcome, 1, "error   open files:", "set LimitNOFILE=5128");
+    let outcome = within(Command::new("bash").args(["-c", &limited]), path, &[]);
+    expect(&outcome, 0, "warning open files:", "at most 256");
+
+    // The settings belong to a network namespace.
+    let kernel = format!("echo 16 > /proc/sys/net/core/somaxconn && exec {ROOMCAST} doctor");
+    let outcome = within(
+        Command::new("unshare").args(["-rn", "sh", "-c", &kernel]),
+        path,
+        &[],
+    );
+    assert!(
+        reports(&outcome.1, "warning net.core.somaxconn: 16", "sysctl -w"),
+        "{}",
+        outcome.1
+    );
+    let outcome = doctor(path, &[("ROOMCAST_CHAT__PAGE", "0")]);
+    assert!(
+        outcome.0 == 2 && outcome.1.contains("chat.page is zero"),
+        "{}",
+        outcome.1
+    );
+}
+
+#[test]
+fn doctor_names_faults_of_database_broker_and_clock() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    let postgres = Postgres::start();
+    let url = postgres.database();
+    let name = url.rsplit('/').next().unwrap().split('?').next().unwrap();
+    let outcome = doctor(path, &[("ROOMCAST_STORE", &url)]);
+    expect(
+        &outcome,
+        0,
+        "warning database schema:",
+        "tables of version 0",
+    );
+    expect(&outcome, 0, "ok      clock:", "the clock of the database");
+    let unmigrated = [
+        ("ROOMCAST_STORE", &*url),
+        ("ROOMCAST_STORE__MIGRATE", "false"),
+    ];
+    expect(
+        &doctor(path, &unmigrated),
+        1,
+        "error   store.url:",
+        "run `roomcast migrate`",
+    );
+
+    postgres.sql(
+        name,
+        "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
+         'SELECT pg_catalog.clock_timestamp() - interval ''5 minutes'''",
+    );
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let slow = format!("{url}{separator}options=-csearch_path%3Dpublic,pg_catalog");
+    let outcome = doctor(path, &[("ROOMCAST_STORE", &slow)]);
+    expect(
+        &outcome,
+        1,
+        "error   clock: 300.0 s ahead of",
+        "synchronize both machines",
+    );
+
+    let nowhere = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let broker = format!("redis://:canary@{nowhere}");
+    let variables = [
+        ("ROOMCAST_STORE", &*url),
+        ("ROOMCAST_ADAPTER__URL", &*broker),
+    ];
+    let outcome = doctor(path, &variables);
+    expect(
+        &outcome,
+        1,
+        "error   adapter.url:",
+        "check the address and the credentials",
+    );
+    let down = format!("postgres://roomcast:canary@{nowhere}/chat");
+    let outcome = doctor(path, &[("ROOMCAST_STORE", &down)]);
+    expect(&outcome, 1, "error   store.url:", "");
+    assert!(!outcome.1.contains("canary"), "{}", outcome.1);
+}
