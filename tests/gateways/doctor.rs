@@ -107,7 +107,10 @@ fn doctor_names_busy_ports_open_secrets_and_low_limits() {
         path,
         &[
             ("ROOMCAST_SERVER__ADMIN_LISTEN", "192.0.2.1:9464"),
-            ("ROOMCAST_SERVER__METRICS_TOKEN", SECRET),
+            (
+                "ROOMCAST_SERVER__METRICS_TOKEN",
+                "0123456789abcdef0123456789abcdef",
+            ),
         ],
     );
     expect(
