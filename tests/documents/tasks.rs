@@ -69,6 +69,7 @@ const NAMELESS: [(&str, &str); 16] = [
         "One connection of an operator, which ends after a minute.",
     ),
     ("store/sqlite/reader.rs", "One query, which has a deadline."),
+    ("server/signals.rs", "reads the configuration again"),
 ];
 
 /// The tests that kill tasks.
