@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::server::{ROOMCAST, ServerProcess};
@@ -44,7 +45,7 @@ impl Manager {
 }
 
 #[test]
-fn a_service_manager_is_notified_of_start_life_and_stop() {
+fn a_service_manager_is_notified_of_start_reload_life_and_stop() {
     let folder = TempDir::new().unwrap();
     let manager = Manager::new(&folder.path().join("notify"));
     let variables = [
@@ -59,6 +60,10 @@ fn a_service_manager_is_notified_of_start_life_and_stop() {
     for _ in 0..5 {
         assert_eq!(manager.next(), "WATCHDOG=1");
     }
+    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    assert_eq!(manager.next_state(), "RELOADING=1");
+    assert_eq!(manager.next_state(), "READY=1");
     enter(address);
     let stopping = std::thread::spawn(move || server.terminate());
     assert_eq!(manager.next_state(), "STOPPING=1");
@@ -159,7 +164,7 @@ fn health_reports_whether_the_server_is_ready_and_why_not() {
     assert_eq!(report["report"]["store"], "ok");
 
     enter(server.address());
-    server.signal(rustix::process::Signal::TERM);
+    server.signal(Signal::TERM);
     server.expect_log(&["stopping"]);
     let (code, output) = run(folder, &["health", &url], &[]);
     assert_eq!(code, Some(1), "{output}");

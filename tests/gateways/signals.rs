@@ -2,6 +2,7 @@
 
 use std::io::{PipeWriter, pipe};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use crate::client::Client;
 use crate::guard::{KEY, SECRET, signed_with};
 use crate::server::{LOBBY, ROOMCAST, Server, ServerProcess};
-use crate::support::RawClient;
+use crate::support::{DEADLINE, RawClient};
 
 const SURVIVED: [(Signal, &str); 4] = [
     (Signal::USR1, "SIGUSR1"),
@@ -91,6 +92,57 @@ async fn sighup_applies_a_valid_configuration_and_names_what_needs_a_restart() {
     let log = server.log();
     assert!(log.matches("configuration reloaded").count() < 40, "{log}");
     assert!(!log.contains(SECRET) && !log.contains(&other), "{log}");
+    server.terminate();
+}
+
+/// Runs `roomcast log-level` for a server, and returns whether it succeeds, with its output.
+fn log_level(server: &ServerProcess, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(ROOMCAST)
+        .arg("log-level")
+        .args(arguments)
+        .args(["--url", &format!("http://{}", server.address())])
+        .envs([KEY])
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_level_of_a_module_is_set_until_reset_or_reload() {
+    let folder = TempDir::new().unwrap();
+    let server = ServerProcess::start(folder.path(), &[KEY]);
+    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    let shown = |level: &str| format!("\"configured\": \"info\",\n  \"level\": \"{level}\"\n");
+    assert!(log_level(&server, &[]).1.contains(&shown("info")));
+
+    let quiet = "info,roomcast_server::server=warn";
+    assert!(log_level(&server, &[quiet]).1.contains(&shown(quiet)));
+    server.expect_log(&["WARN", "log level set", "roomcast-command", quiet]);
+    kill_process(pid, Signal::USR1).unwrap();
+
+    for (wrong, reason) in [
+        ("roomcast=debg", "debug"),
+        (&"a".repeat(1025), "at most 1024 bytes"),
+    ] {
+        let (is_done, output) = log_level(&server, &[wrong]);
+        assert!(!is_done && output.contains(reason), "{output}");
+    }
+    assert!(log_level(&server, &["--reset"]).1.contains(&shown("info")));
+    kill_process(pid, Signal::USR2).unwrap();
+    server.expect_log(&["INFO", "signal ignored", "SIGUSR2"]);
+    assert!(!server.log().contains("SIGUSR1"));
+
+    assert!(log_level(&server, &["error"]).0);
+    kill_process(pid, Signal::HUP).unwrap();
+    let is_reset = async || log_level(&server, &[]).1.contains(&shown("info"));
+    tokio::time::timeout(DEADLINE, async {
+        while !is_reset().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the reload restores the configured level");
     server.terminate();
 }
 

@@ -68,6 +68,8 @@ permissions! {
     ApiMetrics = "api:metrics",
     /// Request over HTTP why a user may or may not send an event.
     ApiExplain = "api:explain",
+    /// Read and set the log level of a server over HTTP.
+    ApiLogLevel = "api:log-level",
     /// Read over HTTP where users are present, and read and set their statuses.
     ApiPresence = "api:presence",
     /// Read conversations of any user over HTTP, and create and change them on behalf of users.
@@ -108,7 +110,7 @@ permissions! {
 
 /// A set of permissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Permissions(u32);
+pub struct Permissions(u64);
 
 impl Permissions {
     /// Returns whether the set contains a permission.

@@ -96,6 +96,8 @@ enum Command {
     Sockets(remote::SocketsArguments),
     /// List the servers in the cluster of a running server.
     Nodes(remote::NodesArguments),
+    /// Print the log level of a running server, or set another one by module.
+    LogLevel(remote::LogLevelArguments),
     /// Check whether a running server is ready for clients: the health check of a container.
     Health(remote::HealthArguments),
     /// Print the completions of this command line for a shell.
@@ -207,6 +209,7 @@ pub fn run() -> ExitCode {
         Command::Emit(arguments) => remote::emit(&settings, arguments),
         Command::Sockets(arguments) => remote::sockets(&settings, &arguments),
         Command::Nodes(arguments) => remote::nodes(&settings, &arguments),
+        Command::LogLevel(arguments) => remote::log_level(&settings, arguments),
         Command::Health(arguments) => remote::health(Some(&settings), &arguments),
         Command::PrintConfig(print) => print_config(&settings, &print),
     }

@@ -35,7 +35,7 @@ use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
 use crate::service::{
     Hooks, Leases, Market,
-    api::Publications,
+    api::{LogLevel, Publications},
     cluster::{self, Sealing},
 };
 use crate::store::{NewConversation, Store};
@@ -50,7 +50,11 @@ pub(crate) type Reload = Arc<dyn Fn(&dyn Fn(&Settings) -> Result<(), String>) + 
 /// # Errors
 ///
 /// If the server cannot start, or a task ended that cannot be restarted.
-pub(crate) async fn run(settings: &Settings, reload: Reload) -> Result<(), RunError> {
+pub(crate) async fn run(
+    settings: &Settings,
+    reload: Reload,
+    log_level: LogLevel,
+) -> Result<(), RunError> {
     // Signal handlers are installed first. Before that, any of these signals ends the process.
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let survived_signals = SurvivedSignals::listen().map_err(RunError::Signals)?;
@@ -88,7 +92,7 @@ pub(crate) async fn run(settings: &Settings, reload: Reload) -> Result<(), RunEr
     // The secrets can be in the store, so the adapter is created after it.
     let sealing = Sealing::open(settings).await.map_err(RunError::Sealing)?;
     let io = cluster::join(io, settings, &sealing).map_err(RunError::Adapter)?;
-    let services = Services::open(settings, &store, metrics).await?;
+    let services = Services::open(settings, &store, metrics, log_level).await?;
     let io = match store.values() {
         Some(values) => io.values(values),
         None => io,
@@ -158,13 +162,16 @@ pub(crate) async fn run(settings: &Settings, reload: Reload) -> Result<(), RunEr
         tracing::warn!(%error, "could not record this server's address, a second server on this database cannot report it");
     }
     let keys = Arc::clone(&services.keys);
+    let reloading = manager.clone();
     survived_signals.on_hangup(move || {
+        reloading.reloading();
         reload(&|settings: &Settings| {
             let fixed = configured::fixed_or_none(settings);
             let fixed = fixed.map_err(|error| error.to_string())?;
             keys.replace_fixed(fixed);
             Ok(())
         });
+        reloading.ready();
     });
     announce(settings, profile, &server);
     let stopping = Notify::new();

@@ -33,6 +33,7 @@ pub(super) fn router(
         access,
         authenticator,
         chat,
+        log_level,
         market,
         metrics,
         notifications,
@@ -56,6 +57,7 @@ pub(super) fn router(
         market: market.clone(),
         notifications: notifications.clone(),
         connections: connections.clone(),
+        log_level: log_level.clone(),
     };
     let routes = http::api::routes(api, blocks);
     let api = http::api::nest(routes, admission);

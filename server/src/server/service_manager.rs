@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, ffi::OsStr, io, process};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The service manager that started this process, if it receives notifications.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceManager {
@@ -39,6 +41,16 @@ impl ServiceManager {
     /// Reports that the server listens.
     pub(super) fn ready(&self) {
         self.send("READY=1\nSTATUS=listening\n");
+    }
+
+    /// Reports that the server reloads its configuration, until it reports that it is ready. systemd
+    /// from version 253 compares the time with that of its signal (`Type=notify-reload`).
+    pub(super) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.send(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reloading\n"
+        ));
     }
 
     /// Reports that the server drains, or ends for another reason.

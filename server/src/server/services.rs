@@ -14,7 +14,7 @@ use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
-    api::{Admin, AlertLog, answer_peers},
+    api::{Admin, AlertLog, LogLevel, answer_peers},
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
@@ -36,6 +36,7 @@ pub(super) struct Services {
     pub(super) journals: Journals,
     /// The keys that verify tokens.
     pub(super) keys: Arc<KeyRing>,
+    pub(super) log_level: LogLevel,
     pub(super) market: Market,
     pub(super) metrics: Arc<Metrics>,
     pub(super) notifications: Notifications,
@@ -52,6 +53,7 @@ impl Services {
         settings: &Settings,
         store: &Store,
         metrics: Arc<Metrics>,
+        log_level: LogLevel,
     ) -> Result<Self, RunError> {
         let auth = &settings.auth;
         let revocations = Arc::new(Revocations::new());
@@ -112,6 +114,7 @@ impl Services {
             hooks,
             journals,
             keys,
+            log_level,
             market,
             notifications,
             users: Arc::new(Users::new(&settings.limits, Arc::clone(&metrics))),

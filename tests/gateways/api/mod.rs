@@ -121,12 +121,13 @@ async fn user(server: &Server, name: &str) -> Client {
 }
 
 /// The permissions of services that users do not have.
-const SERVICE: [&str; 20] = [
+const SERVICE: [&str; 21] = [
     "api:sessions",
     "api:revocations",
     "api:blocks",
     "api:metrics",
     "api:explain",
+    "api:log-level",
     "api:presence",
     "api:conversations",
     "api:messages",

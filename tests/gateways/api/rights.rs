@@ -59,6 +59,7 @@ pub(super) fn body(method: &str, path: &str) -> String {
             json!({"userId": "ann", "type": "info", "title": "t", "message": "m"})
         }
         ("POST", "/notifications/withdraw") => json!({"userId": "ann", "notificationId": "n"}),
+        ("PUT", "/log-level") => json!({"level": "info"}),
         ("PUT", path) if path.ends_with("/status") => json!({"status": "busy"}),
         ("PUT", path) if path.starts_with("/signals/") => json!({
             "providerId": "p", "providerName": "p", "symbol": "S", "action": "buy", "confidence": 1

@@ -10,6 +10,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter,
 
 use self::rotating::Rotating;
 use crate::config::{Log, LogFormat, Profile, private_files};
+use crate::service::api::LogLevel;
 
 /// The reason why logging could not be started.
 #[derive(Debug)]
@@ -48,13 +49,13 @@ const QUIETED: [(&str, &str); 2] = [("refinery_core", "warn"), ("async_nats", "o
 
 /// Checks the log options.
 pub(super) fn check(log: &Log) -> Result<(), LogError> {
-    parse(log).map(drop)
+    parse(&log.level).map(drop)
 }
 
-fn parse(log: &Log) -> Result<EnvFilter, LogError> {
+fn parse(level: &str) -> Result<EnvFilter, LogError> {
     // This check reports the mistake; the library only reports what it expects.
-    filter::check(&log.level).map_err(LogError::Directive)?;
-    let filter = EnvFilter::builder().parse(&log.level);
+    filter::check(level).map_err(LogError::Directive)?;
+    let filter = EnvFilter::builder().parse(level);
     filter.map_err(LogError::Level)
 }
 
@@ -62,17 +63,14 @@ fn parse(log: &Log) -> Result<EnvFilter, LogError> {
 pub(super) struct Logging {
     /// Writes the remaining lines when it is dropped.
     _guard: WorkerGuard,
-    pub(super) level: SetLevel,
+    pub(super) level: LogLevel,
 }
 
-/// Sets the log level of the options.
-pub(super) type SetLevel = Box<dyn Fn(&Log) -> Result<(), String> + Send + Sync>;
-
 /// Returns the configured filter with the levels of quieted libraries.
-fn quieted(log: &Log) -> Result<EnvFilter, LogError> {
-    let mut filter = parse(log)?;
+fn quieted(level: &str) -> Result<EnvFilter, LogError> {
+    let mut filter = parse(level)?;
     for (library, level) in QUIETED {
-        if !log.level.contains(library) {
+        if !level.contains(library) {
             let directive = format!("{library}={level}");
             filter = filter.add_directive(directive.parse().map_err(LogError::Level)?);
         }
@@ -82,7 +80,7 @@ fn quieted(log: &Log) -> Result<EnvFilter, LogError> {
 
 /// Starts logging. A separate thread writes the lines until the result is dropped.
 pub(super) fn start(log: &Log, profile: Profile) -> Result<Logging, LogError> {
-    let filter = quieted(log)?;
+    let filter = quieted(&log.level)?;
     let mut unsafe_folder = None;
     let (writer, guard) = match &log.file {
         None => tracing_appender::non_blocking(io::stdout()),
@@ -100,7 +98,7 @@ pub(super) fn start(log: &Log, profile: Profile) -> Result<Logging, LogError> {
     };
     let colours = log.file.is_none() && io::IsTerminal::is_terminal(&io::stdout());
     let writer = BoxMakeWriter::new(writer);
-    let level = install(filter, log.format, colours, writer).map_err(LogError::Init)?;
+    let level = install(filter, log, colours, writer).map_err(LogError::Init)?;
     if let Some(folder) = unsafe_folder {
         let folder = folder.display();
         tracing::warn!(%folder, "every user of this machine can replace the log: chmod o-w the folder");
@@ -113,33 +111,33 @@ pub(super) fn start(log: &Log, profile: Profile) -> Result<Logging, LogError> {
 
 fn install(
     filter: EnvFilter,
-    format: LogFormat,
+    log: &Log,
     colours: bool,
     writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
-) -> Result<SetLevel, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<LogLevel, Box<dyn std::error::Error + Send + Sync>> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)
         .with_writer(writer);
-    match format {
+    match log.format {
         LogFormat::Human => {
             let lines = lines.with_filter_reloading();
-            let level = set_level(lines.reload_handle());
+            let level = log_level(&log.level, lines.reload_handle());
             lines.try_init()?;
             Ok(level)
         }
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_filter_reloading();
-            let level = set_level(lines.reload_handle());
+            let level = log_level(&log.level, lines.reload_handle());
             lines.try_init()?;
             Ok(level)
         }
     }
 }
 
-fn set_level<S: 'static>(handle: Handle<EnvFilter, S>) -> SetLevel {
-    Box::new(move |log| {
-        let filter = quieted(log).map_err(|error| error.to_string())?;
+fn log_level<S: 'static>(configured: &str, handle: Handle<EnvFilter, S>) -> LogLevel {
+    LogLevel::new(configured, move |level| {
+        let filter = quieted(level).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())
     })
 }

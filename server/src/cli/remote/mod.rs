@@ -1,5 +1,5 @@
-//! Commands that call a running server: `call`, `emit`, `sockets`, `nodes` and `health`. They use
-//! its HTTP API or, for `emit`, optionally the adapter.
+//! Commands that call a running server: `call`, `emit`, `sockets`, `nodes`, `log-level` and
+//! `health`. They use its HTTP API or, for `emit`, optionally the adapter.
 
 mod health;
 
@@ -11,7 +11,7 @@ use clap::Args;
 use form_urlencoded::Serializer;
 use http::{Method, Request, header};
 use http_body_util::Full;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 pub(super) use self::health::{HealthArguments, health};
 use super::identity::Minter;
@@ -45,7 +45,7 @@ pub(super) struct EmitArguments {
     /// Name of the event.
     event: String,
     /// Arguments of the event, each as JSON.
-    #[arg(value_parser = json)]
+    #[arg(value_parser = as_json)]
     args: Vec<Box<RawValue>>,
     /// Milliseconds in which clients may acknowledge the event; the acknowledgements are printed.
     #[arg(long)]
@@ -75,7 +75,7 @@ pub(super) struct CallArguments {
     #[arg(value_parser = path)]
     path: String,
     /// Body of the request, as JSON.
-    #[arg(value_parser = json)]
+    #[arg(value_parser = as_json)]
     body: Option<Box<RawValue>>,
     /// `Idempotency-Key`, with which the request can be repeated safely.
     #[arg(long)]
@@ -107,6 +107,19 @@ pub(super) struct NodesArguments {
     server: Server,
 }
 
+/// Arguments of `log-level`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LogLevelArguments {
+    /// New filter, such as `info` or `info,roomcast::engine=debug`. Default: none, and the filter in
+    /// force is printed.
+    filter: Option<String>,
+    /// Set the filter of the configuration again.
+    #[arg(long, conflicts_with = "filter")]
+    reset: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
 fn path(text: &str) -> Result<String, String> {
     let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
     is_path
@@ -114,7 +127,7 @@ fn path(text: &str) -> Result<String, String> {
         .ok_or_else(|| "a path begins with / and has no spaces".to_owned())
 }
 
-fn json(text: &str) -> Result<Box<RawValue>, String> {
+fn as_json(text: &str) -> Result<Box<RawValue>, String> {
     RawValue::from_string(text.to_owned()).map_err(|error| format!("not JSON: {error}"))
 }
 
@@ -262,6 +275,18 @@ pub(super) fn nodes(settings: &Settings, arguments: &NodesArguments) -> ExitCode
         let caller = Caller::new(settings, &arguments.server)?;
         let answer = caller.call(Method::GET, "/nodes", String::new()).await?;
         print(&answer)
+    })
+}
+
+/// Prints the log level of a server, or sets another one.
+pub(super) fn log_level(settings: &Settings, arguments: LogLevelArguments) -> ExitCode {
+    run(async {
+        let caller = Caller::new(settings, &arguments.server)?;
+        let (method, body) = match arguments.filter {
+            None if !arguments.reset => (Method::GET, String::new()),
+            filter => (Method::PUT, json!({ "level": filter }).to_string()),
+        };
+        print(&caller.call(method, "/log-level", body).await?)
     })
 }
 

@@ -39,10 +39,10 @@ pub(super) fn run(
             return ExitCode::FAILURE;
         }
     };
-    let reloader = Reloader::new(settings, read, log.level);
+    let reloader = Reloader::new(settings, read, log.level.clone());
     let reload: Reload =
         Arc::new(move |apply: &dyn Fn(&Settings) -> Result<(), String>| reloader.reload(apply));
-    let outcome = runtime.block_on(crate::server::run(settings, reload));
+    let outcome = runtime.block_on(crate::server::run(settings, reload, log.level));
     if matches!(outcome, Err(RunError::Hurried)) {
         // The process does not wait for tasks that are still running.
         runtime.shutdown_background();

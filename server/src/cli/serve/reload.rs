@@ -4,30 +4,30 @@ use parking_lot::Mutex;
 
 use crate::cli::{
     check,
-    log::SetLevel,
     settings::{Configuration, changed, is_reloaded},
 };
 use crate::config::Settings;
+use crate::service::api::LogLevel;
 
 /// Reads the configuration again, and applies it.
 pub(super) struct Reloader<R> {
     read: R,
-    set_level: SetLevel,
+    log_level: LogLevel,
     /// The settings with which the server runs.
     running: Mutex<Settings>,
 }
 
 impl<R: Fn() -> Configuration> Reloader<R> {
-    pub(super) fn new(settings: &Settings, read: R, set_level: SetLevel) -> Self {
+    pub(super) fn new(settings: &Settings, read: R, log_level: LogLevel) -> Self {
         Self {
             read,
-            set_level,
+            log_level,
             running: Mutex::new(settings.clone()),
         }
     }
 
     /// Reads the configuration and checks it. Without mistakes, calls `apply`, which changes either
-    /// everything or nothing, and then sets the log level.
+    /// everything or nothing, and then sets the log level, also if an operator has set another.
     pub(super) fn reload(&self, apply: &dyn Fn(&Settings) -> Result<(), String>) {
         let mut configuration = (self.read)();
         configuration.check(check);
@@ -50,8 +50,10 @@ impl<R: Fn() -> Configuration> Reloader<R> {
         let (applied, refused): (Vec<_>, Vec<_>) = changed(&running, &settings)
             .into_iter()
             .partition(|key| is_reloaded(key));
-        if !applied.is_empty()
-            && let Err(error) = apply(&settings).and_then(|()| (self.set_level)(&settings.log))
+        let is_overridden = self.log_level.is_overridden();
+        let set_level = || self.log_level.configure(&settings.log.level);
+        if (!applied.is_empty() || is_overridden)
+            && let Err(error) = apply(&settings).and_then(|()| set_level())
         {
             tracing::error!(error, "{UNCHANGED}");
             return;

@@ -37,7 +37,10 @@ use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},
     metrics::{Counter, Metrics},
-    service::{Access, Blocks, Chat, Market, Notifications, api::RequestKeys},
+    service::{
+        Access, Blocks, Chat, Market, Notifications,
+        api::{LogLevel, RequestKeys},
+    },
 };
 use roomcast::{Io, Namespace, internal::LogThrottle};
 
@@ -79,6 +82,7 @@ pub(crate) struct Api {
     pub(crate) market: Market,
     pub(crate) notifications: Notifications,
     pub(crate) connections: Connections,
+    pub(crate) log_level: LogLevel,
 }
 
 impl Api {

@@ -1,4 +1,5 @@
-//! `/api/v1/nodes` and `/api/v1/stats`: the servers of the cluster, and the state of this server.
+//! `/api/v1/nodes`, `/api/v1/stats` and `/api/v1/log-level`: the servers of the cluster, and the
+//! state of this server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,10 +8,14 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Api, ApiError, By, Operation, Routes};
+use super::{Api, ApiError, By, JsonBody, Operation, Routes};
 use crate::{
     auth::Permission,
-    service::{ListNodes, admin::Statistics},
+    service::{
+        ListNodes,
+        admin::Statistics,
+        api::{LogFilter, ReadLogLevel, SetLogLevel},
+    },
 };
 use roomcast::adapter;
 
@@ -38,6 +43,29 @@ pub(super) fn routes() -> Routes<Api> {
                 Permission::ApiMetrics,
             )
             .answer::<Statistics>(200),
+        )
+        .on(
+            Method::GET,
+            "/log-level",
+            log_level,
+            Operation::new(
+                "logLevel",
+                "Reads the log level of the server that receives the request.",
+                Permission::ApiLogLevel,
+            )
+            .answer::<LogFilter>(200),
+        )
+        .on(
+            Method::PUT,
+            "/log-level",
+            set_log_level,
+            Operation::new(
+                "setLogLevel",
+                "Sets the log level of the server that receives the request, until it reloads its configuration or is restarted.",
+                Permission::ApiLogLevel,
+            )
+            .body::<SetLogLevel>()
+            .answer::<LogFilter>(200),
         )
 }
 
@@ -126,4 +154,17 @@ async fn list(State(at): State<Api>, Extension(by): By) -> Result<Json<List>, Ap
 async fn stats(State(at): State<Api>, Extension(by): By) -> Result<Json<Statistics>, ApiError> {
     at.access.allow(by, ListNodes)?;
     Ok(Json(at.connections.describe()))
+}
+
+async fn log_level(State(at): State<Api>, Extension(by): By) -> Result<Json<LogFilter>, ApiError> {
+    let allowed = at.access.allow(by, ReadLogLevel)?;
+    Ok(Json(at.log_level.read(&allowed)))
+}
+
+async fn set_log_level(
+    State(at): State<Api>,
+    Extension(by): By,
+    JsonBody(new): JsonBody<SetLogLevel>,
+) -> Result<Json<LogFilter>, ApiError> {
+    Ok(Json(at.log_level.set(at.access.allow(by, new)?)?))
 }
