@@ -31,6 +31,15 @@ pub(crate) fn admit(credentials: &Credentials<'_>) -> Result<Principal, GuestErr
 /// The prefix of guest ids.
 const GUEST_ID: &str = "guest:";
 
+/// The user who stands for all erased users, as the author of their messages.
+pub(crate) const ERASED: &str = "erased";
+
+/// Returns whether no token or login may name a user: a guest, or the one that stands for erased
+/// users.
+pub(crate) fn is_reserved(user_id: &str) -> bool {
+    is_guest(user_id) || user_id == ERASED
+}
+
 /// Returns whether a user id belongs to a guest. Tokens and logins with such an id are refused.
 pub(crate) fn is_guest(user_id: &str) -> bool {
     user_id.starts_with(GUEST_ID)

@@ -20,7 +20,7 @@ mod weakness;
 pub use roomcast::{Principal, connection::Credentials};
 
 pub use fault::AuthFault;
-pub(crate) use guest::is_guest;
+pub(crate) use guest::{is_guest, is_reserved};
 pub use jwt::{JwtAuthenticator, Keys, KeysError};
 pub(crate) use name::{is_hidden, is_invisible, is_name};
 pub(crate) use rbac::roles_of;

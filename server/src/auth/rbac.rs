@@ -82,6 +82,8 @@ permissions! {
     ApiSockets = "api:sockets",
     /// List rooms and their sockets over HTTP.
     ApiRooms = "api:rooms",
+    /// Export and erase the data of users over HTTP.
+    ApiUsers = "api:users",
     /// Create logins over HTTP with more permissions than the caller has.
     RolesGrant = "roles:grant",
     /// Enter the admin namespace.

@@ -12,6 +12,7 @@ mod market;
 mod page;
 pub(crate) mod scrape;
 pub(crate) mod security;
+mod user_data;
 mod withdrawals;
 
 use axum::{Json, Router, extract::State, http::header, response::IntoResponse, routing::get};

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::change::{
-    Annotate, Annotated, Change, Committed, Conversation, Delete, DeleteConversation, Edit, Insert,
-    MarkRead, MemberChange, Message, NewConversation, NewMessage, Notice, ReadMark, Removal,
+    Annotate, Annotated, Change, Committed, Conversation, Delete, DeleteConversation, ERASED_USER,
+    Edit, EraseAuthor, Insert, MarkRead, MemberChange, Message, NewConversation, NewMessage, Notice, ReadMark, Removal,
     Rename, Revision,
 };
 use super::lane::Commit;
@@ -80,6 +80,21 @@ impl Operation for Delete {
         let message = Arc::clone(outcome.done()?);
         let by = self.by.user_id.clone();
         Some(Committed::Deleted { message, by })
+    }
+}
+
+impl Operation for EraseAuthor {
+    type Outcome = Change<Arc<Message>>;
+
+    fn event(&self, outcome: &Self::Outcome) -> Option<Committed> {
+        let message = Arc::clone(outcome.done()?);
+        Some(match message.deleted_at {
+            Some(_) => Committed::Deleted {
+                message,
+                by: ERASED_USER.to_owned(),
+            },
+            None => Committed::Edited(message),
+        })
     }
 }
 
@@ -193,6 +208,8 @@ pub(super) enum Write {
     Message(Request<NewMessage>),
     Edit(Request<Edit>),
     Delete(Request<Delete>),
+    /// The author of a message is erased.
+    Erase(Request<EraseAuthor>),
     /// A reaction or a pin.
     Annotate(Request<Annotate>),
     Conversation(Request<NewConversation>),
@@ -209,6 +226,7 @@ macro_rules! with_request {
             Self::Message($request) => $value,
             Self::Edit($request) => $value,
             Self::Delete($request) => $value,
+            Self::Erase($request) => $value,
             Self::Annotate($request) => $value,
             Self::Conversation($request) => $value,
             Self::Member($request) => $value,
@@ -230,7 +248,7 @@ impl Write {
         match self {
             Self::Message(_) => Timing::StoreMessage,
             Self::Edit(_) => Timing::StoreEdit,
-            Self::Delete(_) => Timing::StoreDelete,
+            Self::Delete(_) | Self::Erase(_) => Timing::StoreDelete,
             Self::Annotate(_) => Timing::StoreAnnotation,
             Self::Conversation(_) => Timing::StoreConversation,
             Self::Member(_) => Timing::StoreMember,

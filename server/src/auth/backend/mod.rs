@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
-    AuthFault, Principal, is_guest, is_name,
+    AuthFault, Principal, is_name, is_reserved,
     outbound::{Outbound, OutboundFault, Target},
     secret_hash,
 };
@@ -356,7 +356,7 @@ fn read(text: &str) -> Result<User, ResponseFault> {
         }
     })?;
     let roles = answer.roles.unwrap_or_else(|| vec!["user".to_owned()]);
-    if !is_name(&answer.user_id, MAX_USER) || is_guest(&answer.user_id) {
+    if !is_name(&answer.user_id, MAX_USER) || is_reserved(&answer.user_id) {
         return Err(ResponseFault::Record("userId"));
     }
     let name = answer.name.as_ref();

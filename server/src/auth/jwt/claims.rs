@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Rules;
-use crate::auth::{AuthFault, Principal, is_guest, is_name, secret_hash};
+use crate::auth::{AuthFault, Principal, is_name, is_reserved, secret_hash};
 
 /// The claims that are read. All others are ignored.
 #[derive(Deserialize)]
@@ -71,8 +71,9 @@ impl Claims {
         {
             return Err(AuthFault::Audience);
         }
-        // An issuer must not create tokens for guests, whose ids have a reserved prefix.
-        let is_user = |sub: &String| is_name(sub, MAX_SUBJECT) && !is_guest(sub);
+        // An issuer must not create tokens for guests, whose ids have a reserved prefix, or for the
+        // author of the messages of erased users.
+        let is_user = |sub: &String| is_name(sub, MAX_SUBJECT) && !is_reserved(sub);
         let subject = self.sub.filter(is_user);
         let subject = subject.ok_or(AuthFault::Subject)?;
         let roles = self.roles.unwrap_or_else(|| vec![DEFAULT_ROLE.to_owned()]);

@@ -36,4 +36,7 @@ pub(crate) use sockets::{
     Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets,
 };
 pub(crate) use statistics::gauge;
-pub(crate) use users::{FindUser, UserPresence, find_user};
+pub(crate) use users::{
+    EraseQuery, EraseUser, Erasure, ExportQuery, ExportUser, FindUser, UserExport, UserPresence,
+    erase_user, export_user, find_user,
+};

@@ -21,7 +21,7 @@ use crate::{
     auth::{
         Permission, Principal, Revocations, Roles,
         authenticator::{self, MAX_NAME, UseLogin, name_given},
-        is_guest, is_name, secret_hash,
+        is_name, is_reserved, secret_hash,
     },
     config,
     metrics::{Counter, Gauge, Inventoried, Inventory, Metrics},
@@ -195,9 +195,9 @@ impl Access {
         allowed: Allowed<NewLogin>,
     ) -> Result<MadeLogin, ServiceError> {
         let (by, new) = allowed.into_parts();
-        if !is_name(&new.user_id, NAME_CHARS) || is_guest(&new.user_id) {
+        if !is_name(&new.user_id, NAME_CHARS) || is_reserved(&new.user_id) {
             let problem = "must have 1 to 128 characters, none of them control or invisible, and not \
-                           be the id of a guest";
+                           be the id of a guest or `erased`";
             return Err(ServiceError::invalid("userId", problem));
         }
         if new.roles.len() > ROLES || !new.roles.iter().all(|role| is_name(role, ROLE_CHARS)) {

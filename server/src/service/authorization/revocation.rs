@@ -172,6 +172,18 @@ impl Access {
         })
     }
 
+    /// Revokes a user who is erased, until no credentials of the user could still be accepted.
+    /// Returns the number of disconnected sockets of this server.
+    pub(in crate::service) async fn revoke_user(
+        &self,
+        io: &Io,
+        user: &str,
+    ) -> Result<usize, ServiceError> {
+        let revoked = Revoked::User(user.to_owned());
+        let until = self.end_of(io, &revoked).await?;
+        self.revoke_now(io, revoked, until).await
+    }
+
     /// Returns the default expiry of a revocation: when no revoked credentials could still be
     /// accepted.
     async fn end_of(&self, io: &Io, revoked: &Revoked) -> Result<Timestamp, ServiceError> {

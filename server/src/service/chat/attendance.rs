@@ -437,6 +437,11 @@ impl Chat {
         self.0.statuses.set(&by.subject, status, text, from).await
     }
 
+    /// Removes the status of a user. Returns whether there was one.
+    pub(in crate::service) async fn erase_status(&self, user: &str) -> Result<bool, ServiceError> {
+        self.0.statuses.remove(user).await
+    }
+
     /// Returns the statuses of the users and members of a conversation.
     pub(crate) async fn statuses(
         &self,

@@ -181,7 +181,7 @@ impl Chat {
         &self.0.conversations.common().announced
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(in crate::service) fn store(&self) -> &Store {
         &self.0.store
     }
 

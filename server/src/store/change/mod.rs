@@ -14,6 +14,7 @@ pub(super) mod blocks;
 pub(super) mod conversations;
 pub(super) mod deletion;
 pub(super) mod deliveries;
+pub(super) mod erasure;
 pub(super) mod invites;
 pub(super) mod keys;
 pub(super) mod logins;
@@ -34,6 +35,9 @@ pub use conversations::{
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
 pub use deliveries::{ClaimedDelivery, Delivery};
+pub use erasure::{
+    ERASED_NAME, ERASED_USER, EraseAuthor, UserDataPage, UserDataPlace, UserRecord,
+};
 pub use invites::Invite;
 pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};

@@ -14,6 +14,7 @@ use crate::store::change::Revision;
 use crate::store::change::annotations::sqlite as annotations;
 use crate::store::change::conversations::sqlite as conversations;
 use crate::store::change::deletion::sqlite as deletion;
+use crate::store::change::erasure::sqlite as erasure;
 use crate::store::change::members::sqlite as members;
 use crate::store::change::messages::sqlite as messages;
 use crate::store::change::read_marks::sqlite as read_marks;
@@ -312,6 +313,9 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
         )?),
         Write::Edit(edit) => edit.done(messages::edit(connection, &edit.operation, now)?),
         Write::Delete(delete) => delete.done(messages::delete(connection, &delete.operation, now)?),
+        Write::Erase(erase) => {
+            erase.done(erasure::erase_author(connection, &erase.operation, now)?)
+        }
         Write::Annotate(annotate) => {
             annotate.done(annotations::annotate(connection, &annotate.operation, now)?)
         }

@@ -107,6 +107,11 @@ impl Statuses {
         Some(updated)
     }
 
+    /// Removes the status of a user. Returns whether there was one.
+    pub(in crate::service) fn remove(&mut self, user: &str) -> bool {
+        self.0.remove(user).is_some()
+    }
+
     fn make_room(&mut self, room: usize) {
         let mut size: usize = self.0.iter().map(|(user, stored)| stored.size(user)).sum();
         let rank = |(user, stored): (&Arc<str>, &StoredStatus)| {

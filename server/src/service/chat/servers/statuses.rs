@@ -118,6 +118,47 @@ impl SharedStatuses {
         }
     }
 
+    /// Removes the status of a user. Returns whether there was one.
+    pub(in crate::service::chat) async fn remove(&self, user: &str) -> Result<bool, ServiceError> {
+        match timeout(STORE_TIMEOUT, self.store_removal(user)).await {
+            Ok(Ok(Some(was_there))) => Ok(was_there),
+            Ok(Err(error)) => {
+                roomcast::throttled_log!(warn, %error, "could not remove a user status");
+                Err(UNAVAILABLE)
+            }
+            Ok(Ok(None)) | Err(_) => Err(UNAVAILABLE),
+        }
+    }
+
+    /// Removes the status. Returns `None` if other servers were faster in all attempts.
+    async fn store_removal(&self, user: &str) -> Result<Option<bool>, ValueError> {
+        let number = shard_of(user);
+        let (Some(keyspace), Some(shard)) = (self.values.get(), self.shards.get(number)) else {
+            // Without shared values there are no statuses.
+            return Ok(Some(false));
+        };
+        let _permit = shard.acquire().await;
+        for _ in 0..TRIES {
+            // Another server may have a newer value than the copy.
+            self.replace(shard, read(keyspace, number).await?, None);
+            let (version, mut statuses) = {
+                let known = shard.known.read();
+                (known.version, known.statuses.clone())
+            };
+            if !statuses.remove(user) {
+                return Ok(Some(false));
+            }
+            let expected = version.map_or(Expected::Nothing, Expected::Version);
+            let put = keyspace.put(&number.to_string(), expected, &statuses).await?;
+            if let Put::Stored(version) = put {
+                let version = Some(version);
+                self.replace(shard, ShardSnapshot { version, statuses }, None);
+                return Ok(Some(true));
+            }
+        }
+        Ok(None)
+    }
+
     /// Stores the status. Returns `None` if other servers were faster in all attempts.
     async fn store(
         &self,

@@ -167,6 +167,8 @@ pub enum Annotation {
     React(String),
     /// The user removes a reaction with an emoji.
     Unreact(String),
+    /// The reaction of a user who is erased is removed. The user need not be a member.
+    EraseReaction(String),
     /// The message is pinned.
     Pin,
     /// The message is no longer pinned.
@@ -279,6 +281,7 @@ impl Annotate {
             // A reaction is personal, so the right of an admin to act for other users does not
             // apply.
             Annotation::React(_) | Annotation::Unreact(_) => (!is_member).then_some(Change::Absent),
+            Annotation::EraseReaction(_) => None,
             Annotation::Pin | Annotation::Unpin => self.by.refused(owner, is_member),
         }
     }

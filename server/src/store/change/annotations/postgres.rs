@@ -253,7 +253,9 @@ pub(in crate::store) async fn annotate(
     }
     let changed = match &annotate.annotation {
         Annotation::React(emoji) => react(client, annotate, &message, emoji, now).await?,
-        Annotation::Unreact(emoji) => unreact(client, annotate, &message, emoji, now).await?,
+        Annotation::Unreact(emoji) | Annotation::EraseReaction(emoji) => {
+            unreact(client, annotate, &message, emoji, now).await?
+        }
         Annotation::Pin => pin(client, annotate, &message, now).await?,
         Annotation::Unpin => {
             let unpinned = annotate.unpinned(&message, now);

@@ -297,7 +297,9 @@ pub(in crate::store) fn annotate(
     }
     match &annotate.annotation {
         Annotation::React(emoji) => react(connection, annotate, &message, emoji, now),
-        Annotation::Unreact(emoji) => unreact(connection, annotate, &message, emoji, now),
+        Annotation::Unreact(emoji) | Annotation::EraseReaction(emoji) => {
+            unreact(connection, annotate, &message, emoji, now)
+        }
         Annotation::Pin => pin(connection, annotate, &message, now),
         Annotation::Unpin => {
             let removed = connection

@@ -144,7 +144,7 @@ impl NewRows {
         self.client_message_ids.push(client_message_id);
         self.replies_to.push(message.answers);
         let mentions = (!message.mentions.is_empty()).then_some(&message.mentions);
-        let list = mentions.map(|all| serde_json::to_string(all).expect("texts are JSON"));
+        let list = mentions.map(|all| list(all));
         self.mentions.push(list);
     }
 
@@ -244,7 +244,7 @@ async fn changeable(
     })
 }
 
-async fn replace(
+pub(in crate::store) async fn replace(
     client: &ClientWrapper,
     old: &Message,
     new: &Message,
@@ -491,6 +491,11 @@ pub(in crate::store) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
         roomcast::throttled_log!(warn, %error, "a message's metadata is not JSON");
         RawValue::from_string("{}".into()).expect("an empty object is JSON")
     }))
+}
+
+/// Encodes a list of texts for the column `mentions`.
+pub(in crate::store) fn list(texts: &[String]) -> String {
+    serde_json::to_string(texts).expect("texts are JSON")
 }
 
 /// Returns the column `mentions`. Invalid JSON, which only another program can have written,

@@ -260,7 +260,7 @@ fn changeable(
     })
 }
 
-fn replace(
+pub(in crate::store) fn replace(
     connection: &Connection,
     old: &Message,
     new: &Message,
@@ -423,7 +423,7 @@ pub(in crate::store) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
 }
 
 /// Encodes a list of texts for the column `mentions`.
-fn list(texts: &[String]) -> String {
+pub(in crate::store) fn list(texts: &[String]) -> String {
     serde_json::to_string(texts).expect("texts are JSON")
 }
 

@@ -31,6 +31,7 @@ use crate::store::Time;
 use crate::store::change::annotations::postgres::{annotate, show};
 use crate::store::change::conversations::postgres::{changes_of, insert_conversation, rename};
 use crate::store::change::deletion::postgres::delete_conversation;
+use crate::store::change::erasure::postgres::erase_author;
 use crate::store::change::members::postgres::change_member;
 use crate::store::change::messages::postgres::{
     NewRows, change_text, message, message_columns, remove_text,
@@ -144,6 +145,9 @@ async fn apply(
         Write::Edit(edit) => edit.done(change_text(client, locked, &edit.operation, now).await?),
         Write::Delete(delete) => {
             delete.done(remove_text(client, locked, &delete.operation, now).await?)
+        }
+        Write::Erase(erase) => {
+            erase.done(erase_author(client, locked, &erase.operation, now).await?)
         }
         Write::Annotate(asked) => {
             asked.done(annotate(client, locked, &asked.operation, now).await?)
@@ -383,7 +387,7 @@ fn acting_user(write: &Write) -> Option<&str> {
         Write::Rename(rename) => Some(&rename.operation.by.user_id),
         Write::Deletion(deletion) => Some(&deletion.operation.by.user_id),
         Write::Read(read) => Some(&read.operation.user_id),
-        Write::Conversation(_) => None,
+        Write::Conversation(_) | Write::Erase(_) => None,
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
+use crate::service::api::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;

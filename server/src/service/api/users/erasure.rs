@@ -1,0 +1,255 @@
+//! Erases a user: ends its access, then erases its data a page at a time.
+//!
+//! Each request works for a limited time and returns a cursor until all is erased. Nothing else
+//! records the progress: a step that is repeated finds less to do, so an erasure that was
+//! interrupted anywhere is repeated from its cursor or from its beginning.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::place::Progress;
+use crate::auth::Permission;
+use crate::service::authorization::Allowed;
+use crate::service::chat::Chat;
+use crate::service::fault::ServiceError;
+use crate::service::rules::commands::form::word;
+use crate::service::rules::content;
+use crate::service::rules::event::Command;
+use crate::store::{
+    Actor, Annotate, Annotation, Change, DeleteConversation, ERASED_USER, EraseAuthor,
+    MemberChange, Origin, StoreError, UserRecord,
+};
+use roomcast::Io;
+
+/// `DELETE /api/v1/users/{id}`
+#[derive(Debug)]
+pub(crate) struct EraseUser {
+    pub(crate) user: String,
+    pub(crate) query: EraseQuery,
+}
+
+impl Command for EraseUser {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiUsers);
+}
+
+/// The query of an erasure.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "EraseUser")]
+pub(crate) struct EraseQuery {
+    /// What becomes of the user's messages. It must be the same in all requests of an erasure.
+    #[serde(deserialize_with = "word")]
+    pub(crate) messages: MessageErasure,
+    /// The `cursor` of the previous request. Without it, the erasure begins.
+    pub(crate) cursor: Option<String>,
+}
+
+/// What becomes of the messages of a user who is erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum MessageErasure {
+    /// The texts stay, without their author.
+    Anonymize,
+    /// The texts are removed as well, as when a message is deleted.
+    Remove,
+}
+
+/// The progress of an erasure.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Erasure {
+    /// Whether everything is erased.
+    done: bool,
+    /// Where the next request continues, until the erasure is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    /// The number of records that this request erased or changed, by kind.
+    erased: BTreeMap<&'static str, u64>,
+    /// The number of sockets of this server that the request disconnected.
+    disconnected: usize,
+}
+
+/// Erases a user, or a part of its data if there is much.
+pub(crate) async fn erase_user(
+    io: &Io,
+    chat: &Chat,
+    allowed: Allowed<EraseUser>,
+) -> Result<Erasure, ServiceError> {
+    let (by, EraseUser { user, query }) = allowed.into_parts();
+    content::check_user_id("id", &user)?;
+    if user == ERASED_USER {
+        return Err(ServiceError::invalid("id", "stands for all erased users"));
+    }
+    if user == by.subject {
+        return Err(ServiceError::Conflict("callers cannot erase themselves"));
+    }
+    let begin = Instant::now();
+    let mut progress = Progress::of(query.cursor.as_deref())?;
+    let mut erasure = Erasure {
+        done: false,
+        cursor: None,
+        erased: BTreeMap::new(),
+        disconnected: 0,
+    };
+    if query.cursor.is_none() {
+        tracing::info!(by = by.subject, user, messages = ?query.messages, "erasing a user");
+        // Access ends first, so that the user adds nothing to what is being erased.
+        erasure.disconnected = chat.0.access.revoke_user(io, &user).await?;
+        if chat.erase_status(&user).await? {
+            erasure.erased.insert("status", 1);
+        }
+    }
+    let eraser = Eraser {
+        chat,
+        user: &user,
+        messages: query.messages,
+    };
+    loop {
+        let place = progress.place;
+        let store = chat.store();
+        let page = store.user_data(&user, &place, PAGE_BYTES).await?;
+        for record in &page.records {
+            *erasure.erased.entry(record.kind).or_default() += u64::from(!is_kept(record.kind));
+        }
+        // The order does not matter: each conversation has its own lane.
+        stream::iter(page.records)
+            .map(|record| eraser.erase(record))
+            .buffer_unordered(CONCURRENT_CHANGES)
+            .try_collect::<()>()
+            .await?;
+        let through = &page.through;
+        store
+            .erase_user_data(&user, &place, through, progress.began)
+            .await?;
+        let Some(next) = page.next else {
+            tracing::info!(by = by.subject, user, "user erased");
+            erasure.done = true;
+            break;
+        };
+        progress.place = next;
+        if begin.elapsed() >= BUDGET {
+            erasure.cursor = Some(progress.cursor());
+            break;
+        }
+    }
+    erasure.erased.retain(|_, count| *count > 0);
+    Ok(erasure)
+}
+
+/// Returns whether an erasure leaves records of this kind as they are.
+fn is_kept(kind: &str) -> bool {
+    kind == "revocation"
+}
+
+/// Erases records that clients must learn of, in the lane of their conversation.
+struct Eraser<'a> {
+    chat: &'a Chat,
+    user: &'a str,
+    messages: MessageErasure,
+}
+
+impl Eraser<'_> {
+    async fn erase(&self, record: UserRecord) -> Result<(), ServiceError> {
+        match record.kind {
+            "membership" => self.leave(uuid(&record.key)?).await,
+            "reaction" => self.unreact(&record).await,
+            "message" => self.erase_message(&record).await,
+            // The statements of the section erase all other records.
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a membership. The longest-standing member becomes the owner of a conversation of
+    /// the user; a conversation without other members is deleted.
+    async fn leave(&self, conversation_id: Uuid) -> Result<(), ServiceError> {
+        let change = MemberChange {
+            conversation_id,
+            user_id: self.user.to_owned(),
+            by: Actor {
+                user_id: self.user.to_owned(),
+                is_admin: true,
+            },
+            removes: true,
+            limit: 0,
+        };
+        let store = self.chat.store();
+        match store.change_member(change, Origin::default()).await? {
+            Change::Done(_) | Change::Unchanged(_) | Change::Absent | Change::Denied => {}
+            Change::Conflict => {
+                let deletion = DeleteConversation {
+                    conversation_id,
+                    by: Actor {
+                        user_id: ERASED_USER.to_owned(),
+                        is_admin: true,
+                    },
+                };
+                store.delete_conversation(deletion, Origin::default()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn unreact(&self, record: &UserRecord) -> Result<(), ServiceError> {
+        #[derive(Deserialize)]
+        struct Reacted {
+            emoji: String,
+        }
+        let Reacted { emoji } = read(record)?;
+        let annotate = Annotate {
+            message_id: uuid(&record.key)?,
+            by: Actor {
+                user_id: self.user.to_owned(),
+                is_admin: true,
+            },
+            annotation: Annotation::EraseReaction(emoji),
+        };
+        let store = self.chat.store();
+        store.annotate(annotate, Origin::default()).await?;
+        Ok(())
+    }
+
+    async fn erase_message(&self, record: &UserRecord) -> Result<(), ServiceError> {
+        /// The column, which has the list as JSON.
+        #[derive(Deserialize)]
+        struct Sent {
+            mentions: Option<String>,
+        }
+        let message_id = uuid(&record.key)?;
+        let Sent { mentions } = read(record)?;
+        let mentions = mentions.and_then(|list| serde_json::from_str::<Vec<String>>(&list).ok());
+        let store = self.chat.store();
+        // The notifications quote the message. They are erased first, because nothing else names
+        // them once the message is erased.
+        if let Some(users) = mentions {
+            store.erase_mentions(message_id, users).await?;
+        }
+        let erase = EraseAuthor {
+            message_id,
+            user_id: self.user.to_owned(),
+            removes_text: self.messages == MessageErasure::Remove,
+        };
+        store.erase_author(erase, Origin::default()).await?;
+        Ok(())
+    }
+}
+
+fn uuid(key: &str) -> Result<Uuid, ServiceError> {
+    Uuid::try_parse(key).map_err(|_| StoreError::Failed.into())
+}
+
+fn read<'a, T: Deserialize<'a>>(record: &'a UserRecord) -> Result<T, ServiceError> {
+    serde_json::from_str(record.data.get()).map_err(|_| StoreError::Failed.into())
+}
+
+/// Maximum changes that wait to be stored and emitted at the same time.
+const CONCURRENT_CHANGES: usize = 16;
+/// The size of the records that are read at once.
+const PAGE_BYTES: usize = 256 << 10;
+/// The time after which a request ends, well before its timeout.
+const BUDGET: Duration = Duration::from_secs(5);
