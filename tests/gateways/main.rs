@@ -33,6 +33,8 @@ mod doctor;
 #[path = "../support/grants.rs"]
 mod documented;
 mod durability;
+mod erasure;
+mod erasure_tables;
 mod exact;
 #[cfg(feature = "postgres")]
 mod feed;

@@ -98,6 +98,10 @@ enum Command {
     Nodes(remote::NodesArguments),
     /// Print the log level of a running server, or set another one by module.
     LogLevel(remote::LogLevelArguments),
+    /// Print all that a running server stores of a user, one line of JSON for each record.
+    ExportUser(remote::ExportUserArguments),
+    /// Erase a user of a running server and the user's data. It can be repeated.
+    EraseUser(remote::EraseUserArguments),
     /// Check whether a running server is ready for clients: the health check of a container.
     Health(remote::HealthArguments),
     /// Print the completions of this command line for a shell.
@@ -209,6 +213,8 @@ pub fn run() -> ExitCode {
         Command::Emit(arguments) => remote::emit(&settings, arguments),
         Command::Sockets(arguments) => remote::sockets(&settings, &arguments),
         Command::Nodes(arguments) => remote::nodes(&settings, &arguments),
+        Command::ExportUser(arguments) => remote::export_user(&settings, &arguments),
+        Command::EraseUser(arguments) => remote::erase_user(&settings, &arguments),
         Command::LogLevel(arguments) => remote::log_level(&settings, arguments),
         Command::Health(arguments) => remote::health(Some(&settings), &arguments),
         Command::PrintConfig(print) => print_config(&settings, &print),

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::StoreError;
 use super::change::{
     Annotate, Annotated, Change, Committed, Conversation, Delete, DeleteConversation, ERASED_USER,
-    Edit, EraseAuthor, Insert, MarkRead, MemberChange, Message, NewConversation, NewMessage, Notice, ReadMark, Removal,
-    Rename, Revision,
+    Edit, EraseAuthor, Insert, MarkRead, MemberChange, Message, NewConversation, NewMessage,
+    Notice, ReadMark, Removal, Rename, Revision,
 };
 use super::lane::Commit;
 use crate::metrics::Timing;

@@ -134,6 +134,7 @@ const SERVICE: [&str; 21] = [
     "api:emit",
     "api:sockets",
     "api:rooms",
+    "api:users",
     "trades:publish",
     "signals:publish",
     "portfolio:publish",

@@ -180,6 +180,7 @@ async fn an_answer_is_repeated_only_with_the_permissions_of_its_request() {
         "api:metrics",
         "api:explain",
         "api:rooms",
+        "api:users",
         "trades:read",
         "signals:read",
         "portfolio:read",

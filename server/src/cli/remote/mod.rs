@@ -1,7 +1,9 @@
-//! Commands that call a running server: `call`, `emit`, `sockets`, `nodes`, `log-level` and
-//! `health`. They use its HTTP API or, for `emit`, optionally the adapter.
+//! Commands that call a running server: `call`, `emit`, `sockets`, `nodes`, `export-user`,
+//! `erase-user`, `log-level` and `health`. They use its HTTP API or, for `emit`, optionally the
+//! adapter.
 
 mod health;
+mod users;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -14,6 +16,7 @@ use http_body_util::Full;
 use serde_json::{Value, json, value::RawValue};
 
 pub(super) use self::health::{HealthArguments, health};
+pub(super) use self::users::{EraseUserArguments, ExportUserArguments, erase_user, export_user};
 use super::identity::Minter;
 use super::output::{errln, outln};
 use crate::{

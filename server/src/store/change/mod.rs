@@ -35,9 +35,7 @@ pub use conversations::{
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
 pub use deliveries::{ClaimedDelivery, Delivery};
-pub use erasure::{
-    ERASED_NAME, ERASED_USER, EraseAuthor, UserDataPage, UserDataPlace, UserRecord,
-};
+pub use erasure::{ERASED_NAME, ERASED_USER, EraseAuthor, UserDataPage, UserDataPlace, UserRecord};
 pub use invites::Invite;
 pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};

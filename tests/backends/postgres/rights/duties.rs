@@ -9,10 +9,10 @@ use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::store::{
     Actor, Amend, Annotate, Annotation, Append, Attempt, Change, Current, Delete,
-    DeleteConversation, Delivery, Edit, IfOpen, Insert, Invite, JournalSweep, Level, Login,
-    MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice, Origin, Page,
-    PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search, Store, StoredResponse,
-    Time, words,
+    DeleteConversation, Delivery, Edit, EraseAuthor, IfOpen, Insert, Invite, JournalSweep, Level,
+    Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice, Origin,
+    Page, PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search, Store,
+    StoredResponse, Time, UserDataPlace, words,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -80,6 +80,7 @@ async fn serve(database: &Database, role: &str) -> Result<(), String> {
         logins(&store).await?;
         keys(&store).await?;
         deliveries(&store).await?;
+        erasure(&store).await?;
         leases(&store).await?;
         values(&store).await?;
         feed(&store).await?;
@@ -262,6 +263,31 @@ async fn chat(store: &Store) -> Result<(), String> {
     let other = opened(store, &["ann"]).await?;
     sent(store, text(other, "ann", "old")).await?;
     while must!(store.expire(later(), 100)) > 0 {}
+    Ok(())
+}
+
+async fn erasure(store: &Store) -> Result<(), String> {
+    let id = opened(store, &["ann", "gone"]).await?;
+    for removes_text in [false, true] {
+        let message = sent(store, text(id, "gone", "a word")).await?;
+        let erase = EraseAuthor {
+            message_id: message.id,
+            user_id: "gone".into(),
+            removes_text,
+        };
+        expect(must!(store.erase_author(erase, Origin::default())))?;
+        must!(store.erase_mentions(message.id, vec!["ann".into()]));
+    }
+    for body in [Some("{}".into()), None] {
+        must!(store.edit_delivery(Uuid::new_v4(), body, later()));
+    }
+    must!(store.deliveries_with("a text".into()));
+    let mut next = Some(UserDataPlace::default());
+    while let Some(place) = next {
+        let page = must!(store.user_data("gone", &place, 1 << 20));
+        must!(store.erase_user_data("gone", &place, &page.through));
+        next = page.next;
+    }
     Ok(())
 }
 

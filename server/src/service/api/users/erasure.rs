@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::place::Progress;
@@ -17,12 +18,13 @@ use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::Chat;
 use crate::service::fault::ServiceError;
+use crate::service::journals::write;
 use crate::service::rules::commands::form::word;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
 use crate::store::{
     Actor, Annotate, Annotation, Change, DeleteConversation, ERASED_USER, EraseAuthor,
-    MemberChange, Origin, StoreError, UserRecord,
+    MemberChange, Origin, StoreError, Time, UserRecord,
 };
 use roomcast::Io;
 
@@ -109,6 +111,7 @@ pub(crate) async fn erase_user(
         chat,
         user: &user,
         messages: query.messages,
+        began: progress.began,
     };
     loop {
         let place = progress.place;
@@ -124,9 +127,7 @@ pub(crate) async fn erase_user(
             .try_collect::<()>()
             .await?;
         let through = &page.through;
-        store
-            .erase_user_data(&user, &place, through, progress.began)
-            .await?;
+        store.erase_user_data(&user, &place, through).await?;
         let Some(next) = page.next else {
             tracing::info!(by = by.subject, user, "user erased");
             erasure.done = true;
@@ -147,11 +148,13 @@ fn is_kept(kind: &str) -> bool {
     kind == "revocation"
 }
 
-/// Erases records that clients must learn of, in the lane of their conversation.
+/// Erases records that clients must learn of, in the lane of their conversation, and those that
+/// other users share.
 struct Eraser<'a> {
     chat: &'a Chat,
     user: &'a str,
     messages: MessageErasure,
+    began: Time,
 }
 
 impl Eraser<'_> {
@@ -160,6 +163,7 @@ impl Eraser<'_> {
             "membership" => self.leave(uuid(&record.key)?).await,
             "reaction" => self.unreact(&record).await,
             "message" => self.erase_message(&record).await,
+            "delivery" => self.edit_delivery(&record).await,
             // The statements of the section erase all other records.
             _ => Ok(()),
         }
@@ -189,9 +193,28 @@ impl Eraser<'_> {
                         is_admin: true,
                     },
                 };
-                store.delete_conversation(deletion, Origin::default()).await?;
+                store
+                    .delete_conversation(deletion, Origin::default())
+                    .await?;
             }
         }
+        Ok(())
+    }
+
+    /// Removes the user's events from a webhook delivery, and the user from the events of others.
+    async fn edit_delivery(&self, record: &UserRecord) -> Result<(), ServiceError> {
+        let user = serde_json::to_string(self.user).expect("a text is JSON");
+        let own = format!("\"userId\":{user}");
+        let body = record.body.as_ref().map_or("", |body| body.get());
+        let is_own = |event: &str| event.contains(&own);
+        let erased = without_events(body, is_own).map(|left| left.replace(&user, "\"erased\""));
+        self.replace_delivery(uuid(&record.key)?, erased).await
+    }
+
+    /// Replaces a webhook delivery. Deliveries from after the beginning report the erasure itself.
+    async fn replace_delivery(&self, id: Uuid, body: Option<String>) -> Result<(), ServiceError> {
+        let store = self.chat.store();
+        store.edit_delivery(id, body, self.began).await?;
         Ok(())
     }
 
@@ -227,6 +250,13 @@ impl Eraser<'_> {
         // The notifications quote the message. They are erased first, because nothing else names
         // them once the message is erased.
         if let Some(users) = mentions {
+            if !users.is_empty() {
+                let id = format!("\"mention:{message_id}\"");
+                for (delivery, body) in store.deliveries_with(id.clone()).await? {
+                    let erased = without_events(&body, |event| event.contains(&id));
+                    self.replace_delivery(delivery, erased).await?;
+                }
+            }
             store.erase_mentions(message_id, users).await?;
         }
         let erase = EraseAuthor {
@@ -237,6 +267,19 @@ impl Eraser<'_> {
         store.erase_author(erase, Origin::default()).await?;
         Ok(())
     }
+}
+
+/// Returns the body of a webhook delivery without some of its events, or `None` if none is left.
+fn without_events(body: &str, is_removed: impl Fn(&str) -> bool) -> Option<String> {
+    #[derive(Deserialize, Serialize)]
+    struct Delivery {
+        id: Box<RawValue>,
+        node: Box<RawValue>,
+        events: Vec<Box<RawValue>>,
+    }
+    let mut delivery: Delivery = serde_json::from_str(body).ok()?;
+    delivery.events.retain(|event| !is_removed(event.get()));
+    (!delivery.events.is_empty()).then(|| write(&delivery))
 }
 
 fn uuid(key: &str) -> Result<Uuid, ServiceError> {
@@ -253,3 +296,24 @@ const CONCURRENT_CHANGES: usize = 16;
 const PAGE_BYTES: usize = 256 << 10;
 /// The time after which a request ends, well before its timeout.
 const BUDGET: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::is_reserved;
+
+    #[test]
+    fn delivery_keeps_the_events_of_other_users() {
+        let body = r#"{"id":"a","node":null,"events":[{"userId":"ann"},{"userId":"bob"}]}"#;
+        let left = without_events(body, |event| event.contains("ann"));
+        let expected = r#"{"id":"a","node":null,"events":[{"userId":"bob"}]}"#;
+        assert_eq!(left.as_deref(), Some(expected));
+        assert_eq!(without_events(body, |_| true), None);
+        assert_eq!(without_events("no delivery", |_| false), None);
+    }
+
+    #[test]
+    fn no_token_may_name_the_author_of_erased_messages() {
+        assert!(is_reserved(ERASED_USER));
+    }
+}

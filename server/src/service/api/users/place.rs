@@ -49,7 +49,11 @@ mod tests {
     #[test]
     fn cursor_is_read_as_it_was_written_and_others_are_refused() {
         let began: Time = "2025-01-31T12:00:00Z".parse().unwrap();
-        for (section, after) in [(0, "ff 0"), (4, "0190b0e0-0000-7000-8000-000000000000"), (4, "")] {
+        for (section, after) in [
+            (0, "ff 0"),
+            (4, "0190b0e0-0000-7000-8000-000000000000"),
+            (4, ""),
+        ] {
             let after = after.to_owned();
             let place = UserDataPlace { section, after };
             let written = Progress { place, began }.cursor();

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::service::api::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use crate::auth::Permission;
+use crate::service::api::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::rules::content;

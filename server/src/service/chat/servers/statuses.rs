@@ -149,7 +149,9 @@ impl SharedStatuses {
                 return Ok(Some(false));
             }
             let expected = version.map_or(Expected::Nothing, Expected::Version);
-            let put = keyspace.put(&number.to_string(), expected, &statuses).await?;
+            let put = keyspace
+                .put(&number.to_string(), expected, &statuses)
+                .await?;
             if let Put::Stored(version) = put {
                 let version = Some(version);
                 self.replace(shard, ShardSnapshot { version, statuses }, None);

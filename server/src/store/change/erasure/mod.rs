@@ -16,8 +16,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-pub(in crate::store) use sections::Section;
 use sections::SECTIONS;
+pub(in crate::store) use sections::Section;
 
 use super::{Change, Message};
 use crate::store::write::Write;
@@ -68,7 +68,10 @@ pub struct UserRecord {
 
 /// A part of the data of a user.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "a result, callers destructure it")]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a result, callers destructure it"
+)]
 pub struct UserDataPage {
     /// The records, in the order of their keys.
     pub records: Vec<UserRecord>,
@@ -122,8 +125,6 @@ pub(in crate::store) struct SectionQuery {
     field: String,
     after: String,
     through: String,
-    /// Only rows from before this time are erased, where rows have one.
-    before: Time,
     window: i64,
 }
 
@@ -140,7 +141,6 @@ impl SectionQuery {
             quoted,
             after: after.to_owned(),
             through: after.to_owned(),
-            before: Time::now(),
             window: i64::try_from(WINDOW).unwrap_or(i64::MAX),
         }
     }
@@ -181,6 +181,8 @@ impl FoundRows {
     }
 }
 
+/// Maximum deliveries that are read for one text.
+const MAX_DELIVERIES: i64 = 100;
 /// Maximum records of a page.
 const MAX_RECORDS: usize = 500;
 
@@ -242,8 +244,6 @@ impl Store {
     /// Erases the rows of a user between two places of one section, except those that are erased
     /// in the lanes of their conversations. Returns how many.
     ///
-    /// Rows that wait to be sent to receivers are erased only if they were stored before `before`.
-    ///
     /// # Errors
     ///
     /// If that could not be stored. The call may be repeated.
@@ -252,17 +252,41 @@ impl Store {
         user: &str,
         place: &UserDataPlace,
         through: &UserDataPlace,
-        before: Time,
     ) -> Result<u64, StoreError> {
         let Some(section) = SECTIONS.get(place.section) else {
             return Ok(0);
         };
         let mut query = SectionQuery::new(user, section, &place.after);
         query.through.clone_from(&through.after);
-        query.before = before;
         each!(self, backend => {
             self.with_answer_timeout(backend.erase_user_data(section, query)).await
         })
+    }
+
+    /// Replaces the body of a webhook delivery that was stored before `before`, or removes it.
+    /// Returns how many were changed.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored. The call may be repeated.
+    pub async fn edit_delivery(
+        &self,
+        id: Uuid,
+        body: Option<String>,
+        before: Time,
+    ) -> Result<u64, StoreError> {
+        each!(self, backend => {
+            self.with_answer_timeout(backend.edit_delivery(id, body, before)).await
+        })
+    }
+
+    /// Returns some of the waiting webhook deliveries whose body contains a text, with their bodies.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn deliveries_with(&self, text: String) -> Result<Vec<(Uuid, String)>, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.deliveries_with(text)).await)
     }
 
     /// Removes the notifications of a mention from the journals of these users. Returns how many.

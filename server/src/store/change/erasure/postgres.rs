@@ -7,8 +7,9 @@ use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt as _;
 use tokio_postgres::Error;
 use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
 
-use super::{EraseAuthor, FoundRows, Section, SectionQuery};
+use super::{EraseAuthor, FoundRows, MAX_DELIVERIES, Section, SectionQuery};
 use crate::store::change::annotations::postgres::show;
 use crate::store::change::messages::postgres::{find, list, replace};
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
@@ -35,6 +36,36 @@ impl Postgres {
         change!(self, client => erase(client, section, &query))
     }
 
+    pub(in crate::store) async fn deliveries_with(
+        &self,
+        text: String,
+    ) -> Result<Vec<(Uuid, String)>, StoreError> {
+        read!(self, client => client.query_cached(
+            "SELECT id, body FROM webhook_deliveries WHERE strpos(body, $1) > 0 LIMIT $2",
+            &[&text, &MAX_DELIVERIES],
+            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+        ))
+    }
+
+    pub(in crate::store) async fn edit_delivery(
+        &self,
+        id: Uuid,
+        body: Option<String>,
+        before: Time,
+    ) -> Result<u64, StoreError> {
+        let before = before.timestamp();
+        match body {
+            Some(body) => change!(self, client => client.execute_cached(
+                "UPDATE webhook_deliveries SET body = $3 WHERE id = $1 AND created_at < $2",
+                &[&id, &before, &body],
+            )),
+            None => change!(self, client => client.execute_cached(
+                "DELETE FROM webhook_deliveries WHERE id = $1 AND created_at < $2",
+                &[&id, &before],
+            )),
+        }
+    }
+
     pub(in crate::store) async fn erase_entries(
         &self,
         journals: Vec<String>,
@@ -53,16 +84,14 @@ impl Postgres {
 /// too.
 struct Parameters<'a> {
     query: &'a SectionQuery,
-    before: String,
 }
 
 impl<'a> Parameters<'a> {
     fn new(query: &'a SectionQuery) -> Self {
-        let before = query.before.to_string();
-        Self { query, before }
+        Self { query }
     }
 
-    fn typed(&self) -> [(&(dyn ToSql + Sync), Type); 7] {
+    fn typed(&self) -> [(&(dyn ToSql + Sync), Type); 6] {
         let query = self.query;
         [
             (&query.user, Type::TEXT),
@@ -70,7 +99,6 @@ impl<'a> Parameters<'a> {
             (&query.through, Type::TEXT),
             (&query.quoted, Type::TEXT),
             (&query.window, Type::INT8),
-            (&self.before, Type::TEXT),
             (&query.field, Type::TEXT),
         ]
     }
@@ -85,7 +113,9 @@ async fn find_rows(
 ) -> Result<(Option<String>, FoundRows), Error> {
     let mut found = FoundRows::new(max_bytes);
     let window = Parameters::new(&query);
-    let end = client.query_typed_opt(section.window, &window.typed()).await?;
+    let end = client
+        .query_typed_opt(section.window, &window.typed())
+        .await?;
     let end: Option<String> = match end {
         Some(row) => row.try_get(0)?,
         None => None,

@@ -2,8 +2,8 @@
 //!
 //! The statements are written for PostgreSQL; the module `sqlite` translates the few differences. They refer
 //! to `$1` the user, `$2` the key after which and `$3` the key through which rows are visited, `$4`
-//! the user's id as a JSON string, `$5` the size of a window, `$6` a time, and `$7` the user's id as
-//! a field of JSON.
+//! the user's id as a JSON string, `$5` the size of a window, and `$6` the user's id as a field of
+//! JSON.
 //!
 //! `docs/erasure.md` states the decision for each table, also for those without a section.
 
@@ -83,25 +83,35 @@ macro_rules! journal {
             "0",
             concat!(
                 "SELECT CAST(max(revision) AS text) FROM (SELECT revision FROM journal_entries
-                 WHERE journal = ", $name, " || $1 AND revision > CAST($2 AS bigint)
+                 WHERE journal = ",
+                $name,
+                " || $1 AND revision > CAST($2 AS bigint)
                  ORDER BY revision LIMIT $5) w"
             ),
         )
         .find(concat!(
             "SELECT CAST(revision AS text), json_build_object('key', key, 'revision', revision,
                  'isCurrent', is_current, 'createdAt', created_at), body
-             FROM journal_entries WHERE journal = ", $name, " || $1
+             FROM journal_entries WHERE journal = ",
+            $name,
+            " || $1
                  AND revision > CAST($2 AS bigint) AND revision <= CAST($3 AS bigint)
              ORDER BY revision"
         ))
         .erase(&[
             concat!(
-                "DELETE FROM journal_entries WHERE journal = ", $name, " || $1
+                "DELETE FROM journal_entries WHERE journal = ",
+                $name,
+                " || $1
                      AND revision > CAST($2 AS bigint) AND revision <= CAST($3 AS bigint)"
             ),
             concat!(
-                "DELETE FROM journals WHERE name = ", $name, " || $1 AND NOT EXISTS (
-                     SELECT 1 FROM journal_entries WHERE journal = ", $name, " || $1)"
+                "DELETE FROM journals WHERE name = ",
+                $name,
+                " || $1 AND NOT EXISTS (
+                     SELECT 1 FROM journal_entries WHERE journal = ",
+                $name,
+                " || $1)"
             ),
         ])
     };
@@ -143,12 +153,8 @@ pub(super) const SECTIONS: &[Section] = &[
     .find(
         "SELECT id::text, json_build_object('createdAt', created_at), body
          FROM webhook_deliveries
-         WHERE id > $2::uuid AND id <= $3::uuid AND strpos(body, $7) > 0 ORDER BY id",
-    )
-    // Later deliveries report the erasure itself.
-    .erase(&["DELETE FROM webhook_deliveries
-         WHERE id > $2::uuid AND id <= $3::uuid AND strpos(body, $7) > 0
-             AND created_at < $6::timestamptz"]),
+         WHERE id > $2::uuid AND id <= $3::uuid AND strpos(body, $4) > 0 ORDER BY id",
+    ),
     Section::new(
         "publication",
         "0",
@@ -300,11 +306,11 @@ pub(super) const SECTIONS: &[Section] = &[
     .find(
         "SELECT CAST(revision AS text), json_build_object('key', key, 'createdAt', created_at), body
          FROM journal_entries WHERE journal = 'executions' AND revision > CAST($2 AS bigint)
-             AND revision <= CAST($3 AS bigint) AND strpos(body, $7) > 0 ORDER BY revision",
+             AND revision <= CAST($3 AS bigint) AND strpos(body, $6) > 0 ORDER BY revision",
     )
     .erase(&["DELETE FROM journal_entries
          WHERE journal = 'executions' AND revision > CAST($2 AS bigint)
-             AND revision <= CAST($3 AS bigint) AND strpos(body, $7) > 0"]),
+             AND revision <= CAST($3 AS bigint) AND strpos(body, $6) > 0"]),
     Section::new(
         "response",
         "",

@@ -1,8 +1,9 @@
 //! Reads and erases the data of a user in SQLite.
 
 use rusqlite::{Connection, Statement, params};
+use uuid::Uuid;
 
-use super::{EraseAuthor, FoundRows, Section, SectionQuery};
+use super::{EraseAuthor, FoundRows, MAX_DELIVERIES, Section, SectionQuery};
 use crate::store::change::annotations::sqlite::shown;
 use crate::store::change::members::sqlite::last_seq;
 use crate::store::change::messages::sqlite::{find, list, replace};
@@ -36,6 +37,42 @@ impl Sqlite {
                 erased += statement.raw_execute()? as u64;
             }
             Ok(erased)
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn deliveries_with(
+        &self,
+        text: String,
+    ) -> Result<Vec<(Uuid, String)>, StoreError> {
+        self.read(move |connection| {
+            connection.query_cached(
+                "SELECT id, body FROM webhook_deliveries WHERE instr(body, ?1) > 0 LIMIT ?2",
+                params![text, MAX_DELIVERIES],
+                |row| Ok((row.get::<_, Id>(0)?.0, row.get(1)?)),
+            )
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn edit_delivery(
+        &self,
+        id: Uuid,
+        body: Option<String>,
+        before: Time,
+    ) -> Result<u64, StoreError> {
+        self.write(move |connection| {
+            let edited = match &body {
+                Some(body) => connection.execute_cached(
+                    "UPDATE webhook_deliveries SET body = ?3 WHERE id = ?1 AND created_at < ?2",
+                    params![Id(id), before, body],
+                ),
+                None => connection.execute_cached(
+                    "DELETE FROM webhook_deliveries WHERE id = ?1 AND created_at < ?2",
+                    params![Id(id), before],
+                ),
+            };
+            edited.map(|count| count as u64)
         })
         .await
     }
@@ -106,14 +143,12 @@ fn translated(sql: &str) -> String {
 
 /// Binds the parameters that a statement refers to.
 fn bind(statement: &mut Statement<'_>, query: &SectionQuery) -> rusqlite::Result<()> {
-    let before = query.before.to_string();
     let texts = [
         ("$1", &query.user),
         ("$2", &query.after),
         ("$3", &query.through),
         ("$4", &query.quoted),
-        ("$6", &before),
-        ("$7", &query.field),
+        ("$6", &query.field),
     ];
     for (name, value) in texts {
         if let Some(index) = statement.parameter_index(name)? {
