@@ -396,7 +396,7 @@ async fn erased_user_is_in_no_table_but_those_kept_on_sqlite() {
     assert!(traces(&before).len() >= 12, "{:?}", traces(&before));
     erase_with_texts(&server.binary, scene).await;
     assert_erased(&sqlite_dump(&file));
-    server.binary.expect_log(&["user erased", "by=backend"]);
+    server.binary.expect_log(&["user erased", "by=\"backend\""]);
 }
 
 #[cfg(feature = "postgres")]

@@ -159,6 +159,86 @@ async fn a_key_withdrawn_by_the_issuer_is_refused_after_a_restart() {
 }
 
 #[tokio::test]
+async fn key_in_the_file_is_rotated_without_a_stop_or_a_refused_user() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("keys.json");
+    let write = |keys: &[(&str, &str)]| {
+        let keys = keys.iter().map(|(kid, secret)| {
+            json!({"kty": "oct", "alg": "HS256", "kid": kid, "k": BASE64.encode(secret)})
+        });
+        let beside = file.with_extension("new");
+        let keys = json!({"keys": keys.collect::<Vec<_>>()});
+        fs::write(&beside, keys.to_string()).unwrap();
+        fs::rename(beside, &file).unwrap();
+    };
+    write(&[("old", OLD)]);
+    let keys = ("ROOMCAST_AUTH__JWT__KEYS_FILE", file.to_str().unwrap());
+    let server = Server::start(&[keys]);
+    let server = &server.binary;
+    let old = sign_with(OLD, Some("old"), &claims("ann", "user"));
+    let new = sign_with(NEW, Some("new"), &claims("ann", "user"));
+    let mut ann = enters(server, &old).await.unwrap();
+    write(&[("old", OLD), ("new", NEW)]);
+    server.expect_log(&["key file reloaded"]);
+    enters(server, &old).await.unwrap();
+    enters(server, &new).await.unwrap();
+    // The issuer signs with the new key now, and clients renew their tokens.
+    ann.must("auth:refresh", json!({"token": new})).await;
+    write(&[("new", NEW)]);
+    server.expect_log(&["key file reloaded"]);
+    assert_refused(enters(server, &old).await);
+    enters(server, &new).await.unwrap();
+    ann.must("join_conversation", json!(LOBBY)).await;
+}
+
+#[tokio::test]
+async fn key_of_the_issuer_is_rotated_without_a_stop() {
+    let pairs = ["old", "new"].map(|kid| {
+        let random = ring::rand::SystemRandom::new();
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
+        let x = BASE64.encode(pair.public_key().as_ref());
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": x});
+        let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": kid});
+        let signed = token(&header, &claims("ann", "user"), |message| {
+            pair.sign(message).as_ref().to_vec()
+        });
+        (signed, jwk)
+    });
+    let [(old, old_key), (new, new_key)] = pairs;
+    let set = |keys: &[&Value]| -> &'static str { json!({"keys": keys}).to_string().leak() };
+    let issuer = Hook::start(&[Reply::Answer(200, set(&[&old_key]))]);
+    let url = issuer.url();
+    let server = Server::start(&[
+        ("ROOMCAST_AUTH__JWT__JWKS_URL", url.as_str()),
+        ("ROOMCAST_AUTH__JWT__JWKS_REFRESH", "1s"),
+    ]);
+    let server = &server.binary;
+    let mut ann = enters(server, &old).await.unwrap();
+    issuer.plan(Reply::Answer(200, set(&[&old_key, &new_key])));
+    until_entered(server, &new).await;
+    enters(server, &old).await.unwrap();
+    issuer.plan(Reply::Answer(200, set(&[&new_key])));
+    let start = std::time::Instant::now();
+    while enters(server, &old).await.is_ok() {
+        assert!(start.elapsed().as_secs() < 20, "the old key stays valid");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await; // Poll interval.
+    }
+    enters(server, &new).await.unwrap();
+    ann.must("auth:refresh", json!({"token": new})).await;
+    ann.must("join_conversation", json!(LOBBY)).await;
+}
+
+/// Waits until a token is accepted.
+async fn until_entered(server: &ServerProcess, token: &str) {
+    let start = std::time::Instant::now();
+    while enters(server, token).await.is_err() {
+        assert!(start.elapsed().as_secs() < 20, "never let in");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await; // Poll interval.
+    }
+}
+
+#[tokio::test]
 async fn a_removed_development_key_is_replaced_at_the_next_start() {
     let server = Server::start(&[]);
     let made = |folder: &Path| {

@@ -89,10 +89,11 @@ fn shown(path: &str) -> String {
     path.replace("%F0%9F%91%8D", "{emoji}")
 }
 
-/// Adds the parameters that `explain` requires.
+/// Adds the parameters that `explain` and the erasure of a user require.
 pub(super) fn full(path: &str) -> String {
     match path {
         "/explain" => "/explain?user=ann&event=message".into(),
+        "/users/0f8fad5b-d9cb-469f-a165-70867728950e" => format!("{path}?messages=remove"),
         path => path.into(),
     }
 }
