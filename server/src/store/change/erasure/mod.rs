@@ -231,8 +231,8 @@ impl Store {
         let record = |(key, data, body): FoundRow| UserRecord {
             kind: section.kind,
             key,
-            data: json(data),
-            body: body.map(json),
+            data: json(&data),
+            body: body.as_deref().map(json),
         };
         Ok(UserDataPage {
             records: found.rows.into_iter().map(record).collect(),
@@ -334,9 +334,9 @@ impl Store {
 
 /// Returns a text as JSON. A text that is no JSON, which only another program can have written,
 /// becomes a JSON string.
-fn json(text: String) -> Box<RawValue> {
-    RawValue::from_string(text.clone()).unwrap_or_else(|_| {
-        let quoted = serde_json::to_string(&text).expect("a text is JSON");
+fn json(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| {
+        let quoted = serde_json::to_string(text).expect("a text is JSON");
         RawValue::from_string(quoted).expect("a quoted text is JSON")
     })
 }
