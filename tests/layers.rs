@@ -50,18 +50,19 @@ const SERVER: Rules = &[
     ("config", ""),
     ("metrics", ""),
     ("limit", "config metrics"),
+    ("trace", ""),
     ("auth", "breaker config metrics"),
     ("supervisor", ""),
     ("store", "breaker config metrics supervisor"),
     (
         "service",
-        "breaker config metrics auth limit store supervisor",
+        "breaker config metrics auth limit store supervisor trace",
     ),
-    ("gateway", "config metrics service auth limit store"),
+    ("gateway", "config metrics service auth limit store trace"),
     ("http", "config metrics auth service limit"),
     (
         "server",
-        "config metrics limit auth store service gateway http supervisor",
+        "config metrics limit auth store service gateway http supervisor trace",
     ),
     (
         "cli",

@@ -15,6 +15,7 @@ mod server;
 mod service;
 pub mod store;
 pub mod supervisor;
+mod trace;
 
 /// Entry points of benchmarks; not part of the API.
 #[doc(hidden)]

@@ -113,6 +113,7 @@ mod support;
 mod timestamps;
 mod tls;
 mod tools;
+mod trace;
 mod trades;
 mod unread;
 mod withdrawals;

@@ -84,6 +84,10 @@ permissions! {
     ApiRooms = "api:rooms",
     /// Export and erase the data of users over HTTP.
     ApiUsers = "api:users",
+    /// Follow over HTTP what happens to a user, a socket or a conversation, without texts.
+    ApiTrace = "api:trace",
+    /// Follow it with texts and addresses.
+    TraceUnmasked = "trace:unmasked",
     /// Create logins over HTTP with more permissions than the caller has.
     RolesGrant = "roles:grant",
     /// Enter the admin namespace.

@@ -102,6 +102,9 @@ enum Command {
     ExportUser(remote::ExportUserArguments),
     /// Erase a user of a running server and the user's data. It can be repeated.
     EraseUser(remote::EraseUserArguments),
+    /// Show what happens to a user, a socket or a conversation on a running server and its cluster,
+    /// one line of JSON for each step.
+    Trace(remote::TraceArguments),
     /// Check whether a running server is ready for clients: the health check of a container.
     Health(remote::HealthArguments),
     /// Print the completions of this command line for a shell.
@@ -215,6 +218,7 @@ pub fn run() -> ExitCode {
         Command::Nodes(arguments) => remote::nodes(&settings, &arguments),
         Command::ExportUser(arguments) => remote::export_user(&settings, &arguments),
         Command::EraseUser(arguments) => remote::erase_user(&settings, &arguments),
+        Command::Trace(arguments) => remote::trace(&settings, &arguments),
         Command::LogLevel(arguments) => remote::log_level(&settings, arguments),
         Command::Health(arguments) => remote::health(Some(&settings), &arguments),
         Command::PrintConfig(print) => print_config(&settings, &print),

@@ -21,11 +21,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::errors::report_failure;
 use super::hooks::HookEvent;
 use super::limits::{self, UNKNOWN};
+use super::traced::TracedEvent;
 use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
+use crate::trace::Traces;
 use roomcast::handler::{Answer, IntoAck, Reply};
 use roomcast::{Args, NamespaceBuilder, Refusal, Socket, State};
 
@@ -35,6 +37,7 @@ pub(super) struct Catalogue {
     checks: Arc<EventChecks>,
     /// The webhooks that are notified of handled events.
     hooks: Hooks,
+    traces: Traces,
     /// The rows of all events in the namespace.
     rows: Vec<&'static EventPolicy>,
     overlap: Overlap,
@@ -67,6 +70,7 @@ impl Catalogue {
                 .filter(|row| row.namespace() == name)
                 .collect(),
             hooks: Hooks::default(),
+            traces: Traces::default(),
             overlap,
             served: Vec::new(),
         }
@@ -75,6 +79,11 @@ impl Catalogue {
     /// Notifies webhooks of handled events. Call this before registering events.
     pub(super) fn hook(&mut self, hooks: Hooks) {
         self.hooks = hooks;
+    }
+
+    /// Records handled events for tracers. Call this before registering events.
+    pub(super) fn trace(&mut self, traces: Traces) {
+        self.traces = traces;
     }
 
     /// Adds connection handlers, which have no row.
@@ -126,16 +135,23 @@ impl Catalogue {
         let end = replaced.map(|replaced| self.overlap.end(replaced));
         let hooks = Some(&self.hooks).filter(|hooks| hooks.includes(row.event));
         let hooks = hooks.cloned();
+        let traces = self.traces.clone();
         let handler = move |event: roomcast::Event, state: State<S>| {
             received.fetch_add(1, Ordering::Relaxed);
+            let traced = TracedEvent::begin(&traces, &event);
             let admitted = checks.admit(row, end, &event);
             match admitted.and_then(|()| run(&checks.access, &event, state)) {
                 Ok(handling) => {
                     let hooks = hooks.as_ref();
                     let hook_event = hooks.map(|hooks| HookEvent::new(hooks, row.event, &event));
-                    Either::Left(acknowledge(handling, hook_event))
+                    Either::Left(acknowledge(handling, hook_event, traced))
                 }
-                Err(refusal) => Either::Right(ready(Err(refusal))),
+                Err(refusal) => {
+                    if let Some(traced) = traced {
+                        traced.end(Err(&refusal));
+                    }
+                    Either::Right(ready(Err(refusal)))
+                }
             }
         };
         self.namespace(|namespace| {
@@ -162,8 +178,16 @@ impl Catalogue {
         assert!(unserved.is_empty(), "no handler for {unserved:?}");
         let checks = self.checks;
         let metrics = Arc::clone(checks.users.metrics());
+        let traces = self.traces;
         self.namespace
-            .fallback(move |event: roomcast::Event| ready(Err::<(), _>(checks.unknown(&event))))
+            .fallback(move |event: roomcast::Event| {
+                let traced = TracedEvent::begin(&traces, &event);
+                let refusal = Refusal::from(checks.unknown(&event));
+                if let Some(traced) = traced {
+                    traced.end(Err(&refusal));
+                }
+                ready(Err::<(), _>(refusal))
+            })
             .on_error(move |failure| report_failure(failure, &metrics))
     }
 
@@ -252,12 +276,17 @@ type Run<S> =
 /// The future of a handler, whatever its payload.
 type Handling = BoxFuture<'static, Result<Box<dyn Fields>, ServiceError>>;
 
-/// Waits for a handler and notifies the webhooks of its answer.
+/// Waits for a handler, and notifies tracers and webhooks of its answer.
 async fn acknowledge(
     handling: Handling,
     hook_event: Option<Box<HookEvent>>,
+    traced: Option<Box<TracedEvent>>,
 ) -> Result<Acknowledgement, Refusal> {
-    let fields = handling.await?;
+    let handled = handling.await.map_err(Refusal::from);
+    if let Some(traced) = traced {
+        traced.end(handled.as_ref().map(|_| ()));
+    }
+    let fields = handled?;
     if let Some(hook_event) = hook_event {
         hook_event.done(&*fields);
     }

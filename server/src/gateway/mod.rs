@@ -14,6 +14,7 @@ mod hooks;
 mod identity;
 mod limits;
 mod market;
+mod traced;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::limit::Users;
 use crate::service::api::{ADMIN, Admin};
 use crate::service::cluster::Announcer;
 use crate::service::{Access, Chat, Hooks, Market, Overlap};
+use crate::trace::Traces;
 use catalogue::Catalogue;
 pub(crate) use limits::report_spending;
 use roomcast::Builder;
@@ -34,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) chat: Chat,
     pub(crate) market: Market,
     pub(crate) hooks: Hooks,
+    pub(crate) traces: Traces,
 }
 
 /// Registers all events of the namespace `/`.
@@ -54,6 +57,7 @@ pub(crate) fn register(
         chat,
         market,
         hooks,
+        traces,
     } = parts;
     let io = hooks::register(io, &hooks);
     io.namespace("/", |namespace| {
@@ -64,6 +68,7 @@ pub(crate) fn register(
         let granted = access.clone();
         let mut catalogue = Catalogue::new(namespace, "/", Arc::clone(&users), access, overlap);
         catalogue.hook(hooks);
+        traced::register(&mut catalogue, &traces);
         identity::register(&mut catalogue, authenticator, users, (chat, market));
         chat::register(&mut catalogue);
         market::register(&mut catalogue);
@@ -80,10 +85,12 @@ pub(crate) fn register_admins(
     users: Arc<Users>,
     access: Access,
     admin: Admin,
+    traces: &Traces,
     overlap: Overlap,
 ) -> Builder {
     io.namespace(ADMIN, |namespace| {
         let mut catalogue = Catalogue::new(namespace, ADMIN, Arc::clone(&users), access, overlap);
+        traced::register(&mut catalogue, traces);
         admin::register(&mut catalogue, authenticator, users, admin);
         catalogue.finish()
     })

@@ -12,6 +12,7 @@ mod market;
 mod page;
 pub(crate) mod scrape;
 pub(crate) mod security;
+mod trace;
 mod user_data;
 mod withdrawals;
 

@@ -4,6 +4,7 @@ use crate::config::Settings;
 use crate::metrics::{expose_build, expose_process};
 use crate::service::api::Publications;
 use crate::store::{Store, StoreUsage};
+use crate::trace::Traces;
 use roomcast::metrics::{Exposition, Metrics};
 
 /// Adds the metrics to those of the library.
@@ -12,6 +13,7 @@ pub(super) fn register(
     settings: &Settings,
     store: Store,
     publications: Option<Publications>,
+    traces: Traces,
 ) {
     let max_connections = settings.limits.connections;
     let max_outbox = settings.engine.outbox.total_outbox_bytes;
@@ -26,6 +28,11 @@ pub(super) fn register(
                 u8::from(publications.is_working()),
             );
         }
+        out.gauge(
+            "roomcast_tracers",
+            "Running traces of operators on this server, including those that other servers requested.",
+            traces.count(),
+        );
         out.gauge(
             "roomcast_connections_max",
             "Maximum number of open connections (limits.connections).",

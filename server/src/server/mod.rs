@@ -117,7 +117,14 @@ pub(crate) async fn run(
             .map_err(RunError::Store)?;
     }
 
-    figures::register(io.metrics(), settings, store.clone(), publications.clone());
+    let traces = services.traces.clone();
+    figures::register(
+        io.metrics(),
+        settings,
+        store.clone(),
+        publications.clone(),
+        traces,
+    );
     let readiness = readiness(&store, &supervisor, &io, publications);
     let admin = services.admin.clone();
     admin.serve(io.clone(), blocks.clone(), readiness.clone());
@@ -187,6 +194,7 @@ pub(crate) async fn run(
         // while it drains.
         readiness.drain();
         admin.draining();
+        services.traces.close();
         stopping.notify_one();
     });
     let hurried = async {

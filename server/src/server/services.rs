@@ -14,10 +14,11 @@ use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
-    api::{Admin, AlertLog, LogLevel, answer_peers},
+    api::{Admin, AlertLog, LogLevel, answer_peers, trace_for_peers},
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
+use crate::trace::Traces;
 use roomcast::{Builder, connection::EngineRequest, internal::LogThrottle};
 
 /// The services that handle events and requests, and the state that tasks use.
@@ -40,6 +41,7 @@ pub(super) struct Services {
     pub(super) market: Market,
     pub(super) metrics: Arc<Metrics>,
     pub(super) notifications: Notifications,
+    pub(super) traces: Traces,
     pub(super) users: Arc<Users>,
 }
 
@@ -89,13 +91,14 @@ impl Services {
         );
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
         let fed = Arc::new(FeedProgress::new());
+        let traces = Traces::default();
         let chat = Chat::new(
             store.clone(),
             access.clone(),
             notifications.clone(),
             (&chat_settings(settings), &settings.presence),
             recovery_window(settings),
-            (announcer.clone(), Arc::clone(&fed)),
+            (announcer.clone(), Arc::clone(&fed), traces.clone()),
             Arc::clone(&metrics),
         );
         let bundled = settings.market.bundle_subscriptions;
@@ -117,6 +120,7 @@ impl Services {
             log_level,
             market,
             notifications,
+            traces,
             users: Arc::new(Users::new(&settings.limits, Arc::clone(&metrics))),
             metrics,
         })
@@ -129,6 +133,7 @@ impl Services {
             .state(self.admin.clone())
             .state(self.market.clone())
             .state(self.notifications.clone())
+            .state(self.traces.clone())
             .shared_state(Arc::clone(&self.users));
         let overlap = Overlap(settings.server.deprecated_events);
         let parts = gateway::Parts {
@@ -138,6 +143,7 @@ impl Services {
             chat: self.chat.clone(),
             market: self.market.clone(),
             hooks: self.hooks.clone(),
+            traces: self.traces.clone(),
         };
         let io = gateway::register(io, parts, overlap, self.announcer.as_ref());
         let io = gateway::register_admins(
@@ -146,6 +152,7 @@ impl Services {
             Arc::clone(&self.users),
             self.access.clone(),
             self.admin.clone(),
+            &self.traces,
             overlap,
         );
         let mut io = self.chat.handle_announcements(io);
@@ -154,6 +161,7 @@ impl Services {
         }
         if let Some(announcer) = &self.announcer {
             io = answer_peers(io, announcer);
+            io = trace_for_peers(io, announcer, &self.traces);
         }
         if settings.auth.at_handshake {
             let authenticator = self.authenticator.clone();

@@ -5,7 +5,7 @@ use roomcast_protocol::engine::{CloseReason, Transport};
 use crate::{
     engine::Handshake,
     socket::{
-        core::{ConnInner, EngineConnectionEvent, Socket},
+        core::{ConnInner, EngineConnectionEvent, Listeners, Socket},
         types::{ListenError, ListenerId},
     },
 };
@@ -93,11 +93,20 @@ impl EngineConnection {
     }
 
     /// Removes the observer with this id. Returns `false` if it does not exist.
-    #[expect(clippy::must_use_candidate, reason = "callers often ignore the result")]
     pub fn off(&self, watcher: ListenerId) -> bool {
-        self.0
-            .watchers()
-            .is_some_and(|watchers| watchers.remove(watcher))
+        let Some(watchers) = self.0.watchers() else {
+            return false;
+        };
+        let was_removed = watchers.remove(watcher);
+        // Broadcasts can skip the sockets when no observer remains.
+        if was_removed && !watchers.has_watchers() {
+            for socket in self.sockets() {
+                if !socket.listeners().is_some_and(Listeners::has_outgoing) {
+                    socket.namespace_inner().set_observed(&socket, false);
+                }
+            }
+        }
+        was_removed
     }
 
     /// Closes the connection without a packet to any namespace. The client sees a lost connection,

@@ -7,9 +7,10 @@ use roomcast_protocol::{Frame, socket::Arguments};
 use super::{Applied, Outcome, RemoteOutcome, acting::excepted};
 use crate::{
     adapter::Target,
+    engine::Push,
     socket::{
         core::namespace,
-        rooms::Tally,
+        rooms::{Collected, Tally},
         sending::{BroadcastRequest, Emitted, encode, mode},
         types::{EmitError, SocketId, args},
     },
@@ -38,10 +39,26 @@ pub(super) fn emit(
         let local = Outcome::Emitted(Emitted::failed(event, error));
         return Applied { local, remote };
     }
-    let mut reached = Vec::new();
-    let observed = namespace.has_observers().then_some(&mut reached);
-    let tally = push(namespace, target, &frame, observed);
-    notify_observers(namespace, &reached, event, args, &frame);
+    let mut observed = namespace.observed();
+    let collected = observed
+        .as_mut()
+        .map_or(Collected::Nothing, Collected::Observed);
+    let tally = push(namespace, target, &frame, collected);
+    if let Some(observed) = observed {
+        let (mut reached, mut missed) = (Vec::new(), Vec::new());
+        for (id, push) in observed.pushes {
+            match push {
+                Push::Queued => reached.push(id),
+                Push::Dropped | Push::Overflow | Push::Closed => missed.push((id, push)),
+            }
+        }
+        notify_observers(namespace, &reached, event, args, &frame);
+        for (id, push) in missed {
+            for socket in namespace.observers_of(&[id]) {
+                socket.notify_not_queued(&frame, push);
+            }
+        }
+    }
     let local = Outcome::Emitted(tally.into());
     Applied { local, remote }
 }
@@ -73,7 +90,7 @@ pub(super) fn emit_with_acks(
     // lock is acquired before those of rooms.
     let mut recipients = request.collect();
     let mut reached = Vec::new();
-    let _ = push(namespace, target, &frame, Some(&mut reached));
+    let _ = push(namespace, target, &frame, Collected::Reached(&mut reached));
     recipients.extend(&reached);
     let expected = recipients.len();
     drop(recipients);
@@ -92,11 +109,11 @@ fn push(
     namespace: &namespace::NamespaceInner,
     target: &Target<'_>,
     frame: &Frame,
-    reached: Option<&mut Vec<SocketId>>,
+    collected: Collected<'_>,
 ) -> Tally {
     let except = excepted(namespace, target);
     let mode = mode(target.flags.delivery);
-    namespace.broadcast(target.rooms, frame, mode, &except, reached)
+    namespace.broadcast(target.rooms, frame, mode, &except, collected)
 }
 
 /// Notifies the observers of the sockets that received an event.

@@ -81,6 +81,12 @@ impl Event {
         self.early.is_some()
     }
 
+    /// Returns the client's number of the acknowledgement, or `None` if it requested none.
+    #[must_use]
+    pub fn ack_id(&self) -> Option<u64> {
+        self.early.as_ref().map(|early| early.id)
+    }
+
     /// Acknowledges the event before the handler ends.
     ///
     /// The handler's return value is then not sent. An error that it returns is only logged and

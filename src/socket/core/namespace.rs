@@ -23,7 +23,7 @@ use crate::{
     socket::{
         acks::BroadcastRequests,
         recovery::{Channel, EventOffset, LastOffset, Tag},
-        rooms::{Except, Members, Pushing, Rooms, Tally},
+        rooms::{Collected, Except, Members, Observed, Pushing, Rooms, Tally},
         types::{IdMap, IdSet, RoomName, SocketId},
     },
 };
@@ -236,6 +236,13 @@ impl NamespaceInner {
             .collect()
     }
 
+    /// Returns the sockets whose observers a broadcast notifies, or `None` if there are none.
+    #[inline]
+    pub(crate) fn observed(&self) -> Option<Observed> {
+        self.has_observers()
+            .then(|| Observed::new(self.observers.lock().keys().copied()))
+    }
+
     #[inline]
     pub(crate) fn next_ack_id(&self) -> u64 {
         // The ids only need to be unique, so `Relaxed` is enough.
@@ -289,16 +296,17 @@ impl NamespaceInner {
         names.any(|name| self.rooms.find(name.as_str()).is_some() || self.own_room(&name).is_some())
     }
 
-    /// Pushes a frame to the members of a target. The ids of the recipients are added to `reached`.
+    /// Pushes a frame to the members of a target. The requested recipients are added to
+    /// `collected`.
     pub(crate) fn broadcast(
         &self,
         to: &Audience<'_>,
         frame: &Frame,
         mode: Mode,
         except: &Except,
-        reached: Option<&mut Vec<SocketId>>,
+        collected: Collected<'_>,
     ) -> Tally {
-        let mut pushing = Pushing::new(frame, mode, except, reached);
+        let mut pushing = Pushing::new(frame, mode, except, collected);
         match to {
             Audience::All => pushing.room(&self.members),
             Audience::One(name) => match (self.rooms.find(name.as_str()), self.own_room(name)) {

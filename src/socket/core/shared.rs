@@ -47,10 +47,8 @@ impl<S> ConnInner<S> {
     #[inline]
     pub(crate) fn push(&self, frame: &Frame, mode: Mode, metrics: &Metrics) -> Push {
         let push = self.outbox.push(frame, mode);
-        if push == Push::Queued
-            && let Some(watchers) = self.watchers()
-        {
-            watchers.notify_created(metrics, frame);
+        if let Some(watchers) = self.watchers() {
+            watchers.notify_push(metrics, frame, push);
         }
         push
     }

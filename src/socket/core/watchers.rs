@@ -13,6 +13,7 @@ use roomcast_protocol::{Frame, engine::Transport};
 use tokio::sync::Notify;
 
 use crate::{
+    engine::Push,
     metrics::{Counter, Metrics},
     socket::types::{DisconnectReason, ListenError, ListenerId},
 };
@@ -30,6 +31,13 @@ pub enum EngineConnectionEvent<'a> {
     PacketCreate {
         /// The packet in polling format: the packet type, then attachments after record separators.
         data: &'a [u8],
+    },
+    /// A message for the client was not queued, because the client is too slow.
+    PacketDrop {
+        /// The packet, as in [`PacketCreate`](Self::PacketCreate).
+        data: &'a [u8],
+        /// Whether the message was reliable. The connection is then being closed.
+        is_overflow: bool,
     },
     /// The client answered a ping.
     Heartbeat,
@@ -121,9 +129,23 @@ impl ConnWatchers {
         }
     }
 
-    pub(crate) fn notify_created(&self, metrics: &Metrics, frame: &Frame) {
+    /// Reports a message that was pushed for the client.
+    pub(crate) fn notify_push(&self, metrics: &Metrics, frame: &Frame, push: Push) {
         let data = &frame.polling();
-        self.notify(metrics, &EngineConnectionEvent::PacketCreate { data });
+        let event = match push {
+            Push::Queued => EngineConnectionEvent::PacketCreate { data },
+            Push::Dropped | Push::Overflow => EngineConnectionEvent::PacketDrop {
+                data,
+                is_overflow: push == Push::Overflow,
+            },
+            Push::Closed => return,
+        };
+        self.notify(metrics, &event);
+    }
+
+    /// Returns whether observers remain.
+    pub(crate) fn has_watchers(&self) -> bool {
+        !self.table.lock().watchers.is_empty()
     }
 
     /// Removes all observers, because they may hold the connection itself.

@@ -3,7 +3,7 @@
 use roomcast_protocol::{Frame, Stamp};
 
 use crate::{
-    engine::{Limits, Mode},
+    engine::{Limits, Mode, Push},
     metrics::Gauge,
     socket::{
         core::{Socket, namespace::NamespaceInner},
@@ -110,7 +110,7 @@ impl NamespaceInner {
         members.insert(socket.id(), socket.outbox().clone());
         drop(members);
         if let Some(watchers) = socket.conn_watchers() {
-            watchers.notify_created(self.metrics(), &frame);
+            watchers.notify_push(self.metrics(), &frame, Push::Queued);
         }
         self.metrics().shift(Gauge::Sockets, 1);
         self.socket_changed(socket.id());

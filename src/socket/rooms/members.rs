@@ -216,13 +216,57 @@ impl Tally {
     }
 }
 
+/// The sockets whose observers a broadcast notifies, with the outcomes of their pushes.
+pub(crate) struct Observed {
+    ids: ObservedIds,
+    pub(crate) pushes: Vec<(SocketId, Push)>,
+}
+
+/// A few ids are compared one by one, which is cheaper for each recipient than a hash.
+enum ObservedIds {
+    Few(Vec<SocketId>),
+    Many(IdSet),
+}
+
+impl Observed {
+    pub(crate) fn new(ids: impl ExactSizeIterator<Item = SocketId>) -> Self {
+        let ids = match ids.len() {
+            0..=MAX_COMPARED => ObservedIds::Few(ids.collect()),
+            _ => ObservedIds::Many(ids.collect()),
+        };
+        let pushes = Vec::new();
+        Self { ids, pushes }
+    }
+
+    #[inline]
+    fn note(&mut self, id: SocketId, push: Push) {
+        let is_observed = match &self.ids {
+            ObservedIds::Few(ids) => ids.contains(&id),
+            ObservedIds::Many(ids) => ids.contains(&id),
+        };
+        if is_observed {
+            self.pushes.push((id, push));
+        }
+    }
+}
+
+/// Maximum number of observed sockets whose ids are compared one by one.
+const MAX_COMPARED: usize = 4;
+
+/// The recipients that a broadcast collects.
+pub(crate) enum Collected<'a> {
+    Nothing,
+    /// All members for which the frame was queued.
+    Reached(&'a mut Vec<SocketId>),
+    Observed(&'a mut Observed),
+}
+
 /// One broadcast in progress: its frame and options, and the members that it has reached.
 pub(crate) struct Pushing<'a> {
     pub(crate) frame: &'a Frame,
     pub(crate) mode: Mode,
     pub(crate) except: &'a Except,
-    /// Collects the members for which the frame was queued, if requested.
-    pub(crate) reached: Option<&'a mut Vec<SocketId>>,
+    pub(crate) collected: Collected<'a>,
     pub(crate) batch: Batch,
     pub(crate) tally: Tally,
 }
@@ -232,13 +276,13 @@ impl<'a> Pushing<'a> {
         frame: &'a Frame,
         mode: Mode,
         except: &'a Except,
-        reached: Option<&'a mut Vec<SocketId>>,
+        collected: Collected<'a>,
     ) -> Self {
         Self {
             frame,
             mode,
             except,
-            reached,
+            collected,
             batch: Batch::new(),
             tally: Tally::default(),
         }
@@ -247,10 +291,11 @@ impl<'a> Pushing<'a> {
     /// Pushes to one recipient.
     pub(crate) fn one(&mut self, id: SocketId, outbox: &Outbox) {
         let push = outbox.push_batched(self.frame, self.mode, &mut self.batch);
-        if push == Push::Queued
-            && let Some(reached) = &mut self.reached
-        {
-            reached.push(id);
+        match &mut self.collected {
+            Collected::Nothing => {}
+            Collected::Reached(reached) if push == Push::Queued => reached.push(id),
+            Collected::Reached(_) => {}
+            Collected::Observed(observed) => observed.note(id, push),
         }
         self.tally.count(push);
     }

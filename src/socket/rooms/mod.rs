@@ -10,5 +10,5 @@ mod members;
 mod router;
 
 pub(crate) use joined::Joined;
-pub(crate) use members::{Except, Members, Pushing, RoomCell, Tally};
+pub(crate) use members::{Collected, Except, Members, Observed, Pushing, RoomCell, Tally};
 pub(crate) use router::Rooms;

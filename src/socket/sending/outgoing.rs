@@ -44,7 +44,15 @@ impl Socket {
     pub(crate) fn notify_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
         self.notify(event, args);
         if let Some(watchers) = self.conn_watchers() {
-            watchers.notify_created(self.metrics(), frame);
+            watchers.notify_push(self.metrics(), frame, Push::Queued);
+        }
+    }
+
+    /// Notifies the observers of the connection of a broadcast event that was not queued for this
+    /// client.
+    pub(crate) fn notify_not_queued(&self, frame: &Frame, push: Push) {
+        if let Some(watchers) = self.conn_watchers() {
+            watchers.notify_push(self.metrics(), frame, push);
         }
     }
 

@@ -9,9 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -202,31 +202,51 @@ pub(crate) async fn exchange(
     request: Request<Full<Bytes>>,
     max_bytes: usize,
 ) -> Result<(StatusCode, String), FetchError> {
+    let read = async |response: Response<Incoming>| {
+        let status = response.status();
+        // The length is limited while reading, because `Content-Length` may be wrong or missing.
+        let body = Limited::new(response.into_body(), max_bytes)
+            .collect()
+            .await;
+        let body = body.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                FetchError::TooLarge(max_bytes)
+            } else {
+                FetchError::Broken
+            }
+        })?;
+        let text = String::from_utf8(body.to_bytes().into()).map_err(|_| FetchError::Broken)?;
+        Ok((status, text))
+    };
+    request_with(url, request, read).await
+}
+
+/// Sends one request and reads the response with `read`, which must limit what it holds. The caller
+/// must apply a timeout.
+pub(crate) async fn request_with<T>(
+    url: &JwksUrl,
+    request: Request<Full<Bytes>>,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchError>,
+) -> Result<T, FetchError> {
     let stream = TcpStream::connect((url.host.as_str(), url.port))
         .await
         .map_err(FetchError::Connect)?;
     let Some(tls) = &url.tls else {
-        return send(url, request, max_bytes, stream).await;
+        return send(url, request, read, stream).await;
     };
     let name = ServerName::try_from(url.host.clone())
         .map_err(|error| FetchError::Connect(io::Error::other(error)))?;
     let connector = TlsConnector::from(Arc::clone(tls));
     let stream = connector.connect(name, stream).await;
-    send(
-        url,
-        request,
-        max_bytes,
-        stream.map_err(FetchError::Connect)?,
-    )
-    .await
+    send(url, request, read, stream.map_err(FetchError::Connect)?).await
 }
 
-async fn send(
+async fn send<T>(
     url: &JwksUrl,
     mut request: Request<Full<Bytes>>,
-    max_bytes: usize,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchError>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<(StatusCode, String), FetchError> {
+) -> Result<T, FetchError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(FetchError::Http)?;
@@ -252,20 +272,7 @@ async fn send(
             .send_request(request)
             .await
             .map_err(FetchError::Http)?;
-        let status = response.status();
-        // The length is limited while reading, because `Content-Length` may be wrong or missing.
-        let body = Limited::new(response.into_body(), max_bytes)
-            .collect()
-            .await;
-        let body = body.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                FetchError::TooLarge(max_bytes)
-            } else {
-                FetchError::Broken
-            }
-        })?;
-        let text = String::from_utf8(body.to_bytes().into()).map_err(|_| FetchError::Broken)?;
-        Ok((status, text))
+        read(response).await
     };
     // The connection is driven by this function and ends with it, even on cancellation.
     let mut connection = std::pin::pin!(connection);

@@ -1,8 +1,9 @@
 //! Commands that call a running server: `call`, `emit`, `sockets`, `nodes`, `export-user`,
-//! `erase-user`, `log-level` and `health`. They use its HTTP API or, for `emit`, optionally the
-//! adapter.
+//! `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for `emit`, optionally
+//! the adapter.
 
 mod health;
+mod trace;
 mod users;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,11 +12,12 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use bytes::Bytes;
 use clap::Args;
 use form_urlencoded::Serializer;
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json, value::RawValue};
 
 pub(super) use self::health::{HealthArguments, health};
+pub(super) use self::trace::{TraceArguments, trace};
 pub(super) use self::users::{EraseUserArguments, ExportUserArguments, erase_user, export_user};
 use super::identity::Minter;
 use super::output::{errln, outln};
@@ -353,6 +355,24 @@ impl Caller {
         path: &str,
         body: String,
     ) -> Result<Value, String> {
+        let (url, request) = self.request(key, method, path, body)?;
+        let answer = tokio::time::timeout(ANSWER, exchange(&url, request, MAX_BYTES)).await;
+        let answer = answer.map_err(|_| format!("{}: no answer in time", self.url))?;
+        let (status, text) = answer.map_err(|error| format!("{}: {error}", self.url))?;
+        if status.is_success() {
+            return Ok(serde_json::from_str(&text).unwrap_or_default());
+        }
+        Err(refusal(status, &text))
+    }
+
+    /// Returns the URL of a request, and the request.
+    fn request(
+        &self,
+        key: Option<&str>,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<(JwksUrl, Request<Full<Bytes>>), String> {
         let address = format!("{}/api/v1{path}", self.url);
         let url = JwksUrl::parse(&address, self.cacert.as_deref());
         let url = url.map_err(|fault| match fault {
@@ -375,16 +395,15 @@ impl Caller {
         let request = request
             .body(Full::<Bytes>::from(body))
             .map_err(|error| error.to_string())?;
-        let answer = tokio::time::timeout(ANSWER, exchange(&url, request, MAX_BYTES)).await;
-        let answer = answer.map_err(|_| format!("{}: no answer in time", self.url))?;
-        let (status, text) = answer.map_err(|error| format!("{}: {error}", self.url))?;
-        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let message = answer.pointer("/error/message").and_then(Value::as_str);
-        Err(format!("{status}: {}", message.unwrap_or("refused")))
+        Ok((url, request))
     }
+}
+
+/// Returns the reason of a refused call.
+fn refusal(status: StatusCode, text: &str) -> String {
+    let answer: Value = serde_json::from_str(text).unwrap_or_default();
+    let message = answer.pointer("/error/message").and_then(Value::as_str);
+    format!("{status}: {}", message.unwrap_or("refused"))
 }
 
 /// Returns the URL of the configured server, as reached from this machine.

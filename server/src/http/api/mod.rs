@@ -32,7 +32,7 @@ pub(crate) use describe::{Operation, Routes};
 pub(crate) use error::{ApiError, JsonBody, Parameters};
 pub(crate) use once::IdempotentName;
 
-use super::{Connections, corrections, market, user_data, withdrawals};
+use super::{Connections, corrections, market, trace, user_data, withdrawals};
 use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},
@@ -112,6 +112,7 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
         .merge(corrections::routes())
         .merge(withdrawals::routes())
         .merge(user_data::routes())
+        .merge(trace::routes())
         .with_state(api);
     match blocks {
         Some(blocks) => routes.merge(blocks::routes(blocks, access)),

@@ -15,6 +15,7 @@ mod publications;
 mod rooms;
 mod sockets;
 mod statistics;
+mod trace;
 mod users;
 
 pub(crate) use admin::{Admin, NAMESPACE as ADMIN};
@@ -36,6 +37,7 @@ pub(crate) use sockets::{
     Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets,
 };
 pub(crate) use statistics::gauge;
+pub(crate) use trace::{Follow, Followed, StreamedLine, follow, trace_for_peers};
 pub(crate) use users::{
     EraseQuery, EraseUser, Erasure, ExportQuery, ExportUser, FindUser, UserExport, UserPresence,
     erase_user, export_user, find_user,

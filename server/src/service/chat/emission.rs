@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::handle::{Chat, now};
 use super::sequencer::delivery;
 use super::sequencer::order::{EmitDecision, Gap};
+use super::sequencer::traced;
 use crate::service::follower::{Failure, Followed, Intervals, Progress};
 use crate::service::hooks::Source as HookSource;
 use crate::store::{Commit, Commits, Committed, MAX_REMOVED_CHANGES, Missed, StoreError};
@@ -66,6 +67,7 @@ impl Chat {
     fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
         let id = commit.event().conversation_id();
         let common = self.0.conversations.common();
+        traced::committed(&common.traces, &commit);
         // A message that is to be confirmed is announced together with the confirmation request.
         if let Some(announcer) = &common.announcer
             && !commit.is_foreign()

@@ -23,6 +23,7 @@ use crate::service::rules::emissions::attendance::{Present, User};
 use crate::service::rules::html::Rules;
 use crate::service::{authorization::access::Access, fault::ServiceError};
 use crate::store::{Actor, Origin, Store};
+use crate::trace::Traces;
 use roomcast::{Namespace, SocketId};
 
 /// The chat of one server. Clones share its state.
@@ -57,7 +58,7 @@ impl Chat {
         notifications: Notifications,
         (chat, presence): (&config::Chat, &config::Presence),
         recovery: Option<Duration>,
-        (announcer, fed): (Option<Announcer>, Arc<FeedProgress>),
+        (announcer, fed, traces): (Option<Announcer>, Arc<FeedProgress>, Traces),
         metrics: Arc<Metrics>,
     ) -> Self {
         let tempo = PresenceConfig {
@@ -73,6 +74,7 @@ impl Chat {
             chat,
             has_recovery,
             announcer,
+            traces,
             Arc::clone(&metrics),
         );
         Self(Arc::new(ChatInner {

@@ -9,6 +9,8 @@ use roomcast_protocol::socket::Args;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
+use crate::service::chat::sequencer::conversations::SharedContext;
+use crate::service::chat::sequencer::traced;
 use crate::service::cluster::Confirmed;
 use crate::service::rules::emissions::messages::{Delivered, MESSAGE_DELIVERED};
 use crate::store::Message;
@@ -66,9 +68,12 @@ pub(super) fn report(
     message: &Message,
     pending: Option<PendingConfirmation>,
     peers: Option<oneshot::Receiver<Confirmed>>,
-    timeout: Duration,
+    common: &SharedContext,
 ) {
+    let timeout = common.confirm_timeout;
     let (conversation_id, message_id) = (message.conversation_id, message.id);
+    let traces = common.traces.clone();
+    let traced = traces.is_active().then(|| message.clone());
     // The report waits for clients, so it runs in its own task. The timeout of the acknowledgements
     // ends it.
     tokio::spawn(async move {
@@ -107,6 +112,9 @@ pub(super) fn report(
             delivered,
             timed_out,
         };
+        if let Some(message) = traced {
+            traced::confirmed(&traces, &message, (delivered, expected, timed_out));
+        }
         MESSAGE_DELIVERED.emit_to(&socket, &report);
     });
 }

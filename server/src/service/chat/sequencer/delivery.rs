@@ -9,6 +9,7 @@ use crate::service::chat::presence::conversation::Notice;
 use crate::service::chat::sequencer::closing::emit_deleted;
 use crate::service::chat::sequencer::confirming::{PendingConfirmation, report};
 use crate::service::chat::sequencer::conversations::{LiveConversation, SharedContext, room_of};
+use crate::service::chat::sequencer::traced;
 use crate::service::rules::emissions::attendance::{
     Kind, PRESENCE, System, TYPING, Typing, USER_DISCONNECTED, USER_JOINED, USER_LEFT, User,
 };
@@ -19,7 +20,7 @@ use crate::service::rules::emissions::messages::{
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Annotated, Commit, Committed, Conversation, Message, Revision, Time};
-use roomcast::{Broadcast, Namespace, Room, SocketId};
+use roomcast::{Broadcast, Namespace, Room, SocketId, broadcast::Emitted};
 
 impl LiveConversation {
     /// Emits a step to the joined sockets except the sender, and with `confirm` requests
@@ -41,10 +42,13 @@ impl LiveConversation {
         }
         match event {
             Committed::Message(message) => {
-                return self.emit_message(namespace, message, from, confirm);
+                let (outcome, pending) = self.emit_message(namespace, message, from, confirm);
+                self.note_emitted(namespace, (event, revision), from, &outcome);
+                return pending;
             }
             Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
-                emit_step(self.audience(namespace, from), event);
+                let outcome = emit_step(self.audience(namespace, from), event);
+                self.note_emitted(namespace, (event, revision), from, &outcome);
             }
             Committed::Renamed(conversation) => {
                 if revision.changes > self.reloaded_at {
@@ -95,11 +99,10 @@ impl LiveConversation {
         message: &Message,
         from: Option<SocketId>,
         timeout: Option<Duration>,
-    ) -> Option<PendingConfirmation> {
+    ) -> (Emitted, Option<PendingConfirmation>) {
         let to = self.audience(namespace, from);
         let Some(timeout) = timeout else {
-            MESSAGE.emit(to, message);
-            return None;
+            return (MESSAGE.emit(to, message), None);
         };
         // The state held until all sockets have confirmed a message grows with the number of
         // sockets.
@@ -112,19 +115,35 @@ impl LiveConversation {
             let acks = MESSAGE.emit_with_acks(&to.clone().timeout(timeout), message);
             if acks.error().is_none() {
                 let expected = acks.expected();
-                return Some(PendingConfirmation::Confirming {
+                let mut outcome = Emitted::default();
+                outcome.queued = expected;
+                let pending = PendingConfirmation::Confirming {
                     expected,
                     acks,
                     _permits: permits,
-                });
+                };
+                return (outcome, Some(pending));
             }
         }
         // Either too many confirmations are outstanding, or recoverable clients would miss the
         // message. It is emitted without requesting confirmations.
         let metrics = &self.common.metrics;
         metrics.count(Counter::ConfirmationsSkipped);
-        let expected = MESSAGE.emit(to, message).queued;
-        Some(PendingConfirmation::Skipped { expected })
+        let outcome = MESSAGE.emit(to, message);
+        let expected = outcome.queued;
+        (outcome, Some(PendingConfirmation::Skipped { expected }))
+    }
+
+    /// Records an emitted step for tracers.
+    fn note_emitted(
+        &self,
+        namespace: &Namespace,
+        step: (&Committed, Revision),
+        from: Option<SocketId>,
+        outcome: &Emitted,
+    ) {
+        let to = || traced::recipients(&self.audience(namespace, from));
+        traced::emitted(&self.common.traces, to, step, outcome);
     }
 
     /// Removes a socket, and announces the departure if it was the user's last.
@@ -282,14 +301,10 @@ impl LiveConversation {
 }
 
 /// Emits a step to the given sockets only, not to other users that it concerns.
-pub(in crate::service) fn emit_step(to: Broadcast<'_>, event: &Committed) {
+pub(in crate::service) fn emit_step(to: Broadcast<'_>, event: &Committed) -> Emitted {
     match event {
-        Committed::Message(message) => {
-            MESSAGE.emit(to, message);
-        }
-        Committed::Edited(message) => {
-            MESSAGE_EDITED.emit(to, message);
-        }
+        Committed::Message(message) => MESSAGE.emit(to, message),
+        Committed::Edited(message) => MESSAGE_EDITED.emit(to, message),
         Committed::Deleted { message, by } => {
             let deleted = Deleted {
                 conversation_id: message.conversation_id,
@@ -298,26 +313,29 @@ pub(in crate::service) fn emit_step(to: Broadcast<'_>, event: &Committed) {
                 deleted_at: message.deleted_at,
                 deleted_by: by,
             };
-            MESSAGE_DELETED.emit(to, &deleted);
+            MESSAGE_DELETED.emit(to, &deleted)
         }
-        Committed::Annotated(annotated) => {
-            match &**annotated {
-                Annotated::Reaction(reacted) => MESSAGE_REACTION.emit(to, reacted),
-                Annotated::Pinned(pinned) => MESSAGE_PINNED.emit(to, pinned),
-                Annotated::Unpinned(unpinned) => MESSAGE_UNPINNED.emit(to, unpinned),
-            };
-        }
+        Committed::Annotated(annotated) => match &**annotated {
+            Annotated::Reaction(reacted) => MESSAGE_REACTION.emit(to, reacted),
+            Annotated::Pinned(pinned) => MESSAGE_PINNED.emit(to, pinned),
+            Annotated::Unpinned(unpinned) => MESSAGE_UNPINNED.emit(to, unpinned),
+        },
         Committed::Renamed(conversation) | Committed::Members { conversation, .. } => {
             emit_updated(to, conversation);
+            Emitted::default()
         }
-        Committed::ConversationDeleted { deleted, .. } => emit_deleted(to, deleted, &[]),
+        Committed::ConversationDeleted { deleted, .. } => {
+            emit_deleted(to, deleted, &[]);
+            Emitted::default()
+        }
         // The message was emitted before, and an announcement has no content.
-        Committed::Repeated(_) | Committed::Announced(_) => {}
+        Committed::Repeated(_) | Committed::Announced(_) => Emitted::default(),
     }
 }
 
 /// Answers the sender of a commit in a conversation that no socket has joined.
 pub(in crate::service) fn unseen(namespace: &Namespace, common: &SharedContext, commit: Commit) {
+    traced::unseen(&common.traces, &commit);
     if common.is_news(commit.event(), commit.revision()) {
         notify_unjoined(namespace, commit.event(), sender(&commit));
     }
@@ -363,7 +381,7 @@ pub(super) fn answer(
     // waits for them.
     let peers = announcer.map(|announcer| announcer.announce_and_confirm(&event, revision));
     if let Some(socket) = from.and_then(|id| namespace.socket(id)) {
-        report(socket, &message, pending, peers, common.confirm_timeout);
+        report(socket, &message, pending, peers, common);
     }
 }
 

@@ -17,3 +17,4 @@ mod interruption;
 pub(in crate::service) mod order;
 pub(in crate::service) mod recorded;
 mod sharded;
+pub(in crate::service::chat) mod traced;

@@ -212,7 +212,9 @@ impl Chat {
                 let Some(rest) = recorded.after(position) else {
                     return EntryOutcome::Missing(emitted);
                 };
-                rest.for_each(|event| emit_step(audience(socket), event));
+                rest.for_each(|event| {
+                    emit_step(audience(socket), event);
+                });
                 // No step falls between the missed and the live steps, since both are determined
                 // under one lock. If `since` is unknown, the answer to a later join may repeat
                 // messages sent during the handover.

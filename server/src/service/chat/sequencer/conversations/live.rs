@@ -21,6 +21,7 @@ use crate::service::cluster::{Announcer, News, Typing as Typist};
 use crate::service::rules::emissions::attendance::User;
 use crate::service::rules::html::Rules;
 use crate::store::{Committed, Revision};
+use crate::trace::Traces;
 use roomcast::{Room, SocketId};
 
 /// The state that all conversations share.
@@ -43,6 +44,7 @@ pub(in crate::service) struct SharedContext {
     pub(in crate::service) announced: AnnouncedChanges,
     /// Confirmation requests of other servers.
     pub(in crate::service::chat::sequencer) confirmation_requests: Arc<ConfirmationRequests>,
+    pub(in crate::service) traces: Traces,
     pub(in crate::service) metrics: Arc<Metrics>,
 }
 
@@ -52,6 +54,7 @@ impl SharedContext {
         limits: &config::Chat,
         has_recovery: bool,
         announcer: Option<Announcer>,
+        traces: Traces,
         metrics: Arc<Metrics>,
     ) -> Self {
         let permits = limits.confirmations.min(Semaphore::MAX_PERMITS);
@@ -65,6 +68,7 @@ impl SharedContext {
             announcer,
             announced: AnnouncedChanges::default(),
             confirmation_requests: Arc::default(),
+            traces,
             metrics,
         }
     }

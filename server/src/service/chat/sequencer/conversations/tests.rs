@@ -5,6 +5,7 @@ use crate::config;
 use crate::service::rules::emissions::attendance::User;
 use crate::service::rules::html::Rules;
 use crate::store::Time;
+use crate::trace::Traces;
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -159,7 +160,14 @@ fn sharing(is_shared: bool) -> Conversations {
         is_shared,
     };
     let rules = Arc::new(Rules::Text);
-    let common = SharedContext::new(rules, &config::Chat::default(), false, None, Arc::default());
+    let common = SharedContext::new(
+        rules,
+        &config::Chat::default(),
+        false,
+        None,
+        Traces::default(),
+        Arc::default(),
+    );
     Conversations::new(tempo, common)
 }
 

@@ -1,0 +1,171 @@
+//! Records what happens to the steps of a conversation for tracers.
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::service::chat::sequencer::delivery::sender;
+use crate::store::{Commit, Committed, Message, Revision};
+use crate::trace::{Detail, Subject, Traces, unmasked};
+use roomcast::{Broadcast, broadcast::Emitted};
+
+/// Records that a commit of this server is stored, or that another server announced one.
+pub(in crate::service::chat) fn committed(traces: &Traces, commit: &Commit) {
+    if !traces.is_active() {
+        return;
+    }
+    let event = commit.event();
+    let subject = Subject {
+        user: author(event),
+        socket: sender(commit),
+        conversation: Some(event.conversation_id()),
+    };
+    let step = match event {
+        Committed::Announced(_) => "announced",
+        Committed::Repeated(_) => "repeated",
+        _ if commit.is_foreign() => "announced",
+        _ => "stored",
+    };
+    traces.record(&subject, step, |detail| {
+        let mut fields = fields(event, commit.revision());
+        if detail == Detail::Unmasked
+            && let Committed::Message(message) | Committed::Edited(message) = event
+        {
+            let content = unmasked(json!({"content": message.content}));
+            fields.insert("payload".into(), content);
+        }
+        fields
+    });
+}
+
+/// Records that no socket has joined the conversation of a commit.
+pub(in crate::service::chat) fn unseen(traces: &Traces, commit: &Commit) {
+    if traces.is_active() {
+        let event = commit.event();
+        let subject = Subject {
+            user: author(event),
+            socket: sender(commit),
+            conversation: Some(event.conversation_id()),
+        };
+        traces.record(&subject, "not_emitted", |_| {
+            let mut fields = fields(event, commit.revision());
+            let reason = "no socket on this server has joined the conversation";
+            fields.insert("reason".into(), reason.into());
+            fields
+        });
+    }
+}
+
+/// Records that a step was emitted, and to which sockets.
+pub(super) fn emitted(
+    traces: &Traces,
+    to: impl FnOnce() -> Vec<(String, String)>,
+    (event, revision): (&Committed, Revision),
+    outcome: &Emitted,
+) {
+    if !traces.is_active() {
+        return;
+    }
+    let subject = Subject {
+        user: author(event),
+        socket: None,
+        conversation: Some(event.conversation_id()),
+    };
+    if !traces.matches(&subject) {
+        return;
+    }
+    let mut to = to();
+    let recipients = to.len();
+    to.truncate(MAX_RECIPIENTS);
+    traces.record(&subject, "emitted", |_| {
+        let mut fields = fields(event, revision);
+        let shown: Vec<_> = to
+            .iter()
+            .map(|(socket, user)| json!({"socket": socket, "user": user}))
+            .collect();
+        fields.insert("recipients".into(), recipients.into());
+        fields.insert("to".into(), shown.into());
+        fields.insert("queued".into(), outcome.queued.into());
+        fields.insert(
+            "dropped".into(),
+            (outcome.dropped + outcome.overflowed).into(),
+        );
+        fields.insert("closed".into(), outcome.closed.into());
+        fields
+    });
+}
+
+/// Returns the sockets of a broadcast with their users.
+pub(super) fn recipients(to: &Broadcast<'_>) -> Vec<(String, String)> {
+    let sockets = to.sockets();
+    let described = sockets.iter().map(|socket| {
+        let user = socket.principal().subject.clone();
+        (socket.id().as_str().to_owned(), user)
+    });
+    described.collect()
+}
+
+/// Records the confirmations of a message.
+pub(super) fn confirmed(
+    traces: &Traces,
+    message: &Message,
+    (delivered, expected, timed_out): (usize, usize, bool),
+) {
+    let subject = Subject {
+        user: Some(&message.user_id),
+        socket: None,
+        conversation: Some(message.conversation_id),
+    };
+    traces.record(&subject, "confirmations", |_| {
+        let mut fields = identity(message.id, message.seq);
+        fields.insert("delivered".into(), delivered.into());
+        fields.insert("expected".into(), expected.into());
+        fields.insert("timedOut".into(), timed_out.into());
+        fields
+    });
+}
+
+/// Returns the user who wrote a message.
+fn author(event: &Committed) -> Option<&str> {
+    match event {
+        Committed::Message(message) | Committed::Repeated(message) | Committed::Edited(message) => {
+            Some(&message.user_id)
+        }
+        Committed::Deleted { by, .. } => Some(by),
+        Committed::Members { user_id, .. } => Some(user_id),
+        Committed::Annotated(_)
+        | Committed::Renamed(_)
+        | Committed::ConversationDeleted { .. }
+        | Committed::Announced(_) => None,
+    }
+}
+
+fn fields(event: &Committed, revision: Revision) -> Map<String, Value> {
+    let (kind, message) = match event {
+        Committed::Message(message) => ("message", Some(message)),
+        Committed::Repeated(message) => ("message", Some(message)),
+        Committed::Edited(message) => ("edit", Some(message)),
+        Committed::Deleted { message, .. } => ("delete", Some(message)),
+        Committed::Annotated(_) => ("annotation", None),
+        Committed::Renamed(_) => ("rename", None),
+        Committed::Members { .. } => ("members", None),
+        Committed::ConversationDeleted { .. } => ("conversation_deleted", None),
+        Committed::Announced(_) => ("announcement", None),
+    };
+    let mut fields = match message {
+        Some(message) => identity(message.id, message.seq),
+        None => Map::from_iter([("seq".to_owned(), revision.seq.into())]),
+    };
+    fields.insert("change".into(), kind.into());
+    fields.insert("changes".into(), revision.changes.into());
+    fields
+}
+
+fn identity(message: Uuid, seq: u64) -> Map<String, Value> {
+    Map::from_iter([
+        ("messageId".to_owned(), message.to_string().into()),
+        ("seq".to_owned(), seq.into()),
+    ])
+}
+
+/// Maximum number of recipients that a line names.
+const MAX_RECIPIENTS: usize = 20;

@@ -1,0 +1,351 @@
+//! `roomcast trace`: the command and the real server.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::guard::{KEY, token};
+use crate::server::{LOBBY, ROOMCAST, Server, ServerProcess};
+use crate::support::{DEADLINE, RawClient};
+
+/// A text that masked traces must not contain.
+const CANARY: &str = "canary-of-the-text";
+
+/// A running command.
+struct Trace {
+    command: Child,
+    lines: Receiver<String>,
+    seen: Vec<Value>,
+}
+
+impl Trace {
+    /// Starts the command, and waits until the server traces.
+    fn start(server: &ServerProcess, arguments: &[&str]) -> Self {
+        let mut command = Command::new(ROOMCAST)
+            .args(["trace", "--url", &format!("http://{}", server.address())])
+            .args(arguments)
+            .env(KEY.0, KEY.1)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(command.stdout.take().unwrap());
+        let (send, lines) = channel();
+        thread::spawn(move || {
+            for line in output.lines() {
+                let _ = send.send(line.unwrap());
+            }
+        });
+        let mut trace = Self {
+            command,
+            lines,
+            seen: Vec::new(),
+        };
+        trace.until("tracing", |_| true);
+        trace
+    }
+
+    /// Waits for a line of a step that fits.
+    fn until(&mut self, step: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        let is_wanted = |line: &&Value| line["step"] == step && fits(line);
+        loop {
+            if let Some(found) = self.seen.iter().find(is_wanted) {
+                return found.clone();
+            }
+            let left = DEADLINE.saturating_sub(start.elapsed());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.seen.push(serde_json::from_str(&line).unwrap()),
+                Err(_) => panic!("no line {step} among {:#?}", self.seen),
+            }
+        }
+    }
+
+    /// Returns the exit code of a command that ends by itself.
+    fn exit_code(&mut self) -> i32 {
+        self.command.wait().unwrap().code().unwrap()
+    }
+
+    fn text(&self) -> String {
+        Value::from(self.seen.clone()).to_string()
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let _ = self.command.kill();
+        let _ = self.command.wait();
+    }
+}
+
+fn message(content: &str) -> Value {
+    json!({"conversationId": LOBBY, "content": content, "confirmDelivery": true})
+}
+
+/// Returns the id that a guest of this name has.
+async fn user_id(server: &ServerProcess, name: &str) -> String {
+    let guest = server.guest(name).await;
+    let id = guest.user_id();
+    guest.disconnect().await;
+    id
+}
+
+async fn joined(server: &ServerProcess, name: &str) -> Client {
+    let mut guest = server.guest(name).await;
+    guest.must("join_conversation", json!(LOBBY)).await;
+    guest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_of_a_user_shows_each_step_of_a_message_without_its_text() {
+    let server = Server::with(&[KEY]);
+    let id = user_id(&server.binary, "ann").await;
+    let mut trace = Trace::start(&server.binary, &["--user", &id]);
+    let mut bob = joined(&server.binary, "bob").await;
+    let mut ann = joined(&server.binary, "ann").await;
+    let stored = ann.must("message", message(CANARY)).await;
+    let (_, ack) = bob.event_to_answer("message").await;
+    bob.acknowledge(ack.unwrap()).await;
+    let opening = trace.until("connected", |_| true);
+    assert_eq!(opening["user"], id);
+    assert_eq!(opening["address"], "127.0.0.0/24");
+    let is_message = |line: &Value| line["event"] == "message";
+    let received = trace.until("received", is_message);
+    assert!(received["bytes"].as_u64().unwrap() > CANARY.len() as u64);
+    let started = trace.until("handler_started", is_message);
+    assert_eq!(started["ackId"], received["ackId"]);
+    let line = trace.until("stored", |_| true);
+    let message_id = stored["message"]["id"].clone();
+    assert_eq!(line["messageId"], message_id, "{stored}");
+    assert_eq!(line["conversation"], LOBBY);
+    assert_eq!(line["seq"], stored["message"]["seq"]);
+    let emitted = trace.until("emitted", |line| line["messageId"] == message_id);
+    assert_eq!(emitted["to"][0]["user"], bob.user_id());
+    assert_eq!(
+        (&emitted["recipients"], &emitted["queued"]),
+        (&json!(1), &json!(1))
+    );
+    let ended = trace.until("handler_ended", is_message);
+    assert_eq!(ended["outcome"], "done");
+    assert!(ended["ms"].as_f64().unwrap() > 0.0);
+    trace.until("acknowledged", |line| line["ackId"] == received["ackId"]);
+    trace.until("delivered", |_| true);
+    let confirmed = trace.until("confirmations", |_| true);
+    assert_eq!(confirmed["delivered"], 1);
+    let refused = ann
+        .refused("message", json!({"conversationId": 7}), "INVALID_PAYLOAD")
+        .await;
+    assert_eq!(refused["code"], "INVALID_PAYLOAD");
+    trace.until("handler_ended", |line| line["outcome"] == "INVALID_PAYLOAD");
+    ann.disconnect().await;
+    trace.until("disconnected", |_| true);
+    for secret in [CANARY, "127.0.0.1", "the key of"] {
+        assert!(!trace.text().contains(secret), "{}", trace.text());
+    }
+    // Steps of other users are not in the trace.
+    let is_foreign = |line: &&Value| line["user"].is_string() && line["user"] != id;
+    assert_eq!(trace.seen.iter().find(is_foreign), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_of_a_socket_shows_confirmations_and_unmasked_texts_but_no_secrets() {
+    let server = Server::with(&[KEY]);
+    let mut ann = joined(&server.binary, "ann").await;
+    let mut bob = joined(&server.binary, "bob").await;
+    let list = format!("/api/v1/sockets?userId={}", bob.user_id());
+    let socket = call(&server.binary, &list, "admin").1["sockets"][0]["id"].clone();
+    let socket = socket.as_str().unwrap();
+    let mut trace = Trace::start(&server.binary, &["--socket", socket, "--unmasked"]);
+    let found = trace.until("found", |_| true);
+    assert_eq!(found["address"], "127.0.0.1");
+    ann.must("message", message(CANARY)).await;
+    let queued = trace.until("queued", |line| line["event"] == "message");
+    assert_eq!(queued["payload"][0]["content"], CANARY);
+    let (_, ack) = bob.event_to_answer("message").await;
+    bob.acknowledge(ack.unwrap()).await;
+    trace.until("confirmed", |line| line["ackId"] == queued["ackId"]);
+    let secret = "canary-of-a-token";
+    bob.ask("auth:refresh", json!({"token": secret})).await;
+    trace.until("received", |line| line["event"] == "auth:refresh");
+    bob.ask("join_invite", json!({"token": secret})).await;
+    trace.until("handler_ended", |line| line["event"] == "join_invite");
+    assert!(!trace.text().contains(secret), "{}", trace.text());
+    bob.vanish();
+    trace.until("closed", |line| line["reason"].is_string());
+    // The server logs who traced what.
+    drop(trace);
+    for act in ["trace started", "trace ended"] {
+        server
+            .binary
+            .expect_log(&["audit", act, "roomcast-command", socket]);
+    }
+    let log = server.binary.log();
+    assert!(!log.contains(CANARY) && !log.contains(secret));
+}
+
+fn call(server: &ServerProcess, path: &str, role: &str) -> (u16, Value) {
+    let bearer = format!("Bearer {}", token(role));
+    let mut client = RawClient::connect(server.address());
+    client.send(format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\r\n"
+    ));
+    let response = tokio::task::block_in_place(|| client.response());
+    let body = serde_json::from_str(&response.body).unwrap_or_default();
+    (response.status, body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_refuses_callers_without_permission_and_invalid_queries() {
+    let server = Server::with(&[KEY]);
+    let refused = |query: &str, role: &str| {
+        let (status, body) = call(&server.binary, &format!("/api/v1/trace?{query}"), role);
+        (
+            status,
+            body["error"]["code"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    };
+    let invalid = (400, "INVALID_PAYLOAD".to_owned());
+    let forbidden = (403, "FORBIDDEN".to_owned());
+    assert_eq!(refused("userId=ann", "user"), forbidden);
+    assert_eq!(refused("userId=ann&unmasked=true", "service"), forbidden);
+    for query in [
+        "",
+        "userId=ann&socketId=x",
+        "socketId=short",
+        "conversationId=7",
+        "userId=ann&seconds=0",
+        "userId=ann&seconds=3601",
+        "userId=ann&unmasked=maybe",
+        "userId=ann&other=1",
+        "userId=",
+    ] {
+        assert_eq!(refused(query, "admin"), invalid, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_are_limited_in_number_and_end_in_time() {
+    let server = Server::with(&[KEY]);
+    let traces: Vec<_> = (0..8)
+        .map(|_| Trace::start(&server.binary, &["--conversation", LOBBY]))
+        .collect();
+    let (status, body) = call(&server.binary, "/api/v1/trace?userId=ann", "service");
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (429, &json!("RATE_LIMITED"))
+    );
+    drop(traces);
+    let start = Instant::now();
+    // The server notices at the next line that the commands have ended.
+    while call(
+        &server.binary,
+        "/api/v1/trace?userId=ann&seconds=1",
+        "service",
+    )
+    .0 != 200
+    {
+        assert!(start.elapsed() < DEADLINE);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await; // Poll interval.
+    }
+    let mut trace = Trace::start(&server.binary, &["--user", "ann", "--for", "1s"]);
+    let ended = trace.until("ended", |_| true);
+    assert_eq!(
+        (trace.exit_code(), &ended["reason"]),
+        (0, &json!("the time is over"))
+    );
+    // A stopped server ends the stream.
+    let mut trace = Trace::start(&server.binary, &["--user", "ann"]);
+    server.binary.terminate();
+    let ended = trace.until("ended", |_| true);
+    assert_eq!(ended["reason"], "the server shuts down");
+}
+
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_contains_the_steps_of_all_servers_of_the_cluster() {
+    let redis = crate::redis_server::RedisServer::start();
+    let database = crate::nodes::Database::new();
+    let start = |id: &'static str| {
+        let url = redis.url();
+        let variables = [
+            KEY,
+            crate::server::GUESTS_AS_USERS,
+            ("ROOMCAST_ADAPTER__URL", url.as_str()),
+            ("ROOMCAST_NODE__ID", id),
+        ];
+        database.server_with(&variables)
+    };
+    let [one, two] = [start("one"), start("two")];
+    one.until_metric("roomcast_nodes", |count| count == 2).await;
+    one.until_joined(true).await;
+    two.until_joined(true).await;
+    let mut by_room = Trace::start(&one, &["--conversation", LOBBY]);
+    by_room.until("tracing", |line| line["node"] == "two");
+    let mut ann = joined(&two, "ann").await;
+    let mut bob = joined(&one, "bob").await;
+    let mut by_user = Trace::start(&one, &["--user", &ann.user_id()]);
+    by_user.until("found", |line| line["node"] == "two");
+    let stored = ann.must("message", message(CANARY)).await;
+    bob.event("message").await;
+    let message_id = stored["message"]["id"].clone();
+    let is_it = |line: &Value| line["messageId"] == message_id;
+    by_room.until("stored", |line| is_it(line) && line["node"] == "two");
+    by_room.until("announced", |line| line["node"] == "one");
+    by_room.until("emitted", |line| {
+        is_it(line) && line["node"] == "one" && line["to"][0]["user"] == bob.user_id()
+    });
+    by_user.until("received", |line| {
+        line["event"] == "message" && line["node"] == "two"
+    });
+    by_user.until("delivered", |line| line["node"] == "two");
+    assert!(!by_room.text().contains(CANARY) && !by_user.text().contains(CANARY));
+    // The other server stops when the operator does.
+    drop((by_room, by_user));
+    let start = Instant::now();
+    while two.metric("roomcast_tracers").await != 0 {
+        assert!(start.elapsed() < DEADLINE);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await; // Poll interval.
+    }
+}
+
+/// The command names its mistakes without a server.
+#[test]
+fn trace_command_needs_one_selection_and_a_valid_duration() {
+    let folder = TempDir::new().unwrap();
+    for (arguments, reason) in [
+        (&["trace"][..], "required"),
+        (
+            &["trace", "--user", "a", "--socket", "b"],
+            "cannot be used with",
+        ),
+        (&["trace", "--user", "a", "--for", "2h"], "from 1s to 1h"),
+        (&["trace", "--user", "a", "--for", "soon"], "invalid value"),
+        (&["trace", "--conversation", "x"], "invalid value"),
+    ] {
+        let (code, output) = run(folder.path(), arguments);
+        assert!(
+            code == 2 && output.contains(reason),
+            "{arguments:?}: {output}"
+        );
+    }
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(ROOMCAST)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code().unwrap(), text)
+}
