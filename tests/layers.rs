@@ -53,13 +53,13 @@ const SERVER: Rules = &[
     ("trace", ""),
     ("auth", "breaker config metrics"),
     ("supervisor", ""),
-    ("store", "breaker config metrics supervisor"),
+    ("store", "breaker config metrics supervisor trace"),
     (
         "service",
         "breaker config metrics auth limit store supervisor trace",
     ),
     ("gateway", "config metrics service auth limit store trace"),
-    ("http", "config metrics auth service limit"),
+    ("http", "config metrics auth service limit trace"),
     (
         "server",
         "config metrics limit auth store service gateway http supervisor trace",

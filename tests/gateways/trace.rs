@@ -318,6 +318,106 @@ async fn trace_contains_the_steps_of_all_servers_of_the_cluster() {
     }
 }
 
+/// The trace that the tests name.
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_id_goes_through_handler_store_other_server_and_webhook() {
+    let redis = crate::redis_server::RedisServer::start();
+    let database = crate::nodes::Database::new();
+    let hook = crate::trades::Hook::start(&[crate::trades::Reply::Answer(200, "")]);
+    let start = |id: &'static str| {
+        let (url, receiver) = (redis.url(), hook.url());
+        let variables = [
+            KEY,
+            crate::server::GUESTS_AS_USERS,
+            ("ROOMCAST_ADAPTER__URL", url.as_str()),
+            ("ROOMCAST_NODE__ID", id),
+            ("ROOMCAST_WEBHOOKS__URL", receiver.as_str()),
+            ("ROOMCAST_WEBHOOKS__SECRET", crate::guard::SECRET),
+            ("ROOMCAST_WEBHOOKS__EVENTS", "message"),
+            ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
+            ("ROOMCAST_LOG__LEVEL", "info,roomcast_server=debug"),
+        ];
+        database.server_with(&variables)
+    };
+    let [one, two] = [start("one"), start("two")];
+    one.until_metric("roomcast_nodes", |count| count == 2).await;
+    one.until_joined(true).await;
+    two.until_joined(true).await;
+    let mut bob = joined(&two, "bob").await;
+    let mut ann = joined(&one, "ann").await;
+    let payload = json!({"conversationId": LOBBY, "content": CANARY});
+    let metadata = json!({"traceparent": format!("00-{TRACE_ID}-00f067aa0ba902b7-01")});
+    let answer = ann
+        .ask_raw("message", &format!(",{payload},{metadata}"))
+        .await;
+    assert_eq!(answer["success"], true, "{answer}");
+    bob.event("message").await;
+    one.expect_log(&[TRACE_ID, "handled a traced event", "outcome=\"done\""]);
+    for step in ["stored", "emitted"] {
+        one.expect_log(&[TRACE_ID, "step of a traced event", step, "seq=", LOBBY]);
+    }
+    for step in ["announced", "emitted"] {
+        two.expect_log(&[TRACE_ID, "step of a traced event", step, "seq=", LOBBY]);
+    }
+    let start = Instant::now();
+    while hook.requests().is_empty() {
+        assert!(start.elapsed() < DEADLINE);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await; // Poll interval.
+    }
+    let request = hook.requests()[0].clone();
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let header = crate::trades::header(head, "traceparent").unwrap();
+    assert!(header.starts_with(&format!("00-{TRACE_ID}-")), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    let traced = body["events"][0]["traceparent"].as_str().unwrap();
+    assert!(traced.contains(TRACE_ID) && !traced.contains("00f067aa0ba902b7"));
+    for server in [&one, &two] {
+        assert!(!server.log().contains(CANARY));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_named_at_connect_is_used_and_invalid_traces_are_restarted() {
+    let server = Server::with(&[KEY, ("ROOMCAST_LOG__LEVEL", "info,roomcast_server=debug")]);
+    let auth = json!({
+        "name": "ann",
+        "guestKey": "the key of ann and more",
+        "traceparent": format!("00-{TRACE_ID}-00f067aa0ba902b7-00"),
+    });
+    let mut ann = Client::connect(server.binary.address(), &auth)
+        .await
+        .unwrap();
+    ann.must("join_conversation", json!(LOBBY)).await;
+    server
+        .binary
+        .expect_log(&[TRACE_ID, "handled a traced event", "join_conversation"]);
+    // A restarted trace has another id, and the event is handled.
+    let metadata =
+        json!({"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"});
+    let payload = json!({"conversationId": LOBBY, "content": "x"});
+    let answer = ann
+        .ask_raw("message", &format!(",{payload},{metadata}"))
+        .await;
+    assert_eq!(answer["success"], true, "{answer}");
+    server.binary.expect_log(&["trace_id", "step=\"stored\""]);
+    let log = server.binary.log();
+    let stored = log.lines().filter(|line| line.contains("step=\"stored\""));
+    assert!(stored.clone().count() > 0 && !stored.clone().any(|line| line.contains(TRACE_ID)));
+    // Other second arguments are still refused.
+    for other in [
+        "{}",
+        "null",
+        r#"{"traceparent":7}"#,
+        r#"{"traceparent":"x"},1"#,
+    ] {
+        let answer = ann.ask_raw("message", &format!(",{payload},{other}")).await;
+        assert_eq!(answer["error"]["code"], "INVALID_PAYLOAD", "{other}");
+    }
+}
+
 /// The command names its mistakes without a server.
 #[test]
 fn trace_command_needs_one_selection_and_a_valid_duration() {

@@ -21,7 +21,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::errors::report_failure;
 use super::hooks::HookEvent;
 use super::limits::{self, UNKNOWN};
-use super::traced::TracedEvent;
+use super::traced::{EventMetadata, TracedEvent, context_of};
 use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::service::{
@@ -138,13 +138,18 @@ impl Catalogue {
         let traces = self.traces.clone();
         let handler = move |event: roomcast::Event, state: State<S>| {
             received.fetch_add(1, Ordering::Relaxed);
-            let traced = TracedEvent::begin(&traces, &event);
+            let context = context_of(&event);
+            let traced = TracedEvent::begin(&traces, &event, context);
             let admitted = checks.admit(row, end, &event);
             match admitted.and_then(|()| run(&checks.access, &event, state)) {
                 Ok(handling) => {
                     let hooks = hooks.as_ref();
                     let hook_event = hooks.map(|hooks| HookEvent::new(hooks, row.event, &event));
-                    Either::Left(acknowledge(handling, hook_event, traced))
+                    let handling = acknowledge(handling, hook_event, traced);
+                    Either::Left(match context {
+                        Some(context) => Either::Left(context.scope(handling)),
+                        None => Either::Right(handling),
+                    })
                 }
                 Err(refusal) => {
                     if let Some(traced) = traced {
@@ -181,7 +186,7 @@ impl Catalogue {
         let traces = self.traces;
         self.namespace
             .fallback(move |event: roomcast::Event| {
-                let traced = TracedEvent::begin(&traces, &event);
+                let traced = TracedEvent::begin(&traces, &event, context_of(&event));
                 let refusal = Refusal::from(checks.unknown(&event));
                 if let Some(traced) = traced {
                     traced.end(Err(&refusal));
@@ -256,10 +261,10 @@ impl EventChecks {
     }
 }
 
-/// Parses the only argument of an event. Additional arguments are refused, because they would be
-/// lost.
+/// Parses the argument of an event. A second argument may be the object with the trace of the event.
+/// Other arguments are refused, because they would be lost.
 pub(super) fn only_argument<T: DeserializeOwned>(args: &Args) -> Result<T, Refusal> {
-    if args.len() > 1 {
+    if args.len() > 1 && (args.len() > 2 || args.get::<EventMetadata>(1).is_err()) {
         let error = ServiceError::Invalid {
             field: "[1]".into(),
             problem: "is one argument too many".into(),

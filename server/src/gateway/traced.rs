@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::catalogue::Catalogue;
-use crate::trace::{Detail, Subject, Traces, unmasked};
+use crate::trace::{Detail, Subject, TraceContext, Traces, unmasked};
 use roomcast::{DisconnectReason, Event, Refusal, SocketId};
 
 /// Records connects and disconnects, and observes the connections of traced users. Call this before
@@ -18,7 +18,14 @@ pub(super) fn register(catalogue: &mut Catalogue, traces: &Traces) {
     catalogue.namespace(|namespace| {
         namespace
             .on_connect(move |event: Event| {
-                connecting.connected(&event.socket);
+                let socket = &event.socket;
+                // The payload of the namespace is nearer to the events than the request.
+                let named = socket.auth::<EventMetadata>().map(|auth| auth.traceparent);
+                let header = || socket.handshake().header("traceparent").map(str::to_owned);
+                if let Some(named) = named.ok().or_else(header) {
+                    socket.set_data(ConnectionTrace(TraceContext::of_caller(&named)));
+                }
+                connecting.connected(socket);
                 async {}
             })
             .on(
@@ -31,6 +38,27 @@ pub(super) fn register(catalogue: &mut Catalogue, traces: &Traces) {
     });
 }
 
+/// The trace that a client names when it connects.
+struct ConnectionTrace(TraceContext);
+
+/// The second argument of an event: `{"traceparent": "00-…"}`.
+#[derive(Deserialize)]
+pub(super) struct EventMetadata {
+    traceparent: String,
+}
+
+/// Returns the trace of an event: the one in its second argument, or a new span of the one that its
+/// client named when it connected.
+pub(super) fn context_of(event: &Event) -> Option<TraceContext> {
+    if event.args().len() > 1
+        && let Ok(metadata) = event.args().get::<EventMetadata>(1)
+    {
+        return Some(TraceContext::of_caller(&metadata.traceparent));
+    }
+    let connection = event.socket.data::<ConnectionTrace>()?;
+    Some(connection.0.child())
+}
+
 /// A traced event whose handler runs.
 pub(super) struct TracedEvent {
     traces: Traces,
@@ -38,6 +66,7 @@ pub(super) struct TracedEvent {
     socket: SocketId,
     conversation: Option<Uuid>,
     event: String,
+    context: Option<TraceContext>,
     began: Instant,
 }
 
@@ -50,16 +79,24 @@ struct AboutConversation {
 
 impl TracedEvent {
     /// Records that the handler of an event starts. Returns `None` if no tracer selects the event.
-    pub(super) fn begin(traces: &Traces, event: &Event) -> Option<Box<Self>> {
-        if traces.is_active() {
-            Self::begin_selected(traces, event)
+    pub(super) fn begin(
+        traces: &Traces,
+        event: &Event,
+        context: Option<TraceContext>,
+    ) -> Option<Box<Self>> {
+        if traces.is_active() || context.is_some() {
+            Self::begin_selected(traces, event, context)
         } else {
             None
         }
     }
 
     #[cold]
-    fn begin_selected(traces: &Traces, event: &Event) -> Option<Box<Self>> {
+    fn begin_selected(
+        traces: &Traces,
+        event: &Event,
+        context: Option<TraceContext>,
+    ) -> Option<Box<Self>> {
         let principal = event.principal();
         let conversation = traces.follows_conversations().then(|| conversation(event));
         let conversation = conversation.flatten();
@@ -70,9 +107,10 @@ impl TracedEvent {
             conversation,
             // The client chooses the name of an unknown event.
             event: event.name().chars().take(MAX_NAME).collect(),
+            context,
             began: Instant::now(),
         };
-        if !traces.matches(&traced.subject()) {
+        if context.is_none() && !traces.matches(&traced.subject()) {
             return None;
         }
         traces.record(&traced.subject(), "handler_started", |detail| {
@@ -94,12 +132,17 @@ impl TracedEvent {
     /// Records that the handler has ended, and its outcome.
     pub(super) fn end(&self, outcome: Result<(), &Refusal>) {
         let millis = self.began.elapsed().as_secs_f64() * 1e3;
+        let outcome = match outcome {
+            Ok(()) => "done",
+            Err(refusal) => refusal.code(),
+        };
+        if let Some(context) = self.context {
+            let (event, socket) = (&self.event, self.socket);
+            let trace_id = context.trace_id();
+            tracing::debug!(trace_id, event, user = self.user, %socket, outcome, "handled a traced event");
+        }
         self.traces.record(&self.subject(), "handler_ended", |_| {
             let mut fields = self.fields();
-            let outcome = match outcome {
-                Ok(()) => "done",
-                Err(refusal) => refusal.code(),
-            };
             fields.insert("outcome".into(), outcome.into());
             fields.insert("ms".into(), millis.into());
             fields
@@ -115,7 +158,11 @@ impl TracedEvent {
     }
 
     fn fields(&self) -> Map<String, Value> {
-        Map::from_iter([("event".to_owned(), self.event.clone().into())])
+        let mut fields = Map::from_iter([("event".to_owned(), self.event.clone().into())]);
+        if let Some(context) = self.context {
+            fields.insert("traceId".into(), context.trace_id().into());
+        }
+        fields
     }
 }
 

@@ -21,6 +21,8 @@ use uuid::Uuid;
 use super::Entry;
 use super::change::{Committed, Revision};
 use super::write::Origin;
+#[cfg(feature = "postgres")]
+use crate::trace::TraceContext;
 
 /// The stored changes, in commit order within each conversation. Each store has one instance.
 #[derive(Debug)]
@@ -90,7 +92,8 @@ impl Commit {
     /// Creates the announcement of another server's commit, and a receiver that resolves with it.
     ///
     /// The announcement follows everything that this server had committed when it was created. With
-    /// `confirm`, the sender wants to know which users receive the event here.
+    /// `confirm`, the sender wants to know which users receive the event here. The commit belongs to
+    /// the trace of the current task.
     #[cfg(feature = "postgres")]
     pub(super) fn announced(
         event: Committed,
@@ -103,6 +106,7 @@ impl Commit {
             revision,
             origin: Origin {
                 confirm,
+                trace: TraceContext::current(),
                 ..Origin::default()
             },
             notified: Vec::new(),

@@ -22,6 +22,7 @@ use super::change::{
 };
 use super::lane::Commit;
 use crate::metrics::Timing;
+use crate::trace::TraceContext;
 
 /// The origin of a message, which the store passes to the emitter unchanged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Origin {
     pub confirm: bool,
     /// When the server began to process it.
     pub received: Option<Instant>,
+    /// The trace of the event that caused it.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// A kind of change.

@@ -1,9 +1,11 @@
-//! Live traces: what happens to one user, socket or conversation, for an operator who listens.
+//! Live traces: what happens to one user, socket or conversation, for an operator who listens. And
+//! the trace contexts of events, which go through the handler, the store, other servers and webhooks.
 //!
 //! [`Traces`] holds the tracers of this server. The gateway, the chat and the observers of
 //! connections record steps. While no tracer exists, recording is one relaxed load of a counter.
 //! This module must not know how operators or other servers reach it.
 
+mod context;
 mod filter;
 mod packet;
 mod tracer;
@@ -18,6 +20,7 @@ use parking_lot::RwLock;
 use roomcast::{Io, Socket};
 use serde_json::{Map, Value};
 
+pub(crate) use self::context::{TraceContext, lenient};
 pub(crate) use self::filter::{Filter, Subject};
 pub(crate) use self::packet::unmasked;
 pub(crate) use self::tracer::{Detail, Line, Lines, Tracer, TracerId};

@@ -105,15 +105,10 @@ impl<'a> Packet<'a> {
             // Attachments follow the text after a record separator in the polling format.
             let text = self.content.split(|byte| *byte == RECORD_SEPARATOR).next();
             let payload = text.and_then(|text| serde_json::from_slice(text).ok());
-            let payload = payload.map(|payload| match payload {
-                Value::Array(mut arguments) if !arguments.is_empty() => {
-                    arguments.remove(0);
-                    Value::Array(arguments)
-                }
-                other => other,
-            });
-            if let Some(payload) = payload {
-                fields.insert("payload".into(), unmasked(payload));
+            let list: Option<Vec<Value>> = payload;
+            if let Some(list) = list {
+                let arguments = list.into_iter().skip(1).collect();
+                fields.insert("payload".into(), unmasked(Value::Array(arguments)));
             }
         }
         fields

@@ -135,19 +135,15 @@ impl Observer {
         let (step, fields) = match event {
             EngineConnectionEvent::Packet { data } => {
                 let packet = Packet::read(data);
-                let step = match packet.kind {
-                    Kind::Ack => "confirmed",
-                    _ => "received",
-                };
+                let is_ack = packet.kind == Kind::Ack;
+                let step = if is_ack { "confirmed" } else { "received" };
                 (step, packet.fields(detail))
             }
             EngineConnectionEvent::PacketCreate { data } => {
                 self.undelivered.fetch_add(1, Ordering::Relaxed);
                 let packet = created(data);
-                let step = match packet.kind {
-                    Kind::Ack => "acknowledged",
-                    _ => "queued",
-                };
+                let is_ack = packet.kind == Kind::Ack;
+                let step = if is_ack { "acknowledged" } else { "queued" };
                 (step, packet.fields(detail))
             }
             EngineConnectionEvent::PacketDrop { data, is_overflow } => {
@@ -182,7 +178,8 @@ impl Observer {
                 });
                 ("closed", object(fields))
             }
-            _ => return,
+            // Other events are no steps of a message.
+            EngineConnectionEvent::Heartbeat | _ => return,
         };
         let subject = Subject {
             user: Some(&self.user),
@@ -213,9 +210,10 @@ fn shortened(address: IpAddr) -> String {
 }
 
 fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
+    if let Value::Object(fields) = value {
+        fields
+    } else {
+        Map::new()
     }
 }
 

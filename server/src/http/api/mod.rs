@@ -33,6 +33,7 @@ pub(crate) use error::{ApiError, JsonBody, Parameters};
 pub(crate) use once::IdempotentName;
 
 use super::{Connections, corrections, market, trace, user_data, withdrawals};
+use crate::trace::TraceContext;
 use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},
@@ -219,7 +220,10 @@ async fn admit(
     let response = match admission.pace.check(Class::Requests, &caller.subject) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&caller));
-            call(request, next).await
+            match trace_of(&request) {
+                Some(trace) => trace.scope(call(request, next)).await,
+                None => call(request, next).await,
+            }
         }
         Err(wait) => {
             let message = "too many calls, try again later";
@@ -240,6 +244,14 @@ async fn admit(
         tracing::info!(by, %method, path = logged_path, status = status.as_u16(), "api call");
     }
     response
+}
+
+/// Returns the trace that a caller names. Several headers name none.
+fn trace_of(request: &Request) -> Option<TraceContext> {
+    let mut values = request.headers().get_all("traceparent").iter();
+    let (first, second) = (values.next()?, values.next());
+    let text = first.to_str().ok().filter(|_| second.is_none())?;
+    Some(TraceContext::of_caller(text))
 }
 
 /// Calls the route with a timeout.

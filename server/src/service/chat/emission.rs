@@ -73,11 +73,14 @@ impl Chat {
             && !commit.is_foreign()
             && !commit.origin().confirm
         {
-            announcer.step(commit.event(), commit.revision());
+            announcer.step(commit.event(), commit.revision(), commit.origin().trace);
         }
         // The notifications were stored in the transaction of the message, so they can be emitted
         // now.
-        self.notify_mentioned(&commit);
+        match commit.origin().trace {
+            Some(trace) => trace.call(|| self.notify_mentioned(&commit)),
+            None => self.notify_mentioned(&commit),
+        }
         // The commit is moved only if the conversation is live. Otherwise it is answered below,
         // without the lock of a conversation.
         let mut commit = Some(commit);

@@ -23,7 +23,7 @@ use crate::service::rules::emissions::attendance::{Present, User};
 use crate::service::rules::html::Rules;
 use crate::service::{authorization::access::Access, fault::ServiceError};
 use crate::store::{Actor, Origin, Store};
-use crate::trace::Traces;
+use crate::trace::{TraceContext, Traces};
 use roomcast::{Namespace, SocketId};
 
 /// The chat of one server. Clones share its state.
@@ -249,6 +249,7 @@ pub(super) fn denied(by: &Principal, why: &'static str) -> ServiceError {
 pub(super) fn origin(from: Option<SocketId>) -> Origin {
     Origin {
         socket: from.and_then(|socket| Sid::parse(socket.as_str())),
+        trace: TraceContext::current(),
         ..Origin::default()
     }
 }

@@ -19,6 +19,7 @@ use super::batch::Batch;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
 use crate::store::{Committed, Revision, Store};
+use crate::trace::TraceContext;
 use roomcast::adapter::Health;
 use roomcast::{Namespace, errors::ServerSideError};
 
@@ -64,8 +65,13 @@ impl Announcer {
     }
 
     /// Announces a commit of this server.
-    pub(in crate::service) fn step(&self, event: &Committed, revision: Revision) {
-        let Some(step) = Step::of(event, revision) else {
+    pub(in crate::service) fn step(
+        &self,
+        event: &Committed,
+        revision: Revision,
+        trace: Option<TraceContext>,
+    ) {
+        let Some(step) = Step::of(event, revision, trace) else {
             return;
         };
         // The feed notifies members who have not joined of these changes.
@@ -94,9 +100,10 @@ impl Announcer {
         &self,
         event: &Committed,
         revision: Revision,
+        trace: Option<TraceContext>,
     ) -> oneshot::Receiver<Confirmed> {
         let (answer, answered) = oneshot::channel();
-        if let Some(step) = Step::of(event, revision) {
+        if let Some(step) = Step::of(event, revision, trace) {
             if self.is_up() {
                 // The request contains the step, so that the message is not announced twice.
                 self.push(Announcement::ConfirmationRequest(step, answer));

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::store::{Annotated, Committed, Level, Message, Revision, Time};
+use crate::trace::{TraceContext, lenient};
 
 /// An announcement to other servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +58,13 @@ pub(in crate::service) struct Step {
     /// Servers of an earlier version ignore it and find the removal in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::service) removed: Option<Arc<str>>,
+    /// The trace of the event that caused the step. Servers of an earlier version ignore it.
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(in crate::service) traceparent: Option<TraceContext>,
 }
 
 /// An event that is announced with its content.
@@ -166,7 +174,11 @@ impl Confirmed {
 
 impl Step {
     /// Returns the announcement of a commit, or `None` if other servers know it already.
-    pub(in crate::service) fn of(event: &Committed, revision: Revision) -> Option<Self> {
+    pub(in crate::service) fn of(
+        event: &Committed,
+        revision: Revision,
+        traceparent: Option<TraceContext>,
+    ) -> Option<Self> {
         let small = match event {
             Committed::Message(message) => {
                 is_small(message, "").then(|| InlineEvent::Message(Arc::clone(message)))
@@ -202,6 +214,7 @@ impl Step {
             seq: revision.seq,
             changes: revision.changes,
             event: small,
+            traceparent,
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
+use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ use super::HooksInner;
 use crate::breaker::BreakerPermit;
 use crate::metrics::Counter;
 use crate::store::{ClaimedDelivery, Delivery, Time};
+use crate::trace::{TraceContext, lenient};
 
 /// The result of an attempt.
 enum Attempt {
@@ -136,6 +138,12 @@ impl HooksInner {
                 headers.insert(name, value);
             }
         }
+        if let Some(trace) = trace_of(&delivery.body) {
+            tracing::debug!(trace_id = trace.trace_id(), delivery = %delivery.id, "delivering a webhook of a traced event");
+            if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
+                headers.insert(TRACEPARENT, value);
+            }
+        }
         let body = delivery.body.clone().into_bytes();
         match self.outbound.notify(&headers, body).await {
             Ok(status) if status.is_success() => {
@@ -186,6 +194,29 @@ impl HooksInner {
     }
 }
 
+/// Returns the first trace among the events of a delivery. A delivery can contain events of several
+/// traces, but has one header.
+fn trace_of(body: &str) -> Option<TraceContext> {
+    #[derive(Deserialize)]
+    struct Events {
+        events: Vec<Traced>,
+    }
+    #[derive(Deserialize)]
+    struct Traced {
+        #[serde(default, deserialize_with = "lenient")]
+        traceparent: Option<TraceContext>,
+    }
+    // Most deliveries have no trace and are not parsed.
+    if !body.contains(r#""traceparent":"#) {
+        return None;
+    }
+    let events: Events = serde_json::from_str(body).ok()?;
+    events
+        .events
+        .into_iter()
+        .find_map(|event| event.traceparent)
+}
+
 /// Returns the delay after this many attempts.
 ///
 /// It is shortened at random by up to half, so that servers and deliveries spread out.
@@ -196,6 +227,7 @@ fn retry_delay(first: Duration, attempts: u32) -> Duration {
     longest.mul_f64(1.0 - f64::from(random) / f64::from(u32::MAX) / 2.0)
 }
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const DELIVERY: HeaderName = HeaderName::from_static("roomcast-delivery");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("roomcast-signature");

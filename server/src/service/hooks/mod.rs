@@ -31,6 +31,7 @@ use crate::metrics::{Counter, Inventoried, Inventory, Metrics};
 use crate::service::rules::admin::emissions::ALERT_EVENT;
 use crate::service::rules::policy;
 use crate::store::{Delivery, Store, StoreError, Time};
+use crate::trace::TraceContext;
 use roomcast::internal::LogThrottle;
 pub(crate) use shares::Source;
 use shares::SourceShares;
@@ -93,6 +94,9 @@ struct WebhookEvent<'a, T> {
     id: Uuid,
     event: &'a str,
     timestamp: Time,
+    /// The trace of the event that caused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<TraceContext>,
     data: T,
 }
 
@@ -216,6 +220,7 @@ impl Hooks {
             id: Uuid::now_v7(),
             event,
             timestamp: Time::now(),
+            traceparent: TraceContext::current().map(TraceContext::child),
             data: data(),
         };
         let mut text = Text::default();
@@ -242,6 +247,7 @@ impl Hooks {
             id: Uuid::now_v7(),
             event,
             timestamp: created_at,
+            traceparent: None,
             data,
         };
         let body = serde_json::to_string(&DirectDelivery {

@@ -20,6 +20,7 @@ use crate::service::rules::emissions::messages::{
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Annotated, Commit, Committed, Conversation, Message, Revision, Time};
+use crate::trace::TraceContext;
 use roomcast::{Broadcast, Namespace, Room, SocketId, broadcast::Emitted};
 
 impl LiveConversation {
@@ -32,6 +33,7 @@ impl LiveConversation {
         event: &Committed,
         from: Option<SocketId>,
         confirm: Option<Duration>,
+        trace: Option<TraceContext>,
     ) -> Option<PendingConfirmation> {
         // The feed returns the same change later, and must not notify the members again.
         self.common.is_news(event, revision);
@@ -43,12 +45,12 @@ impl LiveConversation {
         match event {
             Committed::Message(message) => {
                 let (outcome, pending) = self.emit_message(namespace, message, from, confirm);
-                self.note_emitted(namespace, (event, revision), from, &outcome);
+                self.note_emitted(namespace, (event, revision, trace), from, &outcome);
                 return pending;
             }
             Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
                 let outcome = emit_step(self.audience(namespace, from), event);
-                self.note_emitted(namespace, (event, revision), from, &outcome);
+                self.note_emitted(namespace, (event, revision, trace), from, &outcome);
             }
             Committed::Renamed(conversation) => {
                 if revision.changes > self.reloaded_at {
@@ -138,7 +140,7 @@ impl LiveConversation {
     fn note_emitted(
         &self,
         namespace: &Namespace,
-        step: (&Committed, Revision),
+        step: (&Committed, Revision, Option<TraceContext>),
         from: Option<SocketId>,
         outcome: &Emitted,
     ) {
@@ -367,7 +369,7 @@ pub(super) fn answer(
     } else {
         None
     };
-    let from = sender(&commit);
+    let (from, trace) = (sender(&commit), commit.origin().trace);
     // The sender is answered after the emission: an acknowledged message is queued for all joined
     // sockets.
     commit.resolve();
@@ -379,7 +381,7 @@ pub(super) fn answer(
     let announcer = common.announcer.as_ref();
     // Other servers are queried after the local emission, so that the answer to the sender never
     // waits for them.
-    let peers = announcer.map(|announcer| announcer.announce_and_confirm(&event, revision));
+    let peers = announcer.map(|announcer| announcer.announce_and_confirm(&event, revision, trace));
     if let Some(socket) = from.and_then(|id| namespace.socket(id)) {
         report(socket, &message, pending, peers, common);
     }

@@ -131,7 +131,8 @@ impl LiveConversation {
         // Only the announcement of the sender's server states whether the sender wants
         // confirmations. They cannot be requested after the message was emitted.
         let confirm = self.early_confirm_timeout(&event);
-        let pending = self.show(namespace, revision, &event, from, confirm);
+        // The trace of a step that is read from the store is unknown.
+        let pending = self.show(namespace, revision, &event, from, confirm, None);
         if let (Some(pending), Some(timeout)) = (pending, confirm) {
             let now = tokio::time::Instant::now().into_std();
             self.early_confirmations
@@ -230,6 +231,7 @@ impl LiveConversation {
     /// Emits a commit to the joined sockets, unless they have received it, and answers its sender.
     fn emit(&mut self, namespace: &Namespace, commit: Commit) {
         let (event, revision, from) = (commit.event(), commit.revision(), sender(&commit));
+        let trace = commit.origin().trace;
         let mut pending = None;
         match self.decide(&commit) {
             EmitDecision::Next => {
@@ -241,9 +243,9 @@ impl LiveConversation {
                 // Other servers may use other rules.
                 pending = if commit.is_foreign() || has_quote(event) {
                     let event = as_shown(&self.common.rules, event.clone());
-                    self.show(namespace, revision, &event, from, confirm)
+                    self.show(namespace, revision, &event, from, confirm, trace)
                 } else {
-                    self.show(namespace, revision, event, from, confirm)
+                    self.show(namespace, revision, event, from, confirm, trace)
                 };
             }
             EmitDecision::Unseen => {

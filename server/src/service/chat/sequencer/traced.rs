@@ -5,28 +5,38 @@ use uuid::Uuid;
 
 use crate::service::chat::sequencer::delivery::sender;
 use crate::store::{Commit, Committed, Message, Revision};
-use crate::trace::{Detail, Subject, Traces, unmasked};
+use crate::trace::{Detail, Subject, TraceContext, Traces, unmasked};
 use roomcast::{Broadcast, broadcast::Emitted};
 
 /// Records that a commit of this server is stored, or that another server announced one.
 pub(in crate::service::chat) fn committed(traces: &Traces, commit: &Commit) {
+    let event = commit.event();
+    let trace = commit.origin().trace;
+    if let Some(trace) = trace {
+        let step = if commit.is_foreign() {
+            "announced"
+        } else {
+            "stored"
+        };
+        log(trace, step, event, commit.revision());
+    }
     if !traces.is_active() {
         return;
     }
-    let event = commit.event();
     let subject = Subject {
         user: author(event),
         socket: sender(commit),
         conversation: Some(event.conversation_id()),
     };
-    let step = match event {
-        Committed::Announced(_) => "announced",
-        Committed::Repeated(_) => "repeated",
-        _ if commit.is_foreign() => "announced",
-        _ => "stored",
+    let step = if commit.is_foreign() {
+        "announced"
+    } else if let Committed::Repeated(_) = event {
+        "repeated"
+    } else {
+        "stored"
     };
     traces.record(&subject, step, |detail| {
-        let mut fields = fields(event, commit.revision());
+        let mut fields = fields(event, commit.revision(), trace);
         if detail == Detail::Unmasked
             && let Committed::Message(message) | Committed::Edited(message) = event
         {
@@ -47,7 +57,7 @@ pub(in crate::service::chat) fn unseen(traces: &Traces, commit: &Commit) {
             conversation: Some(event.conversation_id()),
         };
         traces.record(&subject, "not_emitted", |_| {
-            let mut fields = fields(event, commit.revision());
+            let mut fields = fields(event, commit.revision(), commit.origin().trace);
             let reason = "no socket on this server has joined the conversation";
             fields.insert("reason".into(), reason.into());
             fields
@@ -59,9 +69,12 @@ pub(in crate::service::chat) fn unseen(traces: &Traces, commit: &Commit) {
 pub(super) fn emitted(
     traces: &Traces,
     to: impl FnOnce() -> Vec<(String, String)>,
-    (event, revision): (&Committed, Revision),
+    (event, revision, trace): (&Committed, Revision, Option<TraceContext>),
     outcome: &Emitted,
 ) {
+    if let Some(trace) = trace {
+        log(trace, "emitted", event, revision);
+    }
     if !traces.is_active() {
         return;
     }
@@ -77,7 +90,7 @@ pub(super) fn emitted(
     let recipients = to.len();
     to.truncate(MAX_RECIPIENTS);
     traces.record(&subject, "emitted", |_| {
-        let mut fields = fields(event, revision);
+        let mut fields = fields(event, revision, trace);
         let shown: Vec<_> = to
             .iter()
             .map(|(socket, user)| json!({"socket": socket, "user": user}))
@@ -139,24 +152,57 @@ fn author(event: &Committed) -> Option<&str> {
     }
 }
 
-fn fields(event: &Committed, revision: Revision) -> Map<String, Value> {
-    let (kind, message) = match event {
-        Committed::Message(message) => ("message", Some(message)),
-        Committed::Repeated(message) => ("message", Some(message)),
-        Committed::Edited(message) => ("edit", Some(message)),
-        Committed::Deleted { message, .. } => ("delete", Some(message)),
-        Committed::Annotated(_) => ("annotation", None),
-        Committed::Renamed(_) => ("rename", None),
-        Committed::Members { .. } => ("members", None),
-        Committed::ConversationDeleted { .. } => ("conversation_deleted", None),
-        Committed::Announced(_) => ("announcement", None),
+/// Logs a step of a traced event.
+fn log(trace: TraceContext, step: &str, event: &Committed, revision: Revision) {
+    tracing::debug!(
+        trace_id = trace.trace_id(),
+        conversation = %event.conversation_id(),
+        message = message(event).map(|message| tracing::field::display(message.id)),
+        seq = revision.seq,
+        step,
+        "step of a traced event"
+    );
+}
+
+/// Returns the message of an event.
+fn message(event: &Committed) -> Option<&Message> {
+    match event {
+        Committed::Message(message)
+        | Committed::Repeated(message)
+        | Committed::Edited(message)
+        | Committed::Deleted { message, .. } => Some(message),
+        Committed::Annotated(_)
+        | Committed::Renamed(_)
+        | Committed::Members { .. }
+        | Committed::ConversationDeleted { .. }
+        | Committed::Announced(_) => None,
+    }
+}
+
+fn fields(
+    event: &Committed,
+    revision: Revision,
+    trace: Option<TraceContext>,
+) -> Map<String, Value> {
+    let kind = match event {
+        Committed::Message(_) | Committed::Repeated(_) => "message",
+        Committed::Edited(_) => "edit",
+        Committed::Deleted { .. } => "delete",
+        Committed::Annotated(_) => "annotation",
+        Committed::Renamed(_) => "rename",
+        Committed::Members { .. } => "members",
+        Committed::ConversationDeleted { .. } => "conversation_deleted",
+        Committed::Announced(_) => "announcement",
     };
-    let mut fields = match message {
+    let mut fields = match message(event) {
         Some(message) => identity(message.id, message.seq),
         None => Map::from_iter([("seq".to_owned(), revision.seq.into())]),
     };
     fields.insert("change".into(), kind.into());
     fields.insert("changes".into(), revision.changes.into());
+    if let Some(trace) = trace {
+        fields.insert("traceId".into(), trace.trace_id().into());
+    }
     fields
 }
 

@@ -21,6 +21,7 @@ use crate::service::cluster::{
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::service::rules::emissions::attendance::User;
 use crate::store::{Feed, Missed, Revision, Revocation, StoreError};
+use crate::trace::TraceContext;
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, handler::ServerSide};
 
 impl Chat {
@@ -81,7 +82,7 @@ impl Chat {
                 });
                 if is_attended.is_some() {
                     // A step that finds no room in the queue is found later by polling.
-                    drop(self.0.store.announce(step.into_event(), revision, false));
+                    self.announce(step, false);
                 }
             }
             News::Typing(typing) => {
@@ -117,14 +118,24 @@ impl Chat {
     /// Requests confirmations of a message from the joined sockets, if its conversation is live
     /// here.
     fn put(&self, step: Step) -> Option<PendingAnswer> {
-        let (id, revision, event) = (step.conversation_id, step.revision(), step.into_event());
+        let (id, revision) = (step.conversation_id, step.revision());
         let conversations = &self.0.conversations;
         conversations.with(id, |_| ())?;
         // A message too large for an announcement is read from the store. The request is registered
         // before the step reaches the write worker, which may emit it immediately.
         let waiting = conversations.wait_for(id, revision.seq);
-        drop(self.0.store.announce(event, revision, true));
+        self.announce(step, true);
         Some(waiting)
+    }
+
+    /// Queues a step of another server in its trace.
+    fn announce(&self, step: Step, confirm: bool) {
+        let (revision, trace) = (step.revision(), step.traceparent.map(TraceContext::child));
+        let announce = || drop(self.0.store.announce(step.into_event(), revision, confirm));
+        match trace {
+            Some(trace) => trace.call(announce),
+            None => announce(),
+        }
     }
 }
 
