@@ -43,8 +43,8 @@ pub mod broadcast {
 pub mod connection {
     pub use crate::{
         engine::{
-            ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine,
-            RawSession,
+            ConnectionError, ConnectionId, EngineRequest, ErrorContext, Forbidden, Handshake,
+            RawEngine, RawSession,
         },
         identity::Credentials,
         socket::{EngineConnection, EngineConnectionEvent},

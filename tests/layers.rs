@@ -160,6 +160,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ("feed", "follower"),
     ("rules", "fault"),
     ("authorization", "cluster fault feed rules"),
+    ("audit", "fault rules authorization"),
     ("hooks", "rules"),
     ("journals", "fault feed hooks rules"),
     (
@@ -173,7 +174,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ),
     (
         "api",
-        "cluster fault follower hooks rules authorization chat",
+        "cluster fault follower hooks rules authorization audit chat",
     ),
 ];
 

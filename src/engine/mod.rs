@@ -52,6 +52,7 @@ pub(crate) use forwarding::Forwarder;
 #[cfg(feature = "forwarding")]
 pub(crate) use forwarding::{Bounds, Directory, LocalServer, Owner};
 pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push};
+pub use primitives::ConnectionId;
 pub(crate) use primitives::random_sid;
 pub(crate) use session::{Application, Engine, SessionHandler};
 pub use session::{RawEngine, RawSession};

@@ -17,8 +17,13 @@ const STARTS: [&str; 5] = [
 /// Calls that start a task without a name, and where the server may use them. These tasks end by
 /// themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 16] = [
+const NAMELESS: [(&str, &str); 18] = [
     ("supervisor.rs", "It is what starts tasks by name."),
+    (
+        "http/api/audit.rs",
+        "One request of the API, which has a deadline and is waited for.",
+    ),
+    ("service/audit/mod.rs", "One line of a file."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
         "http/api/reference.rs",

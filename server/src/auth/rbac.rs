@@ -88,6 +88,8 @@ permissions! {
     ApiTrace = "api:trace",
     /// Follow it with texts and addresses.
     TraceUnmasked = "trace:unmasked",
+    /// Read the audit log.
+    AuditRead = "audit:read",
     /// Create logins over HTTP with more permissions than the caller has.
     RolesGrant = "roles:grant",
     /// Enter the admin namespace.

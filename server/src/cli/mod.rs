@@ -105,6 +105,8 @@ enum Command {
     /// Show what happens to a user, a socket or a conversation on a running server and its cluster,
     /// one line of JSON for each step.
     Trace(remote::TraceArguments),
+    /// List the administrative acts that a running server has recorded, one line of JSON for each.
+    Audit(remote::AuditArguments),
     /// Check whether a running server is ready for clients: the health check of a container.
     Health(remote::HealthArguments),
     /// Print the completions of this command line for a shell.
@@ -219,6 +221,7 @@ pub fn run() -> ExitCode {
         Command::ExportUser(arguments) => remote::export_user(&settings, &arguments),
         Command::EraseUser(arguments) => remote::erase_user(&settings, &arguments),
         Command::Trace(arguments) => remote::trace(&settings, &arguments),
+        Command::Audit(arguments) => remote::audit(&settings, &arguments),
         Command::LogLevel(arguments) => remote::log_level(&settings, arguments),
         Command::Health(arguments) => remote::health(Some(&settings), &arguments),
         Command::PrintConfig(print) => print_config(&settings, &print),

@@ -33,7 +33,7 @@ pub use market::{Executor, Market, Notifications, Webhook};
 pub(crate) use market::{SignalAudience, SignalRule, exact_number};
 pub use page::Page;
 pub use publications::Publications;
-pub use store::{Durability, Store};
+pub use store::{Audit, Durability, Store};
 pub use webhooks::Webhooks;
 
 /// The whole configuration of the `roomcast` binary: a TOML file whose keys can also be set as
@@ -67,6 +67,8 @@ pub struct Settings {
     pub webhooks: Webhooks,
     /// Storage of messages.
     pub store: Store,
+    /// The records of administrative acts.
+    pub audit: Audit,
     /// The cluster.
     pub adapter: Adapter,
     /// The identity of this server in the cluster.
@@ -96,6 +98,7 @@ impl Default for Settings {
             publications: Publications::default(),
             webhooks: Webhooks::default(),
             store: Store::default(),
+            audit: Audit::default(),
             adapter: Adapter::default(),
             node: Node::default(),
             log: Log::default(),
@@ -161,6 +164,7 @@ impl Settings {
         if self.store.retention.is_some_and(|time| time.is_zero()) {
             return Err("store.retention is zero");
         }
+        self.audit.check()?;
         self.auth.check()?;
         self.limits.check()?;
         self.adapter.check()?;

@@ -1,5 +1,6 @@
-//! Section `[store]`.
+//! Sections `[store]` and `[audit]`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -171,6 +172,45 @@ pub enum Durability {
     /// A power failure as well, at the cost of one disk flush per transaction.
     Full,
 }
+
+/// Section `[audit]`: the records of administrative acts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// How long entries are stored, at least a day. Default 365 days.
+    #[serde(with = "crate::config::days")]
+    pub retention: Duration,
+    /// File to which entries are also written, as JSON lines. Only the server's user can read it. A
+    /// full file is renamed to `FILE.1`, that one to `FILE.2`, and so on. Default: none.
+    pub file: Option<PathBuf>,
+    /// Maximum size of a file in bytes. Default 64 MiB.
+    pub file_bytes: u64,
+    /// Maximum number of files, including the current one. Default 8.
+    pub files: usize,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_secs(365 * 86_400),
+            file: None,
+            file_bytes: 64 << 20,
+            files: 8,
+        }
+    }
+}
+
+impl Audit {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.retention < SHORTEST_AUDIT {
+            return Err("audit.retention must be at least a day");
+        }
+        Ok(())
+    }
+}
+
+/// Minimum retention of the audit log, so that no change of a key removes today's acts.
+const SHORTEST_AUDIT: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {

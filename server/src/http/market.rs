@@ -45,6 +45,7 @@ fn publishing() -> Routes<Api> {
                 "Publishes a trade of a user, or its new state.",
                 Permission::TradesPublish,
             )
+            .publishes()
             .body::<PublishTrade>()
             .answer::<Trade>(200)
             .refuses(409),
@@ -58,6 +59,7 @@ fn publishing() -> Routes<Api> {
                 "Publishes a signal, optionally in a channel.",
                 Permission::SignalsPublish,
             )
+            .publishes()
             .body::<PublishSignal>()
             .answer::<Signal>(200)
             .refuses(409),
@@ -72,6 +74,7 @@ fn publishing() -> Routes<Api> {
                 "Publishes the current portfolio of a user.",
                 Permission::PortfolioPublish,
             )
+            .publishes()
             .body::<PublishPortfolio>()
             .body_bytes(PORTFOLIO_BYTES)
             .answer::<Portfolio>(200),
@@ -86,6 +89,7 @@ fn publishing() -> Routes<Api> {
                 "Publishes the last price of one symbol or of several.",
                 Permission::PricesPublish,
             )
+            .publishes()
             .body::<PublishPrices>()
             .body_bytes(PRICES_BYTES)
             .answer::<PublishedPrices>(200)
@@ -100,6 +104,7 @@ fn publishing() -> Routes<Api> {
                 "Sends a notification to one user or to several.",
                 Permission::NotificationsPublish,
             )
+            .publishes()
             .body::<Notify>()
             .body_bytes(USERS_BYTES)
             .answer::<Notified>(200)

@@ -134,6 +134,11 @@ metric_table! {
             ApiFailed["result" = "failed"],
             ApiDenied["result" = "denied"],
         }
+        "roomcast_audit_entries_total" => "Administrative acts, by what was recorded of them." {
+            AuditRecorded["result" = "recorded"],
+            AuditRefused["result" = "refused"],
+            AuditIncomplete["result" = "incomplete"],
+        }
         "roomcast_webhook_events_total" => "Events for webhooks, by result." {
             WebhookEventsQueued["result" = "queued"],
             WebhookEventsDropped["result" = "dropped"],

@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::service::{
     Hooks, Leases, Market,
     api::{LogLevel, Publications},
+    audit::{Audit, AuditFile},
     cluster::{self, Sealing},
 };
 use crate::store::{NewConversation, Store};
@@ -45,7 +46,8 @@ use roomcast::{Io, Server, adapter::Health, metrics::Counter};
 /// Reads the configuration again. The argument applies the settings, or changes nothing if it fails.
 pub(crate) type Reload = Arc<dyn Fn(&dyn Fn(&Settings) -> Result<(), String>) + Send + Sync>;
 
-/// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the configuration.
+/// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the configuration. `audit_file` gets each
+/// entry of the audit log.
 ///
 /// # Errors
 ///
@@ -54,6 +56,7 @@ pub(crate) async fn run(
     settings: &Settings,
     reload: Reload,
     log_level: LogLevel,
+    audit_file: Option<AuditFile>,
 ) -> Result<(), RunError> {
     // Signal handlers are installed first. Before that, any of these signals ends the process.
     let signals = Signals::listen().map_err(RunError::Signals)?;
@@ -126,8 +129,15 @@ pub(crate) async fn run(
         traces,
     );
     let readiness = readiness(&store, &supervisor, &io, publications);
+    let audit = Audit::new(
+        store.clone(),
+        io.clone(),
+        blocks.clone(),
+        audit_file,
+        Arc::clone(&services.metrics),
+    );
     let admin = services.admin.clone();
-    admin.serve(io.clone(), blocks.clone(), readiness.clone());
+    admin.serve(audit.clone(), io.clone(), blocks.clone(), readiness.clone());
     let watched = admin.clone();
     supervisor.start("admin news", move || watched.clone().watch());
     let recorded = admin.clone();
@@ -143,7 +153,7 @@ pub(crate) async fn run(
         &readers,
         store.clone(),
         io.clone(),
-        blocks,
+        (blocks, audit),
         readiness.clone(),
     );
     if let Some(listener) = admin_listener {

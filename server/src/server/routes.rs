@@ -15,6 +15,7 @@ use crate::http::{
 };
 use crate::limit::Users;
 use crate::service::api::RequestKeys;
+use crate::service::audit::Audit;
 use crate::service::{Access, Blocks};
 use crate::store::Store;
 use roomcast::Io;
@@ -26,7 +27,7 @@ pub(super) fn router(
     readers: &Readers,
     store: Store,
     io: Io,
-    blocks: Option<Blocks>,
+    (blocks, audit): (Option<Blocks>, Audit),
     readiness: Readiness,
 ) -> Router {
     let Services {
@@ -44,6 +45,7 @@ pub(super) fn router(
         access: access.clone(),
         pace: pace(settings),
         keys: RequestKeys::new(store),
+        audit: audit.clone(),
         metrics: Arc::clone(metrics),
     };
     let connections = http::Connections {
@@ -59,7 +61,7 @@ pub(super) fn router(
         connections: connections.clone(),
         log_level: log_level.clone(),
     };
-    let routes = http::api::routes(api, blocks);
+    let routes = http::api::routes(api, blocks, audit);
     let api = http::api::nest(routes, admission);
     let page = http::PageSettings {
         socket_path: settings.engine.http.path.clone(),

@@ -64,7 +64,8 @@ impl StartedTasks {
         feed(services, store, io, appliers, supervisor).await;
         let publications = publications(settings, services, store, io, supervisor).await;
         let metrics = Arc::clone(&services.metrics);
-        let retention = Retention::new(store.clone(), &settings.store, metrics);
+        let audit = settings.audit.retention;
+        let retention = Retention::new(store.clone(), &settings.store, audit, metrics);
         supervisor.start("retention", move || Arc::clone(&retention).run());
         Ok(Self {
             blocks,

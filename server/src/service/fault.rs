@@ -53,6 +53,18 @@ impl ServiceError {
     pub(in crate::service) const OTHER_FORM: Self =
         Self::Conflict("a newer version of the server has written it");
 
+    /// Returns the type of the error, which names no input.
+    pub(in crate::service) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "FORBIDDEN",
+            Self::Invalid { .. } => "INVALID_PAYLOAD",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::Unfit { .. } | Self::Conflict(_) | Self::Failed { .. } => "CONFLICT",
+            Self::Limited { .. } => "RATE_LIMITED",
+            Self::Unavailable { .. } => "STORE_UNAVAILABLE",
+        }
+    }
+
     pub(in crate::service) fn invalid(
         field: impl Into<Cow<'static, str>>,
         problem: impl Into<Cow<'static, str>>,

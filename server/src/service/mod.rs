@@ -10,10 +10,12 @@
 //! * `follower` ← `feed`
 //! * `cluster`, `fault`, `feed` and `rules` ← `hooks` ← `journals`
 //! * `cluster`, `fault`, `feed` and `rules` ← `authorization`
+//! * `authorization` ← `audit` ← `api`
 //! * `journals` and `authorization` ← `market` and `notifications`
 //! * `follower` and `notifications` ← `chat` ← `api`
 
 pub(crate) mod api;
+pub(crate) mod audit;
 mod authorization;
 mod chat;
 pub(crate) mod cluster;

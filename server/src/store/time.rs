@@ -41,7 +41,7 @@ impl Time {
     }
 
     /// Returns an id that is not greater than any version 7 UUID created at this time or later.
-    pub(super) fn first_id(self) -> uuid::Uuid {
+    pub(crate) fn first_id(self) -> uuid::Uuid {
         let millis = u64::try_from(self.0.as_millisecond()).unwrap_or(0);
         // Version 7 UUIDs begin with the time, so the primary key finds messages by age.
         uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()

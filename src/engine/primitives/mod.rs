@@ -1,13 +1,15 @@
-//! Items that all modules of the engine import: the clock, unguessable ids, and the peer of a
-//! connection.
+//! Items that all modules of the engine import: the clock, unguessable ids, the id of a connection in
+//! logs, and the peer of a connection.
 //!
 //! This module contains only plain values and short functions. It must not depend on any other
 //! module: not on connections, sessions or their contents.
 
 mod clock;
+mod connection_id;
 mod peer;
 mod random;
 
 pub(in crate::engine) use clock::now;
+pub use connection_id::ConnectionId;
 pub(crate) use peer::Peer;
 pub(crate) use random::random_sid;

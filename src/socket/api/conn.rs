@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use roomcast_protocol::engine::{CloseReason, Transport};
 
 use crate::{
-    engine::Handshake,
+    engine::{ConnectionId, Handshake},
     socket::{
         core::{ConnInner, EngineConnectionEvent, Listeners, Socket},
         types::{ListenError, ListenerId},
@@ -57,6 +57,12 @@ impl EngineConnection {
     #[must_use]
     pub fn handshake(&self) -> &Handshake {
         self.0.handshake()
+    }
+
+    /// Returns the id of the connection in log lines. It is not a secret.
+    #[must_use]
+    pub fn log_id(&self) -> ConnectionId {
+        ConnectionId::of(self.0.outbox().sid())
     }
 
     /// Returns the connected sockets of the connection, one per namespace.

@@ -1,5 +1,6 @@
 //! The HTTP API for services, on the real server.
 
+mod audit;
 mod chat;
 mod emit;
 mod input;
@@ -120,7 +121,7 @@ async fn user(server: &Server, name: &str) -> Client {
     server.connect(&auth).await.unwrap()
 }
 
-/// The permissions of services that users do not have.
+/// The permissions that the API requires and users do not have.
 const SERVICE: [&str; 21] = [
     "api:sessions",
     "api:revocations",
@@ -135,6 +136,7 @@ const SERVICE: [&str; 21] = [
     "api:sockets",
     "api:rooms",
     "api:users",
+    "audit:read",
     "trades:publish",
     "signals:publish",
     "portfolio:publish",

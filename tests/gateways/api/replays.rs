@@ -181,6 +181,7 @@ async fn an_answer_is_repeated_only_with_the_permissions_of_its_request() {
         "api:explain",
         "api:rooms",
         "api:users",
+        "audit:read",
         "trades:read",
         "signals:read",
         "portfolio:read",

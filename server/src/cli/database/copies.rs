@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
+use super::audit::{AuditTable, DatabaseAct};
 use crate::cli::{
     output::{errln, outln},
     progress::Progress,
 };
 use crate::config::Settings;
-use crate::store::{CopyError, CopyProgress, DatabaseCopy, FormerDatabase, Store};
+use crate::store::{CopyProgress, DatabaseCopy, FormerDatabase, Store};
 
 /// Arguments of `backup`.
 #[derive(Clone, Debug, Args)]
@@ -37,7 +39,15 @@ pub(in crate::cli) struct Restore {
 
 /// Copies the database to a file.
 pub(in crate::cli) fn back_up(settings: &Settings, arguments: &BackUp) -> ExitCode {
-    let copied = Store::backup(&settings.store, &arguments.file, &mut progress());
+    let request = json!({"file": arguments.file});
+    // A backup does not change the database, so only the file has it.
+    let copied = DatabaseAct::around(
+        settings,
+        "backup",
+        &request,
+        || Store::backup(&settings.store, &arguments.file, &mut progress()),
+        |_| AuditTable::Skip,
+    );
     report("backed up", copied, arguments.json)
 }
 
@@ -48,7 +58,18 @@ pub(in crate::cli) fn restore(settings: &Settings, arguments: &Restore) -> ExitC
     } else {
         FormerDatabase::Refuse
     };
-    let copied = Store::restore(&settings.store, &arguments.file, former, &mut progress());
+    let request = json!({"file": arguments.file, "replaces": arguments.force});
+    let copied = DatabaseAct::around(
+        settings,
+        "restore",
+        &request,
+        || Store::restore(&settings.store, &arguments.file, former, &mut progress()),
+        // An older database has no table for it before its next start.
+        |copy| match copy.pending_migrations {
+            0 => AuditTable::Insert,
+            _ => AuditTable::Skip,
+        },
+    );
     report("restored", copied, arguments.json)
 }
 
@@ -68,7 +89,7 @@ fn progress() -> impl FnMut(CopyProgress) {
 }
 
 /// Prints the result.
-fn report(done: &str, copied: Result<DatabaseCopy, CopyError>, json: bool) -> ExitCode {
+fn report(done: &str, copied: Result<DatabaseCopy, String>, json: bool) -> ExitCode {
     let copy = match copied {
         Ok(copy) => copy,
         Err(error) => {

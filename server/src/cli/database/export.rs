@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
+use super::audit::{AuditTable, DatabaseAct};
 use crate::cli::{
     self,
     output::{self, errln},
@@ -72,7 +74,16 @@ pub(in crate::cli) fn run(settings: &Settings, export: &Export) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(write(&settings.store, export)) {
+    let request = json!({"conversation": export.conversation, "output": export.output});
+    // An export does not change the database, so only the file has it.
+    let exported = DatabaseAct::around(
+        settings,
+        "export",
+        &request,
+        || runtime.block_on(write(&settings.store, export)),
+        |_| AuditTable::Skip,
+    );
+    match exported {
         Ok(messages) => {
             errln!("roomcast: {messages} messages");
             ExitCode::SUCCESS

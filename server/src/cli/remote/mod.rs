@@ -1,7 +1,8 @@
-//! Commands that call a running server: `call`, `emit`, `sockets`, `nodes`, `export-user`,
+//! Commands that call a running server: `audit`, `call`, `emit`, `sockets`, `nodes`, `export-user`,
 //! `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for `emit`, optionally
 //! the adapter.
 
+mod audit;
 mod health;
 mod trace;
 mod users;
@@ -16,9 +17,11 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json, value::RawValue};
 
+pub(super) use self::audit::{AuditArguments, audit, operator};
 pub(super) use self::health::{HealthArguments, health};
 pub(super) use self::trace::{TraceArguments, trace};
 pub(super) use self::users::{EraseUserArguments, ExportUserArguments, erase_user, export_user};
+use super::database::audit::{AuditTable, DatabaseAct};
 use super::identity::Minter;
 use super::output::{errln, outln};
 use crate::{
@@ -175,7 +178,23 @@ pub(super) fn emit(settings: &Settings, arguments: EmitArguments) -> ExitCode {
         match &arguments.adapter {
             Some(url) => {
                 let seals = !arguments.unsealed;
-                through_adapter(settings, url, seals, &event).await
+                // No server records what goes through the adapter. Only PostgreSQL can be written
+                // beside a server.
+                let request = json!({"event": event.event, "rooms": event.rooms});
+                let mut act = DatabaseAct::begin(settings, "emit", &request)?;
+                let mut table = AuditTable::Skip;
+                if settings.store.is_postgres() {
+                    act.store_first(settings).await?;
+                    table = AuditTable::Insert;
+                }
+                let sent = through_adapter(settings, url, seals, &event).await;
+                let recorded = act.end(settings, sent.is_ok(), &Value::Null, table).await;
+                sent?;
+                recorded.map_err(|error| {
+                    format!(
+                        "the event was sent, and could not be recorded in the audit log: {error}"
+                    )
+                })
             }
             None => {
                 let body = serde_json::to_string(&event).map_err(|error| error.to_string())?;
@@ -388,7 +407,8 @@ impl Caller {
             .method(method)
             .uri(target)
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
-            .header(header::CONTENT_TYPE, "application/json");
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("roomcast-stated-user", operator());
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use self::reload::Reloader;
+use super::database::audit;
 use super::output::errln;
 use super::settings::Configuration;
 use super::{chain, log, runtime};
@@ -28,6 +29,14 @@ pub(super) fn run(
             return ExitCode::from(super::REFUSED);
         }
     };
+    let audit_file = match audit::open_file(settings) {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::error!(%error, "the audit log cannot be written");
+            errln!("roomcast: {error}");
+            return ExitCode::from(super::REFUSED);
+        }
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -42,7 +51,7 @@ pub(super) fn run(
     let reloader = Reloader::new(settings, read, log.level.clone());
     let reload: Reload =
         Arc::new(move |apply: &dyn Fn(&Settings) -> Result<(), String>| reloader.reload(apply));
-    let outcome = runtime.block_on(crate::server::run(settings, reload, log.level));
+    let outcome = runtime.block_on(crate::server::run(settings, reload, log.level, audit_file));
     if matches!(outcome, Err(RunError::Hurried)) {
         // The process does not wait for tasks that are still running.
         runtime.shutdown_background();

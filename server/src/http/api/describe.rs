@@ -53,6 +53,8 @@ pub(super) struct RouteRules {
     /// Maximum bytes of bodies, by path.
     limits: HashMap<String, usize>,
     needs: HashMap<(Method, String), RequiredPermissions>,
+    /// The names of the operations that the audit log records.
+    pub(super) recorded: HashMap<(Method, String), &'static str>,
     /// The paths whose only variable part is a user id. That user may read there without a
     /// permission.
     pub(super) own: HashSet<String>,
@@ -92,6 +94,7 @@ pub(crate) struct Operation {
     by_body: Option<FindPermission>,
     by_state: &'static [Permission],
     is_own: bool,
+    is_publication: bool,
     segments: Vec<Segment>,
     query: Option<Describe>,
     body: Option<Describe>,
@@ -128,6 +131,7 @@ impl Operation {
             by_body: None,
             by_state: &[],
             is_own: false,
+            is_publication: false,
             segments: Vec::new(),
             query: None,
             body: None,
@@ -179,6 +183,13 @@ impl Operation {
     /// Sets additional permissions that a request needs depending on stored data.
     pub(crate) const fn needs_by_state(mut self, permissions: &'static [Permission]) -> Self {
         self.by_state = permissions;
+        self
+    }
+
+    /// Marks an operation that publishes data of users, such as a message or a price. The audit log
+    /// records the other operations that change something.
+    pub(crate) const fn publishes(mut self) -> Self {
+        self.is_publication = true;
         self
     }
 
@@ -299,6 +310,10 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             if operation.is_own {
                 rules.own.insert(path.clone());
             }
+            if !method.is_safe() && !operation.is_publication {
+                let route = (method.clone(), path.clone());
+                rules.recorded.insert(route, operation.id);
+            }
             let always = [Some(operation.permission), operation.of_command];
             let needs = RequiredPermissions {
                 always: always.into_iter().flatten().collect(),
@@ -399,6 +414,7 @@ fn describe(
         by_body: _,
         by_state: _,
         is_own,
+        is_publication: _,
         segments,
         query,
         body,

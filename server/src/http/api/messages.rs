@@ -71,6 +71,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "sendMessage",
                 "Sends a message, as the caller or as a user; the sender must be a member.",
             )
+            .publishes()
             .gives::<SendMessage>()
             .needs_by_body(of_kind)
             .body::<NewMessage>()
@@ -104,6 +105,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "addReaction",
                 "Reacts to a message, as the caller or as a user.",
             )
+            .publishes()
             .gives::<AddReaction>()
             .segment::<Emoji>("emoji", "One emoji.")
             .query::<Reactor>()
@@ -115,6 +117,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/messages/{id}/reactions/{emoji}",
             remove_reaction,
             of_message("removeReaction", "Removes a reaction, if it exists.")
+                .publishes()
                 .gives::<RemoveReaction>()
                 .segment::<Emoji>("emoji", "One emoji.")
                 .query::<Reactor>()

@@ -4,6 +4,7 @@
 //! A route is described with [`describe`], gets the caller as `Extension<Arc<Principal>>` and calls
 //! a service, which checks the caller's permissions. Routes contain no rules.
 
+mod audit;
 mod blocks;
 mod conversations;
 mod describe;
@@ -40,7 +41,7 @@ use crate::{
     metrics::{Counter, Metrics},
     service::{
         Access, Blocks, Chat, Market, Notifications,
-        api::{LogLevel, RequestKeys},
+        api::{LogLevel, RequestKeys, audit::Audit},
     },
 };
 use roomcast::{Io, Namespace, internal::LogThrottle};
@@ -72,6 +73,7 @@ pub(crate) struct ApiGuard {
     /// The rate limit of each caller.
     pub(crate) pace: Users,
     pub(crate) keys: RequestKeys,
+    pub(crate) audit: Audit,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -98,7 +100,7 @@ impl Api {
 }
 
 /// Returns all routes. Without an address guard, there is no block list.
-pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
+pub(crate) fn routes(api: Api, blocks: Option<Blocks>, audit: Audit) -> Routes {
     let access = api.access.clone();
     let routes = Routes::new()
         .merge(conversations::routes())
@@ -114,7 +116,8 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
         .merge(withdrawals::routes())
         .merge(user_data::routes())
         .merge(trace::routes())
-        .with_state(api);
+        .with_state(api)
+        .merge(audit::routes(audit, access.clone()));
     match blocks {
         Some(blocks) => routes.merge(blocks::routes(blocks, access)),
         None => routes,
@@ -128,6 +131,7 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
         access,
         pace,
         keys,
+        audit,
         metrics,
     } = admission;
     let (router, description, rules) = routes.into_parts();
@@ -139,7 +143,11 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
         own: rules.own.clone(),
     };
     // This layer is inside the admission layer, which sets the caller that owns the key.
+    let rules = Arc::new(rules);
+    let recording = audit::Recording::new(audit, Arc::clone(&rules));
     let once = once::IdempotencyState::new(keys, rules, access);
+    // A repeated request that gets a stored response performs nothing, so it is not recorded.
+    let router = router.layer(middleware::from_fn_with_state(recording, audit::record));
     let router = router.layer(middleware::from_fn_with_state(once, once::once));
     let router = with_admission(router, admission).merge(reference::routes(description));
     Router::new().nest(PREFIX, router)

@@ -66,6 +66,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/users/{id}/status",
             set_status,
             Operation::new("setUserStatus", "Sets the status of a user.", ApiPresence)
+                .publishes()
                 .segment::<UserId>("id", "The id of the user.")
                 .gives::<SetStatus>()
                 .body::<NewStatus>()

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::alerts::{AlertLog, StoredAlert};
@@ -15,6 +17,7 @@ use super::health::Readiness;
 use super::sockets::{self, Disconnect, Disconnected};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
+use crate::service::audit::{ActOutcome, Audit, Requester};
 use crate::service::authorization::{Access, Allowed, Blocks, NewBlock};
 use crate::service::fault::ServiceError;
 use crate::service::rules::admin::commands::{
@@ -54,6 +57,7 @@ struct AdminInner {
 }
 
 struct Built {
+    audit: Audit,
     io: Io,
     blocks: Option<Blocks>,
     readiness: Readiness,
@@ -73,8 +77,9 @@ impl Admin {
     }
 
     /// Starts serving admins, after the server is built.
-    pub(crate) fn serve(&self, io: Io, blocks: Option<Blocks>, readiness: Readiness) {
+    pub(crate) fn serve(&self, audit: Audit, io: Io, blocks: Option<Blocks>, readiness: Readiness) {
         let built = Built {
+            audit,
             io,
             blocks,
             readiness,
@@ -120,8 +125,24 @@ impl Admin {
     }
 
     /// Closes the connections of a socket or a user.
-    pub(crate) async fn kick(&self, allowed: Allowed<Kick>) -> Result<Kicked, ServiceError> {
-        let (by, Kick { user_id, socket_id }) = allowed.into_parts();
+    pub(crate) async fn kick(
+        &self,
+        allowed: Allowed<Kick>,
+        socket: &Socket,
+    ) -> Result<Kicked, ServiceError> {
+        let (by, kick) = allowed.into_parts();
+        let request = json!({"userId": kick.user_id, "socketId": kick.socket_id});
+        let requester = Requester::of_socket(&by, socket);
+        let kicking = self.kick_recorded(by, kick);
+        self.recorded(requester, "admin:kick", &request, kicking)
+            .await
+    }
+
+    async fn kick_recorded(
+        &self,
+        by: Arc<Principal>,
+        Kick { user_id, socket_id }: Kick,
+    ) -> Result<Kicked, ServiceError> {
         let whom = match (user_id, socket_id) {
             (Some(user), None) => Disconnect::User(user),
             (None, Some(socket)) => Disconnect::Socket(socket),
@@ -146,8 +167,42 @@ impl Admin {
     pub(crate) async fn block(
         &self,
         allowed: Allowed<BlockNetwork>,
+        socket: &Socket,
     ) -> Result<Blocked, ServiceError> {
         let (by, command) = allowed.into_parts();
+        let request = json!({
+            "cidr": command.cidr, "seconds": command.seconds, "reason": command.reason,
+        });
+        let requester = Requester::of_socket(&by, socket);
+        let blocking = self.block_recorded(by, command);
+        self.recorded(requester, "admin:block", &request, blocking)
+            .await
+    }
+
+    /// Records an act before and after it is performed.
+    async fn recorded<T: Serialize>(
+        &self,
+        requester: Requester,
+        event: &str,
+        request: &Value,
+        act: impl Future<Output = Result<T, ServiceError>>,
+    ) -> Result<T, ServiceError> {
+        let audit = &self.built()?.audit;
+        let started = audit.begin_event(requester, event, request).await?;
+        let result = act.await;
+        let answer = match &result {
+            Ok(answer) => serde_json::to_value(answer).unwrap_or_default(),
+            Err(error) => json!({"error": error.kind()}),
+        };
+        started.end(ActOutcome::of(&result), &answer).await;
+        result
+    }
+
+    async fn block_recorded(
+        &self,
+        by: Arc<Principal>,
+        command: BlockNetwork,
+    ) -> Result<Blocked, ServiceError> {
         let new = NewBlock {
             cidr: command.cidr,
             seconds: command.seconds,

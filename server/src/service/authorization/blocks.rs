@@ -220,6 +220,12 @@ impl Blocks {
         self.forget(removed).await
     }
 
+    /// Returns a block, if it is active.
+    pub(in crate::service) fn find(&self, id: Uuid) -> Option<Block> {
+        let blocks = self.guard.blocks();
+        blocks.into_iter().find(|block| block.id == id)
+    }
+
     /// Returns a page of the block list, newest first.
     pub(crate) fn list(&self, allowed: Allowed<ListBlocks>) -> Result<BlockPage, ServiceError> {
         let (_, ListBlocks { cursor, limit }) = allowed.into_parts();

@@ -17,18 +17,26 @@ pub(crate) struct Retention {
     metrics: Arc<Metrics>,
     /// Retention time of messages, or `None` to retain them forever.
     age: Option<SignedDuration>,
+    /// Retention time of the audit log.
+    audit_age: Duration,
     interval: Duration,
     batch: usize,
 }
 
 impl Retention {
     /// Creates the job.
-    pub(crate) fn new(store: Store, config: &config::Store, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Store,
+        config: &config::Store,
+        audit_age: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let age = |retention| SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
         Arc::new(Self {
             store,
             metrics,
             age: config.retention.map(age),
+            audit_age,
             interval: config.retention_interval,
             batch: config.retention_batch,
         })
@@ -52,7 +60,13 @@ impl Retention {
     async fn run_once(&self) -> Result<u64, StoreError> {
         let result = match self.expire().await {
             // After a failure the rest waits for the next run, which spares a store in trouble.
-            Ok(expired) => self.purge().await.map(|purged| expired + purged),
+            Ok(expired) => match self.purge().await {
+                Ok(purged) => self
+                    .expire_audit()
+                    .await
+                    .map(|acts| expired + purged + acts),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         self.metrics.count(match result {
@@ -79,6 +93,20 @@ impl Retention {
             self.metrics.add(Counter::MessagesExpired, removed);
             all += removed;
             // A batch holds locks and fills the database log, so writers get a chance in between.
+            sleep(BATCH_DELAY).await;
+        }
+    }
+
+    /// Removes acts from the audit log that are too old.
+    async fn expire_audit(&self) -> Result<u64, StoreError> {
+        let mut all = 0;
+        let before = Time::now().before(self.audit_age);
+        loop {
+            let removed = self.store.expire_audit(before, self.batch).await?;
+            if removed == 0 {
+                return Ok(all);
+            }
+            all += removed;
             sleep(BATCH_DELAY).await;
         }
     }
@@ -113,6 +141,42 @@ mod tests {
     use super::*;
     use crate::store::{Commits, MessageKind, NewConversation, NewMessage, Origin, Page};
 
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[tokio::test]
+    async fn only_audit_entries_past_their_retention_are_removed() {
+        let config = config(Duration::from_millis(1));
+        let (store, _commits) = Store::open(&config, Arc::default()).await.unwrap();
+        let entry = |age| crate::store::AuditEntry {
+            id: Time::now().before(age).first_id(),
+            created_at: Time::now().before(age),
+            node: "n".into(),
+            via: "http".into(),
+            user_id: None,
+            stated_user: None,
+            address: None,
+            connection_id: None,
+            operation: "revoke".into(),
+            target: None,
+            request: None,
+            before: None,
+            after: None,
+            outcome: None,
+            finished_at: None,
+        };
+        let kept = entry(DAY / 2);
+        for stored in [kept.clone(), entry(DAY * 2), entry(DAY * 3)] {
+            store.begin_audit(stored).await.unwrap();
+        }
+        let job = Retention::new(store.clone(), &config, DAY, Arc::default());
+        assert_eq!(job.run_once().await, Ok(2));
+        let query = crate::store::AuditQuery {
+            limit: 10,
+            ..crate::store::AuditQuery::default()
+        };
+        assert_eq!(store.audit(query).await, Ok(vec![kept]));
+    }
+
     #[tokio::test]
     async fn expired_messages_are_removed_in_batches_at_each_interval() {
         let config = config(Duration::from_millis(1));
@@ -124,7 +188,7 @@ mod tests {
             send(&store, id).await;
         }
         wait_a_millisecond();
-        let job = Retention::new(store.clone(), &config, Arc::clone(&metrics));
+        let job = Retention::new(store.clone(), &config, DAY, Arc::clone(&metrics));
         assert_eq!(job.run_once().await, Ok(7));
         assert_eq!(metrics.counter(Counter::MessagesExpired), 7);
         assert_eq!(metrics.counter(Counter::RetentionDone), 1);
@@ -154,20 +218,20 @@ mod tests {
         tokio::spawn(drain(commits));
         let id = conversation(&store).await;
         send(&store, id).await;
-        let job = Retention::new(store.clone(), &config, Arc::default());
+        let job = Retention::new(store.clone(), &config, DAY, Arc::default());
         assert_eq!(job.run_once().await, Ok(0));
         assert_eq!(seqs(&store, id).await, [1]);
         let for_ever = config::Store {
             retention: None,
             ..config.clone()
         };
-        let job = Retention::new(store.clone(), &for_ever, Arc::default());
+        let job = Retention::new(store.clone(), &for_ever, DAY, Arc::default());
         assert_eq!(job.run_once().await, Ok(0));
         let longer_than_time = config::Store {
             retention: Some(Duration::MAX),
             ..config
         };
-        let job = Retention::new(store, &longer_than_time, Arc::default());
+        let job = Retention::new(store, &longer_than_time, DAY, Arc::default());
         assert_eq!(job.run_once().await, Ok(0));
     }
 

@@ -2,8 +2,9 @@
 //! and shared values.
 //!
 //! The handles exist only for stores that several servers can share; other stores return `None`.
-//! Journals exist in all stores. Every server sends their entries to its clients in the same order.
+//! Journals and the audit log exist in all stores. Every server sends their entries to its clients in the same order.
 
+mod audit;
 mod feed;
 pub(super) mod journals;
 mod leases;
@@ -11,6 +12,7 @@ mod order;
 mod publications;
 mod values;
 
+pub use audit::{AuditEntry, AuditQuery};
 #[cfg(feature = "postgres")]
 pub(super) use feed::FeedCursor;
 pub use feed::{Changed, Feed, FeedMark, FeedPage};

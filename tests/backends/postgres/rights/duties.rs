@@ -8,8 +8,8 @@ use roomcast::adapter::values::{Expected, Put, ValueStore};
 use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::store::{
-    Actor, Amend, Annotate, Annotation, Append, Attempt, Change, Current, Delete,
-    DeleteConversation, Delivery, Edit, EraseAuthor, IfOpen, Insert, Invite, JournalSweep, Level,
+    Actor, Amend, Annotate, Annotation, Append, Attempt, AuditEntry, AuditQuery, Change, Current,
+    Delete, DeleteConversation, Delivery, Edit, EraseAuthor, IfOpen, Insert, Invite, JournalSweep, Level,
     Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice, Origin,
     Page, PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search, Store,
     StoredResponse, Time, UserDataPlace, words,
@@ -79,6 +79,7 @@ async fn serve(database: &Database, role: &str) -> Result<(), String> {
         journals(&store).await?;
         logins(&store).await?;
         keys(&store).await?;
+        audit(&store).await?;
         deliveries(&store).await?;
         erasure(&store).await?;
         leases(&store).await?;
@@ -90,6 +91,43 @@ async fn serve(database: &Database, role: &str) -> Result<(), String> {
     let done = done.await;
     store.close().await;
     done
+}
+
+async fn audit(store: &Store) -> Result<(), String> {
+    let entry = AuditEntry {
+        id: Uuid::now_v7(),
+        created_at: Time::now(),
+        node: "n".into(),
+        via: "http".into(),
+        user_id: Some("ann".into()),
+        stated_user: None,
+        address: None,
+        connection_id: None,
+        operation: "revoke".into(),
+        target: None,
+        request: None,
+        before: None,
+        after: None,
+        outcome: None,
+        finished_at: None,
+    };
+    must!(store.begin_audit(entry.clone()));
+    let ended = AuditEntry {
+        outcome: Some("done".into()),
+        ..entry
+    };
+    must!(store.end_audit(ended.clone()));
+    let query = AuditQuery {
+        user: Some("ann".into()),
+        limit: 1,
+        ..AuditQuery::default()
+    };
+    let found = must!(store.audit(query));
+    if found.first().map(|entry| &entry.outcome) != Some(&ended.outcome) {
+        return Err(format!("{found:?}"));
+    }
+    must!(store.expire_audit(later(), 10));
+    Ok(())
 }
 
 fn actor(user: &str) -> Actor {

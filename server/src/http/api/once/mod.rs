@@ -74,8 +74,7 @@ pub(super) struct IdempotencyState {
 }
 
 impl IdempotencyState {
-    pub(super) fn new(keys: RequestKeys, rules: RouteRules, access: Access) -> Self {
-        let rules = Arc::new(rules);
+    pub(super) fn new(keys: RequestKeys, rules: Arc<RouteRules>, access: Access) -> Self {
         Self {
             keys,
             rules,
@@ -223,10 +222,12 @@ async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
         };
         store_response(held, response).await
     });
-    done.await.unwrap_or_else(|_| {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        ApiError::new(status, "INTERNAL", "it failed").into_response()
-    })
+    done.await.unwrap_or_else(|_| failed().into_response())
+}
+
+/// Returns the error of a request whose handler panicked.
+pub(super) fn failed() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "it failed")
 }
 
 /// Stores the response of a successful request.

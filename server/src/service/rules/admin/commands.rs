@@ -17,7 +17,7 @@ events! {
         does: "closes the connections of a user, or the connection of a socket, on all servers",
         example: {"userId": ADA},
         answered: Kicked { disconnected: 2, missing: 0 },
-        call: Admin::kick(),
+        call: Admin::kick(socket),
     }
     BLOCK {
         event: "admin:block", payload: BlockNetwork, answer: Blocked,
@@ -29,7 +29,7 @@ events! {
             cidr: "192.0.2.0/24".to_owned(),
             expires_at: Some(examples::time(NOON)),
         },
-        call: Admin::block(),
+        call: Admin::block(socket),
     }
     STATS {
         event: "admin:stats", payload: ReadStatistics, answer: Statistics,

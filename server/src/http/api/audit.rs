@@ -1,0 +1,172 @@
+//! Records administrative operations in the audit log, and lists it. The rules are those of the
+//! service.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Extension, Json, RequestExt as _,
+    body::{Body, to_bytes},
+    extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State},
+    http::{HeaderName, Method},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::describe::RouteRules;
+use super::{ApiError, By, Operation, PREFIX, Parameters, Routes, TIMEOUT};
+use crate::auth::{Permission, Principal};
+use crate::service::{
+    Access,
+    audit::{ActOutcome, Audit, AuditPage, ListAudit, Requester},
+};
+
+/// Returns the routes, below `/api/v1`.
+pub(super) fn routes(audit: Audit, access: Access) -> Routes {
+    Routes::new()
+        .on(
+            Method::GET,
+            "/audit",
+            list,
+            Operation::new(
+                "listAudit",
+                "Lists administrative acts, newest first.",
+                Permission::AuditRead,
+            )
+            .query::<ListAudit>()
+            .answer::<AuditPage>(200),
+        )
+        .with_state((audit, access))
+}
+
+async fn list(
+    State((audit, access)): State<(Audit, Access)>,
+    Extension(by): By,
+    Parameters(query): Parameters<ListAudit>,
+) -> Result<Json<AuditPage>, ApiError> {
+    Ok(Json(audit.list(access.allow(by, query)?).await?))
+}
+
+/// The state of the recording. Clones share it.
+#[derive(Clone)]
+pub(super) struct Recording {
+    audit: Audit,
+    /// The names of administrative operations, by method and matched path.
+    operations: Arc<HashMap<(Method, String), &'static str>>,
+    rules: Arc<RouteRules>,
+}
+
+impl Recording {
+    pub(super) fn new(audit: Audit, rules: Arc<RouteRules>) -> Self {
+        let operations = Arc::new(rules.recorded.clone());
+        Self {
+            audit,
+            operations,
+            rules,
+        }
+    }
+}
+
+/// Records an administrative operation before and after it is performed. Operations that only read,
+/// or publish what they are about, are not recorded.
+pub(super) async fn record(
+    State(recording): State<Recording>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let Some(route) = route else {
+        return next.run(request).await;
+    };
+    let key = (request.method().clone(), route.as_str().to_owned());
+    let Some(operation) = recording.operations.get(&key).copied() else {
+        return next.run(request).await;
+    };
+    let requester = match requester(&request) {
+        Ok(requester) => requester,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let parameters = request.extract_parts::<RawPathParams>().await;
+    let parameters: Vec<(String, String)> = parameters.map_or_else(
+        |_| Vec::new(),
+        |found| {
+            let pairs = found.iter();
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        },
+    );
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, recording.rules.body_bytes(route.as_str())).await else {
+        return ApiError::too_large().into_response();
+    };
+    let asked = serde_json::from_slice(&body).unwrap_or_default();
+    let request = Request::from_parts(parts, Body::from(body));
+    let path = route.as_str();
+    let path = path.strip_prefix(PREFIX).unwrap_or(path).to_owned();
+    // The operation and the record of its outcome do not end with the connection of the caller.
+    let performed = tokio::spawn(async move {
+        let audit = &recording.audit;
+        let begun = audit.begin_http(requester, operation, &path, &parameters, &asked);
+        let act = match begun.await {
+            Ok(act) => act,
+            Err(refusal) => return ApiError::from(refusal).into_response(),
+        };
+        let answered = tokio::time::timeout(TIMEOUT, next.run(request)).await;
+        let response = answered.unwrap_or_else(|_| super::late());
+        let status = response.status();
+        let outcome = match status.as_u16() {
+            // The handler was stopped, after it may have changed something.
+            408 | 500.. => ActOutcome::Failed,
+            400.. => ActOutcome::Refused,
+            _ => ActOutcome::Done,
+        };
+        let (parts, body) = response.into_parts();
+        let Ok(body) = to_bytes(body, usize::MAX).await else {
+            act.end(ActOutcome::Failed, &Value::Null).await;
+            return Response::from_parts(parts, Body::empty());
+        };
+        let mut answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if outcome != ActOutcome::Done {
+            // The message of an error can repeat what the caller sent.
+            answer = json!({"error": answer.pointer("/error/code")});
+        }
+        act.end(outcome, &answer).await;
+        Response::from_parts(parts, Body::from(body))
+    });
+    performed
+        .await
+        .unwrap_or_else(|_| super::once::failed().into_response())
+}
+
+/// Returns who sends a request, or why its statement about that is refused.
+fn requester(request: &Request) -> Result<Requester, ApiError> {
+    let extensions = request.extensions();
+    let caller = extensions.get::<Arc<Principal>>();
+    let address = extensions.get::<ConnectInfo<SocketAddr>>();
+    let mut stated = request.headers().get_all(STATED_USER).iter();
+    let stated = match (stated.next(), stated.next()) {
+        (None, _) => None,
+        (Some(name), None) => {
+            let name = name.to_str().ok();
+            let name = name.filter(|name| (1..=MAX_STATED).contains(&name.len()));
+            let problem = "must have 1 to 256 visible ASCII characters";
+            let invalid = || ApiError::invalid(format!("{STATED_USER} {problem}"));
+            Some(name.ok_or_else(invalid)?.to_owned())
+        }
+        (Some(_), Some(_)) => {
+            return Err(ApiError::invalid(format!("{STATED_USER} is given twice")));
+        }
+    };
+    Ok(Requester {
+        user: caller.map(|caller| caller.subject.clone()),
+        stated,
+        address: address.map(|ConnectInfo(address)| address.ip().to_canonical()),
+        connection: None,
+    })
+}
+
+/// The name of the person who uses the command line, as the command line states it.
+const STATED_USER: HeaderName = HeaderName::from_static("roomcast-stated-user");
+/// Maximum bytes of a stated name.
+const MAX_STATED: usize = 256;
