@@ -26,7 +26,7 @@ const NAMELESS: [(&str, &str); 18] = [
     ("service/audit/mod.rs", "One line of a file."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
-        "http/api/reference.rs",
+        "http/api/describe/reference.rs",
         "The description of the API, which is awaited.",
     ),
     (

@@ -12,9 +12,10 @@ use crate::config::Settings;
 use crate::gateway;
 use crate::limit::Users;
 use crate::metrics::Metrics;
+use crate::service::log_level::LogLevel;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
-    api::{Admin, AlertLog, LogLevel, answer_peers, trace_for_peers},
+    api::{Admin, AlertLog, answer_peers, trace_for_peers},
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};

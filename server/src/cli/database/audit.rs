@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::rotating::Rotating;
+use crate::cli::log::Rotating;
 use crate::config::{Profile, Settings, private_files};
 use crate::service::audit::{AuditFile, Requester, line, new_entry};
 use crate::store::{AuditEntry, Store, Time};

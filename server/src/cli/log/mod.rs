@@ -8,9 +8,9 @@ use std::{fmt, io};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter, reload::Handle};
 
-use self::rotating::Rotating;
+pub(super) use self::rotating::Rotating;
 use crate::config::{Log, LogFormat, Profile, private_files};
-use crate::service::api::LogLevel;
+use crate::service::log_level::LogLevel;
 
 /// The reason why logging could not be started.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::config::private_files;
 /// A log file that is rotated when it is full: `FILE` becomes `FILE.1`, which becomes `FILE.2`, and
 /// the oldest is deleted.
 #[derive(Debug)]
-pub(super) struct Rotating {
+pub(in crate::cli) struct Rotating {
     path: PathBuf,
     file: File,
     bytes: u64,
@@ -22,7 +22,7 @@ pub(super) struct Rotating {
 
 impl Rotating {
     /// Opens the file for appending, or creates it and its folder.
-    pub(super) fn open(path: &Path, max_bytes: u64, files: usize) -> io::Result<Self> {
+    pub(in crate::cli) fn open(path: &Path, max_bytes: u64, files: usize) -> io::Result<Self> {
         private_files::make_folder(private_files::folder_of(path))?;
         let file = private_files::open(path, OpenOptions::new().create(true).append(true))?;
         let log = Self {

@@ -15,7 +15,6 @@ mod messages;
 mod nodes;
 mod once;
 mod presence;
-mod reference;
 mod rooms;
 mod sockets;
 
@@ -40,8 +39,8 @@ use crate::{
     limit::{Class, Users},
     metrics::{Counter, Metrics},
     service::{
-        Access, Blocks, Chat, Market, Notifications,
-        api::{LogLevel, RequestKeys, audit::Audit},
+        Access, Blocks, Chat, Market, Notifications, api::RequestKeys, audit::Audit,
+        log_level::LogLevel,
     },
 };
 use roomcast::{Io, Namespace, internal::LogThrottle};
@@ -149,7 +148,7 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
     // A repeated request that gets a stored response performs nothing, so it is not recorded.
     let router = router.layer(middleware::from_fn_with_state(recording, audit::record));
     let router = router.layer(middleware::from_fn_with_state(once, once::once));
-    let router = with_admission(router, admission).merge(reference::routes(description));
+    let router = with_admission(router, admission).merge(describe::reference::routes(description));
     Router::new().nest(PREFIX, router)
 }
 

@@ -14,7 +14,7 @@ use crate::{
     service::{
         ListNodes,
         admin::Statistics,
-        api::{LogFilter, ReadLogLevel, SetLogLevel},
+        log_level::{LogFilter, ReadLogLevel, SetLogLevel},
     },
 };
 use roomcast::adapter;

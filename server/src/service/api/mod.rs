@@ -9,7 +9,6 @@ mod emit;
 mod health;
 mod http_commands;
 mod keys;
-mod log_level;
 mod node_requests;
 mod publications;
 mod rooms;
@@ -27,7 +26,6 @@ pub(crate) use health::word;
 pub use health::{Losses, Readiness};
 pub(crate) use http_commands::OnBehalfOf;
 pub(crate) use keys::{BeginOutcome, HeldKey, RequestKeys, hash as hash_of};
-pub(crate) use log_level::{LogFilter, LogLevel, ReadLogLevel, SetLogLevel};
 pub(crate) use node_requests::answer_peers;
 pub(crate) use publications::Publications;
 pub(crate) use rooms::{

@@ -3,6 +3,8 @@
 //! A route cannot be added without a description. The schemas are those of the types that requests
 //! are parsed into and responses are serialized from.
 
+pub(super) mod reference;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

@@ -21,10 +21,11 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
-use super::{describe::Description, error::ApiError};
+use super::Description;
+use crate::http::api::ApiError;
 
 /// Returns the routes `/openapi.json` and `/docs`, below `/api/v1`.
-pub(super) fn routes(description: Description) -> Router {
+pub(in crate::http::api) fn routes(description: Description) -> Router {
     let reference = Arc::new(Reference {
         description,
         pages: OnceLock::new(),
