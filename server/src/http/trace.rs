@@ -24,6 +24,7 @@ pub(super) fn routes() -> Routes<Api> {
             "Streams what happens to a user, a socket or a conversation on all servers, one JSON object per line (`application/x-ndjson`). Empty lines show that the stream is alive.",
             Permission::ApiTrace,
         )
+        .recorded()
         .query::<Follow>()
         .answer::<StreamedLine>(200),
     )

@@ -26,6 +26,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Exports all stored data of a user, page by page.",
                 ApiUsers,
             )
+            .recorded()
             .segment::<UserId>("id", "The id of the user.")
             .query::<ExportQuery>()
             .answer::<UserExport>(200),

@@ -33,6 +33,9 @@ pub(crate) struct LogFilter {
     level: String,
     /// The filter of the configuration, `log.level`.
     configured: String,
+    /// The filter that this one has replaced, if it has just been set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    former: Option<String>,
 }
 
 /// The command of `GET /api/v1/log-level`.
@@ -66,6 +69,7 @@ impl LogLevel {
         let state = LogFilter {
             level: configured.to_owned(),
             configured: configured.to_owned(),
+            former: None,
         };
         Self(Arc::new(Inner {
             apply: Box::new(apply),
@@ -119,7 +123,10 @@ impl LogLevel {
             level = state.level,
             "log level set"
         );
-        Ok(state.clone())
+        Ok(LogFilter {
+            former: Some(former),
+            ..state.clone()
+        })
     }
 }
 

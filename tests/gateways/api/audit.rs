@@ -184,6 +184,28 @@ async fn act(server: &ServerProcess) -> Caller {
         (&json!("after"), &Value::Null)
     );
 
+    admin
+        .must(
+            200,
+            "PUT",
+            "/log-level",
+            json!({"level": "info,roomcast=warn"}),
+        )
+        .await;
+    let set = newest(&admin, "setLogLevel").await;
+    assert_eq!(set["before"], json!({"level": "info"}), "{set}");
+    assert_eq!(set["after"]["level"], "info,roomcast=warn", "{set}");
+    admin.get("/users/ann/export").await;
+    let exported = newest(&admin, "exportUser").await;
+    assert_eq!(exported["target"], "/users/ann/export", "{exported}");
+    assert_eq!(exported["outcome"], "done", "{exported}");
+    admin
+        .must(400, "GET", "/trace?userId=ann&seconds=0", Value::Null)
+        .await;
+    let traced = newest(&admin, "trace").await;
+    assert_eq!(traced["request"]["userId"], "ann", "{traced}");
+    assert_eq!(traced["outcome"], "refused", "{traced}");
+
     let block = json!({"cidr": "192.0.2.0/24", "seconds": 600, "reason": "a flood"});
     let block = admin.must(201, "POST", "/blocks", block).await;
     let path = format!("/blocks/{}", block["id"].as_str().unwrap());

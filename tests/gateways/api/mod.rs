@@ -122,7 +122,7 @@ async fn user(server: &Server, name: &str) -> Client {
 }
 
 /// The permissions that the API requires and users do not have.
-const SERVICE: [&str; 21] = [
+const SERVICE: [&str; 24] = [
     "api:sessions",
     "api:revocations",
     "api:blocks",
@@ -135,6 +135,7 @@ const SERVICE: [&str; 21] = [
     "api:emit",
     "api:sockets",
     "api:rooms",
+    "api:trace",
     "api:users",
     "audit:read",
     "trades:publish",

@@ -7,7 +7,7 @@ use axum::{
     Extension, Json, RequestExt as _,
     body::{Body, to_bytes},
     extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State},
-    http::{HeaderName, Method},
+    http::{HeaderName, Method, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -67,8 +67,8 @@ impl Recording {
     }
 }
 
-/// Records an administrative operation before and after it is performed. Operations that only read,
-/// or publish what they are about, are not recorded.
+/// Records an administrative operation before and after it is performed. Operations that publish
+/// what they are about, and most operations that only read, are not recorded.
 pub(super) async fn record(
     State(recording): State<Recording>,
     mut request: Request,
@@ -96,14 +96,24 @@ pub(super) async fn record(
                 .collect()
         },
     );
+    if request.method().is_safe() {
+        return record_read(
+            &recording.audit,
+            requester,
+            operation,
+            &parameters,
+            request,
+            next,
+        )
+        .await;
+    }
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, recording.rules.body_bytes(route.as_str())).await else {
         return ApiError::too_large().into_response();
     };
     let asked = serde_json::from_slice(&body).unwrap_or_default();
     let request = Request::from_parts(parts, Body::from(body));
-    let path = route.as_str();
-    let path = path.strip_prefix(PREFIX).unwrap_or(path).to_owned();
+    let path = path_of(&route).to_owned();
     // The operation and the record of its outcome do not end with the connection of the caller.
     let performed = tokio::spawn(async move {
         let audit = &recording.audit;
@@ -115,12 +125,7 @@ pub(super) async fn record(
         let answered = tokio::time::timeout(TIMEOUT, next.run(request)).await;
         let response = answered.unwrap_or_else(|_| super::late());
         let status = response.status();
-        let outcome = match status.as_u16() {
-            // The handler was stopped, after it may have changed something.
-            408 | 500.. => ActOutcome::Failed,
-            400.. => ActOutcome::Refused,
-            _ => ActOutcome::Done,
-        };
+        let outcome = outcome(status);
         let (parts, body) = response.into_parts();
         let Ok(body) = to_bytes(body, usize::MAX).await else {
             act.end(ActOutcome::Failed, &Value::Null).await;
@@ -137,6 +142,55 @@ pub(super) async fn record(
     performed
         .await
         .unwrap_or_else(|_| super::once::failed().into_response())
+}
+
+/// Records an operation that only reads. Its response can be a stream, of which only the beginning
+/// is waited for.
+async fn record_read(
+    audit: &Audit,
+    requester: Requester,
+    operation: &str,
+    parameters: &[(String, String)],
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let path = route.as_ref().map_or("", path_of).to_owned();
+    let query = request.uri().query().unwrap_or_default();
+    let asked = form_urlencoded::parse(query.as_bytes());
+    let asked: Value = asked
+        .map(|(name, value)| (name.into_owned(), scalar(&value)))
+        .collect();
+    let begun = audit.begin_http(requester, operation, &path, parameters, &asked);
+    let act = match begun.await {
+        Ok(act) => act,
+        Err(refusal) => return ApiError::from(refusal).into_response(),
+    };
+    let response = next.run(request).await;
+    act.end(outcome(response.status()), &Value::Null).await;
+    response
+}
+
+/// Returns the value of a query parameter: a boolean or a number if it is one.
+fn scalar(text: &str) -> Value {
+    match serde_json::from_str(text) {
+        Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
+        _ => text.into(),
+    }
+}
+
+fn path_of(route: &MatchedPath) -> &str {
+    let path = route.as_str();
+    path.strip_prefix(PREFIX).unwrap_or(path)
+}
+
+fn outcome(status: StatusCode) -> ActOutcome {
+    match status.as_u16() {
+        // The handler was stopped, after it may have changed something.
+        408 | 500.. => ActOutcome::Failed,
+        400.. => ActOutcome::Refused,
+        _ => ActOutcome::Done,
+    }
 }
 
 /// Returns who sends a request, or why its statement about that is refused.

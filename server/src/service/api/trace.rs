@@ -186,7 +186,7 @@ fn filter(command: &Follow) -> Result<Filter, ServiceError> {
     }
 }
 
-/// Records an act of an administrator.
+/// Logs the start or the end of a trace. The audit log has the request.
 fn record_administrative_act(by: &str, act: &str, target: &Filter, detail: Detail, seconds: u64) {
     let target = target.describe();
     let unmasked = detail == Detail::Unmasked;

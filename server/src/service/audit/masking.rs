@@ -13,6 +13,7 @@ const SHOWN: &[&str] = &[
     "category",
     "channelId",
     "cidr",
+    "configured",
     "conversationId",
     "createdAt",
     "deletedAt",
@@ -24,6 +25,7 @@ const SHOWN: &[&str] = &[
     "id",
     "jti",
     "kind",
+    "level",
     "memberIds",
     "messageId",
     "messages",
@@ -77,6 +79,7 @@ const NUMBERS: &[&str] = &[
     "success",
     "timedOut",
     "ttlSeconds",
+    "unmasked",
     "version",
     "volatile",
 ];

@@ -274,6 +274,10 @@ impl StartedAct {
         if let Some(count) = answer.get("disconnected").filter(|_| subject.is_none()) {
             entry.before = text(&serde_json::json!({"connections": count}));
         }
+        // The log level has no stored object either: the answer has the former one.
+        if let Some(former) = answer.get("former") {
+            entry.before = text(&serde_json::json!({"level": former}));
+        }
         entry.outcome = Some(outcome.as_str().to_owned());
         entry.finished_at = Some(Time::now());
         let recorded = async {

@@ -97,6 +97,7 @@ pub(crate) struct Operation {
     by_state: &'static [Permission],
     is_own: bool,
     is_publication: bool,
+    is_recorded: bool,
     segments: Vec<Segment>,
     query: Option<Describe>,
     body: Option<Describe>,
@@ -134,6 +135,7 @@ impl Operation {
             by_state: &[],
             is_own: false,
             is_publication: false,
+            is_recorded: false,
             segments: Vec::new(),
             query: None,
             body: None,
@@ -149,6 +151,12 @@ impl Operation {
     pub(crate) fn own_by_id(mut self, about: &'static str) -> Self {
         self.is_own = true;
         self.segment::<UserId>("id", about)
+    }
+
+    /// Records the operation in the audit log although it only reads.
+    pub(crate) const fn recorded(mut self) -> Self {
+        self.is_recorded = true;
+        self
     }
 
     /// Adds a variable part of the path with a type.
@@ -312,7 +320,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             if operation.is_own {
                 rules.own.insert(path.clone());
             }
-            if !method.is_safe() && !operation.is_publication {
+            let changes = !method.is_safe() && !operation.is_publication;
+            if changes || operation.is_recorded {
                 let route = (method.clone(), path.clone());
                 rules.recorded.insert(route, operation.id);
             }
@@ -417,6 +426,7 @@ fn describe(
         by_state: _,
         is_own,
         is_publication: _,
+            is_recorded: _,
         segments,
         query,
         body,
