@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -52,8 +53,11 @@ fn sqlite_dump(file: &Path) -> Dump {
         let mut rows = rows.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             let values = (0..columns).map(|n| match row.get_ref_unwrap(n) {
-                rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                other => format!("{other:?}"),
+                ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                value @ (ValueRef::Null
+                | ValueRef::Integer(_)
+                | ValueRef::Real(_)
+                | ValueRef::Blob(_)) => format!("{value:?}"),
             });
             dump.push((table.clone(), values.collect::<Vec<_>>().join(" | ")));
         }
@@ -487,7 +491,7 @@ fn insert_many_into(file: &Path) {
 }
 
 /// Begins an erasure and returns when a part of the messages is erased.
-async fn erase_partly(server: &ServerProcess, erased: impl Fn() -> u64) {
+fn erase_partly(server: &ServerProcess, erased: impl Fn() -> u64) {
     let claims = json!({"sub": "backend", "roles": ["service"], "exp": 4_000_000_000_u64});
     let request = format!(
         "DELETE /api/v1/users/{ADA_PATH}?messages=remove HTTP/1.1\r\nHost: localhost\r\n\
@@ -514,7 +518,7 @@ async fn killed_erasure_is_completed_by_repeating_it_on_sqlite() {
         let count: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
         u64::try_from(count).unwrap()
     };
-    erase_partly(&server.binary, erased).await;
+    erase_partly(&server.binary, erased);
     let server = server.restarted(&variables);
     assert!(erased() < MANY, "it was killed in the middle");
     erase(&server.binary, "remove").await;
@@ -534,7 +538,7 @@ async fn killed_erasure_is_completed_by_repeating_it_on_postgres() {
         let count = database.sql("SELECT count(*) FROM messages WHERE user_id = 'erased'");
         count.trim().parse::<u64>().unwrap()
     };
-    erase_partly(&server, erased).await;
+    erase_partly(&server, erased);
     drop(server);
     assert!(erased() < MANY, "it was killed in the middle");
     let server = database.server_with(&[KEY, FAST_CALLS]);

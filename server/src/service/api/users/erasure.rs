@@ -18,7 +18,6 @@ use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::Chat;
 use crate::service::fault::ServiceError;
-use crate::service::journals::write;
 use crate::service::rules::commands::form::word;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
@@ -279,7 +278,10 @@ fn without_events(body: &str, is_removed: impl Fn(&str) -> bool) -> Option<Strin
     }
     let mut delivery: Delivery = serde_json::from_str(body).ok()?;
     delivery.events.retain(|event| !is_removed(event.get()));
-    (!delivery.events.is_empty()).then(|| write(&delivery))
+    if delivery.events.is_empty() {
+        return None;
+    }
+    serde_json::to_string(&delivery).ok()
 }
 
 fn uuid(key: &str) -> Result<Uuid, ServiceError> {
