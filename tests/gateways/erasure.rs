@@ -24,7 +24,8 @@ const SECRET_TEXT: &str = "zebracanary";
 const FAST_CALLS: (&str, &str) = ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0");
 
 /// Tables where the user is found after an erasure, and why.
-const KEPT: [(&str, &str); 3] = [
+const KEPT: [(&str, &str); 4] = [
+    ("presences", "removed after the grace of the closed sockets"),
     ("revocations", "it refuses tokens of the user"),
     (
         "conversation_changes",
