@@ -129,6 +129,7 @@ pub mod internal {
         Address as PostgresAddress, Fault as PostgresFault, MakeTls as MakePostgresTls, chain,
     };
     pub use crate::{
+        engine::{LogFields, LogScope, current_log_fields},
         limit::{
             ByHash, Debts, Full, LogThrottle, MAX_EVICTABLE_DEBT, PrehashedHasher, SHARDS, Shards,
             SharedTokenBucket, TokenBucket,
@@ -136,6 +137,19 @@ pub mod internal {
         },
         tasks::{TaskEnded, Tasks},
     };
+
+    static LOG_NODE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+    /// Sets the id of this server in log lines, once for the process.
+    pub fn set_log_node(id: &str) {
+        let _ = LOG_NODE.set(id.to_owned());
+    }
+
+    /// Returns the id of this server in log lines, after it was set.
+    #[must_use]
+    pub fn log_node() -> Option<&'static str> {
+        LOG_NODE.get().map(String::as_str)
+    }
 }
 
 /// Entry points of fuzz targets and benches; not part of the API.

@@ -52,8 +52,9 @@ pub(crate) use forwarding::Forwarder;
 #[cfg(feature = "forwarding")]
 pub(crate) use forwarding::{Bounds, Directory, LocalServer, Owner};
 pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push};
-pub use primitives::ConnectionId;
+pub(crate) use primitives::LogSource;
 pub(crate) use primitives::random_sid;
+pub use primitives::{ConnectionId, LogFields, LogScope, current_log_fields};
 pub(crate) use session::{Application, Engine, SessionHandler};
 pub use session::{RawEngine, RawSession};
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
+
 use super::pace::SharedTokenBucket;
 
 /// Writes a log line that a client, a peer or a broker can cause, at a limited rate: a burst of 20,
@@ -102,6 +104,45 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// A limit of log lines for each of a few causes, so that a flood of one leaves lines for the
+/// others. Further causes share one limit.
+#[derive(Debug)]
+pub(crate) struct CauseThrottle {
+    burst: u32,
+    causes: Mutex<Vec<(Box<str>, LogThrottle)>>,
+    others: LogThrottle,
+}
+
+impl CauseThrottle {
+    /// Creates limits of `burst` lines, and one line per second after that.
+    pub(crate) fn new(burst: u32) -> Self {
+        Self {
+            burst,
+            causes: Mutex::default(),
+            others: LogThrottle::new(burst),
+        }
+    }
+
+    /// Returns the number of lines suppressed since the last one with this cause, if a line may be
+    /// written now.
+    pub(crate) fn permit(&self, cause: &str) -> Option<u64> {
+        let mut causes = self.causes.lock();
+        if let Some((_, throttle)) = causes.iter().find(|(known, _)| **known == *cause) {
+            return throttle.permit();
+        }
+        if causes.len() == MAX_CAUSES {
+            return self.others.permit();
+        }
+        let throttle = LogThrottle::new(self.burst);
+        let permitted = throttle.permit();
+        causes.push((cause.into(), throttle));
+        permitted
+    }
+}
+
+/// The number of causes with a limit of their own. Applications can refuse with any text.
+const MAX_CAUSES: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +185,16 @@ mod tests {
         }
         assert_eq!(add(1, 10), Some(28));
         assert_eq!(add(1, 11), None);
+    }
+
+    #[test]
+    fn flood_of_one_cause_leaves_lines_for_others() {
+        let throttle = CauseThrottle::new(2);
+        let permitted = |cause: &str| (0..10).filter_map(|_| throttle.permit(cause)).count();
+        assert_eq!((permitted("expired"), permitted("revoked")), (2, 2));
+        for n in 0..MAX_CAUSES {
+            throttle.permit(&n.to_string());
+        }
+        assert_eq!(permitted("a") + permitted("b"), 2, "these share a limit");
     }
 }

@@ -27,6 +27,7 @@ pub use debts::{Debts, Full, MAX_EVICTABLE_DEBT};
 #[doc(hidden)]
 pub use hashed::{ByHash, PrehashedHasher, SHARDS, Shards};
 #[doc(hidden)]
+pub(crate) use log_throttle::CauseThrottle;
 pub use log_throttle::LogThrottle;
 #[doc(hidden)]
 pub use pace::{SharedTokenBucket, TokenBucket};

@@ -52,6 +52,7 @@ mod joining;
 mod leases;
 mod limits;
 mod log_floods;
+mod logs;
 #[cfg(feature = "postgres")]
 mod lookups;
 #[cfg(feature = "postgres")]

@@ -343,6 +343,8 @@ pub struct Log {
     pub file_bytes: u64,
     /// Maximum number of files, including the current one. Default 8.
     pub files: usize,
+    /// Whether each HTTP request, except those of Socket.IO, has a line. Default `false`.
+    pub access: bool,
 }
 
 impl Default for Log {
@@ -353,6 +355,7 @@ impl Default for Log {
             file: None,
             file_bytes: 64 << 20,
             files: 8,
+            access: false,
         }
     }
 }

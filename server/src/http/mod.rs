@@ -2,6 +2,7 @@
 //!
 //! This module reads the state of the server and contains no rules.
 
+pub(crate) mod access_log;
 pub(crate) mod api;
 pub(crate) mod client_files;
 mod corrections;

@@ -103,6 +103,9 @@ pub(crate) async fn run(
     };
     let io = services.register(settings, io);
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
+    if let Some(this) = io.nodes().into_iter().find(|node| node.is_this) {
+        roomcast::internal::set_log_node(&this.id);
+    }
     #[cfg(debug_assertions)]
     supervisor.enable_test_shutdown(&io);
     // Tasks are started before the address is bound, so that all of them run when the first client

@@ -77,7 +77,12 @@ pub(super) fn router(
         let figures = http::public_figures(connections, readers.clone());
         router = router.merge(figures);
     }
-    http::security::harden(router.merge(api))
+    let router = router.merge(api);
+    let router = match settings.log.access {
+        true => http::access_log::logged(router),
+        false => router,
+    };
+    http::security::harden(router)
 }
 
 /// Returns the routes of the admin listener.

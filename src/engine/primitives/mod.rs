@@ -6,10 +6,13 @@
 
 mod clock;
 mod connection_id;
+mod log_scope;
 mod peer;
 mod random;
 
 pub(in crate::engine) use clock::now;
 pub use connection_id::ConnectionId;
+pub(crate) use log_scope::LogSource;
+pub use log_scope::{LogFields, LogScope, current_log_fields};
 pub(crate) use peer::Peer;
 pub(crate) use random::random_sid;

@@ -8,7 +8,7 @@ use std::{
 
 use roomcast_protocol::engine::{CloseReason, Message};
 
-use crate::engine::{admission::Handshake, outbox::Outbox};
+use crate::engine::{admission::Handshake, outbox::Outbox, primitives::LogSource};
 
 /// The layer above Engine.IO.
 pub(crate) trait Application: Send + Sync + 'static {
@@ -39,6 +39,11 @@ pub(crate) trait SessionHandler: Send + 'static {
     /// Called when a deadline has passed. An error ends the session.
     fn handle_timeout(&mut self, _now: Instant) -> Result<(), CloseReason> {
         Ok(())
+    }
+
+    /// Returns the client that log lines of the session are about.
+    fn log_source(&self) -> Option<Arc<dyn LogSource>> {
+        None
     }
 
     /// Called when the session has been upgraded to WebSocket.

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     engine::{
         outbox::{Budget, IterationRemains, Outbox, PendingPoll, PostAnswer, TimerId},
-        primitives::now,
+        primitives::{LogScope, now},
         transport::{Flow, ReadOutcome, Stream, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
@@ -147,6 +147,9 @@ impl Driver {
     }
 
     fn iterate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let source = self.connection.as_ref();
+        let source = source.and_then(|connection| connection.log_source());
+        let _scope = source.map(LogScope::enter);
         let now = now();
         if let Some(throttle) = &mut self.throttle {
             throttle.handle_timeout(now);

@@ -14,7 +14,7 @@ use crate::{
     limit::Violation,
     network::Network,
     socket::{
-        core::{Built, Connect, Handlers, Io, Predicate, namespace},
+        core::{Built, Connect, Handlers, Io, LogKind, Predicate, namespace},
         types::{BuildError, Refusal},
     },
 };
@@ -37,16 +37,15 @@ fn accepts(accept: &dyn Fn(&str) -> bool, name: &str) -> bool {
 impl Io {
     /// Returns the number of refusals suppressed since the last log line, if a refusal may be
     /// logged now.
-    pub(crate) fn may_log_refusal(&self) -> Option<u64> {
-        self.0.refusals.permit()
+    pub(crate) fn may_log_refusal(&self, refusal: &Refusal) -> Option<u64> {
+        self.0.refusals.permit(refusal.reason())
     }
 
     /// Returns the number of log lines suppressed since the last one, if a connect or disconnect of
     /// this address may be logged now.
-    pub(crate) fn permit_connection_log(&self, address: IpAddr) -> Option<u64> {
-        self.0
-            .connection_log_throttle
-            .permit(Network::of_client(address))
+    pub(crate) fn permit_connection_log(&self, kind: LogKind, address: IpAddr) -> Option<u64> {
+        let throttle = self.0.connection_log_throttles.get(kind as usize)?;
+        throttle.permit(Network::of_client(address))
     }
 
     /// Records a refusal as a violation of the client's address. Returns whether the address is now

@@ -36,7 +36,9 @@ pub(crate) fn refresher<A: Authenticate>(
                     // would detect that.
                     event.socket.revalidate();
                     authenticate.refreshed(&event.socket);
+                    let scope = event.socket.log_scope();
                     crate::throttled_log!(info, socket = %event.socket.id(), "credentials refreshed");
+                    drop(scope);
                     Ok(Ack(Refreshed {
                         success: true,
                         expires_at: end.map(rfc3339),
@@ -44,7 +46,7 @@ pub(crate) fn refresher<A: Authenticate>(
                 }
                 Err(refusal) => {
                     let (socket, io) = (&event.socket, event.io());
-                    if let Some(more) = io.may_log_refusal() {
+                    if let Some(more) = io.may_log_refusal(&refusal) {
                         let reason = refusal.reason();
                         crate::socket::core::io::connection_log!(io, socket = %socket.id(), reason, more, "refresh refused");
                     }

@@ -22,7 +22,7 @@ use crate::{
     Config, Principal,
     adapter::{Cluster, NodeId, Registry, keep_nodes, values::Values},
     engine::{Engine, Forwarder, Hooks},
-    limit::{AddressLog, Guard, LogThrottle},
+    limit::{AddressLog, CauseThrottle, Guard, LogThrottle},
     metrics::Metrics,
     socket::types::{ClientFiles, States},
     tasks::Tasks,
@@ -57,9 +57,9 @@ pub(crate) struct IoInner {
     /// Notified when the last detached handler has ended.
     pub(in crate::socket) settled: Notify,
     /// Log throttle for refused clients.
-    pub(in crate::socket) refusals: LogThrottle,
+    pub(in crate::socket) refusals: CauseThrottle,
     /// Log throttle for connecting and disconnecting clients.
-    pub(in crate::socket) connection_log_throttle: AddressLog,
+    pub(in crate::socket) connection_log_throttles: [AddressLog; LogKind::COUNT],
     /// Log throttle for handler errors.
     failures: LogThrottle,
     /// Kept alive by the serving code. The engine holds this server, so a strong reference would be
@@ -117,6 +117,21 @@ pub(crate) struct OnDemand {
     pub(crate) handlers: Arc<Handlers>,
 }
 
+/// The events in the life of a connection that are logged. Each has a limit of its own, so that a
+/// flood of one leaves lines for the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LogKind {
+    Opened,
+    Authenticated,
+    Joined,
+    Expelled,
+    Left,
+}
+
+impl LogKind {
+    pub(crate) const COUNT: usize = 5;
+}
+
 /// Logs an event of one client, at `INFO` if the application enabled that.
 macro_rules! connection_log {
     ($io:expr, $($fields:tt)*) => {
@@ -149,8 +164,8 @@ impl Io {
             runtime: OnceLock::new(),
             detached: AtomicUsize::new(0),
             settled: Notify::new(),
-            refusals: LogThrottle::new(REFUSALS),
-            connection_log_throttle: AddressLog::new(),
+            refusals: CauseThrottle::new(REFUSALS),
+            connection_log_throttles: std::array::from_fn(|_| AddressLog::new()),
             failures: LogThrottle::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
             paced: Arc::default(),

@@ -28,7 +28,7 @@ pub(crate) use handlers::{
 };
 pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal, ServerSide};
 pub use io::Io;
-pub(crate) use io::{Built, Handover, OnDemand, Predicate, WeakIo};
+pub(crate) use io::{Built, Handover, LogKind, OnDemand, Predicate, WeakIo};
 pub(crate) use listeners::Position;
 pub use listeners::WatcherCounts;
 pub use namespace::Namespace;

@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     Principal,
-    engine::{Handshake, Mode, Outbox, Push, random_sid},
+    engine::{
+        ConnectionId, Handshake, LogFields, LogScope, LogSource, Mode, Outbox, Push, random_sid,
+    },
     metrics::Metrics,
     socket::{
         acks::AckTable,
@@ -178,6 +180,12 @@ impl Socket {
 
     pub(crate) fn renewals(&self) -> u16 {
         self.0.renewals.load(Ordering::Acquire)
+    }
+
+    /// Enters a scope in which log lines of this thread are about this socket.
+    #[doc(hidden)]
+    pub fn log_scope(&self) -> LogScope {
+        LogScope::enter(Arc::clone(&self.0) as Arc<dyn LogSource>)
     }
 
     /// Returns the request that opened the connection.
@@ -372,6 +380,36 @@ impl Socket {
 
 /// The shared state of one connection's sockets.
 pub(crate) type ConnInner = shared::ConnInner<SocketInner>;
+
+impl LogSource for ConnInner {
+    fn log_fields(&self) -> LogFields {
+        // The line can be written under this lock.
+        let sockets = self.sockets.try_lock();
+        let first = sockets.and_then(|sockets| sockets.first()?.upgrade());
+        match first {
+            Some(socket) => socket.log_fields(),
+            None => LogFields {
+                connection: ConnectionId::of(self.outbox.sid()),
+                address: self.handshake.address(),
+                user: None,
+                socket: None,
+            },
+        }
+    }
+}
+
+impl LogSource for SocketInner {
+    fn log_fields(&self) -> LogFields {
+        // The line can be written under this lock.
+        let principal = self.principal.try_lock();
+        LogFields {
+            connection: ConnectionId::of(self.shared.outbox.sid()),
+            address: self.shared.handshake.address(),
+            user: principal.map(|principal| principal.subject.clone()),
+            socket: Some(self.id.to_string()),
+        }
+    }
+}
 
 impl ConnInner {
     /// Returns the connected sockets, one per namespace.

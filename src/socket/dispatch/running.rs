@@ -86,6 +86,7 @@ impl Call {
 
     /// Runs one step of a handler. Returns an error if it panics.
     fn watch<T>(&self, piece: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let _scope = self.socket.log_scope();
         let began = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(piece));
         if began.elapsed() > SLOW {
@@ -141,6 +142,7 @@ impl Call {
 
     /// Reports a failure. `is_answered` is whether the client receives the refusal.
     fn report(&self, refusal: &Refusal, is_answered: bool) {
+        let _scope = self.socket.log_scope();
         let event = self.socket.event_name(&self.name);
         let (socket, code, reason) = (self.socket.id(), refusal.code(), refusal.reason());
         if !refusal.is_internal() {

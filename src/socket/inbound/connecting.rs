@@ -15,7 +15,7 @@ use crate::{
     metrics::Counter,
     socket::{
         connect::{Admission, ConnectGrant, ConnectOutcome, Lookup, Validity},
-        core::{Connect, Handlers, Lifecycle, Socket},
+        core::{Connect, Handlers, Lifecycle, LogKind, Socket},
         dispatch::Call,
         life::{Claim, NotAdmitted, Restored},
         recovery::Offer,
@@ -122,6 +122,21 @@ impl Connection {
             principal,
             claim,
         } = grant;
+        let address = self.shared.handshake.address();
+        if let Some(more) = self
+            .io
+            .permit_connection_log(LogKind::Authenticated, address.ip())
+        {
+            crate::socket::core::io::connection_log!(
+                self.io,
+                namespace = connect.nsp().as_str(),
+                user = principal.subject,
+                %address,
+                is_guest = principal.guest,
+                more,
+                "authenticated"
+            );
+        }
         let resumed = claim.and_then(|claim| self.resume(connect, claim, &handlers, &principal));
         let socket = match resumed {
             Some(socket) => socket,
@@ -151,19 +166,23 @@ impl Connection {
         }
         self.io.metrics().count(Counter::SocketsConnected);
         let address = self.shared.handshake.address();
-        if let Some(more) = self.io.permit_connection_log(address.ip()) {
-            crate::socket::core::io::connection_log!(
-                self.io,
-                socket = %socket.id(),
-                namespace = connect.nsp().as_str(),
-                user = principal.subject,
-                %address,
-                transport = %self.shared.outbox.transport(),
-                recovered = socket.recovered(),
-                more,
-                "connected"
-            );
+        let scope = socket.log_scope();
+        let is_resumed = socket.recovered();
+        if let Some(more) = self.io.permit_connection_log(LogKind::Joined, address.ip()) {
+            let transport = self.shared.outbox.transport();
+            let (namespace, user) = (connect.nsp().as_str(), &principal.subject);
+            let socket = socket.id();
+            if is_resumed {
+                crate::socket::core::io::connection_log!(
+                    self.io, %socket, namespace, user, %address, %transport, more, "resumed"
+                );
+            } else {
+                crate::socket::core::io::connection_log!(
+                    self.io, %socket, namespace, user, %address, %transport, more, "connected"
+                );
+            }
         }
+        drop(scope);
         self.connect_by = None;
         if let Some(slot) = self
             .slots
@@ -307,7 +326,7 @@ impl Connection {
     pub(super) fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
         self.io.metrics().count(Counter::SocketsRefused);
         let address = self.shared.handshake.address();
-        if let Some(more) = self.io.may_log_refusal() {
+        if let Some(more) = self.io.may_log_refusal(refusal) {
             crate::socket::core::io::connection_log!(
                 self.io,
                 namespace = nsp.as_str(),

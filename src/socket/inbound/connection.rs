@@ -23,11 +23,13 @@ use super::{
     joins::Joins,
 };
 use crate::{
-    engine::{Application, Handshake, Outbox, SessionHandler},
+    engine::{Application, Handshake, LogScope, LogSource, Outbox, SessionHandler},
     metrics::Counter,
     socket::{
         connect::{Admission, ConnectOutcome, Validity},
-        core::{ConnInner, Connect, EngineConnectionEvent, Incoming, Io, Lifecycle, Socket},
+        core::{
+            ConnInner, Connect, EngineConnectionEvent, Incoming, Io, Lifecycle, LogKind, Socket,
+        },
         dispatch::Running,
         types::{DisconnectReason, Refusal, SocketId},
     },
@@ -141,6 +143,10 @@ impl SessionHandler for Connection {
         result
     }
 
+    fn log_source(&self) -> Option<Arc<dyn LogSource>> {
+        Some(Arc::clone(&self.shared) as Arc<dyn LogSource>)
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.run_jobs(cx);
         self.renew();
@@ -226,9 +232,23 @@ impl Connection {
     pub(super) fn new(io: &Io, session: Outbox, handshake: Arc<Handshake>, now: Instant) -> Self {
         io.keep_runtime();
         let config = io.config();
+        let shared = Arc::new(ConnInner::new(session, handshake, now));
+        let address = shared.handshake.address();
+        let scope = LogScope::enter(Arc::clone(&shared) as Arc<dyn LogSource>);
+        if let Some(more) = io.permit_connection_log(LogKind::Opened, address.ip()) {
+            let transport = shared.outbox.transport();
+            crate::socket::core::io::connection_log!(
+                io,
+                %address,
+                %transport,
+                more,
+                "connection opened"
+            );
+        }
+        drop(scope);
         Self {
             io: io.clone(),
-            shared: Arc::new(ConnInner::new(session, handshake, now)),
+            shared,
             decoder: Decoder::with_parser(
                 config.sockets.parser,
                 Limits {

@@ -12,7 +12,7 @@ use crate::{
     Principal,
     engine::Mode,
     socket::{
-        core::{BoxHandler, Erased, Lifecycle, Socket},
+        core::{BoxHandler, Erased, Lifecycle, LogKind, Socket},
         dispatch::{Call, Running},
         types::{DisconnectReason, Refusal, args},
     },
@@ -59,7 +59,8 @@ impl Socket {
         }
         let reason = refusal.reason();
         let address = self.handshake().address().ip();
-        if let Some(more) = self.0.io.permit_connection_log(address) {
+        let _scope = self.log_scope();
+        if let Some(more) = self.0.io.permit_connection_log(LogKind::Expelled, address) {
             crate::socket::core::io::connection_log!(
                 self.0.io,socket = %self.0.id, namespace = self.nsp(), reason, more, "expelled");
         }
@@ -113,7 +114,8 @@ impl Socket {
             return;
         }
         let address = self.handshake().address().ip();
-        if let Some(more) = self.0.io.permit_connection_log(address) {
+        let _scope = self.log_scope();
+        if let Some(more) = self.0.io.permit_connection_log(LogKind::Left, address) {
             crate::socket::core::io::connection_log!(
                 self.0.io,
                 socket = %self.0.id,

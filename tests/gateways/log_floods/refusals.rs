@@ -135,8 +135,8 @@ fn floods_of_malformed_packets_write_few_lines() {
     flush_log(&server.binary);
     let log = server.binary.log();
     assert!(lines_of(&log, "disconnected") > 0, "{log}");
-    // Connects and disconnects have one limit for each address.
-    let most = 100 + start.elapsed().as_secs() as usize + 10;
+    // Opened, authenticated, connected and disconnected clients each have a limit for each address.
+    let most = 4 * (100 + start.elapsed().as_secs() as usize) + 10;
     let written = log.lines().count();
     assert!(written <= most, "{written} lines, {most} at most: {log}");
 }

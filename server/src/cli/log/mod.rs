@@ -1,5 +1,6 @@
 //! Log output: text lines or JSON, to standard output or files of limited size.
 
+mod fields;
 mod filter;
 mod rotating;
 
@@ -8,6 +9,7 @@ use std::{fmt, io};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter, reload::Handle};
 
+use self::fields::Located;
 pub(super) use self::rotating::Rotating;
 use crate::config::{Log, LogFormat, Profile, private_files};
 use crate::service::log_level::LogLevel;
@@ -66,21 +68,25 @@ pub(super) struct Logging {
     pub(super) level: LogLevel,
 }
 
-/// Returns the configured filter with the levels of quieted libraries.
-fn quieted(level: &str) -> Result<EnvFilter, LogError> {
+/// Returns a filter with the levels of quieted libraries and of the access log.
+fn quieted(level: &str, has_access_log: bool) -> Result<EnvFilter, LogError> {
     let mut filter = parse(level)?;
-    for (library, level) in QUIETED {
+    for (library, quiet) in QUIETED {
         if !level.contains(library) {
-            let directive = format!("{library}={level}");
+            let directive = format!("{library}={quiet}");
             filter = filter.add_directive(directive.parse().map_err(LogError::Level)?);
         }
+    }
+    if has_access_log {
+        let directive = "roomcast_access=info".parse().map_err(LogError::Level)?;
+        filter = filter.add_directive(directive);
     }
     Ok(filter)
 }
 
 /// Starts logging. A separate thread writes the lines until the result is dropped.
 pub(super) fn start(log: &Log, profile: Profile) -> Result<Logging, LogError> {
-    let filter = quieted(&log.level)?;
+    let filter = quieted(&log.level, log.access)?;
     let mut unsafe_folder = None;
     let (writer, guard) = match &log.file {
         None => tracing_appender::non_blocking(io::stdout()),
@@ -97,7 +103,7 @@ pub(super) fn start(log: &Log, profile: Profile) -> Result<Logging, LogError> {
         }
     };
     let colours = log.file.is_none() && io::IsTerminal::is_terminal(&io::stdout());
-    let writer = BoxMakeWriter::new(writer);
+    let writer = BoxMakeWriter::new(Located::new(writer, log.format));
     let level = install(filter, log, colours, writer).map_err(LogError::Init)?;
     if let Some(folder) = unsafe_folder {
         let folder = folder.display();
@@ -122,22 +128,23 @@ fn install(
     match log.format {
         LogFormat::Human => {
             let lines = lines.with_filter_reloading();
-            let level = log_level(&log.level, lines.reload_handle());
+            let level = log_level(log, lines.reload_handle());
             lines.try_init()?;
             Ok(level)
         }
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_filter_reloading();
-            let level = log_level(&log.level, lines.reload_handle());
+            let level = log_level(log, lines.reload_handle());
             lines.try_init()?;
             Ok(level)
         }
     }
 }
 
-fn log_level<S: 'static>(configured: &str, handle: Handle<EnvFilter, S>) -> LogLevel {
-    LogLevel::new(configured, move |level| {
-        let filter = quieted(level).map_err(|error| error.to_string())?;
+fn log_level<S: 'static>(log: &Log, handle: Handle<EnvFilter, S>) -> LogLevel {
+    let has_access_log = log.access;
+    LogLevel::new(&log.level, move |level| {
+        let filter = quieted(level, has_access_log).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())
     })
 }

@@ -46,6 +46,7 @@ pub(super) async fn arrive(
         Ok(()) => socket.arrived(),
         Err(lost) => {
             let id = socket.id();
+            let _scope = socket.log_scope();
             roomcast::throttled_log!(info, socket = %id, ?lost, "handover failed, the client starts a new session");
             socket.drop_connection();
         }

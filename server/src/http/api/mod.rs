@@ -224,7 +224,7 @@ async fn admit(
     };
     // The caller is authenticated before it is limited, so that no caller can use up the calls of
     // another.
-    let response = match admission.pace.check(Class::Requests, &caller.subject) {
+    let mut response = match admission.pace.check(Class::Requests, &caller.subject) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&caller));
             match trace_of(&request) {
@@ -238,6 +238,8 @@ async fn admit(
             refusal.retry_after(wait).into_response()
         }
     };
+    // For the access log.
+    response.extensions_mut().insert(Arc::clone(&caller));
     let status = response.status();
     metrics.count(match status.as_u16() {
         429 => Counter::ApiLimited,

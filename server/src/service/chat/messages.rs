@@ -75,7 +75,15 @@ impl Chat {
             ..origin(from)
         };
         match self.0.store.insert_message(message, origin).await? {
-            Insert::Stored(message) | Insert::Repeated(message) => Ok(self.0.rules.show(&message)),
+            Insert::Stored(message) | Insert::Repeated(message) => {
+                tracing::debug!(
+                    message_id = %message.id,
+                    conversation = %message.conversation_id,
+                    seq = message.seq,
+                    "message stored"
+                );
+                Ok(self.0.rules.show(&message))
+            }
             Insert::Absent => Err(hidden_conversation(&by, conversation_id)),
             Insert::Conflict => Err(ServiceError::Conflict(
                 "clientMessageId belongs to a message in another conversation",

@@ -9,9 +9,9 @@ use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::store::{
     Actor, Amend, Annotate, Annotation, Append, Attempt, AuditEntry, AuditQuery, Change, Current,
-    Delete, DeleteConversation, Delivery, Edit, EraseAuthor, IfOpen, Insert, Invite, JournalSweep, Level,
-    Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice, Origin,
-    Page, PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search, Store,
+    Delete, DeleteConversation, Delivery, Edit, EraseAuthor, IfOpen, Insert, Invite, JournalSweep,
+    Level, Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice,
+    Origin, Page, PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search, Store,
     StoredResponse, Time, UserDataPlace, words,
 };
 use tokio::time::{sleep, timeout};

@@ -44,6 +44,12 @@ impl LiveConversation {
         }
         match event {
             Committed::Message(message) => {
+                tracing::debug!(
+                    message_id = %message.id,
+                    conversation = %message.conversation_id,
+                    seq = message.seq,
+                    "message emitted"
+                );
                 let (outcome, pending) = self.emit_message(namespace, message, from, confirm);
                 self.note_emitted(namespace, (event, revision, trace), from, &outcome);
                 return pending;

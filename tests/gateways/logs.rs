@@ -1,0 +1,211 @@
+//! Log lines of connections and requests, on the real server.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::guard::{KEY, signed, until};
+use crate::server::{LOBBY, ServerProcess, UNLIMITED};
+use crate::support::websocket::masked;
+use crate::support::{Frame, RawClient};
+
+/// Must be in no line.
+const CANARY: &str = "canary-77d1";
+
+fn start(folder: &TempDir, variables: &[(&str, &str)]) -> ServerProcess {
+    let own = [
+        KEY,
+        ("ROOMCAST_LOG__FORMAT", "json"),
+        ("ROOMCAST_NODE__ID", "node-1"),
+    ];
+    let all = [UNLIMITED.as_slice(), &own, variables].concat();
+    ServerProcess::start(folder.path(), &all)
+}
+
+fn token(user: &str, role: &str) -> String {
+    signed(&json!({"sub": user, "roles": [role], "exp": 4_000_000_000_u64}))
+}
+
+/// Returns the lines of the log so far.
+fn lines(server: &ServerProcess) -> Vec<Value> {
+    let log = server.log();
+    let lines = log.lines().filter(|line| line.starts_with('{'));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn open(server: &ServerProcess) -> RawClient {
+    let mut client = RawClient::connect(server.address());
+    client.send(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert_eq!(client.response().status, 101);
+    assert!(matches!(client.frame(), Frame::Text(open) if open.starts_with("0{")));
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_line_of_a_connection_has_its_id_user_socket_node_and_address() {
+    let folder = TempDir::new().unwrap();
+    let server = start(&folder, &[("ROOMCAST_LOG__LEVEL", "debug")]);
+    let auth = json!({"token": token("zoe", "user")});
+    let mut zoe = Client::connect(server.address(), &auth).await.unwrap();
+    zoe.must("join_conversation", json!(LOBBY)).await;
+    let text = format!("hello {CANARY}");
+    let sent = json!({"conversationId": LOBBY, "content": text});
+    let stored = zoe.must("message", sent).await;
+    // Refusals by the content, by a permission, and of an unknown event.
+    zoe.ask("message", json!({"conversationId": 7})).await;
+    let rename = json!({"conversationId": LOBBY, "title": "mine"});
+    zoe.ask("update_conversation", rename).await;
+    zoe.ask("no_such_event", json!({})).await;
+    zoe.ask("auth:refresh", json!({"token": CANARY})).await;
+    zoe.ask("auth:refresh", json!({"token": token("zoe", "user")}))
+        .await;
+    drop(zoe);
+    tokio::task::block_in_place(|| {
+        // A refused client, and one that breaks the protocol.
+        let mut refused = open(&server);
+        refused.send_text(format!("40{}", json!({"token": CANARY})));
+        while !matches!(refused.message(), Frame::Text(text) if text.starts_with("44")) {}
+        let mut broken = open(&server);
+        broken.send_text(format!("40{}", json!({"token": token("yan", "user")})));
+        while !matches!(broken.message(), Frame::Text(text) if text.starts_with("40{")) {}
+        broken.send(masked(0x81, "4?"));
+        let has_ended = |user: &str| {
+            let of_user = |line: &Value| line["user"] == user && line["message"] == "disconnected";
+            lines(&server).iter().any(of_user)
+        };
+        until(|| has_ended("zoe") && has_ended("yan"));
+    });
+
+    let lines = lines(&server);
+    let text = server.log();
+    assert!(!text.contains(CANARY), "a line has a secret");
+    let connected = |user: &str| {
+        let mut joined = lines.iter().filter(|line| line["message"] == "connected");
+        joined.find(|line| line["user"] == user).unwrap().clone()
+    };
+    for user in ["zoe", "yan"] {
+        let joined = connected(user);
+        let (id, socket) = (&joined["connection"], &joined["socket"]);
+        let own: Vec<&Value> = lines
+            .iter()
+            .filter(|line| {
+                // Each line that names anything of the connection is one of its lines.
+                let text = line.to_string();
+                [&joined["address"], socket]
+                    .iter()
+                    .any(|value| text.contains(value.as_str().unwrap()))
+                    || line["user"] == user
+                    || line["connection"] == *id
+            })
+            .collect();
+        let mut is_joined = false;
+        for line in &own {
+            assert_eq!(line["connection"], *id, "{line}");
+            assert_eq!(line["address"], joined["address"], "{line}");
+            assert_eq!(line["node"], "node-1", "{line}");
+            is_joined |= line["message"] == "connected";
+            if is_joined {
+                assert_eq!(
+                    (&line["user"], &line["socket"]),
+                    (&json!(user), socket),
+                    "{line}"
+                );
+            }
+        }
+        for event in [
+            "connection opened",
+            "authenticated",
+            "connected",
+            "disconnected",
+        ] {
+            let count = own.iter().filter(|line| line["message"] == event).count();
+            assert_eq!(count, 1, "{user}: {event}");
+        }
+    }
+    for event in [
+        "event",
+        "an event was refused",
+        "refresh refused",
+        "credentials refreshed",
+    ] {
+        assert!(
+            text.contains(&format!("\"message\":\"{event}\"")),
+            "{event}"
+        );
+    }
+    let broken = "a packet cannot be decoded";
+    assert!(text.contains(broken), "{text}");
+    let refused: Vec<_> = lines
+        .iter()
+        .filter(|line| line["message"] == "refused")
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0]["connection"].is_string() && refused[0]["reason"].is_string());
+    // A message is followed by its id, conversation and number.
+    for event in ["message stored", "message emitted"] {
+        let line = lines.iter().find(|line| line["message"] == event);
+        let line = line.unwrap_or_else(|| panic!("no {event}"));
+        assert_eq!(line["message_id"], stored["message"]["id"], "{line}");
+        assert_eq!(
+            (&line["conversation"], &line["seq"]),
+            (&json!(LOBBY), &stored["message"]["seq"])
+        );
+    }
+}
+
+#[test]
+fn access_log_has_routes_without_queries_only_if_enabled() {
+    let folder = TempDir::new().unwrap();
+    for (is_enabled, value) in [(false, "false"), (true, "true")] {
+        let server = start(&folder, &[("ROOMCAST_LOG__ACCESS", value)]);
+        let mut client = RawClient::connect(server.address());
+        let token = token("root", "admin");
+        client.send(format!(
+            "GET /api/v1/users/ann/presence HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        ));
+        assert_eq!(client.response().status, 200);
+        client.send(format!(
+            "GET /nothing?token={CANARY} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ));
+        assert_eq!(client.response().status, 404);
+        let requests = || {
+            let all = lines(&server).into_iter();
+            all.filter(|line| line["message"] == "request")
+                .collect::<Vec<_>>()
+        };
+        if !is_enabled {
+            let pause = std::time::Duration::from_millis(300);
+            std::thread::sleep(pause); // Lines that are on their way arrive.
+            assert!(requests().is_empty());
+            server.terminate();
+            continue;
+        }
+        until(|| requests().len() == 2);
+        let found = requests();
+        assert_eq!(found[0]["path"], "/api/v1/users/{id}/presence");
+        assert_eq!(
+            (&found[0]["method"], &found[0]["status"]),
+            (&json!("GET"), &json!(200))
+        );
+        assert_eq!(found[0]["user"], "root");
+        assert!(found[0]["bytes"].as_u64() > Some(0) && found[0]["duration_us"].is_u64());
+        assert!(
+            found[0]["address"]
+                .as_str()
+                .unwrap()
+                .starts_with("127.0.0.1:")
+        );
+        assert_eq!(
+            (&found[1]["path"], &found[1]["status"]),
+            (&json!("unknown"), &json!(404))
+        );
+        let log = server.log();
+        assert!(!log.contains(CANARY) && !log.contains(&token));
+    }
+}
