@@ -17,7 +17,7 @@ const STARTS: [&str; 5] = [
 /// Calls that start a task without a name, and where the server may use them. These tasks end by
 /// themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 18] = [
+const NAMELESS: [(&str, &str); 19] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     (
         "http/api/audit.rs",
@@ -44,6 +44,10 @@ const NAMELESS: [(&str, &str); 18] = [
     (
         "service/api/admin.rs",
         "One query for a new admin, which has a deadline.",
+    ),
+    (
+        "service/api/trace.rs",
+        "The lines of one trace, which ends 20 s after its last request.",
     ),
     (
         "service/journals/amending.rs",

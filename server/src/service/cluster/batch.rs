@@ -53,6 +53,7 @@ mod tests {
     use super::*;
     use crate::service::cluster::{NEWS, wire::Step};
     use crate::store::{Annotated, Committed, Message, Revision};
+    use crate::trace::TraceContext;
 
     fn typing(name: &str) -> News {
         News::Typing(wire::Typing {
@@ -92,7 +93,7 @@ mod tests {
             }
         };
         let revision = Revision { seq: 7, changes: 4 };
-        News::Step(Step::of(&committed, revision).unwrap())
+        News::Step(Step::of(&committed, revision, Some(TraceContext::new(true))).unwrap())
     }
 
     #[test]

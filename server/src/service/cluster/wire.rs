@@ -389,7 +389,22 @@ mod tests {
 
     fn step(content: &str) -> Step {
         let revision = Revision { seq: 7, changes: 4 };
-        Step::of(&Committed::Message(message(content)), revision).unwrap()
+        Step::of(&Committed::Message(message(content)), revision, None).unwrap()
+    }
+
+    #[test]
+    fn invalid_trace_of_a_step_counts_as_none() {
+        let mut traced = step("x");
+        let earlier = serde_json::to_value(&traced).unwrap();
+        assert!(earlier.get("traceparent").is_none());
+        traced.traceparent = Some(TraceContext::new(true));
+        let mut text = serde_json::to_value(&traced).unwrap();
+        let read: Step = serde_json::from_value(text.clone()).unwrap();
+        let trace_id = |step: &Step| step.traceparent.map(|trace| trace.trace_id());
+        assert_eq!(trace_id(&read), trace_id(&traced));
+        text["traceparent"] = "00-invalid".into();
+        let read: Step = serde_json::from_value(text).unwrap();
+        assert_eq!(read.traceparent, None);
     }
 
     #[test]
@@ -472,12 +487,12 @@ mod tests {
             by: "bob".into(),
         };
         assert!(
-            Step::of(&deleted, Revision::default())
+            Step::of(&deleted, Revision::default(), None)
                 .unwrap()
                 .event
                 .is_some()
         );
-        assert!(Step::of(&Committed::Announced(STORE), Revision::default()).is_none());
+        assert!(Step::of(&Committed::Announced(STORE), Revision::default(), None).is_none());
     }
 
     #[test]

@@ -426,7 +426,7 @@ fn describe(
         by_state: _,
         is_own,
         is_publication: _,
-            is_recorded: _,
+        is_recorded: _,
         segments,
         query,
         body,
