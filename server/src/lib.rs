@@ -15,7 +15,6 @@ mod server;
 mod service;
 pub mod store;
 pub mod supervisor;
-mod trace;
 
 /// Entry points of benchmarks; not part of the API.
 #[doc(hidden)]

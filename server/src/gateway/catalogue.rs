@@ -24,10 +24,10 @@ use super::limits::{self, UNKNOWN};
 use super::traced::{EventMetadata, TracedEvent, context_of};
 use crate::limit::Users;
 use crate::metrics::Metrics;
+use crate::metrics::trace::Traces;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
-use crate::trace::Traces;
 use roomcast::handler::{Answer, IntoAck, Reply};
 use roomcast::{Args, NamespaceBuilder, Refusal, Socket, State};
 

@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
+use crate::metrics::trace::Traces;
 use crate::service::api::{ADMIN, Admin};
 use crate::service::cluster::Announcer;
 use crate::service::{Access, Chat, Hooks, Market, Overlap};
-use crate::trace::Traces;
 use catalogue::Catalogue;
 pub(crate) use limits::report_spending;
 use roomcast::Builder;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::catalogue::Catalogue;
-use crate::trace::{Detail, Subject, TraceContext, Traces, unmasked};
+use crate::metrics::trace::{Detail, Subject, TraceContext, Traces, unmasked};
 use roomcast::{DisconnectReason, Event, Refusal, SocketId};
 
 /// Records connects and disconnects, and observes the connections of traced users. Call this before

@@ -4,6 +4,7 @@
 mod build;
 mod inventory;
 mod process;
+pub(crate) mod trace;
 
 use roomcast::{metric_table, metrics::Registry};
 

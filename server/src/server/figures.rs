@@ -1,10 +1,10 @@
 //! The metrics of the whole server that no other part counts: process, version, store and limits.
 
 use crate::config::Settings;
+use crate::metrics::trace::Traces;
 use crate::metrics::{expose_build, expose_process};
 use crate::service::api::Publications;
 use crate::store::{Store, StoreUsage};
-use crate::trace::Traces;
 use roomcast::metrics::{Exposition, Metrics};
 
 /// Adds the metrics to those of the library.

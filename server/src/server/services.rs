@@ -13,13 +13,13 @@ use crate::gateway;
 use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::service::log_level::LogLevel;
+use crate::metrics::trace::Traces;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
-use crate::trace::Traces;
 use roomcast::{Builder, connection::EngineRequest, internal::LogThrottle};
 
 /// The services that handle events and requests, and the state that tasks use.

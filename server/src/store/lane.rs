@@ -22,7 +22,7 @@ use super::Entry;
 use super::change::{Committed, Revision};
 use super::write::Origin;
 #[cfg(feature = "postgres")]
-use crate::trace::TraceContext;
+use crate::metrics::trace::TraceContext;
 
 /// The stored changes, in commit order within each conversation. Each store has one instance.
 #[derive(Debug)]

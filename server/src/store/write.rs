@@ -22,7 +22,7 @@ use super::change::{
 };
 use super::lane::Commit;
 use crate::metrics::Timing;
-use crate::trace::TraceContext;
+use crate::metrics::trace::TraceContext;
 
 /// The origin of a message, which the store passes to the emitter unchanged.
 #[derive(Clone, Copy, Debug, Default)]

@@ -33,7 +33,7 @@ pub(crate) use error::{ApiError, JsonBody, Parameters};
 pub(crate) use once::IdempotentName;
 
 use super::{Connections, corrections, market, trace, user_data, withdrawals};
-use crate::trace::TraceContext;
+use crate::metrics::trace::TraceContext;
 use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},

@@ -13,6 +13,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use crate::auth::Permission;
+use crate::metrics::trace::{
+    Detail, Filter, Line, Lines, MAX_TRACERS, Subject, Tracer, TracerId, Traces,
+};
 use crate::service::authorization::{Access, Allowed};
 use crate::service::chat::Chat;
 use crate::service::cluster::{Announcer, NAMESPACE};
@@ -21,7 +24,6 @@ use crate::service::rules::bounds::UserId;
 use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
-use crate::trace::{Detail, Filter, Line, Lines, MAX_TRACERS, Subject, Tracer, TracerId, Traces};
 use roomcast::{Builder, Io, Namespace, SocketId, handler::ServerSide};
 
 /// `GET /api/v1/trace`

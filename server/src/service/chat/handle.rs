@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::config;
+use crate::metrics::trace::{TraceContext, Traces};
 use crate::metrics::{Inventoried, Inventory, Metrics};
 use crate::service::chat::presence::conversation::{Departure, PresenceConfig};
 use crate::service::chat::presence::remote::{Departures, SharedPresence};
@@ -23,7 +24,6 @@ use crate::service::rules::emissions::attendance::{Present, User};
 use crate::service::rules::html::Rules;
 use crate::service::{authorization::access::Access, fault::ServiceError};
 use crate::store::{Actor, Origin, Store};
-use crate::trace::{TraceContext, Traces};
 use roomcast::{Namespace, SocketId};
 
 /// The chat of one server. Clones share its state.

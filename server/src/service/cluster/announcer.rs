@@ -16,10 +16,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::batch::Batch;
+use crate::metrics::trace::TraceContext;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
 use crate::store::{Committed, Revision, Store};
-use crate::trace::TraceContext;
 use roomcast::adapter::Health;
 use roomcast::{Namespace, errors::ServerSideError};
 

@@ -51,9 +51,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::metrics::trace::TraceContext;
     use crate::service::cluster::{NEWS, wire::Step};
     use crate::store::{Annotated, Committed, Message, Revision};
-    use crate::trace::TraceContext;
 
     fn typing(name: &str) -> News {
         News::Typing(wire::Typing {

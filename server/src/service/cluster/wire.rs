@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::metrics::trace::{TraceContext, lenient};
 use crate::store::{Annotated, Committed, Level, Message, Revision, Time};
-use crate::trace::{TraceContext, lenient};
 
 /// An announcement to other servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]

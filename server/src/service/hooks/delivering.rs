@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::HooksInner;
 use crate::breaker::BreakerPermit;
 use crate::metrics::Counter;
+use crate::metrics::trace::{TraceContext, lenient};
 use crate::store::{ClaimedDelivery, Delivery, Time};
-use crate::trace::{TraceContext, lenient};
 
 /// The result of an attempt.
 enum Attempt {

@@ -9,7 +9,7 @@ use roomcast_protocol::socket::Args;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use crate::service::chat::sequencer::conversations::SharedContext;
+use crate::metrics::trace::Traces;
 use crate::service::chat::sequencer::traced;
 use crate::service::cluster::Confirmed;
 use crate::service::rules::emissions::messages::{Delivered, MESSAGE_DELIVERED};
@@ -68,11 +68,10 @@ pub(super) fn report(
     message: &Message,
     pending: Option<PendingConfirmation>,
     peers: Option<oneshot::Receiver<Confirmed>>,
-    common: &SharedContext,
+    timeout: Duration,
+    traces: Traces,
 ) {
-    let timeout = common.confirm_timeout;
     let (conversation_id, message_id) = (message.conversation_id, message.id);
-    let traces = common.traces.clone();
     let traced = traces.is_active().then(|| message.clone());
     // The report waits for clients, so it runs in its own task. The timeout of the acknowledgements
     // ends it.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::metrics::trace::TraceContext;
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::service::chat::presence::conversation::Notice;
 use crate::service::chat::sequencer::closing::emit_deleted;
@@ -20,7 +21,6 @@ use crate::service::rules::emissions::messages::{
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Annotated, Commit, Committed, Conversation, Message, Revision, Time};
-use crate::trace::TraceContext;
 use roomcast::{Broadcast, Namespace, Room, SocketId, broadcast::Emitted};
 
 impl LiveConversation {
@@ -389,7 +389,15 @@ pub(super) fn answer(
     // waits for them.
     let peers = announcer.map(|announcer| announcer.announce_and_confirm(&event, revision, trace));
     if let Some(socket) = from.and_then(|id| namespace.socket(id)) {
-        report(socket, &message, pending, peers, common);
+        let timeout = common.confirm_timeout;
+        report(
+            socket,
+            &message,
+            pending,
+            peers,
+            timeout,
+            common.traces.clone(),
+        );
     }
 }
 

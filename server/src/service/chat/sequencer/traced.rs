@@ -3,10 +3,9 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::service::chat::sequencer::delivery::sender;
+use crate::metrics::trace::{Detail, Subject, TraceContext, Traces, unmasked};
 use crate::store::{Commit, Committed, Message, Revision};
-use crate::trace::{Detail, Subject, TraceContext, Traces, unmasked};
-use roomcast::{Broadcast, broadcast::Emitted};
+use roomcast::{Broadcast, SocketId, broadcast::Emitted};
 
 /// Records that a commit of this server is stored, or that another server announced one.
 pub(in crate::service::chat) fn committed(traces: &Traces, commit: &Commit) {
@@ -135,6 +134,11 @@ pub(super) fn confirmed(
         fields.insert("timedOut".into(), timed_out.into());
         fields
     });
+}
+
+/// Returns the socket that sent a change.
+fn sender(commit: &Commit) -> Option<SocketId> {
+    SocketId::parse(commit.origin().socket?.as_str())
 }
 
 /// Returns the user who wrote a message.

@@ -9,6 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::metrics::trace::TraceContext;
 use crate::service::chat::handle::{Chat, now};
 use crate::service::chat::history::emit_read;
 use crate::service::chat::members::emit_level;
@@ -21,7 +22,6 @@ use crate::service::cluster::{
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::service::rules::emissions::attendance::User;
 use crate::store::{Feed, Missed, Revision, Revocation, StoreError};
-use crate::trace::TraceContext;
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, handler::ServerSide};
 
 impl Chat {

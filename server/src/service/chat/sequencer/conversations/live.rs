@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::room_of;
 use crate::config;
 use crate::metrics::Metrics;
+use crate::metrics::trace::Traces;
 use crate::service::chat::presence::conversation::{Presence, PresenceConfig};
 use crate::service::chat::presence::typing::Typing;
 use crate::service::chat::sequencer::announced::AnnouncedChanges;
@@ -21,7 +22,6 @@ use crate::service::cluster::{Announcer, News, Typing as Typist};
 use crate::service::rules::emissions::attendance::User;
 use crate::service::rules::html::Rules;
 use crate::store::{Committed, Revision};
-use crate::trace::Traces;
 use roomcast::{Room, SocketId};
 
 /// The state that all conversations share.

@@ -2,10 +2,10 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config;
+use crate::metrics::trace::Traces;
 use crate::service::rules::emissions::attendance::User;
 use crate::service::rules::html::Rules;
 use crate::store::Time;
-use crate::trace::Traces;
 
 const GRACE: Duration = Duration::from_secs(5);
 
