@@ -33,7 +33,7 @@ use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
 use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
-use crate::service::log_level::LogLevel;
+use crate::service::api::LogLevel;
 use crate::service::{
     Hooks, Leases, Market,
     api::Publications,

@@ -13,7 +13,7 @@ use crate::gateway;
 use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::metrics::trace::Traces;
-use crate::service::log_level::LogLevel;
+use crate::service::api::LogLevel;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},

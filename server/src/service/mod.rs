@@ -13,7 +13,6 @@
 //! * `authorization` ← `audit` ← `api`
 //! * `journals` and `authorization` ← `market` and `notifications`
 //! * `follower` and `notifications` ← `chat` ← `api`
-//! * `authorization` ← `log_level`
 
 pub(crate) mod api;
 pub(crate) mod audit;
@@ -25,7 +24,6 @@ mod feed;
 mod follower;
 mod hooks;
 mod journals;
-pub(crate) mod log_level;
 mod market;
 mod notifications;
 mod rules;

@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter,
 use self::fields::Located;
 pub(super) use self::rotating::Rotating;
 use crate::config::{Log, LogFormat, Profile, private_files};
-use crate::service::log_level::LogLevel;
+use crate::service::api::LogLevel;
 
 /// The reason why logging could not be started.
 #[derive(Debug)]

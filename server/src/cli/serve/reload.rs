@@ -7,7 +7,7 @@ use crate::cli::{
     settings::{Configuration, changed, is_reloaded},
 };
 use crate::config::Settings;
-use crate::service::log_level::LogLevel;
+use crate::service::api::LogLevel;
 
 /// Reads the configuration again, and applies it.
 pub(super) struct Reloader<R> {

@@ -39,8 +39,9 @@ use crate::{
     limit::{Class, Users},
     metrics::{Counter, Metrics},
     service::{
-        Access, Blocks, Chat, Market, Notifications, api::RequestKeys, audit::Audit,
-        log_level::LogLevel,
+        Access, Blocks, Chat, Market, Notifications,
+        api::{LogLevel, RequestKeys},
+        audit::Audit,
     },
 };
 use roomcast::{Io, Namespace, internal::LogThrottle};

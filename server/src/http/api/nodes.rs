@@ -14,7 +14,7 @@ use crate::{
     service::{
         ListNodes,
         admin::Statistics,
-        log_level::{LogFilter, ReadLogLevel, SetLogLevel},
+        api::{LogFilter, ReadLogLevel, SetLogLevel},
     },
 };
 use roomcast::adapter;

@@ -9,7 +9,7 @@ mod emit;
 mod health;
 mod http_commands;
 mod keys;
-mod node_requests;
+mod nodes;
 mod publications;
 mod rooms;
 mod sockets;
@@ -26,7 +26,8 @@ pub(crate) use health::word;
 pub use health::{Losses, Readiness};
 pub(crate) use http_commands::OnBehalfOf;
 pub(crate) use keys::{BeginOutcome, HeldKey, RequestKeys, hash as hash_of};
-pub(crate) use node_requests::answer_peers;
+pub(crate) use nodes::log_level::{LogFilter, LogLevel, ReadLogLevel, SetLogLevel};
+pub(crate) use nodes::requests::answer_peers;
 pub(crate) use publications::Publications;
 pub(crate) use rooms::{
     DescribeRoom, ListRooms, RoomList, RoomStatistics, describe_room, list_rooms,

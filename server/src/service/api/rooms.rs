@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
+use super::nodes::requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use super::sockets::node_of;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;

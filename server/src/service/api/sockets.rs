@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
+use super::nodes::requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::user_room;

@@ -7,7 +7,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::auth::Permission;
-use crate::service::api::node_requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
+use crate::service::api::nodes::requests::{
+    NodeAnswer, NodeRequest, UnansweredServers, request_all,
+};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::rules::content;

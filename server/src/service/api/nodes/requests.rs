@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rooms::{self, RoomPage, RoomPart};
-use super::sockets::{self, SocketPage};
+use crate::service::api::rooms::{self, RoomPage, RoomPart};
+use crate::service::api::sockets::{self, SocketPage};
 use crate::service::chat::{Chat, UserLocations};
 use crate::service::cluster::{Announcer, Ignored, NAMESPACE};
 use roomcast::{Ack, Builder, Io, errors::ServerSideError, handler::ServerSide};
@@ -11,7 +11,7 @@ use roomcast::{Ack, Builder, Io, errors::ServerSideError, handler::ServerSide};
 /// A request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum NodeRequest {
+pub(in crate::service::api) enum NodeRequest {
     Sockets(sockets::SocketQuery),
     Disconnect(sockets::Disconnect),
     Rooms(rooms::RoomQuery),
@@ -22,7 +22,7 @@ pub(super) enum NodeRequest {
 /// The answer of a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum NodeAnswer {
+pub(in crate::service::api) enum NodeAnswer {
     Sockets(SocketPage),
     Disconnected(usize),
     Rooms(RoomPage),
@@ -61,7 +61,7 @@ pub(crate) fn answer_peers(io: Builder, announcer: &Announcer) -> Builder {
 }
 
 /// Returns the answers of all servers, this server's first.
-pub(super) async fn request_all(
+pub(in crate::service::api) async fn request_all(
     io: &Io,
     request: &NodeRequest,
 ) -> (Vec<NodeAnswer>, UnansweredServers) {

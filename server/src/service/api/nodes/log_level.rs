@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Allowed, Command, ServiceError};
 use crate::auth::Permission;
+use crate::service::{Allowed, Command, ServiceError};
 
 /// The log filter of the process. Cloning gives another handle to the same filter.
 #[derive(Clone)]
