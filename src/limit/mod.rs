@@ -26,8 +26,8 @@ pub use proxy::{Client, Proxies};
 pub use debts::{Debts, Full, MAX_EVICTABLE_DEBT};
 #[doc(hidden)]
 pub use hashed::{ByHash, PrehashedHasher, SHARDS, Shards};
-#[doc(hidden)]
 pub(crate) use log_throttle::CauseThrottle;
+#[doc(hidden)]
 pub use log_throttle::LogThrottle;
 #[doc(hidden)]
 pub use pace::{SharedTokenBucket, TokenBucket};
