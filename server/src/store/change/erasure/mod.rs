@@ -131,10 +131,7 @@ pub(in crate::store) struct SectionQuery {
 impl SectionQuery {
     fn new(user: &str, section: &Section, after: &str) -> Self {
         let quoted = serde_json::to_string(user).expect("a text is JSON");
-        let after = match after {
-            "" => section.first,
-            after => after,
-        };
+        let after = section.start(after);
         Self {
             user: user.to_owned(),
             field: format!("\"userId\":{quoted}"),
@@ -209,8 +206,8 @@ impl Store {
             });
         };
         let query = SectionQuery::new(user, section, &place.after);
-        let after = query.after.clone();
-        let (end, found) = each!(self, backend => {
+        let after = section.start(&place.after).to_owned();
+        let (end, found): (Option<String>, FoundRows) = each!(self, backend => {
             self.with_answer_timeout(backend.user_data(section, query, max_bytes)).await?
         });
         let end = end.filter(|end| *end != after);

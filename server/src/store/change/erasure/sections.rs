@@ -38,6 +38,11 @@ impl Section {
         }
     }
 
+    /// Returns the key after which a visit begins: the given one, or that before all others.
+    pub(super) fn start<'a>(&'a self, after: &'a str) -> &'a str {
+        if after.is_empty() { self.first } else { after }
+    }
+
     /// Returns whether a text has the form of the section's keys.
     pub(super) fn has_key(&self, key: &str) -> bool {
         let is_uuid = |text: &str| Uuid::try_parse(text).is_ok() && text.len() == NO_UUID.len();
