@@ -1,8 +1,10 @@
 //! Each column of the database is decided on: it has data of users, and `docs/erasure.md` states
-//! what an erasure does with it, or it has none.
+//! what an erasure does with it, or it has none. Also dumps all tables, for tests of erasures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+use rusqlite::types::ValueRef;
 
 use crate::guard::{KEY, Server};
 #[cfg(feature = "postgres")]
@@ -96,6 +98,58 @@ const WITHOUT_USERS: &[(&str, &str)] = &[
     ("roomcast_schema", "oldest only_row store_id"),
     ("shared_locks", "expires_at fence holder name"),
 ];
+
+/// The rows of all tables as text, with the names of their tables.
+pub(crate) type Dump = Vec<(String, String)>;
+
+pub(crate) fn sqlite_dump(file: &Path) -> Dump {
+    let database = rusqlite::Connection::open(file).unwrap();
+    let sql =
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'messages_by_word%'
+               AND name NOT LIKE 'sqlite_%'";
+    let mut tables = database.prepare(sql).unwrap();
+    let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let mut dump = Vec::new();
+    for table in tables.map(Result::unwrap) {
+        let mut rows = database.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = rows.column_count();
+        let mut rows = rows.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let values = (0..columns).map(|n| match row.get_ref_unwrap(n) {
+                ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                value @ (ValueRef::Null
+                | ValueRef::Integer(_)
+                | ValueRef::Real(_)
+                | ValueRef::Blob(_)) => format!("{value:?}"),
+            });
+            dump.push((table.clone(), values.collect::<Vec<_>>().join(" | ")));
+        }
+    }
+    dump
+}
+
+#[cfg(feature = "postgres")]
+pub(crate) async fn postgres_dump(database: &Database) -> Dump {
+    let client = database.client().await;
+    let tables = client
+        .query(
+            "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'",
+            &[],
+        )
+        .await
+        .unwrap();
+    let mut dump = Vec::new();
+    for table in tables.iter().map(|row| row.get::<_, String>(0)) {
+        let sql = format!(
+            "SELECT array_to_string(array(SELECT value FROM
+            json_each_text(row_to_json(t))), ' | ', '') FROM \"{table}\" t"
+        );
+        for row in client.query(&sql, &[]).await.unwrap() {
+            dump.push((table.clone(), row.get(0)));
+        }
+    }
+    dump
+}
 
 type Tables = BTreeMap<String, BTreeSet<String>>;
 
