@@ -26,7 +26,8 @@ const SECRET_TEXT: &str = "zebracanary";
 const FAST_CALLS: (&str, &str) = ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0");
 
 /// Tables where the user is found after an erasure, and why.
-const KEPT: [(&str, &str); 4] = [
+const KEPT: [(&str, &str); 5] = [
+    ("audit", "it records who has erased the user"),
     ("presences", "removed after the grace of the closed sockets"),
     ("revocations", "it refuses tokens of the user"),
     (
@@ -56,6 +57,7 @@ fn assert_erased(dump: &Dump) {
     let found = traces(dump);
     assert!(found.is_subset(&kept), "{found:?}");
     assert!(found.contains("revocations"), "the revocation stays");
+    assert!(found.contains("audit"), "the record of the erasure stays");
     let deliveries = dump_of(dump, "webhook_deliveries");
     assert!(
         deliveries.contains("\"userId\":\"bob\""),

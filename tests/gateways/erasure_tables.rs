@@ -16,6 +16,11 @@ use crate::nodes::Database;
 /// to a section of `server/src/store/change/erasure/sections.rs` and to `docs/erasure.md`.
 const WITH_USERS: &[(&str, &str, &str)] = &[
     (
+        "audit",
+        "request stated_user state_after state_before target user_id",
+        "address connection_id created_at finished_at id node operation outcome via",
+    ),
+    (
         "api_keys",
         "body",
         "attempt expires_at key locked_until request status",
