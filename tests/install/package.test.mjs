@@ -1,72 +1,18 @@
 // The Debian package: apt installs, upgrades, removes and purges it in a root of its own, and the
 // command line of its unit runs there as it is, as the user of the package.
 import assert from "node:assert/strict";
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { innermost, must, root, run, serviceManager, shipped, start, target, unit } from "./support.mjs";
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+import { build, CONFIG, createMachine, FIRST, SECOND, SECRETS, workFolder } from "./machine.mjs";
+import { must, run } from "./support.mjs";
 
-const [first, second] = ["0.1.0-1", "0.1.0-2"];
-const CONFIG = "/etc/roomcast/roomcast.toml";
-const SECRETS = "/etc/roomcast/roomcast.env";
-// The user of apt may not exist where the files of this machine are.
-const AS_ROOT = ["-o", "APT::Sandbox::User=root"];
 const DATABASE = "/var/lib/roomcast/roomcast.db";
 
-let folder, work;
-
-/** Mounts a folder of this machine, so that unmounting changes nothing there. */
-function mount(name) {
-  must("mount", ["--rbind", `/${name}`, join(folder, name)]);
-  must("mount", ["--make-rslave", join(folder, name)]);
-}
-
-const inside = (path) => join(folder, path);
-/** Runs a command in the root. */
-const chroot = (...words) => run("chroot", [folder, ...words], { env: environment() });
-const mustChroot = (...words) => must("chroot", [folder, ...words], { env: environment() });
-const environment = () => ({
-  PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-  DEBIAN_FRONTEND: "noninteractive",
-  LC_ALL: "C.UTF-8",
-  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => /_proxy$/i.test(name))),
-});
-/** Owner, group and mode of a file. */
-const rights = (path) => mustChroot("stat", "-c", "%U:%G %a", path);
-
-before(() => {
-  [folder, work] = ["root-", "work-"].map((name) => mkdtempSync(join(target, "install", name)));
-  must("tar", ["-xf", join(target, "install/root.tar"), "-C", folder]);
-  // Names of packages are resolved as on this machine, and no service is started.
-  must("cp", ["-L", "/etc/resolv.conf", join(folder, "etc/resolv.conf")]);
-  writeFileSync(join(folder, "usr/sbin/policy-rc.d"), "#!/bin/sh\nexit 101\n", { mode: 0o755 });
-  for (const name of ["proc", "dev"]) mount(name);
-  mustChroot("apt-get", "update", ...AS_ROOT);
-});
-after(() => {
-  for (const name of ["proc", "dev"]) must("umount", ["--recursive", "--lazy", join(folder, name)]);
-  for (const path of [folder, work]) rmSync(path, { recursive: true, force: true });
-});
-
-/** Builds the package of a version from the program that is shipped, as deploy/release does. */
-function build(version) {
-  const output = join(work, `roomcast_${version}.deb`);
-  mkdirSync(join(work, "dist"), { recursive: true });
-  must("cp", [shipped(), join(work, "dist")]);
-  const args = ["deb", "-p", "roomcast-server", "--no-build", "--no-strip", "--fast", "--profile", "dist"];
-  must("cargo", [...args, "--deb-version", version, "-o", output], { cwd: root, env: { ...process.env, CARGO_TARGET_DIR: work } });
-  return output;
-}
-
-/** Installs a package file with apt, as docs/install.md does. */
-function install(path) {
-  must("cp", [path, inside("tmp/roomcast.deb")]);
-  return mustChroot("apt-get", "install", "-y", "--no-install-recommends", ...AS_ROOT, "/tmp/roomcast.deb");
-}
-
 test("apt installs, upgrades, removes and purges the package", async (t) => {
-  shipped();
-  const package_ = build(first);
+  const work = workFolder(t);
+  const package_ = build(work, FIRST);
+  const machine = createMachine(t);
+  const { inside, chroot, mustChroot, rights, install } = machine;
   await t.test("the package names its configuration, and follows Debian's rules", () => {
     assert.equal(must("dpkg-deb", ["--info", package_, "conffiles"]), CONFIG);
     const needed = must("dpkg-deb", ["--field", package_, "Depends"]);
@@ -86,7 +32,7 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
     const { status, output } = chroot("systemd-analyze", "verify", "--man=no", "roomcast.service");
     assert.deepEqual([status, output], [0, ""]);
   });
-  await t.test("the command line of the unit serves as it is, and roomcast-admin has its settings", () => served(t));
+  await t.test("the command line of the unit serves as it is, and roomcast-admin has its settings", () => served(t, machine));
 
   // An upgrade keeps what the operator has changed.
   appendFileSync(inside(CONFIG), "\n# changed by the operator\n");
@@ -96,15 +42,15 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
   const kept = [CONFIG, SECRETS, DATABASE];
   const contents = () => kept.map((path) => must("sha256sum", [inside(path)]));
   const earlier = contents();
-  install(build(second));
+  install(build(work, SECOND));
   await t.test("an upgrade keeps settings, secrets, data and the user", () => {
-    assert.equal(mustChroot("dpkg-query", "-W", "-f", "${Version}", "roomcast"), second);
+    assert.equal(mustChroot("dpkg-query", "-W", "-f", "${Version}", "roomcast"), SECOND);
     assert.deepEqual(contents(), earlier);
     assert.equal(rights(CONFIG), "roomcast:roomcast 640");
     assert.equal(rights(SECRETS), "root:roomcast 600");
     assert.equal(mustChroot("systemctl", "is-enabled", "roomcast"), "enabled");
   });
-  await served(t);
+  await served(t, machine);
 
   mustChroot("apt-get", "remove", "-y", "roomcast");
   await t.test("a removal keeps settings, secrets and data", () => {
@@ -120,21 +66,9 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
   });
 });
 
-/** Runs the command line of the unit in the root as systemd would, and stops it. */
-async function served(t) {
-  const { Service } = unit();
-  const secrets = readFileSync(inside(SECRETS), "utf8").match(/^[A-Z]\w*=.*$/gm);
-  rmSync(inside("run/notify"), { force: true });
-  const manager = await serviceManager(t, inside("run/notify"));
-  const files = Math.min(Number(Service.LimitNOFILE[0]), Number(must("sh", ["-c", "ulimit -Hn"])) || Infinity);
-  const [user, group] = [Service.User[0], Service.Group[0]];
-  const settings = `umask ${Service.UMask[0]}; ulimit -n ${files}; cd ${Service.WorkingDirectory[0]}; exec setpriv --reuid=${user} --regid=${group} --init-groups --no-new-privs ${Service.ExecStart[0]}`;
-  // A network of its own, so that its ports are free.
-  const words = ["--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", "chroot", folder, "env", "-i", "NOTIFY_SOCKET=/run/notify", ...secrets, "sh", "-c", settings];
-  const server = start(t, "unshare", words);
-  await manager.receives("READY=1", server.output);
-  const pid = innermost(server.pid);
-  const asked = (...args) => run("nsenter", ["--net", "--target", String(pid), "chroot", folder, ...args], { env: environment() });
+/** Runs the server of the unit, and stops it. */
+async function served(t, machine) {
+  const { pid, asked, stop } = await machine.serve(t, { ownNetwork: true });
   const ready = asked("roomcast-admin", "health");
   assert.deepEqual([ready.status, ready.output], [0, "ready\n"]);
   const { status, stdout, output } = asked("roomcast-admin", "nodes");
@@ -142,9 +76,7 @@ async function served(t) {
   assert.equal(JSON.parse(stdout).nodes.length, 1);
   assert.match(asked("roomcast-admin", "token", "--sub", "ann").stdout, /^ey[\w-]+\.[\w-]+\.[\w-]+\n$/);
   assert.equal(asked("roomcast-admin", "check-config").status, 0);
-  assert.equal(rights(DATABASE), "roomcast:roomcast 600");
+  assert.equal(machine.rights(DATABASE), "roomcast:roomcast 600");
   assert.match(readFileSync(`/proc/${pid}/status`, "utf8"), /^Umask:\s+0077$/m);
-  process.kill(pid, "SIGTERM");
-  await manager.receives("STOPPING=1", server.output);
-  assert.equal(await server.ended(), 0, server.output());
+  await stop();
 }

@@ -86,14 +86,14 @@ part_install() {
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
   require 'systemd' systemd_checks || return
-  require 'proxies' proxies || return
+  interop_programs || return
   require 'release tools' release_tools || return
   require 'schemas' manifest_schemas || return
   require 'debian root' debian_root || return
   require 'shipped program' deploy/dist || return
   # One after the other, because each builds packages.
   counted 'install' parse_node node --test --test-reporter=tap --test-timeout=900000 --test-concurrency=1 \
-    tests/install/{manifests,release,package,container}.test.mjs
+    tests/install/{manifests,release,package,container,walk}.test.mjs
 }
 
 # Short runs of `rolling` and `faults`, on each broker one after the other, because each needs both cores.
