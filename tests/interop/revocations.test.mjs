@@ -113,7 +113,7 @@ describe("revocations", () => {
     assertRevoked(socket, await disconnects);
     await refused(t, url, { auth: { name: "Gil" } });
     assert.equal(member.socket.connected, true);
-    const query = new URLSearchParams({ user: session.userId, event: "message" });
+    const query = new URLSearchParams({ user: session.userId, event: "message", room: `conversation:${LOBBY}` });
     const why = (await call(url, "GET", `/api/v1/explain?${query}`)).body;
     assert.deepEqual([why.allowed, why.rule], [false, "the role `guest` is revoked"]);
     const output = command(["explain", "--user", session.userId, "--event", "message"], { ...keyed, ...env });
