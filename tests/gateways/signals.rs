@@ -74,6 +74,15 @@ async fn sighup_applies_a_valid_configuration_and_names_what_needs_a_restart() {
     assert!(enter(SECRET).await && !enter(&other).await);
     assert!(!server.log().contains("DEBUG"));
 
+    // Some keys of tokens need a restart. Without them, nobody could connect.
+    let keys = folder.path().join("keys.json");
+    std::fs::write(&keys, "{\"keys\": []}").unwrap();
+    let text = format!("[auth.jwt]\nkeys_file = \"{}\"\n", keys.display());
+    std::fs::write(&path, text).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    server.expect_log(&["ERROR", "other keys of tokens have changed as well"]);
+    assert!(enter(SECRET).await);
+
     write(&other, "debug", "[chat]\npage = 100");
     kill_process(pid, Signal::HUP).unwrap();
     server.expect_log(&["WARN", "changed keys need a restart", "chat.page"]);

@@ -50,10 +50,32 @@ impl<R: Fn() -> Configuration> Reloader<R> {
         let (applied, refused): (Vec<_>, Vec<_>) = changed(&running, &settings)
             .into_iter()
             .partition(|key| is_reloaded(key));
+        // Keys of tokens depend on each other, and only some of them are reloaded.
+        let is_mixed = applied.iter().any(|key| key.starts_with(KEYS))
+            && refused.iter().any(|key| key.starts_with(KEYS));
+        if is_mixed {
+            let keys = refused.join(", ");
+            tracing::error!(
+                keys,
+                "{UNCHANGED}: other keys of tokens have changed as well, restart"
+            );
+            return;
+        }
+        let merged = {
+            let mut merged = running.clone();
+            merged.log.level.clone_from(&settings.log.level);
+            merged.auth.jwt.secret.clone_from(&settings.auth.jwt.secret);
+            merged.auth.jwt.algorithm = settings.auth.jwt.algorithm;
+            merged
+        };
+        if let Err(error) = check(&merged) {
+            tracing::error!(error, "{UNCHANGED}");
+            return;
+        }
         let is_overridden = self.log_level.is_overridden();
-        let set_level = || self.log_level.configure(&settings.log.level);
+        let set_level = || self.log_level.configure(&merged.log.level);
         if (!applied.is_empty() || is_overridden)
-            && let Err(error) = apply(&settings).and_then(|()| set_level())
+            && let Err(error) = apply(&merged).and_then(|()| set_level())
         {
             tracing::error!(error, "{UNCHANGED}");
             return;
@@ -65,10 +87,10 @@ impl<R: Fn() -> Configuration> Reloader<R> {
             );
         }
         tracing::info!(changed = applied.join(", "), "configuration reloaded");
-        running.log.level = settings.log.level;
-        running.auth.jwt.secret = settings.auth.jwt.secret;
-        running.auth.jwt.algorithm = settings.auth.jwt.algorithm;
+        *running = merged;
     }
 }
 
+/// The section of the keys of tokens.
+const KEYS: &str = "auth.jwt.";
 const UNCHANGED: &str = "configuration not reloaded, nothing has changed";
