@@ -192,6 +192,13 @@ async fn database(settings: &Settings) -> Vec<Finding> {
     } else if schema < newest {
         let remedy = "the server migrates at its start: back up the database before";
         Finding::bad(Status::Warning, "database schema", versions, remedy)
+    } else if schema > newest && !settings.store.is_postgres() {
+        let remedy = "restore the backup from before the upgrade, or run the newer version";
+        Finding::bad(Status::Error, "database schema", versions, remedy)
+    } else if schema > newest {
+        let remedy =
+            "compare `oldest` in the table `roomcast_schema` with the version of this server";
+        Finding::bad(Status::Warning, "database schema", versions, remedy)
     } else {
         Finding::ok("database schema", versions)
     }];

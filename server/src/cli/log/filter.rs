@@ -97,12 +97,13 @@ const OTHER_NAMES: [(&str, &str); 9] = [
     ("verbose", "debug"),
     ("all", "trace"),
 ];
-/// The crates of this program.
-const MODULES: [&str; 4] = [
+/// The crates of this program, and the target of the access log.
+const MODULES: [&str; 5] = [
     "roomcast",
     "roomcast_server",
     "roomcast_protocol",
     "roomcast_loadgen",
+    "roomcast_access",
 ];
 /// The similarity above which a name counts as misspelled.
 const ALMOST: f64 = 0.9;

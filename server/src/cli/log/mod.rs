@@ -49,6 +49,9 @@ impl fmt::Display for LogError {
 /// connection. Their levels apply unless the configured filter names the library.
 const QUIETED: [(&str, &str); 2] = [("refinery_core", "warn"), ("async_nats", "off")];
 
+/// The target of the access log, which the configured filter can also name.
+const ACCESS: &str = "roomcast_access";
+
 /// Checks the log options.
 pub(super) fn check(log: &Log) -> Result<(), LogError> {
     parse(&log.level).map(drop)
@@ -77,8 +80,8 @@ fn quieted(level: &str, has_access_log: bool) -> Result<EnvFilter, LogError> {
             filter = filter.add_directive(directive.parse().map_err(LogError::Level)?);
         }
     }
-    if has_access_log {
-        let directive = "roomcast_access=info".parse().map_err(LogError::Level)?;
+    if has_access_log && !level.contains(ACCESS) {
+        let directive = format!("{ACCESS}=info").parse().map_err(LogError::Level)?;
         filter = filter.add_directive(directive);
     }
     Ok(filter)
@@ -147,4 +150,19 @@ fn log_level<S: 'static>(log: &Log, handle: Handle<EnvFilter, S>) -> LogLevel {
         let filter = quieted(level, has_access_log).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configured_filter_overrides_quieted_libraries_and_the_access_log() {
+        let filter = |level: &str| quieted(level, true).unwrap().to_string();
+        let default = filter("info");
+        assert!(default.contains("roomcast_access=info") && default.contains("async_nats=off"));
+        let own = filter("info,roomcast_access=off,async_nats=debug");
+        assert!(own.contains("roomcast_access=off") && own.contains("async_nats=debug"));
+        assert!(!own.contains("roomcast_access=info") && !own.contains("async_nats=off"));
+    }
 }

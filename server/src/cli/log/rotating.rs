@@ -44,6 +44,9 @@ impl Rotating {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
+        // After a failure, the next attempt waits for as many bytes: each one would move the older
+        // files on, and the last of them would be lost.
+        self.bytes = 0;
         for number in (1..self.files).rev() {
             let from = self.numbered(number - 1);
             if from.exists() {
