@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
 use super::place::Progress;
@@ -206,7 +206,7 @@ impl Eraser<'_> {
         let own = format!("\"userId\":{user}");
         let body = record.body.as_ref().map_or("", |body| body.get());
         let is_own = |event: &str| event.contains(&own);
-        let erased = without_events(body, is_own).map(|left| left.replace(&user, "\"erased\""));
+        let erased = without_events(body, is_own).map(|left| renamed(&left, self.user));
         self.replace_delivery(uuid(&record.key)?, erased).await
     }
 
@@ -269,7 +269,7 @@ impl Eraser<'_> {
 }
 
 /// Returns the body of a webhook delivery without some of its events, or `None` if none is left.
-fn without_events(body: &str, is_removed: impl Fn(&str) -> bool) -> Option<String> {
+pub(super) fn without_events(body: &str, is_removed: impl Fn(&str) -> bool) -> Option<String> {
     #[derive(Deserialize, Serialize)]
     struct Delivery {
         id: Box<RawValue>,
@@ -282,6 +282,34 @@ fn without_events(body: &str, is_removed: impl Fn(&str) -> bool) -> Option<Strin
         return None;
     }
     serde_json::to_string(&delivery).ok()
+}
+
+/// Returns a delivery in which the user is `erased` wherever a field names a user.
+fn renamed(delivery: &str, user: &str) -> String {
+    let Ok(mut delivery) = serde_json::from_str::<Value>(delivery) else {
+        return delivery.to_owned();
+    };
+    rename(&mut delivery, user, false);
+    delivery.to_string()
+}
+
+fn rename(value: &mut Value, user: &str, names_user: bool) {
+    match value {
+        Value::String(text) if names_user && *text == user => ERASED_USER.clone_into(text),
+        Value::Array(items) => {
+            for item in items {
+                rename(item, user, names_user);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let ends = ["Id", "Ids", "By"].iter().any(|end| name.ends_with(end));
+                let names_user = ends || ["by", "mentions", "users"].contains(&name.as_str());
+                rename(value, user, names_user);
+            }
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn uuid(key: &str) -> Result<Uuid, ServiceError> {
@@ -302,6 +330,17 @@ const BUDGET: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_named_like_a_word_is_renamed_only_where_a_field_names_a_user() {
+        let delivery = r#"{"events":[{"event":"message","type":"message","userId":"message","mentions":["message","bob"],"data":{"pinnedBy":"message","content":"message"}}]}"#;
+        let expected = delivery
+            .replace(r#""userId":"message""#, r#""userId":"erased""#)
+            .replace(r#"["message","bob"]"#, r#"["erased","bob"]"#)
+            .replace(r#""pinnedBy":"message""#, r#""pinnedBy":"erased""#);
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(parsed(&renamed(delivery, "message")), parsed(&expected));
+    }
     use crate::auth::is_reserved;
 
     #[test]

@@ -4,8 +4,12 @@ use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
+use super::erasure::without_events;
 use super::place::Progress;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
@@ -88,6 +92,7 @@ pub(crate) async fn export_user(
             kind, data, body, ..
         } in page.records
         {
+            let body = shown(kind, &user, body);
             bytes += data.get().len() + body.as_ref().map_or(0, |body| body.get().len());
             records.push(ExportedRecord { kind, data, body });
         }
@@ -107,7 +112,41 @@ pub(crate) async fn export_user(
     }
 }
 
+/// Returns the part of a stored body that is the user's. A webhook delivery also has events of
+/// others, and a stored response is for the caller that got it.
+fn shown(kind: &str, user: &str, body: Option<Box<RawValue>>) -> Option<Box<RawValue>> {
+    match kind {
+        "delivery" => {
+            let own = format!("\"userId\":{}", Value::from(user));
+            let body = without_events(body?.get(), |event| !event.contains(&own))?;
+            RawValue::from_string(body).ok()
+        }
+        "response" => None,
+        _ => body,
+    }
+}
+
 /// The size of the records of a page, which one record may exceed.
 const PAGE_BYTES: usize = 1 << 20;
 /// The time after which a page ends, well before the timeout of a request.
 const BUDGET: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_others_are_not_exported() {
+        let events = r#"{"id":"1","node":"n","events":[{"event":"message","userId":"ann","to":"bob"},{"event":"message","userId":"bob","content":"to ann"}]}"#;
+        let body = || Some(RawValue::from_string(events.to_owned()).unwrap());
+        let shown = |kind: &str, user: &str| shown(kind, user, body()).map(|body| body.to_string());
+        let own = shown("delivery", "ann").unwrap();
+        assert!(
+            own.contains("\"to\":\"bob\"") && !own.contains("to ann"),
+            "{own}"
+        );
+        assert_eq!(shown("delivery", "carl"), None);
+        assert_eq!(shown("response", "ann"), None);
+        assert_eq!(shown("trade", "ann").as_deref(), Some(events));
+    }
+}
