@@ -44,13 +44,24 @@ pub(super) fn connected(tracer: &Arc<Tracer>, socket: &Socket) {
 }
 
 /// Records that a socket disconnected if the tracer selects it.
-pub(super) fn disconnected(tracer: &Tracer, socket: &Socket, reason: &str) {
+pub(super) fn disconnected(tracer: &Arc<Tracer>, socket: &Socket, reason: &str) {
     let user = socket.principal();
     if tracer.filter.matches(&subject(socket, &user.subject)) {
         let fields = object(json!({"reason": reason}));
         record(tracer, socket, &user.subject, "disconnected", fields);
-        // The connection removes its observers when it closes.
-        tracer.observed.lock().remove(&socket.id());
+        let observed = tracer.observed.lock().remove(&socket.id());
+        // The connection may stay open, and may get another user.
+        if let Some((connection, listener)) = observed {
+            connection.off(listener);
+            for other in connection.sockets() {
+                let user = other.principal();
+                if other.id() != socket.id()
+                    && tracer.filter.matches(&subject(&other, &user.subject))
+                {
+                    observe(tracer, &other, &user.subject);
+                }
+            }
+        }
     }
 }
 
@@ -110,7 +121,11 @@ fn observe(tracer: &Arc<Tracer>, socket: &Socket, user: &str) {
                 drop(observed);
                 connection.off(listener);
             } else {
-                observed.insert(socket.id(), (connection, listener));
+                let former = observed.insert(socket.id(), (connection, listener));
+                drop(observed);
+                if let Some((connection, listener)) = former {
+                    connection.off(listener);
+                }
             }
         }
         Err(error) => {

@@ -205,7 +205,12 @@ impl Followed {
         if dropped > 0 {
             return Some(self.line("lines_dropped", &[("lines", dropped.into())]));
         }
-        if self.renews_at <= Instant::now() {
+        let now = Instant::now();
+        // The time also ends if there are always lines.
+        if self.ends_at <= now {
+            return Some(self.last_line("the time is over"));
+        }
+        if self.renews_at <= now {
             self.renew();
         }
         tokio::select! {
@@ -339,6 +344,9 @@ async fn relay(traces: Traces, tracer: Arc<Tracer>, mut lines: Lines, peers: Pee
     tracer.queue(tracer.line(&Subject::default(), "tracing", serde_json::Map::new()));
     loop {
         let ends_at = tracer.renewed_at() + LEASE;
+        if ends_at <= Instant::now() {
+            break;
+        }
         let first = tokio::select! {
             biased;
             Some(line) = lines.recv() => line,
