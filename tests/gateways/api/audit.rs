@@ -426,6 +426,24 @@ async fn acts_that_cannot_be_recorded_are_refused() {
 }
 
 #[tokio::test]
+async fn callers_without_the_permission_leave_no_entries() {
+    let server = Server::with(&[
+        KEY,
+        QUICK,
+        ("ROOMCAST_AUTH__ROLES__FEED__PERMISSIONS", "prices:publish"),
+    ]);
+    let feed = Caller::of(&server, "feed", &["feed"]);
+    for (method, path) in [
+        ("DELETE", "/users/ann?messages=remove"),
+        ("GET", "/users/ann/export"),
+    ] {
+        feed.must(403, method, path, Value::Null).await;
+    }
+    let admin = Caller::of(&server, "root", &["admin"]);
+    assert_eq!(admin.get("/audit?userId=feed").await["entries"], json!([]));
+}
+
+#[tokio::test]
 async fn stated_user_is_accepted_whole_or_refused() {
     let server = start();
     let admin = Caller::of(&server, "root", &["admin"]);

@@ -1,7 +1,7 @@
 //! Records administrative operations in the audit log, and lists it. The rules are those of the
 //! service.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, RequestExt as _,
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::describe::RouteRules;
 use super::{ApiError, By, Operation, PREFIX, Parameters, Routes, TIMEOUT};
 use crate::auth::{Permission, Principal};
+use crate::metrics::trace::TraceContext;
 use crate::service::{
     Access,
     audit::{ActOutcome, Audit, AuditPage, ListAudit, Requester},
@@ -50,6 +51,7 @@ async fn list(
 /// The state of the recording. Clones share it.
 #[derive(Clone)]
 pub(super) struct Recording {
+    access: Access,
     audit: Audit,
     /// The names of administrative operations, by method and matched path.
     operations: Arc<HashMap<(Method, String), &'static str>>,
@@ -57,9 +59,10 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    pub(super) fn new(audit: Audit, rules: Arc<RouteRules>) -> Self {
+    pub(super) fn new(access: Access, audit: Audit, rules: Arc<RouteRules>) -> Self {
         let operations = Arc::new(rules.recorded.clone());
         Self {
+            access,
             audit,
             operations,
             rules,
@@ -82,6 +85,16 @@ pub(super) async fn record(
     let Some(operation) = recording.operations.get(&key).copied() else {
         return next.run(request).await;
     };
+    // A caller without the permission cannot fill the audit log. The handler refuses it.
+    let caller = request.extensions().get::<Arc<Principal>>();
+    let needs = recording.rules.needs(request.method(), route.as_str());
+    let is_permitted = caller.is_some_and(|caller| {
+        let mut needed = needs.always.iter();
+        needed.all(|permission| recording.access.allows(caller, *permission))
+    });
+    if !is_permitted {
+        return next.run(request).await;
+    }
     let requester = match requester(&request) {
         Ok(requester) => requester,
         Err(refusal) => return refusal.into_response(),
@@ -114,13 +127,15 @@ pub(super) async fn record(
     let asked = serde_json::from_slice(&body).unwrap_or_default();
     let request = Request::from_parts(parts, Body::from(body));
     let path = path_of(&route).to_owned();
+    let trace = TraceContext::current();
     // The operation and the record of its outcome do not end with the connection of the caller.
-    let performed = tokio::spawn(async move {
+    let performed = async move {
         let audit = &recording.audit;
         let begun = audit.begin_http(requester, operation, &path, &parameters, &asked);
-        let act = match begun.await {
-            Ok(act) => act,
-            Err(refusal) => return ApiError::from(refusal).into_response(),
+        let act = match tokio::time::timeout(RECORD_TIMEOUT, begun).await {
+            Ok(Ok(act)) => act,
+            Ok(Err(refusal)) => return ApiError::from(refusal).into_response(),
+            Err(_) => return super::late().into_response(),
         };
         let answered = tokio::time::timeout(TIMEOUT, next.run(request)).await;
         let response = answered.unwrap_or_else(|_| super::late());
@@ -136,9 +151,14 @@ pub(super) async fn record(
             // The message of an error can repeat what the caller sent.
             answer = json!({"error": answer.pointer("/error/code")});
         }
-        act.end(outcome, &answer).await;
+        // The store may still record the outcome after this time.
+        let _ = tokio::time::timeout(RECORD_TIMEOUT, act.end(outcome, &answer)).await;
         Response::from_parts(parts, Body::from(body))
-    });
+    };
+    let performed = match trace {
+        Some(trace) => tokio::spawn(trace.scope(performed)),
+        None => tokio::spawn(performed),
+    };
     performed
         .await
         .unwrap_or_else(|_| super::once::failed().into_response())
@@ -224,3 +244,5 @@ fn requester(request: &Request) -> Result<Requester, ApiError> {
 const STATED_USER: HeaderName = HeaderName::from_static("roomcast-stated-user");
 /// Maximum bytes of a stated name.
 const MAX_STATED: usize = 256;
+/// Maximum time to record an act before it is performed, and the same after it.
+pub(super) const RECORD_TIMEOUT: Duration = Duration::from_secs(10);

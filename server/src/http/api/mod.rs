@@ -144,7 +144,7 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
     };
     // This layer is inside the admission layer, which sets the caller that owns the key.
     let rules = Arc::new(rules);
-    let recording = audit::Recording::new(audit, Arc::clone(&rules));
+    let recording = audit::Recording::new(access.clone(), audit, Arc::clone(&rules));
     let once = once::IdempotencyState::new(keys, rules, access);
     // A repeated request that gets a stored response performs nothing, so it is not recorded.
     let router = router.layer(middleware::from_fn_with_state(recording, audit::record));

@@ -12,6 +12,7 @@ use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -215,8 +216,15 @@ impl Audit {
         };
         let line = line(entry);
         // A full or slow disk must not block the tasks of clients.
-        let written = tokio::task::spawn_blocking(move || write_to(&mut **file.lock(), &line));
-        written.await.map_err(std::io::Error::other)?
+        let written = tokio::task::spawn_blocking(move || {
+            // Behind a write that hangs, no more threads wait for long.
+            match file.try_lock_for(FILE_TIMEOUT) {
+                Some(mut file) => write_to(&mut **file, &line),
+                None => Err(std::io::ErrorKind::TimedOut.into()),
+            }
+        });
+        let written = tokio::time::timeout(FILE_TIMEOUT, written).await?;
+        written.map_err(std::io::Error::other)?
     }
 }
 
@@ -342,6 +350,9 @@ fn write_to(file: &mut (dyn Write + Send), line: &str) -> std::io::Result<()> {
 fn text(value: &Value) -> Option<String> {
     (!value.is_null()).then(|| value.to_string())
 }
+
+/// Maximum time to write a line of the file.
+const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The query of `GET /api/v1/audit`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

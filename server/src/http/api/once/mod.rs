@@ -20,9 +20,12 @@ use axum::{
 use uuid::Uuid;
 
 use self::canonical::Canonical;
-use super::{NO_STORE, TIMEOUT, describe::RouteRules, error::ApiError};
+use super::{
+    GRACE, NO_STORE, TIMEOUT, audit::RECORD_TIMEOUT, describe::RouteRules, error::ApiError,
+};
 use crate::{
     auth::Principal,
+    metrics::trace::TraceContext,
     service::{
         Access, ServiceError, StoredResponse,
         api::{BeginOutcome, HeldKey, RequestKeys, hash_of},
@@ -81,6 +84,22 @@ impl IdempotencyState {
             access,
         }
     }
+
+    /// Returns the time after which the key of a request is released. A request that is recorded in
+    /// the audit log continues after its caller has got 408, so its key is taken for longer.
+    fn deadline(&self, request: &Request) -> Duration {
+        let path = request.extensions().get::<MatchedPath>();
+        let path = path.map_or("", MatchedPath::as_str).to_owned();
+        if self
+            .rules
+            .recorded
+            .contains_key(&(request.method().clone(), path))
+        {
+            TIMEOUT + 2 * RECORD_TIMEOUT + GRACE
+        } else {
+            TIMEOUT
+        }
+    }
 }
 
 /// Performs a request only once if it changes data and has a key.
@@ -108,7 +127,10 @@ pub(super) async fn once(
     };
     let key = key.to_owned();
     match take(&once, &key, request).await {
-        Ok((held, request)) => perform(held, request, next).await,
+        Ok((held, request)) => {
+            let deadline = once.deadline(&request);
+            perform(held, request, next, deadline).await
+        }
         Err(answer) => answer,
     }
 }
@@ -212,16 +234,21 @@ fn replay(status: u16, body: String) -> Response {
 }
 
 /// Performs the request, even if the caller disconnects.
-async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
+async fn perform(held: HeldKey, request: Request, next: Next, deadline: Duration) -> Response {
     // The request runs in its own task. Otherwise a disconnecting caller would leave it half done,
     // with the key taken.
-    let done = tokio::spawn(async move {
-        let Ok(response) = tokio::time::timeout(TIMEOUT, next.run(request)).await else {
+    let trace = TraceContext::current();
+    let performed = async move {
+        let Ok(response) = tokio::time::timeout(deadline, next.run(request)).await else {
             held.end(None).await;
             return super::late();
         };
         store_response(held, response).await
-    });
+    };
+    let done = match trace {
+        Some(trace) => tokio::spawn(trace.scope(performed)),
+        None => tokio::spawn(performed),
+    };
     done.await.unwrap_or_else(|_| failed().into_response())
 }
 
