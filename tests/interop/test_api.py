@@ -17,6 +17,8 @@ SECRET = "a secret of at least thirty-two bytes"
 READER = "a-token-of-at-least-thirty-two-characters"
 DEADLINE = 600
 """Decides only how long a failing test waits, in seconds."""
+EXCLUDED = ["trace", "eraseUser", "exportUser", "setLogLevel"]
+"""A stream, and operations whose cursors and filters have a syntax that their schema does not state."""
 METHODS = {"get", "put", "post", "patch", "delete"}
 
 
@@ -55,6 +57,7 @@ class HttpApi(unittest.TestCase):
             "--seed=1",
             "--max-examples=10",
             "--phases=coverage,fuzzing",
+            *("--exclude-operation-id=" + operation for operation in EXCLUDED),
             # The time that a busy machine takes to create a request, and to answer it, is no fault
             # of the server.
             "--suppress-health-check=too_slow",
@@ -70,7 +73,9 @@ class HttpApi(unittest.TestCase):
         self.assertEqual(run.returncode, 0, run.stdout)
         with urllib.request.urlopen(self.document) as document:
             paths = json.load(document)["paths"].values()
-        operations = sum(1 for path in paths for method in path if method in METHODS)
+        found = [path[method]["operationId"] for path in paths for method in path if method in METHODS]
+        self.assertLessEqual(set(EXCLUDED), set(found))
+        operations = len(found) - len(EXCLUDED)
         self.assertGreater(operations, 30)
         self.assertRegex(run.stdout, rf"Tested: {operations}\b")
         request = urllib.request.Request(f"{self.server.url}/metrics")
