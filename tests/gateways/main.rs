@@ -28,6 +28,7 @@ mod conversations;
 mod corrections;
 mod credentials;
 mod deletion;
+#[cfg(feature = "postgres")]
 mod doctor;
 #[cfg(feature = "postgres")]
 #[path = "../support/grants.rs"]
