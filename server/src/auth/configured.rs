@@ -229,9 +229,7 @@ fn development_key_path() -> Option<PathBuf> {
 /// Reads or creates the key. It is random, so that a development server that is reachable from
 /// other machines accepts no foreign tokens. Only its user can read it.
 fn development_key(path: &Path) -> io::Result<Vec<u8>> {
-    let folder = private_files::folder_of(path);
-    private_files::make_folder(folder)?;
-    if let Some(folder) = private_files::open_folder(folder)? {
+    if let Some(folder) = private_files::make_folder_of(path)? {
         let reason = format!("every user may replace files in {}", folder.display());
         return Err(io::Error::other(reason));
     }

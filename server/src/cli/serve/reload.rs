@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use crate::cli::{
     check,
-    settings::{Configuration, changed, is_reloaded},
+    settings::{Configuration, changed, is_reloaded, reloaded},
 };
 use crate::config::Settings;
 use crate::service::api::LogLevel;
@@ -61,13 +61,7 @@ impl<R: Fn() -> Configuration> Reloader<R> {
             );
             return;
         }
-        let merged = {
-            let mut merged = running.clone();
-            merged.log.level.clone_from(&settings.log.level);
-            merged.auth.jwt.secret.clone_from(&settings.auth.jwt.secret);
-            merged.auth.jwt.algorithm = settings.auth.jwt.algorithm;
-            merged
-        };
+        let merged = reloaded(&running, &settings);
         if let Err(error) = check(&merged) {
             tracing::error!(error, "{UNCHANGED}");
             return;

@@ -55,12 +55,32 @@ pub(super) const REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_URL"];
 /// Variables with the prefix that do not set keys.
 pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
 
+/// Takes the value of one key from other settings.
+type Take = fn(&mut Settings, Settings);
+
 /// Keys of which SIGHUP applies a changed value; all others need a restart.
-pub(super) const RELOADED: [&str; 3] = ["auth.jwt.algorithm", "auth.jwt.secret", "log.level"];
+const RELOADED: [(&str, Take); 3] = [
+    ("auth.jwt.algorithm", |own, new| {
+        own.auth.jwt.algorithm = new.auth.jwt.algorithm;
+    }),
+    ("auth.jwt.secret", |own, new| {
+        own.auth.jwt.secret = new.auth.jwt.secret;
+    }),
+    ("log.level", |own, new| own.log.level = new.log.level),
+];
 
 /// Returns whether SIGHUP applies a changed value of a key.
 pub(in crate::cli) fn is_reloaded(key: &str) -> bool {
-    RELOADED.contains(&key)
+    RELOADED.iter().any(|(reloaded, _)| *reloaded == key)
+}
+
+/// Returns the settings of a running server after a reload of new ones.
+pub(in crate::cli) fn reloaded(running: &Settings, new: &Settings) -> Settings {
+    let mut merged = running.clone();
+    for (_, take) in RELOADED {
+        take(&mut merged, new.clone());
+    }
+    merged
 }
 
 /// Returns the environment variable that sets a key.
