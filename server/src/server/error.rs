@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFault};
+use crate::config::private_files;
 use crate::http::scrape::TokenFileError;
 use crate::service::cluster;
 use crate::store::{OpenError, StoreError};
@@ -62,12 +63,7 @@ impl fmt::Display for RunError {
             Self::Outbound(fault) => fault.fmt(f),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Folder(key, folder) => {
-                let folder = folder.display();
-                write!(
-                    f,
-                    "{key}: every user of this machine can replace files in {folder}: run \
-                     `chmod o-w {folder}`, or configure a path in another folder"
-                )
+                f.write_str(&private_files::open_folder_fault(key, folder))
             }
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Tls(_) => f.write_str("cannot encrypt connections"),

@@ -14,15 +14,9 @@ pub(in crate::cli) fn open_file(settings: &Settings) -> Result<Option<AuditFile>
         return Ok(None);
     };
     let failed = |error| format!("audit.file: {}: {error}", path.display());
-    let folder = private_files::folder_of(path);
-    private_files::make_folder(folder).map_err(failed)?;
-    let open = private_files::open_folder(folder).map_err(failed)?;
+    let open = private_files::make_folder_of(path).map_err(failed)?;
     if let (Some(folder), Profile::Production) = (open, settings.profile()) {
-        let folder = folder.display();
-        return Err(format!(
-            "audit.file: every user of this machine can replace files in {folder}: run `chmod o-w \
-             {folder}`, or configure a path in another folder"
-        ));
+        return Err(private_files::open_folder_fault("audit.file", &folder));
     }
     let file = Rotating::open(path, audit.file_bytes, audit.files).map_err(failed)?;
     Ok(Some(Box::new(file)))

@@ -33,12 +33,7 @@ impl fmt::Display for LogError {
             Self::Directive(fault) => write!(f, "log.level: {fault}"),
             Self::File(path, error) => write!(f, "log.file: {}: {error}", path.display()),
             Self::Folder(folder) => {
-                let folder = folder.display();
-                write!(
-                    f,
-                    "log.file: every user of this machine can replace files in {folder}: run \
-                     `chmod o-w {folder}`, or configure a path in another folder"
-                )
+                f.write_str(&private_files::open_folder_fault("log.file", folder))
             }
             Self::Init(error) => write!(f, "log: {error}"),
         }
@@ -95,9 +90,7 @@ pub(super) fn start(log: &Log, profile: Profile) -> Result<Logging, LogError> {
         None => tracing_appender::non_blocking(io::stdout()),
         Some(path) => {
             let failed = |error| LogError::File(path.clone(), error);
-            let folder = private_files::folder_of(path);
-            private_files::make_folder(folder).map_err(failed)?;
-            unsafe_folder = private_files::open_folder(folder).map_err(failed)?;
+            unsafe_folder = private_files::make_folder_of(path).map_err(failed)?;
             if let (Some(folder), Profile::Production) = (&unsafe_folder, profile) {
                 return Err(LogError::Folder(folder.clone()));
             }

@@ -76,6 +76,24 @@ pub(crate) fn open_folder(folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
+/// Creates the folder of a file if it is missing. Returns the folder through which every user of
+/// the machine could replace the file, as [`open_folder`] does.
+pub(crate) fn make_folder_of(file: &Path) -> io::Result<Option<PathBuf>> {
+    let folder = folder_of(file);
+    make_folder(folder)?;
+    open_folder(folder)
+}
+
+/// Returns the fault of the file of a configuration key that every user could replace, with a
+/// remedy.
+pub(crate) fn open_folder_fault(key: &str, folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "{key}: every user of this machine can replace files in {folder}: run `chmod o-w \
+         {folder}`, or configure a path in another folder"
+    )
+}
+
 /// Returns the path without symbolic links. The file need not exist, but its folder must.
 pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(path).or_else(|_| {
