@@ -16,8 +16,17 @@ const STARTS: [&str; 5] = [
 
 /// Calls that start a task without a name, and where the server may use them. These tasks end by
 /// themselves, and soon.
-const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 19] = [
+const SPAWNS: [&str; 4] = [
+    "tokio::spawn(",
+    "TraceContext::spawn(",
+    "spawn_blocking(",
+    "thread::Builder",
+];
+const NAMELESS: [(&str, &str); 20] = [
+    (
+        "metrics/trace/context.rs",
+        "It is what starts tasks within a trace.",
+    ),
     ("supervisor.rs", "It is what starts tasks by name."),
     (
         "http/api/audit.rs",

@@ -1,7 +1,7 @@
 //! Records administrative operations in the audit log, and lists it. The rules are those of the
 //! service.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, RequestExt as _,
@@ -18,8 +18,8 @@ use super::{ApiError, By, Operation, PREFIX, Parameters, Routes, TIMEOUT};
 use crate::auth::{Permission, Principal};
 use crate::metrics::trace::TraceContext;
 use crate::service::{
-    Access,
-    audit::{ActOutcome, Audit, AuditPage, ListAudit, Requester},
+    Access, ServiceError,
+    audit::{ActOutcome, Audit, AuditPage, ListAudit, Requester, StartedAct},
 };
 
 /// Returns the routes, below `/api/v1`.
@@ -53,18 +53,14 @@ async fn list(
 pub(super) struct Recording {
     access: Access,
     audit: Audit,
-    /// The names of administrative operations, by method and matched path.
-    operations: Arc<HashMap<(Method, String), &'static str>>,
     rules: Arc<RouteRules>,
 }
 
 impl Recording {
     pub(super) fn new(access: Access, audit: Audit, rules: Arc<RouteRules>) -> Self {
-        let operations = Arc::new(rules.recorded.clone());
         Self {
             access,
             audit,
-            operations,
             rules,
         }
     }
@@ -81,8 +77,8 @@ pub(super) async fn record(
     let Some(route) = route else {
         return next.run(request).await;
     };
-    let key = (request.method().clone(), route.as_str().to_owned());
-    let Some(operation) = recording.operations.get(&key).copied() else {
+    let operation = recording.rules.recorded(request.method(), route.as_str());
+    let Some(operation) = operation else {
         return next.run(request).await;
     };
     // A caller without the permission cannot fill the audit log. The handler refuses it.
@@ -109,16 +105,17 @@ pub(super) async fn record(
                 .collect()
         },
     );
+    let path = route.as_str();
+    let path = path.strip_prefix(PREFIX).unwrap_or(path).to_owned();
     if request.method().is_safe() {
-        return record_read(
-            &recording.audit,
-            requester,
-            operation,
-            &parameters,
-            request,
-            next,
-        )
-        .await;
+        let query = request.uri().query().unwrap_or_default();
+        let asked = form_urlencoded::parse(query.as_bytes());
+        let asked: Value = asked
+            .map(|(name, value)| (name.into_owned(), scalar(&value)))
+            .collect();
+        let audit = &recording.audit;
+        let begun = audit.begin_http(requester, operation, &path, &parameters, &asked);
+        return record_read(begun, request, next).await;
     }
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, recording.rules.body_bytes(route.as_str())).await else {
@@ -126,10 +123,8 @@ pub(super) async fn record(
     };
     let asked = serde_json::from_slice(&body).unwrap_or_default();
     let request = Request::from_parts(parts, Body::from(body));
-    let path = path_of(&route).to_owned();
-    let trace = TraceContext::current();
     // The operation and the record of its outcome do not end with the connection of the caller.
-    let performed = async move {
+    let performed = TraceContext::spawn(async move {
         let audit = &recording.audit;
         let begun = audit.begin_http(requester, operation, &path, &parameters, &asked);
         let act = match tokio::time::timeout(RECORD_TIMEOUT, begun).await {
@@ -154,11 +149,7 @@ pub(super) async fn record(
         // The store may still record the outcome after this time.
         let _ = tokio::time::timeout(RECORD_TIMEOUT, act.end(outcome, &answer)).await;
         Response::from_parts(parts, Body::from(body))
-    };
-    let performed = match trace {
-        Some(trace) => tokio::spawn(trace.scope(performed)),
-        None => tokio::spawn(performed),
-    };
+    });
     performed
         .await
         .unwrap_or_else(|_| super::once::failed().into_response())
@@ -167,21 +158,10 @@ pub(super) async fn record(
 /// Records an operation that only reads. Its response can be a stream, of which only the beginning
 /// is waited for.
 async fn record_read(
-    audit: &Audit,
-    requester: Requester,
-    operation: &str,
-    parameters: &[(String, String)],
+    begun: impl Future<Output = Result<StartedAct, ServiceError>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let path = route.as_ref().map_or("", path_of).to_owned();
-    let query = request.uri().query().unwrap_or_default();
-    let asked = form_urlencoded::parse(query.as_bytes());
-    let asked: Value = asked
-        .map(|(name, value)| (name.into_owned(), scalar(&value)))
-        .collect();
-    let begun = audit.begin_http(requester, operation, &path, parameters, &asked);
     let act = match begun.await {
         Ok(act) => act,
         Err(refusal) => return ApiError::from(refusal).into_response(),
@@ -197,11 +177,6 @@ fn scalar(text: &str) -> Value {
         Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
         _ => text.into(),
     }
-}
-
-fn path_of(route: &MatchedPath) -> &str {
-    let path = route.as_str();
-    path.strip_prefix(PREFIX).unwrap_or(path)
 }
 
 fn outcome(status: StatusCode) -> ActOutcome {

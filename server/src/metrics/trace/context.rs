@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// A position in a trace: the trace, the current span and the span that caused it.
@@ -81,6 +82,17 @@ impl TraceContext {
     /// Runs a future in this context.
     pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(self, future)
+    }
+
+    /// Starts a task in the context of the current one, if it has one.
+    pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        match Self::current() {
+            Some(context) => tokio::spawn(context.scope(future)),
+            None => tokio::spawn(future),
+        }
     }
 
     /// Calls a function in this context.

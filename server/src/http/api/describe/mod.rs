@@ -56,7 +56,7 @@ pub(super) struct RouteRules {
     limits: HashMap<String, usize>,
     needs: HashMap<(Method, String), RequiredPermissions>,
     /// The names of the operations that the audit log records.
-    pub(super) recorded: HashMap<(Method, String), &'static str>,
+    recorded: HashMap<(Method, String), &'static str>,
     /// The paths whose only variable part is a user id. That user may read there without a
     /// permission.
     pub(super) own: HashSet<String>,
@@ -77,6 +77,12 @@ impl RouteRules {
     /// Returns the maximum bytes of a body for the matched path of a route.
     pub(super) fn body_bytes(&self, path: &str) -> usize {
         self.limits.get(path).copied().unwrap_or(MAX_BODY_BYTES)
+    }
+
+    /// Returns the name of an operation that the audit log records, by method and matched path.
+    pub(super) fn recorded(&self, method: &Method, path: &str) -> Option<&'static str> {
+        let route = (method.clone(), path.to_owned());
+        self.recorded.get(&route).copied()
     }
 
     /// Returns the permissions that a route requires, by method and matched path.

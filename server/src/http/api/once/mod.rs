@@ -89,15 +89,10 @@ impl IdempotencyState {
     /// the audit log continues after its caller has got 408, so its key is taken for longer.
     fn deadline(&self, request: &Request) -> Duration {
         let path = request.extensions().get::<MatchedPath>();
-        let path = path.map_or("", MatchedPath::as_str).to_owned();
-        if self
-            .rules
-            .recorded
-            .contains_key(&(request.method().clone(), path))
-        {
-            TIMEOUT + 2 * RECORD_TIMEOUT + GRACE
-        } else {
-            TIMEOUT
+        let path = path.map_or("", MatchedPath::as_str);
+        match self.rules.recorded(request.method(), path) {
+            Some(_) => TIMEOUT + 2 * RECORD_TIMEOUT + GRACE,
+            None => TIMEOUT,
         }
     }
 }
@@ -237,18 +232,13 @@ fn replay(status: u16, body: String) -> Response {
 async fn perform(held: HeldKey, request: Request, next: Next, deadline: Duration) -> Response {
     // The request runs in its own task. Otherwise a disconnecting caller would leave it half done,
     // with the key taken.
-    let trace = TraceContext::current();
-    let performed = async move {
+    let done = TraceContext::spawn(async move {
         let Ok(response) = tokio::time::timeout(deadline, next.run(request)).await else {
             held.end(None).await;
             return super::late();
         };
         store_response(held, response).await
-    };
-    let done = match trace {
-        Some(trace) => tokio::spawn(trace.scope(performed)),
-        None => tokio::spawn(performed),
-    };
+    });
     done.await.unwrap_or_else(|_| failed().into_response())
 }
 
