@@ -43,14 +43,14 @@ impl Command for EraseUser {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "EraseUser")]
 pub(crate) struct EraseQuery {
-    /// What becomes of the user's messages. It must be the same in all requests of an erasure.
+    /// The treatment of the user's messages. It must be the same in all requests of an erasure.
     #[serde(deserialize_with = "word")]
     pub(crate) messages: MessageErasure,
     /// The `cursor` of the previous request. Without it, the erasure begins.
     pub(crate) cursor: Option<String>,
 }
 
-/// What becomes of the messages of a user who is erased.
+/// The treatment of the messages of a user who is erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -202,11 +202,9 @@ impl Eraser<'_> {
 
     /// Removes the user's events from a webhook delivery, and the user from the events of others.
     async fn edit_delivery(&self, record: &UserRecord) -> Result<(), ServiceError> {
-        let user = serde_json::to_string(self.user).expect("a text is JSON");
-        let own = format!("\"userId\":{user}");
         let body = record.body.as_ref().map_or("", |body| body.get());
-        let is_own = |event: &str| event.contains(&own);
-        let erased = without_events(body, is_own).map(|left| renamed(&left, self.user));
+        let erased =
+            without_events(body, is_event_of(self.user)).map(|left| renamed(&left, self.user));
         self.replace_delivery(uuid(&record.key)?, erased).await
     }
 
@@ -282,6 +280,12 @@ pub(super) fn without_events(body: &str, is_removed: impl Fn(&str) -> bool) -> O
         return None;
     }
     serde_json::to_string(&delivery).ok()
+}
+
+/// Returns a function that finds the events of a user in a delivery.
+pub(super) fn is_event_of(user: &str) -> impl Fn(&str) -> bool {
+    let own = format!("\"userId\":{}", Value::from(user));
+    move |event| event.contains(&own)
 }
 
 /// Returns a delivery in which the user is `erased` wherever a field names a user.

@@ -4,12 +4,9 @@ use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::erasure::without_events;
+use super::erasure::{is_event_of, without_events};
 use super::place::Progress;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
@@ -117,8 +114,8 @@ pub(crate) async fn export_user(
 fn shown(kind: &str, user: &str, body: Option<Box<RawValue>>) -> Option<Box<RawValue>> {
     match kind {
         "delivery" => {
-            let own = format!("\"userId\":{}", Value::from(user));
-            let body = without_events(body?.get(), |event| !event.contains(&own))?;
+            let is_own = is_event_of(user);
+            let body = without_events(body?.get(), |event| !is_own(event))?;
             RawValue::from_string(body).ok()
         }
         "response" => None,
