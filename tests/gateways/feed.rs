@@ -142,8 +142,8 @@ async fn server_lagging_beyond_retained_changes_reads_everything() {
              (gen_random_uuid(), '192.0.2.2', 'tests', 'admin', now(), NULL),
              (gen_random_uuid(), '192.0.2.3', 'tests', 'admin', now(), NULL)"
     ));
-    // As the job of another server does after a while: it deletes what no open transaction precedes.
-    // Transactions in other databases of this PostgreSQL count as well.
+    // As the job of another server does after a while: it deletes what no open transaction
+    // precedes. Transactions in other databases of this PostgreSQL count as well.
     let last = database.sql("SELECT pg_current_xact_id()");
     let is_over = format!("SELECT pg_snapshot_xmin(pg_current_snapshot()) > '{last}'::xid8");
     let start = Instant::now();

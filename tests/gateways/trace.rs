@@ -155,7 +155,7 @@ async fn trace_of_a_user_shows_each_step_of_a_message_without_its_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trace_of_a_socket_shows_confirmations_and_unmasked_texts_but_no_secrets() {
+async fn socket_trace_shows_confirmations_and_unmasked_texts_but_no_secrets() {
     let server = Server::with(&[KEY]);
     let mut ann = joined(&server.binary, "ann").await;
     let mut bob = joined(&server.binary, "bob").await;

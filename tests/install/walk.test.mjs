@@ -1,6 +1,6 @@
-// The work of an operator who has only the documentation, with the real programs: install two servers
-// behind nginx, watch them, break and repair each part, find a lost message, back up and restore,
-// upgrade, and erase a user.
+// The work of an operator who has only the documentation, with the real programs: install two
+// servers behind nginx, watch them, break and repair each part, find a lost message, back up and
+// restore, upgrade, and erase a user.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

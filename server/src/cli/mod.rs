@@ -96,7 +96,7 @@ enum Command {
     Sockets(remote::SocketsArguments),
     /// List the servers in the cluster of a running server.
     Nodes(remote::NodesArguments),
-    /// Print the log level of a running server, or set another one by module.
+    /// Print the log level of a running server, or set it, also by module.
     LogLevel(remote::LogLevelArguments),
     /// Print all that a running server stores of a user, one line of JSON for each record.
     ExportUser(remote::ExportUserArguments),

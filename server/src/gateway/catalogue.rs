@@ -261,8 +261,8 @@ impl EventChecks {
     }
 }
 
-/// Parses the argument of an event. A second argument may be the object with the trace of the event.
-/// Other arguments are refused, because they would be lost.
+/// Parses the argument of an event. A second argument may be the object with the trace of the
+/// event. Other arguments are refused, because they would be lost.
 pub(super) fn only_argument<T: DeserializeOwned>(args: &Args) -> Result<T, Refusal> {
     if args.len() > 1 && (args.len() > 2 || args.get::<EventMetadata>(1).is_err()) {
         let error = ServiceError::Invalid {

@@ -44,11 +44,12 @@ use crate::store::{NewConversation, Store};
 use crate::supervisor::Supervisor;
 use roomcast::{Io, Server, adapter::Health, metrics::Counter};
 
-/// Reads the configuration again. The argument applies the settings, or changes nothing if it fails.
+/// Reads the configuration again. The argument applies the settings, or changes nothing if it
+/// fails.
 pub(crate) type Reload = Arc<dyn Fn(&dyn Fn(&Settings) -> Result<(), String>) + Send + Sync>;
 
-/// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the configuration. `audit_file` gets each
-/// entry of the audit log.
+/// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the configuration. `audit_file` gets
+/// each entry of the audit log.
 ///
 /// # Errors
 ///

@@ -43,8 +43,8 @@ impl ServiceManager {
         self.send("READY=1\nSTATUS=listening\n");
     }
 
-    /// Reports that the server reloads its configuration, until it reports that it is ready. systemd
-    /// from version 253 compares the time with that of its signal (`Type=notify-reload`).
+    /// Reports that the server reloads its configuration, until it reports that it is ready.
+    /// systemd from version 253 compares the time with that of its signal (`Type=notify-reload`).
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;

@@ -92,8 +92,8 @@ impl Commit {
     /// Creates the announcement of another server's commit, and a receiver that resolves with it.
     ///
     /// The announcement follows everything that this server had committed when it was created. With
-    /// `confirm`, the sender wants to know which users receive the event here. The commit belongs to
-    /// the trace of the current task.
+    /// `confirm`, the sender wants to know which users receive the event here. The commit belongs
+    /// to the trace of the current task.
     #[cfg(feature = "postgres")]
     pub(super) fn announced(
         event: Committed,

@@ -1,5 +1,5 @@
-//! Items that all modules of the engine import: the clock, unguessable ids, the id of a connection in
-//! logs, and the peer of a connection.
+//! Items that all modules of the engine import: the clock, unguessable ids, the id of a connection
+//! in logs, and the peer of a connection.
 //!
 //! This module contains only plain values and short functions. It must not depend on any other
 //! module: not on connections, sessions or their contents.

@@ -29,7 +29,7 @@ pub(super) fn open_files(settings: &Settings) -> Finding {
     Finding::ok("open files", found)
 }
 
-/// Checks this machine's clock against the database's: the seconds by which this one is ahead.
+/// Checks the clock of this machine, which is ahead of that of the database by some seconds.
 pub(super) fn clock(ahead: f64) -> Finding {
     let direction = if ahead < 0.0 { "behind" } else { "ahead of" };
     let seconds = ahead.abs();

@@ -35,11 +35,11 @@ pub(super) struct Doctor {
 #[derive(Debug, Serialize)]
 struct Finding {
     status: Status,
-    /// What was checked: a configuration key, or a part of the machine.
+    /// The checked configuration key, or part of the machine.
     subject: String,
-    /// What was found.
+    /// The result of the check.
     found: String,
-    /// What to do.
+    /// The remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Commands that call a running server: `audit`, `call`, `emit`, `sockets`, `nodes`, `export-user`,
-//! `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for `emit`, optionally
-//! the adapter.
+//! `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for `emit`,
+//! optionally the adapter.
 
 mod audit;
 mod health;
@@ -118,8 +118,8 @@ pub(super) struct NodesArguments {
 /// Arguments of `log-level`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct LogLevelArguments {
-    /// New filter, such as `info` or `info,roomcast::engine=debug`. Default: none, and the filter in
-    /// force is printed.
+    /// New filter, such as `info` or `info,roomcast::engine=debug`. Default: none, and the filter
+    /// in force is printed.
     filter: Option<String>,
     /// Set the filter of the configuration again.
     #[arg(long, conflicts_with = "filter")]
@@ -302,7 +302,7 @@ pub(super) fn nodes(settings: &Settings, arguments: &NodesArguments) -> ExitCode
     })
 }
 
-/// Prints the log level of a server, or sets another one.
+/// Prints the log level of a server, or sets it.
 pub(super) fn log_level(settings: &Settings, arguments: LogLevelArguments) -> ExitCode {
     run(async {
         let caller = Caller::new(settings, &arguments.server)?;

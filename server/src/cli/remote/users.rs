@@ -26,14 +26,14 @@ pub(crate) struct ExportUserArguments {
 pub(crate) struct EraseUserArguments {
     /// Id of the user.
     user: String,
-    /// What becomes of the user's messages.
+    /// Whether the user's messages lose their author or their texts as well.
     #[arg(long)]
     messages: MessageErasure,
     #[command(flatten)]
     server: Server,
 }
 
-/// What becomes of the messages of a user who is erased.
+/// The treatment of the messages of a user who is erased.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MessageErasure {
     /// The texts stay, without their author.

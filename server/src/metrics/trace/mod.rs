@@ -1,5 +1,6 @@
 //! Live traces: what happens to one user, socket or conversation, for an operator who listens. And
-//! the trace contexts of events, which go through the handler, the store, other servers and webhooks.
+//! the trace contexts of events, which go through the handler, the store, other servers and
+//! webhooks.
 //!
 //! [`Traces`] holds the tracers of this server. The gateway, the chat and the observers of
 //! connections record steps. While no tracer exists, recording is one relaxed load of a counter.

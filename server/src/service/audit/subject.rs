@@ -21,7 +21,8 @@ pub(super) enum Subject {
     Entry(String, String),
 }
 
-/// Returns the object of an HTTP operation by the path of its route, and the path as it is recorded.
+/// Returns the object of an HTTP operation by the path of its route, and the path as it is
+/// recorded.
 pub(super) fn of_path(route: &str, parameters: &[(String, String)]) -> (String, Option<Subject>) {
     let is_login = route.contains("/sessions/{id}");
     let mut path = String::new();

@@ -2,7 +2,8 @@
 //! and shared values.
 //!
 //! The handles exist only for stores that several servers can share; other stores return `None`.
-//! Journals and the audit log exist in all stores. Every server sends their entries to its clients in the same order.
+//! Journals and the audit log exist in all stores. Every server sends their entries to its clients
+//! in the same order.
 
 mod audit;
 mod feed;

@@ -1,6 +1,6 @@
 //! The log filter of this server, which operators read and change while it runs.
 //!
-//! The filter is that of the configuration until an operator sets another one. A reload of the
+//! The filter is that of the configuration until an operator sets a different one. A reload of the
 //! configuration and a restart end that. How a filter is parsed and applied is decided by the
 //! logging of the process, which this module must not know.
 

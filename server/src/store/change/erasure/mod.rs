@@ -277,7 +277,8 @@ impl Store {
         })
     }
 
-    /// Returns some of the waiting webhook deliveries whose body contains a text, with their bodies.
+    /// Returns some of the waiting webhook deliveries whose body contains a text, with their
+    /// bodies.
     ///
     /// # Errors
     ///

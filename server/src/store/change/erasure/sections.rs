@@ -1,9 +1,9 @@
 //! The tables with data of users, and the statements that find and erase it.
 //!
-//! The statements are written for PostgreSQL; the module `sqlite` translates the few differences. They refer
-//! to `$1` the user, `$2` the key after which and `$3` the key through which rows are visited, `$4`
-//! the user's id as a JSON string, `$5` the size of a window, and `$6` the user's id as a field of
-//! JSON.
+//! The statements are written for PostgreSQL; the module `sqlite` translates the few differences.
+//! They refer to `$1` the user, `$2` the key after which and `$3` the key through which rows are
+//! visited, `$4` the user's id as a JSON string, `$5` the size of a window, and `$6` the user's id
+//! as a field of JSON.
 //!
 //! `docs/erasure.md` states the decision for each table, also for those without a section.
 
