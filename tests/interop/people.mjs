@@ -12,7 +12,11 @@ export const admin = (claims = {}) => token({ sub: "root", roles: ["admin"], ...
 
 export async function server(t, env = {}) {
   const started = await startServer({ ...keyed, ...env });
-  t.after(() => started.stop());
+  t.after(async () => {
+    await started.stop();
+    // What the server logged says why it did not do what a test waited for.
+    if (t.error) for (const line of started.output().split("\n").slice(-20)) t.diagnostic(line);
+  });
   return started;
 }
 

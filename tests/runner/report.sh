@@ -30,7 +30,9 @@ logged() {
 blame() {
   local log named
   log=$(log_of "$1")
-  named=$(awk '/^---- .* stdout ----$/ { left = 12 } /^ *not ok / { left = 30 } /^ *(\.\.\.|type: .suite.)$/ { left = 0 }
+  # After the lines about a failed test in JavaScript, TAP has its diagnostics as comments.
+  named=$(awk '/^---- .* stdout ----$/ { left = 12 } /^ *not ok / { left = 30; comments = 20 }
+               /^ *(\.\.\.|type: .suite.)$/ { left = 0 } /^ *(ok |# (Subtest|tests))/ { comments = 0 } /^ *# / && comments-- > 0 { print; next }
                /^ *$|node:internal/ { next } /^test .* FAILED|^(FAIL|ERROR): / || left-- > 0' "$log" | head -n 80)
   causes+=("$(printf -- '--- %s\n%s' "$1" "${named:-$(tail -n 15 "$log")}")")
 }

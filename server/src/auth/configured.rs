@@ -3,7 +3,7 @@
 use std::{
     env, fmt,
     fs::{self, OpenOptions},
-    io::{self, Write as _},
+    io::{self, ErrorKind, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -233,22 +233,9 @@ fn development_key(path: &Path) -> io::Result<Vec<u8>> {
         let reason = format!("every user may replace files in {}", folder.display());
         return Err(io::Error::other(reason));
     }
-    let new = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path.with_extension("new"));
-    if !path.exists()
-        && let Ok(mut file) = new
-    {
-        let mut key = [0; 48];
-        getrandom::fill(&mut key).map_err(io::Error::other)?;
-        file.write_all(&key)?;
-        file.sync_all()?;
-        // The link is created atomically, so a concurrent process uses the key of the first.
-        let _ = fs::hard_link(path.with_extension("new"), path);
+    if !path.exists() {
+        create_development_key(path)?;
     }
-    let _ = fs::remove_file(path.with_extension("new"));
     // A key that other users can read lets them sign in as any user, so it is refused and not
     // repaired.
     let metadata = fs::metadata(path)?;
@@ -263,6 +250,30 @@ fn development_key(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is too short"));
     }
     Ok(key)
+}
+
+/// Creates the key, unless another process has created it meanwhile.
+fn create_development_key(path: &Path) -> io::Result<()> {
+    let (mut name, mut key) = ([0; 8], [0; 48]);
+    getrandom::fill(&mut name).map_err(io::Error::other)?;
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    // Each process writes a file of its own and links it, which is atomic: no process removes the
+    // file of another one, and all use the key that was linked first.
+    let own = path.with_extension(format!("{:016x}.new", u64::from_ne_bytes(name)));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&own)?;
+    let linked = file
+        .write_all(&key)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::hard_link(&own, path));
+    fs::remove_file(&own)?;
+    match linked {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    }
 }
 
 /// The reason why keys are not available.
@@ -316,6 +327,8 @@ const SHORT: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Barrier, thread};
+
     use super::*;
 
     #[test]
@@ -333,6 +346,25 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short").unwrap();
         assert!(development_key(&path).is_err());
+    }
+
+    #[test]
+    fn concurrent_starts_use_one_development_key() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("development.key");
+            let start = Barrier::new(8);
+            let keys: Vec<Vec<u8>> = thread::scope(|scope| {
+                let read = || {
+                    start.wait();
+                    development_key(&path).unwrap()
+                };
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(read)).collect();
+                threads.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
     }
 
     #[test]
