@@ -224,7 +224,7 @@ test("an operator runs two servers by the documentation", async (t) => {
     const path = (name) => `/etc/roomcast/${name}.pem`;
     /** Replaces both files, each at once. */
     const renew = (days) => {
-      for (const [name, file] of Object.entries(vouched("DNS:localhost", days))) {
+      for (const [name, file] of Object.entries(vouched("DNS:localhost", { days }))) {
         must("install", ["-m", "640", file, node.machine.inside(`${path(name)}.new`)]);
         node.machine.mustChroot("chgrp", "roomcast", `${path(name)}.new`);
         node.machine.mustChroot("mv", `${path(name)}.new`, path(name));

@@ -7,7 +7,7 @@ import { temporary } from "./support.mjs";
  * Creates a certificate for these names, and returns the files of the certificate, its key and its
  * authority. They are valid for `days`.
  */
-export function vouched(names = "DNS:localhost", days = 1) {
+export function vouched(names = "DNS:localhost", { days = 1 } = {}) {
   const folder = temporary();
   const [ca, caKey, key, request, cert] = ["ca.pem", "ca.key", "key.pem", "request.pem", "cert.pem"].map((name) => join(folder, name));
   const openssl = (...args) => execFileSync("openssl", args, { stdio: "ignore" });

@@ -197,7 +197,7 @@ describe("a broker that requires authentication", { concurrency: true }, () => {
   });
 
   test("is reported once if the TLS certificate of NATS is not trusted", async (t) => {
-    const [files, others] = ["IP:127.0.0.1", "IP:127.0.0.1"].map(vouched);
+    const [files, others] = [vouched("IP:127.0.0.1"), vouched("IP:127.0.0.1")];
     const nats = await startBroker("nats", `--tls --tlscert ${files.cert} --tlskey ${files.key}`);
     t.after(() => nats.end());
     await Promise.all([

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as v4 } from "socket.io-client";
-import { ask, next, open, startServer, within } from "./support.mjs";
+import { ask, next, open, startServer, until, within } from "./support.mjs";
 import { startLink } from "./link.mjs";
 
 let server;
@@ -110,10 +110,12 @@ for (const transports of [["websocket"], ["polling"]]) {
       const { link, ann, bob, conversationId, received } = await conversation(t, { transports });
       await must(ann.socket, "leave_conversation", conversationId);
       for (const content of ["one", "two"]) await send(bob.socket, conversationId, content);
+      // While the answer to a pong is held, the client sends nothing further by polling.
+      await until(() => ann.socket.io.engine.transport.writable, "the answers to all requests");
       link.holdAnswers();
       ann.socket.emit("join_conversation", { conversationId, lastSeq: 0 });
       const isIn = async () => (await must(bob.socket, "presence", { conversationId })).count === 1;
-      while (!(await isIn()));
+      await until(isIn, "the join at the server");
       await send(bob.socket, conversationId, "three");
       const lost = next(ann.socket, "disconnect");
       link.cut();
