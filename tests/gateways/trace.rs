@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::guard::{KEY, token};
+use crate::guard::{KEY, signed, token};
 use crate::server::{LOBBY, ROOMCAST, Server, ServerProcess};
 use crate::support::{DEADLINE, RawClient};
 
@@ -19,19 +19,24 @@ use crate::support::{DEADLINE, RawClient};
 const CANARY: &str = "canary-of-the-text";
 
 /// A running command.
-struct Trace {
+pub(crate) struct Trace {
     command: Child,
     lines: Receiver<String>,
-    seen: Vec<Value>,
+    pub(crate) seen: Vec<Value>,
 }
 
 impl Trace {
     /// Starts the command, and waits until the server traces.
-    fn start(server: &ServerProcess, arguments: &[&str]) -> Self {
+    pub(crate) fn start(server: &ServerProcess, arguments: &[&str]) -> Self {
+        Self::start_with(server, arguments, &[KEY])
+    }
+
+    /// Starts the command with these variables, and waits until the server traces.
+    fn start_with(server: &ServerProcess, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(ROOMCAST)
             .args(["trace", "--url", &format!("http://{}", server.address())])
             .args(arguments)
-            .env(KEY.0, KEY.1)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -53,7 +58,7 @@ impl Trace {
     }
 
     /// Waits for a line of a step that fits.
-    fn until(&mut self, step: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&mut self, step: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         let is_wanted = |line: &&Value| line["step"] == step && fits(line);
         loop {
@@ -255,7 +260,7 @@ async fn traces_are_limited_in_number_and_end_in_time() {
     .0 != 200
     {
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await; // Poll interval.
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
     }
     let mut trace = Trace::start(&server.binary, &["--user", "ann", "--for", "1s"]);
     let ended = trace.until("ended", |_| true);
@@ -268,6 +273,72 @@ async fn traces_are_limited_in_number_and_end_in_time() {
     server.binary.terminate();
     let ended = trace.until("ended", |_| true);
     assert_eq!(ended["reason"], "the server shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_ends_when_its_caller_is_revoked_or_its_token_expires() {
+    let variables = [
+        KEY,
+        crate::server::GUESTS_AS_USERS,
+        ("ROOMCAST_AUTH__JWT__LEEWAY", "0s"),
+        ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0"),
+        ("ROOMCAST_LOG__LEVEL", "info"),
+    ];
+    let variables = [crate::server::UNLIMITED.as_slice(), &variables].concat();
+    let server = crate::guard::Server::start(&variables);
+    let seconds = |more| jiff::Timestamp::now().as_second() + more;
+    // The reader may be slower than the server.
+    let since = |line: &Value, before: i64| {
+        let at: jiff::Timestamp = line["at"].as_str().unwrap().parse().unwrap();
+        at.as_second() - before
+    };
+    let follow = |user: &str, more: i64| {
+        let claims = json!({"sub": user, "roles": ["admin"], "jti": user, "exp": seconds(more)});
+        let variables = [("ROOMCAST_TOKEN", signed(&claims))];
+        let variables = variables.each_ref().map(|(name, token)| (*name, &**token));
+        let arguments = ["--conversation", LOBBY, "--unmasked"];
+        Trace::start_with(&server.binary, &arguments, &variables)
+    };
+    let mut traces = ["by-user", "by-token", "remains"].map(|user| follow(user, 600));
+    // The stream ends although there are always lines.
+    let mut ann = joined(&server.binary, "ann").await;
+    let busy = tokio::spawn(async move {
+        loop {
+            ann.must("message", message(CANARY)).await;
+        }
+    });
+    traces[0].until("stored", |_| true);
+    for (index, revoked) in [
+        (0, json!({"userId": "by-user"})),
+        (1, json!({"jti": "by-token"})),
+    ] {
+        let (status, answer) = server.call("POST", "/revocations", "admin", &revoked.to_string());
+        assert_eq!(status, 200, "{answer}");
+        let revoked_at = seconds(0);
+        let ended = traces[index].until("ended", |_| true);
+        assert_eq!(ended["reason"], "the credentials have been revoked");
+        assert!(since(&ended, revoked_at) < 3, "{ended}");
+        assert_eq!(traces[index].exit_code(), 0);
+    }
+    let expires_at = seconds(3);
+    let mut expiring = follow("expires", 3);
+    let ended = expiring.until("ended", |_| true);
+    assert_eq!(ended["reason"], "the credentials have expired");
+    assert!((0..3).contains(&since(&ended, expires_at)), "{ended}");
+    busy.abort();
+    // A trace of another caller continues, until its role is revoked.
+    assert_eq!(server.metric("roomcast_tracers"), 1);
+    let role = json!({"role": "admin"}).to_string();
+    let (status, answer) = server.call("POST", "/revocations", "service", &role);
+    assert_eq!(status, 200, "{answer}");
+    let ended = traces[2].until("ended", |_| true);
+    assert_eq!(ended["reason"], "the credentials have been revoked");
+    server.binary.expect_log(&["trace ended", "remains"]);
+    let start = Instant::now();
+    while server.metric("roomcast_tracers") != 0 {
+        assert!(start.elapsed() < DEADLINE);
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
+    }
 }
 
 #[cfg(all(feature = "postgres", feature = "redis"))]
@@ -314,7 +385,7 @@ async fn trace_contains_the_steps_of_all_servers_of_the_cluster() {
     let start = Instant::now();
     while two.metric("roomcast_tracers").await != 0 {
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await; // Poll interval.
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
     }
 }
 
@@ -365,7 +436,7 @@ async fn trace_id_goes_through_handler_store_other_server_and_webhook() {
     let start = Instant::now();
     while hook.requests().is_empty() {
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await; // Poll interval.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     }
     let request = hook.requests()[0].clone();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();

@@ -40,7 +40,8 @@ struct Server {
     /// PEM file with the trusted certificate authorities. Default: those that this machine trusts.
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// Token of the caller. Default: a token signed with the configured key, valid for a minute.
+    /// Token of the caller. Default: a token signed with the configured key, valid for a minute or
+    /// the duration of the trace.
     #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
@@ -348,11 +349,24 @@ impl Caller {
     }
 
     fn with_role(settings: &Settings, server: &Server, role: &str) -> Result<Self, String> {
+        Self::for_time(settings, server, role, LIFETIME)
+    }
+
+    /// Creates a caller with this role. A new token is valid for this time, or for
+    /// `auth.jwt.max_lifetime` if that is shorter.
+    fn for_time(
+        settings: &Settings,
+        server: &Server,
+        role: &str,
+        time: Duration,
+    ) -> Result<Self, String> {
         let token = match &server.token {
             Some(token) => token.clone(),
             None => {
                 let roles = [role.to_owned()];
-                Minter::new(settings)?.mint("roomcast-command", None, &roles, LIFETIME)?
+                let max = settings.auth.jwt.max_lifetime;
+                let time = max.map_or(time, |max| max.min(time));
+                Minter::new(settings)?.mint("roomcast-command", None, &roles, time)?
             }
         };
         let url = server.url.clone().unwrap_or_else(|| configured(settings));

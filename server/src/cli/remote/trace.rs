@@ -56,7 +56,9 @@ pub(in crate::cli) fn trace(settings: &Settings, arguments: &TraceArguments) -> 
         } else {
             super::SERVICE
         };
-        let caller = Caller::with_role(settings, &arguments.server, role)?;
+        // The server ends the stream when the token expires.
+        let time = arguments.duration + ANSWER;
+        let caller = Caller::for_time(settings, &arguments.server, role, time)?;
         let (url, request) = caller.request(None, Method::GET, &path(arguments), String::new())?;
         let deadline = Instant::now() + arguments.duration + ANSWER;
         let read = async |response| print_lines(response).await;

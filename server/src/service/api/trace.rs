@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use crate::auth::Permission;
+use crate::auth::{Permission, Principal};
 use crate::metrics::trace::{
     Detail, Filter, Line, Lines, MAX_TRACERS, Subject, Tracer, TracerId, Traces,
 };
-use crate::service::authorization::{Access, Allowed};
+use crate::service::authorization::{Access, Allowed, LostAccess};
 use crate::service::chat::Chat;
 use crate::service::cluster::{Announcer, NAMESPACE};
 use crate::service::fault::ServiceError;
@@ -78,7 +78,9 @@ pub(crate) struct Followed {
     peers: Option<Peers>,
     ends_at: Instant,
     renews_at: Instant,
-    by: String,
+    checks_at: Instant,
+    access: Access,
+    by: Arc<Principal>,
     has_ended: bool,
 }
 
@@ -152,7 +154,9 @@ pub(crate) fn follow(
         peers,
         ends_at: Instant::now() + Duration::from_secs(seconds),
         renews_at: Instant::now(),
-        by: by.subject.clone(),
+        checks_at: Instant::now() + CHECK_INTERVAL,
+        access: access.clone(),
+        by,
         has_ended: false,
     };
     followed.note("tracing", &[]);
@@ -201,26 +205,54 @@ impl Followed {
         if self.has_ended {
             return None;
         }
-        let dropped = self.tracer.take_dropped();
-        if dropped > 0 {
-            return Some(self.line("lines_dropped", &[("lines", dropped.into())]));
+        loop {
+            let now = Instant::now();
+            // The stream also ends if there are always lines.
+            if self.ends_at <= now {
+                return Some(self.last_line("the time is over"));
+            }
+            if self.checks_at <= now {
+                self.checks_at = now + CHECK_INTERVAL;
+                if let Err(reason) = self.check() {
+                    return Some(self.last_line(reason));
+                }
+            }
+            let dropped = self.tracer.take_dropped();
+            if dropped > 0 {
+                return Some(self.line("lines_dropped", &[("lines", dropped.into())]));
+            }
+            if self.renews_at <= now {
+                self.renew();
+            }
+            tokio::select! {
+                // Queued lines come before the end.
+                biased;
+                Some(line) = self.lines.recv() => return Some(line),
+                () = self.tracer.stopped() => return Some(self.last_line("the server shuts down")),
+                () = sleep_until(self.ends_at) => {}
+                () = sleep_until(self.checks_at) => {}
+                () = sleep_until(self.renews_at) => return Some(Line::new()),
+            }
         }
-        let now = Instant::now();
-        // The time also ends if there are always lines.
-        if self.ends_at <= now {
-            return Some(self.last_line("the time is over"));
+    }
+
+    /// Returns why the caller may no longer follow the trace.
+    fn check(&self) -> Result<(), &'static str> {
+        let mut needed = vec![Permission::ApiTrace];
+        if self.tracer.detail == Detail::Unmasked {
+            needed.push(Permission::TraceUnmasked);
         }
-        if self.renews_at <= now {
-            self.renew();
-        }
-        tokio::select! {
-            // Queued lines come before the end.
-            biased;
-            Some(line) = self.lines.recv() => Some(line),
-            () = self.tracer.stopped() => Some(self.last_line("the server shuts down")),
-            () = sleep_until(self.ends_at) => Some(self.last_line("the time is over")),
-            () = sleep_until(self.renews_at) => Some(Line::new()),
-        }
+        let mut checks = needed
+            .into_iter()
+            .map(|permission| self.access.recheck(&self.by, permission));
+        let lost = checks.find_map(Result::err);
+        lost.map_or(Ok(()), |lost| {
+            Err(match lost {
+                LostAccess::Revoked => "the credentials have been revoked",
+                LostAccess::Expired => "the credentials have expired",
+                LostAccess::Denied => "the caller no longer has the permission",
+            })
+        })
     }
 
     /// Repeats the request to the other servers.
@@ -260,7 +292,7 @@ impl Drop for Followed {
             peers.send(&TraceMessage::Untrace { id: self.tracer.id });
         }
         let (filter, detail) = (&self.tracer.filter, self.tracer.detail);
-        record_administrative_act(&self.by, "trace ended", filter, detail, 0);
+        record_administrative_act(&self.by.subject, "trace ended", filter, detail, 0);
     }
 }
 
@@ -390,6 +422,8 @@ const DEFAULT_SECONDS: u64 = 600;
 const MAX_SECONDS: u64 = 3600;
 /// The interval of requests to other servers, and of empty lines while nothing happens.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval of checks whether the caller may still follow.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The time after which a server ends a tracer that is not renewed.
 const LEASE: Duration = Duration::from_secs(20);
 /// The delay before a caller retries if too many traces run.

@@ -1,6 +1,9 @@
 //! Permissions of users, and login sessions.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
@@ -19,9 +22,9 @@ use crate::service::{
 };
 use crate::{
     auth::{
-        Permission, Principal, Revocations, Roles,
+        AuthFault, Permission, Principal, Revocations, Roles,
         authenticator::{self, MAX_NAME, UseLogin, name_given},
-        is_name, is_reserved, secret_hash,
+        is_name, is_reserved, jwt, secret_hash,
     },
     config,
     metrics::{Counter, Gauge, Inventoried, Inventory, Metrics},
@@ -93,6 +96,14 @@ pub(crate) struct MadeLogin {
     expires_at: Time,
 }
 
+/// Why a caller whose call continues may not continue it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LostAccess {
+    Revoked,
+    Expired,
+    Denied,
+}
+
 impl Access {
     /// Creates the access control and restores the revocations from the store.
     pub(crate) async fn open(
@@ -149,6 +160,19 @@ impl Access {
     /// Returns whether a principal has a permission, without logging.
     pub(crate) fn allows(&self, by: &Principal, permission: Permission) -> bool {
         self.0.roles.allow(by, permission)
+    }
+
+    /// Returns why the token of a caller would now be refused, or why the caller may no longer
+    /// execute a command with this permission. For calls whose response is a long stream.
+    pub(crate) fn recheck(&self, by: &Principal, permission: Permission) -> Result<(), LostAccess> {
+        let Self(inner) = self;
+        let leeway = Duration::from_secs(inner.lifetimes.leeway_s);
+        match jwt::revalidate(by, &inner.revocations, leeway) {
+            Ok(()) if self.allows(by, permission) => Ok(()),
+            Ok(()) => Err(LostAccess::Denied),
+            Err(AuthFault::Revoked) => Err(LostAccess::Revoked),
+            Err(_) => Err(LostAccess::Expired),
+        }
     }
 
     /// Returns the names of all permissions of a principal.
@@ -354,7 +378,7 @@ pub(in crate::service) const HOUR_S: u64 = 3600;
 /// Maximum number of stored idempotency keys. Beyond it, the oldest are removed before they expire.
 const MAX_KEYS: usize = 100_000;
 /// The interval between two sweeps.
-const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(60);
 
 impl Inventoried for Access {
     fn report(&self, inventory: &mut Inventory) {

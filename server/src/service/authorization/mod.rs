@@ -11,7 +11,7 @@ mod explain;
 mod replication;
 pub(in crate::service) mod revocation;
 
-pub(crate) use access::{Access, ListNodes, MadeLogin, NewLogin};
+pub(crate) use access::{Access, ListNodes, LostAccess, MadeLogin, NewLogin};
 pub(crate) use allowed::Allowed;
 pub(crate) use blocks::{BlockPage, Blocks, ListBlocks, NewBlock, RemoveBlock};
 pub(crate) use explain::{ExplainQuery, Explanation};
