@@ -8,6 +8,8 @@
 )]
 
 mod acknowledged;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod admins;
 mod annotations;
 mod api;
 mod backup;
@@ -15,6 +17,7 @@ mod backup;
 #[path = "../support/broker.rs"]
 mod broker;
 mod bundled;
+mod canary;
 mod changes;
 mod chat;
 mod churn;
