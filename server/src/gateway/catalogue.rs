@@ -21,10 +21,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::errors::report_failure;
 use super::hooks::HookEvent;
 use super::limits::{self, UNKNOWN};
+use super::moderated::recorded;
 use super::traced::{EventMetadata, TracedEvent, context_of};
 use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::metrics::trace::Traces;
+use crate::service::audit::Moderation;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
@@ -38,6 +40,8 @@ pub(super) struct Catalogue {
     /// The webhooks that are notified of handled events.
     hooks: Hooks,
     traces: Traces,
+    /// Records the events of moderators.
+    moderation: Option<Moderation>,
     /// The rows of all events in the namespace.
     rows: Vec<&'static EventPolicy>,
     overlap: Overlap,
@@ -71,6 +75,7 @@ impl Catalogue {
                 .collect(),
             hooks: Hooks::default(),
             traces: Traces::default(),
+            moderation: None,
             overlap,
             served: Vec::new(),
         }
@@ -84,6 +89,11 @@ impl Catalogue {
     /// Records handled events for tracers. Call this before registering events.
     pub(super) fn trace(&mut self, traces: Traces) {
         self.traces = traces;
+    }
+
+    /// Records the events of moderators in the audit log. Call this before registering events.
+    pub(super) fn audit(&mut self, moderation: Moderation) {
+        self.moderation = Some(moderation);
     }
 
     /// Adds connection handlers, which have no row.
@@ -136,6 +146,8 @@ impl Catalogue {
         let hooks = Some(&self.hooks).filter(|hooks| hooks.includes(row.event));
         let hooks = hooks.cloned();
         let traces = self.traces.clone();
+        let moderation = self.moderation.clone();
+        let moderation = moderation.filter(|_| Moderation::covers(row));
         let handler = move |event: roomcast::Event, state: State<S>| {
             received.fetch_add(1, Ordering::Relaxed);
             let context = context_of(&event);
@@ -143,6 +155,10 @@ impl Catalogue {
             let admitted = checks.admit(row, end, &event);
             match admitted.and_then(|()| run(&checks.access, &event, state)) {
                 Ok(handling) => {
+                    let handling = match &moderation {
+                        Some(moderation) => recorded(moderation, row, &event, handling),
+                        None => handling,
+                    };
                     let hooks = hooks.as_ref();
                     let hook_event = hooks.map(|hooks| HookEvent::new(hooks, row.event, &event));
                     let handling = acknowledge(handling, hook_event, traced);

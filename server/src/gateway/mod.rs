@@ -14,6 +14,7 @@ mod hooks;
 mod identity;
 mod limits;
 mod market;
+mod moderated;
 mod traced;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
 use crate::metrics::trace::Traces;
 use crate::service::api::{ADMIN, Admin};
+use crate::service::audit::Moderation;
 use crate::service::cluster::Announcer;
 use crate::service::{Access, Chat, Hooks, Market, Overlap};
 use catalogue::Catalogue;
@@ -37,6 +39,7 @@ pub(crate) struct Parts {
     pub(crate) market: Market,
     pub(crate) hooks: Hooks,
     pub(crate) traces: Traces,
+    pub(crate) moderation: Moderation,
 }
 
 /// Registers all events of the namespace `/`.
@@ -58,6 +61,7 @@ pub(crate) fn register(
         market,
         hooks,
         traces,
+        moderation,
     } = parts;
     let io = hooks::register(io, &hooks);
     io.namespace("/", |namespace| {
@@ -68,6 +72,7 @@ pub(crate) fn register(
         let granted = access.clone();
         let mut catalogue = Catalogue::new(namespace, "/", Arc::clone(&users), access, overlap);
         catalogue.hook(hooks);
+        catalogue.audit(moderation);
         traced::register(&mut catalogue, &traces);
         identity::register(&mut catalogue, authenticator, users, (chat, market));
         chat::register(&mut catalogue);

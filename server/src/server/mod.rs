@@ -141,6 +141,7 @@ pub(crate) async fn run(
         audit_file,
         Arc::clone(&services.metrics),
     );
+    services.moderation.serve(audit.clone());
     let admin = services.admin.clone();
     admin.serve(audit.clone(), io.clone(), blocks.clone(), readiness.clone());
     let watched = admin.clone();

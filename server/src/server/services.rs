@@ -17,6 +17,7 @@ use crate::service::api::LogLevel;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},
+    audit::Moderation,
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
@@ -41,6 +42,8 @@ pub(super) struct Services {
     pub(super) log_level: LogLevel,
     pub(super) market: Market,
     pub(super) metrics: Arc<Metrics>,
+    /// Records the events of moderators.
+    pub(super) moderation: Moderation,
     pub(super) notifications: Notifications,
     pub(super) traces: Traces,
     pub(super) users: Arc<Users>,
@@ -109,6 +112,7 @@ impl Services {
         let alerts = AlertLog::new(store.clone(), hooks.clone(), settings.store.is_postgres());
         Ok(Self {
             admin: Admin::new(access.clone(), Arc::clone(&metrics), alerts),
+            moderation: Moderation::new(store.clone(), access.clone()),
             access,
             announcer,
             authenticator,
@@ -145,6 +149,7 @@ impl Services {
             market: self.market.clone(),
             hooks: self.hooks.clone(),
             traces: self.traces.clone(),
+            moderation: self.moderation.clone(),
         };
         let io = gateway::register(io, parts, overlap, self.announcer.as_ref());
         let io = gateway::register_admins(

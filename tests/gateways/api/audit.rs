@@ -32,12 +32,12 @@ const PUBLICATIONS: [&str; 9] = [
 /// Must be in no entry, file or log line.
 const CANARY: &str = "canary-5f2c";
 
-fn entries(page: &Value) -> Vec<Value> {
+pub(super) fn entries(page: &Value) -> Vec<Value> {
     page["entries"].as_array().unwrap().clone()
 }
 
 /// Returns the newest entry of an operation.
-async fn newest(admin: &Caller, operation: &str) -> Value {
+pub(super) async fn newest(admin: &Caller, operation: &str) -> Value {
     let page = admin.get(&format!("/audit?operation={operation}")).await;
     let all = entries(&page);
     all.first()

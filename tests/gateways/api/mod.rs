@@ -5,6 +5,7 @@ mod chat;
 mod emit;
 mod input;
 mod keys;
+mod moderation;
 mod replays;
 mod rights;
 mod sockets;

@@ -6,6 +6,7 @@
 //! see [`masking`].
 
 mod masking;
+mod moderation;
 mod subject;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use self::masking::{masked, shortened};
+pub(crate) use self::moderation::Moderation;
 use self::subject::{Subject, of_path};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
@@ -174,6 +176,29 @@ impl Audit {
             },
             subject: None,
             shows_titles: false,
+        };
+        started.begin().await
+    }
+
+    /// Records an event of a moderator before it is handled.
+    async fn begin_moderation(
+        &self,
+        requester: Requester,
+        event: &str,
+        target: String,
+        subject: Subject,
+        request: &Value,
+    ) -> Result<StartedAct, ServiceError> {
+        let shows_titles = matches!(subject, Subject::Conversation(_));
+        let started = StartedAct {
+            audit: self.clone(),
+            entry: AuditEntry {
+                target: Some(shortened(&target)),
+                request: text(&masked(request, shows_titles)),
+                ..self.entry(requester, "socket", event)
+            },
+            subject: Some(subject),
+            shows_titles,
         };
         started.begin().await
     }

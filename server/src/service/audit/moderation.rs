@@ -1,0 +1,177 @@
+//! Records moderation: events by which a user with `chat:moderate` changes what belongs to other
+//! users.
+//!
+//! Changes that the user could make without that permission are not recorded: own messages, own
+//! conversations, and leaving a conversation. So users without it cannot fill the audit log.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::subject::Subject;
+use super::{ActOutcome, Audit, Requester, StartedAct};
+use crate::auth::{Permission, Principal};
+use crate::service::authorization::Access;
+use crate::service::fault::ServiceError;
+use crate::service::rules::event::{EventPolicy, RoomRule};
+use crate::store::Store;
+use roomcast::Socket;
+
+/// Records the acts of moderators. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Moderation(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    access: Access,
+    /// Empty until the server is built.
+    audit: OnceLock<Audit>,
+}
+
+/// The fields by which events name what they change.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    message_id: Option<Uuid>,
+    conversation_id: Option<Uuid>,
+    user_id: Option<String>,
+}
+
+impl Moderation {
+    pub(crate) fn new(store: Store, access: Access) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            access,
+            audit: OnceLock::new(),
+        }))
+    }
+
+    /// Starts recording, after the server is built.
+    pub(crate) fn serve(&self, audit: Audit) {
+        // The server is built once, so the cell is empty.
+        let _ = self.0.audit.set(audit);
+    }
+
+    /// Returns whether the permission lets a user send an event about what belongs to other users.
+    pub(crate) const fn covers(policy: &EventPolicy) -> bool {
+        match policy.room {
+            RoomRule::Author | RoomRule::Owner | RoomRule::OwnerOrOneself => true,
+            RoomRule::Anyone | RoomRule::Member | RoomRule::Oneself => false,
+        }
+    }
+
+    /// Returns whether a user is a moderator.
+    pub(crate) fn is_moderator(&self, by: &Principal) -> bool {
+        self.0.access.allows(by, Permission::ChatModerate)
+    }
+
+    /// Records an event of a moderator before it is handled. Returns `None` if the moderator needs
+    /// no permission for it, or if what it names does not exist.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be recorded. The event must not be handled then.
+    pub(crate) async fn begin(
+        &self,
+        by: &Principal,
+        socket: &Socket,
+        policy: &EventPolicy,
+        request: &Value,
+    ) -> Result<Option<StartedAct>, ServiceError> {
+        let begun = async {
+            let Some((target, subject)) = self.of_others(by, policy, request).await? else {
+                return Ok(None);
+            };
+            let audit = self.0.audit.get().ok_or_else(late)?;
+            let requester = Requester::of_socket(by, socket);
+            let begun = audit.begin_moderation(requester, policy.event, target, subject, request);
+            begun.await.map(Some)
+        };
+        let begun = tokio::time::timeout(RECORD_TIMEOUT, begun).await;
+        begun.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Returns what an event changes, as a path and for the state before and after it, if that
+    /// belongs to other users.
+    async fn of_others(
+        &self,
+        by: &Principal,
+        policy: &EventPolicy,
+        request: &Value,
+    ) -> Result<Option<(String, Subject)>, ServiceError> {
+        let store = &self.0.store;
+        let Ok(named) = Named::deserialize(request) else {
+            return Ok(None);
+        };
+        let author = match named.message_id {
+            Some(id) => match store.authorship(id).await? {
+                Some(written) => Some((id, written)),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        if policy.room == RoomRule::Author {
+            let others = author.filter(|(_, written)| written.user_id != by.subject);
+            return Ok(others.map(|(id, _)| (format!("/messages/{id}"), Subject::Message(id))));
+        }
+        let of_message = author.as_ref().map(|(_, written)| written.conversation_id);
+        let Some(conversation) = of_message.or(named.conversation_id) else {
+            return Ok(None);
+        };
+        let found = store.conversation(conversation).await?;
+        let is_owner = |owner: Option<&str>| owner == Some(by.subject.as_str());
+        if found.is_none_or(|found| is_owner(found.conversation.owner_id.as_deref())) {
+            return Ok(None);
+        }
+        let user = named.user_id.as_deref();
+        if policy.room == RoomRule::OwnerOrOneself && user == Some(by.subject.as_str()) {
+            return Ok(None);
+        }
+        let path = format!("/conversations/{conversation}");
+        Ok(Some(match (author, user) {
+            (Some((id, _)), _) => (format!("/messages/{id}"), Subject::Message(id)),
+            (None, Some(user)) => (
+                format!("{path}/members/{user}"),
+                Subject::Conversation(conversation),
+            ),
+            (None, None) => (path, Subject::Conversation(conversation)),
+        }))
+    }
+
+    /// Returns the future that records the outcome of an event.
+    pub(crate) fn end<T>(
+        act: StartedAct,
+        result: &Result<T, ServiceError>,
+    ) -> impl Future<Output = ()> + Send + use<T> {
+        let outcome = ActOutcome::of(result);
+        let answer = match result {
+            Ok(_) => Value::Null,
+            Err(error) => serde_json::json!({"error": error.kind()}),
+        };
+        async move {
+            // The store may still record the outcome after this time.
+            let _ = tokio::time::timeout(RECORD_TIMEOUT, act.end(outcome, &answer)).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Moderation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Moderation").finish_non_exhaustive()
+    }
+}
+
+/// Returns the error if an act cannot be recorded in time.
+const fn late() -> ServiceError {
+    ServiceError::Unavailable {
+        retry_after: RETRY_AFTER,
+    }
+}
+
+/// Maximum time to record an act before it is performed, and the same after it.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The delay before a client retries an act that could not be recorded.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
