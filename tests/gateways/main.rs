@@ -10,6 +10,8 @@
 mod acknowledged;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod admins;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod alerts;
 mod annotations;
 mod api;
 mod backup;
