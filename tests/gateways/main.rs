@@ -14,6 +14,7 @@ mod admins;
 mod alerts;
 mod annotations;
 mod api;
+mod audited;
 mod backup;
 #[cfg(feature = "postgres")]
 #[path = "../support/broker.rs"]
@@ -121,6 +122,7 @@ mod timestamps;
 mod tls;
 mod tools;
 mod trace;
+mod traced;
 mod trades;
 mod unread;
 mod withdrawals;

@@ -1,5 +1,11 @@
 //! The audit log of commands: the file, and the acts on a database without a server.
 
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use crate::cli::log::Rotating;
@@ -18,8 +24,23 @@ pub(in crate::cli) fn open_file(settings: &Settings) -> Result<Option<AuditFile>
     if let (Some(folder), Profile::Production) = (open, settings.profile()) {
         return Err(private_files::open_folder_fault("audit.file", &folder));
     }
+    check_reader(path).map_err(failed)?;
     let file = Rotating::open(path, audit.file_bytes, audit.files).map_err(failed)?;
     Ok(Some(Box::new(file)))
+}
+
+/// Checks that a pipe has a reader. Opening it for writing would wait for one.
+fn check_reader(path: &Path) -> io::Result<()> {
+    let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    if is_pipe {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let opened = OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(path);
+        opened.map_err(|error| io::Error::other(format!("a pipe without a reader: {error}")))?;
+    }
+    Ok(())
 }
 
 /// An act of a command on the database, which is in the file and not in the table yet.

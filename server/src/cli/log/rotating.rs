@@ -140,6 +140,26 @@ mod tests {
     }
 
     #[test]
+    fn failed_rotation_loses_no_line_and_is_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, older) = (folder.path().join("log"), folder.path().join("log.1"));
+        fs::create_dir(&older).unwrap();
+        let mut log = Rotating::open(&path, 10, 2).unwrap();
+        for line in ["1234\n", "5678\n", "abcd\n", "efgh\n", "ijkl\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let written = "1234\n5678\nabcd\nefgh\nijkl\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), written);
+        fs::remove_dir(&older).unwrap();
+        for line in ["mnop\n", "qrst\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let all = [&older, &path].map(|path| fs::read_to_string(path).unwrap());
+        assert_eq!(all.concat(), format!("{written}mnop\nqrst\n"));
+        assert!(all[1].len() <= 10, "{all:?}");
+    }
+
+    #[test]
     fn single_log_file_is_truncated_when_it_is_full() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = Rotating::open(&folder.path().join("log"), 4, 1).unwrap();

@@ -5,6 +5,7 @@ mod reload;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::reload::Reloader;
 use super::database::audit;
@@ -52,10 +53,14 @@ pub(super) fn run(
     let reload: Reload =
         Arc::new(move |apply: &dyn Fn(&Settings) -> Result<(), String>| reloader.reload(apply));
     let outcome = runtime.block_on(crate::server::run(settings, reload, log.level, audit_file));
-    if matches!(outcome, Err(RunError::Hurried)) {
-        // The process does not wait for tasks that are still running.
-        runtime.shutdown_background();
-    }
+    // The process waits only briefly for tasks that are still running: a write of the audit file to
+    // a disk that hangs would never end.
+    let is_hurried = matches!(outcome, Err(RunError::Hurried));
+    runtime.shutdown_timeout(if is_hurried {
+        Duration::ZERO
+    } else {
+        EXIT_TIMEOUT
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,5 +76,7 @@ pub(super) fn run(
     }
 }
 
+/// Maximum time to wait for tasks after the server has stopped.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The exit code if a task ended that cannot be restarted: `EX_SOFTWARE` of sysexits(3).
 const TASK_ENDED: u8 = 70;

@@ -267,10 +267,18 @@ impl StartedAct {
                 self.entry.before = text(&inner.state(subject).await?);
             }
             inner.store.begin_audit(self.entry.clone()).await?;
-            self.audit.write_line(&self.entry).await.map_err(|error| {
-                roomcast::throttled_log!(error, %error, "could not write the audit file, administrative acts are refused");
-                StoreError::Closed
-            })
+            let Err(error) = self.audit.write_line(&self.entry).await else {
+                return Ok(());
+            };
+            roomcast::throttled_log!(error, %error, "could not write the audit file, administrative acts are refused");
+            // Without an outcome, the table would suggest that the act may have happened.
+            let refused = AuditEntry {
+                outcome: Some(ActOutcome::Refused.as_str().to_owned()),
+                finished_at: Some(Time::now()),
+                ..self.entry.clone()
+            };
+            inner.store.end_audit(refused).await?;
+            Err(StoreError::Closed)
         };
         match stored.await {
             Ok(()) => {
