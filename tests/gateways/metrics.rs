@@ -120,6 +120,8 @@ async fn inventory_lists_what_is_held_for_permitted_readers_only() {
         ("sockets", 1),
         ("live conversations", 1),
         ("sockets in conversations", 1),
+        ("present users", 1),
+        ("commits after a gap", 0),
         ("store queue", 0),
         ("prices", 0),
         ("webhook events", 0),

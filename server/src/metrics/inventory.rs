@@ -41,6 +41,11 @@ impl Inventory {
         self.maps(name, [(map.len(), table_bytes(map))]);
     }
 
+    /// Adds a part with this size.
+    pub(crate) fn size(&mut self, name: &'static str, size: Size) {
+        self.add(name, size.count as u64, Some(size.bytes as u64));
+    }
+
     /// Adds the shards of a map as one part, each with its number of entries and bytes.
     pub(crate) fn maps(
         &mut self,
@@ -51,6 +56,46 @@ impl Inventory {
             (count + shard.0, bytes + shard.1)
         });
         self.add(name, count as u64, Some(bytes as u64));
+    }
+}
+
+/// The entries of many small parts, such as those of all conversations, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) count: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Size {
+    /// Returns the size of a map, with the bytes of its table.
+    pub(crate) fn of_map<K, V, S>(map: &HashMap<K, V, S>) -> Self {
+        Self {
+            count: map.len(),
+            bytes: table_bytes(map),
+        }
+    }
+
+    /// Returns the size of entries of this type, of which there is room for `capacity`.
+    pub(crate) const fn of<T>(count: usize, capacity: usize) -> Self {
+        Self {
+            count,
+            bytes: capacity * size_of::<T>(),
+        }
+    }
+
+    /// Returns the size with the bytes of another part, which has the same entries in another form.
+    pub(crate) const fn with_index(self, index: Self) -> Self {
+        Self {
+            count: self.count,
+            bytes: self.bytes + index.bytes,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.bytes += other.bytes;
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) mod trace;
 use roomcast::{metric_table, metrics::Registry};
 
 pub(crate) use build::expose as expose_build;
-pub(crate) use inventory::{Inventoried, Inventory, table_bytes};
+pub(crate) use inventory::{Inventoried, Inventory, Size, table_bytes};
 pub(crate) use process::expose as expose_process;
 
 /// The server's own rows. At its start, the server extends the metrics of its

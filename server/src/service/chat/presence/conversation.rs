@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::auth::is_guest;
+use crate::metrics::Size;
 use crate::service::chat::presence::notices::Notices;
 use crate::service::chat::presence::remote::{RemotePresence, SharedPresent};
 use crate::service::rules::emissions::attendance::{Here, Present, User};
@@ -44,6 +45,38 @@ pub(in crate::service) struct Presence {
     remote: RemotePresence,
     /// The users whose presence must be published. Always empty if presence is not published.
     changed: BTreeMap<Arc<str>, Departure>,
+}
+
+/// The entries of the users of one conversation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::service::chat) struct PresenceSizes {
+    /// The users with their sockets on this server.
+    pub(in crate::service::chat) users: Size,
+    /// The users of other servers.
+    pub(in crate::service::chat) remote: Size,
+    /// The notices about users who join and leave.
+    pub(in crate::service::chat) notices: Size,
+    /// The users whose presence must be published.
+    pub(in crate::service::chat) unpublished: Size,
+}
+
+impl Presence {
+    /// Returns the sizes of all parts.
+    pub(in crate::service::chat) fn sizes(&self) -> PresenceSizes {
+        let arrivals = self.arrivals.len();
+        let lost = self.lost.len();
+        let users = Size::of_map(&self.users)
+            .with_index(Size::of::<(u64, Arc<str>)>(arrivals, arrivals))
+            .with_index(Size::of::<(Instant, Arc<str>)>(lost, lost))
+            .with_index(Size::of::<SocketId>(self.sockets, self.sockets));
+        let changed = self.changed.len();
+        PresenceSizes {
+            users,
+            remote: self.remote.size(),
+            notices: self.notices.size(),
+            unpublished: Size::of::<(Arc<str>, Departure)>(changed, changed),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::metrics::Size;
 use crate::service::chat::presence::conversation::Notice;
 use roomcast::internal::TokenBucket;
 
@@ -46,6 +47,14 @@ struct RecentNotices {
 }
 
 impl Notices {
+    /// Returns the number of waiting and recent notices, and their bytes.
+    pub(in crate::service::chat) fn size(&self) -> Size {
+        let mut size = Size::of::<(QueueKey, Notice)>(self.waiting.len(), self.waiting.len());
+        size += Size::of_map(&self.recent);
+        let ends = Size::of::<(Instant, Arc<str>)>(self.ends.len(), self.ends.capacity());
+        size.with_index(Size::of_map(&self.keys)).with_index(ends)
+    }
+
     /// Creates an empty set. At most two notices of one user are emitted per `interval`.
     pub(in crate::service) fn new(interval: Duration) -> Self {
         Self {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::auth::is_guest;
+use crate::metrics::Size;
 use crate::service::chat::presence::conversation::{Departure, Notice, Presence};
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::store::{self, Time};
@@ -30,6 +31,17 @@ pub(in crate::service) struct RemotePresence {
     /// The users that are no longer published, but whose departure is not explained yet, and since
     /// when.
     unexplained: BTreeMap<Arc<str>, Instant>,
+}
+
+impl RemotePresence {
+    /// Returns the number of users, and their bytes.
+    pub(super) fn size(&self) -> Size {
+        let users = self.users.as_ref().map_or(0, BTreeMap::len);
+        let mut size = Size::of::<(Arc<str>, Present)>(users, users);
+        let unexplained = self.unexplained.len();
+        size += Size::of::<(Arc<str>, Instant)>(unexplained, unexplained);
+        size
+    }
 }
 
 /// The presence of a user in a conversation, as published to other servers.

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::metrics::Size;
 use crate::service::rules::emissions::attendance::User;
 use roomcast::SocketId;
 
@@ -27,6 +28,12 @@ struct Typist {
 }
 
 impl Typing {
+    /// Returns the number of typing users, and their bytes.
+    pub(in crate::service::chat) fn size(&self) -> Size {
+        let ends = self.ends.len();
+        Size::of_map(&self.users).with_index(Size::of::<(Instant, Arc<str>)>(ends, ends))
+    }
+
     /// Returns whether no user is typing.
     pub(in crate::service) fn is_empty(&self) -> bool {
         self.users.is_empty()

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::metrics::Size;
 use crate::store::Conversation;
 
 /// The latest changes by conversation and number. The number 0 is the creation of the conversation.
@@ -91,6 +92,15 @@ impl<F: FnOnce(&Conversation)> Drop for PendingCreation<'_, F> {
 }
 
 impl AnnouncedChanges {
+    /// Returns the number of announced changes and of conversations being created, and their bytes.
+    pub(in crate::service::chat::sequencer) fn sizes(&self) -> [Size; 2] {
+        let latest = self.0.lock();
+        let order = Size::of::<(Uuid, u64)>(latest.order.len(), latest.order.capacity());
+        let changes = latest.changes.capacity();
+        let index = Size::of::<(Uuid, u64)>(changes, changes);
+        [order.with_index(index), Size::of_map(&latest.pending)]
+    }
+
     /// Starts the creation of a conversation. `notify` notifies its members.
     pub(in crate::service) fn begin_creation<F: FnOnce(&Conversation)>(
         &self,

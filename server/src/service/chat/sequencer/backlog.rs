@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::metrics::Size;
 use crate::store::{Commit, Revision};
 use roomcast::SocketId;
 
@@ -27,6 +28,17 @@ impl GapBacklog {
     /// Starts with the commit that revealed the gap.
     pub(super) fn new(first: Commit) -> Self {
         Self::Waiting(VecDeque::from([first]))
+    }
+
+    /// Returns the number of waiting commits, or of the senders of dropped ones, and their bytes.
+    pub(in crate::service::chat::sequencer) fn size(&self) -> Size {
+        match self {
+            Self::Waiting(commits) => Size::of::<Commit>(commits.len(), commits.capacity()),
+            Self::DroppedSteps(dropped) => {
+                let senders = dropped.senders.len();
+                Size::of::<(u64, SocketId)>(senders, senders)
+            }
+        }
     }
 
     /// Returns the waiting commits.

@@ -9,6 +9,7 @@ use roomcast_protocol::socket::Args;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
+use crate::metrics::Size;
 use crate::metrics::trace::Traces;
 use crate::service::chat::sequencer::traced;
 use crate::service::cluster::Confirmed;
@@ -126,6 +127,11 @@ pub(super) fn report(
 pub(super) struct EarlyConfirmations(VecDeque<(Instant, u64, PendingConfirmation)>);
 
 impl EarlyConfirmations {
+    /// Returns the number of messages, and their bytes.
+    pub(in crate::service::chat::sequencer) fn size(&self) -> Size {
+        Size::of::<(Instant, u64, PendingConfirmation)>(self.0.len(), self.0.capacity())
+    }
+
     /// Stores the confirmations of a message for as long as its server may still request them.
     pub(super) fn store(
         &mut self,
@@ -168,6 +174,11 @@ pub(super) type MessageKey = (Uuid, u64);
 pub(super) struct ConfirmationRequests(Mutex<HashMap<MessageKey, oneshot::Sender<Confirmed>>>);
 
 impl ConfirmationRequests {
+    /// Returns the number of requests, and their bytes.
+    pub(in crate::service::chat::sequencer) fn size(&self) -> Size {
+        Size::of_map(&self.0.lock())
+    }
+
     /// Registers a request for the confirmations of a message that is about to be emitted.
     pub(super) fn wait_for(
         self: &Arc<Self>,

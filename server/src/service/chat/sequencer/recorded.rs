@@ -1,6 +1,7 @@
 //! The steps of a conversation emitted while a client is being moved into it, which must receive
 //! all of them.
 
+use crate::metrics::Size;
 use crate::store::{Committed, Revision};
 
 /// The steps that were emitted after a revision.
@@ -17,6 +18,11 @@ impl Recorded {
             since,
             steps: Vec::new(),
         }
+    }
+
+    /// Returns the number of steps, and their bytes.
+    pub(in crate::service::chat::sequencer) fn size(&self) -> Size {
+        Size::of::<(Revision, Committed)>(self.steps.len(), self.steps.capacity())
     }
 
     /// Records a step that is emitted. Returns `false` if there are too many, which ends the

@@ -9,28 +9,10 @@
 //! with another lock. Only joins and departures take a lock that all conversations share, that of
 //! the changes.
 
+mod inventory;
 mod live;
 mod schedule;
 mod sharing;
-
-impl Inventoried for Conversations {
-    fn report(&self, inventory: &mut Inventory) {
-        let shards = self.live.iter().map(|shard| {
-            let live = shard.lock();
-            (live.len(), table_bytes(&live))
-        });
-        inventory.maps("live conversations", shards);
-        let shards = self.sockets.iter().map(|shard| {
-            let sockets = shard.lock();
-            (sockets.len(), table_bytes(&sockets))
-        });
-        inventory.maps("sockets in conversations", shards);
-        inventory.map("presence lookups", &self.lookups.lock());
-        let arrivals = self.arrivals.lock();
-        let bytes = arrivals.capacity() * size_of::<Arrival>();
-        inventory.add("arrivals", arrivals.len() as u64, Some(bytes as u64));
-    }
-}
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +29,6 @@ pub(in crate::service) use self::live::{LiveConversation, SharedContext};
 use self::schedule::Schedule;
 use self::sharing::Changes;
 pub(in crate::service) use self::sharing::{Arrival, PresenceLookups};
-use crate::metrics::{Inventoried, Inventory, table_bytes};
 use crate::service::chat::presence::conversation::PresenceConfig;
 use crate::service::chat::sequencer::confirming::PendingAnswer;
 use crate::service::chat::sequencer::sharded::Sharded;
