@@ -12,6 +12,8 @@ mod outbound;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod probes;
 mod queue;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod shared_address;
 #[cfg(any(feature = "nats", feature = "postgres"))]
 mod sole_server;
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -31,6 +33,8 @@ pub(super) use outbound::{Broker, InFlightMessages, Outbound};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use probes::Probes;
 pub(super) use queue::{Limits, Outgoing};
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(super) use shared_address::SharedAddress;
 #[cfg(any(feature = "nats", feature = "postgres"))]
 pub(super) use sole_server::{GREETING, SoleServer};
 #[cfg(any(feature = "postgres", feature = "redis"))]

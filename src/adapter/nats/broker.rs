@@ -35,7 +35,9 @@ use super::{
     subjects::{Subjects, place},
 };
 use crate::adapter::{
-    common::{Broker, Limits, Outbound, Outgoing, ProbeTimer, chain, guarded, unwritten},
+    common::{
+        Broker, Limits, Outbound, Outgoing, ProbeTimer, SharedAddress, chain, guarded, unwritten,
+    },
     envelope::Envelope,
     interface::{AdapterError, Health},
     seal::Sealer,
@@ -113,7 +115,7 @@ pub(super) struct Address {
 }
 
 pub(crate) struct BrokerLink {
-    address: Address,
+    address: SharedAddress<Address>,
     pub(super) subjects: Arc<Subjects>,
     pub(super) outbound: Outbound<Message>,
     /// When the last pulse of this server returned on the current connection.
@@ -145,7 +147,7 @@ struct Cursor {
 
 impl BrokerLink {
     pub(super) fn new(
-        address: Address,
+        address: SharedAddress<Address>,
         subjects: Arc<Subjects>,
         limits: Limits,
         listener: Weak<dyn Listener>,
@@ -196,7 +198,10 @@ impl Broker for BrokerLink {
         let (draining, mut drained) = watch::channel(false);
         let link = Arc::downgrade(self);
         let listener = self.listener.clone();
-        let options = self.address.options.clone().event_callback(move |event| {
+        let Address {
+            servers, options, ..
+        } = self.address.now();
+        let options = options.event_callback(move |event| {
             match event {
                 Event::Disconnected | Event::Closed => {
                     // A reason from the server takes precedence. The connection closes right after
@@ -226,7 +231,7 @@ impl Broker for BrokerLink {
             std::future::ready(())
         });
         // Connecting may take long, and an adapter that closes must not wait for it.
-        let servers = &self.address.servers;
+        let servers = &servers;
         let stranger = async {
             // A server that sends nothing blocks the client for longer than messages may wait.
             tokio::time::sleep(STRANGER_DELAY).await;
@@ -236,7 +241,7 @@ impl Broker for BrokerLink {
             }
         };
         let client = tokio::select! {
-            client = options.connect(&*self.address.servers) => match client {
+            client = options.connect(&**servers) => match client {
                 Ok(client) => client,
                 Err(error) => {
                     let stranger = diagnosis::find(servers).await;
@@ -316,6 +321,7 @@ impl BrokerLink {
 
     /// Returns the stream that stores messages, or `None` if this NATS has no JetStream.
     pub(super) async fn stream(&self, context: &Context) -> Result<Option<stream::Stream>, String> {
+        let address = self.address.now();
         let config = stream::Config {
             name: self.subjects.stream.clone(),
             subjects: vec![self.subjects.everything()],
@@ -323,8 +329,8 @@ impl BrokerLink {
             // full, it drops the oldest message.
             storage: StorageType::Memory,
             discard: DiscardPolicy::Old,
-            max_age: self.address.keep,
-            max_bytes: self.address.keep_bytes,
+            max_age: address.keep,
+            max_bytes: address.keep_bytes,
             ..stream::Config::default()
         };
         match streams::open(context, config).await {

@@ -45,7 +45,7 @@ use self::{
     values::NatsValues,
 };
 use super::{
-    common::{Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, StateCell},
+    common::{Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, SharedAddress, StateCell},
     envelope::{Envelope, NodeId},
     interface::{Adapter as _, AdapterError, Health, Inbox, Servers},
     seal::{Protection, Purpose, SealOptions, Sealer, Secrets},
@@ -67,7 +67,7 @@ use crate::names::Room;
 /// An event for a room is decoded by the servers on which the room is open. Other servers only
 /// check its subject.
 pub struct Nats {
-    address: Address,
+    address: SharedAddress<Address>,
     key: String,
     timeout: Duration,
     limits: Limits,
@@ -116,12 +116,12 @@ impl Nats {
             (Some(user), Some(password)) => options.user_and_password(user, password),
         };
         Ok(Self {
-            address: Address {
+            address: SharedAddress::new(Address {
                 servers,
                 options,
                 keep: Duration::from_secs(60),
                 keep_bytes: 256 << 20,
-            },
+            }),
             key: "socket.io".to_owned(),
             timeout: Duration::from_secs(5),
             limits: Limits {
@@ -144,9 +144,11 @@ impl Nats {
 
     /// Adds the certificates in a PEM file to those of the system, to verify certificates of NATS.
     #[must_use]
-    pub fn root_certificates(mut self, file: &Path) -> Self {
-        let options = std::mem::take(&mut self.address.options);
-        self.address.options = options.add_root_certificates(file.to_owned());
+    pub fn root_certificates(self, file: &Path) -> Self {
+        self.address.change(|address| {
+            let options = std::mem::take(&mut address.options);
+            address.options = options.add_root_certificates(file.to_owned());
+        });
         self
     }
 
@@ -155,10 +157,10 @@ impl Nats {
     /// # Errors
     ///
     /// If the text is not a valid `.creds` file.
-    pub fn credentials(mut self, text: &str) -> Result<Self, InvalidUrl> {
-        let options = std::mem::take(&mut self.address.options);
-        let options = options.credentials(text);
-        self.address.options = options.map_err(|_| InvalidUrl("the credentials are malformed"))?;
+    pub fn credentials(self, text: &str) -> Result<Self, InvalidUrl> {
+        let options = self.address.now().options.credentials(text);
+        let options = options.map_err(|_| InvalidUrl("the credentials are malformed"))?;
+        self.address.change(|address| address.options = options);
         Ok(self)
     }
 
@@ -166,9 +168,11 @@ impl Nats {
     /// bytes. Default 60 s and 256 MiB; at least 1 s. The server that creates the stream decides.
     /// An existing stream is used unchanged.
     #[must_use]
-    pub fn keep(mut self, age: Duration, bytes: usize) -> Self {
-        self.address.keep = age.max(Duration::from_secs(1));
-        self.address.keep_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    pub fn keep(self, age: Duration, bytes: usize) -> Self {
+        self.address.change(|address| {
+            address.keep = age.max(Duration::from_secs(1));
+            address.keep_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        });
         self
     }
 
@@ -222,6 +226,12 @@ impl Nats {
         self
     }
 
+    /// Returns the URL, which can be replaced while the adapter is in use.
+    #[must_use]
+    pub fn live_url(&self) -> LiveUrl {
+        LiveUrl(self.address.clone())
+    }
+
     /// Returns the purpose of the keys of this adapter.
     fn purpose(&self) -> Purpose {
         Purpose::new("nats", &self.key)
@@ -235,6 +245,32 @@ impl Nats {
     ) -> BrokerLink {
         let address = self.address.clone();
         BrokerLink::new(address, subjects, self.limits, listener, listens)
+    }
+}
+
+/// The URL of an adapter, which can be replaced while the adapter is in use, for example because its
+/// password has changed. Clones share it.
+///
+/// ```
+/// use roomcast::adapter::nats::{self, Nats};
+///
+/// let adapter = Nats::new("nats://u:old@localhost")?;
+/// let url = adapter.live_url();
+/// // The adapter is in use now, and the password of the broker is replaced.
+/// url.replace(&Nats::new("nats://u:new@localhost")?);
+/// # Ok::<(), nats::InvalidUrl>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LiveUrl(SharedAddress<Address>);
+
+impl LiveUrl {
+    /// Replaces the URL by that of another adapter, which needs no server. New connections use the
+    /// new URL. Connections that exist stay until they break.
+    ///
+    /// Both URLs must name the same broker. Otherwise servers that are connected to different
+    /// brokers do not reach each other.
+    pub fn replace(&self, other: &Nats) {
+        self.0.replace(&other.address);
     }
 }
 
@@ -325,7 +361,7 @@ impl BrokerAdapter for Nats {
     }
 
     fn value_store(&self) -> Box<dyn ValueStore> {
-        Box::new(NatsValues::new(&self.address, &self.key))
+        Box::new(NatsValues::new(self.address.clone(), &self.key))
     }
 
     fn has_room_channels(&self) -> bool {

@@ -11,14 +11,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{
-    ConnectOptions, ServerAddr,
-    jetstream::{
-        self, Context,
-        context::PublishErrorKind,
-        message::PublishMessage,
-        stream::{self, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream},
-    },
+use async_nats::jetstream::{
+    self, Context,
+    context::PublishErrorKind,
+    message::PublishMessage,
+    stream::{self, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -30,7 +27,7 @@ use super::{
     subjects::{bucket, token},
 };
 use crate::adapter::{
-    common::chain,
+    common::{SharedAddress, chain},
     interface::BoxFuture,
     values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
 };
@@ -40,8 +37,7 @@ use crate::adapter::{
 pub(super) struct NatsValues(Arc<NatsValuesInner>);
 
 struct NatsValuesInner {
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
+    address: SharedAddress<Address>,
     bucket: String,
     line: Mutex<Option<BucketConnection>>,
 }
@@ -73,10 +69,9 @@ struct LockRecord {
 }
 
 impl NatsValues {
-    pub(super) fn new(address: &Address, key: &str) -> Self {
+    pub(super) fn new(address: SharedAddress<Address>, key: &str) -> Self {
         Self(Arc::new(NatsValuesInner {
-            servers: address.servers.clone(),
-            options: address.options.clone(),
+            address,
             bucket: bucket(key),
             line: Mutex::new(None),
         }))
@@ -113,7 +108,10 @@ impl NatsValues {
 
 impl NatsValuesInner {
     async fn connect(&self) -> Result<BucketConnection, ValueError> {
-        let connecting = self.options.clone().connect(&*self.servers);
+        let Address {
+            servers, options, ..
+        } = self.address.now();
+        let connecting = options.connect(&*servers);
         let client = connecting.await.map_err(|error| unavailable(&error))?;
         let context = jetstream::new(client);
         let stream = open(&context, &self.bucket).await?;

@@ -28,8 +28,8 @@ use super::{
 use crate::adapter::{
     WireError,
     common::{
-        Broker, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, Subscriptions, chain,
-        guarded,
+        Broker, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, SharedAddress,
+        Subscriptions, chain, guarded,
     },
     interface::AdapterError,
 };
@@ -75,7 +75,7 @@ pub(crate) enum ReceivedMessage {
 
 /// A connection that reconnects whenever it breaks.
 pub(crate) struct BrokerLink {
-    address: Address,
+    address: SharedAddress<Address>,
     table: Table,
     /// Whether rows can be stored in the table.
     stores: AtomicBool,
@@ -106,7 +106,7 @@ pub(crate) struct BrokerLink {
 impl BrokerLink {
     #[expect(clippy::too_many_arguments, reason = "there is one caller")]
     pub(crate) fn new(
-        address: Address,
+        address: SharedAddress<Address>,
         table: Table,
         age: Duration,
         apart: HashSet<Nsp>,
@@ -199,11 +199,12 @@ impl Broker for BrokerLink {
     ) -> Result<(), String> {
         *self.last_probe.lock() = None;
         let connecting = async {
-            let (speaker, speaking) = self.address.connect(&self.table).await?;
+            let address = self.address.now();
+            let (speaker, speaking) = address.connect(&self.table).await?;
             let inbound_lines = match &self.own {
                 Some(own) => {
-                    let apart = self.address.connect(&self.table).await?;
-                    Some((own, apart, self.address.connect(&self.table).await?))
+                    let apart = address.connect(&self.table).await?;
+                    Some((own, apart, address.connect(&self.table).await?))
                 }
                 None => None,
             };

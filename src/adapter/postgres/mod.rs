@@ -55,7 +55,8 @@ pub use super::common::chain;
 use super::{
     WireError,
     common::{
-        Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, StateCell, is_emitter, unwritten,
+        Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, SharedAddress, StateCell,
+        is_emitter, unwritten,
     },
     envelope::{Envelope, Message, NodeId, Publication},
     interface::{AdapterError, Health, Inbox, Servers},
@@ -87,7 +88,7 @@ use super::{
 /// `roomcast_locks` and `roomcast_numbers`. They are created on first use. Operations on them use
 /// up to four additional connections.
 pub struct Postgres {
-    address: Address,
+    address: SharedAddress<Address>,
     key: String,
     table: Table,
     age: Duration,
@@ -124,8 +125,9 @@ impl Postgres {
     ///
     /// If the URL is invalid, or if the file of certificates cannot be read.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
+        let address = Address::parse(url);
         Ok(Self {
-            address: Address::parse(url).map_err(|fault| InvalidUrl(fault.to_string()))?,
+            address: SharedAddress::new(address.map_err(|fault| InvalidUrl(fault.to_string()))?),
             key: "socket.io".to_owned(),
             table: Table::new("socket_io_attachments"),
             age: Duration::from_secs(30),
@@ -234,6 +236,12 @@ impl Postgres {
         self
     }
 
+    /// Returns the URL, which can be replaced while the adapter is in use.
+    #[must_use]
+    pub fn live_url(&self) -> LiveUrl {
+        LiveUrl(self.address.clone())
+    }
+
     fn link(&self, own: Option<(String, Arc<str>)>, listener: Weak<dyn Listener>) -> BrokerLink {
         let (address, table) = (self.address.clone(), self.table.clone());
         let apart = self.apart.clone();
@@ -248,6 +256,32 @@ impl Postgres {
             openers,
             listener,
         )
+    }
+}
+
+/// The URL of an adapter, which can be replaced while the adapter is in use, for example because its
+/// password has changed. Clones share it.
+///
+/// ```
+/// use roomcast::adapter::postgres::{self, Postgres};
+///
+/// let adapter = Postgres::new("postgres://u:old@localhost/chat")?;
+/// let url = adapter.live_url();
+/// // The adapter is in use now, and the password of the broker is replaced.
+/// url.replace(&Postgres::new("postgres://u:new@localhost/chat")?);
+/// # Ok::<(), postgres::InvalidUrl>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LiveUrl(SharedAddress<Address>);
+
+impl LiveUrl {
+    /// Replaces the URL by that of another adapter, which needs no server. New connections use the
+    /// new URL. Connections that exist stay until they break.
+    ///
+    /// Both URLs must name the same broker. Otherwise servers that are connected to different
+    /// brokers do not reach each other.
+    pub fn replace(&self, other: &Postgres) {
+        self.0.replace(&other.address);
     }
 }
 
@@ -488,7 +522,7 @@ impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL is omitted because it may contain a password.
         f.debug_struct("Postgres")
-            .field("database", &self.address.name())
+            .field("database", &self.address.now().name())
             .field("key", &self.key)
             .finish_non_exhaustive()
     }

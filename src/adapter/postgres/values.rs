@@ -17,7 +17,7 @@ use super::{
     connection::{BrokerConnection, Driver, Table},
 };
 use crate::adapter::{
-    common::chain,
+    common::{SharedAddress, chain},
     interface::BoxFuture,
     values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
 };
@@ -26,7 +26,7 @@ use crate::adapter::{
 pub(super) struct PostgresValues(Arc<PostgresValuesInner>);
 
 struct PostgresValuesInner {
-    address: Address,
+    address: SharedAddress<Address>,
     table: Table,
     /// The key of the adapter, to which the rows belong.
     scope: String,
@@ -61,7 +61,7 @@ macro_rules! run_query {
 }
 
 impl PostgresValues {
-    pub(super) fn new(address: Address, table: Table, scope: &str) -> Self {
+    pub(super) fn new(address: SharedAddress<Address>, table: Table, scope: &str) -> Self {
         Self(Arc::new(PostgresValuesInner {
             address,
             table,
@@ -106,7 +106,8 @@ impl PostgresValuesInner {
     }
 
     async fn connect(&self) -> Result<IdleConnection, ValueError> {
-        let connected = self.address.connect(&self.table).await;
+        let address = self.address.now();
+        let connected = address.connect(&self.table).await;
         let (line, mut driver) = connected.map_err(ValueError::Unavailable)?;
         let prepared = tokio::select! {
             prepared = prepare(line.client()) => prepared.map_err(|error| unavailable(&error)),

@@ -27,7 +27,8 @@ use super::{
 use crate::adapter::{
     Position,
     common::{
-        Broker, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, Subscriptions, guarded,
+        Broker, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, SharedAddress,
+        Subscriptions, guarded,
     },
     interface::AdapterError,
 };
@@ -45,7 +46,7 @@ pub(crate) trait Listener: Send + Sync {
 
 /// A connection that reconnects whenever it breaks.
 pub(crate) struct BrokerLink {
-    place: RedisAddress,
+    place: SharedAddress<RedisAddress>,
     /// The type of the channels that this server publishes to, and of its own channel.
     channel_kind: ChannelKind,
     /// The channel on which this server receives its own probes.
@@ -72,7 +73,7 @@ pub(crate) struct BrokerLink {
 
 impl BrokerLink {
     pub(crate) fn new(
-        place: RedisAddress,
+        place: SharedAddress<RedisAddress>,
         channel_kind: ChannelKind,
         own: String,
         limits: Limits,
@@ -175,8 +176,9 @@ impl Broker for BrokerLink {
         let _ending = Ending(&pair);
         let broken = &pair.broken;
         let connecting = async {
-            let publisher = self.place.connect(None).await.map_err(text)?;
-            let subscriber = self.place.connect(Some(self.on_push(&pair))).await;
+            let place = self.place.now();
+            let publisher = place.connect(None).await.map_err(text)?;
+            let subscriber = place.connect(Some(self.on_push(&pair))).await;
             let mut subscriber = subscriber.map_err(text)?;
             // All channels are subscribed before Redis counts as reachable. Callers that see it as
             // reachable receive messages of peers.
@@ -184,7 +186,7 @@ impl Broker for BrokerLink {
             self.subscribe(&mut subscriber).await.map_err(text)?;
             let reading = match &self.reader {
                 Some(reader) => {
-                    let mut line = self.place.connect(None).await.map_err(text)?;
+                    let mut line = place.connect(None).await.map_err(text)?;
                     self.event(Event::Lost(
                         reader.check_position(&mut line).await.map_err(text)?,
                     ));

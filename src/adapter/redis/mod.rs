@@ -48,7 +48,7 @@ use self::{
 };
 pub use super::common::{Emission, Emitter, LostMessages};
 use super::{
-    common::{Broker as _, BrokerAdapter, BrokerState, Limits, StateCell},
+    common::{Broker as _, BrokerAdapter, BrokerState, Limits, SharedAddress, StateCell},
     envelope::{Envelope, NodeId},
     interface::{AdapterError, Inbox, Servers, journal::Journal},
     message::{publish_to_nodes, reply_to_node},
@@ -68,7 +68,7 @@ use crate::names::Room;
 /// Messages that were in flight when a connection broke, or that waited for longer, are lost and
 /// counted.
 pub struct Redis {
-    place: RedisAddress,
+    place: SharedAddress<RedisAddress>,
     key: String,
     wire: Wire,
     /// The name of the stream, unless it equals the key.
@@ -134,7 +134,7 @@ impl Redis {
             false => Wire::Classic,
         };
         Ok(Self {
-            place,
+            place: SharedAddress::new(place),
             key: "socket.io".to_owned(),
             wire,
             stream: None,
@@ -295,12 +295,44 @@ impl Redis {
         self
     }
 
+    /// Returns the URL, which can be replaced while the adapter is in use.
+    #[must_use]
+    pub fn live_url(&self) -> LiveUrl {
+        LiveUrl(self.place.clone())
+    }
+
     fn stream(&self) -> Stream {
         Stream {
             name: self.stream.clone().unwrap_or_else(|| self.key.clone()),
             max_len: self.max_len,
             read_count: self.read_count,
         }
+    }
+}
+
+/// The URL of an adapter, which can be replaced while the adapter is in use, for example because its
+/// password has changed. Clones share it.
+///
+/// ```
+/// use roomcast::adapter::redis::{self, Redis};
+///
+/// let adapter = Redis::new("redis://:old@localhost")?;
+/// let url = adapter.live_url();
+/// // The adapter is in use now, and the password of the broker is replaced.
+/// url.replace(&Redis::new("redis://:new@localhost")?);
+/// # Ok::<(), redis::InvalidUrl>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LiveUrl(SharedAddress<RedisAddress>);
+
+impl LiveUrl {
+    /// Replaces the URL by that of another adapter, which needs no server. New connections use the
+    /// new URL. Connections that exist stay until they break.
+    ///
+    /// Both URLs must name the same broker. Otherwise servers that are connected to different
+    /// brokers do not reach each other.
+    pub fn replace(&self, other: &Redis) {
+        self.0.replace(&other.place);
     }
 }
 

@@ -10,6 +10,7 @@ use redis::{Cmd, FromRedisValue, RedisError};
 
 use super::connection::{BrokerConnection, RedisAddress};
 use crate::adapter::{
+    common::SharedAddress,
     interface::BoxFuture,
     values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
 };
@@ -19,14 +20,14 @@ use crate::adapter::{
 pub(super) struct RedisValues(Arc<RedisValuesInner>);
 
 struct RedisValuesInner {
-    place: RedisAddress,
+    place: SharedAddress<RedisAddress>,
     /// The prefix of all keys.
     key: String,
     line: Mutex<Option<BrokerConnection>>,
 }
 
 impl RedisValues {
-    pub(super) fn new(place: RedisAddress, key: &str) -> Self {
+    pub(super) fn new(place: SharedAddress<RedisAddress>, key: &str) -> Self {
         // A hash tag must not contain braces.
         let tag = key.replace(['{', '}'], "_");
         Self(Arc::new(RedisValuesInner {
@@ -64,7 +65,7 @@ impl RedisValues {
                 Some(line) => line,
                 // Concurrent callers may each establish a connection; the last connection is kept.
                 None => {
-                    let made = inner.place.connect(None).await.map_err(unavailable)?;
+                    let made = inner.place.now().connect(None).await.map_err(unavailable)?;
                     inner.line.lock().insert(made).clone()
                 }
             };

@@ -122,9 +122,9 @@ impl Opener {
         if message.len() < OVERHEAD {
             return Err(WireError::Unopened(Unopened::Forged));
         }
-        match self.secrets.get(header.key) {
-            Some(_) => Ok(header),
-            None => Err(WireError::Unopened(Unopened::UnknownKey)),
+        match self.secrets.has(header.key) {
+            true => Ok(header),
+            false => Err(WireError::Unopened(Unopened::UnknownKey)),
         }
     }
 
@@ -135,7 +135,7 @@ impl Opener {
     /// See [`open`](Self::open).
     pub(in crate::adapter) fn may_open(&self, first: &[u8]) -> Result<(), WireError> {
         let header = Header::read(first)?;
-        if self.secrets.get(header.key).is_none() {
+        if !self.secrets.has(header.key) {
             return Err(WireError::Unopened(Unopened::UnknownKey));
         }
         match self.senders.lock().get(&header.incarnation) {
@@ -148,9 +148,9 @@ impl Opener {
     }
 
     fn key(&self, header: &Header) -> Result<LessSafeKey, WireError> {
-        let secret = self.secrets.get(header.key);
-        let secret = secret.ok_or(WireError::Unopened(Unopened::UnknownKey))?;
-        Ok(secret.key(&self.purpose, &header.incarnation))
+        let secrets = &self.secrets;
+        let key = secrets.key(header.key, &self.purpose, &header.incarnation);
+        key.ok_or(WireError::Unopened(Unopened::UnknownKey))
     }
 
     /// Opens stored content at a place, which may be read any number of times. Returns it with its

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ring::aead::{Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce};
 
 use super::{
@@ -13,11 +14,21 @@ use super::{
 
 /// Seals messages with its own key.
 pub(in crate::adapter) struct Sealer {
+    secrets: Secrets,
+    purpose: Purpose,
+    current: RwLock<SealingKey>,
+}
+
+/// The key of one incarnation.
+struct SealingKey {
+    /// The secret from which the key was derived.
     id: KeyId,
     incarnation: Incarnation,
     key: LessSafeKey,
     /// The counter of the next message.
     next: AtomicU64,
+    /// The latest incarnations of this sealer with former secrets, oldest first.
+    former: Vec<Incarnation>,
 }
 
 impl Sealer {
@@ -28,19 +39,36 @@ impl Sealer {
     /// If the operating system returns no random numbers. A repeated incarnation would repeat
     /// nonces.
     pub(in crate::adapter) fn new(secrets: &Secrets, purpose: &Purpose) -> Self {
-        let mut incarnation = Incarnation::default();
-        getrandom::fill(&mut incarnation).expect("the operating system has random numbers");
-        Self::with(secrets, purpose, incarnation)
+        Self::with(secrets, purpose, new_incarnation())
     }
 
     pub(super) fn with(secrets: &Secrets, purpose: &Purpose, incarnation: Incarnation) -> Self {
-        let secret = secrets.first();
+        let current = SealingKey::new(secrets, purpose, incarnation, Vec::new());
         Self {
-            id: secret.id,
-            incarnation,
-            key: secret.key(purpose, &incarnation),
-            next: AtomicU64::new(0),
+            secrets: secrets.clone(),
+            purpose: purpose.clone(),
+            current: RwLock::new(current),
         }
+    }
+
+    /// Returns the key of the present first secret. If that was replaced, a new incarnation begins,
+    /// because receivers know an incarnation with one secret.
+    fn current(&self) -> RwLockReadGuard<'_, SealingKey> {
+        let current = self.current.read();
+        if current.id == self.secrets.first() {
+            return current;
+        }
+        drop(current);
+        let mut current = self.current.write();
+        // Another thread may have been faster.
+        if current.id != self.secrets.first() {
+            let mut former = std::mem::take(&mut current.former);
+            former.push(current.incarnation);
+            let excess = former.len().saturating_sub(MAX_FORMER);
+            former.drain(..excess);
+            *current = SealingKey::new(&self.secrets, &self.purpose, new_incarnation(), former);
+        }
+        RwLockWriteGuard::downgrade(current)
     }
 
     /// Seals a message for one place, such as a channel. It does not open at other places.
@@ -49,11 +77,12 @@ impl Sealer {
     }
 
     pub(super) fn seal_at(&self, time: u64, place: &[u8], message: &[u8]) -> Bytes {
+        let current = self.current();
         let header = Header {
-            key: self.id,
-            incarnation: self.incarnation,
+            key: current.id,
+            incarnation: current.incarnation,
             // Relaxed ordering suffices: a counter must only be drawn once.
-            counter: self.next.fetch_add(1, Ordering::Relaxed),
+            counter: current.next.fetch_add(1, Ordering::Relaxed),
             time,
         };
         let bytes = header.to_bytes();
@@ -62,7 +91,8 @@ impl Sealer {
         sealed.put_slice(message);
         let tag = bound(time, place, |bound| {
             let (_, text) = sealed.split_at_mut(Header::BYTES);
-            self.key
+            current
+                .key
                 .seal_in_place_separate_tag(nonce(header.counter), Aad::from(bound), text)
         });
         let tag = tag.expect("no message is as long as 64 GiB");
@@ -73,8 +103,36 @@ impl Sealer {
     /// Returns whether this sealer has sealed the message, according to its header. A false claim
     /// only helps a message that is ignored anyway.
     pub(in crate::adapter) fn has_sealed(&self, message: &[u8]) -> bool {
-        Header::read(message).is_ok_and(|header| header.incarnation == self.incarnation)
+        let current = self.current.read();
+        Header::read(message).is_ok_and(|header| {
+            let incarnation = header.incarnation;
+            incarnation == current.incarnation || current.former.contains(&incarnation)
+        })
     }
+}
+
+impl SealingKey {
+    fn new(
+        secrets: &Secrets,
+        purpose: &Purpose,
+        incarnation: Incarnation,
+        former: Vec<Incarnation>,
+    ) -> Self {
+        let (id, key) = secrets.first_key(purpose, &incarnation);
+        Self {
+            id,
+            incarnation,
+            key,
+            next: AtomicU64::new(0),
+            former,
+        }
+    }
+}
+
+fn new_incarnation() -> Incarnation {
+    let mut incarnation = Incarnation::default();
+    getrandom::fill(&mut incarnation).expect("the operating system has random numbers");
+    incarnation
 }
 
 impl std::fmt::Debug for Sealer {
@@ -110,6 +168,9 @@ pub(super) fn bound<T>(time: u64, place: &[u8], then: impl FnOnce(&[u8]) -> T) -
     }
 }
 
+/// Maximum number of former incarnations whose messages a sealer recognizes. Messages are in flight
+/// for a much shorter time than so many replacements take.
+const MAX_FORMER: usize = 8;
 /// The additional size of a sealed message in bytes.
 pub(in crate::adapter) const OVERHEAD: usize = Header::BYTES + TAG;
 /// The size of the tag at the end in bytes.

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use parking_lot::RwLock;
 use ring::{
     aead::{AES_256_GCM, LessSafeKey, UnboundKey},
     hkdf::{HKDF_SHA256, KeyType, Okm, Prk, Salt},
@@ -13,7 +14,7 @@ use super::{Purpose, header::Incarnation};
 ///
 /// All servers and emitters of a cluster have the same list. To replace a secret, change all
 /// servers in three steps: add the new secret at the end, move it to the front, and remove the old
-/// secret.
+/// secret. [`replace`](Self::replace) does this while a server runs. Clones share the list.
 ///
 /// ```
 /// use roomcast::adapter::Secrets;
@@ -24,11 +25,12 @@ use super::{Purpose, header::Incarnation};
 /// # Ok::<(), roomcast::adapter::InvalidSecrets>(())
 /// ```
 #[derive(Clone)]
-pub struct Secrets(Arc<[Secret]>);
+pub struct Secrets(Arc<RwLock<Vec<Secret>>>);
 
 /// A secret, as the pseudorandom key from which HKDF derives all other keys.
-pub(super) struct Secret {
-    pub(super) id: KeyId,
+#[derive(Clone)]
+struct Secret {
+    id: KeyId,
     root: Prk,
 }
 
@@ -118,8 +120,29 @@ impl Secrets {
         match count {
             0 => Err(InvalidSecrets::Empty),
             count if count > Self::MAX => Err(InvalidSecrets::TooMany(count)),
-            _ => Ok(Self(all.into())),
+            _ => Ok(Self(Arc::new(RwLock::new(all)))),
         }
+    }
+
+    /// Replaces the list by another list, for all clones. Adapters that have one of them seal with
+    /// the first secret of the new list from the next message on, and open no message that was
+    /// sealed with a secret that is not in it. Nothing is disconnected.
+    ///
+    /// ```
+    /// use roomcast::adapter::Secrets;
+    ///
+    /// let [old, new] = [[1; 32], [2; 32]];
+    /// let secrets = Secrets::new([old])?;
+    /// // All servers know the new secret before one of them seals with it.
+    /// secrets.replace(&Secrets::new([old, new])?);
+    /// secrets.replace(&Secrets::new([new, old])?);
+    /// secrets.replace(&Secrets::new([new])?);
+    /// # Ok::<(), roomcast::adapter::InvalidSecrets>(())
+    /// ```
+    pub fn replace(&self, other: &Self) {
+        // The locks are not held together, so that a list can also replace itself.
+        let list = other.0.read().clone();
+        *self.0.write() = list;
     }
 
     /// Derives a key from each secret, in order, for proofs and protections besides messages. Keys
@@ -131,23 +154,48 @@ impl Secrets {
             fill(&secret.root, &[APPLICATION, purpose.as_bytes()], &mut key);
             key
         };
-        self.0.iter().map(derive).collect()
+        self.0.read().iter().map(derive).collect()
     }
 
-    /// Returns the secret that seals.
-    pub(super) fn first(&self) -> &Secret {
-        self.0.first().expect("a list of secrets is never empty")
+    /// Returns the id of the secret that seals.
+    pub(super) fn first(&self) -> KeyId {
+        let list = self.0.read();
+        list.first().expect("a list of secrets is never empty").id
     }
 
-    /// Returns the secret with this id.
-    pub(super) fn get(&self, id: KeyId) -> Option<&Secret> {
-        self.0.iter().find(|secret| secret.id == id)
+    /// Derives the key of one sender for one purpose from the secret that seals, and returns it with
+    /// the id of that secret.
+    pub(super) fn first_key(
+        &self,
+        purpose: &Purpose,
+        incarnation: &Incarnation,
+    ) -> (KeyId, LessSafeKey) {
+        let list = self.0.read();
+        let first = list.first().expect("a list of secrets is never empty");
+        (first.id, first.key(purpose, incarnation))
+    }
+
+    /// Returns whether a secret has this id.
+    pub(super) fn has(&self, id: KeyId) -> bool {
+        self.0.read().iter().any(|secret| secret.id == id)
+    }
+
+    /// Derives the key of one sender for one purpose from the secret with this id, if there is one.
+    pub(super) fn key(
+        &self,
+        id: KeyId,
+        purpose: &Purpose,
+        incarnation: &Incarnation,
+    ) -> Option<LessSafeKey> {
+        let list = self.0.read();
+        let secret = list.iter().find(|secret| secret.id == id)?;
+        Some(secret.key(purpose, incarnation))
     }
 }
 
 impl Secret {
     /// Derives the key of one sender for one purpose.
-    pub(super) fn key(&self, purpose: &Purpose, incarnation: &Incarnation) -> LessSafeKey {
+    fn key(&self, purpose: &Purpose, incarnation: &Incarnation) -> LessSafeKey {
         let info = [
             MESSAGES,
             purpose.label(),
@@ -179,7 +227,7 @@ fn fill(root: &Prk, info: &[&[u8]], key: &mut [u8]) {
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The log must not contain more than the number of secrets.
-        write!(f, "Secrets({})", self.0.len())
+        write!(f, "Secrets({})", self.0.read().len())
     }
 }
 

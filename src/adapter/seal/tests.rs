@@ -89,6 +89,39 @@ fn a_sealed_message_hides_its_content_and_opens_once() {
 }
 
 #[test]
+fn replaced_secret_seals_and_the_old_one_no_longer_opens() {
+    let (own, peer) = (secrets([1]), secrets([1]));
+    let (sealer, opener) = (sealer(&own), opener(&peer));
+    let before = [(); 2].map(|()| sealer.seal(b"", b"before"));
+    assert_eq!(opener.open(b"", before[0].clone(), None).unwrap(), "before");
+    // Peers know the new secret before this server seals with it, and the old one until all do.
+    peer.replace(&secrets([1, 2]));
+    own.replace(&secrets([2, 1]));
+    let after = sealer.seal(b"", b"after");
+    assert_eq!(opener.open(b"", after.clone(), None).unwrap(), "after");
+    assert_eq!(opener.senders(), 2);
+    assert!(sealer.has_sealed(&before[0]) && sealer.has_sealed(&after));
+    own.replace(&secrets([2]));
+    peer.replace(&secrets([2]));
+    assert_eq!(refused(&opener, b"", &before[1]), Unopened::UnknownKey);
+    assert!(opener.may_open(&before[1]).is_err());
+    let last = sealer.seal(b"", b"last");
+    assert_eq!(opener.open(b"", last, None).unwrap(), "last");
+    // The sealer did not change with a secret that only opens.
+    assert_eq!(opener.senders(), 2);
+    // A secret that returns seals under a new incarnation, so that no nonce repeats.
+    own.replace(&secrets([3]));
+    let unknown = sealer.seal(b"", b"unknown");
+    assert_eq!(refused(&opener, b"", &unknown), Unopened::UnknownKey);
+    own.replace(&secrets([2]));
+    let again = sealer.seal(b"", b"again");
+    assert_eq!(opener.open(b"", again, None).unwrap(), "again");
+    assert_eq!(opener.senders(), 3);
+    own.replace(&own.clone());
+    assert_eq!(own.derive("x"), peer.derive("x"));
+}
+
+#[test]
 fn message_sealed_with_unknown_secret_is_refused_by_its_header() {
     let all = secrets([1]);
     let opener = opener(&all);
