@@ -98,6 +98,7 @@ mod published;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod refused;
+mod reloads;
 mod retention;
 #[cfg(feature = "postgres")]
 mod rights;

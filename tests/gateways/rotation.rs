@@ -43,12 +43,12 @@ fn sign_with(secret: &str, kid: Option<&str>, claims: &Value) -> String {
     })
 }
 
-async fn enters(server: &ServerProcess, token: &str) -> Result<Client, Value> {
+pub(crate) async fn enters(server: &ServerProcess, token: &str) -> Result<Client, Value> {
     Client::connect(server.address(), &json!({"token": token})).await
 }
 
 #[track_caller]
-fn assert_refused(entered: Result<Client, Value>) {
+pub(crate) fn assert_refused(entered: Result<Client, Value>) {
     match entered {
         Ok(_) => panic!("a credential that was replaced was accepted"),
         Err(error) => assert_eq!(error["data"]["code"], "UNAUTHENTICATED", "{error}"),
@@ -242,26 +242,28 @@ async fn until_entered(server: &ServerProcess, token: &str) {
     }
 }
 
+/// Returns a token of a user, signed with the development key of the server in this folder.
+pub(crate) fn development_token(folder: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .args(["token", "--sub", "ann", "--role", "user"])
+        .current_dir(folder)
+        .env("XDG_STATE_HOME", folder)
+        .env("ROOMCAST_PROFILE", "development")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 #[tokio::test]
 async fn a_removed_development_key_is_replaced_at_the_next_start() {
     let server = Server::start(&[]);
-    let made = |folder: &Path| {
-        let output = Command::new(env!("CARGO_BIN_EXE_roomcast"))
-            .args(["token", "--sub", "ann", "--role", "user"])
-            .current_dir(folder)
-            .env("XDG_STATE_HOME", folder)
-            .env("ROOMCAST_PROFILE", "development")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let old = made(server.folder());
+    let old = development_token(server.folder());
     enters(&server.binary, &old).await.unwrap();
     fs::remove_file(server.folder().join("roomcast/development.key")).unwrap();
     let server = server.stopped_and_started(&[]);
     assert_refused(enters(&server.binary, &old).await);
-    enters(&server.binary, &made(server.folder()))
+    enters(&server.binary, &development_token(server.folder()))
         .await
         .unwrap();
 }
@@ -333,7 +335,7 @@ async fn a_waiting_delivery_is_signed_with_the_new_webhook_secret() {
 }
 
 /// Requests the metrics with this token and returns the status.
-async fn scrape(server: &ServerProcess, token: &str) -> u16 {
+pub(crate) async fn scrape(server: &ServerProcess, token: &str) -> u16 {
     let address = server.address();
     let request = format!(
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
@@ -359,7 +361,7 @@ async fn replaced_metrics_token_is_accepted_and_the_old_refused() {
 }
 
 #[cfg(feature = "postgres")]
-mod database {
+pub(crate) mod database {
     use std::fs;
     #[cfg(all(feature = "nats", feature = "redis"))]
     use std::process::Command;
@@ -377,7 +379,7 @@ mod database {
     use crate::server::{LOBBY, ServerProcess, UNLIMITED};
 
     /// Starts a PostgreSQL that requires a password of the role `chat`.
-    fn guarded() -> (Postgres, TempDir) {
+    pub(crate) fn guarded() -> (Postgres, TempDir) {
         let files = TempDir::new().unwrap();
         let rules =
             "host all roomcast 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
@@ -385,16 +387,27 @@ mod database {
         (Postgres::start_with(files.path()), files)
     }
 
+    /// Ends the sessions of the role `chat`.
+    pub(crate) const END_SESSIONS: &str =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'chat'";
+
+    /// Creates a database of the role `chat`, whose password is `old`. Returns the URL with the role
+    /// `roomcast`, and the name.
+    pub(crate) fn chat_role(postgres: &Postgres) -> (String, String) {
+        let url = postgres.database();
+        let name = url.rsplit_once('/').unwrap().1.to_owned();
+        postgres.sql(&name, "CREATE ROLE chat LOGIN PASSWORD 'old'");
+        postgres.sql(
+            &name,
+            &format!("ALTER DATABASE \"{name}\" OWNER TO chat; ALTER SCHEMA public OWNER TO chat"),
+        );
+        (url, name)
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn replaced_database_password_works_and_the_old_is_refused() {
         let (postgres, _files) = guarded();
-        let url = postgres.database();
-        let (_, name) = url.rsplit_once('/').unwrap();
-        postgres.sql(name, "CREATE ROLE chat LOGIN PASSWORD 'old'");
-        postgres.sql(
-            name,
-            &format!("ALTER DATABASE \"{name}\" OWNER TO chat; ALTER SCHEMA public OWNER TO chat"),
-        );
+        let (url, name) = chat_role(&postgres);
         let with = |password: &str| url.replace("//roomcast@", &format!("//chat:{password}@"));
         let folder = TempDir::new().unwrap();
         let start = |password: &str| {
@@ -410,10 +423,8 @@ mod database {
             json!({"conversationId": LOBBY, "content": "kept"}),
         )
         .await;
-        postgres.sql(name, "ALTER ROLE chat PASSWORD 'new'");
-        let end =
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'chat'";
-        postgres.sql(name, end);
+        postgres.sql(&name, "ALTER ROLE chat PASSWORD 'new'");
+        postgres.sql(&name, END_SESSIONS);
         // Sessions with the old password are ended, including those of this server.
         server.until_joined(false).await;
         drop(server);

@@ -184,7 +184,12 @@ fn opaque_or_wildcard_origins_prevent_startup() {
 }
 
 /// Returns the answer to a CONNECT over a WebSocket with these request headers.
-fn connect(server: &ServerProcess, headers: &str) -> String {
+pub(crate) fn connect(server: &ServerProcess, headers: &str) -> String {
+    connected(server, headers).1
+}
+
+/// Does the same, and also returns the connection.
+pub(crate) fn connected(server: &ServerProcess, headers: &str) -> (RawClient, String) {
     let mut client = RawClient::connect(server.address());
     client.send(format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: chat.example\r\n{headers}\
@@ -192,15 +197,19 @@ fn connect(server: &ServerProcess, headers: &str) -> String {
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     ));
     assert_eq!(client.response().status, 101);
-    let Frame::Text(open) = client.message() else {
-        panic!("no open packet")
-    };
+    let open = text(&mut client);
     assert!(open.starts_with("0{"), "{open}");
     client.send_text("40");
-    let Frame::Text(answer) = client.message() else {
-        panic!("no answer")
-    };
-    answer
+    let answer = text(&mut client);
+    (client, answer)
+}
+
+/// Returns the next packet of a client, which must be a text.
+pub(crate) fn text(client: &mut RawClient) -> String {
+    match client.message() {
+        Frame::Text(text) => text,
+        other => panic!("{other:?} is no text"),
+    }
 }
 
 #[test]

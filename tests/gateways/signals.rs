@@ -80,7 +80,11 @@ async fn sighup_applies_a_valid_configuration_and_names_what_needs_a_restart() {
     let text = format!("[auth.jwt]\nkeys_file = \"{}\"\n", keys.display());
     std::fs::write(&path, text).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
-    server.expect_log(&["ERROR", "other keys of tokens have changed as well"]);
+    server.expect_log(&[
+        "ERROR",
+        "other keys of the section have changed as well",
+        "auth.jwt.keys_file",
+    ]);
     assert!(enter(SECRET).await);
 
     write(&other, "debug", "[chat]\npage = 100");

@@ -141,6 +141,15 @@ pub(crate) fn fixed_or_none(settings: &Settings) -> Result<Keys, ConfiguredError
     }
 }
 
+/// Returns the keys that [`fixed_or_none`] returns at the next start, for a running server. Its keys
+/// are not lost if the key of this machine's user cannot be read now.
+pub(crate) fn fixed_again(settings: &Settings, running: &KeyRing) -> Result<Keys, ConfiguredError> {
+    match running.has_fixed() {
+        true => fixed(settings),
+        false => fixed_or_none(settings),
+    }
+}
+
 fn fixed(settings: &Settings) -> Result<Keys, ConfiguredError> {
     let jwt = &settings.auth.jwt;
     if jwt.has_keys() || settings.profile() == Profile::Production {

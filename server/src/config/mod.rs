@@ -33,6 +33,7 @@ pub use market::{Executor, Market, Notifications, Webhook};
 pub(crate) use market::{SignalAudience, SignalRule, exact_number};
 pub use page::Page;
 pub use publications::Publications;
+pub(crate) use store::differ_in_credentials;
 pub use store::{Audit, Durability, Store};
 pub use webhooks::Webhooks;
 

@@ -162,6 +162,31 @@ pub(super) fn without_password(url: &str) -> (String, &str) {
     (format!("{scheme}://{user}{hidden}@{host}"), query)
 }
 
+/// Returns whether two URLs of a database or a broker differ in user and password alone, and not in
+/// the scheme, a host, a path or a parameter.
+pub(crate) fn differ_in_credentials(one: &str, other: &str) -> bool {
+    one != other && without_credentials(one) == without_credentials(other)
+}
+
+/// Returns the parts of a URL without its user and password. The URL of NATS can list several URLs,
+/// each with its credentials.
+fn without_credentials(url: &str) -> Vec<(&str, &str)> {
+    match url.starts_with("nats") {
+        true => url.split(',').map(place).collect(),
+        false => vec![place(url)],
+    }
+}
+
+/// Returns the scheme of a URL, and what follows its user and password.
+fn place(url: &str) -> (&str, &str) {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return ("", url);
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let at = rest.get(..end).and_then(|authority| authority.rfind('@'));
+    (scheme, at.and_then(|at| rest.get(at + 1..)).unwrap_or(rest))
+}
+
 /// The failures that an acknowledged message survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -215,6 +240,50 @@ const SHORTEST_AUDIT: Duration = Duration::from_secs(86_400);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_user_and_password_count_as_credentials() {
+        for (one, other, is_alike) in [
+            ("postgres://u:a@h/d", "postgres://u:b@h/d", true),
+            ("postgres://u:a@h/d?x=1", "postgres://v:b@h/d?x=1", true),
+            ("postgres://u:a?b@h/d", "postgres://u:b@h/d", false),
+            ("redis://h", "redis://:a@h", true),
+            (
+                "redis+cluster://u:a@h:1,i:2",
+                "redis+cluster://u:b@h:1,i:2",
+                true,
+            ),
+            (
+                "redis+cluster://u:a@h:1,i:2",
+                "redis+cluster://u:b@h:1,i:3",
+                false,
+            ),
+            (
+                "nats://u:a@h,nats://u:a@i",
+                "nats://u:b@h,nats://u:b@i",
+                true,
+            ),
+            (
+                "nats://u:a@h,nats://u:a@i",
+                "nats://u:b@j,nats://u:b@i",
+                false,
+            ),
+            ("nats://u:a@h", "nats://u:b@h,nats://u:b@i", false),
+            ("redis://u:a@h", "rediss://u:b@h", false),
+            ("redis://u:a@h/0", "redis://u:b@h/1", false),
+            ("redis://h?x=a@b", "redis://i?x=a@b", false),
+            ("postgres://u:a@h/d", "postgres://u:b@i/d", false),
+            (
+                "postgres://h/d?password=a",
+                "postgres://h/d?password=b",
+                false,
+            ),
+            ("sqlite:a@b", "sqlite:c@b", false),
+            ("postgres://u:a@h/d", "postgres://u:a@h/d", false),
+        ] {
+            assert_eq!(differ_in_credentials(one, other), is_alike, "{one} {other}");
+        }
+    }
 
     #[test]
     fn password_in_the_store_url_is_not_printed() {

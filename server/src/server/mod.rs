@@ -10,6 +10,7 @@ mod figures;
 mod inventory;
 mod options;
 mod routes;
+mod secrets;
 mod service_manager;
 mod services;
 mod signals;
@@ -24,6 +25,8 @@ use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
 use self::admin_listener::AdminListener;
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
+pub(crate) use self::secrets::Replacement;
+use self::secrets::SecretOwners;
 use self::service_manager::ServiceManager;
 use self::services::Services;
 use self::signals::{Signals, SurvivedSignals};
@@ -44,9 +47,9 @@ use crate::store::{NewConversation, Store};
 use crate::supervisor::Supervisor;
 use roomcast::{Io, Server, adapter::Health, metrics::Counter};
 
-/// Reads the configuration again. The argument applies the settings, or changes nothing if it
-/// fails.
-pub(crate) type Reload = Arc<dyn Fn(&dyn Fn(&Settings) -> Result<(), String>) + Send + Sync>;
+/// Reads the configuration again. The argument checks the settings and changes nothing yet.
+pub(crate) type Reload =
+    Arc<dyn Fn(&dyn Fn(&Settings) -> Result<Replacement, String>) + Send + Sync>;
 
 /// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the configuration. `audit_file` gets
 /// each entry of the audit log.
@@ -96,7 +99,8 @@ pub(crate) async fn run(
     warned.map_err(RunError::Open)?;
     // The secrets can be in the store, so the adapter is created after it.
     let sealing = Sealing::open(settings).await.map_err(RunError::Sealing)?;
-    let io = cluster::join(io, settings, &sealing).map_err(RunError::Adapter)?;
+    let joined = cluster::join(io, settings, &sealing);
+    let (io, adapter) = joined.map_err(RunError::Adapter)?;
     let services = Services::open(settings, &store, metrics, log_level).await?;
     let io = match store.values() {
         Some(values) => io.values(values),
@@ -153,6 +157,16 @@ pub(crate) async fn run(
         supervisor.start("metrics token", move || file.clone().watch());
     }
     let readers = routes::readers(settings, &services, token_file);
+    let secrets = Arc::new(SecretOwners {
+        adapter,
+        backend: services.backend.clone(),
+        hooks: services.hooks.clone(),
+        keys: Arc::clone(&services.keys),
+        market: services.market.clone(),
+        readers: readers.clone(),
+        sealing,
+        store: store.clone(),
+    });
     let router = routes::router(
         settings,
         &services,
@@ -184,16 +198,10 @@ pub(crate) async fn run(
     {
         tracing::warn!(%error, "could not record this server's address, a second server on this database cannot report it");
     }
-    let keys = Arc::clone(&services.keys);
     let reloading = manager.clone();
     survived_signals.on_hangup(move || {
         reloading.reloading();
-        reload(&|settings: &Settings| {
-            let fixed = configured::fixed_or_none(settings);
-            let fixed = fixed.map_err(|error| error.to_string())?;
-            keys.replace_fixed(fixed);
-            Ok(())
-        });
+        reload(&|settings: &Settings| secrets.prepare(settings));
         reloading.ready();
     });
     announce(settings, profile, &server);

@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use ring::hmac;
 use serde::Deserialize;
 use tokio::{sync::Semaphore, time::timeout};
@@ -32,7 +32,8 @@ use roomcast::{Io, internal::LogThrottle};
 /// The logins at a backend, which calls them sessions.
 pub(crate) struct BackendLogins {
     config: config::Backend,
-    keys: Vec<hmac::Key>,
+    /// The keys of the secrets that may sign cookies.
+    keys: RwLock<Vec<hmac::Key>>,
     outbound: Outbound,
     breaker: Breaker,
     /// One permit per query.
@@ -80,6 +81,12 @@ struct BackendAnswer {
     roles: Option<Vec<String>>,
 }
 
+fn keys(secrets: &[config::Secret]) -> Vec<hmac::Key> {
+    let key =
+        |secret: &config::Secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+    secrets.iter().map(key).collect()
+}
+
 impl BackendLogin {
     /// Returns whether a client may be connecting with this login, or queried it recently.
     fn is_recent(&self) -> bool {
@@ -106,17 +113,21 @@ impl BackendLogins {
             timeout: config.timeout,
             allow_private: config.allow_private,
         });
-        let key =
-            |secret: &config::Secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
         Ok(Some(Arc::new(Self {
             outbound: outbound?,
-            keys: config.secrets.iter().map(key).collect(),
+            keys: RwLock::new(keys(&config.secrets)),
             config: config.clone(),
             breaker: Breaker::new("the backend that knows sessions"),
             queries: Semaphore::new(MAX_QUERIES),
             logins: Mutex::default(),
             log_throttle: LogThrottle::new(LOG_LINES),
         })))
+    }
+
+    /// Replaces the secrets that may sign cookies. Connected clients stay connected for as long as
+    /// the backend confirms their sessions.
+    pub(crate) fn replace_secrets(&self, secrets: &[config::Secret]) {
+        *self.keys.write() = keys(secrets);
     }
 
     /// Returns the name of the cookie.
@@ -127,7 +138,8 @@ impl BackendLogins {
     /// Returns the user of the session in a cookie.
     pub(super) async fn user(&self, cookie: &str) -> Result<Principal, AuthFault> {
         // A cookie without a valid signature causes neither a query nor an entry.
-        let hash = secret_hash(&cookie::session_id(cookie, &self.keys)?);
+        let id = cookie::session_id(cookie, &self.keys.read())?;
+        let hash = secret_hash(&id);
         let login = self.login(&hash, cookie)?;
         let user = self.resolve(&login, false).await?;
         let mut principal = Principal::new(user.id);

@@ -154,6 +154,11 @@ impl KeyRing {
         Arc::clone(&self.keys.read())
     }
 
+    /// Returns whether there are fixed keys.
+    pub(crate) fn has_fixed(&self) -> bool {
+        !self.parts.lock().fixed.is_empty()
+    }
+
     /// Replaces the fixed keys.
     pub(crate) fn replace_fixed(&self, keys: Keys) {
         self.change(|parts| parts.fixed = keys);

@@ -14,7 +14,7 @@ use super::settings::Configuration;
 use super::{chain, log, runtime};
 use crate::{
     config::Settings,
-    server::{Reload, RunError},
+    server::{Reload, Replacement, RunError},
 };
 
 /// Runs the server. `read` reads the configuration again for SIGHUP.
@@ -50,8 +50,9 @@ pub(super) fn run(
         }
     };
     let reloader = Reloader::new(settings, read, log.level.clone());
-    let reload: Reload =
-        Arc::new(move |apply: &dyn Fn(&Settings) -> Result<(), String>| reloader.reload(apply));
+    let reload: Reload = Arc::new(
+        move |prepare: &dyn Fn(&Settings) -> Result<Replacement, String>| reloader.reload(prepare),
+    );
     let outcome = runtime.block_on(crate::server::run(settings, reload, log.level, audit_file));
     // The process waits only briefly for tasks that are still running: a write of the audit file to
     // a disk that hangs would never end.

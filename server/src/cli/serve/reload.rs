@@ -1,12 +1,15 @@
 //! Reloads the configuration on SIGHUP: all changes that a running server can apply, or none.
 
+use std::collections::BTreeSet;
+
 use parking_lot::Mutex;
 
 use crate::cli::{
     check,
-    settings::{Configuration, changed, is_reloaded, reloaded},
+    settings::{Configuration, changed, mixed_section, reloaded},
 };
 use crate::config::Settings;
+use crate::server::Replacement;
 use crate::service::api::LogLevel;
 
 /// Reads the configuration again, and applies it.
@@ -26,9 +29,10 @@ impl<R: Fn() -> Configuration> Reloader<R> {
         }
     }
 
-    /// Reads the configuration and checks it. Without mistakes, calls `apply`, which changes either
-    /// everything or nothing, and then sets the log level, also if an operator has set another.
-    pub(super) fn reload(&self, apply: &dyn Fn(&Settings) -> Result<(), String>) {
+    /// Reads the configuration and checks it. Without mistakes, applies all changes that need no
+    /// restart. `prepare` checks them once more and returns what replaces the values. The log level
+    /// is set as well, also if an operator has set another.
+    pub(super) fn reload(&self, prepare: &dyn Fn(&Settings) -> Result<Replacement, String>) {
         let mut configuration = (self.read)();
         configuration.check(check);
         let Configuration {
@@ -47,44 +51,41 @@ impl<R: Fn() -> Configuration> Reloader<R> {
             tracing::warn!("{warning}");
         }
         let mut running = self.running.lock();
-        let (applied, refused): (Vec<_>, Vec<_>) = changed(&running, &settings)
-            .into_iter()
-            .partition(|key| is_reloaded(key));
-        // Keys of tokens depend on each other, and only some of them are reloaded.
-        let is_mixed = applied.iter().any(|key| key.starts_with(KEYS))
-            && refused.iter().any(|key| key.starts_with(KEYS));
-        if is_mixed {
-            let keys = refused.join(", ");
+        let merged = reloaded(&running, &settings);
+        let (applied, refused) = (changed(&running, &merged), changed(&merged, &settings));
+        let list =
+            |keys: &BTreeSet<String>| Vec::from_iter(keys.iter().map(String::as_str)).join(", ");
+        if let Some(section) = mixed_section(&applied, &refused) {
+            let keys = list(&refused);
             tracing::error!(
+                section,
                 keys,
-                "{UNCHANGED}: other keys of tokens have changed as well, restart"
+                "{UNCHANGED}: other keys of the section have changed as well, restart"
             );
             return;
         }
-        let merged = reloaded(&running, &settings);
-        if let Err(error) = check(&merged) {
-            tracing::error!(error, "{UNCHANGED}");
-            return;
-        }
-        let is_overridden = self.log_level.is_overridden();
-        let set_level = || self.log_level.configure(&merged.log.level);
-        if (!applied.is_empty() || is_overridden)
-            && let Err(error) = apply(&merged).and_then(|()| set_level())
-        {
-            tracing::error!(error, "{UNCHANGED}");
-            return;
+        let replacement = check(&merged).and_then(|()| prepare(&merged));
+        // The level is set before anything is replaced, because only it can still be refused.
+        let replacement = replacement.and_then(|replacement| {
+            self.log_level.configure(&merged.log.level)?;
+            Ok(replacement)
+        });
+        match replacement {
+            Ok(replace) => replace(),
+            Err(error) => {
+                tracing::error!(error, "{UNCHANGED}");
+                return;
+            }
         }
         if !refused.is_empty() {
             tracing::warn!(
-                keys = refused.join(", "),
+                keys = list(&refused),
                 "changed keys need a restart, the server uses their previous values"
             );
         }
-        tracing::info!(changed = applied.join(", "), "configuration reloaded");
+        tracing::info!(changed = list(&applied), "configuration reloaded");
         *running = merged;
     }
 }
 
-/// The section of the keys of tokens.
-const KEYS: &str = "auth.jwt.";
 const UNCHANGED: &str = "configuration not reloaded, nothing has changed";

@@ -1,12 +1,12 @@
 //! The keys of the configuration, and the environment variables that set them.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 use toml::{Table, Value};
 
-use crate::config::Settings;
+use crate::config::{Settings, differ_in_credentials};
 
 /// Variables with a short name, and the keys that they set.
 pub(super) const ALIASES: [(&str, &str); 4] = [
@@ -55,18 +55,75 @@ pub(super) const REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_URL"];
 /// Variables with the prefix that do not set keys.
 pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
 
-/// Takes the value of one key from other settings.
-type Take = fn(&mut Settings, Settings);
+/// Takes the value of one key from new settings, unless this change of it needs a restart.
+type Take = fn(&mut Settings, &Settings);
 
 /// Keys of which SIGHUP applies a changed value; all others need a restart.
-const RELOADED: [(&str, Take); 3] = [
+const RELOADED: [(&str, Take); 11] = [
+    ("adapter.secret", |own, new| {
+        // Without the key, the secrets are those of a table.
+        let (own, new) = (&mut own.adapter.secret, &new.adapter.secret);
+        if own.is_empty() == new.is_empty() {
+            own.clone_from(new);
+        }
+    }),
+    ("adapter.url", |own, new| {
+        let (own, new) = (&mut own.adapter.url, &new.adapter.url);
+        if let (Some(own), Some(new)) = (own, new)
+            && differ_in_credentials(own, new)
+        {
+            own.clone_from(new);
+        }
+    }),
+    ("auth.backend.secrets", |own, new| {
+        let secrets = &mut own.auth.backend.secrets;
+        secrets.clone_from(&new.auth.backend.secrets);
+    }),
     ("auth.jwt.algorithm", |own, new| {
-        own.auth.jwt.algorithm = new.auth.jwt.algorithm;
+        own.auth.jwt.algorithm.clone_from(&new.auth.jwt.algorithm);
     }),
     ("auth.jwt.secret", |own, new| {
-        own.auth.jwt.secret = new.auth.jwt.secret;
+        own.auth.jwt.secret.clone_from(&new.auth.jwt.secret);
     }),
-    ("log.level", |own, new| own.log.level = new.log.level),
+    ("log.level", |own, new| {
+        own.log.level.clone_from(&new.log.level);
+    }),
+    ("market.webhook.token", |own, new| {
+        let token = &mut own.market.webhook.token;
+        token.clone_from(&new.market.webhook.token);
+    }),
+    ("server.metrics_token", |own, new| {
+        // Without any token, the server has no route for metrics at its public address.
+        let had_route = own.server.has_metrics_token();
+        let before = own.server.metrics_token.clone();
+        let token = &mut own.server.metrics_token;
+        token.clone_from(&new.server.metrics_token);
+        if own.server.has_metrics_token() != had_route {
+            own.server.metrics_token = before;
+        }
+    }),
+    ("store.url", |own, new| {
+        if differ_in_credentials(&own.store.url, &new.store.url) {
+            own.store.url.clone_from(&new.store.url);
+        }
+    }),
+    ("webhooks.previous_secret", |own, new| {
+        let secret = &mut own.webhooks.previous_secret;
+        secret.clone_from(&new.webhooks.previous_secret);
+    }),
+    ("webhooks.secret", |own, new| {
+        own.webhooks.secret.clone_from(&new.webhooks.secret);
+    }),
+];
+/// Sections of which either all changed keys are applied, or the whole reload is refused: a new
+/// secret must not be used with the previous URL, nor with previous rules.
+const SECTIONS: [&str; 6] = [
+    "adapter.",
+    "auth.backend.",
+    "auth.jwt.",
+    "market.webhook.",
+    "store.",
+    "webhooks.",
 ];
 
 /// Returns whether SIGHUP applies a changed value of a key.
@@ -78,9 +135,20 @@ pub(in crate::cli) fn is_reloaded(key: &str) -> bool {
 pub(in crate::cli) fn reloaded(running: &Settings, new: &Settings) -> Settings {
     let mut merged = running.clone();
     for (_, take) in RELOADED {
-        take(&mut merged, new.clone());
+        take(&mut merged, new);
     }
     merged
+}
+
+/// Returns the section with both keys that are applied and keys that need a restart, if any.
+pub(in crate::cli) fn mixed_section(
+    applied: &BTreeSet<String>,
+    refused: &BTreeSet<String>,
+) -> Option<&'static str> {
+    let has = |keys: &BTreeSet<String>, section: &str| keys.iter().any(|k| k.starts_with(section));
+    let mut sections = SECTIONS.into_iter();
+    let mixed = sections.find(|section| has(applied, section) && has(refused, section));
+    mixed.map(|section| section.trim_end_matches('.'))
 }
 
 /// Returns the environment variable that sets a key.

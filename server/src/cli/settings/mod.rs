@@ -30,7 +30,7 @@ use serde::de::IntoDeserializer;
 pub(super) use self::error::Mistake;
 #[cfg(test)]
 pub(super) use self::error::Mistakes;
-pub(super) use self::keys::{is_reloaded, reloaded};
+pub(super) use self::keys::{mixed_section, reloaded};
 use self::layers::Layers;
 pub(super) use self::reference::{commented, entries};
 use crate::config::{Profile, Settings};

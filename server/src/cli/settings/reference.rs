@@ -289,7 +289,7 @@ fn wrapped(text: &str) -> Vec<String> {
 const HEAD: &str = "\
 # All keys of the configuration, with their defaults. To set a key, remove the `#` before it.
 # A key that is unset by default has an example as its value.
-# `reload: yes` means that the server applies a change on SIGHUP.
+# `reload: yes` means that the server applies a change on SIGHUP, of a URL only user and password.
 ";
 /// The default of a key that is unset.
 const UNSET: &str = "unset";

@@ -14,6 +14,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
+use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use token_file::{TokenFile, TokenFileError};
@@ -35,7 +36,7 @@ pub(crate) struct Readers {
     callers: Callers,
     /// The hash of the configured token. Comparing hashes takes the same time for every wrong
     /// token.
-    token: Option<[u8; 32]>,
+    token: Arc<RwLock<Option<[u8; 32]>>>,
     /// The file with a further token.
     file: Option<TokenFile>,
     log_throttle: Arc<LogThrottle>,
@@ -45,19 +46,25 @@ impl Readers {
     pub(crate) fn new(callers: Callers, token: Option<&str>, file: Option<TokenFile>) -> Self {
         Self {
             callers,
-            token: token.map(|token| Sha256::digest(token).into()),
+            token: Arc::new(RwLock::new(token.map(hash))),
             file,
             log_throttle: Arc::new(LogThrottle::new(REFUSALS)),
         }
+    }
+
+    /// Replaces the configured token, for all clones.
+    pub(crate) fn replace_token(&self, token: Option<&str>) {
+        *self.token.write() = token.map(hash);
     }
 
     /// Refuses a request whose token does not permit reading.
     async fn check(&self, path: &str, authorization: Option<String>) -> Result<(), Response> {
         let token = authorization.as_deref().and_then(bearer_token);
         if let Some(received) = token {
-            let given: [u8; 32] = Sha256::digest(received).into();
+            let given = hash(received);
+            let configured = *self.token.read();
             let file = self.file.as_ref().map(TokenFile::hash);
-            if self.token.into_iter().chain(file).any(|hash| hash == given) {
+            if configured.into_iter().chain(file).any(|hash| hash == given) {
                 return Ok(());
             }
         }
@@ -66,6 +73,10 @@ impl Readers {
             Err(refusal) => Err(refuse_caller(path, refusal, &self.log_throttle)),
         }
     }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
 }
 
 /// Restricts routes to permitted readers.

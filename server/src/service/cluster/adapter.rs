@@ -10,11 +10,11 @@ use super::Sealing;
 use super::sealing::configured;
 use crate::config::{Settings, Subscriptions as Listening};
 #[cfg(feature = "nats")]
-use roomcast::adapter::nats::Nats;
+use roomcast::adapter::nats::{self, Nats};
 #[cfg(feature = "postgres")]
-use roomcast::adapter::postgres::Postgres;
+use roomcast::adapter::postgres::{self, Postgres};
 #[cfg(feature = "redis")]
-use roomcast::adapter::redis::{InvalidUrl, Redis, Subscriptions};
+use roomcast::adapter::redis::{self, InvalidUrl, Redis, Subscriptions};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 use roomcast::adapter::{Emitter, InvalidSecrets};
 use roomcast::{Builder, adapter::NodeOptions};
@@ -57,7 +57,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
     join(roomcast::Io::builder(), settings, &Sealing::default()).map(drop)
 }
 
-/// Adds the configured adapter to the server, if there is one.
+/// Adds the configured adapter to the server, if there is one, and returns its URL.
 #[cfg_attr(
     not(any(feature = "nats", feature = "postgres", feature = "redis")),
     expect(unused_variables, reason = "the build has no adapter that seals")
@@ -66,17 +66,18 @@ pub(crate) fn join(
     io: Builder,
     settings: &Settings,
     sealing: &Sealing,
-) -> Result<Builder, AdapterFault> {
+) -> Result<(Builder, AdapterUrl), AdapterFault> {
     let io = io.node(node(settings));
     let Some(url) = url(settings) else {
-        return Ok(io);
+        return Ok((io, AdapterUrl::default()));
     };
     let adapter = Adapter::new(settings, url)?;
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
     let adapter = adapter.sealed(sealing);
+    let url = AdapterUrl(Some(adapter.live_url()));
     let io = adapter.give_to(io);
     if settings.store.is_postgres() {
-        Ok(io)
+        Ok((io, url))
     } else {
         Err(AdapterFault::NotShared)
     }
@@ -123,6 +124,46 @@ pub(crate) fn emitter(
     })
 }
 
+/// The URL of the adapter in use, if there is one. Its credentials can be replaced. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct AdapterUrl(Option<LiveUrl>);
+
+#[derive(Clone)]
+enum LiveUrl {
+    #[cfg(feature = "nats")]
+    Nats(nats::LiveUrl),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::LiveUrl),
+    #[cfg(feature = "redis")]
+    Redis(redis::LiveUrl),
+}
+
+impl AdapterUrl {
+    /// Checks the URL in these settings, which names the same broker with other credentials, and
+    /// returns what makes new connections use them. Connections that exist stay.
+    ///
+    /// # Errors
+    ///
+    /// If the settings give no adapter.
+    pub(crate) fn prepare(
+        &self,
+        settings: &Settings,
+    ) -> Result<impl FnOnce() + use<>, AdapterFault> {
+        let new = url(settings).map(|url| Adapter::new(settings, url));
+        let (live, new) = (self.0.clone(), new.transpose()?);
+        Ok(move || match (live, new) {
+            #[cfg(feature = "nats")]
+            (Some(LiveUrl::Nats(live)), Some(Adapter::Nats(new))) => live.replace(&new),
+            #[cfg(feature = "postgres")]
+            (Some(LiveUrl::Postgres(live)), Some(Adapter::Postgres(new))) => live.replace(&new),
+            #[cfg(feature = "redis")]
+            (Some(LiveUrl::Redis(live)), Some(Adapter::Redis(new))) => live.replace(&new),
+            // An adapter of another kind needs a restart.
+            (_, _) => {}
+        })
+    }
+}
+
 /// A configured adapter.
 enum Adapter {
     #[cfg(feature = "nats")]
@@ -144,6 +185,17 @@ impl Adapter {
             }
             "nats" => Self::nats(settings, url),
             _ => Err(AdapterFault::Unknown),
+        }
+    }
+
+    fn live_url(&self) -> LiveUrl {
+        match self {
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => LiveUrl::Nats(nats.live_url()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => LiveUrl::Postgres(postgres.live_url()),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => LiveUrl::Redis(redis.live_url()),
         }
     }
 

@@ -12,7 +12,7 @@ pub(crate) mod corpus;
 mod sealing;
 mod wire;
 
-pub(crate) use adapter::{AdapterFault, check, join, url};
+pub(crate) use adapter::{AdapterFault, AdapterUrl, check, join, url};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use adapter::{check_url, emitter};
 pub(crate) use announcer::{Announcer, NAMESPACE};

@@ -5,6 +5,8 @@ use std::fmt;
 
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 use roomcast::adapter::{InvalidSecrets, Secrets};
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+use tokio::{runtime::Handle, time::timeout};
 
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 use crate::config::Trust;
@@ -12,6 +14,7 @@ use crate::config::{Profile, Settings};
 use crate::store::{OpenError, Store};
 
 /// Whether messages between servers are sealed, and with which secrets. By default they are not.
+/// Clones share the secrets.
 #[derive(Clone, Default)]
 pub(crate) struct Sealing {
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
@@ -45,6 +48,14 @@ impl Sealing {
     /// Disables sealing, since a build without adapters has no messages between servers.
     pub(crate) fn open(_: &Settings) -> std::future::Ready<Result<Self, SealingFault>> {
         std::future::ready(Ok(Self::default()))
+    }
+
+    /// Replaces nothing.
+    pub(crate) fn prepare_configured(
+        &self,
+        _: &Settings,
+    ) -> Result<impl FnOnce() + use<>, SealingFault> {
+        Ok(|| ())
     }
 }
 
@@ -89,6 +100,30 @@ impl Sealing {
         })
     }
 
+    /// Checks the configured secrets, or reads those of the store's table again, and returns what
+    /// replaces those that seal and open messages. Waits for the store, so the thread must be able to
+    /// block. If the table cannot be read, its secrets stay in use.
+    ///
+    /// # Errors
+    ///
+    /// If the configured secrets are invalid.
+    pub(crate) fn prepare(
+        &self,
+        settings: &Settings,
+    ) -> Result<impl FnOnce() + use<>, SealingFault> {
+        let configured = configured(settings).map_err(SealingFault::Invalid)?;
+        let secrets = self.secrets.clone();
+        let new = match (&secrets, configured) {
+            (Some(_), None) => reread(settings),
+            (_, configured) => configured,
+        };
+        Ok(move || {
+            if let (Some(secrets), Some(new)) = (secrets, new) {
+                secrets.replace(&new);
+            }
+        })
+    }
+
     /// Returns how a program seals the events that it publishes to the servers.
     ///
     /// # Errors
@@ -120,6 +155,25 @@ async fn secrets(settings: &Settings) -> Result<(Secrets, Vec<String>), SealingF
     }
     let secrets = Secrets::new(&stored.secrets).map_err(SealingFault::Invalid)?;
     Ok((secrets, stored.readers))
+}
+
+/// Reads the table of secrets again. Returns `None` if the previous secrets must stay in use.
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+fn reread(settings: &Settings) -> Option<Secrets> {
+    let limit = settings.store.connect_timeout + settings.store.statement_timeout;
+    let reading = async { timeout(limit, secrets(settings)).await };
+    let fault = match Handle::current().block_on(reading) {
+        Ok(Ok((secrets, readers))) if readers.is_empty() => return Some(secrets),
+        Ok(Ok((_, readers))) => SealingFault::Exposed(readers).to_string(),
+        Ok(Err(SealingFault::Store(error))) => error.to_string(),
+        Ok(Err(fault)) => fault.to_string(),
+        Err(_) => "the database does not answer".to_owned(),
+    };
+    tracing::warn!(
+        error = fault,
+        "could not read the secrets of the cluster again, the previous ones stay in use"
+    );
+    None
 }
 
 /// Returns the configured secrets, if there are any.

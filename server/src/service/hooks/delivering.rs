@@ -130,7 +130,7 @@ impl HooksInner {
             (IDEMPOTENCY_KEY, id),
             // The time is signed as well and is that of the attempt, so that receivers can reject
             // replays.
-            (SIGNATURE, self.signer.header(time, &delivery.body)),
+            (SIGNATURE, self.signer.read().header(time, &delivery.body)),
         ] {
             // All three values consist of digits and a few letters, so they are valid header
             // values.

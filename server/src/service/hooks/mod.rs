@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -47,7 +47,7 @@ struct HooksInner {
     metrics: Arc<Metrics>,
     outbound: Outbound,
     breaker: Breaker,
-    signer: Signer,
+    signer: RwLock<Signer>,
     log_throttle: LogThrottle,
     /// The name of this server in its cluster.
     node: OnceLock<String>,
@@ -135,7 +135,7 @@ impl Hooks {
             store,
             metrics,
             breaker: Breaker::new("the receiver of webhooks"),
-            signer: Signer::new(config),
+            signer: RwLock::new(Signer::new(config)),
             config: config.clone(),
             log_throttle: LogThrottle::new(LOG_LINES),
             node: OnceLock::new(),
@@ -155,6 +155,13 @@ impl Hooks {
     /// If the configured URL is invalid, or an event cannot be sent.
     pub(crate) fn check(config: &config::Webhooks) -> Result<(), OutboundFault> {
         check(config).map(drop)
+    }
+
+    /// Replaces the secrets that sign deliveries. Deliveries that wait are signed with the new ones.
+    pub(crate) fn replace_secrets(&self, config: &config::Webhooks) {
+        if let Some(inner) = &self.0 {
+            *inner.signer.write() = Signer::new(config);
+        }
     }
 
     /// Returns whether webhooks are configured.

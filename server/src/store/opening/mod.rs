@@ -106,6 +106,25 @@ impl Store {
         Ok((store, commits))
     }
 
+    /// Checks the URL, which names the same database with other credentials, and returns what makes
+    /// new connections use them. Connections that exist stay.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable.
+    pub(crate) fn prepare_credentials(
+        &self,
+        config: &config::Store,
+    ) -> Result<Box<dyn FnOnce()>, OpenError> {
+        match (&self.backend, Location::parse(&config.url)?) {
+            #[cfg(feature = "postgres")]
+            (Backend::Postgres(postgres), Location::Postgres(url)) => {
+                postgres.prepare_credentials(&url, config)
+            }
+            (_, _) => Ok(Box::new(|| ())),
+        }
+    }
+
     /// Checks that the configuration names a usable store, without touching it.
     ///
     /// # Errors

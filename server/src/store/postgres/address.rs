@@ -1,23 +1,55 @@
 //! The address of the database and how to connect: URL, TLS, timeouts and pools.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+};
+use futures_util::future::{BoxFuture, FutureExt as _};
+use parking_lot::RwLock;
 use roomcast::internal::{MakePostgresTls, PostgresAddress, PostgresFault, chain};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::Config;
+use tokio_postgres::{Client, Config, Error};
 
 use crate::config;
 use crate::store::OpenError;
 
-/// A database address, with everything that is needed to connect.
+/// A database address, with everything that is needed to connect. Clones share the credentials.
 #[derive(Clone)]
 pub(super) struct Address {
     name: String,
-    config: Config,
-    tls: MakePostgresTls,
+    current: Current,
     connect_timeout: Duration,
     pool_timeout: Duration,
+}
+
+/// How new connections are opened, including the credentials.
+#[derive(Clone)]
+struct Current {
+    config: Arc<RwLock<Config>>,
+    tls: MakePostgresTls,
+}
+
+impl Current {
+    async fn open(self, config: Config) -> Result<(Client, JoinHandle<()>), Error> {
+        let (client, connection) = config.connect(self.tls).await?;
+        let driver = tokio::spawn(async move {
+            // The task ends with the client. Errors of the connection also reach the client's
+            // queries.
+            let _ = connection.await;
+        });
+        Ok((client, driver))
+    }
+}
+
+impl Connect for Current {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        let config = self.config.read().clone();
+        self.clone().open(config).boxed()
+    }
 }
 
 impl Address {
@@ -51,11 +83,20 @@ impl Address {
             .keepalives_idle(Duration::from_secs(30));
         Ok(Self {
             name,
-            config,
-            tls,
+            current: Current {
+                config: Arc::new(RwLock::new(config)),
+                tls,
+            },
             connect_timeout: store.connect_timeout,
             pool_timeout: store.pool_timeout,
         })
+    }
+
+    /// Replaces the credentials by those of another address of the same database, for new
+    /// connections.
+    pub(super) fn replace_credentials(&self, other: &Self) {
+        let config = other.current.config.read().clone();
+        *self.current.config.write() = config;
     }
 
     /// Creates a pool of at most `size` connections, which are opened on demand.
@@ -65,7 +106,8 @@ impl Address {
             // connection is retried anyway.
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), manager);
+        let config = self.current.config.read().clone();
+        let manager = Manager::from_connect(config, self.current.clone(), manager);
         Pool::builder(manager)
             .max_size(size.max(1))
             .wait_timeout(Some(self.pool_timeout))
@@ -78,21 +120,14 @@ impl Address {
     }
 
     /// Opens one connection outside of any pool, without a statement timeout.
-    pub(super) async fn connect(&self) -> Result<tokio_postgres::Client, ConnectError> {
-        let mut config = self.config.clone();
+    pub(super) async fn connect(&self) -> Result<Client, ConnectError> {
+        let mut config = self.current.config.read().clone();
         let options = config.get_options().unwrap_or_default();
         // Migrations may take long on large tables; the timeout is not meant for them.
         let options = format!("{options} -c statement_timeout=0");
         config.options(options);
-        match timeout(self.connect_timeout, config.connect(self.tls.clone())).await {
-            Ok(Ok((client, connection))) => {
-                tokio::spawn(async move {
-                    // The task ends with the client. Errors of the connection also reach the
-                    // client's queries.
-                    let _ = connection.await;
-                });
-                Ok(client)
-            }
+        match timeout(self.connect_timeout, self.current.clone().open(config)).await {
+            Ok(Ok((client, _))) => Ok(client),
             Ok(Err(error)) => Err(ConnectError::Refused(error)),
             Err(_) => Err(ConnectError::TimedOut),
         }
@@ -137,9 +172,15 @@ fn reset_plans_hook(patience: Duration) -> Hook {
     })
 }
 
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Address").field(&self.name).finish()
+    }
+}
+
 /// The reason why a connection could not be opened.
 pub(super) enum ConnectError {
-    Refused(tokio_postgres::Error),
+    Refused(Error),
     TimedOut,
 }
 

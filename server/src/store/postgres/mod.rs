@@ -50,6 +50,7 @@ pub(super) struct Postgres(Arc<PostgresInner>);
 
 #[derive(Debug)]
 struct PostgresInner {
+    address: Address,
     /// The queues of changes to store.
     lanes: Lanes<Order>,
     running: Mutex<Vec<JoinHandle<()>>>,
@@ -66,6 +67,17 @@ struct PostgresInner {
 }
 
 impl Postgres {
+    /// Checks a URL of the same database, and returns what makes new connections use its
+    /// credentials.
+    pub(super) fn prepare_credentials(
+        &self,
+        url: &str,
+        config: &config::Store,
+    ) -> Result<Box<dyn FnOnce()>, OpenError> {
+        let (own, new) = (self.0.address.clone(), Address::new(url, config)?);
+        Ok(Box::new(move || own.replace_credentials(&new)))
+    }
+
     /// Connects, applies migrations, and starts the lanes.
     pub(super) async fn open(
         url: &str,
@@ -123,6 +135,7 @@ impl Postgres {
         let reads = config.readers.saturating_add(config.max_pending_reads);
         let max_changes = config.queue.clamp(1, Semaphore::MAX_PERMITS);
         let inner = PostgresInner {
+            address,
             lanes,
             running: Mutex::new(running),
             closing,

@@ -92,12 +92,6 @@ impl LogLevel {
         Ok(())
     }
 
-    /// Returns whether an operator has set another filter than that of the configuration.
-    pub(crate) fn is_overridden(&self) -> bool {
-        let state = self.0.state.lock();
-        state.level != state.configured
-    }
-
     pub(crate) fn read(&self, _: &Allowed<ReadLogLevel>) -> LogFilter {
         self.0.state.lock().clone()
     }

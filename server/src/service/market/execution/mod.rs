@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderValue;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -51,6 +52,10 @@ pub(super) struct Execution {
     started: Time,
 }
 
+/// The token for the service that executes trades, if it needs one.
+#[derive(Debug)]
+pub(crate) struct ExecutorToken(Option<HeaderValue>);
+
 /// An order that was not accepted.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -74,6 +79,23 @@ impl Execution {
 }
 
 impl Market {
+    /// Returns the token for the configured trade executor, for
+    /// [`replace_executor_token`](Self::replace_executor_token).
+    ///
+    /// # Errors
+    ///
+    /// If the token has characters that no header has.
+    pub(crate) fn executor_token(config: &config::Market) -> Result<ExecutorToken, OutboundFault> {
+        webhook::authorization(&config.webhook).map(ExecutorToken)
+    }
+
+    /// Replaces the token that the trade executor receives, if it is a service.
+    pub(crate) fn replace_executor_token(&self, token: ExecutorToken) {
+        if let Executor::Webhook(webhook) = &self.0.execution.executor {
+            webhook.replace_authorization(token.0);
+        }
+    }
+
     /// Executes a trade for its sender. The outcome is sent to the socket, or to other sockets of
     /// the user if that one disconnected.
     pub(crate) async fn execute(

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, header::InvalidHeaderValue};
+use parking_lot::RwLock;
 use serde::Deserialize;
 
 use super::executor::Outcome;
@@ -13,10 +14,28 @@ use crate::breaker::Breaker;
 use crate::config;
 use crate::service::rules::commands::form::exact_or_none;
 
+/// Returns the header with the configured bearer token, if there is one.
+///
+/// # Errors
+///
+/// If the token has characters that no header has.
+pub(super) fn authorization(
+    config: &config::Webhook,
+) -> Result<Option<HeaderValue>, OutboundFault> {
+    let authorization = config.token.as_ref().map(|token| {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
+        value.set_sensitive(true);
+        Ok(value)
+    });
+    authorization.transpose().map_err(|_: InvalidHeaderValue| {
+        OutboundFault("market.webhook.token has characters that no header has".into())
+    })
+}
+
 pub(super) struct Webhook {
     outbound: Outbound,
     /// The bearer token.
-    authorization: Option<HeaderValue>,
+    authorization: RwLock<Option<HeaderValue>>,
     breaker: Breaker,
     attempts: u32,
     retry_delay: Duration,
@@ -58,21 +77,18 @@ impl Webhook {
             timeout: config.timeout,
             allow_private: config.allow_private,
         });
-        let authorization = config.token.as_ref().map(|token| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
-        let authorization = authorization.transpose().map_err(|_: InvalidHeaderValue| {
-            OutboundFault("market.webhook.token has characters that no header has".into())
-        })?;
         Ok(Self {
             outbound: outbound?,
-            authorization,
+            authorization: RwLock::new(authorization(config)?),
             breaker: Breaker::new("the executor of trades"),
             attempts: config.attempts,
             retry_delay: config.retry_delay,
         })
+    }
+
+    /// Replaces the bearer token. The next attempt sends the new one.
+    pub(super) fn replace_authorization(&self, authorization: Option<HeaderValue>) {
+        *self.authorization.write() = authorization;
     }
 
     /// Retries until there is a response or the attempts are used up. The trade fails only if no
@@ -117,8 +133,8 @@ impl Webhook {
         if let Ok(key) = HeaderValue::from_str(key) {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
-        if let Some(authorization) = &self.authorization {
-            headers.insert(header::AUTHORIZATION, authorization.clone());
+        if let Some(authorization) = self.authorization.read().clone() {
+            headers.insert(header::AUTHORIZATION, authorization);
         }
         let answer = self.outbound.post(&headers, body).await;
         match answer {

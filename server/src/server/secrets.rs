@@ -1,0 +1,66 @@
+//! Replaces the secrets of the running server by those of a configuration that was read again.
+//!
+//! Each secret has one owner, which uses the new value from then on. Connected clients stay
+//! connected.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use crate::auth::{backend::BackendLogins, configured, jwt::KeyRing};
+use crate::config::{Secret, Settings};
+use crate::http::scrape::Readers;
+use crate::service::{
+    Hooks, Market,
+    cluster::{AdapterUrl, Sealing},
+};
+use crate::store::Store;
+
+/// Replaces values that have been checked. It cannot fail, so that either all values are replaced
+/// or none.
+pub(crate) type Replacement = Box<dyn FnOnce()>;
+
+/// The owners of all secrets that can be replaced.
+pub(super) struct SecretOwners {
+    pub(super) adapter: AdapterUrl,
+    pub(super) backend: Option<Arc<BackendLogins>>,
+    pub(super) hooks: Hooks,
+    pub(super) keys: Arc<KeyRing>,
+    pub(super) market: Market,
+    pub(super) readers: Readers,
+    pub(super) sealing: Sealing,
+    pub(super) store: Store,
+}
+
+impl SecretOwners {
+    /// Checks the secrets of these settings, and returns what replaces the present secrets.
+    ///
+    /// # Errors
+    ///
+    /// If a secret cannot be used.
+    pub(super) fn prepare(self: &Arc<Self>, settings: &Settings) -> Result<Replacement, String> {
+        let replace_adapter = self.adapter.prepare(settings).map_err(text)?;
+        let fixed = configured::fixed_again(settings, &self.keys).map_err(text)?;
+        let token = Market::executor_token(&settings.market).map_err(text)?;
+        let replace_sealing = self.sealing.prepare(settings).map_err(text)?;
+        let replace_store = self.store.prepare_credentials(&settings.store);
+        let replace_store = replace_store.map_err(text)?;
+        let (owners, settings) = (Arc::clone(self), settings.clone());
+        Ok(Box::new(move || {
+            replace_store();
+            replace_adapter();
+            replace_sealing();
+            owners.keys.replace_fixed(fixed);
+            owners.market.replace_executor_token(token);
+            owners.hooks.replace_secrets(&settings.webhooks);
+            if let Some(backend) = &owners.backend {
+                backend.replace_secrets(&settings.auth.backend.secrets);
+            }
+            let token = settings.server.metrics_token.as_ref();
+            owners.readers.replace_token(token.map(Secret::expose));
+        }))
+    }
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
