@@ -55,7 +55,7 @@ const NAMELESS: [(&str, &str); 20] = [
         "One query for a new admin, which has a deadline.",
     ),
     (
-        "service/api/trace.rs",
+        "service/api/trace/mod.rs",
         "The lines of one trace, which ends 20 s after its last request.",
     ),
     (

@@ -94,6 +94,7 @@ mod prices;
 #[cfg(feature = "postgres")]
 mod publications;
 mod published;
+mod recording;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 #[path = "../support/redis.rs"]
 mod redis_server;

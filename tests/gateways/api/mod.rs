@@ -123,7 +123,7 @@ async fn user(server: &Server, name: &str) -> Client {
 }
 
 /// The permissions that the API requires and users do not have.
-const SERVICE: [&str; 24] = [
+const SERVICE: [&str; 25] = [
     "api:sessions",
     "api:revocations",
     "api:blocks",
@@ -138,6 +138,7 @@ const SERVICE: [&str; 24] = [
     "api:rooms",
     "api:trace",
     "api:users",
+    "traffic:record",
     "audit:read",
     "trades:publish",
     "signals:publish",

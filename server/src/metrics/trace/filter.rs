@@ -14,6 +14,8 @@ pub(crate) enum Filter {
     Socket(String),
     /// What concerns a conversation.
     Conversation(Uuid),
+    /// All connections. Only recordings select them.
+    Everyone,
 }
 
 /// What a step concerns.
@@ -31,6 +33,7 @@ impl Filter {
             Self::User(user) => subject.user == Some(user),
             Self::Socket(id) => subject.socket.is_some_and(|socket| socket.as_str() == id),
             Self::Conversation(id) => subject.conversation == Some(*id),
+            Self::Everyone => true,
         }
     }
 
@@ -38,7 +41,7 @@ impl Filter {
     pub(crate) const fn conversation(&self) -> Option<Uuid> {
         match self {
             Self::Conversation(id) => Some(*id),
-            Self::User(_) | Self::Socket(_) => None,
+            Self::User(_) | Self::Socket(_) | Self::Everyone => None,
         }
     }
 
@@ -48,6 +51,7 @@ impl Filter {
             Self::User(user) => format!("user {user}"),
             Self::Socket(id) => format!("socket {id}"),
             Self::Conversation(id) => format!("conversation {id}"),
+            Self::Everyone => "everyone".to_owned(),
         }
     }
 }

@@ -9,6 +9,7 @@
 mod context;
 mod filter;
 mod packet;
+mod recording;
 mod tracer;
 mod watch;
 
@@ -20,10 +21,15 @@ use std::sync::{
 use parking_lot::RwLock;
 use roomcast::{Io, Socket};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 pub(crate) use self::context::{TraceContext, lenient};
 pub(crate) use self::filter::{Filter, Subject};
 pub(crate) use self::packet::unmasked;
+pub(crate) use self::recording::{
+    Answered, Dropped, Ended, Header, Masker, Opened, Policy, RecordLine, Recorder, SentEvent,
+    VERSION, Vocabulary, names_user,
+};
 pub(crate) use self::tracer::{Detail, Line, Lines, Tracer, TracerId};
 
 /// The tracers of one server. Clones share them.
@@ -69,7 +75,7 @@ impl Traces {
     /// Returns whether a tracer selects the subject.
     pub(crate) fn matches(&self, subject: &Subject<'_>) -> bool {
         let tracers = self.0.tracers.read();
-        tracers.iter().any(|tracer| tracer.filter.matches(subject))
+        tracers.iter().any(|tracer| tracer.traces(subject))
     }
 
     /// Records a step for the tracers that select its subject.
@@ -86,7 +92,7 @@ impl Traces {
             return;
         }
         for tracer in self.0.tracers.read().iter() {
-            if tracer.filter.matches(subject) {
+            if tracer.traces(subject) {
                 tracer.record(subject, step, fields(tracer.detail));
             }
         }
@@ -104,11 +110,36 @@ impl Traces {
         detail: Detail,
         io: &Io,
     ) -> Result<(Arc<Tracer>, Lines), TooManyTracers> {
+        self.add(id, filter, detail, None, io)
+    }
+
+    /// Adds a tracer that records what the selected clients send.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub(crate) fn start_recording(
+        &self,
+        filter: Filter,
+        recorder: Recorder,
+        io: &Io,
+    ) -> Result<(Arc<Tracer>, Lines), TooManyTracers> {
+        self.add(Uuid::new_v4(), filter, Detail::Masked, Some(recorder), io)
+    }
+
+    fn add(
+        &self,
+        id: TracerId,
+        filter: Filter,
+        detail: Detail,
+        recorder: Option<Recorder>,
+        io: &Io,
+    ) -> Result<(Arc<Tracer>, Lines), TooManyTracers> {
         let node = self.0.node.get_or_init(|| {
             let own = io.nodes().into_iter().find(|node| node.is_this);
             own.map_or_else(|| ALONE.to_owned(), |node| node.id.to_string())
         });
-        let (tracer, lines) = Tracer::new(id, filter, detail, node);
+        let (tracer, lines) = Tracer::new(id, filter, detail, recorder, node);
         let tracer = Arc::new(tracer);
         {
             let mut tracers = self.0.tracers.write();

@@ -8,6 +8,9 @@ use super::tracer::Detail;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Packet<'a> {
     pub(super) kind: Kind,
+    /// The number of announced attachments, or `None` if the packet cannot have any.
+    pub(super) attachments: Option<u64>,
+    pub(super) namespace: &'a [u8],
     /// The number of an acknowledgement.
     pub(super) ack_id: Option<u64>,
     /// The name of an event.
@@ -47,6 +50,8 @@ impl<'a> Packet<'a> {
         let bytes = data.len();
         let other = Self {
             kind: Kind::Other,
+            attachments: None,
+            namespace: b"/",
             ack_id: None,
             event: None,
             content: &[],
@@ -65,22 +70,27 @@ impl<'a> Packet<'a> {
         };
         let (digits, after) = split_digits(rest);
         // Attachments are counted before a hyphen.
-        let rest = match after.split_first() {
-            Some((b'-', after)) if !digits.is_empty() => after,
-            _ => rest,
+        let (attachments, rest) = match after.split_first() {
+            Some((b'-', after)) if !digits.is_empty() => (number(digits), after),
+            _ => (None, rest),
         };
         // A namespace begins with a slash and ends with a comma.
-        let rest = match rest.first() {
+        let (namespace, rest) = match rest.first() {
             Some(b'/') => match rest.iter().position(|byte| *byte == b',') {
-                Some(comma) => rest.get(comma + 1..).unwrap_or_default(),
-                None => &[],
+                Some(comma) => {
+                    let (namespace, after) = rest.split_at(comma);
+                    (namespace, after.get(1..).unwrap_or_default())
+                }
+                None => (rest, &[][..]),
             },
-            _ => rest,
+            _ => (&b"/"[..], rest),
         };
         let (digits, content) = split_digits(rest);
-        let ack_id = str::from_utf8(digits).ok().and_then(|id| id.parse().ok());
+        let ack_id = number(digits);
         Self {
             kind,
+            attachments,
+            namespace,
             ack_id,
             event: (kind == Kind::Event).then(|| name(content)).flatten(),
             content,
@@ -101,18 +111,26 @@ impl<'a> Packet<'a> {
         if let Some(id) = self.ack_id {
             fields.insert("ackId".into(), id.into());
         }
-        if detail == Detail::Unmasked && self.kind == Kind::Event {
-            // Attachments follow the text after a record separator in the polling format.
-            let text = self.content.split(|byte| *byte == RECORD_SEPARATOR).next();
-            let payload = text.and_then(|text| serde_json::from_slice(text).ok());
-            let list: Option<Vec<Value>> = payload;
-            if let Some(list) = list {
-                let arguments = list.into_iter().skip(1).collect();
-                fields.insert("payload".into(), unmasked(Value::Array(arguments)));
-            }
+        if detail == Detail::Unmasked
+            && self.kind == Kind::Event
+            && let Some(list) = self.list()
+        {
+            let arguments = list.into_iter().skip(1).collect();
+            fields.insert("payload".into(), unmasked(Value::Array(arguments)));
         }
         fields
     }
+
+    /// Returns the values of an event or an acknowledgement: of an event, the first is its name.
+    pub(super) fn list(&self) -> Option<Vec<Value>> {
+        // Attachments follow the text after a record separator in the polling format.
+        let text = self.content.split(|byte| *byte == RECORD_SEPARATOR).next();
+        text.and_then(|text| serde_json::from_slice(text).ok())
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
@@ -142,14 +160,19 @@ pub(crate) fn unmasked(mut payload: Value) -> Value {
     payload
 }
 
+/// Returns whether the values of fields or events with this name are secrets.
+pub(super) fn names_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRETS.iter().any(|secret| name.contains(secret))
+}
+
 /// Replaces the values of fields that hold secrets.
 fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                let name = name.to_ascii_lowercase();
-                if SECRETS.iter().any(|secret| name.contains(secret)) {
-                    *value = "***".into();
+                if names_secret(name) {
+                    *value = REDACTED.into();
                 } else {
                     redact(value);
                 }
@@ -160,6 +183,8 @@ fn redact(value: &mut Value) {
     }
 }
 
+/// What replaces a secret.
+pub(super) const REDACTED: &str = "***";
 /// Parts of the names of fields whose values are never shown.
 const SECRETS: [&str; 8] = [
     "token",

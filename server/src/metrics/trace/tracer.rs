@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::filter::{Filter, Subject};
+use super::recording::Recorder;
 
 /// Identifies a tracer on all servers.
 pub(crate) type TracerId = Uuid;
@@ -32,6 +33,8 @@ pub(crate) struct Tracer {
     pub(crate) id: TracerId,
     pub(crate) filter: Filter,
     pub(crate) detail: Detail,
+    /// What a recording needs. A tracer with a recorder records no steps.
+    pub(crate) recorder: Option<Recorder>,
     node: String,
     queue: mpsc::Sender<Line>,
     /// Lines that found no place in the queue and are not reported yet.
@@ -48,12 +51,19 @@ pub(crate) struct Tracer {
 pub(crate) type Lines = mpsc::Receiver<Line>;
 
 impl Tracer {
-    pub(super) fn new(id: TracerId, filter: Filter, detail: Detail, node: &str) -> (Self, Lines) {
+    pub(super) fn new(
+        id: TracerId,
+        filter: Filter,
+        detail: Detail,
+        recorder: Option<Recorder>,
+        node: &str,
+    ) -> (Self, Lines) {
         let (queue, lines) = mpsc::channel(QUEUE);
         let tracer = Self {
             id,
             filter,
             detail,
+            recorder,
             node: node.to_owned(),
             queue,
             dropped: AtomicU64::new(0),
@@ -68,8 +78,13 @@ impl Tracer {
     /// Queues a line about a step.
     pub(crate) fn record(&self, subject: &Subject<'_>, step: &str, fields: Map<String, Value>) {
         if !self.is_stopped() {
-            self.queue(self.line(subject, step, fields));
+            let _ = self.queue(self.line(subject, step, fields));
         }
+    }
+
+    /// Returns the id of this server.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
     }
 
     /// Returns a line about a step.
@@ -96,11 +111,18 @@ impl Tracer {
         Value::Object(line).to_string()
     }
 
-    /// Queues a line, or counts it if the queue is full.
-    pub(crate) fn queue(&self, line: Line) {
-        if self.queue.try_send(line).is_err() {
+    /// Returns whether the tracer traces a subject, and does not record its events.
+    pub(super) fn traces(&self, subject: &Subject<'_>) -> bool {
+        self.recorder.is_none() && self.filter.matches(subject)
+    }
+
+    /// Queues a line, or counts it if the queue is full. Returns whether it is queued.
+    pub(crate) fn queue(&self, line: Line) -> bool {
+        let is_queued = self.queue.try_send(line).is_ok();
+        if !is_queued {
             self.count_dropped(1);
         }
+        is_queued
     }
 
     /// Counts lines that the reader does not get.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::filter::Subject;
 use super::packet::{Kind, Packet};
+use super::recording::{self, Found};
 use super::tracer::{Detail, Tracer};
 
 /// Observes all connected sockets that a tracer selects.
@@ -19,7 +20,11 @@ pub(super) fn observe_all(tracer: &Arc<Tracer>, io: &Io) {
     for namespace in io.namespaces() {
         for socket in namespace.local().sockets() {
             let user = socket.principal();
-            if tracer.filter.matches(&subject(&socket, &user.subject)) {
+            if let Some(recorder) = &tracer.recorder {
+                if tracer.filter.matches(&subject(&socket, &user.subject)) {
+                    recording::observe(tracer, recorder, &socket, Found::Connected);
+                }
+            } else if tracer.filter.matches(&subject(&socket, &user.subject)) {
                 record(
                     tracer,
                     &socket,
@@ -36,7 +41,12 @@ pub(super) fn observe_all(tracer: &Arc<Tracer>, io: &Io) {
 /// Records that a socket connected if the tracer selects it, and observes its connection.
 pub(super) fn connected(tracer: &Arc<Tracer>, socket: &Socket) {
     let user = socket.principal();
-    if tracer.filter.matches(&subject(socket, &user.subject)) {
+    if !tracer.filter.matches(&subject(socket, &user.subject)) {
+        return;
+    }
+    if let Some(recorder) = &tracer.recorder {
+        recording::observe(tracer, recorder, socket, Found::Connecting);
+    } else {
         let fields = opening(socket, tracer.detail);
         record(tracer, socket, &user.subject, "connected", fields);
         observe(tracer, socket, &user.subject);
@@ -45,6 +55,9 @@ pub(super) fn connected(tracer: &Arc<Tracer>, socket: &Socket) {
 
 /// Records that a socket disconnected if the tracer selects it.
 pub(super) fn disconnected(tracer: &Arc<Tracer>, socket: &Socket, reason: &str) {
+    if let Some(recorder) = &tracer.recorder {
+        return recording::disconnected(tracer, recorder, socket, reason);
+    }
     let user = socket.principal();
     if tracer.filter.matches(&subject(socket, &user.subject)) {
         let fields = object(json!({"reason": reason}));
@@ -206,7 +219,7 @@ impl Observer {
 }
 
 /// Reads an outgoing packet, which begins with its Engine.IO type.
-fn created(data: &[u8]) -> Packet<'_> {
+pub(super) fn created(data: &[u8]) -> Packet<'_> {
     Packet::read(data.get(1..).unwrap_or_default())
 }
 

@@ -14,6 +14,7 @@ const SHOWN: &[&str] = &[
     "channelId",
     "cidr",
     "configured",
+    "consent",
     "conversationId",
     "createdAt",
     "deletedAt",

@@ -4,6 +4,8 @@
 //! id. It repeats the request while the operator listens, so that a server that joins later takes
 //! part and a server whose requester died stops. Peers send their lines in batches.
 
+mod record;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use crate::service::rules::bounds::UserId;
 use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
+pub(crate) use record::{Record, Recording, record, vocabulary};
 use roomcast::{Builder, Io, Namespace, SocketId, handler::ServerSide};
 
 /// `GET /api/v1/trace`
@@ -123,11 +126,13 @@ pub(crate) fn follow(
     allowed: Allowed<Follow>,
 ) -> Result<Followed, ServiceError> {
     let (by, command) = allowed.into_parts();
-    let seconds = command.seconds.unwrap_or(DEFAULT_SECONDS);
-    if !(1..=MAX_SECONDS).contains(&seconds) {
-        return Err(ServiceError::invalid("seconds", "must be 1 to 3600"));
-    }
-    let filter = filter(&command)?;
+    let seconds = seconds(command.seconds)?;
+    let filter = selected(
+        command.user_id.as_deref(),
+        command.socket_id.as_deref(),
+        command.conversation_id,
+        "conversationId",
+    )?;
     let detail = if command.unmasked {
         access.require(&by, Permission::TraceUnmasked)?;
         Detail::Unmasked
@@ -164,16 +169,26 @@ pub(crate) fn follow(
     Ok(followed)
 }
 
-/// Returns what a query selects.
-fn filter(command: &Follow) -> Result<Filter, ServiceError> {
-    match (
-        &command.user_id,
-        &command.socket_id,
-        command.conversation_id,
-    ) {
+/// Returns the duration in seconds.
+fn seconds(requested: Option<u64>) -> Result<u64, ServiceError> {
+    let seconds = requested.unwrap_or(DEFAULT_SECONDS);
+    if !(1..=MAX_SECONDS).contains(&seconds) {
+        return Err(ServiceError::invalid("seconds", "must be 1 to 3600"));
+    }
+    Ok(seconds)
+}
+
+/// Returns what a query selects. `other` is the parameter that can replace user and socket.
+fn selected(
+    user: Option<&str>,
+    socket: Option<&str>,
+    conversation: Option<Uuid>,
+    other: &str,
+) -> Result<Filter, ServiceError> {
+    match (user, socket, conversation) {
         (Some(user), None, None) => {
             content::check_user_id("userId", user)?;
-            Ok(Filter::User(user.clone()))
+            Ok(Filter::User(user.to_owned()))
         }
         (None, Some(socket), None) => {
             if SocketId::parse(socket).is_none() {
@@ -182,12 +197,12 @@ fn filter(command: &Follow) -> Result<Filter, ServiceError> {
                     "is not the id of a socket",
                 ));
             }
-            Ok(Filter::Socket(socket.clone()))
+            Ok(Filter::Socket(socket.to_owned()))
         }
         (None, None, Some(conversation)) => Ok(Filter::Conversation(conversation)),
         _ => Err(ServiceError::invalid(
             "userId",
-            "is required, or instead one of socketId and conversationId",
+            format!("is required, or instead one of socketId and {other}"),
         )),
     }
 }
@@ -281,7 +296,7 @@ impl Followed {
     }
 
     fn note(&self, step: &str, fields: &[(&str, serde_json::Value)]) {
-        self.tracer.queue(self.line(step, fields));
+        let _ = self.tracer.queue(self.line(step, fields));
     }
 }
 
@@ -364,7 +379,7 @@ fn receive(traces: &Traces, announcer: &Announcer, io: &Io, message: TraceMessag
             if let Some(known) = traces.find(id) {
                 known.count_dropped(dropped);
                 for line in lines {
-                    known.queue(line);
+                    let _ = known.queue(line);
                 }
             }
         }
@@ -373,7 +388,7 @@ fn receive(traces: &Traces, announcer: &Announcer, io: &Io, message: TraceMessag
 
 /// Sends the lines of a tracer to the server that requested it, until it ends or is not renewed.
 async fn relay(traces: Traces, tracer: Arc<Tracer>, mut lines: Lines, peers: Peers) {
-    tracer.queue(tracer.line(&Subject::default(), "tracing", serde_json::Map::new()));
+    let _ = tracer.queue(tracer.line(&Subject::default(), "tracing", serde_json::Map::new()));
     loop {
         let ends_at = tracer.renewed_at() + LEASE;
         if ends_at <= Instant::now() {

@@ -1,0 +1,187 @@
+//! `GET /api/v1/recording` of the real server: who may record, and what is recorded of whom.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::guard::{KEY, token};
+use crate::server::{LOBBY, Server, ServerProcess};
+use crate::support::{DEADLINE, RawClient};
+
+/// A text that masked recordings must not contain.
+const CANARY: &str = "canary-of-the-text";
+
+/// A response that is read while the server records.
+struct Recording {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Recording {
+    /// Starts a recording, and waits for its first line.
+    fn start(server: &ServerProcess, query: &str) -> Self {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let token = token("admin");
+        let request = format!(
+            "GET /api/v1/recording?{query} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let text = String::new();
+        let mut recording = Self { stream, text };
+        recording.until("recording", |_| true);
+        recording
+    }
+
+    /// Returns the content of all lines of a kind.
+    fn all(&self, kind: &str) -> Vec<Value> {
+        let lines = self.text.lines().filter(|line| line.starts_with('{'));
+        let lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter_map(|line| line.get(kind).cloned()).collect()
+    }
+
+    /// Waits for a line of a kind that fits.
+    fn until(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        let mut buffer = [0; 1 << 16];
+        loop {
+            if let Some(line) = self.all(kind).into_iter().find(&fits) {
+                return line;
+            }
+            assert!(start.elapsed() < DEADLINE, "no {kind} in {}", self.text);
+            let read = tokio::task::block_in_place(|| self.stream.read(&mut buffer)).unwrap();
+            assert!(read > 0, "no {kind} in {}", self.text);
+            self.text += &String::from_utf8_lossy(&buffer[..read]);
+        }
+    }
+}
+
+async fn joined(server: &ServerProcess, name: &str) -> Client {
+    let mut guest = server.guest(name).await;
+    guest.must("join_conversation", json!(LOBBY)).await;
+    guest
+}
+
+fn call(server: &ServerProcess, path: &str, role: &str) -> (u16, Value) {
+    let bearer = format!("Bearer {}", token(role));
+    let mut client = RawClient::connect(server.address());
+    client.send(format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\r\n"
+    ));
+    let response = tokio::task::block_in_place(|| client.response());
+    let body = serde_json::from_str(&response.body).unwrap_or_default();
+    (response.status, body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_of_a_user_has_only_the_users_events_and_answers() {
+    let server = Server::with(&[KEY]);
+    let mut ann = joined(&server.binary, "ann").await;
+    let mut bob = joined(&server.binary, "bob").await;
+    let query = format!("userId={}&seconds=60", ann.user_id());
+    let mut recording = Recording::start(&server.binary, &query);
+    let header = recording.all("recording").remove(0);
+    assert_eq!(
+        (&header["masked"], &header["selection"]),
+        (&json!(true), &json!("user"))
+    );
+    let opened = recording.until("open", |_| true);
+    assert_eq!(opened["before"], true, "{opened}");
+    let message = json!({"conversationId": LOBBY, "content": CANARY, "confirmDelivery": true});
+    bob.must("message", message.clone()).await;
+    ann.must("message", message).await;
+    // Events that the catalogue does not know are texts of the client.
+    ann.ask(CANARY, json!({CANARY: CANARY, "token": CANARY}))
+        .await;
+    ann.send("451-[\"message\",{\"_placeholder\":true,\"num\":0}]")
+        .await;
+    // An attachment can look like a packet.
+    ann.send_binary(b"2[\"message\",\"canary-of-the-text\"]")
+        .await;
+    ann.must("leave_conversation", json!(LOBBY)).await;
+    let left = recording.until("event", |line| line["event"] == "leave_conversation");
+    recording.until("answer", |line| line["ack"] == left["ack"]);
+    let events = recording.all("event");
+    let names: Vec<_> = events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["message", "xxxxxx-xx-xxx-xxxx", "leave_conversation"]
+    );
+    assert_eq!(events[0]["args"][0]["content"], "xxxxxx-xx-xxx-xxxx");
+    assert_eq!(events[0]["args"][0]["conversationId"], LOBBY);
+    assert_eq!(events[1]["args"][0]["token"], "***");
+    let answered = recording.until("answer", |line| line["ack"] == events[0]["ack"]);
+    assert_eq!(answered["args"][0]["message"]["userId"], opened["user"]);
+    assert_eq!(recording.all("skipped")[0]["reason"], "binary attachments");
+    let ann_id = ann.user_id();
+    ann.disconnect().await;
+    recording.until("close", |_| true);
+    for secret in [CANARY, &ann_id, &bob.user_id(), "the key of", "127.0.0.1"] {
+        assert!(
+            !recording.text.contains(secret),
+            "{secret}: {}",
+            recording.text
+        );
+    }
+    assert_eq!(recording.all("open").len(), 1);
+    drop(recording);
+    for act in ["recording started", "recording ended"] {
+        server.binary.expect_log(&["audit", act, &ann_id]);
+    }
+    assert!(!server.binary.log().contains(CANARY));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_requires_its_permission_a_selection_and_valid_consent() {
+    let server = Server::with(&[
+        KEY,
+        (
+            "ROOMCAST_AUTH__ROLES__RECORDER__PERMISSIONS",
+            "traffic:record",
+        ),
+    ]);
+    let answer = |query: &str, role: &str| {
+        let path = format!("/api/v1/recording?{query}");
+        let (status, body) = call(&server.binary, &path, role);
+        let code = body["error"]["code"].as_str().unwrap_or_default();
+        (status, code.to_owned())
+    };
+    let forbidden = (403, "FORBIDDEN".to_owned());
+    for role in ["user", "service"] {
+        assert_eq!(answer("everyone=true&seconds=1", role), forbidden, "{role}");
+    }
+    assert_eq!(answer("everyone=true&seconds=1", "recorder").0, 200);
+    let consent = "everyone=true&seconds=1&consent=they+agreed";
+    assert_eq!(answer(consent, "recorder"), forbidden);
+    assert_eq!(answer(consent, "admin").0, 200);
+    let invalid = (400, "INVALID_PAYLOAD".to_owned());
+    let long = format!("everyone=true&consent={}", "x".repeat(257));
+    for query in [
+        "",
+        "everyone=false",
+        "everyone=true&userId=ann",
+        "userId=ann&socketId=x",
+        "socketId=short",
+        "everyone=true&seconds=0",
+        "everyone=true&seconds=3601",
+        "everyone=true&consent=",
+        "everyone=true&consent=+",
+        "everyone=true&other=1",
+        &long,
+    ] {
+        assert_eq!(answer(query, "admin"), invalid, "{query}");
+    }
+    let (_, audit) = call(&server.binary, "/api/v1/audit?operation=record", "admin");
+    let entries = audit["entries"].as_array().unwrap();
+    let stated = |entry: &&Value| entry["request"]["consent"] == "they agreed";
+    let entry = entries
+        .iter()
+        .find(|entry| stated(entry) && entry["outcome"] == "done");
+    assert!(entry.is_some(), "{audit}");
+}
