@@ -100,8 +100,8 @@ export async function scattering(t, nodes) {
   return (await startScattering(t, nodes)).url;
 }
 
-/** Starts nginx in front of these servers. */
-export async function nginx(t, nodes) {
+/** Starts nginx in front of these servers, or with the servers of the configuration `text` for a port. */
+export async function nginx(t, nodes, text) {
   const [folder, port] = [temporary(), await lastingPort()];
   const file = join(folder, "nginx.conf");
   const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => {
@@ -114,7 +114,7 @@ export async function nginx(t, nodes) {
 events { worker_connections 2048; }
 http {
   access_log off; ${paths.join(" ")}
-  ${configured("nginx.conf", port, nodes)}
+  ${text ? text(port) : configured("nginx.conf", port, nodes)}
 }\n`,
   );
   t.after(await runProxy("nginx", ["-e", "stderr", "-p", folder, "-c", file], [port]));

@@ -1,0 +1,64 @@
+// Symptoms of docs/troubleshooting.md that proxies cause, each with a real proxy and a stock client.
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { nginx, scattering } from "./balancer.mjs";
+import { LOBBY, enter, server } from "./people.mjs";
+import { ask, metric, next, until, within } from "./support.mjs";
+
+/** A configuration of nginx in front of one server, with these lines. */
+const proxied = (url, lines) => (port) =>
+  `server { listen 127.0.0.1:${port}; location / { proxy_pass ${url}; proxy_set_header Host $http_host; ${lines} } }`;
+
+const UPGRADES = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;";
+
+describe("troubleshooting", { concurrency: true }, () => {
+  test("without sticky sessions a polling client is refused", async (t) => {
+    const nodes = [await server(t), await server(t)];
+    const url = await scattering(t, nodes.map((node) => node.url));
+    const path = `${url}/socket.io/?EIO=4&transport=polling`;
+    // Requests alternate between the servers, so one of two finds the wrong server.
+    const opened = await (await fetch(path)).text();
+    const { sid } = JSON.parse(opened.slice(1));
+    const answers = [];
+    for (let n = 0; n < 2; n++) {
+      const answer = await fetch(`${path}&sid=${sid}`, { method: "POST", body: "40" });
+      answers.push(`${answer.status} ${await answer.text()}`);
+    }
+    assert.ok(answers.includes('400 {"code":1,"message":"Session ID unknown"}'), `${answers}`);
+    const counted = await Promise.all(nodes.map((node) => metric(node.url, 'roomcast_requests_rejected_total{reason="session_id_unknown"}')));
+    assert.ok(counted[0] + counted[1] >= 1, `${counted}`);
+  });
+
+  test("a proxy without Upgrade headers leaves clients on polling", async (t) => {
+    const { url } = await server(t);
+    const proxy = await nginx(t, [], proxied(url, ""));
+    const { socket } = await enter(t, proxy, { auth: { name: "Ann" } });
+    await within(new Promise((done) => socket.io.engine.once("upgradeError", done)), "the failed upgrade");
+    assert.equal(socket.io.engine.transport.name, "polling");
+    assert.equal((await ask(socket, "join_conversation", { conversationId: LOBBY })).success, true);
+    await assert.rejects(enter(t, proxy, { auth: { name: "Bob" }, transports: ["websocket"], reconnection: false }), /websocket error/);
+  });
+
+  test("a proxy with a short timeout ends silent connections", async (t) => {
+    const { url } = await server(t);
+    const proxy = await nginx(t, [], proxied(url, `${UPGRADES} proxy_read_timeout 1s;`));
+    const { socket } = await enter(t, proxy, { auth: { name: "Ann" }, transports: ["websocket"], reconnection: false });
+    const [reason] = await next(socket, "disconnect");
+    assert.equal(reason, "transport close");
+    await until(async () => (await metric(url, 'roomcast_sessions_closed_total{reason="transport_close"}')) === 1, "the reason to be counted");
+  });
+
+  test("a proxy that buffers does not delay answers with a length", async (t) => {
+    const { url } = await server(t);
+    const proxy = await nginx(t, [], proxied(url, "proxy_http_version 1.1; proxy_buffering on; proxy_buffers 8 64k;"));
+    const { socket: ann } = await enter(t, proxy, { auth: { name: "Ann" }, transports: ["polling"] });
+    const { socket: bob } = await enter(t, url, { auth: { name: "Bob" }, transports: ["websocket"] });
+    for (const socket of [ann, bob]) assert.equal((await ask(socket, "join_conversation", { conversationId: LOBBY })).success, true);
+    const received = next(ann, "message");
+    const started = Date.now();
+    assert.equal((await ask(bob, "message", { conversationId: LOBBY, content: "hello" })).success, true);
+    assert.equal((await received)[0].content, "hello");
+    // Far less than the time for which a poll waits.
+    assert.ok(Date.now() - started < 10_000, `${Date.now() - started} ms`);
+  });
+});
