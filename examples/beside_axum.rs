@@ -2,7 +2,7 @@
 //! all watching clients.
 //!
 //! ```sh
-//! cargo run --example beside_axum
+//! cargo run --example beside_axum    # an argument is another address
 //! curl -X POST -H 'content-type: application/json' -d '{"item":"tea"}' localhost:3000/orders
 //! ```
 //!
@@ -43,7 +43,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_state(io.clone())
         .layer(io.layer()) // or .nest_service("/socket.io", io.service())
         .into_make_service_with_connect_info::<SocketAddr>();
-    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    let address = std::env::args().nth(1);
+    let address = address.as_deref().unwrap_or("127.0.0.1:3000");
+    let listener = TcpListener::bind(address).await?;
     axum::serve(listener, app).await?;
     Ok(())
 }

@@ -5,9 +5,8 @@ use crate::{missing, read, tests_in};
 
 /// The documents with such tables, and the rows that each must have.
 const TABLES: &[(&str, &[(&str, u32)])] = &[
-    ("docs/limits.md", &[("B", 14)]),
+    ("docs/proofs.md", &[("A", 25), ("B", 14), ("F", 12)]),
     ("docs/rotation.md", &[("R", 14)]),
-    ("docs/security.md", &[("A", 25), ("F", 12)]),
 ];
 
 /// A row of a table, and the file and name of each test that it names.

@@ -1,5 +1,5 @@
 //! Documents that are lists: each row of a table of promises names tests that exist, and each
-//! dependency and each task of the program is described.
+//! dependency and each task of the program is described. The pages form a site without gaps.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@ mod dependencies;
 mod named;
 mod operation;
 mod parity;
+mod site;
 mod tasks;
 
 use std::{fs, path::Path};

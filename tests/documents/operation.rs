@@ -1,12 +1,11 @@
-//! `docs/upgrading.md` lists each migration, `docs/backup.md` names tests that exist, and
-//! `docs/rotation.md` has each secret of the configuration.
+//! `docs/upgrading.md` lists each migration, and `docs/rotation.md` has each secret of the
+//! configuration.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::named::has_test;
-use crate::{read, tests_in};
+use crate::read;
 
 #[test]
 fn every_migration_has_a_row_and_every_row_a_migration() {
@@ -30,16 +29,6 @@ fn every_migration_has_a_row_and_every_row_a_migration() {
             .collect();
         assert!(!migrations.is_empty());
         assert_eq!(listed, migrations, "docs/upgrading.md, {heading}");
-    }
-}
-
-#[test]
-fn tests_of_the_backup_page_exist() {
-    let document = read("docs/backup.md");
-    let cited = tests_in(&document);
-    assert!(cited.len() >= 5, "{cited:?}");
-    for (file, name) in cited {
-        assert!(has_test(file, &read(file), name), "{file} has no {name}");
     }
 }
 

@@ -39,7 +39,7 @@ test("release files are signed, and a changed file or signature is detected", ()
   assert.deepEqual([verify(), check()], [0, 0]);
   const sums = readFileSync(join(files, "SHA256SUMS"), "utf8");
   const names = sums.trim().split("\n").map((line) => line.split("  ")[1]);
-  const expected = [/^roomcast$/, /^roomcast\.debug$/, /^roomcast\.cdx\.json$/, /^roomcast_\d\S+_\w+\.deb$/];
+  const expected = [/^roomcast$/, /^roomcast\.debug$/, /^roomcast\.cdx\.json$/, /^roomcast-docs\.tar\.gz$/, /^roomcast_\d\S+_\w+\.deb$/];
   for (const pattern of expected) assert.ok(names.some((name) => pattern.test(name)), `${pattern}: ${names}`);
   assert.equal(names.length, expected.length);
 

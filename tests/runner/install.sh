@@ -104,7 +104,15 @@ release_tools() {
     mmdebstrap buildah minisign lintian iproute2 util-linux binutils || return 1
   packages 'promtool --version && amtool --version' prometheus prometheus-alertmanager || return 1
   cargo deb --version || cargo install cargo-deb --locked --root "$tools" || return 1
-  cargo cyclonedx --version || cargo install cargo-cyclonedx --locked --root "$tools"
+  cargo cyclonedx --version || cargo install cargo-cyclonedx --locked --root "$tools" || return 1
+  book
+}
+
+# Builds the documentation site. Its pages have the form of this version.
+book() {
+  local version=0.5.4
+  [ "$(mdbook --version)" = "mdbook v$version" ] \
+    || cargo install mdbook --version "$version" --locked --force --no-default-features --features search --root "$tools"
 }
 
 # Schemas of Compose and Kubernetes.

@@ -80,6 +80,14 @@ part_interop() {
   fi
 }
 
+# The documentation as it is published. A browser opens its pages, and the programs of the tutorials run.
+part_site() {
+  page_programs || return
+  require 'mdbook' book || return
+  require 'python' packages 'python3 --version && curl --version' python3 curl || return
+  counted 'site' parse_node node --test --test-reporter=tap --test-timeout=900000 tests/site/{site,tutorials}.mjs
+}
+
 # Builds the program as it is shipped, which takes most of the time, and installs it from its package
 # and its image. Needs root, as apt in another root does.
 part_install() {

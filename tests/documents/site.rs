@@ -1,0 +1,217 @@
+//! The pages in `docs` as a site: the index has all of them, links lead somewhere, symptoms have
+//! their parts, and programs of the tutorials are those of `examples`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use crate::{missing, read, tests_in};
+
+/// The titles that the index must have.
+const TOPICS: [&str; 9] = [
+    "Connection lifecycle",
+    "Architecture",
+    "Middleware and errors",
+    "Scaling",
+    "Troubleshooting",
+    "Monitoring",
+    "Deployment",
+    "Recovery procedures",
+    "Readiness checklist",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the paths of all pages in `docs`, relative to the project.
+fn pages() -> Vec<String> {
+    let mut pages = Vec::new();
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "md") {
+                let page = path.strip_prefix(root()).unwrap();
+                pages.push(page.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    pages.sort();
+    assert!(pages.len() > 90, "{pages:?}");
+    pages
+}
+
+/// Returns the lines outside of code blocks.
+fn prose(text: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+        } else if !is_code {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// Returns the targets of the links of a line.
+fn links(line: &str) -> impl Iterator<Item = &str> {
+    let parts = line.split("](").skip(1);
+    parts.filter_map(|part| Some(part.split_once(')')?.0))
+}
+
+/// Returns the anchors of a page, as GitHub and mdBook derive them from headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut used: BTreeMap<String, usize> = BTreeMap::new();
+    let mut anchors = BTreeSet::new();
+    for line in prose(text) {
+        let title = line.trim_start_matches('#');
+        if title.len() == line.len() || !title.starts_with(' ') {
+            continue;
+        }
+        let slug: String = title
+            .trim()
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '))
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect();
+        let count = used.entry(slug.clone()).or_default();
+        anchors.insert(match *count {
+            0 => slug,
+            n => format!("{slug}-{n}"),
+        });
+        *count += 1;
+    }
+    anchors
+}
+
+/// Returns a path without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut parts = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => assert!(parts.pop(), "{}", path.display()),
+            Component::CurDir => {}
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+#[test]
+fn index_lists_every_page_once_and_every_topic() {
+    let index = read("docs/SUMMARY.md");
+    let listed: Vec<_> = index.lines().flat_map(links).collect();
+    let set: BTreeSet<_> = listed.iter().map(|page| format!("docs/{page}")).collect();
+    assert_eq!(set.len(), listed.len(), "a page is listed twice");
+    let all = pages().into_iter().filter(|page| page != "docs/SUMMARY.md");
+    assert_eq!(set, all.collect::<BTreeSet<_>>());
+    for topic in TOPICS {
+        assert!(
+            index.contains(&format!("[{topic}](")),
+            "no page is called {topic}"
+        );
+    }
+}
+
+#[test]
+fn links_of_all_pages_lead_to_files_and_headings() {
+    let mut wrong = Vec::new();
+    let others = ["README.md", "CHANGELOG.md", "benches/README.md"].map(str::to_owned);
+    for page in pages().into_iter().chain(others) {
+        let text = read(&page);
+        let folder = Path::new(&page).parent().unwrap();
+        for target in prose(&text).into_iter().flat_map(links) {
+            // Items of the library are links of rustdoc.
+            let is_item = !target.contains(['.', '/', '#']);
+            if is_item || target.contains("::") || target.contains("://") {
+                continue;
+            }
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = match path {
+                "" => PathBuf::from(&page),
+                path => normal(&folder.join(path)),
+            };
+            if !root().join(&file).exists() {
+                wrong.push(format!("{page}: {target} does not exist"));
+            } else if !anchor.is_empty() && file.extension().is_some_and(|end| end == "md") {
+                let found = anchors(&read(file.to_str().unwrap()));
+                if !found.contains(anchor) {
+                    wrong.push(format!("{page}: {target} has no such heading"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn anchors_are_those_of_headings_outside_of_code() {
+    let text = "# A b\n\n```sh\n# not this\n```\n## `x.y`, and Z?\n### A b\n#no\n";
+    let expected = ["a-b", "a-b-1", "xy-and-z"].map(str::to_owned);
+    assert_eq!(anchors(text), BTreeSet::from(expected));
+}
+
+#[test]
+fn each_symptom_has_cause_sight_fix_and_tests_that_exist() {
+    let document = read("docs/troubleshooting.md");
+    let symptoms: Vec<_> = document.split("\n### ").skip(1).collect();
+    assert!(symptoms.len() >= 25, "{} symptoms", symptoms.len());
+    let mut wrong = Vec::new();
+    for symptom in symptoms {
+        let title = symptom.lines().next().unwrap();
+        for part in ["Cause", "How to see it", "Fix", "Test"] {
+            if !symptom.contains(&format!("\n- **{part}.** ")) {
+                wrong.push(format!("{title}: no {part}"));
+            }
+        }
+        let tests = symptom.split("**Test.**").nth(1).unwrap_or_default();
+        let tests = tests_in(tests.split("\n## ").next().unwrap());
+        if tests.is_empty() {
+            wrong.push(format!("{title}: no test"));
+        }
+        wrong.extend(missing(title, &tests));
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn tests_of_the_page_of_proofs_exist() {
+    let document = read("docs/proofs.md");
+    let cited = tests_in(&document);
+    assert!(cited.len() > 100, "{} tests", cited.len());
+    let wrong = missing("docs/proofs.md", &cited);
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn twenty_questions_are_answered_by_pages() {
+    let document = read("docs/questions.md");
+    let answered = document
+        .lines()
+        .filter(|line| line.starts_with("   Answer: ["));
+    assert_eq!(answered.count(), 20);
+}
+
+#[test]
+fn programs_of_tutorials_are_the_examples() {
+    for (page, example) in [
+        ("docs/tutorials/from-node.md", "examples/from_node.rs"),
+        ("docs/tutorials/axum.md", "examples/beside_axum.rs"),
+    ] {
+        let page = read(page);
+        let block = page.split("```rust\n").nth(1).unwrap();
+        let program = block.split("```").next().unwrap();
+        assert!(
+            read(example).ends_with(program),
+            "{example} is not in the tutorial"
+        );
+    }
+}
