@@ -85,7 +85,7 @@ part_site() {
   page_programs || return
   require 'mdbook' book || return
   require 'python' packages 'python3 --version && curl --version' python3 curl || return
-  counted 'site' parse_node node --test --test-reporter=tap --test-timeout=900000 tests/site/{site,tutorials}.mjs
+  counted 'site' parse_node node --test --test-reporter=tap --test-timeout=900000 tests/site/{site,blocks,tutorials}.mjs
 }
 
 # Builds the program as it is shipped, which takes most of the time, and installs it from its package
