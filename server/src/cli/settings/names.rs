@@ -116,7 +116,15 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 fn every_key_that_documents_name_exists() {
     let layers = Layers::new();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let folders = ["", "cluster", "decisions"].map(|folder| docs.join(folder));
+    let folders = [
+        "",
+        "cluster",
+        "decisions",
+        "howto",
+        "reference",
+        "tutorials",
+    ]
+    .map(|folder| docs.join(folder));
     let mut pages: Vec<PathBuf> = folders
         .iter()
         .flat_map(|folder| std::fs::read_dir(folder).unwrap())
@@ -132,8 +140,9 @@ fn every_key_that_documents_name_exists() {
         };
         layers.is_known(key) || layers.known.iter().any(in_it) || key.starts_with("auth.roles.")
     };
-    // A field of the `CONNECT` payload, and a method of the official server.
-    let others = ["auth.token", "engine.use"];
+    // A field of the `CONNECT` payload, a method of the official server, and an option of the
+    // library that the server replaces.
+    let others = ["auth.token", "engine.use", "engine.cors"];
     let (mut seen, mut unknown) = (0, Vec::new());
     for page in pages {
         let text = std::fs::read_to_string(&page).unwrap();
@@ -149,9 +158,11 @@ fn every_key_that_documents_name_exists() {
             let is_text =
                 |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
             let section = key.split('.').next().unwrap_or_default();
-            let is_file = [".rs", ".js", ".md", ".io", ".mjs", ".db", ".signal"]
-                .iter()
-                .any(|end| key.ends_with(end));
+            let is_file = [
+                ".rs", ".js", ".md", ".io", ".mjs", ".db", ".signal", ".html",
+            ]
+            .iter()
+            .any(|end| key.ends_with(end));
             if !key.contains('.')
                 || !layers.is_section(section)
                 || !key.chars().all(is_text)
