@@ -66,30 +66,21 @@ impl Histogram {
         self.counts().sum()
     }
 
-    /// Returns the value below which this fraction (0 to 1) of the recorded values lie.
-    ///
-    /// Values are assumed to be spread evenly within a bucket. Values above all bounds count as the
-    /// last bound. Returns `None` if no value was recorded.
+    /// Returns the value below which this fraction (0 to 1) of the recorded values lie, or `None`
+    /// if no value was recorded.
+    #[cfg(test)]
     pub(super) fn quantile(&self, part: f64) -> Option<f64> {
         let counts: Vec<u64> = self.counts().collect();
-        let rank = part.clamp(0.0, 1.0) * counts.iter().sum::<u64>() as f64;
-        let (mut below, mut lower) = (0.0, 0.0);
-        for (&upper, &in_bucket) in self.bounds.iter().zip(&counts) {
-            let (upper, in_bucket) = (upper as f64, in_bucket as f64);
-            if in_bucket > 0.0 && below + in_bucket >= rank {
-                return Some(lower + (upper - lower) * (rank - below) / in_bucket);
-            }
-            below += in_bucket;
-            lower = upper;
-        }
-        let is_any_beyond = counts.last().is_some_and(|&beyond| beyond > 0);
-        is_any_beyond.then_some(lower)
+        quantile(self.bounds, &counts, part)
     }
 
-    /// Returns the [`quantile`](Self::quantile) as a duration.
-    pub(super) fn time_quantile(&self, part: f64) -> Option<Duration> {
-        let micros = self.quantile(part)?;
-        Some(Duration::from_nanos((micros * 1e3) as u64))
+    /// Returns the number of recorded values in each bucket.
+    pub(super) fn snapshot(&self) -> DurationCounts {
+        let mut counts = DurationCounts::default();
+        for (copy, count) in counts.0.iter_mut().zip(self.counts()) {
+            *copy = count;
+        }
+        counts
     }
 
     fn counts(&self) -> impl Iterator<Item = u64> {
@@ -120,6 +111,99 @@ impl Histogram {
     }
 }
 
+/// The number of recorded durations in each bucket of a timing, at one time or between two times.
+///
+/// [`Registry::durations`](super::Registry::durations) returns the counts since the start. The
+/// difference of two of them describes the time between them, and sums describe several servers:
+///
+/// ```
+/// use roomcast::metrics::DurationCounts;
+///
+/// let mut early = [0; DurationCounts::BUCKETS];
+/// early[3] = 7;
+/// let mut late = early;
+/// late[3] += 1;
+/// let recent = DurationCounts::from(late).since(&DurationCounts::from(early));
+/// assert_eq!(recent.total(), 1);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurationCounts([u64; TIMES.len() + 1]);
+
+impl DurationCounts {
+    /// The number of buckets. The last one has the durations above all bounds.
+    pub const BUCKETS: usize = TIMES.len() + 1;
+
+    /// Returns the counts, those of the shortest durations first.
+    #[must_use]
+    pub const fn counts(&self) -> &[u64; Self::BUCKETS] {
+        &self.0
+    }
+
+    /// Returns the number of durations.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// Returns the durations recorded after `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut rest = self.clone();
+        for (count, before) in rest.0.iter_mut().zip(&earlier.0) {
+            *count = count.saturating_sub(*before);
+        }
+        rest
+    }
+
+    /// Adds the durations of another server or time.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(&other.0) {
+            *count = count.saturating_add(*more);
+        }
+    }
+
+    /// Returns the duration below which this fraction (0 to 1) of the durations lie, or `None`
+    /// without durations. Durations are assumed to be spread evenly within a bucket, and those
+    /// above all bounds count as the last bound, 5 s.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<Duration> {
+        let micros = quantile(&TIMES, &self.0, part)?;
+        Some(Duration::from_nanos((micros * 1e3) as u64))
+    }
+}
+
+impl Default for DurationCounts {
+    fn default() -> Self {
+        Self([0; Self::BUCKETS])
+    }
+}
+
+impl From<[u64; Self::BUCKETS]> for DurationCounts {
+    fn from(counts: [u64; Self::BUCKETS]) -> Self {
+        Self(counts)
+    }
+}
+
+/// Returns the value below which this fraction (0 to 1) of the counted values lie.
+///
+/// Values are assumed to be spread evenly within a bucket. Values above all bounds count as the
+/// last bound. Returns `None` if no value was counted.
+fn quantile(bounds: &[u64], counts: &[u64], part: f64) -> Option<f64> {
+    let sum: f64 = counts.iter().map(|&count| count as f64).sum();
+    let rank = part.clamp(0.0, 1.0) * sum;
+    let (mut below, mut lower) = (0.0, 0.0);
+    for (&upper, &in_bucket) in bounds.iter().zip(counts) {
+        let (upper, in_bucket) = (upper as f64, in_bucket as f64);
+        if in_bucket > 0.0 && below + in_bucket >= rank {
+            return Some(lower + (upper - lower) * (rank - below) / in_bucket);
+        }
+        below += in_bucket;
+        lower = upper;
+    }
+    let is_any_beyond = counts.last().is_some_and(|&beyond| beyond > 0);
+    is_any_beyond.then_some(lower)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +226,25 @@ mod tests {
         let histogram = Histogram::new(&BOUNDS);
         histogram.note(41);
         assert_eq!(histogram.quantile(0.5), Some(40.0));
+    }
+
+    #[test]
+    fn differences_of_durations_describe_only_the_time_between() {
+        let histogram = Histogram::new(&TIMES);
+        histogram.time(Duration::from_millis(900));
+        let early = histogram.snapshot();
+        for _ in 0..10 {
+            histogram.time(Duration::from_micros(90));
+        }
+        let late = histogram.snapshot();
+        let mut recent = late.since(&early);
+        assert_eq!((late.total(), recent.total()), (11, 10));
+        assert!(recent.quantile(0.99).unwrap() <= Duration::from_micros(100));
+        assert_eq!(early.since(&late), DurationCounts::default());
+        assert_eq!(DurationCounts::default().quantile(0.5), None);
+        // Buckets of two servers are added, which their percentiles could not be.
+        recent.merge(&early);
+        assert_eq!(recent, late);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod registry;
 mod table;
 
 pub use exposition::Exposition;
+pub use histogram::DurationCounts;
 pub use registry::Registry;
 pub use table::{Row, Table};
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{
     Exposition, Table,
-    histogram::{Histogram, SIZES, TIMES},
+    histogram::{DurationCounts, Histogram, SIZES, TIMES},
 };
 
 /// Counters, gauges, durations and sizes: the rows of four tables, and those that extend it.
@@ -110,10 +110,14 @@ impl<C: Table, G: Table, T: Table, S: Table> Registry<C, G, T, S> {
     /// `None` if none was recorded. The precision depends on the width of the buckets.
     #[must_use]
     pub fn quantile(&self, timing: T, part: f64) -> Option<Duration> {
-        self.timings
-            .as_ref()
-            .get(timing.position())?
-            .time_quantile(part)
+        self.durations(timing).quantile(part)
+    }
+
+    /// Returns the number of recorded durations in each bucket.
+    #[must_use]
+    pub fn durations(&self, timing: T) -> DurationCounts {
+        let histogram = self.timings.as_ref().get(timing.position());
+        histogram.map_or_else(DurationCounts::default, Histogram::snapshot)
     }
 
     /// Records a size in bytes.

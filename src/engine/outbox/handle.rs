@@ -74,6 +74,11 @@ impl Outbox {
         self.lock().transport()
     }
 
+    /// Returns the bytes that wait to be sent, as they count towards the limit of a client.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.lock().total_cost()
+    }
+
     /// Returns a handle to the stream of the session, if it has a WebSocket.
     pub(in crate::engine) fn stream(&self) -> Option<Stream> {
         self.lock().stream()

@@ -65,6 +65,13 @@ impl EngineConnection {
         ConnectionId::of(self.0.outbox().sid())
     }
 
+    /// Returns the bytes queued for the client: its frames, and 256 bytes for each. This is the
+    /// value that counts towards the limits of queues.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.0.outbox().queued_bytes()
+    }
+
     /// Returns the connected sockets of the connection, one per namespace.
     #[must_use]
     pub fn sockets(&self) -> Vec<Socket> {
