@@ -37,8 +37,9 @@ pub(crate) use authorization::{
     MadeLogin, MadeRevocation, NewBlock, NewLogin, NewRevocation, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{
-    Chat, ConversationNews, FoundConversation, FoundStatus, HandoverData, HandoverError, Leases,
-    Pins, ReadConversation, ReadMessages, ReadPins, ReadStatus, Retention, WhoIsIn,
+    Chat, ConversationList, ConversationNews, FindConversations, FoundConversation, FoundStatus,
+    HandoverData, HandoverError, Leases, Pins, ReadConversation, ReadMessages, ReadPins,
+    ReadStatus, Retention, WhoIsIn,
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed, FeedProgress};

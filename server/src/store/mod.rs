@@ -59,12 +59,12 @@ use crate::metrics::{Counter, Metrics, Timing};
 
 pub use change::{
     Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Change, ClaimedDelivery,
-    Committed, Conversation, Cursor, Delete, DeleteConversation, DeletedConversation, Delivery,
-    ERASED_NAME, ERASED_USER, Edit, EraseAuthor, Insert, InvalidCursor, Invite, KeyState, Level,
-    List, ListedConversation, Login, MAX_UNREAD_COUNT, MarkRead, MemberChange, Membership, Message,
-    MessageKind, NewConversation, NewMessage, Notice, Opening, Pin, Pinned, Quote, Reaction,
-    ReactionChange, ReadMark, Rename, Revision, Revocation, Search, StoredResponse, Unpinned,
-    UserDataPage, UserDataPlace, UserRecord, Version, words,
+    Committed, Conversation, ConversationSummary, Cursor, Delete, DeleteConversation,
+    DeletedConversation, Delivery, ERASED_NAME, ERASED_USER, Edit, EraseAuthor, Insert,
+    InvalidCursor, Invite, KeyState, Level, List, ListedConversation, Login, MAX_UNREAD_COUNT,
+    MarkRead, MemberChange, Membership, Message, MessageKind, NewConversation, NewMessage, Notice,
+    Opening, Pin, Pinned, Quote, Reaction, ReactionChange, ReadMark, Rename, Revision, Revocation,
+    Search, StoredResponse, Unpinned, UserDataPage, UserDataPlace, UserRecord, Version, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};

@@ -2,6 +2,7 @@
 
 mod audit;
 mod chat;
+mod drill_down;
 mod emit;
 mod input;
 mod keys;

@@ -18,7 +18,8 @@ use crate::service::bounds::{ConversationCursor, Title, UserId};
 use crate::{
     auth::Permission,
     service::{
-        DeletedConversation, FoundConversation, List, ReadConversation,
+        ConversationList, DeletedConversation, FindConversations, FoundConversation, List,
+        ReadConversation,
         api::OnBehalfOf,
         conversations::{
             Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
@@ -53,6 +54,19 @@ pub(super) fn routes() -> Routes<Api> {
                 .gives::<CreateConversation>()
                 .body::<NewConversation>()
                 .answer::<Changed>(201),
+        )
+        .on(
+            Method::GET,
+            "/conversations",
+            forward!(Parameters(query): Parameters<FindConversations> =>
+                chat.find_conversations(query)),
+            Operation::new(
+                "findConversations",
+                "Lists or searches the conversations of all users, in the order of their ids.",
+                Permission::ApiConversations,
+            )
+            .query::<FindConversations>()
+            .answer::<ConversationList>(200),
         )
         .on(
             Method::GET,

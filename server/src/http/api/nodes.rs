@@ -1,5 +1,5 @@
-//! `/api/v1/nodes`, `/api/v1/stats` and `/api/v1/log-level`: the servers of the cluster, and the
-//! state of this server.
+//! `/api/v1/nodes`, `/api/v1/stats`, `/api/v1/alerts` and `/api/v1/log-level`: the servers of the
+//! cluster, their state and alerts, and the log level of this server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,13 +8,17 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Api, ApiError, By, JsonBody, Operation, Routes};
+use super::{Api, ApiError, By, JsonBody, Operation, Parameters, Routes};
+use crate::http::forwarding::forward;
 use crate::{
     auth::Permission,
     service::{
         ListNodes,
         admin::Statistics,
-        api::{LogFilter, ReadLogLevel, SetLogLevel},
+        api::{
+            AlertPage, ClusterStatistics, ListAlerts, LogFilter, ReadClusterStatistics,
+            ReadLogLevel, SetLogLevel, cluster_statistics, list_alerts,
+        },
     },
 };
 use roomcast::adapter;
@@ -43,6 +47,29 @@ pub(super) fn routes() -> Routes<Api> {
                 Permission::ApiMetrics,
             )
             .answer::<Statistics>(200),
+        )
+        .on(
+            Method::GET,
+            "/stats/cluster",
+            cluster_stats,
+            Operation::new(
+                "clusterStatistics",
+                "Reads the state of all servers, their sums, and recent durations.",
+                Permission::ApiMetrics,
+            )
+            .answer::<ClusterStatistics>(200),
+        )
+        .on(
+            Method::GET,
+            "/alerts",
+            forward!(Parameters(query): Parameters<ListAlerts> => list_alerts(io, query)),
+            Operation::new(
+                "listAlerts",
+                "Lists the alerts of all servers in the last seven days.",
+                Permission::ApiMetrics,
+            )
+            .query::<ListAlerts>()
+            .answer::<AlertPage>(200),
         )
         .on(
             Method::GET,
@@ -154,6 +181,14 @@ async fn list(State(at): State<Api>, Extension(by): By) -> Result<Json<List>, Ap
 async fn stats(State(at): State<Api>, Extension(by): By) -> Result<Json<Statistics>, ApiError> {
     at.access.allow(by, ListNodes)?;
     Ok(Json(at.connections.describe()))
+}
+
+async fn cluster_stats(
+    State(at): State<Api>,
+    Extension(by): By,
+) -> Result<Json<ClusterStatistics>, ApiError> {
+    let allowed = at.access.allow(by, ReadClusterStatistics)?;
+    Ok(Json(cluster_statistics(at.io(), allowed).await?))
 }
 
 async fn log_level(State(at): State<Api>, Extension(by): By) -> Result<Json<LogFilter>, ApiError> {

@@ -4,10 +4,13 @@ use axum::{extract::Path, http::Method};
 
 use super::{Api, Operation, Parameters, Routes};
 use crate::http::forwarding::forward;
-use crate::service::bounds::UserId;
+use crate::service::bounds::{RoomName, UserId};
 use crate::{
     auth::Permission,
-    service::api::{Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets},
+    service::api::{
+        DescribeSocket, Direction, Disconnect, Disconnected, ListSockets, MoveSocket, MovedSocket,
+        SocketInfo, SocketList, describe_socket, disconnect, list_sockets, move_socket,
+    },
 };
 /// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
@@ -19,11 +22,40 @@ pub(super) fn routes() -> Routes<Api> {
             forward!(Parameters(query): Parameters<ListSockets> => list_sockets(io, query)),
             Operation::new(
                 "listSockets",
-                "Lists the sockets of all servers.",
+                "Lists or searches the sockets of all servers.",
                 ApiSockets,
             )
             .query::<ListSockets>()
             .answer::<SocketList>(200),
+        )
+        .on(
+            Method::GET,
+            "/sockets/{id}",
+            forward!(Path(id): Path<String> => describe_socket(io, DescribeSocket { id })),
+            Operation::new("readSocket", "Reads the details of a socket.", ApiSockets)
+                .segment::<String>("id", "The id of the socket.")
+                .answer::<SocketInfo>(200)
+                .refuses(404),
+        )
+        .on(
+            Method::PUT,
+            "/sockets/{id}/rooms/{room}",
+            forward!(Path((id, room)): Path<(String, String)> =>
+                move_socket(io, MoveSocket { id, room, direction: Direction::Join })),
+            moving(
+                "joinRoom",
+                "Adds a socket to a room that the server does not manage itself.",
+            ),
+        )
+        .on(
+            Method::DELETE,
+            "/sockets/{id}/rooms/{room}",
+            forward!(Path((id, room)): Path<(String, String)> =>
+                move_socket(io, MoveSocket { id, room, direction: Direction::Leave })),
+            moving(
+                "leaveRoom",
+                "Removes a socket from a room that the server does not manage itself.",
+            ),
         )
         .on(
             Method::DELETE,
@@ -46,4 +78,13 @@ pub(super) fn routes() -> Routes<Api> {
                 .segment::<UserId>("id", "The id of the user.")
                 .answer::<Disconnected>(200),
         )
+}
+
+fn moving(id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(id, summary, Permission::ApiSockets)
+        .segment::<String>("id", "The id of the socket.")
+        .segment::<RoomName>("room", "The name of the room.")
+        .answer::<MovedSocket>(200)
+        .refuses(404)
+        .refuses(409)
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,6 +14,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::alerts::{AlertLog, StoredAlert};
 use super::health::Readiness;
+use super::nodes::cluster::ServerReport;
+use super::nodes::recent::{Snapshots, TimeCounts};
 use super::sockets::{self, Disconnect, Disconnected};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
@@ -52,6 +54,7 @@ struct AdminInner {
     access: Access,
     metrics: Arc<Metrics>,
     alerts: AlertLog,
+    snapshots: Snapshots,
     /// Objects that exist only after the server is built.
     built: OnceLock<Built>,
 }
@@ -72,6 +75,7 @@ impl Admin {
             access,
             metrics,
             alerts,
+            snapshots: Snapshots::default(),
             built: OnceLock::new(),
         }))
     }
@@ -231,7 +235,21 @@ impl Admin {
         Ok(Statistics::of(io, &self.0.metrics, readiness))
     }
 
-    /// Emits changes to admins for as long as it is polled.
+    /// Returns the state of this server for peers, or `None` while it starts.
+    pub(super) fn report(&self) -> Option<ServerReport> {
+        let Built { io, readiness, .. } = self.0.built.get()?;
+        let AdminInner {
+            metrics, snapshots, ..
+        } = &*self.0;
+        Some(ServerReport::of(io, metrics, readiness, snapshots))
+    }
+
+    /// Returns the stored alerts.
+    pub(super) fn alert_log(&self) -> &AlertLog {
+        &self.0.alerts
+    }
+
+    /// Emits changes to admins, and takes snapshots of durations, for as long as it is polled.
     pub(crate) async fn watch(self) {
         let Ok(built) = self.built() else {
             return;
@@ -245,6 +263,10 @@ impl Admin {
         loop {
             ticks.tick().await;
             let node = this(&built.io);
+            let inner = &self.0;
+            inner
+                .snapshots
+                .update(Instant::now(), || TimeCounts::of(&built.io, &inner.metrics));
             let now = self.counts(&built.io);
             emit_refusals(&namespace, &node, &counted, &now);
             counted = now;

@@ -3,19 +3,124 @@
 //! Their names are those of the rules in `deploy/prometheus/rules.yml`. The webhook gets an alert
 //! directly and not through the store, because the store may be what has failed.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::Admin;
+use crate::auth::Permission;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
 use crate::service::hooks::Hooks;
 use crate::service::rules::admin::emissions::{ALERT_EVENT, Alert, Part, PartState};
+use crate::service::rules::bounds::REVISION_DIGITS;
+use crate::service::rules::commands::form::whole_in_query;
+use crate::service::rules::content::page_limit;
+use crate::service::rules::event::Command;
 use crate::store::{Append, Current, IfOpen, Quota, Store, StoreError, Time};
+use roomcast::Io;
+
+/// `GET /api/v1/alerts`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListAlerts {
+    /// The `cursor` of the previous page. Default: the first page.
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
+    pub(crate) limit: Option<usize>,
+}
+
+impl Command for ListAlerts {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiMetrics);
+}
+
+/// A page of the alerts of all servers in the last seven days, those that changed last first.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AlertPage {
+    alerts: Vec<ListedAlert>,
+    /// The start of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    /// Whether there are more.
+    has_more: bool,
+}
+
+/// An alert: a part of a server that did not work, or does not work.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ListedAlert {
+    id: Uuid,
+    /// The id of the server.
+    node: String,
+    /// The name of the rule and of the section in the runbooks.
+    #[schemars(with = "String")]
+    alert: &'static str,
+    part: Part,
+    /// The name of the task, if the part is a task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<String>,
+    state: PartState,
+    /// When it began. Absent if an older version of the server has stored the alert.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    began_at: Option<Time>,
+    /// When it ended, if it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Time>,
+}
+
+impl From<StoredAlert> for ListedAlert {
+    fn from(stored: StoredAlert) -> Self {
+        let ended = stored.state == PartState::Ok;
+        // The entry of the end replaces that of the beginning, whose time is in the id.
+        let began_at = if ended {
+            stored.id.get_timestamp().map(|began| {
+                let (seconds, nanos) = began.to_unix();
+                let since = Duration::new(seconds, nanos);
+                Time::from(std::time::SystemTime::UNIX_EPOCH + since)
+            })
+        } else {
+            Some(stored.timestamp)
+        };
+        Self {
+            id: stored.id,
+            alert: stored.part.alert(),
+            part: stored.part,
+            state: stored.state,
+            began_at,
+            ended_at: ended.then_some(stored.timestamp),
+            node: stored.node,
+            task: stored.task,
+        }
+    }
+}
+
+/// Lists the stored alerts.
+pub(crate) async fn list_alerts(
+    io: &Io,
+    allowed: Allowed<ListAlerts>,
+) -> Result<AlertPage, ServiceError> {
+    let (_, command) = allowed.into_parts();
+    let limit = page_limit(command.limit)?;
+    let cursor = |text: &String| {
+        let is_number = text.len() <= REVISION_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
+        let revision = text.parse().ok().filter(|_| is_number);
+        revision.ok_or_else(|| ServiceError::invalid("cursor", "is not of a list of alerts"))
+    };
+    let before = command.cursor.as_ref().map(cursor).transpose()?;
+    let log = io.state::<Admin>().alert_log().clone();
+    Ok(log.page(before, limit).await?)
+}
 
 /// The alerts that began or ended. Clones share them.
 #[derive(Clone)]
@@ -131,6 +236,35 @@ impl AlertLog {
     /// Returns the latest alerts of all servers of the store, in the order of their changes.
     pub(super) async fn latest(&self) -> Result<Vec<StoredAlert>, StoreError> {
         self.read(JOURNAL).await
+    }
+
+    async fn page(&self, before: Option<u64>, limit: usize) -> Result<AlertPage, StoreError> {
+        let current = Current {
+            journal: JOURNAL,
+            category: None,
+            open: 0,
+            newest: limit + 1,
+            is_closed: false,
+            before,
+            with_withdrawn: false,
+            now: Time::now(),
+        };
+        let mut entries = self.0.store.journal(current).await?.entries;
+        entries.sort_unstable_by_key(|entry| Reverse(entry.revision));
+        let has_more = entries.len() > limit;
+        entries.truncate(limit);
+        let last = entries.last().filter(|_| has_more);
+        let cursor = last.map(|last| last.revision.to_string());
+        // A later version may have stored alerts of parts that this one does not know.
+        let stored = entries.iter().filter_map(|entry| {
+            let alert: StoredAlert = serde_json::from_str(&entry.body).ok()?;
+            Some(alert.into())
+        });
+        Ok(AlertPage {
+            alerts: stored.collect(),
+            cursor,
+            has_more,
+        })
     }
 
     async fn read(&self, journal: &str) -> Result<Vec<StoredAlert>, StoreError> {

@@ -18,7 +18,7 @@ mod trace;
 mod users;
 
 pub(crate) use admin::{Admin, NAMESPACE as ADMIN};
-pub(crate) use alerts::AlertLog;
+pub(crate) use alerts::{AlertLog, AlertPage, ListAlerts, list_alerts};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use emit::prepare;
 pub(crate) use emit::{Emission, Emit, followed, publish};
@@ -26,6 +26,7 @@ pub(crate) use health::word;
 pub use health::{Losses, Readiness};
 pub(crate) use http_commands::OnBehalfOf;
 pub(crate) use keys::{BeginOutcome, HeldKey, RequestKeys, hash as hash_of};
+pub(crate) use nodes::cluster::{ClusterStatistics, ReadClusterStatistics, cluster_statistics};
 pub(crate) use nodes::log_level::{LogFilter, LogLevel, ReadLogLevel, SetLogLevel};
 pub(crate) use nodes::requests::answer_peers;
 pub(crate) use publications::Publications;
@@ -33,7 +34,8 @@ pub(crate) use rooms::{
     DescribeRoom, ListRooms, RoomList, RoomStatistics, describe_room, list_rooms,
 };
 pub(crate) use sockets::{
-    Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets,
+    DescribeSocket, Direction, Disconnect, Disconnected, ListSockets, MoveSocket, MovedSocket,
+    SocketInfo, SocketList, describe_socket, disconnect, list_sockets, move_socket,
 };
 pub(crate) use statistics::gauge;
 pub(crate) use trace::{

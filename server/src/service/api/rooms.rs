@@ -201,14 +201,14 @@ pub(crate) async fn describe_room(
     let (_, DescribeRoom { room }) = allowed.into_parts();
     let (answers, UnansweredServers(missing)) =
         request_all(io, &NodeRequest::Room(room.clone())).await;
-    let parts = answers.into_iter().filter_map(|answer| match answer {
-        NodeAnswer::Room(part) => Some(part),
-        NodeAnswer::Sockets(_)
-        | NodeAnswer::Disconnected(_)
-        | NodeAnswer::Rooms(_)
-        | NodeAnswer::User(_) => None,
-    });
-    let nodes: Vec<_> = parts.filter(|part| part.sockets > 0).collect();
+    let mut nodes = Vec::new();
+    for answer in answers {
+        if let NodeAnswer::Room(part) = answer
+            && part.sockets > 0
+        {
+            nodes.push(part);
+        }
+    }
     if nodes.is_empty() && missing == 0 {
         return Err(ServiceError::NotFound("no socket is in the room"));
     }

@@ -1,7 +1,7 @@
 //! Creates, renames, deletes and lists conversations.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::Permission;
@@ -9,13 +9,16 @@ use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
 use crate::service::chat::sequencer::delivery::emit_created;
 use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::TITLE_CHARS;
 use crate::service::rules::commands::conversations::{
     Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
 };
-use crate::service::rules::content;
+use crate::service::rules::commands::form::whole_in_query;
+use crate::service::rules::content::{self, Beginning};
 use crate::service::rules::event::Command;
 use crate::store::{
-    self, Change, Conversation, DeletedConversation, InvalidCursor, List, NewConversation, Rename,
+    self, Change, Conversation, ConversationSummary, DeletedConversation, InvalidCursor, List,
+    NewConversation, Rename,
 };
 use roomcast::{Namespace, SocketId};
 
@@ -40,7 +43,96 @@ pub(crate) struct FoundConversation {
     open: bool,
 }
 
+/// `GET /api/v1/conversations`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FindConversations {
+    /// Only conversations whose title, or a word of it, begins with this: 1 to 200 characters in any
+    /// case. The server checks at most 2,000 titles for a page, so a page can have few
+    /// conversations, or none, although there are more.
+    #[schemars(length(min = 1, max = 200))]
+    pub(crate) title: Option<String>,
+    /// Only the conversations with these ids, separated by commas, at most 100. Not with `title` or
+    /// `cursor`.
+    pub(crate) ids: Option<String>,
+    /// The `cursor` of the previous page. Default: the first page.
+    pub(crate) cursor: Option<Uuid>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
+    pub(crate) limit: Option<usize>,
+}
+
+impl Command for FindConversations {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiConversations);
+}
+
+/// A page of conversations, in the order of their ids.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ConversationList {
+    conversations: Vec<ConversationSummary>,
+    /// The start of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<Uuid>,
+    /// Whether there are more.
+    has_more: bool,
+}
+
 impl Chat {
+    /// Lists the conversations of all users, or those with certain titles or ids.
+    pub(crate) async fn find_conversations(
+        &self,
+        allowed: Allowed<FindConversations>,
+    ) -> Result<ConversationList, ServiceError> {
+        let (_, command) = allowed.into_parts();
+        let limit = content::page_limit(command.limit)?;
+        let store = &self.0.store;
+        if let Some(ids) = &command.ids {
+            if command.title.is_some() || command.cursor.is_some() {
+                return Err(ServiceError::invalid("ids", "excludes title and cursor"));
+            }
+            let parsed: Result<Vec<Uuid>, _> = ids.split(',').map(str::parse).collect();
+            let ids = parsed.ok().filter(|ids| ids.len() <= MAX_IDS);
+            let problem = || ServiceError::invalid("ids", format!("must be 1 to {MAX_IDS} UUIDs"));
+            return Ok(ConversationList {
+                conversations: store
+                    .conversation_summaries(ids.ok_or_else(problem)?)
+                    .await?,
+                ..ConversationList::default()
+            });
+        }
+        let search = command.title.as_deref().map(str::trim);
+        if search.is_some_and(|title| title.is_empty() || title.chars().count() > TITLE_CHARS) {
+            let problem = format!("must have 1 to {TITLE_CHARS} characters");
+            return Err(ServiceError::invalid("title", problem));
+        }
+        let search = search.map(Beginning::new);
+        let checked = if search.is_some() { MAX_CHECKED } else { limit };
+        let mut titles = store
+            .conversation_titles(command.cursor, checked + 1)
+            .await?;
+        let mut has_more = titles.len() > checked;
+        titles.truncate(checked);
+        let (mut ids, mut end) = (Vec::new(), None);
+        for (at, (id, title)) in titles.iter().enumerate() {
+            end = Some(*id);
+            let matches = |search: &Beginning| search.begins_a_word(title.as_deref().unwrap_or(""));
+            if search.as_ref().is_none_or(matches) {
+                ids.push(*id);
+            }
+            if ids.len() == limit {
+                has_more |= at + 1 < titles.len();
+                break;
+            }
+        }
+        Ok(ConversationList {
+            conversations: store.conversation_summaries(ids).await?,
+            cursor: end.filter(|_| has_more),
+            has_more,
+        })
+    }
+
     /// Creates a conversation owned by the user, and notifies its members.
     pub(crate) async fn create_conversation(
         &self,
@@ -194,3 +286,8 @@ impl Chat {
         Ok(list.await?)
     }
 }
+
+/// Maximum number of ids in a request.
+const MAX_IDS: usize = 100;
+/// Maximum number of titles that are checked for a page of a search.
+const MAX_CHECKED: usize = 2000;

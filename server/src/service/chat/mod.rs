@@ -25,7 +25,9 @@ mod servers;
 
 pub(in crate::service) use attendance::UserLocations;
 pub(crate) use attendance::{FoundStatus, Pins, ReadPins, ReadStatus, WhoIsIn};
-pub(crate) use conversations::{FoundConversation, ReadConversation};
+pub(crate) use conversations::{
+    ConversationList, FindConversations, FoundConversation, ReadConversation,
+};
 pub(crate) use handle::Chat;
 pub(crate) use history::ReadMessages;
 pub(crate) use retention::Retention;

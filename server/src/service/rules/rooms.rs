@@ -29,6 +29,18 @@ pub(crate) enum RoomKind {
 }
 
 impl RoomKind {
+    const ALL: [Self; 9] = [
+        Self::Conversation,
+        Self::User,
+        Self::Trades,
+        Self::Portfolio,
+        Self::Signals,
+        Self::Channel,
+        Self::Prices,
+        Self::Notifications,
+        Self::Admin,
+    ];
+
     /// Returns the prefix of the room names. A colon and an id follow, except that `signals` and
     /// `admin` are complete names.
     pub(in crate::service) const fn prefix(self) -> &'static str {
@@ -75,6 +87,14 @@ pub(crate) enum Followed {
     },
 }
 
+/// Returns whether a room belongs to a [`RoomKind`]. Only the server adds sockets to it.
+pub(in crate::service) fn is_managed(room: &str) -> bool {
+    RoomKind::ALL.into_iter().any(|kind| {
+        let rest = room.strip_prefix(kind.prefix());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
+    })
+}
+
 /// Returns the room `KIND:ID`, such as `user:ann`.
 ///
 /// Room names are limited in bytes and ids in characters. If the name would be too long, the room
@@ -103,17 +123,7 @@ mod tests {
             Admin, Channel, Conversation, Notifications, Portfolio, Prices, Signals, Trades, User,
         };
         let named: Vec<_> = policy::emissions().flat_map(|row| row.rooms).collect();
-        let all = [
-            Conversation,
-            User,
-            Trades,
-            Portfolio,
-            Signals,
-            Channel,
-            Prices,
-            Notifications,
-            Admin,
-        ];
+        let all = RoomKind::ALL;
         for kind in all {
             assert!(named.contains(&&kind), "{kind:?} is in no row");
             let room = match kind {
@@ -137,6 +147,26 @@ mod tests {
             assert!(is_alone || !rooms.is_empty(), "{} names no room", row.event);
             let in_admin = row.namespace() == "/admin";
             assert_eq!(rooms.contains(&Admin), in_admin, "{}", row.event);
+        }
+    }
+
+    #[test]
+    fn rooms_of_all_kinds_are_managed_and_other_rooms_are_not() {
+        for kind in RoomKind::ALL {
+            let prefix = kind.prefix();
+            assert!(is_managed(prefix) && is_managed(room_named(prefix, "ID").as_str()));
+            let long = "ü".repeat(128);
+            assert!(is_managed(room_named(prefix, &long).as_str()), "{kind:?}");
+        }
+        for free in [
+            "",
+            "vip",
+            "users",
+            "user-ann",
+            "administrators",
+            "a:user:ann",
+        ] {
+            assert!(!is_managed(free), "{free}");
         }
     }
 

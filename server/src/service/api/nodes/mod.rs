@@ -1,4 +1,7 @@
-//! One server of the cluster: what its peers request, and its log level.
+//! The servers of the cluster: what they request from each other, their state, and the log level of
+//! this one.
 
+pub(super) mod cluster;
 pub(super) mod log_level;
+pub(super) mod recent;
 pub(super) mod requests;

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::ServerReport;
+use crate::service::api::Admin;
 use crate::service::api::rooms::{self, RoomPage, RoomPart};
-use crate::service::api::sockets::{self, SocketPage};
+use crate::service::api::sockets::{self, MoveSocket, SocketPage};
 use crate::service::chat::{Chat, UserLocations};
 use crate::service::cluster::{Announcer, Ignored, NAMESPACE};
 use roomcast::{Ack, Builder, Io, errors::ServerSideError, handler::ServerSide};
@@ -17,6 +19,8 @@ pub(in crate::service::api) enum NodeRequest {
     Rooms(rooms::RoomQuery),
     Room(String),
     User(String),
+    Statistics,
+    Move(MoveSocket),
 }
 
 /// The answer of a server.
@@ -28,6 +32,34 @@ pub(in crate::service::api) enum NodeAnswer {
     Rooms(RoomPage),
     Room(RoomPart),
     User(UserLocations),
+    Statistics(Box<ServerReport>),
+    Moved(sockets::MoveOutcome),
+}
+
+impl NodeAnswer {
+    pub(in crate::service::api) fn sockets(self) -> Option<SocketPage> {
+        if let Self::Sockets(page) = self {
+            Some(page)
+        } else {
+            None
+        }
+    }
+
+    pub(in crate::service::api) fn disconnected(self) -> Option<usize> {
+        if let Self::Disconnected(count) = self {
+            Some(count)
+        } else {
+            None
+        }
+    }
+
+    pub(in crate::service::api) fn moved(self) -> Option<sockets::MoveOutcome> {
+        if let Self::Moved(outcome) = self {
+            Some(outcome)
+        } else {
+            None
+        }
+    }
 }
 
 /// The number of servers that have not answered.
@@ -46,7 +78,10 @@ pub(crate) fn answer_peers(io: Builder, announcer: &Announcer) -> Builder {
             async move {
                 let text: String = event.arg(0).unwrap_or_default();
                 let answer = match announcer.read::<NodeRequest>(&text) {
-                    Ok(request) => announcer.write(&answer(event.io(), &request)),
+                    Ok(request) => {
+                        let answer = answer(event.io(), &request);
+                        answer.and_then(|answer| announcer.write(&answer))
+                    }
                     // A server of another store must not wait for the answer. This answer contains
                     // the store id of this server.
                     Err(Ignored::Foreign) => announcer.write(&()),
@@ -65,7 +100,7 @@ pub(in crate::service::api) async fn request_all(
     io: &Io,
     request: &NodeRequest,
 ) -> (Vec<NodeAnswer>, UnansweredServers) {
-    let mut answers = vec![answer(io, request)];
+    let mut answers: Vec<_> = answer(io, request).into_iter().collect();
     let missing = request_peers(io, request, &mut answers).await;
     (answers, missing)
 }
@@ -113,8 +148,9 @@ async fn request_peers(
     UnansweredServers(missing + unread)
 }
 
-fn answer(io: &Io, request: &NodeRequest) -> NodeAnswer {
-    match request {
+/// Returns the answer of this server, or `None` while it starts and cannot answer yet.
+fn answer(io: &Io, request: &NodeRequest) -> Option<NodeAnswer> {
+    Some(match request {
         NodeRequest::Sockets(query) => NodeAnswer::Sockets(sockets::local_page(io, query)),
         NodeRequest::Disconnect(target) => {
             NodeAnswer::Disconnected(sockets::disconnect_local(io, target))
@@ -122,7 +158,12 @@ fn answer(io: &Io, request: &NodeRequest) -> NodeAnswer {
         NodeRequest::Rooms(query) => NodeAnswer::Rooms(rooms::local_page(io, query)),
         NodeRequest::Room(name) => NodeAnswer::Room(rooms::local_room(io, name)),
         NodeRequest::User(user) => NodeAnswer::User(io.state::<Chat>().local_locations(io, user)),
-    }
+        NodeRequest::Statistics => {
+            let report = io.state::<Admin>().report()?;
+            NodeAnswer::Statistics(Box::new(report))
+        }
+        NodeRequest::Move(command) => NodeAnswer::Moved(sockets::move_local(io, command)),
+    })
 }
 
 /// The name of the event between servers.
@@ -153,7 +194,7 @@ mod tests {
             assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
             read_lines += 1;
         }
-        assert_eq!(read_lines, 11, "one of each is in the corpus");
+        assert_eq!(read_lines, 18, "one of each is in the corpus");
     }
 
     #[test]

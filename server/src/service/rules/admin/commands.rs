@@ -1,5 +1,7 @@
 //! Commands that admins send in the namespace `/admin`.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -96,7 +98,7 @@ pub(crate) struct ReadStatistics {}
 
 /// The state of a server: `GET /health/websocket/detailed`, `GET /api/v1/stats` and the
 /// acknowledgement of `admin:stats`.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Statistics {
     /// The id of the server that the values describe.
@@ -111,8 +113,8 @@ pub(crate) struct Statistics {
     pub(crate) queues: Queues,
     /// Since the server was started.
     pub(crate) times: Times,
-    pub(crate) store: &'static str,
-    pub(crate) adapter: &'static str,
+    pub(crate) store: Cow<'static, str>,
+    pub(crate) adapter: Cow<'static, str>,
     /// The state of the cluster adapter. Absent if the server has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) adapter_state: Option<AdapterState>,
@@ -122,7 +124,7 @@ pub(crate) struct Statistics {
 }
 
 /// Sessions by their current transport.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Sessions {
     pub(crate) total: usize,
     pub(crate) polling: u64,
@@ -130,7 +132,7 @@ pub(crate) struct Sessions {
 }
 
 /// The rooms of the chat.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "RoomTotals")]
 pub(crate) struct Rooms {
     pub(crate) count: usize,
@@ -140,7 +142,7 @@ pub(crate) struct Rooms {
 }
 
 /// Traffic from and to clients. Rates are differences of two responses.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Traffic {
     /// Messages from clients: events, acknowledgements and connect packets.
@@ -154,7 +156,7 @@ pub(crate) struct Traffic {
 }
 
 /// Queued bytes, pending acknowledgements and pending polls.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Queues {
     /// Queued bytes of all clients together.
@@ -166,7 +168,7 @@ pub(crate) struct Queues {
 }
 
 /// The state of the adapter.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AdapterState {
     /// Whether the adapter reaches other servers, as far as known.
@@ -191,7 +193,7 @@ pub(crate) struct AdapterState {
 }
 
 /// Durations of operations.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Times {
     /// From queuing a message for WebSockets until it is written to all of them.
@@ -203,7 +205,7 @@ pub(crate) struct Times {
 }
 
 /// Percentiles in milliseconds. Absent while there are no measurements.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Percentiles {
     pub(crate) count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,8 +254,8 @@ impl Statistics {
                 processing: percentiles,
                 ping: percentiles,
             },
-            store: "ok",
-            adapter: "ok",
+            store: "ok".into(),
+            adapter: "ok".into(),
             adapter_state: Some(AdapterState {
                 up: true,
                 lost: 0,

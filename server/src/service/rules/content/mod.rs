@@ -4,6 +4,7 @@
 //! reason; nothing is trimmed or replaced. The functions work on values and take limits as
 //! arguments. They must not depend on the configuration or the store.
 
+mod beginning;
 pub(in crate::service) mod emoji;
 pub(in crate::service) mod url;
 
@@ -20,6 +21,7 @@ use super::bounds::{
 use crate::auth::{is_hidden, is_name};
 use crate::service::fault::ServiceError;
 use crate::store::is_rfc3339;
+pub(in crate::service) use beginning::Beginning;
 pub(in crate::service) use url::is_http_url;
 
 /// Checks the text of a message: at most `max_chars` characters and no control characters.

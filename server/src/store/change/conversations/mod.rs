@@ -157,6 +157,28 @@ pub struct List {
     pub has_more: bool,
 }
 
+/// A conversation without the ids of its members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConversationSummary {
+    /// The id of the conversation.
+    pub id: Uuid,
+    /// The title of the conversation, if it has one.
+    pub title: Option<String>,
+    /// The user who created the conversation, or `None` if the server created it.
+    pub owner_id: Option<String>,
+    /// Whether every user counts as a member.
+    pub open: bool,
+    /// The number of its members; 0 if it is open to everyone.
+    pub members: u64,
+    /// The `seq` of its newest message; 0 if it has none.
+    pub last_seq: u64,
+    /// When it was made.
+    pub created_at: Time,
+    /// When its title or members last changed.
+    pub updated_at: Time,
+}
+
 /// The last conversation of a page: the next page has those that changed before it. One that
 /// changes meanwhile comes to the front of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
@@ -281,6 +303,32 @@ impl Store {
         limit: usize,
     ) -> Result<List, StoreError> {
         each!(self, backend => self.with_answer_timeout(backend.conversations(user, before, limit)).await)
+    }
+
+    /// Returns the ids and titles of at most `limit` conversations, in the order of their ids after
+    /// `after`, if given.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn conversation_titles(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<(Uuid, Option<String>)>, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.conversation_titles(after, limit)).await)
+    }
+
+    /// Returns those of these conversations that exist, in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn conversation_summaries(
+        &self,
+        ids: Vec<Uuid>,
+    ) -> Result<Vec<ConversationSummary>, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.conversation_summaries(ids)).await)
     }
 
     /// Returns the ids of at most `limit` conversations that `user` is a member of.
