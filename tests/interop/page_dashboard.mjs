@@ -5,37 +5,11 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
 import { violations } from "./axe.mjs";
-import { DESK, client, keyed, checkLook, must, noComplaints, shared, tokenOf } from "./page_support.mjs";
+import { NARROW, PATH, admin, details, live, noFaults, search, section, shows, total, view, watch } from "./desk.mjs";
+import { DESK, client, keyed, checkLook, must, shared, tokenOf } from "./page_support.mjs";
 import { connect, next, open, startServer, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
-
-const NARROW = { width: 360, height: 740 };
-const PATH = "/dashboard";
-const admin = (sub = "root") => token({ sub, name: "Root", roles: ["admin"] });
-
-/** Opens the dashboard for a visitor who types a token. */
-async function watch(t, credentials, { url = shared.server.url, ...options } = {}) {
-  const visitor = await Visitor.open(t, shared.browser, url, { path: PATH, viewport: DESK, ...options });
-  await visitor.giveToken(credentials);
-  return visitor;
-}
-
-/** Opens the dashboard of an admin with its first figures. */
-async function live(t, options) {
-  const visitor = await watch(t, admin(), options);
-  await total(visitor, "Connections").waitFor();
-  return visitor;
-}
-
-const total = ({ page }, name) => page.locator(`[data-total="${name}"] .total-value`);
-const section = ({ page }, name) => page.getByRole("region", { name, exact: true });
-
-/** Waits for a figure that matches. */
-async function shows(visitor, name, fits) {
-  let shown;
-  await until(async () => fits(Number((shown = await total(visitor, name).textContent()).replace(/[,/s]/g, ""))), () => `${name}: ${shown}`);
-}
 
 /** Revokes a user as a service does. */
 async function revoke(userId) {
@@ -45,11 +19,6 @@ async function revoke(userId) {
     body: JSON.stringify({ userId }),
   });
   assert.equal(answer.status, 200, await answer.text());
-}
-
-async function find({ page }, userId) {
-  await page.getByRole("textbox", { name: "Id of the user" }).fill(userId);
-  await page.getByRole("button", { name: "Find" }).press("Enter");
 }
 
 for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) {
@@ -96,7 +65,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       await checkLook(root, `dashboard-${self}-busy`);
       await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
       await root.screenshot(`dashboard-${self}-end`);
-      noComplaints(root);
+      noFaults(root);
     });
   }
 }
@@ -108,22 +77,19 @@ test("a user is found by keyboard and disconnected after confirmation", async (t
   for (let index = 0; index < 2; index += 1) clients.push(await connect(t, io, shared.server.url, { auth: { token: tokenOf(sub, name) }, reconnection: false }));
   const root = await live(t);
   const { page } = root;
-  await find(root, "nobody-here");
-  await page.getByRole("status").getByText("No user with the id nobody-here is connected.").waitFor();
-  await find(root, sub);
-  const user = page.locator(`[data-user="${sub}"]`);
-  await user.getByText(name, { exact: true }).waitFor();
-  assert.equal(await page.locator(".desk-main img:not([src='/favicon.svg']), .desk-main b").count(), 0);
-  assert.equal(await user.locator("tbody tr").count(), 2);
-  const row = user.locator("tbody tr").first();
-  for (const text of ["127.0.0.1", "WebSocket"]) await row.getByText(text, { exact: true }).waitFor();
-  await row.locator("summary").press("Enter");
-  await row.getByText(`user:${sub}`, { exact: true }).waitFor();
+  await view(root, "Sockets");
+  await search(root, "nobody-here");
+  await page.getByText("No socket begins with that.").waitFor();
+  await search(root, sub, name, name);
+  assert.equal(await page.locator(".desk-main img, .desk-main b").count(), 0);
+  const card = await details(root);
+  for (const text of ["127.0.0.1", "WebSocket"]) await card.getByText(text, { exact: true }).waitFor();
+  await card.getByText(`user:${sub}`, { exact: true }).waitFor();
   await checkLook(root, "dashboard-user");
 
   // Escape leaves everything unchanged.
   const dialog = page.getByRole("dialog", { name: "Disconnect a user" });
-  await user.getByRole("button", { name: "Disconnect this user" }).press("Enter");
+  await card.getByRole("button", { name: "Disconnect this user" }).press("Enter");
   await dialog.waitFor();
   await checkLook(root, "dashboard-kick");
   await page.keyboard.press("Escape");
@@ -136,8 +102,8 @@ test("a user is found by keyboard and disconnected after confirmation", async (t
   await dialog.getByRole("button", { name: "Disconnect" }).press("Enter");
   await disconnected;
   await page.getByRole("status").getByText("2 connections closed.").waitFor();
-  await user.waitFor({ state: "detached" });
-  noComplaints(root);
+  await card.getByText("This socket is no longer connected.").waitFor();
+  noFaults(root);
 });
 
 test("an address is blocked with a reason after confirmation", async (t) => {
@@ -148,7 +114,9 @@ test("an address is blocked with a reason after confirmation", async (t) => {
   for (const viewport of [NARROW, DESK]) {
     const root = await live(t, { url: server.url, viewport });
     const { page } = root;
-    await find(root, "mallory");
+    await view(root, "Sockets");
+    await search(root, "192.0.2", "Mallory");
+    await details(root);
     await page.getByRole("button", { name: "Block 192.0.2.7" }).press("Enter");
     const dialog = page.getByRole("dialog", { name: "Block an address" });
     await dialog.getByRole("button", { name: "Block" }).press("Enter");
@@ -173,7 +141,7 @@ test("an address is blocked with a reason after confirmation", async (t) => {
     await page.getByRole("status").getByText(/^192\.0\.2\.7(\/32)? is blocked until /).waitFor();
     const { blocks } = await (await fetch(`${server.url}/api/v1/blocks`, { headers: { authorization: `Bearer ${admin()}` } })).json();
     assert.deepEqual(blocks.map(({ reason }) => reason), ["a flood"]);
-    noComplaints(root);
+    noFaults(root);
   }
 });
 
@@ -193,7 +161,7 @@ test("a user who is not an admin sees one sentence, and requests no figures", as
     await visitor.page.getByRole("button", { name: "Use another token" }).press("Enter");
     await visitor.giveToken(admin());
     await total(visitor, "Connections").waitFor();
-    noComplaints(visitor);
+    noFaults(visitor);
   }
 });
 
@@ -219,7 +187,7 @@ test("a required token stays in its tab and is deleted by signing out", async (t
   await page.getByLabel("Token").waitFor();
   assert.equal(await page.evaluate(() => JSON.stringify({ ...sessionStorage })), "{}");
   assert.equal(await page.locator(".desk").count(), 0);
-  noComplaints(root);
+  noFaults(root);
 
   // An admin who is revoked while the page is open sees nothing more.
   const other = await watch(t, admin("root-revoked"));
@@ -227,7 +195,7 @@ test("a required token stays in its tab and is deleted by signing out", async (t
   await revoke("root-revoked");
   await other.page.getByRole("alert").getByText("Your access to this page has ended.").waitFor();
   assert.equal(await other.page.locator(".desk").count(), 0);
-  noComplaints(other);
+  noFaults(other);
 });
 
 test("no user and no address is in the document after revocation out of view", async (t) => {
@@ -237,10 +205,11 @@ test("no user and no address is in the document after revocation out of view", a
   const { page } = root;
   await total(root, "Connections").waitFor();
   await section(root, "Rooms").getByRole("row", { name: /^user:/ }).first().waitFor();
-  await find(root, sub);
-  const user = page.locator(`[data-user="${sub}"]`);
-  await user.getByText("127.0.0.1", { exact: true }).first().waitFor();
-  await user.getByRole("button", { name: "Disconnect this user" }).press("Enter");
+  await view(root, "Sockets");
+  await search(root, sub, "Mallory Watched");
+  const card = await details(root);
+  await card.getByText("127.0.0.1", { exact: true }).first().waitFor();
+  await card.getByRole("button", { name: "Disconnect this user" }).press("Enter");
   await page.getByRole("dialog", { name: "Disconnect a user" }).waitFor();
   const found = async () => {
     const text = await page.evaluate(() => [document.title, document.body.outerHTML, ...[...document.querySelectorAll("input")].map(({ value }) => value)].join("\n"));
@@ -252,7 +221,7 @@ test("no user and no address is in the document after revocation out of view", a
   await revoke("root-hidden");
   await page.getByRole("alert").getByText("Your access to this page has ended.").waitFor();
   assert.deepEqual(await found(), []);
-  noComplaints(root);
+  noFaults(root);
 });
 
 test("without a connection the page shows the age of its figures and resumes", async (t) => {
@@ -262,12 +231,16 @@ test("without a connection the page shows the age of its figures and resumes", a
   root.link.cut();
   await page.getByRole("status").getByText(/^Not connected since \S.*\. The figures are from \S.*\. Trying again…$/).waitFor();
   await checkLook(root, "dashboard-lost");
-  assert.equal(await page.getByRole("button", { name: "Find" }).isDisabled(), true);
-  // The earlier figures are still shown.
+  // The earlier figures are still shown, and cannot be taken for the current ones.
   assert.ok(Number(await total(root, "Connections").textContent()) > 0);
+  assert.equal(await page.locator(".total:not(.is-old)").count(), 0);
+  await view(root, "Sockets");
+  await checkLook(root, "dashboard-lost-sockets");
+  assert.equal(await page.getByRole("button", { name: "Refresh sockets" }).isDisabled(), true);
+  await view(root, "Overview");
   root.link.restore();
   await page.locator("[data-state=live]").waitFor();
-  noComplaints(root);
+  noFaults(root);
 });
 
 test("figures are polled only while the tab is visible", async (t) => {
@@ -300,7 +273,7 @@ test("figures are polled only while the tab is visible", async (t) => {
   assert.ok(pulls.length <= before + 1, `${pulls.length - before} pulls`);
   await hide("visible");
   await until(() => pulls.length > before + 1, "pulls again");
-  noComplaints(root);
+  noFaults(root);
 });
 
 test("parts that a role does not permit show this and are requested once", async (t) => {
@@ -311,9 +284,17 @@ test("parts that a role does not permit show this and are requested once", async
   await page.getByText("Your role does not permit figures (api:metrics).").waitFor();
   await section(root, "Servers").getByText("Your role does not permit this (api:metrics).").waitFor();
   await section(root, "Rooms").getByText("Your role does not permit this (api:rooms).").waitFor();
-  await find(root, "ann");
-  await page.getByRole("status").getByText("Your role does not permit that.").waitFor();
   await checkLook(root, "dashboard-watcher");
+  for (const [name, title, permission] of [
+    ["Sockets", "Sockets", "api:sockets"],
+    ["Rooms", "Conversations", "api:conversations"],
+    ["Blocks", "Blocks", "api:blocks"],
+    ["Alerts", "Alerts of seven days", "api:metrics"],
+  ]) {
+    await view(root, name);
+    await section(root, title).getByText(`Your role does not permit this (${permission}).`).waitFor();
+  }
+  await view(root, "Overview");
   const requests = [];
   page.on("request", (request) => request.url().includes("/api/") && requests.push(request.url()));
   await sleep(5_000); // No request may be sent in this time.

@@ -2,24 +2,28 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Reading, Ring, pathOf, ratesOf, roundUp } from "../src/dashboard/figures.ts";
 import { Journal, MAX_LISTED } from "../src/dashboard/journal.ts";
-import type { NodeChange, Statistics } from "../src/dashboard/types.ts";
-import { bytes, lasting, many, millis, rate } from "../src/dashboard/words.ts";
+import { eventOf } from "../src/dashboard/drill/trace.ts";
+import type { NodeChange } from "../src/dashboard/types.ts";
+import { age, bytes, lasting, many, millis, nodeId, rate } from "../src/dashboard/words.ts";
 
-const reading = (at: number, received: number, node = "a"): Reading => {
-  const traffic = { received, sent: received * 10, bytesReceived: received * 100, bytesSent: received * 1_000 };
-  return { at, statistics: { node, traffic } as Statistics };
-};
+const traffic = (received: number) => ({ received, sent: received * 10, bytesReceived: received * 100, bytesSent: received * 1_000 });
+const reading = (at: number, servers: Record<string, number>): Reading => ({ at, traffic: new Map(Object.entries(servers).map(([name, received]) => [name, traffic(received)])) });
 
 test("rates are differences of two readings in the time between them", () => {
-  assert.deepEqual(ratesOf(reading(1_000, 10), reading(3_000, 15)), { received: 2.5, sent: 25, bytesReceived: 250, bytesSent: 2_500 });
-  assert.deepEqual(ratesOf(reading(0, 10), reading(2_000, 10)), { received: 0, sent: 0, bytesReceived: 0, bytesSent: 0 });
+  assert.deepEqual(ratesOf(reading(1_000, { a: 10 }), reading(3_000, { a: 15 })), { received: 2.5, sent: 25, bytesReceived: 250, bytesSent: 2_500 });
+  assert.deepEqual(ratesOf(reading(0, { a: 10 }), reading(2_000, { a: 10 })), { received: 0, sent: 0, bytesReceived: 0, bytesSent: 0 });
+});
+
+test("rates are sums of the servers that both readings have", () => {
+  const before = reading(0, { a: 10, b: 100, left: 7 });
+  assert.equal(ratesOf(before, reading(2_000, { a: 20, b: 130, joined: 5_000 }))?.received, 20);
+  assert.equal(ratesOf(before, reading(2_000, { b: 130 }))?.received, 15, "one does not answer");
 });
 
 test("rates need two readings of the same running server", () => {
-  assert.equal(ratesOf(undefined, reading(1_000, 10)), undefined);
-  assert.equal(ratesOf(reading(0, 10), reading(1_000, 20, "b")), undefined, "another server");
-  assert.equal(ratesOf(reading(0, 10), reading(1_000, 9)), undefined, "started again");
-  assert.equal(ratesOf(reading(1_000, 10), reading(1_000, 20)), undefined, "no time between them");
+  assert.equal(ratesOf(undefined, reading(1_000, { a: 10 })), undefined);
+  assert.equal(ratesOf(reading(0, { a: 10 }), reading(1_000, { b: 20 })), undefined, "another server, or started again");
+  assert.equal(ratesOf(reading(1_000, { a: 10 }), reading(1_000, { a: 10 })), undefined, "no time between them");
 });
 
 test("a ring has the newest values in order and never mutates returned arrays", () => {
@@ -83,4 +87,17 @@ test("figures are formatted by their magnitude", () => {
   assert.deepEqual([undefined, 0.0625, 1.55, 12.4].map(millis), ["–", "0.063 ms", "1.6 ms", "12 ms"]);
   assert.deepEqual([-1, 59_999, 61_000, 3_660_000, 90_000_000].map(lasting), ["0 s", "59 s", "1 min 1 s", "1 h 1 min", "1 day 1 h"]);
   assert.deepEqual([many(1, "server"), many(2, "server")], ["1 server", "2 servers"]);
+});
+
+test("a line of a trace is a step with its further fields", () => {
+  const line = { at: "2026-01-01T00:00:00.000Z", node: "a", step: "ack_sent", user: "ann", socket: "s", conversation: null, event: "message", bytes: 12, more: { of: 1 } };
+  assert.deepEqual(eventOf(7, line), { number: 7, at: "2026-01-01T00:00:00.000Z", step: "ack sent", more: 'event message, bytes 12, more {"of":1}' });
+  const long = eventOf(1, { step: "received", text: "x".repeat(1_000) });
+  assert.equal(long.more.length, 301);
+  assert.deepEqual(eventOf(1, {}), { number: 1, at: "", step: "unknown", more: "" });
+});
+
+test("names of servers and ages are for people", () => {
+  assert.deepEqual([nodeId("Xy~chat-1"), nodeId("chat-1"), nodeId("a~b~c")], ["chat-1", "chat-1", "b~c"]);
+  assert.deepEqual([age(0), age(61_000)], ["0 s old", "1 min 1 s old"]);
 });

@@ -2,9 +2,10 @@ import { DISCONNECTED, type Failure, TIMED_OUT } from "../../packages/client/src
 import type { Status } from "../../packages/client/src/line/line.ts";
 import { SocketLine } from "../../packages/client/src/line/socket.ts";
 import { TOKEN, tab } from "../model/storage.ts";
+import { Api, REQUEST_TIMEOUT } from "./drill/api.ts";
 import { type Point, type Reading, Ring, ratesOf } from "./figures.ts";
 import { Journal } from "./journal.ts";
-import type { Node, Rooms, Socket, Sockets, Statistics } from "./types.ts";
+import type { Cluster, Node, Rooms } from "./types.ts";
 import { many } from "./words.ts";
 
 /** Delay between the last answer and the next request for figures, in milliseconds. */
@@ -13,23 +14,17 @@ const POLL_INTERVAL = 2_000;
 const ROOMS_EVERY = 5;
 /** Maximum number of shown rooms. */
 export const SHOWN_ROOMS = 20;
-/** Maximum number of shown sockets. */
-const SHOWN_SOCKETS = 50;
 /** Five minutes of figures. */
 const POINTS = 150;
-/** Timeout of requests, in milliseconds. */
-const REQUEST_TIMEOUT = 5_000;
+/** Age in milliseconds from which on data is shown as old although the server is connected. */
+const OLD_AFTER = 12_000;
 
 /** A part of the dashboard that requires its own permission. */
 export type Part = "figures" | "servers" | "rooms";
 
-/** The sockets of the requested user. */
-export interface Found {
-  userId: string;
-  sockets: readonly Socket[];
-  hasMore: boolean;
-  missing: number;
-}
+/** What the page shows. */
+export const VIEWS = ["overview", "sockets", "rooms", "blocks", "alerts"] as const;
+export type View = (typeof VIEWS)[number];
 
 /**
  * The state of the dashboard. Figures are polled at an interval while the page is visible. The
@@ -42,7 +37,8 @@ export class Desk {
    */
   phase: "out" | "forbidden" | "in" = "out";
   reason = "";
-  reading: Reading | undefined;
+  view: View = "overview";
+  cluster: Cluster | undefined;
   /** When the newest figures arrived. */
   asOf: Date | undefined;
   /** When the connection was lost. */
@@ -60,7 +56,12 @@ export class Desk {
    * frames.
    */
   changed: (isUrgent?: boolean) => void = () => {};
-  #token = "";
+  /** The HTTP API with the token of the admin, while signed in. */
+  api: Api | undefined;
+  #reading: Reading | undefined;
+  /** When each part arrived last. */
+  readonly #arrivals = new Map<Part, Date>();
+  #clock: ReturnType<typeof setInterval> | undefined;
   #line: SocketLine | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** Counts visits, to ignore results that belong to an earlier one. */
@@ -79,6 +80,12 @@ export class Desk {
 
   get isOnline(): boolean {
     return this.#line?.isReady ?? false;
+  }
+
+  /** The HTTP API. Throws an error that `explain` can render if the admin has signed out. */
+  get apiOrThrow(): Api {
+    if (this.api === undefined) throw new Error("not signed in");
+    return this.api;
   }
 
   start(): void {
@@ -103,11 +110,26 @@ export class Desk {
     this.#leave("out");
   }
 
-  /** Returns the sockets of a user on all servers. Throws an error that `explain` can render. */
-  async find(userId: string): Promise<Found> {
-    const query = new URLSearchParams({ userId, limit: String(SHOWN_SOCKETS) });
-    const { sockets, hasMore, missing } = (await this.#fetch(`/sockets?${query}`)) as Sockets;
-    return { userId, sockets, hasMore, missing };
+  show(view: View): void {
+    this.view = view;
+    this.changed(true);
+  }
+
+  /** The time in milliseconds since the connection was lost, on which events arrive. */
+  get silence(): number | undefined {
+    return this.isOnline || this.lostAt === undefined ? undefined : Date.now() - this.lostAt.getTime();
+  }
+
+  /**
+   * Returns the age of a part in milliseconds if it is old: the server is not connected, or has
+   * stopped answering.
+   */
+  oldness(part: Part): number | undefined {
+    const arrival = this.#arrivals.get(part);
+    if (arrival === undefined) return undefined;
+    const age = Date.now() - arrival.getTime();
+    const expected = part === "rooms" ? ROOMS_EVERY * POLL_INTERVAL : 0;
+    return !this.isOnline || age > OLD_AFTER + expected ? age : undefined;
   }
 
   /** Closes the connections of a user. Returns the outcome as a text. */
@@ -124,7 +146,11 @@ export class Desk {
 
   #enter(token: string): void {
     this.#leave("in");
-    this.#token = token;
+    this.api = new Api(token);
+    // Ages grow without an event.
+    this.#clock = setInterval(() => {
+      if (this.asOf !== undefined) this.changed();
+    }, 1_000);
     const line = (this.#line = new SocketLine("/admin", { auth: { token }, sessionEvent: false, socket: { path: this.#socketPath } }, () => {}));
     line.watch("changed", () => this.#handleStatus(line.status));
     line.watch("ready", () => {
@@ -138,14 +164,17 @@ export class Desk {
 
   #leave(phase: Desk["phase"], reason = ""): void {
     clearTimeout(this.#timer);
+    clearInterval(this.#clock);
     this.#visit += 1;
     this.#isPolling = false;
     this.#line?.close();
     this.#line = undefined;
-    this.#token = "";
+    this.api = undefined;
+    this.view = "overview";
     this.phase = phase;
     this.reason = reason;
-    this.reading = this.asOf = this.lostAt = this.rooms = undefined;
+    this.cluster = this.#reading = this.asOf = this.lostAt = this.rooms = undefined;
+    this.#arrivals.clear();
     this.troubles.clear();
     this.nodes = [];
     this.points.clear();
@@ -174,21 +203,16 @@ export class Desk {
   async #poll(): Promise<void> {
     clearTimeout(this.#timer);
     if (this.#isPolling || !this.isOnline || document.visibilityState === "hidden") return;
+    const { api } = this;
+    if (api === undefined) return;
     const visit = this.#visit;
     this.#isPolling = true;
     const includesRooms = this.#polls % ROOMS_EVERY === 0;
     this.#polls += 1;
     await Promise.all([
-      this.#part("figures", visit, async () => this.#take((await this.#request("admin:stats")) as Statistics, visit)),
-      this.#part("servers", visit, async () => {
-        const { nodes } = (await this.#fetch("/nodes")) as { nodes: Node[] };
-        if (visit === this.#visit) this.nodes = nodes;
-      }),
-      includesRooms &&
-        this.#part("rooms", visit, async () => {
-          const rooms = (await this.#fetch(`/rooms?order=size&limit=${SHOWN_ROOMS}`)) as Rooms;
-          if (visit === this.#visit) this.rooms = rooms;
-        }),
+      this.#part("figures", visit, () => api.cluster(), (cluster) => this.#take(cluster)),
+      this.#part("servers", visit, () => api.nodes(), (nodes) => (this.nodes = nodes)),
+      includesRooms && this.#part("rooms", visit, () => api.rooms(SHOWN_ROOMS), (rooms) => (this.rooms = rooms)),
     ]);
     if (visit !== this.#visit) return;
     this.#isPolling = false;
@@ -200,11 +224,14 @@ export class Desk {
    * Requests one part. A denied part is not requested again, because each attempt would count as a
    * refusal.
    */
-  async #part(part: Part, visit: number, take: () => Promise<void>): Promise<void> {
+  async #part<Answer>(part: Part, visit: number, request: () => Promise<Answer>, take: (answer: Answer) => void): Promise<void> {
     if (this.denied.has(part)) return;
     try {
-      await take();
-      if (visit === this.#visit) this.troubles.delete(part);
+      const answer = await request();
+      if (visit !== this.#visit) return;
+      take(answer);
+      this.#arrivals.set(part, new Date());
+      this.troubles.delete(part);
     } catch (error) {
       if (visit !== this.#visit) return;
       if (isDenied(error)) this.denied.add(part);
@@ -212,26 +239,19 @@ export class Desk {
     }
   }
 
-  #take(statistics: Statistics, visit: number): void {
-    if (visit !== this.#visit) return;
-    const now: Reading = { at: performance.now(), statistics };
-    const rates = ratesOf(this.reading, now);
-    this.points.push({ at: now.at, connections: statistics.sessions.total, ...(rates && { rates }) });
-    this.reading = now;
+  #take(cluster: Cluster): void {
+    const traffic = new Map(cluster.servers.map(({ name, statistics }) => [name, statistics.traffic]));
+    const now: Reading = { at: performance.now(), traffic };
+    const rates = ratesOf(this.#reading, now);
+    this.points.push({ at: now.at, connections: cluster.total.sessions.total, ...(rates && { rates }) });
+    this.#reading = now;
+    this.cluster = cluster;
     this.asOf = new Date();
   }
 
   async #request(event: string, payload: object = {}): Promise<unknown> {
     if (this.#line === undefined) throw new Error("not signed in");
     return this.#line.request(event, payload, REQUEST_TIMEOUT);
-  }
-
-  async #fetch(path: string): Promise<unknown> {
-    const headers = { authorization: `Bearer ${this.#token}` };
-    const response = await fetch(`/api/v1${path}`, { headers, cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(REQUEST_TIMEOUT) });
-    const body = (await response.json()) as { error?: Failure };
-    if (!response.ok) throw Object.assign(new Error(body.error?.message ?? response.statusText), body.error);
-    return body;
   }
 }
 
@@ -240,7 +260,8 @@ export function unansweredText(missing: number): string {
   return missing === 0 ? "" : ` ${many(missing, "server")} did not answer.`;
 }
 
-function isDenied(error: unknown): boolean {
+/** Returns whether the role does not permit a request. */
+export function isDenied(error: unknown): boolean {
   return (error as Partial<Failure>).code === "FORBIDDEN";
 }
 
@@ -252,6 +273,8 @@ export function explain(error: unknown): string {
       return "Your role does not permit that.";
     case "RATE_LIMITED":
       return "You are sending requests too fast. Please try again.";
+    case "NOT_FOUND":
+      return "It no longer exists.";
     case DISCONNECTED:
       return "The connection was lost.";
     case "INVALID_PAYLOAD":

@@ -19,21 +19,29 @@ export interface Point {
   rates?: Rates;
 }
 
-/** Figures, and when they arrived. */
+/** The traffic of each server by its name, and when the figures arrived. */
 export interface Reading {
   at: number;
-  statistics: Statistics;
+  traffic: ReadonlyMap<string, Statistics["traffic"]>;
 }
 
-/** Returns the rates between two readings of the same server. */
+/**
+ * Returns the rates of all servers that both readings have, or `undefined` if there are none. A
+ * restarted server has another name.
+ */
 export function ratesOf(before: Reading | undefined, now: Reading): Rates | undefined {
-  if (before === undefined || before.statistics.node !== now.statistics.node) return undefined;
+  if (before === undefined) return undefined;
   const seconds = (now.at - before.at) / 1_000;
-  const [old, traffic] = [before.statistics.traffic, now.statistics.traffic];
-  const rate = (name: keyof Rates) => (traffic[name] - old[name]) / seconds;
-  const rates: Rates = { received: rate("received"), sent: rate("sent"), bytesReceived: rate("bytesReceived"), bytesSent: rate("bytesSent") };
-  // A restarted server resets its counters.
-  return seconds > 0 && Object.values(rates).every((value) => value >= 0) ? rates : undefined;
+  if (seconds <= 0) return undefined;
+  const rates: Rates = { received: 0, sent: 0, bytesReceived: 0, bytesSent: 0 };
+  let isKnown = false;
+  for (const [name, traffic] of now.traffic) {
+    const old = before.traffic.get(name);
+    if (old === undefined) continue;
+    isKnown = true;
+    for (const field of Object.keys(rates) as (keyof Rates)[]) rates[field] += Math.max(0, traffic[field] - old[field]) / seconds;
+  }
+  return isKnown ? rates : undefined;
 }
 
 /** Holds the newest items. The oldest is removed when it is full. */

@@ -1,11 +1,14 @@
 import { TokenForm } from "../view/token.tsx";
 import { ThemeToggle } from "../view/theme.tsx";
 import { Chart } from "./chart.tsx";
-import type { Desk, Part } from "./desk.ts";
+import { type Desk, type Part, VIEWS, type View } from "./desk.ts";
+import { AlertHistory } from "./drill/alerts.tsx";
+import { Blocks } from "./drill/blocks.tsx";
+import { RoomsView } from "./drill/rooms.tsx";
+import { Sockets } from "./drill/sockets.tsx";
+import { Age, Alerts, Parts, Refusals, Rooms, Servers, Times } from "./lists.tsx";
 import { Figures } from "./totals.tsx";
-import { Find } from "./find.tsx";
-import { Alerts, Refusals, Rooms, Servers, Times } from "./lists.tsx";
-import { count, rate } from "./words.ts";
+import { clock, count, many, nodeId, rate } from "./words.ts";
 
 export function Page({ desk }: { desk: Desk }) {
   switch (desk.phase) {
@@ -62,76 +65,120 @@ function Waiting({ desk }: { desk: Desk }) {
 }
 
 function Live({ desk }: { desk: Desk }) {
-  const { reading } = desk;
-  const points = desk.points.items;
+  const { cluster } = desk;
   return (
     <div class="desk">
       <header class="desk-head">
         <img class="logo" src="/favicon.svg" alt="" width="32" height="32" />
         <div class="desk-title">
           <h1>Dashboard</h1>
-          {reading !== undefined && (
-            <p>
-              Figures of <bdi>{reading.statistics.node}</bdi>
-              {reading.statistics.nodes > 1 && `, one of ${reading.statistics.nodes} servers`}
-            </p>
-          )}
+          {cluster !== undefined && <p>Figures of {cluster.servers.length === 1 && cluster.missing.length === 0 ? <bdi>{nodeId(cluster.servers[0]?.name ?? "")}</bdi> : many(cluster.servers.length, "server")}</p>}
         </div>
         <ThemeToggle />
         <button class="button" type="button" onClick={() => desk.signOut()}>
           Sign out
         </button>
       </header>
+      <Views desk={desk} />
       <State desk={desk} />
       <main class="desk-main">
-        {desk.denied.has("figures") ? (
-          <p class="card wide">Your role does not permit figures (api:metrics).</p>
-        ) : (
-          <>
-            <Figures desk={desk} />
-            <section class="card half" aria-label="Connections in the last minutes">
-              <Chart title="Connections" points={points} inWords={count} lines={[{ name: "open", valueOf: ({ connections }) => connections }]} />
-            </section>
-            <section class="card half" aria-label="Events in the last minutes">
-              <Chart
-                title="Events a second"
-                points={points}
-                inWords={rate}
-                lines={[
-                  { name: "in", valueOf: ({ rates }) => rates?.received },
-                  { name: "out", valueOf: ({ rates }) => rates?.sent },
-                ]}
-              />
-            </section>
-          </>
-        )}
-        <Servers desk={desk} />
-        <Find desk={desk} />
-        <Times desk={desk} />
-        <Rooms desk={desk} />
-        <Alerts desk={desk} />
-        <Refusals desk={desk} />
+        <Content desk={desk} />
       </main>
     </div>
   );
 }
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const viewNames: Record<View, string> = { overview: "Overview", sockets: "Sockets", rooms: "Rooms", blocks: "Blocks", alerts: "Alerts" };
+
+function Views({ desk }: { desk: Desk }) {
+  return (
+    <nav class="views" aria-label="Views">
+      <ul>
+        {VIEWS.map((view) => (
+          <li key={view}>
+            <button type="button" aria-current={view === desk.view ? "page" : undefined} onClick={() => desk.show(view)}>
+              {viewNames[view]}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </nav>
+  );
+}
+
+function Content({ desk }: { desk: Desk }) {
+  switch (desk.view) {
+    case "overview":
+      return <Overview desk={desk} />;
+    case "sockets":
+      return <Sockets desk={desk} />;
+    case "rooms":
+      return <RoomsView desk={desk} />;
+    case "blocks":
+      return <Blocks desk={desk} />;
+    case "alerts":
+      return <AlertHistory desk={desk} />;
+  }
+}
+
+function Overview({ desk }: { desk: Desk }) {
+  const points = desk.points.items;
+  const old = desk.oldness("figures");
+  const chart = `card half${old === undefined ? "" : " is-old"}`;
+  return (
+    <>
+      {desk.denied.has("figures") ? (
+        <p class="card wide">Your role does not permit figures (api:metrics).</p>
+      ) : (
+        <>
+          <Figures desk={desk} />
+          <section class={chart} aria-label="Connections in the last minutes">
+            <Age old={old} />
+            <Chart title="Connections" points={points} inWords={count} lines={[{ name: "open", valueOf: ({ connections }) => connections }]} />
+          </section>
+          <section class={chart} aria-label="Events in the last minutes">
+            <Age old={old} />
+            <Chart
+              title="Events a second"
+              points={points}
+              inWords={rate}
+              lines={[
+                { name: "in", valueOf: ({ rates }) => rates?.received },
+                { name: "out", valueOf: ({ rates }) => rates?.sent },
+              ]}
+            />
+          </section>
+        </>
+      )}
+      <Servers desk={desk} />
+      <Parts desk={desk} />
+      <Times desk={desk} />
+      <Rooms desk={desk} />
+      <Alerts desk={desk} />
+      <Refusals desk={desk} />
+    </>
+  );
+}
 
 const partNames: Record<Part, string> = { figures: "Figures", servers: "Servers", rooms: "Rooms" };
 
-/** Whether the figures are current, otherwise their time. */
+/** Whether the figures are current and complete, otherwise their time and what is missing. */
 function State({ desk }: { desk: Desk }) {
   const { asOf, lostAt, troubles, isOnline } = desk;
   const [trouble] = troubles;
   const of = asOf === undefined ? "" : ` The figures are from ${clock.format(asOf)}.`;
-  const isOld = !isOnline || trouble !== undefined;
+  const isSilent = isOnline && trouble === undefined && desk.oldness("figures") !== undefined;
+  const isOld = !isOnline || isSilent || trouble !== undefined;
+  const missing = desk.cluster?.missing.map(({ id }) => id) ?? [];
+  const isPartial = !isOld && missing.length > 0;
   return (
-    <section class={isOld ? "state is-old" : "state"} data-state={isOld ? "old" : "live"} aria-label="Connection">
+    <section class={isOld || isPartial ? "state is-old" : "state"} data-state={isOld ? "old" : isPartial ? "partial" : "live"} aria-label="Connection">
       <p role="status">
         {!isOnline && `Not connected${lostAt === undefined ? "" : ` since ${clock.format(lostAt)}`}.${of} Trying again…`}
         {isOnline && trouble !== undefined && `${partNames[trouble[0]]}: ${trouble[1]}${of}`}
-        {!isOld && "Live"}
+        {isSilent && `The server does not answer.${of}`}
+        {isPartial && `No answer from ${missing.join(", ")}. The totals do not include ${missing.length === 1 ? "it" : "them"}.`}
+        {!isOld && !isPartial && "Live"}
       </p>
       {!isOld && asOf !== undefined && <p>{clock.format(asOf)}</p>}
     </section>

@@ -1,4 +1,42 @@
+import type { Percentiles, Statistics } from "../../packages/client/src/types.ts";
+
 export type { Alert, NodeChange, Percentiles, Refusals, Statistics } from "../../packages/client/src/types.ts";
+
+export type Times = Statistics["times"];
+
+/** Durations of the last minutes. */
+export interface Recent {
+  minutes: number;
+  times: Record<keyof Times, Percentiles>;
+}
+
+/** The parts of a server that can fail. */
+export interface Parts {
+  storeChanges: number;
+  storeChangesMax: number;
+  storeWaitingReads: number;
+  publications: string;
+  followers: { name: string; lagS: number }[];
+  endedTasks: string[];
+  certificateExpiresAt?: string;
+}
+
+/** The state of one server. */
+export interface Server {
+  name: string;
+  statistics: Statistics;
+  recent: Recent[];
+  parts: Parts;
+}
+
+/** The state of all servers: `GET /api/v1/stats/cluster`. */
+export interface Cluster {
+  servers: Server[];
+  missing: { id: string; name: string; heartbeatAgeMs: number }[];
+  total: Pick<Statistics, "sessions" | "sockets" | "traffic" | "queues"> & { users: number; rooms: number };
+  times: Times;
+  recent: Recent[];
+}
 
 /** A server of the cluster: `GET /api/v1/nodes`. */
 export interface Node {
@@ -22,7 +60,7 @@ export interface Rooms {
   missing: number;
 }
 
-/** A socket of a user: `GET /api/v1/sockets`. */
+/** A socket: `GET /api/v1/sockets` and `GET /api/v1/sockets/{id}`. */
 export interface Socket {
   id: string;
   userId: string;
@@ -31,12 +69,82 @@ export interface Socket {
   roomCount: number;
   transport: string;
   address: string;
+  agent: string;
+  queuedBytes: number;
+  recovered: boolean;
   connectionTime: string;
+  lastActivity: string;
   node: string;
 }
 
 export interface Sockets {
   sockets: Socket[];
+  cursor?: string;
   hasMore: boolean;
   missing: number;
+}
+
+/** The sockets of a room by server: `GET /api/v1/rooms/{room}`. */
+export interface RoomDetails {
+  room: string;
+  sockets: number;
+  nodes: { node: string; sockets: number; users: number }[];
+  missing: number;
+}
+
+/** A conversation without its members: `GET /api/v1/conversations`. */
+export interface Conversation {
+  id: string;
+  title: string | null;
+  ownerId: string | null;
+  open: boolean;
+  members: number;
+  lastSeq: number;
+  updatedAt: string;
+}
+
+export interface Conversations {
+  conversations: Conversation[];
+  cursor?: string;
+  hasMore: boolean;
+}
+
+/** A conversation: `GET /api/v1/conversations/{id}`. */
+export interface ConversationDetails {
+  conversation: { id: string; title: string | null; ownerId: string | null; memberIds: string[] };
+  open: boolean;
+}
+
+/** A blocked network: `GET /api/v1/blocks`. */
+export interface BlockedNetwork {
+  id: string;
+  cidr: string;
+  reason: string;
+  source: string;
+  createdAt: string;
+  expiresAt?: string;
+}
+
+export interface Blocks {
+  blocks: BlockedNetwork[];
+  cursor?: string;
+  hasMore: boolean;
+}
+
+/** A stored alert: `GET /api/v1/alerts`. */
+export interface StoredAlert {
+  id: string;
+  node: string;
+  alert: string;
+  part: string;
+  task?: string;
+  state: string;
+  beganAt?: string;
+  endedAt?: string;
+}
+
+export interface Alerts {
+  alerts: StoredAlert[];
+  cursor?: string;
+  hasMore: boolean;
 }

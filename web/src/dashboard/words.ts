@@ -2,6 +2,9 @@ const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 1 });
 const units = ["B", "KiB", "MiB", "GiB", "TiB"];
 
+/** Formats a time of day to the second. */
+export const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
 export function count(value: number): string {
   return whole.format(value);
 }
@@ -38,4 +41,14 @@ export function lasting(milliseconds: number): string {
   if (days > 0) return `${many(days, "day")} ${hours % 24} h`;
   if (hours > 0) return `${hours} h ${minutes % 60} min`;
   return minutes > 0 ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
+}
+
+/** Returns the id in the name of a server, which consists of a random part and its id. */
+export function nodeId(name: string): string {
+  return name.slice(name.indexOf("~") + 1);
+}
+
+/** Formats the age of old data, in milliseconds. */
+export function age(milliseconds: number): string {
+  return `${lasting(milliseconds)} old`;
 }

@@ -1,0 +1,221 @@
+import { useEffect, useState } from "preact/hooks";
+import { exactTime } from "../../words/time.ts";
+import { type Desk, SHOWN_ROOMS, explain, isDenied, unansweredText } from "../desk.ts";
+import { Card, Denied, Table, dateOf } from "../lists.tsx";
+import type { Conversation, ConversationDetails, Socket } from "../types.ts";
+import { count, many, nodeId } from "../words.ts";
+import { Pager, SearchForm, ageOf, useOpened, usePages } from "./paged.tsx";
+import { SocketCard } from "./socket.tsx";
+import { SocketTable } from "./sockets.tsx";
+
+/** Maximum number of shown members of a conversation. */
+const SHOWN_MEMBERS = 200;
+const OF_CONVERSATION = "conversation:";
+
+/** Rooms and conversations, and one of them with its members. */
+export function RoomsView({ desk }: { desk: Desk }) {
+  const [room, setRoom] = useState<string>();
+  const [socket, setSocket] = useState<string>();
+  return (
+    <>
+      {socket !== undefined && <SocketCard key={socket} id={socket} desk={desk} onClose={() => setSocket(undefined)} />}
+      {room !== undefined && <RoomCard key={room} room={room} desk={desk} onChoose={setSocket} onClose={() => setRoom(undefined)} />}
+      <LargestRooms desk={desk} onChoose={setRoom} />
+      <Conversations desk={desk} onChoose={(id) => setRoom(`${OF_CONVERSATION}${id}`)} />
+    </>
+  );
+}
+
+function LargestRooms({ desk, onChoose }: { desk: Desk; onChoose: (room: string) => void }) {
+  const titles = useTitles(desk);
+  const { rooms } = desk;
+  if (desk.denied.has("rooms")) return <Denied title="Largest rooms" permission="api:rooms" />;
+  return (
+    <Card title="Largest rooms" old={desk.oldness("rooms")}>
+      {rooms === undefined ? (
+        <p class="nothing">Loading…</p>
+      ) : rooms.rooms.length === 0 ? (
+        <p class="nothing">No socket is in a room.</p>
+      ) : (
+        <Table name="Listed rooms" heads={["Room", "Sockets", "Members"]}>
+          {rooms.rooms.map(({ room, sockets }) => {
+            const title = titles.get(room);
+            return (
+              <tr key={room} data-room={room}>
+                <th scope="row" class="long">
+                  {title !== undefined && <bdi>{title} </bdi>}
+                  <bdi class={title === undefined ? "" : "faint"}>{room}</bdi>
+                </th>
+                <td>{count(sockets)}</td>
+                <td>
+                  <button class="link-button" type="button" disabled={!desk.isOnline} aria-label={`Show the members of ${title ?? room}`} onClick={() => onChoose(room)}>
+                    Show
+                  </button>
+                </td>
+              </tr>
+            );
+          })}
+        </Table>
+      )}
+      {rooms?.hasMore && <p class="nothing">The {SHOWN_ROOMS} largest of all servers.</p>}
+      {rooms !== undefined && rooms.missing > 0 && <p class="nothing">{unansweredText(rooms.missing)}</p>}
+    </Card>
+  );
+}
+
+/** Returns the titles of the listed rooms of conversations, as far as the role permits. */
+function useTitles(desk: Desk): ReadonlyMap<string, string> {
+  const [titles, setTitles] = useState<ReadonlyMap<string, string>>(new Map());
+  const ids = (desk.rooms?.rooms ?? []).flatMap(({ room }) => (room.startsWith(OF_CONVERSATION) ? room.slice(OF_CONVERSATION.length) : [])).sort();
+  const key = ids.join(",");
+  useEffect(() => {
+    let hasEnded = false;
+    const load = async () => {
+      try {
+        const { conversations } = await desk.apiOrThrow.conversations({ ids: key });
+        if (!hasEnded) setTitles(new Map(conversations.map(({ id, title }) => [`${OF_CONVERSATION}${id}`, title ?? "untitled"])));
+      } catch {
+        // The rooms are shown by their names.
+      }
+    };
+    if (key !== "") void load();
+    return () => {
+      hasEnded = true;
+    };
+  }, [key]);
+  return titles;
+}
+
+function Conversations({ desk, onChoose }: { desk: Desk; onChoose: (id: string) => void }) {
+  const [title, setTitle] = useState("");
+  const [times, setTimes] = useState(0);
+  const pages = usePages(`${times} ${title}`, (cursor) => desk.apiOrThrow.conversations({ ...(title !== "" && { title }), cursor }));
+  if (pages.isDenied) return <Denied title="Conversations" permission="api:conversations" />;
+  const found = pages.page?.conversations ?? [];
+  return (
+    <Card title="Conversations" old={ageOf(desk, pages.asOf)}>
+      <SearchForm
+        label="Title of conversations"
+        onSearch={(text) => {
+          setTimes(times + 1);
+          setTitle(text);
+        }}
+      />
+      {pages.trouble !== "" && (
+        <p class="trouble" role="alert">
+          {pages.trouble}
+        </p>
+      )}
+      {pages.page !== undefined && found.length === 0 && (
+        <p class="nothing" role="status">
+          {pages.page.hasMore ? "None of the conversations checked so far. Continue with the next page." : "No conversation has such a title."}
+        </p>
+      )}
+      {found.length > 0 && (
+        <Table name="Listed conversations" texts={2} heads={["Title", "Who", "Members", "Messages", "Changed"]}>
+          {found.map((conversation) => (
+            <ConversationRow key={conversation.id} conversation={conversation} isOnline={desk.isOnline} onChoose={onChoose} />
+          ))}
+        </Table>
+      )}
+      <Pager pages={pages} desk={desk} name="conversations" />
+    </Card>
+  );
+}
+
+function ConversationRow({ conversation: { id, title, members, open, lastSeq, updatedAt }, isOnline, onChoose }: { conversation: Conversation; isOnline: boolean; onChoose: (id: string) => void }) {
+  return (
+    <tr data-conversation={id}>
+      <th scope="row" class="long">
+        <bdi>{title ?? "untitled"}</bdi>
+      </th>
+      <td class="text">
+        <button class="link-button" type="button" disabled={!isOnline} aria-label={`Show the members of ${title ?? id}`} onClick={() => onChoose(id)}>
+          Show
+        </button>
+      </td>
+      <td>{open ? "everyone" : count(members)}</td>
+      <td>{count(lastSeq)}</td>
+      <td>
+        <time datetime={updatedAt} title={exactTime(updatedAt)}>
+          {dateOf(updatedAt)}
+        </time>
+      </td>
+    </tr>
+  );
+}
+
+/** A room: its sockets, and the members if it is of a conversation. */
+function RoomCard({ room, desk, onChoose, onClose }: { room: string; desk: Desk; onChoose: (id: string) => void; onClose: () => void }) {
+  const pages = usePages(room, (cursor) => desk.apiOrThrow.sockets({ room, cursor }));
+  const card = useOpened<HTMLDivElement>();
+  const id = room.startsWith(OF_CONVERSATION) ? room.slice(OF_CONVERSATION.length) : undefined;
+  const sockets = pages.page?.sockets ?? [];
+  return (
+    <Card title="Room" size="wide" old={ageOf(desk, pages.asOf)}>
+      <div class="opened" data-room-details={room} ref={card} tabIndex={-1}>
+        <p class="long">
+          <bdi class="strong">{room}</bdi>
+        </p>
+        {id !== undefined && <Members id={id} desk={desk} />}
+        <h3>Sockets in the room</h3>
+        {pages.isDenied && <p class="nothing">Your role does not permit this (api:sockets).</p>}
+        {pages.trouble !== "" && (
+          <p class="trouble" role="alert">
+            {pages.trouble}
+          </p>
+        )}
+        {pages.page !== undefined && sockets.length === 0 && <p class="nothing">No socket is in the room.{unansweredText(pages.page.missing)}</p>}
+        {sockets.length > 0 && <SocketTable sockets={sockets} isOnline={desk.isOnline} onChoose={onChoose} />}
+        {sockets.length > 0 && <p class="nothing">{onServers(sockets)}</p>}
+        <Pager pages={pages} desk={desk} name="sockets of the room" />
+        <button class="button" type="button" onClick={onClose}>
+          Back to the lists
+        </button>
+      </div>
+    </Card>
+  );
+}
+
+function onServers(sockets: readonly Socket[]): string {
+  const nodes = new Set(sockets.map(({ node }) => nodeId(node)));
+  return `${many(sockets.length, "socket")} shown, on ${[...nodes].sort().join(", ")}.`;
+}
+
+function Members({ id, desk }: { id: string; desk: Desk }) {
+  const [found, setFound] = useState<ConversationDetails>();
+  const [trouble, setTrouble] = useState("");
+  useEffect(() => {
+    let hasEnded = false;
+    desk.apiOrThrow.conversation(id).then(
+      (found) => !hasEnded && setFound(found),
+      (error: unknown) => !hasEnded && setTrouble(isDenied(error) ? "Your role does not permit this (api:conversations)." : explain(error)),
+    );
+    return () => {
+      hasEnded = true;
+    };
+  }, [id]);
+  if (found === undefined) return <p class="nothing">{trouble === "" ? "Loading…" : trouble}</p>;
+  const { title, ownerId, memberIds } = found.conversation;
+  return (
+    <>
+      <p>
+        Conversation <bdi class="strong">{title ?? "untitled"}</bdi>
+        {ownerId !== null && (
+          <>
+            , owned by <bdi>{ownerId}</bdi>
+          </>
+        )}
+      </p>
+      <h3>{found.open ? "Every user counts as a member" : many(memberIds.length, "member")}</h3>
+      <ul class="rooms" tabIndex={0} aria-label="Members">
+        {memberIds.slice(0, SHOWN_MEMBERS).map((member) => (
+          <li key={member}>
+            <bdi>{member}</bdi>
+          </li>
+        ))}
+        {memberIds.length > SHOWN_MEMBERS && <li>and {count(memberIds.length - SHOWN_MEMBERS)} more</li>}
+      </ul>
+    </>
+  );
+}

@@ -1,0 +1,289 @@
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { exactTime } from "../../words/time.ts";
+import { type Desk, explain } from "../desk.ts";
+import { Ring } from "../figures.ts";
+import { Card } from "../lists.tsx";
+import type { Socket } from "../types.ts";
+import { bytes, count, lasting, nodeId } from "../words.ts";
+import { BlockDialog, Confirm } from "./dialogs.tsx";
+import { Outcome, ageOf, useOpened, useOutcome } from "./paged.tsx";
+import { type Happening, eventOf } from "./trace.ts";
+
+/** Maximum number of shown events of a socket. */
+const SHOWN_EVENTS = 100;
+/** Delay between the last answer and the next request for a socket, in milliseconds. */
+const REFRESH_INTERVAL = 3_000;
+
+type Pending = "close" | "kick" | "block" | undefined;
+
+/** One socket: its details, rooms and events, and what an admin can do with it. */
+export function SocketCard({ id, desk, onClose }: { id: string; desk: Desk; onClose: () => void }) {
+  const { socket, asOf, trouble, refresh } = useSocket(id, desk);
+  const [pending, setPending] = useState<Pending>();
+  const { outcome, isBusy, attempt } = useOutcome();
+  const card = useOpened<HTMLDivElement>();
+  const act = (what: () => Promise<string>) =>
+    attempt(async () => {
+      const text = await what();
+      refresh();
+      return text;
+    });
+  const isIdle = desk.isOnline && !isBusy && socket !== undefined;
+  return (
+    <Card title="Socket" size="wide" old={ageOf(desk, asOf)}>
+      <div class="opened" data-details={id} ref={card} tabIndex={-1}>
+        {trouble !== "" && (
+          <p class="trouble" role="status">
+            {trouble}
+          </p>
+        )}
+        {socket === undefined ? trouble === "" && <p class="nothing">Loading…</p> : <Details socket={socket} />}
+        <Outcome text={outcome} />
+        <div class="actions">
+          <button class="button button-bad" type="button" disabled={!isIdle} onClick={() => setPending("close")}>
+            Close this connection
+          </button>
+          <button class="button button-bad" type="button" disabled={!isIdle} onClick={() => setPending("kick")}>
+            Disconnect this user
+          </button>
+          <button class="button button-bad" type="button" disabled={!isIdle} onClick={() => setPending("block")}>
+            Block {socket?.address ?? "the address"}
+          </button>
+          <button class="button" type="button" onClick={onClose}>
+            Back to the list
+          </button>
+        </div>
+        {socket !== undefined && (
+          <Rooms
+            socket={socket}
+            isIdle={isIdle}
+            onJoin={(room) =>
+              void act(async () => {
+                if (MANAGED.test(room)) return `The room ${room} follows from memberships or subscriptions, and cannot be joined here.`;
+                return (await desk.apiOrThrow.join(id, room)) ? `The socket is now in the room ${room}.` : `The socket was already in the room ${room}.`;
+              })
+            }
+            onLeave={(room) => void act(async () => ((await desk.apiOrThrow.leave(id, room)) ? `The socket has left the room ${room}.` : `The socket was not in the room ${room}.`))}
+          />
+        )}
+        <Events id={id} desk={desk} />
+      </div>
+      {pending === "close" && (
+        <Confirm
+          title="Close a connection"
+          act="Close"
+          onClose={() => setPending(undefined)}
+          onConfirm={() =>
+            void act(async () => {
+              await desk.apiOrThrow.close(id);
+              return "The connection is closed.";
+            })
+          }
+        >
+          <p>The connection of this socket will be closed. Stock clients reconnect automatically, with another socket.</p>
+        </Confirm>
+      )}
+      {pending === "kick" && socket !== undefined && (
+        <Confirm title="Disconnect a user" act="Disconnect" onClose={() => setPending(undefined)} onConfirm={() => void act(() => desk.kick(socket.userId))}>
+          <p>
+            All connections of <bdi class="strong">{socket.userId}</bdi> to the chat will be closed. Stock clients reconnect automatically: to keep this user out, revoke the session or block the address.
+          </p>
+        </Confirm>
+      )}
+      {pending === "block" && socket !== undefined && <BlockDialog address={socket.address} onClose={() => setPending(undefined)} onConfirm={(cidr, reason, seconds) => void act(() => desk.block(cidr, reason, seconds))} />}
+    </Card>
+  );
+}
+
+/** Requests a socket repeatedly while it is shown, the page is visible, and the socket exists. */
+function useSocket(id: string, desk: Desk): { socket: Socket | undefined; asOf: Date | undefined; trouble: string; refresh: () => void } {
+  const [socket, setSocket] = useState<Socket>();
+  const [asOf, setAsOf] = useState<Date>();
+  const [trouble, setTrouble] = useState("");
+  const [asked, setAsked] = useState(0);
+  useEffect(() => {
+    let hasEnded = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const load = async () => {
+      if (document.visibilityState === "visible" && desk.isOnline) {
+        try {
+          const found = await desk.apiOrThrow.socket(id);
+          if (hasEnded) return;
+          setSocket(found);
+          setAsOf(new Date());
+          setTrouble("");
+        } catch (error) {
+          if (hasEnded) return;
+          if ((error as { code?: unknown }).code === "NOT_FOUND") {
+            setSocket(undefined);
+            return setTrouble("This socket is no longer connected.");
+          }
+          setTrouble(explain(error));
+        }
+      }
+      timer = setTimeout(() => void load(), REFRESH_INTERVAL);
+    };
+    void load();
+    return () => {
+      hasEnded = true;
+      clearTimeout(timer);
+    };
+  }, [id, asked]);
+  return { socket, asOf, trouble, refresh: () => setAsked((times) => times + 1) };
+}
+
+function Details({ socket }: { socket: Socket }) {
+  const since = Date.now() - Date.parse(socket.connectionTime);
+  const idle = Date.now() - Date.parse(socket.lastActivity);
+  return (
+    <dl class="facts">
+      <Fact name="User">
+        <bdi>{socket.name}</bdi> <bdi class="faint">{socket.userId}</bdi>
+      </Fact>
+      <Fact name="Socket id">{socket.id}</Fact>
+      <Fact name="Address">{socket.address}</Fact>
+      <Fact name="Client">
+        <bdi>{socket.agent === "" ? "not stated" : socket.agent}</bdi>
+      </Fact>
+      <Fact name="Server">
+        <bdi>{nodeId(socket.node)}</bdi>
+      </Fact>
+      <Fact name="Transport">
+        {socket.transport === "websocket" ? "WebSocket" : socket.transport}
+        {socket.recovered && ", recovered"}
+      </Fact>
+      <Fact name="Connected">
+        {lasting(since)}, since <time datetime={socket.connectionTime}>{exactTime(socket.connectionTime)}</time>
+      </Fact>
+      <Fact name="Last event">{lasting(idle)} ago</Fact>
+      <Fact name="Queue">{bytes(socket.queuedBytes)}</Fact>
+    </dl>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <div data-fact={name}>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
+/** Rooms that follow from memberships and subscriptions, which only the server changes. */
+const MANAGED = /^(conversation|user|trades|portfolio|signals|prices|notifications|admin)([:#]|$)/;
+
+function Rooms({ socket: { rooms, roomCount }, isIdle, onJoin, onLeave }: { socket: Socket; isIdle: boolean; onJoin: (room: string) => void; onLeave: (room: string) => void }) {
+  const [room, setRoom] = useState("");
+  return (
+    <section class="part" aria-labelledby="rooms-of-socket">
+      <h3 id="rooms-of-socket">Rooms ({count(roomCount)})</h3>
+      <ul class="rooms" tabIndex={0} aria-labelledby="rooms-of-socket">
+        {rooms.map((room) => (
+          <li key={room}>
+            <bdi>{room}</bdi>
+            {!MANAGED.test(room) && (
+              <button class="link-button" type="button" disabled={!isIdle} aria-label={`Leave the room ${room}`} onClick={() => onLeave(room)}>
+                Leave
+              </button>
+            )}
+          </li>
+        ))}
+        {roomCount > rooms.length && <li>and {count(roomCount - rooms.length)} more</li>}
+      </ul>
+      <form
+        class="find"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (room.trim() === "") return;
+          onJoin(room.trim());
+          setRoom("");
+        }}
+      >
+        <label for="join-room">Room to join</label>
+        <input id="join-room" type="text" dir="auto" value={room} maxLength={256} autocomplete="off" spellcheck={false} onInput={(event) => setRoom(event.currentTarget.value)} />
+        <button class="button" type="submit" disabled={!isIdle}>
+          Join
+        </button>
+      </form>
+      <p class="nothing">Rooms of users, conversations and subscriptions follow from memberships, and cannot be joined or left here.</p>
+    </section>
+  );
+}
+
+/** The events of a socket, requested only while they are shown. */
+function Events({ id, desk }: { id: string; desk: Desk }) {
+  const [isOpen, setIsOpen] = useState(false);
+  useEffect(() => {
+    // A trace costs every server, so it ends when the page is hidden.
+    const handleVisibility = () => document.visibilityState === "hidden" && setIsOpen(false);
+    document.addEventListener("visibilitychange", handleVisibility);
+    return () => document.removeEventListener("visibilitychange", handleVisibility);
+  }, []);
+  return (
+    <section class="part" aria-labelledby="events-of-socket">
+      <h3 id="events-of-socket">Events</h3>
+      <button class="button" type="button" aria-expanded={isOpen} disabled={!isOpen && !desk.isOnline} onClick={() => setIsOpen(!isOpen)}>
+        {isOpen ? "Stop watching" : "Watch events"}
+      </button>
+      {isOpen ? <Watched id={id} desk={desk} /> : <p class="nothing">Watching is recorded in the audit log. Texts are not shown.</p>}
+    </section>
+  );
+}
+
+function Watched({ id, desk }: { id: string; desk: Desk }) {
+  const [events, setEvents] = useState<readonly Happening[]>([]);
+  const [ended, setEnded] = useState("");
+  const [denied, setDenied] = useState(false);
+  useEffect(() => {
+    const ring = new Ring<Happening>(SHOWN_EVENTS);
+    const stop = new AbortController();
+    let number = 0;
+    let isScheduled = false;
+    const take = (line: Record<string, unknown>) => {
+      ring.push(eventOf((number += 1), line));
+      // A busy socket is drawn a few times a second.
+      if (isScheduled) return;
+      isScheduled = true;
+      setTimeout(() => {
+        isScheduled = false;
+        if (!stop.signal.aborted) setEvents(ring.items);
+      }, 200);
+    };
+    const watch = async () => {
+      try {
+        await desk.apiOrThrow.trace(id, take, stop.signal);
+        if (!stop.signal.aborted) setEnded("The server has ended this.");
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        if ((error as { code?: unknown }).code === "FORBIDDEN") setDenied(true);
+        else setEnded(explain(error));
+      }
+    };
+    void watch();
+    return () => stop.abort();
+  }, [id]);
+  if (denied) return <p class="nothing">Your role does not permit this (api:trace).</p>;
+  return (
+    <>
+      <ul class="entries" tabIndex={0} aria-label={`The latest, ${SHOWN_EVENTS} at most`}>
+        {events.toReversed().map(({ number, at, step, more }) => (
+          <li key={number}>
+            <span class="entry-text">
+              <span class="strong">{step}</span> <bdi class="faint">{more}</bdi>
+            </span>
+            <time class="entry-at" datetime={at}>
+              {exactTime(at)}
+            </time>
+          </li>
+        ))}
+      </ul>
+      {events.length === 0 && ended === "" && <p class="nothing">Waiting for events…</p>}
+      <p class="nothing" role="status">
+        {ended}
+      </p>
+    </>
+  );
+}
+
