@@ -474,7 +474,7 @@ mod tests {
         };
         let own = "own".to_owned();
         let link = BrokerLink::new(
-            place,
+            SharedAddress::new(place),
             ChannelKind::Plain,
             own,
             limits,
