@@ -43,6 +43,11 @@ struct Arguments {
     #[arg(long, short, global = true, env = "ROOMCAST_CONFIG")]
     config: Option<PathBuf>,
 
+    /// File of environment variables, `NAME=VALUE` without quotes, one in each line. They override
+    /// those of the process, and are read again by a reload.
+    #[arg(long, global = true, value_name = "FILE", env = "ROOMCAST_ENV_FILE")]
+    env_file: Option<PathBuf>,
+
     /// Address to listen on; `server.listen`.
     #[arg(long, global = true)]
     listen: Option<SocketAddr>,
@@ -171,8 +176,11 @@ pub fn run() -> ExitCode {
     };
     let file = arguments.config.clone();
     let read = {
-        let file = arguments.config;
-        move || settings::read(file.as_deref(), std::env::vars_os(), overrides.clone())
+        let (file, env_file) = (arguments.config, arguments.env_file);
+        move || {
+            let environment = settings::environment(env_file.as_deref(), std::env::vars_os());
+            settings::read(file.as_deref(), environment, overrides.clone())
+        }
     };
     let mut configuration = read();
     let command = arguments.command.unwrap_or(Command::Serve);

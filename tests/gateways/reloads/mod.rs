@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::client::Client;
-use crate::guard::{KEY, Server, until};
+use crate::guard::{KEY, Server, signed_with, until};
 use crate::market::{client, must, signal};
 use crate::rotation::{assert_refused, development_token, enters, scrape};
 use crate::security;
@@ -225,6 +225,37 @@ async fn metrics_token_is_rotated_by_a_reload_without_a_stop() {
     server.reload("", &restart);
     assert_eq!(scrape(binary, NEW).await, 200);
     assert_connected(&mut ann).await;
+}
+
+#[tokio::test]
+async fn secret_in_the_environment_file_is_rotated_by_a_reload() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("roomcast.env");
+    let write = |secret: &str| {
+        let text = format!("# Secrets\nROOMCAST_AUTH__JWT__SECRET={secret}\n");
+        fs::write(&file, text).unwrap();
+    };
+    write(OLD);
+    let server = Server::start(&[KEY, ("ROOMCAST_ENV_FILE", file.to_str().unwrap())]);
+    let binary = &server.binary;
+    let claims = json!({"sub": "ann", "roles": ["user"], "exp": 4_000_000_000_u64});
+    let [old, new] = [OLD, NEW].map(|secret| signed_with(secret, &claims));
+    let mut ann = enters(binary, &old).await.unwrap();
+    assert_refused(enters(binary, &new).await);
+    fs::write(&file, format!("ROOMCAST_AUTH__JWT__SECRET=\"{NEW}\"\n")).unwrap();
+    hang_up(&server);
+    let unchanged = ["ERROR", "configuration not reloaded", "line 1: expected"];
+    binary.expect_log(&unchanged);
+    enters(binary, &old).await.unwrap();
+    write(NEW);
+    hang_up(&server);
+    let reloaded = "changed=\"auth.jwt.secret\"";
+    binary.expect_log(&["INFO", "configuration reloaded", reloaded]);
+    assert_refused(enters(binary, &old).await);
+    enters(binary, &new).await.unwrap();
+    assert_connected(&mut ann).await;
+    let log = binary.log();
+    assert!(!log.contains(OLD) && !log.contains(NEW), "{log}");
 }
 
 #[tokio::test]

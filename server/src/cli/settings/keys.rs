@@ -53,7 +53,7 @@ pub(super) const RENAMED: [(&str, &str); 17] = [
 /// Variables with which other programs locate Redis. They have no effect here.
 pub(super) const REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_URL"];
 /// Variables with the prefix that do not set keys.
-pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
+pub(super) const OTHERS: [&str; 3] = ["ROOMCAST_CONFIG", "ROOMCAST_ENV_FILE", "ROOMCAST_TOKEN"];
 
 /// Takes the value of one key from new settings, unless this change of it needs a restart.
 type Take = fn(&mut Settings, &Settings);

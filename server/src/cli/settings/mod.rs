@@ -3,12 +3,13 @@
 //!
 //! Every command that needs the configuration begins with [`read`]. `layers` reads the sources and
 //! records the source of each value, `keys` has the known names, `error` describes mistakes and
-//! names where each came from, `checks` finds all mistakes that a check reports one at a time, and
-//! `reference` describes all keys. The types of the settings and their checks are in
-//! `config`, which must not depend on where a value comes from. Apart from `config`, this module
-//! imports no module of the server.
+//! names where each came from, `environment` reads variables, `checks` finds all mistakes that a
+//! check reports one at a time, and `reference` describes all keys. The types of the settings and
+//! their checks are in `config`, which must not depend on where a value comes from. Apart from
+//! `config`, this module imports no module of the server.
 
 mod checks;
+mod environment;
 mod error;
 mod keys;
 mod layers;
@@ -18,15 +19,18 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+use std::ffi::OsString;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
     net::SocketAddr,
     path::Path,
 };
 
 use serde::de::IntoDeserializer;
 
+use self::environment::Environment;
+pub(super) use self::environment::environment;
 pub(super) use self::error::Mistake;
 #[cfg(test)]
 pub(super) use self::error::Mistakes;
@@ -56,14 +60,15 @@ pub(super) struct Configuration {
 /// Reads all sources.
 pub(super) fn read(
     file: Option<&Path>,
-    environment: impl Iterator<Item = (OsString, OsString)>,
+    environment: Environment,
     overrides: Overrides,
 ) -> Configuration {
     let mut layers = Layers::new();
+    layers.mistakes.extend(environment.mistakes);
     if let Some(path) = file {
         layers.add_file(path);
     }
-    layers.add_environment(environment);
+    layers.add_environment(environment.variables.into_iter());
     layers.add_overrides(overrides);
     layers.add_port();
     let mut mistakes = std::mem::take(&mut layers.mistakes);
@@ -137,7 +142,7 @@ pub(super) fn load(
         mistakes,
         warnings,
         ..
-    } = read(file, environment, overrides);
+    } = read(file, self::environment(None, environment), overrides);
     if mistakes.is_empty() {
         Ok(Loaded { settings, warnings })
     } else {

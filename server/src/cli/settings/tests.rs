@@ -289,7 +289,11 @@ fn all_mistakes_are_reported_with_place_value_and_type() {
     for (text, variables, reports) in MISTAKEN {
         let file = file(text);
         let variables = env(variables).into_iter();
-        let mut configuration = read(Some(file.path()), variables, Overrides::default());
+        let mut configuration = read(
+            Some(file.path()),
+            environment(None, variables),
+            Overrides::default(),
+        );
         configuration.check(|settings| settings.check().map_err(str::to_owned));
         let mistakes = configuration.mistakes;
         let shown = Mistakes(mistakes.clone()).to_string();
