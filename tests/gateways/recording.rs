@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::guard::{KEY, token};
+use crate::guard::{KEY, signed, token};
 use crate::server::{LOBBY, Server, ServerProcess};
 use crate::support::{DEADLINE, RawClient};
 
@@ -21,11 +21,15 @@ struct Recording {
 }
 
 impl Recording {
-    /// Starts a recording, and waits for its first line.
+    /// Starts a recording of an admin, and waits for its first line.
     fn start(server: &ServerProcess, query: &str) -> Self {
+        Self::start_by(server, query, &token("admin"))
+    }
+
+    /// Starts a recording with this token.
+    fn start_by(server: &ServerProcess, query: &str, token: &str) -> Self {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let token = token("admin");
         let request = format!(
             "GET /api/v1/recording?{query} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
         );
@@ -184,4 +188,25 @@ async fn recording_requires_its_permission_a_selection_and_valid_consent() {
         .iter()
         .find(|entry| stated(entry) && entry["outcome"] == "done");
     assert!(entry.is_some(), "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_ends_when_its_caller_loses_the_access() {
+    let server = Server::with(&[KEY]);
+    let claims = json!({"sub": "ann", "roles": ["admin"], "jti": "one", "exp": 4_000_000_000_u64});
+    let query = "everyone=true&seconds=60";
+    let mut recording = Recording::start_by(&server.binary, query, &signed(&claims));
+    let body = json!({"jti": "one"}).to_string();
+    let bearer = format!("Bearer {}", token("service"));
+    let mut client = RawClient::connect(server.address());
+    client.send(format!(
+        "POST /api/v1/revocations HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let response = tokio::task::block_in_place(|| client.response());
+    assert_eq!(response.status, 200, "{}", response.body);
+    let end = recording.until("end", |_| true);
+    assert_eq!(end["reason"], "the credentials have been revoked");
+    assert!(end["atMs"].as_f64().unwrap() < 30_000.0, "{end}");
 }

@@ -2,10 +2,12 @@
 import assert from "node:assert/strict";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Server } from "socket.io";
 import { io } from "socket.io-client";
+import { vouched } from "./certificates.mjs";
 import { launch } from "./processes.mjs";
 import { ask, command, next, open, program, startServer, temporary, until } from "./support.mjs";
 import { SECRET } from "./tokens.mjs";
@@ -69,6 +71,15 @@ async function finish({ file, recorder }, connections) {
   assert.equal(await recorder.stop("SIGINT"), 0, recorder.output());
 }
 
+/** Starts a Node server with this handler of connections, and returns its port. */
+async function startNode(t, http, connected) {
+  const server = new Server(http);
+  t.after(() => server.close());
+  server.on("connection", connected);
+  await new Promise((done) => http.listen(0, "127.0.0.1", done));
+  return http.address().port;
+}
+
 function replay(file, url, ...options) {
   const done = command(["replay", file, url, "--json", ...options]);
   const report = done.stdout ? JSON.parse(done.stdout) : undefined;
@@ -129,17 +140,14 @@ test("replays report what another server answers differently or not at all", asy
   assert.ok(!text.includes(PASSWORD) && !text.includes("canary-key"));
   assert.ok(!JSON.stringify(parsed(file, "event")).includes(NAME));
 
-  const other = new Server(createServer());
-  t.after(() => other.close());
   const credentials = [];
-  other.on("connection", (socket) => {
+  const port = await startNode(t, createServer(), (socket) => {
     credentials.push(socket.handshake.auth);
     socket.on("join_conversation", (id, answer) => answer({ success: true, other: `canary ${id}` }));
     socket.on("edit_message", (_, answer) => answer());
     for (const name of ["message", "canary of an event"]) socket.on(name, () => {});
   });
-  await new Promise((done) => other.httpServer.listen(0, "127.0.0.1", done));
-  const url = `http://127.0.0.1:${other.httpServer.address().port}`;
+  const url = `http://127.0.0.1:${port}`;
   const done = launch(program, ["replay", file, url, "--json", "--speed", "10", "--answer-timeout", "300ms", ...AUTH]);
   assert.equal(await done.ended, 3, done.output());
   const report = JSON.parse(done.output());
@@ -152,6 +160,19 @@ test("replays report what another server answers differently or not at all", asy
   assert.doesNotMatch(done.output().replaceAll("canary of an event", ""), /canary/);
   assert.equal(credentials.length, 2);
   assert.equal(new Set(credentials.map(({ name }) => name)).size, 2);
+
+  // A Node server that answers as the recorded one, over TLS.
+  const recorded = parsed(file, "answer");
+  const { cert, key, ca } = vouched("IP:127.0.0.1");
+  const secure = createSecureServer({ cert: readFileSync(cert), key: readFileSync(key) });
+  const securePort = await startNode(t, secure, (socket) => {
+    socket.onAny((_, ...args) => typeof args.at(-1) === "function" && args.at(-1)(...recorded.shift().args));
+  });
+  const options = ["--json", "--speed", "10", "--in-order", ...AUTH];
+  const env = { SSL_CERT_FILE: ca };
+  const equal = launch(program, ["replay", file, `https://127.0.0.1:${securePort}`, ...options], { env });
+  assert.equal(await equal.ended, 0, equal.output());
+  assert.equal(JSON.parse(equal.output()).answers.equal, 6);
 
   const unreachable = replay(file, "http://127.0.0.1:9", ...AUTH);
   assert.equal(unreachable.code, 1);

@@ -44,7 +44,7 @@ struct Server {
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// Token of the caller. Default: a token signed with the configured key, valid for a minute or
-    /// the duration of the trace.
+    /// the duration of the trace or recording.
     #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }

@@ -50,7 +50,9 @@ pub(in crate::cli) struct RecordArguments {
 /// Stores a recording until it ends or the command is interrupted.
 pub(in crate::cli) fn record(settings: &Settings, arguments: &RecordArguments) -> ExitCode {
     run(async {
-        let caller = Caller::with_role(settings, &arguments.server, ADMIN)?;
+        // The server ends the stream when the token expires.
+        let time = arguments.duration + ANSWER;
+        let caller = Caller::for_time(settings, &arguments.server, ADMIN, time)?;
         let (url, request) = caller.request(None, Method::GET, &path(arguments), String::new())?;
         let mut output = Output::create(&arguments.file)?;
         let deadline = Instant::now() + arguments.duration + ANSWER;

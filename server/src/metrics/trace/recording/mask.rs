@@ -367,8 +367,7 @@ mod tests {
         let refused = json!({"success": false, "error": {"code": "FORBIDDEN", "message": "No"}});
         let masked = masker.answer("message", vec![refused]).remove(0);
         assert_eq!(masked["error"]["code"], "FORBIDDEN");
-        assert_eq!(masked["error"]["message"], json!(null));
-        assert_eq!(masked["error"]["xxxxxxx"], "Xx");
+        assert_eq!(masked["error"]["message"], "Xx");
         let other = json!({"error": {"code": "my text"}, "code": "FORBIDDEN"});
         let masked = masker.answer("message", vec![other]).remove(0);
         assert_eq!(

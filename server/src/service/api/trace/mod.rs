@@ -207,6 +207,27 @@ fn selected(
     }
 }
 
+/// Returns why the caller of a running stream may no longer read it.
+fn recheck(
+    access: &Access,
+    by: &Principal,
+    permission: Permission,
+    is_unmasked: bool,
+) -> Result<(), &'static str> {
+    let unmasked = is_unmasked.then_some(Permission::TraceUnmasked);
+    let mut checks = std::iter::once(permission)
+        .chain(unmasked)
+        .map(|permission| access.recheck(by, permission));
+    let lost = checks.find_map(Result::err);
+    lost.map_or(Ok(()), |lost| {
+        Err(match lost {
+            LostAccess::Revoked => "the credentials have been revoked",
+            LostAccess::Expired => "the credentials have expired",
+            LostAccess::Denied => "the caller no longer has the permission",
+        })
+    })
+}
+
 /// Logs the start or the end of a trace. The audit log has the request.
 fn record_administrative_act(by: &str, act: &str, target: &Filter, detail: Detail, seconds: u64) {
     let target = target.describe();
@@ -253,21 +274,8 @@ impl Followed {
 
     /// Returns why the caller may no longer follow the trace.
     fn check(&self) -> Result<(), &'static str> {
-        let mut needed = vec![Permission::ApiTrace];
-        if self.tracer.detail == Detail::Unmasked {
-            needed.push(Permission::TraceUnmasked);
-        }
-        let mut checks = needed
-            .into_iter()
-            .map(|permission| self.access.recheck(&self.by, permission));
-        let lost = checks.find_map(Result::err);
-        lost.map_or(Ok(()), |lost| {
-            Err(match lost {
-                LostAccess::Revoked => "the credentials have been revoked",
-                LostAccess::Expired => "the credentials have expired",
-                LostAccess::Denied => "the caller no longer has the permission",
-            })
-        })
+        let is_unmasked = self.tracer.detail == Detail::Unmasked;
+        recheck(&self.access, &self.by, Permission::ApiTrace, is_unmasked)
     }
 
     /// Repeats the request to the other servers.

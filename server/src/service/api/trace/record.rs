@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use super::{RENEWAL_INTERVAL, RETRY_AFTER, selected};
-use crate::auth::Permission;
+use super::{CHECK_INTERVAL, RENEWAL_INTERVAL, RETRY_AFTER, recheck, selected};
+use crate::auth::{Permission, Principal};
 use crate::metrics::trace::{
     Dropped, Ended, Filter, Header, Line, Lines, Masker, Policy, RecordLine, Recorder, Tracer,
     Traces, VERSION, Vocabulary,
@@ -62,7 +62,9 @@ pub(crate) struct Recording {
     ends_at: Instant,
     /// When an empty line shows that the stream is alive.
     alive_at: Instant,
-    by: String,
+    checks_at: Instant,
+    access: Access,
+    by: Arc<Principal>,
     has_ended: bool,
 }
 
@@ -120,7 +122,9 @@ pub(crate) fn record(
         header: Some(header.text()),
         ends_at: Instant::now() + Duration::from_secs(seconds),
         alive_at: Instant::now() + RENEWAL_INTERVAL,
-        by: by.subject.clone(),
+        checks_at: Instant::now() + CHECK_INTERVAL,
+        access: access.clone(),
+        by,
         has_ended: false,
     };
     recording.log("recording started", seconds);
@@ -169,33 +173,53 @@ impl Recording {
         if let Some(header) = self.header.take() {
             return Some(header);
         }
-        // No more lines are queued.
-        if self.recorder().is_some_and(Recorder::is_full) {
-            return match self.lines.try_recv() {
-                Ok(line) => Some(self.taken(line)),
-                Err(_) => Some(self.last_line("the recording is full")),
-            };
-        }
-        let lines = self.tracer.take_dropped();
-        if lines > 0 {
-            return Some(RecordLine::Dropped(Dropped { lines }).text());
-        }
-        let now = Instant::now();
-        // The time also ends if there are always lines.
-        if self.ends_at <= now {
-            return Some(self.last_line("the time is over"));
-        }
-        tokio::select! {
-            // Queued lines come before the end.
-            biased;
-            Some(line) = self.lines.recv() => Some(self.taken(line)),
-            () = self.tracer.stopped() => Some(self.last_line("the server shuts down")),
-            () = sleep_until(self.ends_at) => Some(self.last_line("the time is over")),
-            () = sleep_until(self.alive_at) => {
-                self.alive_at = Instant::now() + RENEWAL_INTERVAL;
-                Some(Line::new())
+        loop {
+            let now = Instant::now();
+            // The stream also ends if there are always lines.
+            if self.ends_at <= now {
+                return Some(self.last_line("the time is over"));
+            }
+            if self.checks_at <= now {
+                self.checks_at = now + CHECK_INTERVAL;
+                if let Err(reason) = self.check() {
+                    return Some(self.last_line(reason));
+                }
+            }
+            // A full recording queues no more lines.
+            if self.recorder().is_some_and(Recorder::is_full) {
+                return match self.lines.try_recv() {
+                    Ok(line) => Some(self.taken(line)),
+                    Err(_) => Some(self.last_line("the recording is full")),
+                };
+            }
+            let lines = self.tracer.take_dropped();
+            if lines > 0 {
+                return Some(RecordLine::Dropped(Dropped { lines }).text());
+            }
+            tokio::select! {
+                // Queued lines come before the end.
+                biased;
+                Some(line) = self.lines.recv() => return Some(self.taken(line)),
+                () = self.tracer.stopped() => return Some(self.last_line("the server shuts down")),
+                () = sleep_until(self.ends_at) => {}
+                () = sleep_until(self.checks_at) => {}
+                () = sleep_until(self.alive_at) => {
+                    self.alive_at = Instant::now() + RENEWAL_INTERVAL;
+                    return Some(Line::new());
+                }
             }
         }
+    }
+
+    /// Returns why the caller may no longer record.
+    fn check(&self) -> Result<(), &'static str> {
+        let is_unmasked = !self.recorder().is_some_and(Recorder::is_masked);
+        recheck(
+            &self.access,
+            &self.by,
+            Permission::TrafficRecord,
+            is_unmasked,
+        )
     }
 
     fn recorder(&self) -> Option<&Recorder> {
@@ -220,7 +244,7 @@ impl Recording {
 
     /// Logs the start or the end. The audit log has the request with the consent.
     fn log(&self, act: &str, seconds: u64) {
-        let (by, target) = (&self.by, self.tracer.filter.describe());
+        let (by, target) = (&self.by.subject, self.tracer.filter.describe());
         let is_masked = self.recorder().is_some_and(Recorder::is_masked);
         let unmasked = !is_masked;
         tracing::info!(target: "audit", by, act, on = target, unmasked, seconds, "administrative act");
