@@ -264,10 +264,6 @@ async fn errors_contain_no_token_and_no_secret() {
         ("", ("GET", &*path, Value::Null)),
         (
             "",
-            ("POST", "/api/v1/revocations", json!({"sessionId": long})),
-        ),
-        (
-            "",
             ("POST", "/api/v1/revocations", json!({"sessionId": [login]})),
         ),
         (
@@ -306,12 +302,8 @@ async fn errors_contain_no_token_and_no_secret() {
         json!({"name": "ann", "guestKey": [canary("key")]}),
     ] {
         let refused = Client::connect(server.address(), &auth).await;
-        errors.push(
-            refused
-                .err()
-                .unwrap_or_else(|| panic!("{auth}"))
-                .to_string(),
-        );
+        let error = refused.err().unwrap_or_else(|| panic!("{auth} admits"));
+        errors.push(error.to_string());
     }
     let auth = json!({"name": "ann", "guestKey": GUEST_KEY});
     let mut ann = Client::connect(server.address(), &auth).await.unwrap();

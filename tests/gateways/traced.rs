@@ -130,6 +130,8 @@ fn repeated_call_with_a_key_is_traced_as_one_act_of_the_first() {
     server.binary.expect_log(&is_step);
     let other = send(&server, "another-key", SECOND);
     assert_eq!(other.status, 201, "{other:?}");
+    let is_step = ["step of a traced event", "step=\"stored\"", SECOND];
+    server.binary.expect_log(&is_step);
     let stored: Value = serde_json::from_str(&other.body).unwrap();
     trace.until("stored", |line| line["seq"] == stored["message"]["seq"]);
     let steps = trace.seen.iter().filter(|line| line["step"] == "stored");

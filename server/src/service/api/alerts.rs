@@ -235,7 +235,7 @@ impl AlertLog {
 
     /// Returns the latest alerts of all servers of the store, in the order of their changes.
     pub(super) async fn latest(&self) -> Result<Vec<StoredAlert>, StoreError> {
-        self.read(JOURNAL).await
+        self.read(JOURNAL, MAX_SHOWN).await
     }
 
     async fn page(&self, before: Option<u64>, limit: usize) -> Result<AlertPage, StoreError> {
@@ -267,12 +267,12 @@ impl AlertLog {
         })
     }
 
-    async fn read(&self, journal: &str) -> Result<Vec<StoredAlert>, StoreError> {
+    async fn read(&self, journal: &str, most: usize) -> Result<Vec<StoredAlert>, StoreError> {
         let current = Current {
             journal,
             category: None,
-            open: MAX_SHOWN,
-            newest: MAX_SHOWN,
+            open: most,
+            newest: most,
             is_closed: true,
             before: None,
             with_withdrawn: false,
@@ -290,9 +290,10 @@ impl AlertLog {
     /// If that process was killed, one of them is the server itself.
     pub(super) async fn start(&self, node: &str) -> Result<Vec<StoredAlert>, StoreError> {
         let own = |alert: &StoredAlert| !self.0.is_shared || alert.node == node;
-        let mut open = self.read(JOURNAL).await?;
+        // The journal has the alerts of all servers, which can be more than an admin receives.
+        let mut open = self.read(JOURNAL, MAX_OPEN as usize).await?;
         open.retain(|alert| alert.state == PartState::Unavailable && own(alert));
-        let mut earlier = self.read(RUNS).await?;
+        let mut earlier = self.read(RUNS, MAX_OPEN as usize).await?;
         earlier.retain(|run| run.state == PartState::Unavailable && own(run));
         for mut run in earlier {
             // The run ends only once, however often this task is restarted.
