@@ -11,9 +11,10 @@ use std::{
 };
 
 /// The folders and files with the types of the configuration.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "src/config",
     "src/config/auth",
+    "src/config/outgoing",
     "../src/config",
     "../protocol/src/socket/parser/mod.rs",
     "../protocol/src/engine/handshake.rs",

@@ -42,7 +42,7 @@ fn every_secret_of_the_configuration_has_a_row_of_rotation() {
         ("cluster.rs", "adapter"),
         ("market.rs", "market.webhook"),
         ("mod.rs", "server"),
-        ("webhooks.rs", "webhooks"),
+        ("outgoing/webhooks.rs", "webhooks"),
     ] {
         for field in secrets(&read(&format!("server/src/config/{file}"))) {
             let key = format!("`{section}.{field}`");
@@ -73,7 +73,7 @@ fn secrets(source: &str) -> Vec<&str> {
 /// Returns the number of fields of the whole configuration that contain secrets.
 fn all_secrets() -> usize {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("server/src/config");
-    let folders = [config.clone(), config.join("auth")];
+    let folders = [config.clone(), config.join("auth"), config.join("outgoing")];
     let files = folders
         .iter()
         .flat_map(|folder| fs::read_dir(folder).unwrap());

@@ -98,8 +98,10 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         ("NOTIFY_SOCKET", "nowhere"),
         ("WATCHDOG_USEC", "60000000"),
     ];
+    let exporting = cfg!(feature = "otlp").then_some(EXPORTING);
+    let variables = [variables.as_slice(), exporting.as_slice()].concat();
     let server = ServerProcess::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
-    let names = [
+    let mut names = vec![
         // Tasks of the library.
         "flusher",
         "heartbeats",
@@ -127,6 +129,7 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         "signals",
         "watchdog",
     ];
+    names.extend(exporting.map(|_| "spans"));
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({
         let address = server.admin();
@@ -142,6 +145,9 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
     assert!(restarts >= names.len(), "{restarts}");
     server.terminate();
 }
+
+/// A collector that is not contacted, because no event is sampled.
+const EXPORTING: (&str, &str) = ("ROOMCAST_OTLP__URL", "http://127.0.0.1:1/v1/traces");
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]

@@ -250,7 +250,7 @@ features() {
   for set in '' axum client client-tls client-webpki-roots forwarding msgpack nats postgres redis tls; do
     cargo clippy -p roomcast --lib --features "$set" -- -D warnings || return 1
   done
-  for set in '' nats sqlite postgres; do
+  for set in '' nats sqlite postgres otlp; do
     cargo clippy -p roomcast-server --lib --tests --no-default-features --features "$set" -- -D warnings || return 1
   done
 }

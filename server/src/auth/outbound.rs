@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -158,12 +158,26 @@ impl Outbound {
         headers: &HeaderMap,
         body: Vec<u8>,
     ) -> Result<(StatusCode, String), SendError> {
-        self.send(Method::POST, headers, body, true).await
+        let answer = self.send(Method::POST, headers, body, JSON, true).await?;
+        Ok(text_of(&answer))
+    }
+
+    /// Sends a body of another type, and returns the response.
+    #[cfg(feature = "otlp")]
+    pub(crate) async fn post_as(
+        &self,
+        content_type: &'static str,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Response<Bytes>, SendError> {
+        let sending = self.send(Method::POST, headers, body, content_type, true);
+        sending.await
     }
 
     /// Sends a GET request and returns the response.
     pub(crate) async fn get(&self, headers: &HeaderMap) -> Result<(StatusCode, String), SendError> {
-        self.send(Method::GET, headers, Vec::new(), true).await
+        let answer = self.send(Method::GET, headers, Vec::new(), JSON, true);
+        Ok(text_of(&answer.await?))
     }
 
     /// Sends JSON and returns the status of the response. The body is not read.
@@ -172,8 +186,8 @@ impl Outbound {
         headers: &HeaderMap,
         body: Vec<u8>,
     ) -> Result<StatusCode, SendError> {
-        let answered = self.send(Method::POST, headers, body, false).await;
-        answered.map(|(status, _)| status)
+        let answered = self.send(Method::POST, headers, body, JSON, false).await;
+        answered.map(|answer| answer.status())
     }
 
     /// Connects, with TLS if configured, and sends nothing.
@@ -208,11 +222,12 @@ impl Outbound {
         method: Method,
         headers: &HeaderMap,
         body: Vec<u8>,
+        content_type: &'static str,
         reads_body: bool,
-    ) -> Result<(StatusCode, String), SendError> {
+    ) -> Result<Response<Bytes>, SendError> {
         let is_sent = AtomicBool::new(false);
         let sending = async {
-            let request = self.request(method, headers, body);
+            let request = self.request(method, headers, body, content_type);
             let stream = self.connect().await?;
             let Some(tls) = &self.tls else {
                 return exchange(stream, request, &is_sent, reads_body).await;
@@ -228,7 +243,13 @@ impl Outbound {
         })
     }
 
-    fn request(&self, method: Method, headers: &HeaderMap, body: Vec<u8>) -> Request<Full<Bytes>> {
+    fn request(
+        &self,
+        method: Method,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+        content_type: &'static str,
+    ) -> Request<Full<Bytes>> {
         let path = self.uri.path_and_query();
         let path = path.map_or("/", |path| path.as_str());
         let host = self.uri.authority().map_or("", |host| host.as_str());
@@ -243,13 +264,10 @@ impl Outbound {
             all.insert(header::HOST, host);
         }
         if request_has_body {
-            all.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
+            all.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         for (name, value) in [
-            (header::ACCEPT, "application/json"),
+            (header::ACCEPT, content_type),
             (header::CONNECTION, "close"),
             (
                 header::USER_AGENT,
@@ -284,7 +302,7 @@ async fn exchange(
     request: Request<Full<Bytes>>,
     is_sent: &AtomicBool,
     reads_body: bool,
-) -> Result<(StatusCode, String), SendError> {
+) -> Result<Response<Bytes>, SendError> {
     let broken = |error: &dyn fmt::Display| SendError::Broken {
         was_sent: is_sent.load(Ordering::Relaxed),
         why: error.to_string(),
@@ -297,16 +315,14 @@ async fn exchange(
         is_sent.store(true, Ordering::Relaxed);
         let response = sender.send_request(request).await;
         let response = response.map_err(|error| broken(&error))?;
-        let status = response.status();
+        let (head, body) = response.into_parts();
         if !reads_body {
-            return Ok((status, String::new()));
+            return Ok(Response::from_parts(head, Bytes::new()));
         }
         // An endless response must not fill the server's memory.
-        let body = Limited::new(response.into_body(), MAX_BYTES)
-            .collect()
-            .await;
+        let body = Limited::new(body, MAX_BYTES).collect().await;
         let body = body.map_err(|error| broken(&error))?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        Ok(Response::from_parts(head, body))
     };
     // The connection is driven by this function and ends with it, even on cancellation.
     let mut connection = std::pin::pin!(connection);
@@ -320,6 +336,12 @@ async fn exchange(
             Err(error) => Err(broken(&error)),
         },
     }
+}
+
+/// Returns the status and the text of a response.
+fn text_of(answer: &Response<Bytes>) -> (StatusCode, String) {
+    let text = String::from_utf8_lossy(answer.body()).into_owned();
+    (answer.status(), text)
 }
 
 /// Returns whether an address is on the public internet.
@@ -369,6 +391,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
+/// The type of bodies, unless another is given.
+const JSON: &str = "application/json";
 /// Maximum bytes of a response.
 const MAX_BYTES: usize = 64 << 10;
 

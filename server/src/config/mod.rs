@@ -13,10 +13,10 @@ mod days;
 mod files;
 mod limits;
 mod market;
+mod outgoing;
 mod page;
 mod publications;
 mod store;
-mod webhooks;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -31,11 +31,11 @@ pub(crate) use files::{WatchedFile, private_files};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
 pub(crate) use market::{SignalAudience, SignalRule, exact_number};
+pub use outgoing::{Otlp, Webhooks};
 pub use page::Page;
 pub use publications::Publications;
 pub(crate) use store::differ_in_credentials;
 pub use store::{Audit, Durability, Store};
-pub use webhooks::Webhooks;
 
 /// The whole configuration of the `roomcast` binary: a TOML file whose keys can also be set as
 /// environment variables.
@@ -76,6 +76,8 @@ pub struct Settings {
     pub node: Node,
     /// Log output.
     pub log: Log,
+    /// Export of spans.
+    pub otlp: Otlp,
 }
 
 impl Default for Settings {
@@ -103,6 +105,7 @@ impl Default for Settings {
             adapter: Adapter::default(),
             node: Node::default(),
             log: Log::default(),
+            otlp: Otlp::default(),
         }
     }
 }
@@ -175,6 +178,7 @@ impl Settings {
         self.page.check(self.server.listen)?;
         self.publications.check()?;
         self.webhooks.check()?;
+        self.otlp.check()?;
         let tls = &self.server.tls;
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err("server.tls needs both cert_file and key_file");
@@ -213,6 +217,7 @@ impl Settings {
         settings.adapter.secret = self.adapter.shown_secret();
         settings.market = self.market.shown();
         settings.webhooks = self.webhooks.shown();
+        settings.otlp = self.otlp.shown();
         settings.limits = self.limits.in_force();
         settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);
         settings

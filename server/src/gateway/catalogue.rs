@@ -150,7 +150,7 @@ impl Catalogue {
         let moderation = moderation.filter(|_| Moderation::covers(row));
         let handler = move |event: roomcast::Event, state: State<S>| {
             received.fetch_add(1, Ordering::Relaxed);
-            let context = context_of(&event);
+            let context = context_of(&traces, &event);
             let traced = TracedEvent::begin(&traces, &event, context);
             let admitted = checks.admit(row, end, &event);
             match admitted.and_then(|()| run(&checks.access, &event, state)) {
@@ -163,7 +163,7 @@ impl Catalogue {
                     let hook_event = hooks.map(|hooks| HookEvent::new(hooks, row.event, &event));
                     let handling = acknowledge(handling, hook_event, traced);
                     Either::Left(match context {
-                        Some(context) => Either::Left(context.scope(handling)),
+                        Some(context) => Either::Left(context.scope(traces.spans(), handling)),
                         None => Either::Right(handling),
                     })
                 }
@@ -202,7 +202,8 @@ impl Catalogue {
         let traces = self.traces;
         self.namespace
             .fallback(move |event: roomcast::Event| {
-                let traced = TracedEvent::begin(&traces, &event, context_of(&event));
+                let context = context_of(&traces, &event);
+                let traced = TracedEvent::begin_unknown(&traces, &event, context);
                 let refusal = Refusal::from(checks.unknown(&event));
                 if let Some(traced) = traced {
                     traced.end(Err(&refusal));

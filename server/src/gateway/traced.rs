@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::catalogue::Catalogue;
-use crate::metrics::trace::{Detail, Subject, TraceContext, Traces, unmasked};
+use crate::metrics::trace::{Detail, OpenSpan, SpanKind, Subject, TraceContext, Traces, unmasked};
 use roomcast::{DisconnectReason, Event, Refusal, SocketId};
 
 /// Records connects and disconnects, and observes the connections of traced users. Call this before
@@ -48,8 +48,12 @@ pub(super) struct EventMetadata {
 }
 
 /// Returns the trace of an event: the one in its second argument, or a new span of the one that its
-/// client named when it connected.
-pub(super) fn context_of(event: &Event) -> Option<TraceContext> {
+/// client named when it connected. An event without them can be sampled.
+pub(super) fn context_of(traces: &Traces, event: &Event) -> Option<TraceContext> {
+    traces.spans().sample(named_context(event))
+}
+
+fn named_context(event: &Event) -> Option<TraceContext> {
     if event.args().len() > 1
         && let Ok(metadata) = event.args().get::<EventMetadata>(1)
     {
@@ -67,6 +71,7 @@ pub(super) struct TracedEvent {
     conversation: Option<Uuid>,
     event: String,
     context: Option<TraceContext>,
+    span: Option<OpenSpan>,
     began: Instant,
 }
 
@@ -85,7 +90,21 @@ impl TracedEvent {
         context: Option<TraceContext>,
     ) -> Option<Box<Self>> {
         if traces.is_active() || context.is_some() {
-            Self::begin_selected(traces, event, context)
+            Self::begin_selected(traces, event, context, event.name())
+        } else {
+            None
+        }
+    }
+
+    /// Records that an event without a handler arrives. Returns `None` if no tracer selects it.
+    pub(super) fn begin_unknown(
+        traces: &Traces,
+        event: &Event,
+        context: Option<TraceContext>,
+    ) -> Option<Box<Self>> {
+        if traces.is_active() || context.is_some() {
+            // The client chooses the name, which can contain anything.
+            Self::begin_selected(traces, event, context, UNKNOWN)
         } else {
             None
         }
@@ -96,10 +115,12 @@ impl TracedEvent {
         traces: &Traces,
         event: &Event,
         context: Option<TraceContext>,
+        span_name: &str,
     ) -> Option<Box<Self>> {
         let principal = event.principal();
         let conversation = traces.follows_conversations().then(|| conversation(event));
         let conversation = conversation.flatten();
+        let span = context.and_then(|context| span_of(traces, event, context, span_name));
         let traced = Self {
             traces: traces.clone(),
             user: principal.subject.clone(),
@@ -108,6 +129,7 @@ impl TracedEvent {
             // The client chooses the name of an unknown event.
             event: event.name().chars().take(MAX_NAME).collect(),
             context,
+            span,
             began: Instant::now(),
         };
         if context.is_none() && !traces.matches(&traced.subject()) {
@@ -130,7 +152,7 @@ impl TracedEvent {
     }
 
     /// Records that the handler has ended, and its outcome.
-    pub(super) fn end(&self, outcome: Result<(), &Refusal>) {
+    pub(super) fn end(mut self, outcome: Result<(), &Refusal>) {
         let millis = self.began.elapsed().as_secs_f64() * 1e3;
         let outcome = match outcome {
             Ok(()) => "done",
@@ -147,6 +169,15 @@ impl TracedEvent {
             fields.insert("ms".into(), millis.into());
             fields
         });
+        if let Some(mut span) = self.span.take() {
+            span.set("roomcast.outcome", outcome);
+            match outcome {
+                "INTERNAL" => span.fail("INTERNAL"),
+                "STORE_UNAVAILABLE" => span.fail("STORE_UNAVAILABLE"),
+                // A refusal is a correct answer.
+                _ => span.end(),
+            }
+        }
     }
 
     fn subject(&self) -> Subject<'_> {
@@ -166,6 +197,20 @@ impl TracedEvent {
     }
 }
 
+/// Starts the span of an event, if it is sampled.
+fn span_of(traces: &Traces, event: &Event, context: TraceContext, name: &str) -> Option<OpenSpan> {
+    let start = || format!("event {name}");
+    let mut span = traces.spans().start(context, SpanKind::Server, start)?;
+    span.set("roomcast.event", name);
+    span.set("roomcast.namespace", event.socket.namespace().name());
+    span.set("roomcast.socket", event.socket.id().as_str());
+    span.set("user.id", event.principal().subject.as_str());
+    if let Some(conversation) = conversation(event) {
+        span.set("roomcast.conversation", conversation);
+    }
+    Some(span)
+}
+
 /// Returns the conversation that an event names: in its argument, or as its argument.
 fn conversation(event: &Event) -> Option<Uuid> {
     let args = event.args();
@@ -176,3 +221,5 @@ fn conversation(event: &Event) -> Option<Uuid> {
 
 /// Maximum length of a recorded name in characters.
 const MAX_NAME: usize = 64;
+/// The name of an unknown event in spans.
+const UNKNOWN: &str = "unknown";

@@ -6,7 +6,10 @@ mod inventory;
 mod process;
 pub(crate) mod trace;
 
-use roomcast::{metric_table, metrics::Registry};
+use roomcast::{
+    metric_table,
+    metrics::{Registry, Table as _},
+};
 
 pub(crate) use build::expose as expose_build;
 pub(crate) use inventory::{Inventoried, Inventory, Size, table_bytes};
@@ -153,6 +156,18 @@ metric_table! {
             WebhooksExpired["result" = "expired"],
             WebhooksGone["result" = "gone"],
         }
+        "roomcast_sampling_requests_total" =>
+            "Events and calls whose caller requested that they are sampled, by decision." {
+            SamplingGranted["decision" = "granted"],
+            SamplingDenied["decision" = "denied"],
+        }
+        "roomcast_spans_total" => "Spans of sampled events, by result." {
+            SpansExported["result" = "exported"],
+            SpansRejected["result" = "rejected"],
+            SpansFailed["result" = "failed"],
+            SpansLimited["result" = "limited"],
+            SpansUnqueued["result" = "queue_full"],
+        }
     }
 }
 
@@ -192,6 +207,15 @@ metric_table! {
             StoreChange["operation" = "other_change"],
             StoreQuery["operation" = "query"],
         }
+    }
+}
+
+impl Timing {
+    /// Returns the value of the label `operation`, or the family of a row without it.
+    pub(crate) fn operation(self) -> &'static str {
+        let row = Self::ROWS.get(self.position());
+        let label = row.and_then(|row| row.labels.split('"').nth(1));
+        label.unwrap_or_else(|| row.map_or("", |row| row.family))
     }
 }
 

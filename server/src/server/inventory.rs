@@ -1,7 +1,7 @@
 //! The parts of the inventory that belong to the library and the store.
 
 use super::services::Services;
-use crate::metrics::{Inventoried, Inventory};
+use crate::metrics::{Inventoried, Inventory, trace::Traces};
 use crate::store::Store;
 use roomcast::{Io, metrics::Gauge};
 
@@ -20,6 +20,7 @@ pub(super) fn of(
         Box::new(services.journals.clone()),
         Box::new(services.market.clone()),
         Box::new(services.hooks.clone()),
+        Box::new(services.traces.clone()),
     ];
     if let Some(backend) = services.backend.clone() {
         owners.push(Box::new(backend));
@@ -30,6 +31,14 @@ pub(super) fn of(
             owner.report(&mut inventory);
         }
         inventory
+    }
+}
+
+impl Inventoried for Traces {
+    fn report(&self, inventory: &mut Inventory) {
+        if let Some(queued) = self.spans().queued() {
+            inventory.add("spans", queued as u64, None);
+        }
     }
 }
 

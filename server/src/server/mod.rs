@@ -9,6 +9,7 @@ mod error;
 mod figures;
 mod inventory;
 mod options;
+mod otlp;
 mod routes;
 mod secrets;
 mod service_manager;
@@ -233,6 +234,10 @@ pub(crate) async fn run(
         services.market.finish_prices().await;
         admin.finish().await;
         finish(&supervisor, leases, store, emission).await;
+        // The last spans are those of what was stored until now.
+        if let Some(exporter) = &services.exporter {
+            exporter.close().await;
+        }
     };
     tokio::select! {
         () = ending => {}
@@ -318,6 +323,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     BackendLogins::new(&settings.auth.backend).map_err(RunError::Outbound)?;
     Market::check(&settings.market).map_err(RunError::Outbound)?;
     Hooks::check(&settings.webhooks).map_err(RunError::Outbound)?;
+    otlp::check(&settings.otlp).map_err(RunError::Outbound)?;
     let io = Io::builder()
         .config(engine_config(settings))
         .namespace("/", |namespace| namespace);

@@ -38,6 +38,7 @@ pub(super) fn router(
         market,
         metrics,
         notifications,
+        traces,
         ..
     } = services;
     let admission = http::api::ApiGuard {
@@ -47,6 +48,7 @@ pub(super) fn router(
         keys: RequestKeys::new(store),
         audit: audit.clone(),
         metrics: Arc::clone(metrics),
+        spans: traces.spans().clone(),
     };
     let connections = http::Connections {
         metrics: Arc::clone(metrics),

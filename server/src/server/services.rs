@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::RunError;
 use super::options::{chat_settings, recovery_window};
+use super::otlp::{self, Exporter};
 use crate::auth::{
     Revocations, Roles, authenticator::Authenticator, backend::BackendLogins, configured,
     jwt::KeyRing,
@@ -12,7 +13,7 @@ use crate::config::Settings;
 use crate::gateway;
 use crate::limit::Users;
 use crate::metrics::Metrics;
-use crate::metrics::trace::Traces;
+use crate::metrics::trace::{Spans, Traces};
 use crate::service::api::LogLevel;
 use crate::service::{
     Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
@@ -33,6 +34,8 @@ pub(super) struct Services {
     /// The backend whose login sessions are accepted, if configured.
     pub(super) backend: Option<Arc<BackendLogins>>,
     pub(super) chat: Chat,
+    /// Exports spans, if a collector is configured.
+    pub(super) exporter: Option<Exporter>,
     /// The position up to which the change feed of the store was read.
     pub(super) fed: Arc<FeedProgress>,
     pub(super) hooks: Hooks,
@@ -83,9 +86,16 @@ impl Services {
             revocations,
             Arc::clone(&metrics),
         );
-        let announcer = announcer(settings, store, &metrics).await;
+        let exporting = otlp::open(&settings.otlp, &metrics);
+        let (spans, exporter) = exporting.map_err(RunError::Outbound)?;
+        let announcer = announcer(settings, store, &metrics, &spans).await;
         let announcer = announcer.map_err(RunError::Store)?;
-        let hooks = Hooks::new(&settings.webhooks, store.clone(), Arc::clone(&metrics));
+        let hooks = Hooks::new(
+            &settings.webhooks,
+            store.clone(),
+            Arc::clone(&metrics),
+            spans.clone(),
+        );
         let hooks = hooks.map_err(RunError::Outbound)?;
         let journals = Journals::new(
             store.clone(),
@@ -95,7 +105,7 @@ impl Services {
         );
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
         let fed = Arc::new(FeedProgress::new());
-        let traces = Traces::default();
+        let traces = Traces::new(spans);
         let chat = Chat::new(
             store.clone(),
             access.clone(),
@@ -118,6 +128,7 @@ impl Services {
             authenticator,
             backend,
             chat,
+            exporter,
             fed,
             hooks,
             journals,
@@ -202,12 +213,14 @@ async fn announcer(
     settings: &Settings,
     store: &Store,
     metrics: &Arc<Metrics>,
+    spans: &Spans,
 ) -> Result<Option<Announcer>, StoreError> {
     if cluster::url(settings).is_none() {
         return Ok(None);
     }
     let id = store.shared_id().await?;
-    Ok(id.map(|id| Announcer::new(store.clone(), id, Arc::clone(metrics))))
+    let announcer = |id| Announcer::new(store.clone(), id, Arc::clone(metrics), spans.clone());
+    Ok(id.map(announcer))
 }
 
 /// Log lines about refused handshakes before they are limited to one per second.

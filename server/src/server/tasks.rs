@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::RunError;
 use super::services::Services;
@@ -123,6 +124,12 @@ fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
         let node = io.node().map_or_else(String::new, |node| node.to_string());
         let hooks = services.hooks.clone();
         supervisor.start("webhooks", move || hooks.clone().run(node.clone()));
+    }
+    if let Some(exporter) = services.exporter.clone() {
+        let own = io.nodes().into_iter().find(|node| node.is_this);
+        // Servers without a cluster need different names as well.
+        let node = own.map_or_else(|| Uuid::new_v4().to_string(), |node| node.id.to_string());
+        supervisor.start("spans", move || exporter.clone().run(node.clone()));
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
+use super::otlp;
 use crate::auth::{
     configured,
     outbound::{Outbound, Target},
@@ -127,6 +128,7 @@ fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
             };
             ("market.webhook.url", target)
         }),
+        otlp::target(&settings.otlp).map(|target| ("otlp.url", target)),
     ];
     services.into_iter().flatten().collect()
 }
@@ -161,6 +163,8 @@ fn files(settings: &Settings) -> Vec<Trial> {
         ("auth.backend.ca_file", &settings.auth.backend.ca_file),
         ("webhooks.ca_file", &settings.webhooks.ca_file),
         ("market.webhook.ca_file", &settings.market.webhook.ca_file),
+        ("otlp.ca_file", &settings.otlp.ca_file),
+        ("otlp.headers_file", &settings.otlp.headers_file),
     ];
     let read = read.into_iter().filter_map(|(key, path)| {
         let path = path.as_deref()?;

@@ -55,6 +55,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::metrics::trace::{SpanKind, Spans};
 use crate::metrics::{Counter, Metrics, Timing};
 
 pub use change::{
@@ -154,16 +155,38 @@ impl Store {
     /// Returns an answer, or an error after the maximum time. Measures how long that takes.
     ///
     /// A stuck database then still holds the changes, but their senders no longer wait.
+    /// Returns the name of the database system, as OpenTelemetry defines it.
+    fn system(&self) -> &'static str {
+        match &self.backend {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(_) => "postgresql",
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => "sqlite",
+        }
+    }
+
     async fn timed_answer<T>(
         &self,
         timing: Timing,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let begin = Instant::now();
+        let span =
+            Spans::start_in_task(SpanKind::Client, || format!("store {}", timing.operation()));
         let answer = tokio::time::timeout(self.patience, answer).await;
         self.metrics.time(timing, begin.elapsed());
         // A timeout undoes nothing: the change may still be stored, and is emitted then.
-        answer.unwrap_or(Err(StoreError::TimedOut))
+        let answer = answer.unwrap_or(Err(StoreError::TimedOut));
+        if let Some(mut span) = span {
+            span.set("db.system.name", self.system());
+            span.set("db.operation.name", timing.operation());
+            match &answer {
+                Ok(_) => span.end(),
+                Err(StoreError::TimedOut) => span.fail("timed out"),
+                Err(_) => span.fail("the store refused it or failed"),
+            }
+        }
+        answer
     }
 
     /// Waits until this server writes something that appears in the [feed](Self::feed), since the

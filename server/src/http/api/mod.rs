@@ -33,7 +33,7 @@ pub(crate) use error::{ApiError, JsonBody, Parameters};
 pub(crate) use once::IdempotentName;
 
 use super::{Connections, corrections, market, trace, user_data, withdrawals};
-use crate::metrics::trace::TraceContext;
+use crate::metrics::trace::{Spans, TraceContext};
 use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},
@@ -75,6 +75,8 @@ pub(crate) struct ApiGuard {
     pub(crate) keys: RequestKeys,
     pub(crate) audit: Audit,
     pub(crate) metrics: Arc<Metrics>,
+    /// Records the spans of sampled calls.
+    pub(crate) spans: Spans,
 }
 
 /// The services that routes call.
@@ -133,12 +135,14 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
         keys,
         audit,
         metrics,
+        spans,
     } = admission;
     let (router, description, rules) = routes.into_parts();
     let admission = GuardState {
         callers,
         pace,
         metrics,
+        spans,
         log_throttle: LogThrottle::new(REFUSALS),
         own: rules.own.clone(),
     };
@@ -173,6 +177,7 @@ struct GuardState {
     callers: Callers,
     pace: Users,
     metrics: Arc<Metrics>,
+    spans: Spans,
     log_throttle: LogThrottle,
     /// The paths at which users may read their own data.
     own: HashSet<String>,
@@ -225,11 +230,15 @@ async fn admit(
     };
     // The caller is authenticated before it is limited, so that no caller can use up the calls of
     // another.
+    // Callers without a right cannot request spans.
+    let spans = &admission.spans;
+    let trace = spans.sample(TraceContext::of_headers(request.headers()));
+    let span = trace.and_then(|trace| spans.start_call(trace, &method, path));
     let mut response = match admission.pace.check(Class::Requests, &caller.subject) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&caller));
-            match trace_of(&request) {
-                Some(trace) => trace.scope(call(request, next)).await,
+            match trace {
+                Some(trace) => trace.scope(spans, call(request, next)).await,
                 None => call(request, next).await,
             }
         }
@@ -242,6 +251,9 @@ async fn admit(
     // For the access log.
     response.extensions_mut().insert(Arc::clone(&caller));
     let status = response.status();
+    if let Some(span) = span {
+        span.end_call(&caller.subject, status);
+    }
     metrics.count(match status.as_u16() {
         429 => Counter::ApiLimited,
         500.. => Counter::ApiFailed,
@@ -254,14 +266,6 @@ async fn admit(
         tracing::info!(by, %method, path = logged_path, status = status.as_u16(), "api call");
     }
     response
-}
-
-/// Returns the trace that a caller names. Several headers name none.
-fn trace_of(request: &Request) -> Option<TraceContext> {
-    let mut values = request.headers().get_all("traceparent").iter();
-    let (first, second) = (values.next()?, values.next());
-    let text = first.to_str().ok().filter(|_| second.is_none())?;
-    Some(TraceContext::of_caller(text))
 }
 
 /// Calls the route with a timeout.
@@ -420,6 +424,7 @@ mod tests {
             callers,
             pace: Users::new(&Limits::default(), Arc::default()),
             metrics: Arc::default(),
+            spans: Spans::default(),
             log_throttle: LogThrottle::new(REFUSALS),
             own: HashSet::from(["/api/v1/own/{id}".to_owned()]),
         };

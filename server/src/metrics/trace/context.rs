@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use http::HeaderMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+use super::Spans;
 
 /// A position in a trace: the trace, the current span and the span that caused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +20,24 @@ pub(crate) struct TraceContext {
     is_sampled: bool,
 }
 
+/// The context of a task, and what records its spans.
+#[derive(Clone, Debug)]
+struct Current {
+    context: TraceContext,
+    spans: Spans,
+}
+
 tokio::task_local! {
-    static CURRENT: TraceContext;
+    static CURRENT: Current;
+}
+
+/// Returns the context of the current task, and what records its spans.
+pub(super) fn current_spans() -> Option<(TraceContext, Spans)> {
+    let current = CURRENT.try_with(|current| {
+        let is_sampled = current.context.is_sampled;
+        is_sampled.then(|| (current.context, current.spans.clone()))
+    });
+    current.ok().flatten()
 }
 
 impl TraceContext {
@@ -64,6 +83,14 @@ impl TraceContext {
         Self::parse(traceparent).map_or_else(|| Self::new(false), Self::child)
     }
 
+    /// Continues the trace that a caller names in a header. Several headers name none.
+    pub(crate) fn of_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all("traceparent").iter();
+        let (first, second) = (values.next()?, values.next());
+        let text = first.to_str().ok().filter(|_| second.is_none())?;
+        Some(Self::of_caller(text))
+    }
+
     /// Returns a new span of the trace, caused by this one.
     #[must_use]
     pub(crate) fn child(self) -> Self {
@@ -76,12 +103,16 @@ impl TraceContext {
 
     /// Returns the context of the current task, if its event belongs to a trace.
     pub(crate) fn current() -> Option<Self> {
-        CURRENT.try_with(|context| *context).ok()
+        CURRENT.try_with(|current| current.context).ok()
     }
 
-    /// Runs a future in this context.
-    pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, future)
+    /// Runs a future in this context. `spans` records what the context causes.
+    pub(crate) fn scope<F: Future>(
+        self,
+        spans: &Spans,
+        future: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(self.with(spans), future)
     }
 
     /// Starts a task in the context of the current one, if it has one.
@@ -89,15 +120,48 @@ impl TraceContext {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        match Self::current() {
-            Some(context) => tokio::spawn(context.scope(future)),
-            None => tokio::spawn(future),
+        match CURRENT.try_with(Clone::clone) {
+            Ok(current) => tokio::spawn(CURRENT.scope(current, future)),
+            Err(_) => tokio::spawn(future),
         }
     }
 
-    /// Calls a function in this context.
-    pub(crate) fn call<T>(self, function: impl FnOnce() -> T) -> T {
-        CURRENT.sync_scope(self, function)
+    /// Calls a function in this context. `spans` records what the context causes.
+    pub(crate) fn call<T>(self, spans: &Spans, function: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.with(spans), function)
+    }
+
+    fn with(self, spans: &Spans) -> Current {
+        Current {
+            context: self,
+            spans: spans.clone(),
+        }
+    }
+
+    /// Returns whether the spans of the trace are recorded.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
+    /// Returns whether both are in one trace.
+    pub(crate) fn is_same_trace(&self, other: Self) -> bool {
+        self.trace_id == other.trace_id
+    }
+
+    /// Returns the context with another decision.
+    pub(super) fn with_sampled(self, is_sampled: bool) -> Self {
+        Self { is_sampled, ..self }
+    }
+
+    /// Returns whether the trace starts with this span.
+    pub(super) fn is_start(&self) -> bool {
+        self.parent_id.is_none()
+    }
+
+    /// Returns the ids of the trace, the span and the span that caused it, as numbers.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn ids(&self) -> (u128, u64, Option<u64>) {
+        (self.trace_id, self.span_id, self.parent_id)
     }
 
     /// Returns the id of the trace as it is logged.

@@ -1,6 +1,6 @@
 //! Live traces: what happens to one user, socket or conversation, for an operator who listens. And
 //! the trace contexts of events, which go through the handler, the store, other servers and
-//! webhooks.
+//! webhooks, with the spans that are exported of them.
 //!
 //! [`Traces`] holds the tracers of this server. The gateway, the chat and the observers of
 //! connections record steps. While no tracer exists, recording is one relaxed load of a counter.
@@ -10,6 +10,7 @@ mod context;
 mod filter;
 mod packet;
 mod recording;
+mod spans;
 mod tracer;
 mod watch;
 
@@ -30,6 +31,7 @@ pub(crate) use self::recording::{
     Answered, Dropped, Ended, Header, Masker, Opened, Policy, RecordLine, Recorder, SentEvent,
     VERSION, Vocabulary, names_user,
 };
+pub(crate) use self::spans::{AttributeValue, OpenSpan, Sampling, Span, SpanKind, Spans};
 pub(crate) use self::tracer::{Detail, Line, Lines, Tracer, TracerId};
 
 /// The tracers of one server. Clones share them.
@@ -41,6 +43,8 @@ struct TracesInner {
     /// The number of tracers, so that recording needs no lock without them.
     active: AtomicUsize,
     tracers: RwLock<Vec<Arc<Tracer>>>,
+    /// Records the spans of sampled events.
+    spans: Spans,
     /// The id of this server, which each line contains.
     node: OnceLock<String>,
     /// Whether the server shuts down.
@@ -52,6 +56,20 @@ struct TracesInner {
 pub(crate) struct TooManyTracers;
 
 impl Traces {
+    /// Creates the tracers of a server that records spans.
+    pub(crate) fn new(spans: Spans) -> Self {
+        Self(Arc::new(TracesInner {
+            spans,
+            ..TracesInner::default()
+        }))
+    }
+
+    /// Returns what records the spans of sampled events.
+    #[inline]
+    pub(crate) fn spans(&self) -> &Spans {
+        &self.0.spans
+    }
+
     /// Returns whether a tracer exists.
     #[inline]
     pub(crate) fn is_active(&self) -> bool {

@@ -78,7 +78,7 @@ impl Chat {
         // The notifications were stored in the transaction of the message, so they can be emitted
         // now.
         match commit.origin().trace {
-            Some(trace) => trace.call(|| self.notify_mentioned(&commit)),
+            Some(trace) => trace.call(common.traces.spans(), || self.notify_mentioned(&commit)),
             None => self.notify_mentioned(&commit),
         }
         // The commit is moved only if the conversation is live. Otherwise it is answered below,

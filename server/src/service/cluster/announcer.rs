@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::batch::Batch;
-use crate::metrics::trace::TraceContext;
+use crate::metrics::trace::{OpenSpan, SpanKind, Spans, TraceContext};
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
 use crate::store::{Committed, Revision, Store};
@@ -36,19 +36,22 @@ struct AnnouncerInner {
     queued: Notify,
     is_up: AtomicBool,
     metrics: Arc<Metrics>,
+    spans: Spans,
 }
 
 #[derive(Debug)]
 enum Announcement {
     News(News),
-    ConfirmationRequest(Step, oneshot::Sender<Confirmed>),
+    /// A step of a sampled event. The span ends when the step is sent.
+    SampledStep(Step, OpenSpan),
+    ConfirmationRequest(Step, oneshot::Sender<Confirmed>, Option<OpenSpan>),
 }
 
 impl Announcer {
     /// Creates an announcer for the servers that share the store with this id.
     ///
     /// [`Announcer::run`] must run alongside it.
-    pub(crate) fn new(store: Store, id: Uuid, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(store: Store, id: Uuid, metrics: Arc<Metrics>, spans: Spans) -> Self {
         Self(Arc::new(AnnouncerInner {
             id,
             store,
@@ -56,6 +59,7 @@ impl Announcer {
             queued: Notify::new(),
             is_up: AtomicBool::new(false),
             metrics,
+            spans,
         }))
     }
 
@@ -71,8 +75,10 @@ impl Announcer {
         revision: Revision,
         trace: Option<TraceContext>,
     ) {
+        let (span, trace) = self.start_span(event, revision, trace);
         let Some(step) = Step::of(event, revision, trace) else {
-            return;
+            // There is nothing to announce.
+            return span.map_or((), OpenSpan::discard);
         };
         // The feed notifies members who have not joined of these changes.
         let is_in_feed = matches!(
@@ -81,7 +87,10 @@ impl Announcer {
                 | Committed::Members { .. }
                 | Committed::ConversationDeleted { .. }
         );
-        self.announce(News::Step(step));
+        match span {
+            Some(span) => self.push(Announcement::SampledStep(step, span)),
+            None => self.announce(News::Step(step)),
+        }
         if is_in_feed {
             // Servers also poll the feed. This only makes them read it immediately.
             self.announce(News::Changes);
@@ -103,15 +112,37 @@ impl Announcer {
         trace: Option<TraceContext>,
     ) -> oneshot::Receiver<Confirmed> {
         let (answer, answered) = oneshot::channel();
+        let (span, trace) = self.start_span(event, revision, trace);
         if let Some(step) = Step::of(event, revision, trace) {
             if self.is_up() {
                 // The request contains the step, so that the message is not announced twice.
-                self.push(Announcement::ConfirmationRequest(step, answer));
+                self.push(Announcement::ConfirmationRequest(step, answer, span));
+            } else if let Some(span) = span {
+                self.push(Announcement::SampledStep(step, span));
             } else {
                 self.announce(News::Step(step));
             }
         }
         answered
+    }
+
+    /// Starts the span of an announcement, if its event is sampled. Returns the context that other
+    /// servers continue.
+    fn start_span(
+        &self,
+        event: &Committed,
+        revision: Revision,
+        trace: Option<TraceContext>,
+    ) -> (Option<OpenSpan>, Option<TraceContext>) {
+        let name = || "announce step".to_owned();
+        let spans = &self.0.spans;
+        let Some(mut span) = spans.start_child(trace, SpanKind::Producer, name) else {
+            return (None, trace);
+        };
+        span.set("roomcast.conversation", event.conversation_id());
+        span.set("roomcast.seq", revision.seq);
+        let context = span.context().or(trace);
+        (Some(span), context)
     }
 
     /// Returns whether other servers are reachable, as of the last check.
@@ -207,25 +238,37 @@ impl Announcer {
 
     fn send(&self, namespace: &Namespace) {
         let mut batch = Batch::default();
+        // The spans of the steps in the batch.
+        let mut spans = Vec::new();
         loop {
             // The lock is released before sending, since the adapter has its own locks.
             let announcement = self.0.queue.lock().pop();
             match announcement {
-                None => return self.send_news(namespace, &batch),
+                None => return self.send_news(namespace, &batch, spans),
                 Some(Announcement::News(news)) => {
                     if let Some(full) = batch.add(&news) {
-                        self.send_news(namespace, &full);
+                        self.send_news(namespace, &full, std::mem::take(&mut spans));
                     }
                 }
-                Some(Announcement::ConfirmationRequest(request, answer)) => {
-                    self.send_news(namespace, &std::mem::take(&mut batch));
+                Some(Announcement::SampledStep(step, span)) => {
+                    if let Some(full) = batch.add(&News::Step(step)) {
+                        self.send_news(namespace, &full, std::mem::take(&mut spans));
+                    }
+                    spans.push(span);
+                }
+                Some(Announcement::ConfirmationRequest(request, answer, span)) => {
+                    let earlier = std::mem::take(&mut batch);
+                    self.send_news(namespace, &earlier, std::mem::take(&mut spans));
                     self.send_confirmation_request(namespace, &request, answer);
+                    if let Some(span) = span {
+                        span.end();
+                    }
                 }
             }
         }
     }
 
-    fn send_news(&self, namespace: &Namespace, batch: &Batch) {
+    fn send_news(&self, namespace: &Namespace, batch: &Batch, spans: Vec<OpenSpan>) {
         if batch.all.is_empty() {
             return;
         }
@@ -237,6 +280,12 @@ impl Announcer {
             Counter::AnnouncementsDropped
         };
         self.0.metrics.add(counter, batch.all.len() as u64);
+        for span in spans {
+            match sent {
+                true => span.end(),
+                false => span.fail("the adapter does not accept it"),
+            }
+        }
     }
 
     fn send_confirmation_request(
@@ -398,6 +447,7 @@ impl Queue {
             Announcement::News(
                 News::Step(_) | News::Read(_) | News::Level(_) | News::Changes | News::Revoked(_),
             )
+            | Announcement::SampledStep(..)
             | Announcement::ConfirmationRequest(..) => false,
         };
         let queue = match is_transient {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::HooksInner;
 use crate::breaker::BreakerPermit;
 use crate::metrics::Counter;
-use crate::metrics::trace::{TraceContext, lenient};
+use crate::metrics::trace::{OpenSpan, SpanKind, Spans, TraceContext, lenient};
 use crate::store::{ClaimedDelivery, Delivery, Time};
 
 /// The result of an attempt.
@@ -138,14 +138,19 @@ impl HooksInner {
                 headers.insert(name, value);
             }
         }
-        if let Some(trace) = trace_of(&delivery.body) {
+        let traces = traces_of(&delivery.body);
+        let spans = DeliverySpans::start(&self.spans, &traces, claimed);
+        if let Some(trace) = traces.first() {
             tracing::debug!(trace_id = trace.trace_id(), delivery = %delivery.id, "delivering a webhook of a traced event");
+            let trace = spans.context_of(*trace);
             if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
                 headers.insert(TRACEPARENT, value);
             }
         }
         let body = delivery.body.clone().into_bytes();
-        match self.outbound.notify(&headers, body).await {
+        let answered = self.outbound.notify(&headers, body).await;
+        spans.end(answered.as_ref().ok().copied());
+        match answered {
             Ok(status) if status.is_success() => {
                 admission.succeeded();
                 Attempt::Delivered
@@ -194,9 +199,48 @@ impl HooksInner {
     }
 }
 
-/// Returns the first trace among the events of a delivery. A delivery can contain events of several
-/// traces, but has one header.
-fn trace_of(body: &str) -> Option<TraceContext> {
+/// The spans of one attempt, one in each sampled trace of its events.
+struct DeliverySpans(Vec<OpenSpan>);
+
+impl DeliverySpans {
+    fn start(spans: &Spans, traces: &[TraceContext], claimed: &ClaimedDelivery) -> Self {
+        let name = || "deliver webhook".to_owned();
+        let start = |trace: &TraceContext| {
+            let mut span = spans.start_child(Some(*trace), SpanKind::Client, name)?;
+            span.set("roomcast.delivery", claimed.delivery.id);
+            span.set("roomcast.attempt", u64::from(claimed.attempts));
+            Some(span)
+        };
+        Self(traces.iter().filter_map(start).collect())
+    }
+
+    /// Returns the context that the receiver continues: the span of this attempt if the trace is
+    /// sampled, otherwise the trace itself.
+    fn context_of(&self, trace: TraceContext) -> TraceContext {
+        let mut contexts = self.0.iter().filter_map(OpenSpan::context);
+        let own = contexts.find(|context| context.is_same_trace(trace));
+        own.unwrap_or(trace)
+    }
+
+    /// Ends the spans with the status of the response, if there is one.
+    fn end(self, status: Option<StatusCode>) {
+        for mut span in self.0 {
+            let Some(status) = status else {
+                span.fail("no response");
+                continue;
+            };
+            span.set("http.response.status_code", u64::from(status.as_u16()));
+            match status.is_success() {
+                true => span.end(),
+                false => span.fail("not accepted"),
+            }
+        }
+    }
+}
+
+/// Returns the traces of the events of a delivery. It can contain events of several traces, but has
+/// one header.
+fn traces_of(body: &str) -> Vec<TraceContext> {
     #[derive(Deserialize)]
     struct Events {
         events: Vec<Traced>,
@@ -208,13 +252,13 @@ fn trace_of(body: &str) -> Option<TraceContext> {
     }
     // Most deliveries have no trace and are not parsed.
     if !body.contains(r#""traceparent":"#) {
-        return None;
+        return Vec::new();
     }
-    let events: Events = serde_json::from_str(body).ok()?;
-    events
-        .events
-        .into_iter()
-        .find_map(|event| event.traceparent)
+    let Ok(events) = serde_json::from_str::<Events>(body) else {
+        return Vec::new();
+    };
+    let traces = events.events.into_iter();
+    traces.filter_map(|event| event.traceparent).collect()
 }
 
 /// Returns the delay after this many attempts.

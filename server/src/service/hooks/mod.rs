@@ -27,7 +27,7 @@ use uuid::Uuid;
 use crate::auth::outbound::{Outbound, OutboundFault, Target};
 use crate::breaker::Breaker;
 use crate::config;
-use crate::metrics::trace::TraceContext;
+use crate::metrics::trace::{OpenSpan, SpanKind, Spans, TraceContext};
 use crate::metrics::{Counter, Inventoried, Inventory, Metrics};
 use crate::service::rules::admin::emissions::ALERT_EVENT;
 use crate::service::rules::policy;
@@ -45,6 +45,8 @@ struct HooksInner {
     config: config::Webhooks,
     store: Store,
     metrics: Arc<Metrics>,
+    /// Records the deliveries of sampled events.
+    spans: Spans,
     outbound: Outbound,
     breaker: Breaker,
     signer: RwLock<Signer>,
@@ -126,6 +128,7 @@ impl Hooks {
         config: &config::Webhooks,
         store: Store,
         metrics: Arc<Metrics>,
+        spans: Spans,
     ) -> Result<Self, OutboundFault> {
         let Some(outbound) = check(config)? else {
             return Ok(Self(None));
@@ -134,6 +137,7 @@ impl Hooks {
             outbound,
             store,
             metrics,
+            spans,
             breaker: Breaker::new("the receiver of webhooks"),
             signer: RwLock::new(Signer::new(config)),
             config: config.clone(),
@@ -221,13 +225,16 @@ impl Hooks {
             inner.count_dropped(Counter::WebhookEventsDropped, 1, why);
             return;
         }
+        // The delivery continues this span, on whichever server.
+        let span = Spans::start_in_task(SpanKind::Producer, || format!("webhook {event}"));
+        let context = span.as_ref().and_then(OpenSpan::context);
         let row = WebhookEvent {
             // The id is created before anything is stored, so that an event has the same id in
             // every delivery.
             id: Uuid::now_v7(),
             event,
             timestamp: Time::now(),
-            traceparent: TraceContext::current().map(TraceContext::child),
+            traceparent: context.or_else(|| TraceContext::current().map(TraceContext::child)),
             data: data(),
         };
         let mut text = Text::default();
@@ -235,8 +242,14 @@ impl Hooks {
         let text = String::from_utf8(text.0);
         let (Ok(()), Ok(text)) = (written, text) else {
             inner.count_dropped(Counter::WebhookEventsTooLarge, 1, "it is too large");
+            if let Some(span) = span {
+                span.fail("too large");
+            }
             return;
         };
+        if let Some(span) = span {
+            span.end();
+        }
         let mut waiting = inner.waiting.lock();
         waiting.bytes += text.len();
         waiting.shares.add(&source, text.len());
@@ -530,7 +543,8 @@ mod tests {
             ..config::Webhooks::default()
         };
         let metrics = Arc::<Metrics>::default();
-        let hooks = Hooks::new(&config, store, Arc::clone(&metrics)).unwrap();
+        let spans = Spans::default();
+        let hooks = Hooks::new(&config, store, Arc::clone(&metrics), spans).unwrap();
         let waiting = || {
             let waiting = hooks.0.as_ref().unwrap().waiting.lock();
             (waiting.events.len(), waiting.bytes)

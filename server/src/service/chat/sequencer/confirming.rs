@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use crate::metrics::Size;
-use crate::metrics::trace::Traces;
+use crate::metrics::trace::{TraceContext, Traces};
 use crate::service::chat::sequencer::traced;
 use crate::service::cluster::Confirmed;
 use crate::service::rules::emissions::messages::{Delivered, MESSAGE_DELIVERED};
@@ -70,10 +70,11 @@ pub(super) fn report(
     pending: Option<PendingConfirmation>,
     peers: Option<oneshot::Receiver<Confirmed>>,
     timeout: Duration,
-    traces: Traces,
+    (traces, trace): (Traces, Option<TraceContext>),
 ) {
     let (conversation_id, message_id) = (message.conversation_id, message.id);
     let traced = traces.is_active().then(|| message.clone());
+    let span = traced::start_confirmation(&traces, message, trace);
     // The report waits for clients, so it runs in its own task. The timeout of the acknowledgements
     // ends it.
     tokio::spawn(async move {
@@ -114,6 +115,11 @@ pub(super) fn report(
         };
         if let Some(message) = traced {
             traced::confirmed(&traces, &message, (delivered, expected, timed_out));
+        }
+        if let Some(mut span) = span {
+            span.set("roomcast.expected", expected);
+            span.set("roomcast.delivered", delivered);
+            span.end();
         }
         MESSAGE_DELIVERED.emit_to(&socket, &report);
     });

@@ -37,6 +37,9 @@ impl LiveConversation {
     ) -> Option<PendingConfirmation> {
         // The feed returns the same change later, and must not notify the members again.
         self.common.is_news(event, revision);
+        let span = traced::start_emission(&self.common.traces, event, revision, trace);
+        let mut emitted = Emitted::default();
+        let mut pending = None;
         if let Some(recorded) = &mut self.recorded
             && !recorded.note(revision, event)
         {
@@ -50,13 +53,12 @@ impl LiveConversation {
                     seq = message.seq,
                     "message emitted"
                 );
-                let (outcome, pending) = self.emit_message(namespace, message, from, confirm);
-                self.note_emitted(namespace, (event, revision, trace), from, &outcome);
-                return pending;
+                (emitted, pending) = self.emit_message(namespace, message, from, confirm);
+                self.note_emitted(namespace, (event, revision, trace), from, &emitted);
             }
             Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
-                let outcome = emit_step(self.audience(namespace, from), event);
-                self.note_emitted(namespace, (event, revision, trace), from, &outcome);
+                emitted = emit_step(self.audience(namespace, from), event);
+                self.note_emitted(namespace, (event, revision, trace), from, &emitted);
             }
             Committed::Renamed(conversation) => {
                 if revision.changes > self.reloaded_at {
@@ -96,7 +98,10 @@ impl LiveConversation {
             // An announcement emits nothing itself. Everything before it has been emitted.
             Committed::Announced(_) => {}
         }
-        None
+        if let Some(span) = span {
+            traced::end_emission(span, &emitted);
+        }
+        pending
     }
 
     /// Emits a message to all joined sockets except the sender. With a `timeout`, each of them is
@@ -396,7 +401,7 @@ pub(super) fn answer(
             pending,
             peers,
             timeout,
-            common.traces.clone(),
+            (common.traces.clone(), trace),
         );
     }
 }

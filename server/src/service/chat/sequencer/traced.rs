@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::metrics::trace::{Detail, Subject, TraceContext, Traces, unmasked};
+use crate::metrics::trace::{Detail, OpenSpan, SpanKind, Subject, TraceContext, Traces, unmasked};
 use crate::store::{Commit, Committed, Message, Revision};
 use roomcast::{Broadcast, SocketId, broadcast::Emitted};
 
@@ -106,6 +106,48 @@ pub(super) fn emitted(
     });
 }
 
+/// Starts the span of emitting a step, if its event is sampled.
+pub(super) fn start_emission(
+    traces: &Traces,
+    event: &Committed,
+    revision: Revision,
+    trace: Option<TraceContext>,
+) -> Option<OpenSpan> {
+    let name = || format!("emit {}", change(event));
+    let mut span = traces
+        .spans()
+        .start_child(trace, SpanKind::Producer, name)?;
+    span.set("roomcast.conversation", event.conversation_id());
+    if let Some(message) = message(event) {
+        span.set("roomcast.message", message.id);
+    }
+    span.set("roomcast.seq", revision.seq);
+    Some(span)
+}
+
+/// Ends the span of emitting a step.
+pub(super) fn end_emission(mut span: OpenSpan, emitted: &Emitted) {
+    span.set("roomcast.queued", emitted.queued);
+    span.set("roomcast.dropped", emitted.dropped + emitted.overflowed);
+    span.set("roomcast.closed", emitted.closed);
+    span.end();
+}
+
+/// Starts the span of waiting for the confirmations of a message, if its event is sampled.
+pub(super) fn start_confirmation(
+    traces: &Traces,
+    message: &Message,
+    trace: Option<TraceContext>,
+) -> Option<OpenSpan> {
+    let name = || "confirm message".to_owned();
+    let mut span = traces
+        .spans()
+        .start_child(trace, SpanKind::Producer, name)?;
+    span.set("roomcast.conversation", message.conversation_id);
+    span.set("roomcast.message", message.id);
+    Some(span)
+}
+
 /// Returns the sockets of a broadcast with their users.
 pub(super) fn recipients(to: &Broadcast<'_>) -> Vec<(String, String)> {
     let sockets = to.sockets();
@@ -183,12 +225,9 @@ fn message(event: &Committed) -> Option<&Message> {
     }
 }
 
-fn fields(
-    event: &Committed,
-    revision: Revision,
-    trace: Option<TraceContext>,
-) -> Map<String, Value> {
-    let kind = match event {
+/// Returns the kind of a change.
+fn change(event: &Committed) -> &'static str {
+    match event {
         Committed::Message(_) | Committed::Repeated(_) => "message",
         Committed::Edited(_) => "edit",
         Committed::Deleted { .. } => "delete",
@@ -197,12 +236,19 @@ fn fields(
         Committed::Members { .. } => "members",
         Committed::ConversationDeleted { .. } => "conversation_deleted",
         Committed::Announced(_) => "announcement",
-    };
+    }
+}
+
+fn fields(
+    event: &Committed,
+    revision: Revision,
+    trace: Option<TraceContext>,
+) -> Map<String, Value> {
     let mut fields = match message(event) {
         Some(message) => identity(message.id, message.seq),
         None => Map::from_iter([("seq".to_owned(), revision.seq.into())]),
     };
-    fields.insert("change".into(), kind.into());
+    fields.insert("change".into(), change(event).into());
     fields.insert("changes".into(), revision.changes.into());
     if let Some(trace) = trace {
         fields.insert("traceId".into(), trace.trace_id().into());

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::metrics::trace::TraceContext;
+use crate::metrics::trace::{SpanKind, TraceContext};
 use crate::service::chat::handle::{Chat, now};
 use crate::service::chat::history::emit_read;
 use crate::service::chat::members::emit_level;
@@ -130,11 +130,21 @@ impl Chat {
 
     /// Queues a step of another server in its trace.
     fn announce(&self, step: Step, confirm: bool) {
-        let (revision, trace) = (step.revision(), step.traceparent.map(TraceContext::child));
-        let announce = || drop(self.0.store.announce(step.into_event(), revision, confirm));
-        match trace {
-            Some(trace) => trace.call(announce),
-            None => announce(),
+        let revision = step.revision();
+        let announced = |step: Step| {
+            drop(self.0.store.announce(step.into_event(), revision, confirm));
+        };
+        let Some(context) = step.traceparent.map(TraceContext::child) else {
+            return announced(step);
+        };
+        let spans = self.0.conversations.common().traces.spans();
+        let span = spans.start(context, SpanKind::Consumer, || "receive step".to_owned());
+        let conversation = step.conversation_id;
+        context.call(spans, || announced(step));
+        if let Some(mut span) = span {
+            span.set("roomcast.conversation", conversation);
+            span.set("roomcast.seq", revision.seq);
+            span.end();
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, store::shown_address};
+use crate::config::{Secret, store::shown_address};
 
 /// Section `[webhooks]`: notifications of events to a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,7 +74,7 @@ impl Default for Webhooks {
 
 impl Webhooks {
     /// Returns the settings without secrets.
-    pub(super) fn shown(&self) -> Self {
+    pub(in crate::config) fn shown(&self) -> Self {
         let mut shown = self.clone();
         shown.url = self.url.as_deref().map(shown_address);
         for secret in [&mut shown.secret, &mut shown.previous_secret] {
@@ -85,7 +85,7 @@ impl Webhooks {
         shown
     }
 
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    pub(in crate::config) fn check(&self) -> Result<(), &'static str> {
         if self.url.is_some() && self.secret.is_none() {
             return Err(
                 "webhooks.url is set: set webhooks.secret too, with which deliveries are signed",

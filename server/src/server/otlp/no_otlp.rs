@@ -1,0 +1,48 @@
+//! A build without the feature `otlp`.
+
+use std::{convert::Infallible, future::Future, sync::Arc};
+
+use crate::auth::outbound::OutboundFault;
+use crate::config::Otlp;
+use crate::metrics::{Metrics, trace::Spans};
+
+/// The exporter, which does not exist.
+#[derive(Clone, Debug)]
+pub(crate) struct Exporter(Infallible);
+
+impl Exporter {
+    pub(crate) fn run(self, _node: String) -> impl Future<Output = ()> + use<> {
+        std::future::ready(match self.0 {})
+    }
+
+    pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
+        std::future::ready(match self.0 {})
+    }
+}
+
+/// Refuses a collector.
+///
+/// # Errors
+///
+/// If a collector is configured.
+pub(crate) fn check(config: &Otlp) -> Result<(), OutboundFault> {
+    match super::target(config) {
+        None => Ok(()),
+        Some(_) => Err(OutboundFault(
+            "otlp.url: this build cannot export spans: build with the feature `otlp`".to_owned(),
+        )),
+    }
+}
+
+/// Returns what records no spans.
+///
+/// # Errors
+///
+/// If a collector is configured.
+pub(crate) fn open(
+    config: &Otlp,
+    _metrics: &Arc<Metrics>,
+) -> Result<(Spans, Option<Exporter>), OutboundFault> {
+    check(config)?;
+    Ok((Spans::default(), None))
+}
