@@ -10,6 +10,10 @@ mod context;
 mod filter;
 mod packet;
 mod recording;
+#[cfg_attr(
+    not(feature = "otlp"),
+    allow(dead_code, reason = "without an exporter, no span is recorded")
+)]
 mod spans;
 mod tracer;
 mod watch;
@@ -31,7 +35,9 @@ pub(crate) use self::recording::{
     Answered, Dropped, Ended, Header, Masker, Opened, Policy, RecordLine, Recorder, SentEvent,
     VERSION, Vocabulary, names_user,
 };
-pub(crate) use self::spans::{AttributeValue, OpenSpan, Sampling, Span, SpanKind, Spans};
+#[cfg(feature = "otlp")]
+pub(crate) use self::spans::{AttributeValue, Sampling, Span};
+pub(crate) use self::spans::{OpenSpan, SpanKind, Spans};
 pub(crate) use self::tracer::{Detail, Line, Lines, Tracer, TracerId};
 
 /// The tracers of one server. Clones share them.
