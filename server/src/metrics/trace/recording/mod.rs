@@ -224,7 +224,7 @@ impl Observer {
             EngineConnectionEvent::Packet { data } => self.received(recorder, data),
             EngineConnectionEvent::PacketCreate { data } => self.created(recorder, &created(data)),
             // Other events are not what clients send.
-            _ => {}
+            EngineConnectionEvent::Heartbeat | _ => {}
         }
     }
 
