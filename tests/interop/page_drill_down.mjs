@@ -37,6 +37,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       await search(root, "an", "Ann");
       const card = await details(root);
       await card.getByRole("button", { name: "Watch events" }).press("Enter");
+      await metricIs(server.url, "roomcast_tracers", (count) => count === 1);
       await must(ann, "conversations", {});
       await card.getByText("received", { exact: true }).first().waitFor();
       await look("socket");

@@ -28,6 +28,7 @@ use roomcast::{Builder, connection::EngineRequest, internal::LogThrottle};
 pub(super) struct Services {
     pub(super) access: Access,
     pub(super) admin: Admin,
+    pub(super) alerts: AlertLog,
     /// Sends announcements to other servers. `None` without an adapter.
     pub(super) announcer: Option<Announcer>,
     pub(super) authenticator: Authenticator,
@@ -121,8 +122,9 @@ impl Services {
         let market = market.map_err(RunError::Outbound)?;
         let alerts = AlertLog::new(store.clone(), hooks.clone(), settings.store.is_postgres());
         Ok(Self {
-            admin: Admin::new(access.clone(), Arc::clone(&metrics), alerts),
+            admin: Admin::new(access.clone(), Arc::clone(&metrics), alerts.clone()),
             moderation: Moderation::new(store.clone(), access.clone()),
+            alerts,
             access,
             announcer,
             authenticator,
@@ -147,6 +149,8 @@ impl Services {
         let io = io
             .state(self.chat.clone())
             .state(self.admin.clone())
+            .state(self.admin.reports())
+            .state(self.alerts.clone())
             .state(self.market.clone())
             .state(self.notifications.clone())
             .state(self.traces.clone())

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,8 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::alerts::{AlertLog, StoredAlert};
 use super::health::Readiness;
-use super::nodes::cluster::ServerReport;
-use super::nodes::recent::{Snapshots, TimeCounts};
+use super::nodes::report::Reports;
 use super::sockets::{self, Disconnect, Disconnected};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
@@ -54,7 +53,7 @@ struct AdminInner {
     access: Access,
     metrics: Arc<Metrics>,
     alerts: AlertLog,
-    snapshots: Snapshots,
+    reports: Reports,
     /// Objects that exist only after the server is built.
     built: OnceLock<Built>,
 }
@@ -73,15 +72,16 @@ impl Admin {
     pub(crate) fn new(access: Access, metrics: Arc<Metrics>, alerts: AlertLog) -> Self {
         Self(Arc::new(AdminInner {
             access,
+            reports: Reports::new(Arc::clone(&metrics)),
             metrics,
             alerts,
-            snapshots: Snapshots::default(),
             built: OnceLock::new(),
         }))
     }
 
     /// Starts serving admins, after the server is built.
     pub(crate) fn serve(&self, audit: Audit, io: Io, blocks: Option<Blocks>, readiness: Readiness) {
+        self.0.reports.serve(readiness.clone());
         let built = Built {
             audit,
             io,
@@ -235,18 +235,9 @@ impl Admin {
         Ok(Statistics::of(io, &self.0.metrics, readiness))
     }
 
-    /// Returns the state of this server for peers, or `None` while it starts.
-    pub(super) fn report(&self) -> Option<ServerReport> {
-        let Built { io, readiness, .. } = self.0.built.get()?;
-        let AdminInner {
-            metrics, snapshots, ..
-        } = &*self.0;
-        Some(ServerReport::of(io, metrics, readiness, snapshots))
-    }
-
-    /// Returns the stored alerts.
-    pub(super) fn alert_log(&self) -> &AlertLog {
-        &self.0.alerts
+    /// Returns the reports about this server.
+    pub(crate) fn reports(&self) -> Reports {
+        self.0.reports.clone()
     }
 
     /// Emits changes to admins, and takes snapshots of durations, for as long as it is polled.
@@ -263,10 +254,7 @@ impl Admin {
         loop {
             ticks.tick().await;
             let node = this(&built.io);
-            let inner = &self.0;
-            inner
-                .snapshots
-                .update(Instant::now(), || TimeCounts::of(&built.io, &inner.metrics));
+            self.0.reports.update(&built.io);
             let now = self.counts(&built.io);
             emit_refusals(&namespace, &node, &counted, &now);
             counted = now;

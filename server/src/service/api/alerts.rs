@@ -15,7 +15,6 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::Admin;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
@@ -118,8 +117,7 @@ pub(crate) async fn list_alerts(
         revision.ok_or_else(|| ServiceError::invalid("cursor", "is not of a list of alerts"))
     };
     let before = command.cursor.as_ref().map(cursor).transpose()?;
-    let log = io.state::<Admin>().alert_log().clone();
-    Ok(log.page(before, limit).await?)
+    Ok(io.state::<AlertLog>().page(before, limit).await?)
 }
 
 /// The alerts that began or ended. Clones share them.

@@ -47,8 +47,8 @@ pub(crate) struct FoundConversation {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FindConversations {
-    /// Only conversations whose title, or a word of it, begins with this: 1 to 200 characters in any
-    /// case. The server checks at most 2,000 titles for a page, so a page can have few
+    /// Only conversations whose title, or a word of it, begins with this: 1 to 200 characters in
+    /// any case. The server checks at most 2,000 titles for a page, so a page can have few
     /// conversations, or none, although there are more.
     #[schemars(length(min = 1, max = 200))]
     pub(crate) title: Option<String>,

@@ -4,4 +4,5 @@
 pub(super) mod cluster;
 pub(super) mod log_level;
 pub(super) mod recent;
+pub(super) mod report;
 pub(super) mod requests;

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cluster::ServerReport;
-use crate::service::api::Admin;
+use super::report::{Reports, ServerReport};
 use crate::service::api::rooms::{self, RoomPage, RoomPart};
 use crate::service::api::sockets::{self, MoveSocket, SocketPage};
 use crate::service::chat::{Chat, UserLocations};
@@ -159,7 +158,7 @@ fn answer(io: &Io, request: &NodeRequest) -> Option<NodeAnswer> {
         NodeRequest::Room(name) => NodeAnswer::Room(rooms::local_room(io, name)),
         NodeRequest::User(user) => NodeAnswer::User(io.state::<Chat>().local_locations(io, user)),
         NodeRequest::Statistics => {
-            let report = io.state::<Admin>().report()?;
+            let report = io.state::<Reports>().report(io)?;
             NodeAnswer::Statistics(Box::new(report))
         }
         NodeRequest::Move(command) => NodeAnswer::Moved(sockets::move_local(io, command)),
