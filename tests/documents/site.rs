@@ -99,7 +99,9 @@ fn normal(path: &Path) -> PathBuf {
         match part {
             Component::ParentDir => assert!(parts.pop(), "{}", path.display()),
             Component::CurDir => {}
-            part => parts.push(part),
+            part @ (Component::Prefix(_) | Component::RootDir | Component::Normal(_)) => {
+                parts.push(part)
+            }
         }
     }
     parts
