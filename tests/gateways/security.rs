@@ -208,7 +208,9 @@ pub(crate) fn connected(server: &ServerProcess, headers: &str) -> (RawClient, St
 pub(crate) fn text(client: &mut RawClient) -> String {
     match client.message() {
         Frame::Text(text) => text,
-        other => panic!("{other:?} is no text"),
+        other @ (Frame::Binary(_) | Frame::Close(_) | Frame::Ping(_) | Frame::Pong(_)) => {
+            panic!("{other:?} is no text")
+        }
     }
 }
 

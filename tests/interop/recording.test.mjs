@@ -148,7 +148,7 @@ test("replays report what another server answers differently or not at all", asy
     for (const name of ["message", "canary of an event"]) socket.on(name, () => {});
   });
   const url = `http://127.0.0.1:${port}`;
-  const done = launch(program, ["replay", file, url, "--json", "--speed", "10", "--answer-timeout", "300ms", ...AUTH]);
+  const done = launch(program, ["replay", file, url, "--json", "--speed", "10", "--answer-timeout", "3s", ...AUTH]);
   assert.equal(await done.ended, 3, done.output());
   const report = JSON.parse(done.output());
   assert.deepEqual(report.answers, { expected: 6, equal: 0, different: 3, unanswered: 3, unexpected: 0 });

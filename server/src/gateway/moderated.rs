@@ -3,14 +3,14 @@
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use crate::service::audit::Moderation;
+use crate::service::audit::{Moderation, TargetKind};
 use crate::service::{EventPolicy, ServiceError};
 use roomcast::Event;
 
 /// Returns the handling of an event, which is recorded if the sender moderates with it. If it
 /// cannot be recorded, the event is refused.
 pub(super) fn recorded<T: Send + 'static>(
-    moderation: &Moderation,
+    (moderation, kind): &(Moderation, TargetKind),
     policy: &'static EventPolicy,
     event: &Event,
     handling: BoxFuture<'static, Result<T, ServiceError>>,
@@ -20,9 +20,13 @@ pub(super) fn recorded<T: Send + 'static>(
         return handling;
     }
     let (moderation, socket) = (moderation.clone(), event.socket.clone());
+    let target = kind.read(event.args());
     let request: Value = event.args().get(0).unwrap_or_default();
     Box::pin(async move {
-        let Some(act) = moderation.begin(&by, &socket, policy, &request).await? else {
+        let Some(act) = moderation
+            .begin(&by, &socket, policy, target?, &request)
+            .await?
+        else {
             return handling.await;
         };
         let result = handling.await;

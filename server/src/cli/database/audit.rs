@@ -1,6 +1,6 @@
 //! The audit log of commands: the file, and the acts on a database without a server.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -24,23 +24,27 @@ pub(in crate::cli) fn open_file(settings: &Settings) -> Result<Option<AuditFile>
     if let (Some(folder), Profile::Production) = (open, settings.profile()) {
         return Err(private_files::open_folder_fault("audit.file", &folder));
     }
-    check_reader(path).map_err(failed)?;
+    let writer = writer_of_pipe(path).map_err(failed)?;
     let file = Rotating::open(path, audit.file_bytes, audit.files).map_err(failed)?;
+    drop(writer);
     Ok(Some(Box::new(file)))
 }
 
-/// Checks that a pipe has a reader. Opening it for writing would wait for one.
-fn check_reader(path: &Path) -> io::Result<()> {
+/// Opens a pipe for writing if it has a reader. Opening it otherwise would wait for one. The reader
+/// sees the end of the pipe if this writer ends before another one has opened it.
+fn writer_of_pipe(path: &Path) -> io::Result<Option<File>> {
     let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
-    if is_pipe {
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let opened = OpenOptions::new()
-            .write(true)
-            .custom_flags(flags)
-            .open(path);
-        opened.map_err(|error| io::Error::other(format!("a pipe without a reader: {error}")))?;
+    if !is_pipe {
+        return Ok(None);
     }
-    Ok(())
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new()
+        .write(true)
+        .custom_flags(flags)
+        .open(path);
+    opened
+        .map(Some)
+        .map_err(|error| io::Error::other(format!("a pipe without a reader: {error}")))
 }
 
 /// An act of a command on the database, which is in the file and not in the table yet.

@@ -16,6 +16,7 @@ pub(in crate::cli) struct Rotating {
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// Unlimited for a pipe or a device, which cannot be rotated.
     max_bytes: u64,
     files: usize,
 }
@@ -25,11 +26,16 @@ impl Rotating {
     pub(in crate::cli) fn open(path: &Path, max_bytes: u64, files: usize) -> io::Result<Self> {
         private_files::make_folder(private_files::folder_of(path))?;
         let file = private_files::open(path, OpenOptions::new().create(true).append(true))?;
+        let metadata = file.metadata()?;
         let log = Self {
             path: path.to_owned(),
-            bytes: file.metadata()?.len(),
+            bytes: metadata.len(),
             file,
-            max_bytes,
+            max_bytes: if metadata.is_file() {
+                max_bytes
+            } else {
+                u64::MAX
+            },
             files: files.max(1),
         };
         for number in 1.. {

@@ -61,15 +61,17 @@ fn parse(line: &str) -> Result<Option<(&str, &str)>, &'static str> {
             && name.bytes().all(is_letter)
     };
     let (name, value) = line.split_once('=').ok_or(EXPECTED)?;
-    // Other programs remove quotes and read a final backslash as a continuation.
-    let is_plain = !value.starts_with(['"', '\'']) && !value.ends_with('\\');
-    match is_name(name) && is_plain && !value.contains('\0') {
-        true => Ok(Some((name, value.trim()))),
+    let value = value.trim();
+    // Other programs remove quotes, and read a backslash as an escape or a continuation.
+    let is_plain = !value.starts_with(['"', '\'']) && !value.contains(['\\', '\0']);
+    match is_name(name) && is_plain {
+        true => Ok(Some((name, value))),
         false => Err(EXPECTED),
     }
 }
 
-const EXPECTED: &str = "expected `NAME=VALUE` without quotes, or a comment that begins with `#`";
+const EXPECTED: &str =
+    "expected `NAME=VALUE` without quotes and backslashes, or a comment that begins with `#`";
 
 #[cfg(test)]
 mod tests {
@@ -79,8 +81,7 @@ mod tests {
     fn file_overrides_the_process_and_faults_name_their_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roomcast.env");
-        let text =
-            "# secrets\n\n; more\nA=1\nB = 2\nC=\"canary\"\nD=x=y \ncanary\n0E=1\nF=a\\\nG=\n";
+        let text = "# secrets\n\n; more\nA=1\nB = 2\nC=\"canary\"\nD=x=y \ncanary\n0E=1\nF=a\\\nG=\nH= \"canary\"\nI=a\\b\n";
         fs::write(&path, text).unwrap();
         let process = [("A", "0"), ("Z", "26")].map(|(name, value)| (name.into(), value.into()));
         let read = environment(Some(&path), process.clone().into_iter());
@@ -88,7 +89,10 @@ mod tests {
         let expected = expected.map(|(name, value)| (name.into(), value.into()));
         assert_eq!(read.variables, BTreeMap::from(expected));
         let lines = read.mistakes.iter().map(|mistake| mistake.settings[0].line);
-        assert_eq!(lines.collect::<Vec<_>>(), [5, 6, 8, 9, 10].map(Some));
+        assert_eq!(
+            lines.collect::<Vec<_>>(),
+            [5, 6, 8, 9, 10, 12, 13].map(Some)
+        );
         let texts = read.mistakes.iter().map(Mistake::to_string);
         assert!(!texts.collect::<String>().contains("canary"));
 

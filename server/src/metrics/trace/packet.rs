@@ -17,7 +17,7 @@ pub(super) struct Packet<'a> {
     event: Option<String>,
     /// The JSON content after the header.
     content: &'a [u8],
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

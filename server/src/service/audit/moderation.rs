@@ -19,6 +19,7 @@ use crate::service::fault::ServiceError;
 use crate::service::rules::event::{EventPolicy, RoomRule};
 use crate::store::Store;
 use roomcast::Socket;
+use roomcast_protocol::socket::Args;
 
 /// Records the acts of moderators. Clones share it.
 #[derive(Clone)]
@@ -31,13 +32,82 @@ struct Inner {
     audit: OnceLock<Audit>,
 }
 
-/// The fields by which events name what they change.
+/// What an event of a moderator names, by the fields of its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TargetKind {
+    Message,
+    Conversation,
+    Member,
+}
+
+/// What an event changes.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Message(Uuid),
+    Conversation(Uuid),
+    Member(Uuid, String),
+}
+
+/// These read the fields of the payload that the event handles, and ignore others as it does.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Named {
-    message_id: Option<Uuid>,
-    conversation_id: Option<Uuid>,
-    user_id: Option<String>,
+struct NamedMessage {
+    message_id: Uuid,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NamedConversation {
+    conversation_id: Uuid,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NamedMember {
+    conversation_id: Uuid,
+    user_id: String,
+}
+
+impl TargetKind {
+    /// Returns what an event names, or `None` if no permission lets a user send the event about
+    /// what belongs to other users.
+    pub(crate) fn of(policy: &EventPolicy) -> Option<Self> {
+        match policy.room {
+            RoomRule::Author | RoomRule::Owner | RoomRule::OwnerOrOneself => {}
+            RoomRule::Anyone | RoomRule::Member | RoomRule::Oneself => return None,
+        }
+        let schema = (policy.payload)();
+        let has = |field| {
+            schema
+                .get("properties")
+                .is_some_and(|all| all.get(field).is_some())
+        };
+        Some(match (has("messageId"), has("userId")) {
+            (true, _) => Self::Message,
+            (false, true) => Self::Member,
+            (false, false) => Self::Conversation,
+        })
+    }
+
+    /// Reads what an event names.
+    ///
+    /// # Errors
+    ///
+    /// If the argument does not name it. The event must not be handled then.
+    pub(crate) fn read(self, args: &Args) -> Result<Target, ServiceError> {
+        let target = match self {
+            Self::Message => args
+                .get(0)
+                .map(|named: NamedMessage| Target::Message(named.message_id)),
+            Self::Conversation => args
+                .get(0)
+                .map(|named: NamedConversation| Target::Conversation(named.conversation_id)),
+            Self::Member => args
+                .get(0)
+                .map(|named: NamedMember| Target::Member(named.conversation_id, named.user_id)),
+        };
+        target.map_err(|_| late())
+    }
 }
 
 impl Moderation {
@@ -53,14 +123,6 @@ impl Moderation {
     pub(crate) fn serve(&self, audit: Audit) {
         // The server is built once, so the cell is empty.
         let _ = self.0.audit.set(audit);
-    }
-
-    /// Returns whether the permission lets a user send an event about what belongs to other users.
-    pub(crate) const fn covers(policy: &EventPolicy) -> bool {
-        match policy.room {
-            RoomRule::Author | RoomRule::Owner | RoomRule::OwnerOrOneself => true,
-            RoomRule::Anyone | RoomRule::Member | RoomRule::Oneself => false,
-        }
     }
 
     /// Returns whether a user is a moderator.
@@ -79,10 +141,11 @@ impl Moderation {
         by: &Principal,
         socket: &Socket,
         policy: &EventPolicy,
+        target: Target,
         request: &Value,
     ) -> Result<Option<StartedAct>, ServiceError> {
         let begun = async {
-            let Some((target, subject)) = self.of_others(by, policy, request).await? else {
+            let Some((target, subject)) = self.of_others(by, policy, target).await? else {
                 return Ok(None);
             };
             let audit = self.0.audit.get().ok_or_else(late)?;
@@ -100,45 +163,40 @@ impl Moderation {
         &self,
         by: &Principal,
         policy: &EventPolicy,
-        request: &Value,
+        target: Target,
     ) -> Result<Option<(String, Subject)>, ServiceError> {
         let store = &self.0.store;
-        let Ok(named) = Named::deserialize(request) else {
-            return Ok(None);
-        };
-        let author = match named.message_id {
-            Some(id) => match store.authorship(id).await? {
-                Some(written) => Some((id, written)),
-                None => return Ok(None),
-            },
-            None => None,
-        };
-        if policy.room == RoomRule::Author {
-            let others = author.filter(|(_, written)| written.user_id != by.subject);
-            return Ok(others.map(|(id, _)| (format!("/messages/{id}"), Subject::Message(id))));
-        }
-        let of_message = author.as_ref().map(|(_, written)| written.conversation_id);
-        let Some(conversation) = of_message.or(named.conversation_id) else {
-            return Ok(None);
+        let (conversation, path, subject) = match target {
+            Target::Message(id) => {
+                let Some(written) = store.authorship(id).await? else {
+                    return Ok(None);
+                };
+                let path = format!("/messages/{id}");
+                if policy.room == RoomRule::Author {
+                    let is_own = written.user_id == by.subject;
+                    return Ok((!is_own).then_some((path, Subject::Message(id))));
+                }
+                (written.conversation_id, path, Subject::Message(id))
+            }
+            Target::Conversation(id) => (
+                id,
+                format!("/conversations/{id}"),
+                Subject::Conversation(id),
+            ),
+            Target::Member(id, user) => {
+                if policy.room == RoomRule::OwnerOrOneself && user == by.subject {
+                    return Ok(None);
+                }
+                let path = format!("/conversations/{id}/members/{user}");
+                (id, path, Subject::Conversation(id))
+            }
         };
         let found = store.conversation(conversation).await?;
         let is_owner = |owner: Option<&str>| owner == Some(by.subject.as_str());
         if found.is_none_or(|found| is_owner(found.conversation.owner_id.as_deref())) {
             return Ok(None);
         }
-        let user = named.user_id.as_deref();
-        if policy.room == RoomRule::OwnerOrOneself && user == Some(by.subject.as_str()) {
-            return Ok(None);
-        }
-        let path = format!("/conversations/{conversation}");
-        Ok(Some(match (author, user) {
-            (Some((id, _)), _) => (format!("/messages/{id}"), Subject::Message(id)),
-            (None, Some(user)) => (
-                format!("{path}/members/{user}"),
-                Subject::Conversation(conversation),
-            ),
-            (None, None) => (path, Subject::Conversation(conversation)),
-        }))
+        Ok(Some((path, subject)))
     }
 
     /// Returns the future that records the outcome of an event.

@@ -169,7 +169,7 @@ fn reread(settings: &Settings) -> Option<Secrets> {
         Ok(Err(fault)) => fault.to_string(),
         Err(_) => "the database does not answer".to_owned(),
     };
-    tracing::warn!(
+    tracing::error!(
         error = fault,
         "could not read the secrets of the cluster again, the previous ones stay in use"
     );

@@ -113,6 +113,14 @@ impl Recorder {
         is_queued
     }
 
+    /// Queues a line about an open connection, as [`queue`](Self::queue) does. An observer can still
+    /// run while its socket disconnects on another thread, and its line is ignored then: nothing
+    /// follows the close of a connection.
+    fn queue_of(&self, tracer: &Tracer, socket: SocketId, line: &RecordLine) -> bool {
+        let connections = self.connections.lock();
+        connections.numbers.contains_key(&socket) && self.queue(tracer, line)
+    }
+
     /// Returns a number for a new connection, or `None` if the socket has one or there are too many.
     fn admit(&self, tracer: &Tracer, socket: SocketId) -> Option<u32> {
         let mut connections = self.connections.lock();
@@ -129,6 +137,16 @@ impl Recorder {
         drop(connections);
         tracer.count_dropped(1);
         None
+    }
+
+    /// Takes back the number of a connection that found no place in the queue.
+    fn withdraw(&self, socket: SocketId, number: u32) {
+        let mut connections = self.connections.lock();
+        connections.numbers.remove(&socket);
+        // A later connection may already have the next number.
+        if connections.last == number {
+            connections.last -= 1;
+        }
     }
 }
 
@@ -148,11 +166,12 @@ pub(super) fn observe(tracer: &Arc<Tracer>, recorder: &Recorder, socket: &Socket
     });
     // The lines of a connection that is not in the recording would be useless.
     if !recorder.queue(tracer, &opened) {
-        recorder.connections.lock().numbers.remove(&socket.id());
+        recorder.withdraw(socket.id(), connection);
         return;
     }
     let observer = Observer {
         tracer: Arc::clone(tracer),
+        socket: socket.id(),
         connection,
         namespace,
         attachments: AtomicU64::new(0),
@@ -179,16 +198,17 @@ pub(super) fn observe(tracer: &Arc<Tracer>, recorder: &Recorder, socket: &Socket
 
 /// Records that a socket disconnected.
 pub(super) fn disconnected(tracer: &Tracer, recorder: &Recorder, socket: &Socket, reason: &str) {
-    close(tracer, recorder, socket, reason);
     let observed = tracer.observed.lock().remove(&socket.id());
     if let Some((connection, listener)) = observed {
         connection.off(listener);
     }
+    close(tracer, recorder, socket, reason);
 }
 
 fn close(tracer: &Tracer, recorder: &Recorder, socket: &Socket, reason: &str) {
-    let number = recorder.connections.lock().numbers.remove(&socket.id());
-    if let Some(connection) = number {
+    // The lock is held until the line is queued: see `Recorder::queue_of`.
+    let mut connections = recorder.connections.lock();
+    if let Some(connection) = connections.numbers.remove(&socket.id()) {
         let line = RecordLine::Close(Closed {
             at_ms: recorder.at_ms(),
             connection,
@@ -201,6 +221,7 @@ fn close(tracer: &Tracer, recorder: &Recorder, socket: &Socket, reason: &str) {
 /// The observer of one socket.
 struct Observer {
     tracer: Arc<Tracer>,
+    socket: SocketId,
     connection: u32,
     namespace: String,
     /// Attachments of the last packet that have not arrived yet.
@@ -260,6 +281,10 @@ impl Observer {
         let Ok(args) = to_raw_value(&recorder.masker.arguments(&name, list.collect())) else {
             return;
         };
+        // A pseudonym can be longer than what it replaces.
+        if args.get().len() > MAX_EVENT {
+            return self.skip(recorder, "too large");
+        }
         let line = RecordLine::Event(SentEvent {
             at_ms: recorder.at_ms(),
             connection: self.connection,
@@ -267,7 +292,7 @@ impl Observer {
             args,
             ack: packet.ack_id,
         });
-        let is_queued = recorder.queue(&self.tracer, &line);
+        let is_queued = recorder.queue_of(&self.tracer, self.socket, &line);
         if let Some(id) = packet.ack_id {
             let mut pending = self.pending.lock();
             // The answer to an event that is not recorded must not count for an earlier one.
@@ -294,6 +319,9 @@ impl Observer {
         if packet.attachments.is_some() {
             return self.skip(recorder, "answer with binary attachments");
         }
+        if packet.bytes > MAX_EVENT {
+            return self.skip(recorder, "answer too large");
+        }
         let Some(list) = packet.list() else {
             return self.skip(recorder, "invalid answer");
         };
@@ -310,7 +338,7 @@ impl Observer {
             latency_ms: milliseconds(pending.arrived, Instant::now()),
             args,
         });
-        let _ = recorder.queue(&self.tracer, &line);
+        let _ = recorder.queue_of(&self.tracer, self.socket, &line);
     }
 
     /// Returns whether a packet is of the namespace of the observed socket.
@@ -326,7 +354,7 @@ impl Observer {
             connection: self.connection,
             reason: reason.to_owned(),
         });
-        let _ = recorder.queue(&self.tracer, &line);
+        let _ = recorder.queue_of(&self.tracer, self.socket, &line);
     }
 }
 
