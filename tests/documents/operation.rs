@@ -37,6 +37,7 @@ fn every_secret_of_the_configuration_has_a_row_of_rotation() {
     let document = read("docs/rotation.md");
     let mut found = 0;
     for (file, section) in [
+        ("admin/ui.rs", "admin_ui"),
         ("auth/mod.rs", "auth.jwt"),
         ("auth/backend.rs", "auth.backend"),
         ("cluster.rs", "adapter"),
@@ -73,7 +74,12 @@ fn secrets(source: &str) -> Vec<&str> {
 /// Returns the number of fields of the whole configuration that contain secrets.
 fn all_secrets() -> usize {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("server/src/config");
-    let folders = [config.clone(), config.join("auth"), config.join("outgoing")];
+    let folders = [
+        config.clone(),
+        config.join("admin"),
+        config.join("auth"),
+        config.join("outgoing"),
+    ];
     let files = folders
         .iter()
         .flat_map(|folder| fs::read_dir(folder).unwrap());

@@ -22,7 +22,7 @@ const SPAWNS: [&str; 4] = [
     "spawn_blocking(",
     "thread::Builder",
 ];
-const NAMELESS: [(&str, &str); 20] = [
+const NAMELESS: [(&str, &str); 21] = [
     (
         "metrics/trace/context.rs",
         "It is what starts tasks within a trace.",
@@ -33,6 +33,10 @@ const NAMELESS: [(&str, &str); 20] = [
         "One request of the API, which has a deadline and is waited for.",
     ),
     ("service/audit/mod.rs", "One line of a file."),
+    (
+        "gateway/admin_ui/password.rs",
+        "One comparison, whose cost is limited; few wait.",
+    ),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
         "http/api/describe/reference.rs",
@@ -51,7 +55,7 @@ const NAMELESS: [(&str, &str); 20] = [
         "One question to other servers, which has a deadline.",
     ),
     (
-        "service/api/admin.rs",
+        "service/api/admin/mod.rs",
         "One query for a new admin, which has a deadline.",
     ),
     (

@@ -95,6 +95,11 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         ("ROOMCAST_WEBHOOKS__URL", "https://app.example/hooks"),
         ("ROOMCAST_WEBHOOKS__SECRET", "a secret of webhooks"),
         ("ROOMCAST_WEBHOOKS__EVENTS", "message"),
+        ("ROOMCAST_ADMIN_UI__ENABLED", "true"),
+        (
+            "ROOMCAST_ADMIN_UI__PASSWORD_HASH",
+            "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy",
+        ),
         ("NOTIFY_SOCKET", "nowhere"),
         ("WATCHDOG_USEC", "60000000"),
     ];
@@ -124,6 +129,7 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         "timeouts",
         "admin news",
         "admin listener",
+        "admin ui",
         "alert log",
         "metrics token",
         "signals",

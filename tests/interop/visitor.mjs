@@ -8,7 +8,7 @@ import { startLink } from "./link.mjs";
 import { until } from "./support.mjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
-const screenshots = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "screenshots");
+export const screenshots = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "screenshots");
 const places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const options =
   "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " +

@@ -4,7 +4,7 @@
 //! [`Settings`] is the whole tree. Its sections `[engine]` and `[recovery]` are options of the
 //! library.
 
-mod admin_listen;
+mod admin;
 mod auth;
 mod chat;
 mod check;
@@ -23,7 +23,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use roomcast::{Config, network::Network, options::Recovery};
 use serde::{Deserialize, Serialize};
 
-pub use admin_listen::AdminListen;
+pub use admin::{AdminListen, AdminUi, AdminUiMode};
 pub use auth::{Auth, Backend, Jwt, Role, Secret};
 pub use chat::{Chat, Content, Presence};
 pub use cluster::{Adapter, Node, Subscriptions, Trust};
@@ -70,6 +70,8 @@ pub struct Settings {
     pub store: Store,
     /// The records of administrative acts.
     pub audit: Audit,
+    /// The admin UI of the authors of Socket.IO.
+    pub admin_ui: AdminUi,
     /// The cluster.
     pub adapter: Adapter,
     /// The identity of this server in the cluster.
@@ -102,6 +104,7 @@ impl Default for Settings {
             webhooks: Webhooks::default(),
             store: Store::default(),
             audit: Audit::default(),
+            admin_ui: AdminUi::default(),
             adapter: Adapter::default(),
             node: Node::default(),
             log: Log::default(),
@@ -169,6 +172,7 @@ impl Settings {
             return Err("store.retention is zero");
         }
         self.audit.check()?;
+        self.admin_ui.check()?;
         self.auth.check()?;
         self.limits.check()?;
         self.adapter.check()?;
@@ -218,6 +222,7 @@ impl Settings {
         settings.market = self.market.shown();
         settings.webhooks = self.webhooks.shown();
         settings.otlp = self.otlp.shown();
+        settings.admin_ui = self.admin_ui.shown();
         settings.limits = self.limits.in_force();
         settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);
         settings

@@ -6,6 +6,7 @@
 //! payloads and checks permissions.
 
 mod admin;
+mod admin_ui;
 mod catalogue;
 mod chat;
 mod errors;
@@ -26,6 +27,7 @@ use crate::service::api::{ADMIN, Admin};
 use crate::service::audit::Moderation;
 use crate::service::cluster::Announcer;
 use crate::service::{Access, Chat, Hooks, Market, Overlap};
+pub(crate) use admin_ui::{AdminUi, HashFault, check_hash};
 use catalogue::Catalogue;
 pub(crate) use limits::report_spending;
 use roomcast::Builder;

@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFault};
 use crate::config::private_files;
+use crate::gateway::HashFault;
 use crate::http::scrape::TokenFileError;
 use crate::service::cluster;
 use crate::store::{OpenError, StoreError};
@@ -16,6 +17,8 @@ pub(crate) enum RunError {
     Refused(Box<Self>),
     /// A configuration value is invalid.
     Settings(&'static str),
+    /// The hash of the password of the admin UI cannot be used.
+    AdminUi(HashFault),
     /// The keys of tokens cannot be used.
     Keys(ConfiguredError),
     /// The roles are invalid.
@@ -56,6 +59,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Refused(error) => error.fmt(f),
             Self::Settings(fault) => f.write_str(fault),
+            Self::AdminUi(fault) => write!(f, "admin_ui.password_hash {fault}"),
             Self::Keys(_) => f.write_str("the token keys are unusable"),
             Self::Roles(_) => f.write_str("the roles are invalid"),
             Self::Adapter(fault) => fault.fmt(f),
@@ -90,6 +94,7 @@ impl std::error::Error for RunError {
         match self {
             Self::Refused(error) => error.source(),
             Self::Settings(_)
+            | Self::AdminUi(_)
             | Self::Folder(_, _)
             | Self::Outbound(_)
             | Self::Adapter(_)

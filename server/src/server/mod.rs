@@ -35,6 +35,7 @@ use self::tasks::StartedTasks;
 pub(crate) use self::trials::{Trial, try_all};
 use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
+use crate::gateway;
 use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
 use crate::service::api::LogLevel;
@@ -320,6 +321,9 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     roles.map_err(RunError::Roles)?;
     configured::check(settings).map_err(RunError::Keys)?;
     metrics_token(settings)?;
+    if let Some(hash) = &settings.admin_ui.password_hash {
+        gateway::check_hash(hash).map_err(RunError::AdminUi)?;
+    }
     BackendLogins::new(&settings.auth.backend).map_err(RunError::Outbound)?;
     Market::check(&settings.market).map_err(RunError::Outbound)?;
     Hooks::check(&settings.webhooks).map_err(RunError::Outbound)?;

@@ -10,7 +10,7 @@ use crate::auth::{
     jwt::KeyRing,
 };
 use crate::config::Settings;
-use crate::gateway;
+use crate::gateway::{self, AdminUi};
 use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::metrics::trace::{Spans, Traces};
@@ -28,6 +28,8 @@ use roomcast::{Builder, connection::EngineRequest, internal::LogThrottle};
 pub(super) struct Services {
     pub(super) access: Access,
     pub(super) admin: Admin,
+    /// The namespace of the admin UI, if it is enabled.
+    pub(super) admin_ui: Option<AdminUi>,
     pub(super) alerts: AlertLog,
     /// Sends announcements to other servers. `None` without an adapter.
     pub(super) announcer: Option<Announcer>,
@@ -121,8 +123,13 @@ impl Services {
         let market = Market::new(journals.clone(), bundled, &settings.market);
         let market = market.map_err(RunError::Outbound)?;
         let alerts = AlertLog::new(store.clone(), hooks.clone(), settings.store.is_postgres());
+        let admin = Admin::new(access.clone(), Arc::clone(&metrics), alerts.clone());
+        let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
+        let (section, profile) = (&settings.admin_ui, settings.profile());
+        let admin_ui = AdminUi::new(section, profile, Arc::clone(&users), admin.clone());
         Ok(Self {
-            admin: Admin::new(access.clone(), Arc::clone(&metrics), alerts.clone()),
+            admin,
+            admin_ui,
             moderation: Moderation::new(store.clone(), access.clone()),
             alerts,
             access,
@@ -139,7 +146,7 @@ impl Services {
             market,
             notifications,
             traces,
-            users: Arc::new(Users::new(&settings.limits, Arc::clone(&metrics))),
+            users,
             metrics,
         })
     }
@@ -176,6 +183,10 @@ impl Services {
             &self.traces,
             overlap,
         );
+        let io = match &self.admin_ui {
+            Some(ui) => ui.register(io),
+            None => io,
+        };
         let mut io = self.chat.handle_announcements(io);
         if self.announcer.is_some() && recovery_window(settings).is_some() {
             io = self.hand_over(io);

@@ -64,6 +64,10 @@ impl StartedTasks {
         credentials(services, io, supervisor);
         feed(services, store, io, appliers, supervisor).await;
         let publications = publications(settings, services, store, io, supervisor).await;
+        if let Some(ui) = services.admin_ui.clone() {
+            let io = io.clone();
+            supervisor.start("admin ui", move || ui.clone().run(io.clone()));
+        }
         let metrics = Arc::clone(&services.metrics);
         let audit = settings.audit.retention;
         let retention = Retention::new(store.clone(), &settings.store, audit, metrics);

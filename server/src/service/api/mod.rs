@@ -17,7 +17,7 @@ mod statistics;
 mod trace;
 mod users;
 
-pub(crate) use admin::{Admin, NAMESPACE as ADMIN};
+pub(crate) use admin::{Admin, NAMESPACE as ADMIN, RoomChange, UiAct, UiDisconnect, UiSocket};
 pub(crate) use alerts::{AlertLog, AlertPage, ListAlerts, list_alerts};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use emit::prepare;

@@ -41,6 +41,7 @@ const SHOWN: &[&str] = &[
     "reason",
     "role",
     "roles",
+    "room",
     "rooms",
     "side",
     "signalId",

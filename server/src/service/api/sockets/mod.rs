@@ -67,21 +67,21 @@ impl Command for Disconnect {
 pub(crate) struct SocketInfo {
     /// The id of the socket.
     #[schemars(with = "String")]
-    id: SocketId,
+    pub(super) id: SocketId,
     /// The id of its user.
-    user_id: String,
+    pub(super) user_id: String,
     /// The user's name.
-    name: String,
+    pub(super) name: String,
     /// The rooms that it is in, at most 100 of them.
     #[schemars(with = "Vec<String>")]
-    rooms: Vec<Room>,
+    pub(super) rooms: Vec<Room>,
     /// The total number of its rooms.
     room_count: usize,
     /// The current transport of its connection.
     #[schemars(extend("enum" = ["polling", "websocket"]))]
-    transport: String,
+    pub(super) transport: String,
     /// The client's address, as reported by trusted proxies.
-    address: String,
+    pub(super) address: String,
     /// The client's `User-Agent`, at most 256 bytes of it. Empty if it sent none.
     #[serde(default)]
     agent: String,
@@ -92,22 +92,22 @@ pub(crate) struct SocketInfo {
     #[serde(default)]
     recovered: bool,
     /// When the connection was opened.
-    connection_time: Time,
+    pub(super) connection_time: Time,
     /// When the client last sent something other than a heartbeat, to within a second.
     last_activity: Time,
     /// The name of the server that it is connected to.
-    node: String,
+    pub(super) node: String,
 }
 
 /// A page of sockets, ordered by id.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SocketList {
-    sockets: Vec<SocketInfo>,
+    pub(super) sockets: Vec<SocketInfo>,
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
-    cursor: Option<SocketId>,
+    pub(super) cursor: Option<SocketId>,
     /// Whether there are more.
     has_more: bool,
     /// Servers that have not answered. Their sockets are missing from the list.
@@ -330,7 +330,8 @@ fn page(sockets: &[Socket], has_more: bool, checked: Option<SocketId>, node: &st
     }
 }
 
-fn describe(socket: &Socket, node: &str) -> SocketInfo {
+/// Describes a socket of this server, whose name is `node`.
+pub(super) fn describe(socket: &Socket, node: &str) -> SocketInfo {
     let principal = socket.principal();
     let mut rooms = socket.rooms();
     let room_count = rooms.len();

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::Server;
+use crate::config::Server;
 
 /// The address at which `/metrics` and `/health/websocket/detailed` are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// Checks `admin_listen` and `metrics_token`.
-    pub(super) fn check_admin(&self, has_keys: bool) -> Result<(), &'static str> {
+    pub(in crate::config) fn check_admin(&self, has_keys: bool) -> Result<(), &'static str> {
         let is_text = |text: &str| {
             (1..=MAX_TOKEN).contains(&text.len())
                 && text.bytes().all(|byte| byte.is_ascii_graphic())
@@ -94,7 +94,7 @@ const MAX_TOKEN: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Secret, Settings};
+    use crate::config::{Secret, Settings};
 
     #[test]
     fn admin_address_is_loopback_or_requires_a_token() {

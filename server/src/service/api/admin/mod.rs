@@ -4,6 +4,8 @@
 //! Commands use the services of the HTTP API. The reports compare the counters and the readiness
 //! once a second. Refusals therefore cost nothing extra, and a flood of them is a single event.
 
+mod ui;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,12 +14,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::alerts::{AlertLog, StoredAlert};
-use super::health::Readiness;
-use super::nodes::report::Reports;
-use super::sockets::{self, Disconnect, Disconnected};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
+use crate::service::api::alerts::{AlertLog, StoredAlert};
+use crate::service::api::health::Readiness;
+use crate::service::api::nodes::report::Reports;
+use crate::service::api::sockets::{self, Disconnect, Disconnected};
 use crate::service::audit::{ActOutcome, Audit, Requester};
 use crate::service::authorization::{Access, Allowed, Blocks, NewBlock};
 use crate::service::fault::ServiceError;
@@ -31,6 +33,8 @@ use crate::service::rules::event::Command;
 use crate::service::rules::rooms::RoomKind;
 use crate::store::Time;
 use roomcast::{Io, Namespace, Socket, metrics::Counter as Library};
+
+pub(crate) use ui::{RoomChange, UiAct, UiDisconnect, UiSocket};
 
 /// The namespace for admins.
 pub(crate) const NAMESPACE: &str = "/admin";
