@@ -11,8 +11,9 @@ use std::{
 };
 
 /// The folders and files with the types of the configuration.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "src/config",
+    "src/config/admin",
     "src/config/auth",
     "src/config/outgoing",
     "../src/config",

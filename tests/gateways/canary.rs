@@ -247,7 +247,7 @@ async fn errors_contain_no_token_and_no_secret() {
         );
         let url = format!("http://{}", server.address());
         let variables = [("ROOMCAST_TOKEN", token.as_str())];
-        errors.push(run(folder.path(), &["rooms", "--url", &url], &variables));
+        errors.push(run(folder.path(), &["sockets", "--url", &url], &variables));
     }
     let login = canary("a-login");
     let path = format!("/api/v1/sessions/{login}");

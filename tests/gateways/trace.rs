@@ -61,13 +61,19 @@ impl Trace {
     pub(crate) fn until(&mut self, step: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         let is_wanted = |line: &&Value| line["step"] == step && fits(line);
+        if let Some(found) = self.seen.iter().find(is_wanted) {
+            return found.clone();
+        }
         loop {
-            if let Some(found) = self.seen.iter().find(is_wanted) {
-                return found.clone();
-            }
             let left = DEADLINE.saturating_sub(start.elapsed());
             match self.lines.recv_timeout(left) {
-                Ok(line) => self.seen.push(serde_json::from_str(&line).unwrap()),
+                Ok(line) => {
+                    let line: Value = serde_json::from_str(&line).unwrap();
+                    self.seen.push(line.clone());
+                    if is_wanted(&&line) {
+                        return line;
+                    }
+                }
                 Err(_) => panic!("no line {step} among {:#?}", self.seen),
             }
         }
@@ -305,6 +311,8 @@ async fn trace_ends_when_its_caller_is_revoked_or_its_token_expires() {
     let busy = tokio::spawn(async move {
         loop {
             ann.must("message", message(CANARY)).await;
+            // Frequent, and not so fast that the readers of the lines fall behind.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     traces[0].until("stored", |_| true);

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -251,7 +252,17 @@ async fn connection_lines_have_level_debug_unless_configured() {
         let refused = server.client().namespace("/no").connect().await;
         refused.unwrap_err();
         server.client().connect().await.unwrap().disconnect().await;
-        let lines = log.take();
+        // The server logs the end after the client has seen it.
+        let mut lines = log.take();
+        let start = Instant::now();
+        while !lines
+            .iter()
+            .any(|(_, line)| line.contains("message=disconnected"))
+        {
+            assert!(start.elapsed() < Duration::from_secs(60), "{lines:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await; // Poll interval.
+            lines.extend(log.take());
+        }
         let expected = match is_enabled {
             true => Level::INFO,
             false => Level::DEBUG,

@@ -210,12 +210,24 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Err(invalid_fields(&error, located.err().as_ref()))
 }
 
+/// Returns an error of serde without the text of a value, which may be a secret:
+/// `invalid type: string "…", expected a sequence`.
+fn without_value(error: String) -> String {
+    let parts = error.split_once(" \"");
+    let parts =
+        parts.and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected")?.1)));
+    match parts {
+        Some((before, after)) => format!("{before}, expected{after}"),
+        None => error,
+    }
+}
+
 /// Returns the error for a body with invalid fields, with the path of the first.
 fn invalid_fields(
     error: &serde_json::Error,
     located: Option<&PathError<serde_json::Error>>,
 ) -> ApiError {
-    let reason = shortened(error.to_string());
+    let reason = shortened(without_value(error.to_string()));
     let refusal = ApiError::invalid(format!("the body has invalid fields: {reason}"));
     let Some(error) = located else {
         return refusal;
