@@ -152,12 +152,9 @@ impl Store {
         self.timed_answer(Timing::StoreQuery, answer).await
     }
 
-    /// Returns an answer, or an error after the maximum time. Measures how long that takes.
-    ///
-    /// A stuck database then still holds the changes, but their senders no longer wait.
     /// Returns the name of the database system, as OpenTelemetry defines it.
     fn system(&self) -> &'static str {
-        match &self.backend {
+        match self.backend {
             #[cfg(feature = "postgres")]
             Backend::Postgres(_) => "postgresql",
             #[cfg(feature = "sqlite")]
@@ -165,6 +162,9 @@ impl Store {
         }
     }
 
+    /// Returns an answer, or an error after the maximum time. Measures how long that takes.
+    ///
+    /// A stuck database then still holds the changes, but their senders no longer wait.
     async fn timed_answer<T>(
         &self,
         timing: Timing,

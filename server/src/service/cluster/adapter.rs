@@ -74,10 +74,9 @@ pub(crate) fn join(
     let adapter = Adapter::new(settings, url)?;
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
     let adapter = adapter.sealed(sealing);
-    let url = AdapterUrl(Some(adapter.live_url()));
-    let io = adapter.give_to(io);
+    let joined = adapter.give_to(io);
     if settings.store.is_postgres() {
-        Ok((io, url))
+        Ok(joined)
     } else {
         Err(AdapterFault::NotShared)
     }
@@ -188,17 +187,6 @@ impl Adapter {
         }
     }
 
-    fn live_url(&self) -> LiveUrl {
-        match self {
-            #[cfg(feature = "nats")]
-            Self::Nats(nats) => LiveUrl::Nats(nats.live_url()),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(postgres) => LiveUrl::Postgres(postgres.live_url()),
-            #[cfg(feature = "redis")]
-            Self::Redis(redis) => LiveUrl::Redis(redis.live_url()),
-        }
-    }
-
     /// Makes the adapter seal its messages, if sealing is enabled.
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
     fn sealed(self, sealing: &Sealing) -> Self {
@@ -231,14 +219,23 @@ impl Adapter {
             reason = "the build has no adapter"
         )
     )]
-    fn give_to(self, io: Builder) -> Builder {
+    fn give_to(self, io: Builder) -> (Builder, AdapterUrl) {
         match self {
             #[cfg(feature = "nats")]
-            Self::Nats(nats) => io.adapter(*nats),
+            Self::Nats(nats) => {
+                let url = LiveUrl::Nats(nats.live_url());
+                (io.adapter(*nats), AdapterUrl(Some(url)))
+            }
             #[cfg(feature = "postgres")]
-            Self::Postgres(postgres) => io.adapter(*postgres),
+            Self::Postgres(postgres) => {
+                let url = LiveUrl::Postgres(postgres.live_url());
+                (io.adapter(*postgres), AdapterUrl(Some(url)))
+            }
             #[cfg(feature = "redis")]
-            Self::Redis(redis) => io.adapter(*redis),
+            Self::Redis(redis) => {
+                let url = LiveUrl::Redis(redis.live_url());
+                (io.adapter(*redis), AdapterUrl(Some(url)))
+            }
         }
     }
 

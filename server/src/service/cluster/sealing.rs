@@ -51,10 +51,7 @@ impl Sealing {
     }
 
     /// Replaces nothing.
-    pub(crate) fn prepare_configured(
-        &self,
-        _: &Settings,
-    ) -> Result<impl FnOnce() + use<>, SealingFault> {
+    pub(crate) fn prepare(&self, _: &Settings) -> Result<impl FnOnce() + use<>, SealingFault> {
         Ok(|| ())
     }
 }
