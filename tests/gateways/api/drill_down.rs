@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Caller, start, user};
 use crate::guard::KEY;
-use crate::server::{LOBBY, Server, ServerProcess};
+use crate::server::{LOBBY, Server};
 
 /// Returns the users of all sockets that a search finds, page by page.
 async fn found(service: &Caller, query: &str) -> Vec<String> {
@@ -280,7 +280,7 @@ async fn until(service: &Caller, is_expected: impl Fn(&Value) -> bool) -> Value 
 async fn state_of_all_servers_is_added_up_and_a_silent_server_is_named() {
     let database = crate::nodes::Database::new();
     let url = database.url().to_owned();
-    let start = |id: &'static str| -> ServerProcess {
+    let start = |id: &'static str| -> crate::server::ServerProcess {
         let adapter = ("ROOMCAST_ADAPTER__URL", url.as_str());
         database.server_with(&[KEY, super::QUICK, adapter, ("ROOMCAST_NODE__ID", id)])
     };
