@@ -5,11 +5,9 @@ import { createHmac } from "node:crypto";
 import { readFileSync, writeFileSync, chmodSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { vouched } from "./certificates.mjs";
 import { admin, enter, io, keyed, LOBBY, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { deployed, rulesOf, startPrometheus, startReceiver } from "./prometheus.mjs";
-import { startRedis } from "./redis.mjs";
+import { deployed, rulesOf, startCluster, startPrometheus, startReceiver } from "./prometheus.mjs";
 import { ask, metricsOf, open, outcome, startServer, temporary, until } from "./support.mjs";
 
 const promtool = (...args) => {
@@ -42,7 +40,7 @@ describe("rules of Prometheus", () => {
   });
 
   test("each uses metrics that a server has", async (t) => {
-    const cluster = await startCluster(t);
+    const cluster = await startCluster(t, { ROOMCAST_ENGINE__PING_INTERVAL: "300ms" });
     const text = await metricsOf(cluster.url);
     const metrics = new Set([...text.matchAll(/^([a-z_]+)[{ ]/gm)].map(([, name]) => name));
     for (const { name, text: rule } of rules) {
@@ -53,24 +51,6 @@ describe("rules of Prometheus", () => {
   });
 });
 
-/** Starts a server with TLS, a database and a broker, so that it has all metrics. */
-async function startCluster(t) {
-  const postgres = await startPostgres();
-  t.after(() => postgres.end());
-  const redis = await startRedis();
-  t.after(() => redis.end());
-  const { cert, key } = vouched("DNS:localhost,IP:127.0.0.1");
-  return server(t, {
-    ...keyed,
-    ROOMCAST_STORE: postgres.url,
-    ROOMCAST_ADAPTER__URL: `redis://${redis.address}`,
-    ROOMCAST_RECOVERY__ENABLED: "true",
-    ROOMCAST_SERVER__TLS__CERT_FILE: cert,
-    ROOMCAST_SERVER__TLS__KEY_FILE: key,
-    ROOMCAST_ENGINE__PING_INTERVAL: "300ms",
-  });
-}
-
 const address = (started) => started.admin.replace("http://", "");
 
 describe("the dashboard", () => {
@@ -79,7 +59,7 @@ describe("the dashboard", () => {
     const queries = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })));
     for (const { expr } of dashboard.annotations.list) queries.push({ title: "annotations", expr, isRare: true });
     assert.ok(queries.length > 50, `${queries.length} queries`);
-    const cluster = await startCluster(t);
+    const cluster = await startCluster(t, { ROOMCAST_ENGINE__PING_INTERVAL: "300ms" });
     const prometheus = await startPrometheus(t, { targets: [address(cluster)] });
     const url = cluster.url.replace("http://127.0.0.1", "https://localhost");
     const options = { rejectUnauthorized: false, transports: ["websocket"] };

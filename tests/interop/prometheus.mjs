@@ -4,11 +4,32 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { vouched } from "./certificates.mjs";
+import { server } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
 import { lastingPort, launch, until } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
 import { temporary } from "./support.mjs";
 
 /** Returns the path of a file in `deploy/`. */
 export const deployed = (path) => fileURLToPath(new URL(`../../deploy/${path}`, import.meta.url));
+
+/** Starts a server with TLS, a database and a broker, so that it has all metrics. */
+export async function startCluster(t, env = {}) {
+  const postgres = await startPostgres();
+  t.after(() => postgres.end());
+  const redis = await startRedis();
+  t.after(() => redis.end());
+  const { cert, key } = vouched("DNS:localhost,IP:127.0.0.1");
+  return server(t, {
+    ROOMCAST_STORE: postgres.url,
+    ROOMCAST_ADAPTER__URL: `redis://${redis.address}`,
+    ROOMCAST_RECOVERY__ENABLED: "true",
+    ROOMCAST_SERVER__TLS__CERT_FILE: cert,
+    ROOMCAST_SERVER__TLS__KEY_FILE: key,
+    ...env,
+  });
+}
 
 /** Starts a program until its address is ready, and ends it with the test. */
 async function run(t, command, args, url) {

@@ -5,11 +5,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import Ajv from "ajv/dist/2020.js";
-import { vouched } from "./certificates.mjs";
 import { admin, keyed, server } from "./people.mjs";
-import { startPostgres } from "./postgres.mjs";
-import { rulesOf } from "./prometheus.mjs";
-import { startRedis } from "./redis.mjs";
+import { rulesOf, startCluster } from "./prometheus.mjs";
 import { commands, configuration, errors, http, log, metrics } from "./reference/pages.mjs";
 import { logEvents } from "./reference/log_events.mjs";
 import { requests } from "./reference/requests.mjs";
@@ -27,23 +24,6 @@ function output(args) {
   const { status, stdout, stderr } = command(args);
   assert.equal(status, 0, stderr);
   return stdout;
-}
-
-/** Starts a server with TLS, a database and a broker, so that it has all metrics. */
-async function startCluster(t) {
-  const postgres = await startPostgres();
-  t.after(() => postgres.end());
-  const redis = await startRedis();
-  t.after(() => redis.end());
-  const { cert, key } = vouched("DNS:localhost,IP:127.0.0.1");
-  return server(t, {
-    ...keyed,
-    ROOMCAST_STORE: postgres.url,
-    ROOMCAST_ADAPTER__URL: `redis://${redis.address}`,
-    ROOMCAST_RECOVERY__ENABLED: "true",
-    ROOMCAST_SERVER__TLS__CERT_FILE: cert,
-    ROOMCAST_SERVER__TLS__KEY_FILE: key,
-  });
 }
 
 describe("docs/reference", { concurrency: true }, () => {
