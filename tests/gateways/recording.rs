@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
 use crate::guard::{KEY, signed, token};
 use crate::server::{LOBBY, Server, ServerProcess};
 use crate::support::{DEADLINE, RawClient};
+use crate::trace::{call, joined};
 
 /// A text that masked recordings must not contain.
 const CANARY: &str = "canary-of-the-text";
@@ -61,23 +61,6 @@ impl Recording {
             self.text += &String::from_utf8_lossy(&buffer[..read]);
         }
     }
-}
-
-async fn joined(server: &ServerProcess, name: &str) -> Client {
-    let mut guest = server.guest(name).await;
-    guest.must("join_conversation", json!(LOBBY)).await;
-    guest
-}
-
-fn call(server: &ServerProcess, path: &str, role: &str) -> (u16, Value) {
-    let bearer = format!("Bearer {}", token(role));
-    let mut client = RawClient::connect(server.address());
-    client.send(format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\r\n"
-    ));
-    let response = tokio::task::block_in_place(|| client.response());
-    let body = serde_json::from_str(&response.body).unwrap_or_default();
-    (response.status, body)
 }
 
 #[tokio::test(flavor = "multi_thread")]

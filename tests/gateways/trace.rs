@@ -108,7 +108,8 @@ async fn user_id(server: &ServerProcess, name: &str) -> String {
     id
 }
 
-async fn joined(server: &ServerProcess, name: &str) -> Client {
+/// Connects a guest that has joined the lobby.
+pub(crate) async fn joined(server: &ServerProcess, name: &str) -> Client {
     let mut guest = server.guest(name).await;
     guest.must("join_conversation", json!(LOBBY)).await;
     guest
@@ -201,7 +202,8 @@ async fn socket_trace_shows_confirmations_and_unmasked_texts_but_no_secrets() {
     assert!(!log.contains(CANARY) && !log.contains(secret));
 }
 
-fn call(server: &ServerProcess, path: &str, role: &str) -> (u16, Value) {
+/// Reads a path of the HTTP API as a user with this role.
+pub(crate) fn call(server: &ServerProcess, path: &str, role: &str) -> (u16, Value) {
     let bearer = format!("Bearer {}", token(role));
     let mut client = RawClient::connect(server.address());
     client.send(format!(

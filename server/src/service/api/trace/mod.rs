@@ -79,12 +79,20 @@ pub(crate) struct Followed {
     tracer: Arc<Tracer>,
     lines: Lines,
     peers: Option<Peers>,
-    ends_at: Instant,
     renews_at: Instant,
-    checks_at: Instant,
+    caller: StreamCaller,
+    has_ended: bool,
+}
+
+/// Who reads a stream, with which permissions and until when.
+#[derive(Debug)]
+struct StreamCaller {
     access: Access,
     by: Arc<Principal>,
-    has_ended: bool,
+    permission: Permission,
+    is_unmasked: bool,
+    ends_at: Instant,
+    checks_at: Instant,
 }
 
 /// How to reach the other servers.
@@ -145,7 +153,9 @@ pub(crate) fn follow(
     let (tracer, lines) = started.map_err(|_| ServiceError::Limited {
         retry_after: RETRY_AFTER,
     })?;
-    record_administrative_act(&by.subject, "trace started", &filter, detail, seconds);
+    let is_unmasked = detail == Detail::Unmasked;
+    let caller = StreamCaller::new(access, by, Permission::ApiTrace, is_unmasked, seconds);
+    caller.log("trace started", &filter, seconds);
     let announcer = io.state::<Chat>().announcer().cloned();
     let peers = announcer.map(|announcer| Peers {
         announcer,
@@ -157,11 +167,8 @@ pub(crate) fn follow(
         tracer,
         lines,
         peers,
-        ends_at: Instant::now() + Duration::from_secs(seconds),
         renews_at: Instant::now(),
-        checks_at: Instant::now() + CHECK_INTERVAL,
-        access: access.clone(),
-        by,
+        caller,
         has_ended: false,
     };
     followed.note("tracing", &[]);
@@ -207,32 +214,59 @@ fn selected(
     }
 }
 
-/// Returns why the caller of a running stream may no longer read it.
-fn recheck(
-    access: &Access,
-    by: &Principal,
-    permission: Permission,
-    is_unmasked: bool,
-) -> Result<(), &'static str> {
-    let unmasked = is_unmasked.then_some(Permission::TraceUnmasked);
-    let mut checks = std::iter::once(permission)
-        .chain(unmasked)
-        .map(|permission| access.recheck(by, permission));
-    let lost = checks.find_map(Result::err);
-    lost.map_or(Ok(()), |lost| {
-        Err(match lost {
+impl StreamCaller {
+    /// Permits the caller to read for this number of seconds.
+    fn new(
+        access: &Access,
+        by: Arc<Principal>,
+        permission: Permission,
+        is_unmasked: bool,
+        seconds: u64,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            access: access.clone(),
+            by,
+            permission,
+            is_unmasked,
+            ends_at: now + Duration::from_secs(seconds),
+            checks_at: now + CHECK_INTERVAL,
+        }
+    }
+
+    /// Returns why the stream must end, if it must. Called before each line, so that the stream also
+    /// ends if there are always lines.
+    fn end_reason(&mut self) -> Option<&'static str> {
+        let now = Instant::now();
+        if self.ends_at <= now {
+            return Some("the time is over");
+        }
+        if self.checks_at > now {
+            return None;
+        }
+        self.checks_at = now + CHECK_INTERVAL;
+        let unmasked = self.is_unmasked.then_some(Permission::TraceUnmasked);
+        let mut checks = std::iter::once(self.permission)
+            .chain(unmasked)
+            .map(|permission| self.access.recheck(&self.by, permission));
+        let lost = checks.find_map(Result::err)?;
+        Some(match lost {
             LostAccess::Revoked => "the credentials have been revoked",
             LostAccess::Expired => "the credentials have expired",
             LostAccess::Denied => "the caller no longer has the permission",
         })
-    })
-}
+    }
 
-/// Logs the start or the end of a trace. The audit log has the request.
-fn record_administrative_act(by: &str, act: &str, target: &Filter, detail: Detail, seconds: u64) {
-    let target = target.describe();
-    let unmasked = detail == Detail::Unmasked;
-    tracing::info!(target: "audit", by, act, on = target, unmasked, seconds, "administrative act");
+    /// Waits until the stream can have a reason to end.
+    async fn due(&self) {
+        sleep_until(self.ends_at.min(self.checks_at)).await;
+    }
+
+    /// Logs the start or the end of a stream. The audit log has the request.
+    fn log(&self, act: &str, target: &Filter, seconds: u64) {
+        let (by, target, unmasked) = (&self.by.subject, target.describe(), self.is_unmasked);
+        tracing::info!(target: "audit", by, act, on = target, unmasked, seconds, "administrative act");
+    }
 }
 
 impl Followed {
@@ -242,22 +276,14 @@ impl Followed {
             return None;
         }
         loop {
-            let now = Instant::now();
-            // The stream also ends if there are always lines.
-            if self.ends_at <= now {
-                return Some(self.last_line("the time is over"));
-            }
-            if self.checks_at <= now {
-                self.checks_at = now + CHECK_INTERVAL;
-                if let Err(reason) = self.check() {
-                    return Some(self.last_line(reason));
-                }
+            if let Some(reason) = self.caller.end_reason() {
+                return Some(self.last_line(reason));
             }
             let dropped = self.tracer.take_dropped();
             if dropped > 0 {
                 return Some(self.line("lines_dropped", &[("lines", dropped.into())]));
             }
-            if self.renews_at <= now {
+            if self.renews_at <= Instant::now() {
                 self.renew();
             }
             tokio::select! {
@@ -265,17 +291,10 @@ impl Followed {
                 biased;
                 Some(line) = self.lines.recv() => return Some(line),
                 () = self.tracer.stopped() => return Some(self.last_line("the server shuts down")),
-                () = sleep_until(self.ends_at) => {}
-                () = sleep_until(self.checks_at) => {}
+                () = self.caller.due() => {}
                 () = sleep_until(self.renews_at) => return Some(Line::new()),
             }
         }
-    }
-
-    /// Returns why the caller may no longer follow the trace.
-    fn check(&self) -> Result<(), &'static str> {
-        let is_unmasked = self.tracer.detail == Detail::Unmasked;
-        recheck(&self.access, &self.by, Permission::ApiTrace, is_unmasked)
     }
 
     /// Repeats the request to the other servers.
@@ -314,8 +333,7 @@ impl Drop for Followed {
         if let Some(peers) = &self.peers {
             peers.send(&TraceMessage::Untrace { id: self.tracer.id });
         }
-        let (filter, detail) = (&self.tracer.filter, self.tracer.detail);
-        record_administrative_act(&self.by.subject, "trace ended", filter, detail, 0);
+        self.caller.log("trace ended", &self.tracer.filter, 0);
     }
 }
 

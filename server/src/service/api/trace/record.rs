@@ -4,15 +4,14 @@
 //! one clock, and the payloads of users would pass through the broker.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use super::{CHECK_INTERVAL, RENEWAL_INTERVAL, RETRY_AFTER, recheck, selected};
-use crate::auth::{Permission, Principal};
+use super::{RENEWAL_INTERVAL, RETRY_AFTER, StreamCaller, selected};
+use crate::auth::Permission;
 use crate::metrics::trace::{
     Dropped, Ended, Filter, Header, Line, Lines, Masker, Policy, RecordLine, Recorder, Tracer,
     Traces, VERSION, Vocabulary,
@@ -59,12 +58,9 @@ pub(crate) struct Recording {
     lines: Lines,
     /// The first line, until it is returned.
     header: Option<Line>,
-    ends_at: Instant,
     /// When an empty line shows that the stream is alive.
     alive_at: Instant,
-    checks_at: Instant,
-    access: Access,
-    by: Arc<Principal>,
+    caller: StreamCaller,
     has_ended: bool,
 }
 
@@ -115,20 +111,17 @@ pub(crate) fn record(
         masked: is_masked,
         consent: command.consent,
     });
-    let recording = Recording {
+    let caller = StreamCaller::new(access, by, Permission::TrafficRecord, !is_masked, seconds);
+    caller.log("recording started", &filter, seconds);
+    Ok(Recording {
         traces,
         tracer,
         lines,
         header: Some(header.text()),
-        ends_at: Instant::now() + Duration::from_secs(seconds),
         alive_at: Instant::now() + RENEWAL_INTERVAL,
-        checks_at: Instant::now() + CHECK_INTERVAL,
-        access: access.clone(),
-        by,
+        caller,
         has_ended: false,
-    };
-    recording.log("recording started", seconds);
-    Ok(recording)
+    })
 }
 
 /// Returns what a query selects.
@@ -174,16 +167,8 @@ impl Recording {
             return Some(header);
         }
         loop {
-            let now = Instant::now();
-            // The stream also ends if there are always lines.
-            if self.ends_at <= now {
-                return Some(self.last_line("the time is over"));
-            }
-            if self.checks_at <= now {
-                self.checks_at = now + CHECK_INTERVAL;
-                if let Err(reason) = self.check() {
-                    return Some(self.last_line(reason));
-                }
+            if let Some(reason) = self.caller.end_reason() {
+                return Some(self.last_line(reason));
             }
             // A full recording queues no more lines.
             if self.recorder().is_some_and(Recorder::is_full) {
@@ -201,25 +186,13 @@ impl Recording {
                 biased;
                 Some(line) = self.lines.recv() => return Some(self.taken(line)),
                 () = self.tracer.stopped() => return Some(self.last_line("the server shuts down")),
-                () = sleep_until(self.ends_at) => {}
-                () = sleep_until(self.checks_at) => {}
+                () = self.caller.due() => {}
                 () = sleep_until(self.alive_at) => {
                     self.alive_at = Instant::now() + RENEWAL_INTERVAL;
                     return Some(Line::new());
                 }
             }
         }
-    }
-
-    /// Returns why the caller may no longer record.
-    fn check(&self) -> Result<(), &'static str> {
-        let is_unmasked = !self.recorder().is_some_and(Recorder::is_masked);
-        recheck(
-            &self.access,
-            &self.by,
-            Permission::TrafficRecord,
-            is_unmasked,
-        )
     }
 
     fn recorder(&self) -> Option<&Recorder> {
@@ -241,20 +214,12 @@ impl Recording {
         let reason = reason.to_owned();
         RecordLine::End(Ended { at_ms, reason }).text()
     }
-
-    /// Logs the start or the end. The audit log has the request with the consent.
-    fn log(&self, act: &str, seconds: u64) {
-        let (by, target) = (&self.by.subject, self.tracer.filter.describe());
-        let is_masked = self.recorder().is_some_and(Recorder::is_masked);
-        let unmasked = !is_masked;
-        tracing::info!(target: "audit", by, act, on = target, unmasked, seconds, "administrative act");
-    }
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
         self.traces.stop(&self.tracer);
-        self.log("recording ended", 0);
+        self.caller.log("recording ended", &self.tracer.filter, 0);
     }
 }
 
