@@ -109,6 +109,22 @@ async function member(t, url, name) {
 
 const message = (content = "hello") => ["message", { conversationId: LOBBY, content }];
 
+/** Fills the queue of the store for four seconds: another session locks the table of messages. */
+async function fillQueue(t, postgres, sender) {
+  const { hostname, port } = new URL(postgres.url);
+  const blocker = spawn("psql", ["-X", "-h", hostname, "-p", port, "-U", "roomcast", "-d", "postgres"], { stdio: ["pipe", "pipe", "ignore"] });
+  t.after(() => blocker.kill());
+  let output = "";
+  blocker.stdout.on("data", (data) => (output += data));
+  blocker.stdin.write("BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE;\n");
+  await until(() => output.includes("LOCK TABLE"), "the lock");
+  const answers = Array.from({ length: 20 }, () => ask(sender, ...message()));
+  await sleep(4_000); // Longer than a message may take to store, shorter than a statement may.
+  blocker.stdin.end("COMMIT;\n");
+  // Those for which the queue had no place are refused.
+  await Promise.allSettled(answers);
+}
+
 describe("alerts", { concurrency: true }, () => {
   test("a slow store, then none, a lost broker", async (t) => {
     const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
@@ -117,19 +133,16 @@ describe("alerts", { concurrency: true }, () => {
     const started = await watched(t, {
       ROOMCAST_STORE: postgres.url,
       ROOMCAST_STORE__QUEUE: "20",
+      ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "100000",
       ROOMCAST_ADAPTER__URL: `redis://${redis.address}`,
     });
     const instance = address(started);
     const ann = await member(t, started.url, "Ann");
     await ask(ann, ...message());
-    // Another session locks the table for longer than a second.
-    const lock = "BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT";
-    const port = new URL(postgres.url).port;
-    const blocker = spawn("psql", ["-X", "-q", "-h", "127.0.0.1", "-p", port, "-U", "roomcast", "-d", "postgres", "-c", lock], { stdio: "ignore" });
-    t.after(() => blocker.kill());
-    await sleep(500); // The lock has no event.
-    for (let n = 0; n < 20; n++) ann.emit(...message());
-    await Promise.all([fires("RoomcastStoreQueueFull", instance), fires("RoomcastStoringSlow", instance)]);
+    await Promise.all([
+      fires("RoomcastStoreQueueFull", instance, () => fillQueue(t, postgres, ann)),
+      fires("RoomcastStoringSlow", instance),
+    ]);
     await redis.kill();
     await fires("RoomcastAdapterUnavailable", instance);
     await redis.start();
