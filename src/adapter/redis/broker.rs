@@ -136,6 +136,8 @@ impl BrokerLink {
     /// Returns how many other servers subscribe to a channel.
     pub(crate) async fn count_peers(&self, channel: String) -> Result<usize, AdapterError> {
         let mut line = self.line().ok_or(AdapterError::Timeout)?;
+        // Redis counts a subscription before this server knows that it is confirmed.
+        self.subscriptions.followed().await;
         let all = line.subscribers(self.channel_kind, &channel).await;
         let all = all.map_err(|error| AdapterError::Transport(Arc::new(error)))?;
         let name = (self.channel_kind, channel.into());

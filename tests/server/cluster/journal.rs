@@ -1,11 +1,9 @@
 //! Clients that reconnect at another server, which finds their session and missed events in Redis.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{Shutdown, TcpListener, TcpStream},
     process::Command,
     sync::{
-        Arc, OnceLock,
+        OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -20,7 +18,7 @@ use roomcast::{
 };
 use serde_json::{Value, json};
 
-use super::{Servers, Wire};
+use super::{Servers, Wire, holding_proxy::HoldingProxy};
 use crate::{
     local::{Local, text, until},
     redis_server::RedisServer,
@@ -332,65 +330,11 @@ fn moving_client_gets_events_once_and_in_order() {
     });
 }
 
-/// A proxy for Redis that can hold back the answers to clients that read a stream.
-struct HoldingProxy {
-    port: u16,
-    is_held: AtomicBool,
-}
-
-impl HoldingProxy {
-    fn start(redis: &RedisServer) -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let between = Arc::new(Self {
-            port: listener.local_addr().unwrap().port(),
-            is_held: AtomicBool::new(false),
-        });
-        let (own, url) = (Arc::clone(&between), redis.url());
-        let redis = url.strip_prefix("redis://").unwrap().to_owned();
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let server = TcpStream::connect(&redis).unwrap();
-                let ways = [(&client, &server), (&server, &client)];
-                let ways =
-                    ways.map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()));
-                let reads = Arc::new(AtomicBool::new(false));
-                for (is_answer, (from, to)) in [false, true].into_iter().zip(ways) {
-                    let (own, reads) = (Arc::clone(&own), Arc::clone(&reads));
-                    thread::spawn(move || own.pass(is_answer, &reads, from, to));
-                }
-            }
-        });
-        between
-    }
-
-    fn pass(&self, is_answer: bool, reads: &AtomicBool, mut from: TcpStream, mut to: TcpStream) {
-        let mut bytes = [0; 65_536];
-        while let Ok(length @ 1..) = from.read(&mut bytes) {
-            let passed = &bytes[..length];
-            if !is_answer && passed.windows(5).any(|word| word == b"XREAD") {
-                reads.store(true, Ordering::Relaxed);
-            }
-            while is_answer && reads.load(Ordering::Relaxed) && self.is_held.load(Ordering::Relaxed)
-            {
-                thread::sleep(Duration::from_millis(1)); // The pace of looking.
-            }
-            if to.write_all(passed).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Both);
-    }
-
-    fn hold(&self, is_held: bool) {
-        self.is_held.store(is_held, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn client_at_a_lagging_server_gets_no_duplicates() {
-    let between = HoldingProxy::start(own());
+    let between = HoldingProxy::start(own(), "XREAD");
     let servers = Servers::on_redis(own(), 1, Wire::Journal, recovering);
-    let url = format!("redis://127.0.0.1:{}", between.port);
+    let url = between.url();
     let redis = Wire::Journal.on(Redis::new(&url).unwrap().key(&servers.key));
     let lagging = Local::serve(recovering(Io::builder().adapter(redis)));
     let mut person = Person::new(&servers[0]);

@@ -8,6 +8,7 @@ mod fetch;
 mod forwarding;
 mod garbage;
 mod handover;
+mod holding_proxy;
 mod hub;
 mod joining;
 mod journal;

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -23,7 +24,9 @@ use roomcast::{
 use serde_json::Value;
 
 use super::{
-    Servers, Wire, quiet,
+    Servers, Wire,
+    holding_proxy::HoldingProxy,
+    quiet,
     scenarios::{
         binary_arrives, doubling, events_arrive_in_order, forwarding_notes, last_event_arrives,
         namespaces_are_apart, queue_precedes_the_end, reaches_everything, survives_outage,
@@ -105,6 +108,36 @@ fn servers_know_each_other_until_one_leaves() {
         let rest: HashSet<_> = (0..2).map(|i| servers.node(i)).collect();
         until(|| (0..2).all(|i| known(i) == rest));
     });
+}
+
+#[test]
+fn unconfirmed_subscription_does_not_count_as_another_server() {
+    // The channel of its namespace comes first, so it waits for no other answer.
+    let wire = Wire::Sharded;
+    let servers = Servers::on_redis(RedisServer::shared(), 1, wire, quiet);
+    let proxy = HoldingProxy::start(RedisServer::shared(), "SSUBSCRIBE");
+    let redis = Redis::new(&proxy.url()).unwrap().key(&servers.key);
+    let slow = Local::serve(quiet(Io::builder().adapter(wire.on(redis))));
+    until(|| slow.io.adapter_health() == Some(Health::Ready));
+    until(|| slow.io.nodes().len() == 2);
+    proxy.hold(true);
+    for io in [&servers[0].io, &slow.io] {
+        io.add_namespace("/late", |namespace| namespace).unwrap();
+    }
+    let channel = format!("{}#/late#", servers.key);
+    until(|| {
+        let counted = RedisServer::shared().ask(&["pubsub", "shardnumsub", &channel]);
+        counted.split_whitespace().last() == Some("2")
+    });
+    let asked = slow.io.of("/late").timeout(Duration::from_secs(10));
+    let fetched = thread::scope(|scope| {
+        let fetched = scope.spawn(|| slow.runtime.block_on(asked.fetch_sockets()));
+        // A server that did not wait would count in this time.
+        thread::sleep(Duration::from_millis(300));
+        proxy.hold(false);
+        fetched.join().unwrap()
+    });
+    assert!(fetched.missing.is_empty(), "{:?}", fetched.missing);
 }
 
 #[test]
@@ -231,7 +264,7 @@ fn server_lagging_in_redis_drops_its_backlog_and_reconnects() {
             namespace.on_server_side("slow", move |_: ServerSide| {
                 taken.fetch_add(1, Ordering::Relaxed);
                 // Applying an event blocks a thread, as with very many clients.
-                std::thread::sleep(PAUSE);
+                thread::sleep(PAUSE);
                 std::future::ready(())
             })
         });
