@@ -217,8 +217,14 @@ test("operators emit and change rooms, but not those of the server", async (t) =
   const inTeam = next(ann, "team news");
   await act("emit", "/", "team", "team news", 1);
   assert.deepEqual(await inTeam, [1]);
+  const bob = await person(t, url, "bob");
   for (const [name, ...args] of [
     ["join", "/", "user:bob", ann.id],
+    // Events for one socket are sent to the room of its id.
+    ["join", "/", bob.id, ann.id],
+    ["join", "/", bob.id, "team"],
+    ["join", "/", "AAAAAAAAAAAAAAAAAAAA", ann.id],
+    ["leave", "/", ann.id, ann.id],
     ["leave", "/", `conversation:${LOBBY}`],
     ["emit", "/", null, "message", {}],
     ["emit", "/", `conversation:${LOBBY}`, "news"],
@@ -228,12 +234,16 @@ test("operators emit and change rooms, but not those of the server", async (t) =
     const { success, error } = await act(name, ...args);
     assert.deepEqual([success, error.code], [false, "INVALID_PAYLOAD"], name);
   }
+  ann.on("for bob", () => assert.fail("an event for another socket"));
+  const forBob = next(bob, "for bob");
+  await act("emit", "/", bob.id, "for bob", 1);
+  assert.deepEqual(await forBob, [1]);
   const closed = next(ann, "disconnect");
   await act("_disconnect", "/", true, "team");
   assert.deepEqual((await closed)[0], "io server disconnect");
   const { body } = await call(url, "GET", "/api/v1/audit?userId=admin-ui:ops", undefined, `Bearer ${admin()}`);
   const recorded = body.entries.map(({ operation, outcome }) => `${operation} ${outcome}`);
-  assert.equal(recorded.filter((act) => act.endsWith("done")).length, 4, recorded.join());
+  assert.equal(recorded.filter((act) => act.endsWith("done")).length, 5, recorded.join());
   assert.ok(!JSON.stringify(body).includes(PASSWORD));
 });
 

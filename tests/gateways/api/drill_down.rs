@@ -108,6 +108,19 @@ async fn socket_is_read_and_moved_between_rooms_of_services_only() {
                 .await;
         }
     }
+    let _bob = user(&server, "bob").await;
+    let others = service.get("/sockets?userId=bob").await;
+    let other = others["sockets"][0]["id"].as_str().unwrap();
+    // The rooms of a connected socket, of itself, and of a socket that may connect later.
+    for room in [other, &*id, "zZ09-_zZ09-_zZ09-_zZ"] {
+        for method in ["PUT", "DELETE"] {
+            let own = format!("{path}/rooms/{room}");
+            service
+                .refused(409, "CONFLICT", (method, &own, Value::Null))
+                .await;
+        }
+    }
+    assert_eq!(service.get(&path).await["rooms"], json!(["user:ann"]));
     let long = format!("{path}/rooms/{}", "x".repeat(257));
     service
         .refused(400, "INVALID_PAYLOAD", ("PUT", &long, Value::Null))
@@ -327,6 +340,15 @@ async fn state_of_all_servers_is_added_up_and_a_silent_server_is_named() {
     let room = format!("/sockets/{id}/rooms/vip");
     let moved = service.must(200, "PUT", &room, Value::Null).await;
     assert_eq!(moved, json!({"changed": true}));
+    // Nor may it receive what is sent to a socket of this server alone, or the reverse.
+    let near = service.get("/sockets?search=ann").await;
+    let near = near["sockets"][0]["id"].as_str().unwrap();
+    for (id, room) in [(id, near), (near, id)] {
+        let own = format!("/sockets/{id}/rooms/{room}");
+        service
+            .refused(409, "CONFLICT", ("PUT", &own, Value::Null))
+            .await;
+    }
     // A frozen server is named, and its values are not added.
     two.pause();
     let all = until(&service, |all| !both(all)).await;

@@ -1,6 +1,6 @@
 //! The names of rooms.
 
-use roomcast::Room;
+use roomcast::{Room, SocketId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -87,8 +87,18 @@ pub(crate) enum Followed {
     },
 }
 
-/// Returns whether a room belongs to a [`RoomKind`]. Only the server adds sockets to it.
+/// Returns whether only the server adds sockets to a room and removes them: the room belongs to a
+/// [`RoomKind`], or is named after a socket.
+///
+/// The room of a socket receives what is sent to this socket alone. Every name with the form of a
+/// socket id counts, because the socket may be at any server and may connect later.
 pub(in crate::service) fn is_managed(room: &str) -> bool {
+    let is_of_socket = SocketId::parse(room).is_some();
+    is_of_socket || is_of_kind(room)
+}
+
+/// Returns whether a room belongs to a [`RoomKind`].
+fn is_of_kind(room: &str) -> bool {
     RoomKind::ALL.into_iter().any(|kind| {
         let rest = room.strip_prefix(kind.prefix());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
@@ -165,6 +175,20 @@ mod tests {
             "user-ann",
             "administrators",
             "a:user:ann",
+        ] {
+            assert!(!is_managed(free), "{free}");
+        }
+    }
+
+    #[test]
+    fn rooms_with_the_form_of_a_socket_id_are_managed() {
+        for id in ["AAAAAAAAAAAAAAAAAAAA", "zZ09-_zZ09-_zZ09-_zZ"] {
+            assert!(is_managed(id), "{id}");
+        }
+        for free in [
+            "AAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAA",
+            "twenty characters...",
         ] {
             assert!(!is_managed(free), "{free}");
         }

@@ -82,7 +82,8 @@ impl RoomChange {
         json!({"room": self.room, "rooms": [self.whom]})
     }
 
-    /// Refuses rooms of the server, whose members have rights that they would get or lose.
+    /// Refuses rooms of the server, whose members have rights that they would get or lose, and
+    /// rooms of single sockets.
     fn check(&self) -> Result<(), ServiceError> {
         check_room("room", &self.room)?;
         if is_managed(&self.room) {
@@ -290,6 +291,7 @@ mod tests {
             "conversation:1",
             "signals",
             "prices:x",
+            "AAAAAAAAAAAAAAAAAAAA",
             &long,
         ] {
             assert!(check(room).is_err(), "{room}");

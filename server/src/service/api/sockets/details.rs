@@ -97,7 +97,8 @@ pub(crate) async fn move_socket(
     }
     if is_managed(&command.room) {
         return Err(ServiceError::Conflict(
-            "the server manages this room: its sockets follow from memberships and subscriptions",
+            "the server manages this room: it is a socket's own room, or its sockets follow from \
+             memberships and subscriptions",
         ));
     }
     if SocketId::parse(&command.id).is_none() {
