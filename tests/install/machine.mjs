@@ -77,13 +77,12 @@ export function createMachine(t) {
      */
     async serve(t, { ownNetwork = false } = {}) {
       const { Service } = unit();
-      const secrets = readFileSync(inside(SECRETS), "utf8").match(/^[A-Z]\w*=.*$/gm);
       rmSync(inside("run/notify"), { force: true });
       const manager = await serviceManager(t, inside("run/notify"));
       const files = Math.min(Number(Service.LimitNOFILE[0]), Number(must("sh", ["-c", "ulimit -Hn"])) || Infinity);
       const [user, group] = [Service.User[0], Service.Group[0]];
       const settings = `umask ${Service.UMask[0]}; ulimit -n ${files}; cd ${Service.WorkingDirectory[0]}; exec setpriv --reuid=${user} --regid=${group} --init-groups --no-new-privs ${Service.ExecStart[0]}`;
-      const words = ["chroot", folder, "env", "-i", "NOTIFY_SOCKET=/run/notify", ...secrets, "sh", "-c", settings];
+      const words = ["chroot", folder, "env", "-i", "NOTIFY_SOCKET=/run/notify", "sh", "-c", settings];
       const server = ownNetwork
         ? start(t, "unshare", ["--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", ...words])
         : start(t, words[0], words.slice(1));

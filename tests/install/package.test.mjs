@@ -1,10 +1,11 @@
 // The Debian package: apt installs, upgrades, removes and purges it in a root of its own, and the
 // command line of its unit runs there as it is, as the user of the package.
 import assert from "node:assert/strict";
-import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { build, CONFIG, createMachine, FIRST, SECOND, SECRETS, workFolder } from "./machine.mjs";
-import { must, run } from "./support.mjs";
+import { must, run, until } from "./support.mjs";
 
 const DATABASE = "/var/lib/roomcast/roomcast.db";
 
@@ -37,6 +38,8 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
   // An upgrade keeps what the operator has changed.
   appendFileSync(inside(CONFIG), "\n# changed by the operator\n");
   appendFileSync(inside(SECRETS), "# changed by the operator\n");
+  // The user of the server cannot read it, which earlier versions did not need.
+  mustChroot("chown", "root:root", SECRETS);
   mustChroot("chmod", "600", SECRETS);
   mustChroot("chown", "roomcast:roomcast", CONFIG);
   const kept = [CONFIG, SECRETS, DATABASE];
@@ -47,7 +50,7 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
     assert.equal(mustChroot("dpkg-query", "-W", "-f", "${Version}", "roomcast"), SECOND);
     assert.deepEqual(contents(), earlier);
     assert.equal(rights(CONFIG), "roomcast:roomcast 640");
-    assert.equal(rights(SECRETS), "root:roomcast 600");
+    assert.equal(rights(SECRETS), "root:roomcast 640");
     assert.equal(mustChroot("systemctl", "is-enabled", "roomcast"), "enabled");
   });
   await served(t, machine);
@@ -78,5 +81,12 @@ async function served(t, machine) {
   assert.equal(asked("roomcast-admin", "check-config").status, 0);
   assert.equal(machine.rights(DATABASE), "roomcast:roomcast 600");
   assert.match(readFileSync(`/proc/${pid}/status`, "utf8"), /^Umask:\s+0077$/m);
+  // A reload replaces a secret of the file, with which the commands sign from then on.
+  const secret = /^ROOMCAST_AUTH__JWT__SECRET=.*$/m;
+  const replaced = `ROOMCAST_AUTH__JWT__SECRET=${randomBytes(48).toString("base64")}`;
+  writeFileSync(machine.inside(SECRETS), readFileSync(machine.inside(SECRETS), "utf8").replace(secret, replaced));
+  assert.notEqual(asked("roomcast-admin", "nodes").status, 0);
+  process.kill(pid, "SIGHUP");
+  await until(() => asked("roomcast-admin", "nodes").status === 0, "the replaced secret");
   await stop();
 }

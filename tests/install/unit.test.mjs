@@ -4,7 +4,7 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wri
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, after, test } from "node:test";
-import { innermost, must, read, root, run, serviceManager, start, target, unit } from "./support.mjs";
+import { innermost, must, read, root, run, serviceManager, start, target, unit, until } from "./support.mjs";
 
 const UNIT = join(root, "deploy/systemd/roomcast.service");
 const NOBODY = 65534;
@@ -90,12 +90,18 @@ test("the command line of the unit starts, notifies, makes only permitted calls 
   // The program itself may be where another user cannot read it.
   const program = join(folder, "roomcast");
   must("cp", [join(target, "debug/roomcast"), program]);
-  const words = Service.ExecStart[0]
-    .split(" ")
-    .map((word) => (word === "/usr/bin/roomcast" ? program : word === "/etc/roomcast/roomcast.toml" ? config : word));
-  assert.deepEqual([words[0], words.includes(config)], [program, true]);
+  const secrets = join(folder, "roomcast.env");
+  const issue = (secret) => writeFileSync(secrets, `ROOMCAST_AUTH__JWT__SECRET=${secret}\n`, { mode: 0o640 });
+  issue("0123456789abcdefghijklmnopqrstuvwxyz-of-a-test");
+  const paths = { "/usr/bin/roomcast": program, "/etc/roomcast/roomcast.toml": config, "/etc/roomcast/roomcast.env": secrets };
+  const words = Service.ExecStart[0].split(" ").map((word) => paths[word] ?? word);
+  assert.deepEqual([words[0], words.includes(config), words.includes(secrets)], [program, true, true]);
   const isRoot = process.getuid() === 0;
-  if (isRoot) chownSync(state, NOBODY, NOBODY);
+  if (isRoot) {
+    chownSync(state, NOBODY, NOBODY);
+    // Its group reads the file, as with the package.
+    chownSync(secrets, 0, NOBODY);
+  }
   const user = isRoot ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups", "--no-new-privs"] : [];
   const manager = await serviceManager(t, join(folder, "notify"));
   const trace = join(folder, "trace");
@@ -108,7 +114,6 @@ test("the command line of the unit starts, notifies, makes only permitted calls 
       PATH: process.env.PATH,
       NOTIFY_SOCKET: join(folder, "notify"),
       WATCHDOG_USEC: "1000000",
-      ROOMCAST_AUTH__JWT__SECRET: "0123456789abcdefghijklmnopqrstuvwxyz-of-a-test",
     },
   });
   await manager.receives("READY=1", server.output);
@@ -121,6 +126,11 @@ test("the command line of the unit starts, notifies, makes only permitted calls 
     const { status } = await fetch(`${url}/socket.io/?EIO=4&transport=polling`);
     assert.equal(status, 200);
   }
+  // As `systemctl reload` does after a secret was replaced.
+  issue("another-0123456789abcdefghijklmnopqrstuvwxyz-of-a-test");
+  process.kill(innermost(server.pid), "SIGHUP");
+  await manager.receives("RELOADING=1", server.output);
+  await until(() => /configuration reloaded.*auth\.jwt\.secret/.test(server.output()), () => server.output());
   // As `systemctl stop` does, to the main process.
   process.kill(innermost(server.pid), "SIGTERM");
   await manager.receives("STOPPING=1", server.output);

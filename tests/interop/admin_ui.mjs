@@ -1,6 +1,6 @@
 // The admin UI of the authors of Socket.IO, from its npm package, in a real Chromium.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { dirname, extname, join, normalize } from "node:path";
@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
 import { admin, call, enter } from "./people.mjs";
 import { LOBBY, keyed, must } from "./page_support.mjs";
-import { ask, command, connect, next, open, startServer, until } from "./support.mjs";
+import { ask, command, connect, next, open, startServer, temporary, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { launch, screenshots } from "./visitor.mjs";
 
@@ -289,6 +289,42 @@ test("a replaced password is refused after a restart, and its sessions too", asy
     assert.equal((await next(refused, "connect_error"))[0].message, "invalid credentials");
   }
   await connect(t, io, `${second.url}/admin-ui`, { auth: { username: "ops", password: "another password" } });
+});
+
+test("a replaced password is refused after a reload, and its sessions end", async (t) => {
+  const file = join(temporary(), "roomcast.env");
+  const write = (hash, username = "ops") => writeFile(file, `ROOMCAST_ADMIN_UI__USERNAME=${username}\nROOMCAST_ADMIN_UI__PASSWORD_HASH=${hash}\n`);
+  await write(HASH);
+  const started = await start(t, { ROOMCAST_ENV_FILE: file });
+  const { url } = started;
+  const reload = async (line) => {
+    const found = started.found((text) => line.test(text) || undefined, `${line}`);
+    started.kill("SIGHUP");
+    await found;
+  };
+  const ann = await person(t, url, "ann");
+  const operator = open(t, io, `${url}/admin-ui`, { auth: { username: "ops", password: PASSWORD } });
+  const [sessionId] = await next(operator, "session");
+
+  // A name needs a restart, and the new password does not apply to the old name.
+  await write(OTHER_HASH, "root");
+  await reload(/configuration not reloaded.*admin_ui\.username/);
+  assert.ok(operator.connected);
+  const ended = next(operator, "disconnect");
+  await write(OTHER_HASH);
+  await reload(/configuration reloaded.*admin_ui\.password_hash/);
+  assert.equal((await ended)[0], "io server disconnect");
+  for (const auth of [{ username: "ops", password: PASSWORD }, { sessionId }]) {
+    const refused = open(t, io, `${url}/admin-ui`, { auth });
+    assert.equal((await next(refused, "connect_error"))[0].message, "invalid credentials");
+  }
+  const again = open(t, io, `${url}/admin-ui`, { auth: { username: "ops", password: "another password" } });
+  const [other] = await next(again, "session");
+  await connect(t, io, `${url}/admin-ui`, { auth: { sessionId: other } });
+  // A reload with the same password ends nothing, and users stay connected in any case.
+  await reload(/configuration reloaded.*changed=""/);
+  assert.ok(again.connected && ann.connected);
+  assert.equal((await ask(ann, "conversations", {})).success, true);
 });
 
 test("the admin UI is off by default, and bad hashes are refused at start", async (t) => {

@@ -161,8 +161,10 @@ pub(crate) async fn run(
     let readers = routes::readers(settings, &services, token_file);
     let secrets = Arc::new(SecretOwners {
         adapter,
+        admin_ui: services.admin_ui.clone(),
         backend: services.backend.clone(),
         hooks: services.hooks.clone(),
+        io: io.clone(),
         keys: Arc::clone(&services.keys),
         market: services.market.clone(),
         readers: readers.clone(),

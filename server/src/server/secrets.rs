@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use crate::auth::{backend::BackendLogins, configured, jwt::KeyRing};
 use crate::config::{Secret, Settings};
+use crate::gateway::AdminUi;
 use crate::http::scrape::Readers;
 use crate::service::{
     Hooks, Market,
     cluster::{AdapterUrl, Sealing},
 };
 use crate::store::Store;
+use roomcast::Io;
 
 /// Replaces values that have been checked. It cannot fail, so that either all values are replaced
 /// or none.
@@ -22,8 +24,10 @@ pub(crate) type Replacement = Box<dyn FnOnce()>;
 /// The owners of all secrets that can be replaced.
 pub(super) struct SecretOwners {
     pub(super) adapter: AdapterUrl,
+    pub(super) admin_ui: Option<AdminUi>,
     pub(super) backend: Option<Arc<BackendLogins>>,
     pub(super) hooks: Hooks,
+    pub(super) io: Io,
     pub(super) keys: Arc<KeyRing>,
     pub(super) market: Market,
     pub(super) readers: Readers,
@@ -54,6 +58,9 @@ impl SecretOwners {
             owners.hooks.replace_secrets(&settings.webhooks);
             if let Some(backend) = &owners.backend {
                 backend.replace_secrets(&settings.auth.backend.secrets);
+            }
+            if let (Some(ui), Some(hash)) = (&owners.admin_ui, &settings.admin_ui.password_hash) {
+                ui.replace_password(hash, &owners.io);
             }
             let token = settings.server.metrics_token.as_ref();
             owners.readers.replace_token(token.map(Secret::expose));

@@ -59,7 +59,7 @@ pub(super) const OTHERS: [&str; 3] = ["ROOMCAST_CONFIG", "ROOMCAST_ENV_FILE", "R
 type Take = fn(&mut Settings, &Settings);
 
 /// Keys of which SIGHUP applies a changed value; all others need a restart.
-const RELOADED: [(&str, Take); 11] = [
+const RELOADED: [(&str, Take); 12] = [
     ("adapter.secret", |own, new| {
         // Without the key, the secrets are those of a table.
         let (own, new) = (&mut own.adapter.secret, &new.adapter.secret);
@@ -74,6 +74,10 @@ const RELOADED: [(&str, Take); 11] = [
         {
             own.clone_from(new);
         }
+    }),
+    ("admin_ui.password_hash", |own, new| {
+        let hash = &mut own.admin_ui.password_hash;
+        hash.clone_from(&new.admin_ui.password_hash);
     }),
     ("auth.backend.secrets", |own, new| {
         let secrets = &mut own.auth.backend.secrets;
@@ -117,8 +121,9 @@ const RELOADED: [(&str, Take); 11] = [
 ];
 /// Sections of which either all changed keys are applied, or the whole reload is refused: a new
 /// secret must not be used with the previous URL, nor with previous rules.
-const SECTIONS: [&str; 6] = [
+const SECTIONS: [&str; 7] = [
     "adapter.",
+    "admin_ui.",
     "auth.backend.",
     "auth.jwt.",
     "market.webhook.",

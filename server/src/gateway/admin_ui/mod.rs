@@ -23,7 +23,7 @@ use self::sessions::Sessions;
 use self::statistics::{Counts, ServerStatistics};
 use super::limits;
 use crate::auth::Principal;
-use crate::config::{self, AdminUiMode, Profile};
+use crate::config::{self, AdminUiMode, Profile, Secret};
 use crate::limit::{Class, Users};
 use crate::service::ServiceError;
 use crate::service::api::{Admin, Emit, RoomChange, UiAct, UiDisconnect};
@@ -136,12 +136,30 @@ impl AdminUi {
         Ok(())
     }
 
+    /// Replaces the password. If it differs, all sessions of this server end, and its UIs are
+    /// disconnected.
+    pub(crate) fn replace_password(&self, hash: &Secret, io: &Io) {
+        let AdminUiInner {
+            login,
+            sessions,
+            section,
+            ..
+        } = &*self.0;
+        if login.replace(hash, || sessions.clear()) {
+            io.of(&section.namespace).local().disconnect();
+        }
+    }
+
     /// Sends a UI what it shows first.
     async fn entered(&self, socket: &Socket) {
         let by = socket.principal();
-        if let Some(session) = by.data.as_deref() {
-            emit(socket, "session", session);
+        let session = by.data.as_deref().unwrap_or_default();
+        // The password may have been replaced since the login.
+        if !self.0.sessions.has(session) {
+            socket.disconnect();
+            return;
         }
+        emit(socket, "session", session);
         let section = &self.0.section;
         let mut features = vec!["AGGREGATED_EVENTS"];
         if !section.read_only {
@@ -201,22 +219,26 @@ impl Authenticate for Operators {
         let offer: Offer = connect.auth().map_err(|_| wrong("no credentials"))?;
         let mut principal = Principal::new(format!("admin-ui:{}", section.username));
         principal.roles = vec![section.role.clone()];
-        let known = offer.session_id.is_some_and(|id| sessions.has(&id));
-        if !known {
+        let known = offer.session_id.filter(|id| sessions.has(id));
+        let session = if let Some(id) = known {
+            id
+        } else {
             let (Some(username), Some(password)) = (offer.username, offer.password) else {
                 return Err(wrong("no name and password, or an unknown session"));
             };
             let address = connect.handshake().address().ip();
-            let checked = login.check(address, &username, password).await;
-            checked.map_err(|fault| match fault {
+            let create = || sessions.create();
+            let checked = login.check(address, &username, password, create).await;
+            let created = checked.map_err(|fault| match fault {
                 LoginFault::Wrong => wrong("wrong name or password of the admin UI"),
                 LoginFault::TooMany => {
                     let message = "too many attempts, try again in a minute";
                     Refusal::new("RATE_LIMITED", message)
                 }
             })?;
-            principal.data = sessions.create().map(Into::into);
-        }
+            created.ok_or_else(|| wrong("no randomness for a session"))?
+        };
+        principal.data = Some(session.into());
         let principal = Arc::new(principal);
         admin.may_enter(&principal)?;
         Ok(Arc::unwrap_or_clone(principal))

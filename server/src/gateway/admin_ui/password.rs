@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bcrypt::HashParts;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -21,7 +21,7 @@ use roomcast::network::Network;
 /// A user name and the bcrypt hash of its password.
 pub(crate) struct Login {
     username: String,
-    hash: String,
+    hash: RwLock<String>,
     attempts: Mutex<HashMap<Network, Attempts>>,
     /// One comparison runs at a time.
     running: Arc<Semaphore>,
@@ -91,24 +91,38 @@ impl Login {
     pub(crate) fn new(username: &str, hash: &Secret) -> Self {
         Self {
             username: username.to_owned(),
-            hash: hash.expose().to_owned(),
+            hash: RwLock::new(hash.expose().to_owned()),
             attempts: Mutex::default(),
             running: Arc::new(Semaphore::new(1)),
             admitted: Arc::new(Semaphore::new(MAX_WAITING)),
         }
     }
 
-    /// Checks a name and a password. A wrong name takes as long as a wrong password.
+    /// Replaces the hash by one that was [checked](check_hash). If it differs, calls `end_sessions`
+    /// before any login with the new password, and returns `true`.
+    pub(crate) fn replace(&self, hash: &Secret, end_sessions: impl FnOnce()) -> bool {
+        let mut current = self.hash.write();
+        if *current == hash.expose() {
+            return false;
+        }
+        hash.expose().clone_into(&mut current);
+        end_sessions();
+        true
+    }
+
+    /// Checks a name and a password, and returns the result of `admit`, which is called only while
+    /// the password is valid. A wrong name takes as long as a wrong password.
     ///
     /// # Errors
     ///
-    /// If they are wrong, or there were too many attempts.
-    pub(crate) async fn check(
+    /// If they are wrong or the password was replaced, or there were too many attempts.
+    pub(crate) async fn check<T>(
         &self,
         address: IpAddr,
         username: &str,
         password: String,
-    ) -> Result<(), LoginFault> {
+        admit: impl FnOnce() -> T,
+    ) -> Result<T, LoginFault> {
         self.count(Network::of_client(address))?;
         // bcrypt would ignore all further bytes.
         if password.len() > MAX_PASSWORD {
@@ -120,18 +134,24 @@ impl Login {
         let Ok(Ok(running)) = running else {
             return Err(LoginFault::TooMany);
         };
-        let hash = self.hash.clone();
+        let hash = self.hash.read().clone();
+        let checked = hash.clone();
         // A caller that leaves does not end the comparison, which therefore holds the permits.
         let compared = tokio::task::spawn_blocking(move || {
             let _permits = (admitted, running);
             bcrypt::verify(password, &hash)
         });
         let is_right = matches!(compared.await, Ok(Ok(true)));
-        if is_right && username == self.username {
-            self.attempts.lock().remove(&Network::of_client(address));
-            return Ok(());
+        if !is_right || username != self.username {
+            return Err(LoginFault::Wrong);
         }
-        Err(LoginFault::Wrong)
+        // A replacement waits until a session exists, which it then ends.
+        let current = self.hash.read();
+        if *current != checked {
+            return Err(LoginFault::Wrong);
+        }
+        self.attempts.lock().remove(&Network::of_client(address));
+        Ok(admit())
     }
 
     /// Counts an attempt of a network.
@@ -210,7 +230,7 @@ mod tests {
         let login = Login::new("ops", &hash(4));
         let (one, other) = ([192, 0, 2, 1].into(), [198, 51, 100, 1].into());
         let check = |address, name: &'static str, password: &str| {
-            login.check(address, name, password.to_owned())
+            login.check(address, name, password.to_owned(), || ())
         };
         assert_eq!(check(one, "ops", "right").await, Ok(()));
         assert_eq!(check(one, "root", "right").await, Err(LoginFault::Wrong));
@@ -229,7 +249,33 @@ mod tests {
         let _running = login.running.acquire().await.unwrap();
         let _waiting = login.admitted.acquire_many(8).await.unwrap();
         let address = IpAddr::from([192, 0, 2, 1]);
-        let refused = login.check(address, "ops", "right".into()).await;
+        let refused = login.check(address, "ops", "right".into(), || ()).await;
         assert_eq!(refused, Err(LoginFault::TooMany));
+    }
+
+    #[tokio::test]
+    async fn replaced_password_is_refused_also_during_its_comparison() {
+        let login = Login::new("ops", &hash(4));
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let check = |password: &str| login.check(address, "ops", password.to_owned(), || ());
+        // The comparison waits for another one, during which the password is replaced.
+        let running = login.running.acquire().await.unwrap();
+        let waiting = check("right");
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(running);
+        while login.running.available_permits() == 1 {
+            if futures_util::poll!(&mut waiting).is_ready() {
+                panic!("compared without a permit");
+            }
+        }
+        let other = Secret::from(bcrypt::hash("other", 4).unwrap());
+        let mut ended = 0;
+        assert!(login.replace(&other, || ended += 1));
+        assert!(!login.replace(&other, || ended += 1), "it is the same");
+        assert_eq!(ended, 1);
+        assert_eq!(waiting.await, Err(LoginFault::Wrong));
+        assert_eq!(check("right").await, Err(LoginFault::Wrong));
+        assert_eq!(check("other").await, Ok(()));
     }
 }

@@ -35,6 +35,11 @@ impl Sessions {
         Some(id)
     }
 
+    /// Ends all sessions.
+    pub(super) fn clear(&self) {
+        self.0.lock().clear();
+    }
+
     /// Returns whether a session with this id exists.
     pub(super) fn has(&self, id: &str) -> bool {
         let end = self.0.lock().get(&hash(id)).copied();
