@@ -334,8 +334,7 @@ fn moving_client_gets_events_once_and_in_order() {
 fn client_at_a_lagging_server_gets_no_duplicates() {
     let between = HoldingProxy::start(own(), "XREAD");
     let servers = Servers::on_redis(own(), 1, Wire::Journal, recovering);
-    let url = between.url();
-    let redis = Wire::Journal.on(Redis::new(&url).unwrap().key(&servers.key));
+    let redis = Wire::Journal.on(Redis::new(&between.url()).unwrap().key(&servers.key));
     let lagging = Local::serve(recovering(Io::builder().adapter(redis)));
     let mut person = Person::new(&servers[0]);
     until(|| lagging.io.nodes().len() == 2);
