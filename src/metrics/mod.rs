@@ -131,6 +131,11 @@ metric_table! {
         "roomcast_blocks_automatic_total" => "Addresses blocked automatically after violations." {
             BlocksAutomatic,
         }
+        "roomcast_tls_handshakes_done_total" =>
+            "TLS handshakes that succeeded: in full, or resumed with a ticket or session id." {
+            TlsFull["kind" = "full"],
+            TlsResumed["kind" = "resumed"],
+        }
         "roomcast_tls_handshakes_failed_total" => "TLS handshakes that failed, by reason." {
             TlsFailed["reason" = "error"],
             TlsTimeouts["reason" = "timeout"],

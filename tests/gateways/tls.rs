@@ -17,13 +17,13 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::server::ServerProcess;
 use crate::support::{DEADLINE, RawClient};
 
-const VARIABLES: [(&str, &str); 2] = [
+pub(crate) const VARIABLES: [(&str, &str); 2] = [
     ("ROOMCAST_SERVER__TLS__CERT_FILE", "cert.pem"),
     ("ROOMCAST_SERVER__TLS__KEY_FILE", "key.pem"),
 ];
 
 /// Creates a certificate and key in a folder, and returns the certificate for clients to trust.
-fn issue(folder: &TempDir) -> CertificateDer<'static> {
+pub(crate) fn issue(folder: &TempDir) -> CertificateDer<'static> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let issued = rcgen::generate_simple_self_signed(names).unwrap();
     let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();

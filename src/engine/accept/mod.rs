@@ -9,6 +9,8 @@ mod expiry;
 mod listener;
 mod proxied;
 #[cfg(feature = "tls")]
+mod tickets;
+#[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]

@@ -10,14 +10,14 @@ use std::{
 
 use parking_lot::RwLock;
 use rustls::{
-    ServerConfig,
+    HandshakeKind, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::expiry;
+use super::{expiry, tickets::Tickets};
 use crate::{
     limit::FairSemaphore,
     metrics::{Counter, Gauge, Metrics},
@@ -171,7 +171,14 @@ impl Tls {
             TlsAcceptor::from(config).accept(stream).await
         };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => Some(stream),
+            Ok(Ok(stream)) => {
+                let (_, connection) = stream.get_ref();
+                metrics.count(match connection.handshake_kind() {
+                    Some(HandshakeKind::Resumed) => Counter::TlsResumed,
+                    _ => Counter::TlsFull,
+                });
+                Some(stream)
+            }
             Ok(Err(error)) => {
                 metrics.count(Counter::TlsFailed);
                 tracing::debug!(%error, "tls handshake failed");
@@ -229,9 +236,14 @@ fn read(cert_file: &Path, key_file: &Path) -> Result<(Arc<ServerConfig>, Option<
         .with_safe_default_protocol_versions()
         .map_err(|error| fault(cert_file, error.to_string()))?
         .with_no_client_auth()
-        .with_single_cert(certificates, key)
+        .with_single_cert(certificates, key.clone_key())
         .map_err(|error| fault(cert_file, error.to_string()))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
+    // A new key opens no tickets of its predecessor, which may have been replaced because it is
+    // known to others.
+    config.ticketer = Arc::new(Tickets::new(&key));
+    // A client reconnects once, so it needs one ticket.
+    config.send_tls13_tickets = 1;
     Ok((Arc::new(config), expires_at))
 }
 
