@@ -133,6 +133,8 @@ pub mod internal {
     pub use crate::adapter::postgres::{
         Address as PostgresAddress, Fault as PostgresFault, MakeTls as MakePostgresTls, chain,
     };
+    #[cfg(feature = "tls")]
+    pub use crate::engine::certificate_validity;
     pub use crate::{
         engine::{LogFields, LogScope, current_log_fields},
         limit::{

@@ -45,7 +45,7 @@ pub(crate) use self::http::{BoxError, Fallback, Pieces, compression};
 pub(crate) use self::{http::fuzzing, outbox::TestOutboxes, primitives::Peer};
 pub(crate) use accept::{Endpoints, MaybeTls, bind, serve};
 #[cfg(feature = "tls")]
-pub use accept::{Tls, TlsError};
+pub use accept::{Tls, TlsError, certificate_validity};
 pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
 pub(crate) use forwarding::Forwarder;

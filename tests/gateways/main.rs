@@ -122,6 +122,7 @@ mod supervision;
 mod support;
 mod timestamps;
 mod tls;
+mod tls_edge;
 mod tls_tickets;
 mod tools;
 mod trace;

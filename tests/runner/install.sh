@@ -53,6 +53,9 @@ nats() {
   packages 'nats-server --version' nats-server
 }
 
+# The certificate authority of tests, with its DNS server.
+authority() { packages 'command -v pebble && command -v pebble-challtestsrv' pebble; }
+
 # Prometheus with its `promtool`, and Alertmanager.
 monitoring() { packages 'prometheus --version && promtool --version && prometheus-alertmanager --version' prometheus prometheus-alertmanager; }
 

@@ -23,6 +23,8 @@ part_rust() {
   check 'format' cargo fmt --all --check
   check 'lints' cargo clippy --workspace --all-targets -- -D warnings
   brokers || return
+  require 'certificate authority' authority || return
+  require 'openssl' packages 'openssl version' openssl || return
   counted 'rust tests' parse_cargo cargo test --workspace --no-fail-fast -- "${full_rust[@]/#/--skip=}"
 }
 
@@ -251,7 +253,7 @@ features() {
   for set in '' axum client client-tls client-webpki-roots forwarding msgpack nats postgres redis tls; do
     cargo clippy -p roomcast --lib --features "$set" -- -D warnings || return 1
   done
-  for set in '' nats sqlite postgres otlp; do
+  for set in '' nats sqlite postgres otlp acme; do
     cargo clippy -p roomcast-server --lib --tests --no-default-features --features "$set" -- -D warnings || return 1
   done
 }

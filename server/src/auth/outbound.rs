@@ -174,6 +174,17 @@ impl Outbound {
         sending.await
     }
 
+    /// Sends a request that another library has made, and returns the response.
+    #[cfg(feature = "acme")]
+    pub(crate) async fn forward(
+        &self,
+        method: Method,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Response<Bytes>, SendError> {
+        self.send(method, headers, body, JSON, true).await
+    }
+
     /// Sends a GET request and returns the response.
     pub(crate) async fn get(&self, headers: &HeaderMap) -> Result<(StatusCode, String), SendError> {
         let answer = self.send(Method::GET, headers, Vec::new(), JSON, true);
@@ -264,18 +275,19 @@ impl Outbound {
             all.insert(header::HOST, host);
         }
         if request_has_body {
-            all.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+            let content_type = HeaderValue::from_static(content_type);
+            all.entry(header::CONTENT_TYPE).or_insert(content_type);
         }
         for (name, value) in [
             (header::ACCEPT, content_type),
-            (header::CONNECTION, "close"),
             (
                 header::USER_AGENT,
                 concat!("roomcast/", env!("CARGO_PKG_VERSION")),
             ),
         ] {
-            all.insert(name, HeaderValue::from_static(value));
+            all.entry(name).or_insert(HeaderValue::from_static(value));
         }
+        all.insert(header::CONNECTION, HeaderValue::from_static("close"));
         request
     }
 

@@ -23,6 +23,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
     let times = [
         (server.drain, "server.drain is over a year"),
         (server.grace, "server.grace is over a year"),
+        (server.acme.timeout, "server.acme.timeout is over a year"),
         (
             server.deprecated_events,
             "server.deprecated_events is over a year",

@@ -17,6 +17,7 @@ mod outgoing;
 mod page;
 mod publications;
 mod store;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -36,6 +37,7 @@ pub use page::Page;
 pub use publications::Publications;
 pub(crate) use store::differ_in_credentials;
 pub use store::{Audit, Durability, Store};
+pub use tls::{Acme, Tls};
 
 /// The whole configuration of the `roomcast` binary: a TOML file whose keys can also be set as
 /// environment variables.
@@ -183,10 +185,8 @@ impl Settings {
         self.publications.check()?;
         self.webhooks.check()?;
         self.otlp.check()?;
-        let tls = &self.server.tls;
-        if tls.cert_file.is_some() != tls.key_file.is_some() {
-            return Err("server.tls needs both cert_file and key_file");
-        }
+        self.server.tls.check()?;
+        self.server.acme.check(&self.server.tls)?;
         self.server.check_admin(self.auth.jwt.has_keys())?;
         self.recovery.check(self.engine.outbox.outbox_bytes)?;
         check::check(self)?;
@@ -214,6 +214,7 @@ impl Settings {
         if settings.server.metrics_token.is_some() {
             settings.server.metrics_token = Some(Secret::hidden());
         }
+        settings.server.acme = self.server.acme.shown();
         settings.auth.backend = self.auth.backend.shown();
         settings.auth.jwt.jwks_url = self.auth.jwt.shown_jwks_url();
         settings.store.url = self.store.shown_url();
@@ -264,6 +265,8 @@ pub struct Server {
     pub proxy_protocol: bool,
     /// TLS, if this server encrypts connections instead of a proxy.
     pub tls: Tls,
+    /// Certificates from an authority.
+    pub acme: Acme,
     /// Time in which clients are moved to other servers before this one stops, so that they do not
     /// all reconnect at the same time. Default 0: all connections are closed immediately, which is
     /// right for a single server.
@@ -297,6 +300,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             tls: Tls::default(),
+            acme: Acme::default(),
             drain: Duration::ZERO,
             grace: Duration::from_secs(10),
             deprecated_events: Duration::from_secs(180 * 86_400),
@@ -305,16 +309,6 @@ impl Default for Server {
             metrics_token_file: None,
         }
     }
-}
-
-/// Section `[server.tls]`: both files or none.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// The certificate and its chain, PEM. Reloaded when it changes.
-    pub cert_file: Option<PathBuf>,
-    /// The private key of the certificate, PEM.
-    pub key_file: Option<PathBuf>,
 }
 
 /// The environment for which the server is configured.

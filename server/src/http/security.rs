@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     middleware::{self, Next},
     response::Response,
 };
@@ -14,6 +14,7 @@ use http::{
     },
 };
 
+use crate::config::Tls;
 use roomcast::limit::Client;
 
 /// Headers of every response that does not set them itself. A response loads nothing, is not
@@ -35,17 +36,24 @@ const HEADERS: [(HeaderName, &str); 6] = [
         "same-origin",
     ),
 ];
-/// Half a year, a first step that can be reverted. Subdomains are not included, because they can
-/// belong to other services.
-const HSTS: &str = "max-age=15768000";
-
 /// Adds the headers to every response, including those for unknown paths. Over TLS, browsers are
 /// instructed to use only TLS in future.
-pub(crate) fn harden(router: Router) -> Router {
-    router.layer(middleware::from_fn(add))
+pub(crate) fn harden(router: Router, tls: &Tls) -> Router {
+    router.layer(middleware::from_fn_with_state(hsts(tls), add))
 }
 
-async fn add(request: Request, next: Next) -> Response {
+/// Returns the instruction to use only TLS (RFC 6797, 6.1).
+fn hsts(tls: &Tls) -> HeaderValue {
+    let subdomains = if tls.hsts_subdomains {
+        "; includeSubDomains"
+    } else {
+        ""
+    };
+    let value = format!("max-age={}{subdomains}", tls.hsts.as_secs());
+    HeaderValue::try_from(value).expect("a number is a valid header")
+}
+
+async fn add(State(hsts): State<HeaderValue>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Client>();
     let is_secure = client.is_some_and(|client| client.is_secure);
     let mut response = next.run(request).await;
@@ -56,7 +64,7 @@ async fn add(request: Request, next: Next) -> Response {
         headers.entry(name).or_insert(value);
     }
     if is_secure {
-        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts);
     }
     response
 }
@@ -69,6 +77,10 @@ mod tests {
     use super::*;
 
     async fn send_request(path: &str, is_secure: bool) -> http::HeaderMap {
+        send_request_to(&Tls::default(), path, is_secure).await
+    }
+
+    async fn send_request_to(tls: &Tls, path: &str, is_secure: bool) -> http::HeaderMap {
         let own = [(CONTENT_SECURITY_POLICY, "default-src 'self'")];
         let router = Router::new()
             .route("/api", get(async || "{}"))
@@ -77,7 +89,7 @@ mod tests {
         client.is_secure = is_secure;
         let request = Request::get(path).extension(client);
         let request = request.body(Body::empty()).unwrap();
-        let response = harden(router).oneshot(request).await.unwrap();
+        let response = harden(router, tls).oneshot(request).await.unwrap();
         response.headers().clone()
     }
 
@@ -98,9 +110,21 @@ mod tests {
 
     #[tokio::test]
     async fn tls_responses_have_strict_transport_security() {
-        assert_eq!(
-            send_request("/none", true).await[STRICT_TRANSPORT_SECURITY],
-            HSTS
-        );
+        for (seconds, hsts_subdomains, expected) in [
+            (15_724_800, false, "max-age=15724800"),
+            (63_072_000, true, "max-age=63072000; includeSubDomains"),
+            (0, false, "max-age=0"),
+        ] {
+            let tls = Tls {
+                hsts: std::time::Duration::from_secs(seconds),
+                hsts_subdomains,
+                ..Tls::default()
+            };
+            let headers = send_request_to(&tls, "/none", true).await;
+            assert_eq!(headers[STRICT_TRANSPORT_SECURITY], expected);
+            let plain = send_request_to(&tls, "/none", false).await;
+            assert!(!plain.contains_key(STRICT_TRANSPORT_SECURITY));
+        }
+        assert_eq!(hsts(&Tls::default()), "max-age=15724800");
     }
 }

@@ -22,6 +22,11 @@ pub type Metrics = Registry<Counter, Gauge, Timing>;
 metric_table! {
     /// Values that only grow.
     pub enum Counter {
+        "roomcast_certificate_orders_total" =>
+            "Orders of a certificate at the authority, by result." {
+            CertificateOrders["result" = "done"],
+            CertificateOrdersFailed["result" = "failed"],
+        }
         "roomcast_connects_refused_total" =>
             "Connections refused by blocks and limits, by reason." {
             RefusedUser["reason" = "user_connections"],

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
+use super::edge::FileFault;
 use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFault};
 use crate::config::private_files;
 use crate::gateway::HashFault;
@@ -44,6 +45,12 @@ pub(crate) enum RunError {
     MetricsToken(TokenFileError),
     /// The configured admin address cannot be bound.
     Admin(SocketAddr, std::io::Error),
+    /// The address of redirects cannot be bound.
+    Redirect(SocketAddr, std::io::Error),
+    /// This build has no orders of certificates.
+    NoAcme(&'static str),
+    /// The files of the certificate cannot be written.
+    Certificate(FileFault),
     /// Signals cannot be received.
     Signals(std::io::Error),
     /// The service manager cannot be notified.
@@ -76,6 +83,11 @@ impl fmt::Display for RunError {
             Self::Admin(address, _) => {
                 write!(f, "cannot listen on {address} (server.admin_listen)")
             }
+            Self::Redirect(address, _) => {
+                write!(f, "cannot listen on {address} (server.tls.redirect_listen)")
+            }
+            Self::NoAcme(fault) => f.write_str(fault),
+            Self::Certificate(_) => f.write_str("cannot write the certificate"),
             Self::Signals(_) => f.write_str("cannot receive signals"),
             Self::ServiceManager(_) => {
                 f.write_str("cannot notify the service manager (NOTIFY_SOCKET)")
@@ -99,6 +111,7 @@ impl std::error::Error for RunError {
             | Self::Outbound(_)
             | Self::Adapter(_)
             | Self::MetricsToken(_)
+            | Self::NoAcme(_)
             | Self::Hurried
             | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),
@@ -108,9 +121,11 @@ impl std::error::Error for RunError {
             Self::Store(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Server(error) => Some(error),
-            Self::Admin(_, error) | Self::Signals(error) | Self::ServiceManager(error) => {
-                Some(error)
-            }
+            Self::Certificate(fault) => Some(fault),
+            Self::Admin(_, error)
+            | Self::Redirect(_, error)
+            | Self::Signals(error)
+            | Self::ServiceManager(error) => Some(error),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! the command line may import this module.
 
 mod admin_listener;
+mod edge;
 mod error;
 mod figures;
 mod inventory;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
 
 use self::admin_listener::AdminListener;
+use self::edge::{Acme, Challenges, RedirectListener};
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
 pub(crate) use self::secrets::Replacement;
@@ -77,6 +79,8 @@ pub(crate) async fn run(
     check_folder(settings)?;
     try_address(settings.server.listen)?;
     let admin_listener = AdminListener::bind(settings).await?;
+    let challenges = Challenges::default();
+    let redirect_listener = RedirectListener::bind(settings, &challenges).await?;
     // The database file is reserved before it is opened. Two servers with the same file would not
     // receive each other's messages.
     let reservation = Store::reserve(&settings.store).map_err(RunError::Open)?;
@@ -186,6 +190,8 @@ pub(crate) async fn run(
         let router = routes::admin_router(&services, readers, store, io, readiness, reach);
         listener.serve(router, &supervisor);
     }
+    let certificates = Acme::prepare(settings, &challenges, &services.metrics);
+    let certificates = certificates.map_err(RunError::Certificate)?;
     let mut server = Server::new(io.clone()).router(router);
     if let Some(tls) = tls(settings)? {
         server = server.tls(tls);
@@ -208,6 +214,12 @@ pub(crate) async fn run(
         reload(&|settings: &Settings| secrets.prepare(settings));
         reloading.ready();
     });
+    if let Some(listener) = redirect_listener {
+        listener.serve(&supervisor);
+    }
+    if let Some(certificates) = certificates {
+        certificates.start(&supervisor);
+    }
     announce(settings, profile, &server);
     let stopping = Notify::new();
     let serving = server.run_until(async {
@@ -318,7 +330,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     settings.check().map_err(RunError::Settings)?;
     Store::check(&settings.store).map_err(RunError::Open)?;
     cluster::check(settings).map_err(RunError::Adapter)?;
-    tls(settings)?;
+    check_certificate(settings)?;
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
     configured::check(settings).map_err(RunError::Keys)?;
@@ -336,6 +348,14 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     let io = io.build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
+}
+
+/// Checks that the certificate can be used, unless the server obtains it.
+fn check_certificate(settings: &Settings) -> Result<(), RunError> {
+    if settings.server.acme.url.is_none() {
+        return tls(settings).map(drop);
+    }
+    Acme::UNAVAILABLE.map_or(Ok(()), |fault| Err(RunError::NoAcme(fault)))
 }
 
 /// Reads the token of scrapers from its file, if configured.

@@ -84,7 +84,7 @@ pub(super) fn router(
         true => http::access_log::logged(router),
         false => router,
     };
-    http::security::harden(router)
+    http::security::harden(router, &settings.server.tls)
 }
 
 /// Returns the routes of the admin listener.
@@ -103,7 +103,9 @@ pub(super) fn admin_router(
     };
     let inventory = Arc::new(inventory::of(services, store, connections.io.clone()));
     let inventory = move || inventory();
-    http::security::harden(http::admin_router(connections, readers, reach, inventory))
+    let router = http::admin_router(connections, readers, reach, inventory);
+    // The listener has no TLS.
+    http::security::harden(router, &config::Tls::default())
 }
 
 /// Returns the authentication of metrics readers.

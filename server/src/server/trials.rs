@@ -97,6 +97,7 @@ fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
     let backend = &settings.auth.backend;
     let hooks = &settings.webhooks;
     let executor = &settings.market.webhook;
+    let acme = &settings.server.acme;
     let services = [
         backend.url.as_deref().map(|url| {
             let target = Target {
@@ -129,6 +130,16 @@ fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
             ("market.webhook.url", target)
         }),
         otlp::target(&settings.otlp).map(|target| ("otlp.url", target)),
+        acme.url.as_deref().map(|url| {
+            let target = Target {
+                section: "server.acme",
+                url,
+                ca_file: acme.ca_file.as_deref(),
+                timeout: acme.timeout,
+                allow_private: acme.allow_private,
+            };
+            ("server.acme.url", target)
+        }),
     ];
     services.into_iter().flatten().collect()
 }
@@ -151,7 +162,9 @@ async fn reach(key: &'static str, target: Target<'_>) -> Trial {
 fn files(settings: &Settings) -> Vec<Trial> {
     let tls = &settings.server.tls;
     let jwt = &settings.auth.jwt;
+    let acme = &settings.server.acme;
     let read = [
+        ("server.acme.ca_file", &acme.ca_file),
         ("server.tls.cert_file", &tls.cert_file),
         ("server.tls.key_file", &tls.key_file),
         (
@@ -168,6 +181,10 @@ fn files(settings: &Settings) -> Vec<Trial> {
     ];
     let read = read.into_iter().filter_map(|(key, path)| {
         let path = path.as_deref()?;
+        let is_obtained = acme.url.is_some() && key.starts_with("server.tls.");
+        if is_obtained && !path.exists() {
+            return None;
+        }
         let readable = access(path, Access::READ_OK);
         let readable = readable.map_err(|error| format!("{error}: let this user read the file"));
         Some(Trial::new(key, path.display().to_string(), readable))

@@ -1,10 +1,16 @@
-//! Reads when an X.509 certificate expires, for the metrics.
+//! Reads when an X.509 certificate is valid, for metrics and renewals.
 //!
 //! `rustls` checks certificates but does not expose their validity. Only the few DER elements
 //! before it are parsed. An unreadable certificate, which is the server's own, has no metric.
 
 /// Returns the end of the validity of a certificate in DER, in seconds since 1970.
 pub(super) fn of(certificate: &[u8]) -> Option<i64> {
+    validity(certificate).map(|(_, not_after)| not_after)
+}
+
+/// Returns the begin and the end of the validity of a certificate in DER, in seconds since 1970.
+#[must_use]
+pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let (body, _) = element(certificate, SEQUENCE)?;
     let (body, _) = element(body, SEQUENCE)?;
     // The version is optional. Serial number, signature algorithm and issuer precede the validity.
@@ -13,8 +19,14 @@ pub(super) fn of(certificate: &[u8]) -> Option<i64> {
     let (_, body) = element(body, SEQUENCE)?;
     let (_, body) = element(body, SEQUENCE)?;
     let (validity, _) = element(body, SEQUENCE)?;
-    let (_, _, not_after) = split(validity)?;
-    let (tag, text, _) = split(not_after)?;
+    let (tag, not_before, rest) = split(validity)?;
+    let not_before = time(tag, not_before)?;
+    let (tag, not_after, _) = split(rest)?;
+    Some((not_before, time(tag, not_after)?))
+}
+
+/// Returns a time in seconds since 1970.
+fn time(tag: u8, text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     match tag {
         // Years of two digits are from 1950 to 2049 (RFC 5280, 4.1.2.5.1).
@@ -89,6 +101,16 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(year, month, day);
         let key = rcgen::KeyPair::generate().unwrap();
         of(params.self_signed(&key).unwrap().der())
+    }
+
+    #[test]
+    fn begin_and_end_are_both_read() {
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(1999, 12, 31);
+        params.not_after = rcgen::date_time_ymd(2050, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let read = validity(params.self_signed(&key).unwrap().der());
+        assert_eq!(read, Some((946_598_400, 2_524_608_000)));
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 
+#[cfg(feature = "tls")]
+pub use expiry::validity as certificate_validity;
 pub(crate) use listener::{Endpoints, bind, serve};
 pub(crate) use tls::Tls as MaybeTls;
 #[cfg(feature = "tls")]

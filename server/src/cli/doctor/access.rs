@@ -16,6 +16,10 @@ pub(super) fn files(settings: &Settings, file: Option<&Path>) -> Vec<Finding> {
             "server.tls.key_file",
             settings.server.tls.key_file.as_deref(),
         ),
+        (
+            "server.acme.account_file",
+            settings.server.acme.account_file.as_deref(),
+        ),
         ("auth.jwt.keys_file", settings.auth.jwt.keys_file.as_deref()),
         ("log.file", settings.log.file.as_deref()),
     ];

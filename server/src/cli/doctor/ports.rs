@@ -13,6 +13,9 @@ use crate::config::{AdminListen, Settings};
 /// Checks the addresses of clients and of operators.
 pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![address("server.listen", settings.server.listen).await];
+    if let Some(listen) = settings.server.tls.redirect_listen {
+        findings.push(address("server.tls.redirect_listen", listen).await);
+    }
     if let AdminListen::At(listen) = settings.server.admin_listen() {
         findings.push(address("server.admin_listen", listen).await);
     }
@@ -58,6 +61,8 @@ async fn is_roomcast(address: SocketAddr) -> bool {
     for (path, part) in [
         ("/health/websocket", "\"sessions\""),
         ("/metrics", "roomcast_"),
+        // The listener of redirects refuses the name `localhost`, or redirects it.
+        ("/", "roomcast: "),
     ] {
         if get(address, path).await.contains(part) {
             return true;

@@ -228,6 +228,15 @@ fn accept(key: &str, sample: Json) -> Option<Json> {
     names().try_fold(fields(&settings), |outer, name| outer.get(name).cloned())
 }
 
+/// Returns whether a section has values by default.
+pub(super) fn is_section(name: &str) -> bool {
+    let mut names = name.split('.');
+    let found = names.try_fold(fields(&Settings::default()), |outer, name| {
+        outer.get(name).cloned()
+    });
+    found.is_some_and(|found| found.is_object())
+}
+
 /// Returns the settings with null for each field that is unset.
 fn fields(settings: &Settings) -> Json {
     serde_json::to_value(settings).unwrap_or_default()

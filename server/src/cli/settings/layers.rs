@@ -10,7 +10,7 @@ use super::Overrides;
 use super::error::{Mistake, Place, is_secret};
 use super::keys::{
     ALIASES, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, REMOVED, RENAMED, flatten,
-    is_of_kubernetes, is_of_role, known, redis_warning, variable,
+    is_of_kubernetes, is_of_role, is_section, known, redis_warning, variable,
 };
 use crate::config::Settings;
 
@@ -244,8 +244,7 @@ impl Layers {
 
     /// Returns whether a name is that of a section, which may be empty in a file.
     pub(super) fn is_section(&self, name: &str) -> bool {
-        let mut sections = self.known.iter().filter_map(|(key, _)| key.split_once('.'));
-        sections.any(|(section, _)| section == name)
+        is_section(name)
     }
 
     fn nearest(&self, key: &str) -> Option<String> {
