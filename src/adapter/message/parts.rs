@@ -187,6 +187,9 @@ pub(crate) struct Body {
 
 /// Encodes a list of arguments, preceded by the name of an event if there is one.
 pub(crate) fn body(event: Option<&str>, args: &Args) -> Result<Body, WireError> {
+    if let Some(body) = encoded(Parser::Json, event, args) {
+        return Ok(body);
+    }
     let (parser, list) = (
         Parser::Json,
         Listed {
@@ -205,6 +208,9 @@ pub(crate) fn body(event: Option<&str>, args: &Args) -> Result<Body, WireError> 
 
 /// Encodes a list of arguments in MessagePack, preceded by the name of an event if there is one.
 pub(crate) fn packed(event: Option<&str>, args: &Args) -> Result<Body, WireError> {
+    if let Some(body) = encoded(Parser::MessagePack, event, args) {
+        return Ok(body);
+    }
     let (parser, list) = (
         Parser::MessagePack,
         Listed {
@@ -216,6 +222,15 @@ pub(crate) fn packed(event: Option<&str>, args: &Args) -> Result<Body, WireError
     let bytes = list_of(parser, &list).map_err(WireError::Encode)?;
     let bytes = bytes.unwrap_or_default();
     Ok(Body { parser, bytes })
+}
+
+/// Returns the list of an event as the clients of this server receive it, if it has this format.
+fn encoded(parser: Parser, event: Option<&str>, args: &Args) -> Option<Body> {
+    if args.parser() != parser {
+        return None;
+    }
+    let bytes = args.event_list(event?)?;
+    Some(Body { parser, bytes })
 }
 
 /// Encodes arguments of an application like those of clients.
@@ -334,3 +349,57 @@ pub(crate) fn get<T: DeserializeOwned>(value: Option<&Args>) -> Option<T> {
 /// The maximum length of a request id in bytes: more than twice the maximum of this library's own
 /// ids.
 const MAX_REQUEST: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::socket::Decoder;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Returns the message of an event and its arguments, as a client's packet contains them.
+    fn received(parser: Parser, args: &impl Arguments) -> (Bytes, Args) {
+        let frame = parser.event("/", None, "e", args).unwrap();
+        let (_, message) = frame.messages().next().unwrap();
+        let from = usize::from(!parser.is_binary());
+        let message = frame.websocket().slice_ref(message).slice(from..);
+        let mut decoder = Decoder::with_parser(parser, Default::default());
+        let packet = match parser.is_binary() {
+            true => decoder.binary(message.clone()),
+            false => decoder.text(message.clone()),
+        };
+        (message, packet.unwrap().unwrap().args)
+    }
+
+    #[test]
+    fn event_in_the_same_format_is_part_of_the_packet_of_clients() {
+        let value = json!({"a": [1, "é", null], "b": 1.5});
+        for parser in [Parser::Json, Parser::MessagePack] {
+            let (message, args) = received(parser, &(&value, "x"));
+            let write = match parser.is_binary() {
+                true => packed,
+                false => body,
+            };
+            let shared = write(Some("e"), &args).unwrap();
+            assert_eq!(shared.parser, parser);
+            let range = message.as_ptr_range();
+            assert!(range.contains(&shared.bytes.as_ptr()), "it is a copy");
+            // Arguments that were built in another way give the same bytes.
+            let built = arguments(&(&value, "x")).unwrap();
+            let other = write(Some("e"), &built).unwrap();
+            assert_eq!(shared.bytes, other.bytes);
+        }
+    }
+
+    #[test]
+    fn event_with_binary_or_another_name_is_encoded_again() {
+        let (_, args) = received(Parser::Json, &1);
+        assert_eq!(body(Some("other"), &args).unwrap().bytes, r#"["other",1]"#);
+        let packed = packed(Some("e"), &args).unwrap();
+        assert_eq!(packed.bytes, &b"\x92\xa1e\x01"[..]);
+        let (_, binary) = received(Parser::MessagePack, &Bytes::from_static(b"\0"));
+        let body = body(Some("e"), &binary).unwrap();
+        assert_eq!(body.parser, Parser::MessagePack);
+        assert_eq!(body.bytes, &b"\x92\xa1e\xc4\x01\0"[..]);
+    }
+}

@@ -59,8 +59,8 @@ impl Subjects {
             Channel::All => None,
         };
         match name {
-            Some(name) => format!("{prefix}room.{name}.{sender}"),
-            None => format!("{prefix}all.{sender}"),
+            Some(name) => [prefix.as_str(), "room.", &name, ".", sender].concat(),
+            None => [prefix.as_str(), "all.", sender].concat(),
         }
     }
 
@@ -106,7 +106,7 @@ pub(super) fn place(subject: &str) -> &[u8] {
 /// Returns the part of a subject that identifies a room. Returns `None` if it would be too long for
 /// a subject. Messages for such a room go to all servers.
 pub(super) fn room(namespace: &str, room: &str) -> Option<String> {
-    let name = format!("{}.{}", token(namespace), token(room));
+    let name = [&*token(namespace), ".", &*token(room)].concat();
     (name.len() <= MAX_ROOM).then_some(name)
 }
 

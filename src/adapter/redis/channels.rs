@@ -22,8 +22,14 @@ impl Scope {
             Self::Requests => "-request",
             Self::Responses | Self::OwnResponses => "-response",
         };
-        format!("{key}{suffix}#{nsp}#", nsp = nsp.as_str())
+        // Every event needs a name, and `format!` takes several times as long.
+        [key, suffix, "#", nsp.as_str(), "#"].concat()
     }
+}
+
+/// Returns the name of the channel for events of one room.
+pub(crate) fn room_channel(key: &str, nsp: &Nsp, room: &str) -> String {
+    [key, "#", nsp.as_str(), "#", room, "#"].concat()
 }
 
 /// The namespace and purpose of a channel.

@@ -14,7 +14,7 @@ use super::{
     Subscriptions, Wire,
     anonymous::AnonymousAnswers,
     broker::{BrokerLink, Listener},
-    channels::{ChannelKind, Route, Scope, Target, escape},
+    channels::{self, ChannelKind, Route, Scope, Target, escape},
     classic,
     connection::Sent,
     recent_joins::RecentJoins,
@@ -487,7 +487,7 @@ pub(super) fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Opt
         Wire::Sharded(Subscriptions::RoomsAndSockets) => true,
         Wire::Classic | Wire::Sharded(Subscriptions::Namespaces) | Wire::Streams { .. } => false,
     };
-    has_channel.then(|| format!("{}{room}#", Scope::Events.channel(key, nsp)))
+    has_channel.then(|| channels::room_channel(key, nsp, room.as_str()))
 }
 
 /// Returns the channel on which a server receives envelopes from servers of this library.

@@ -2,10 +2,10 @@
 
 use roomcast_protocol::{
     Frame,
-    engine::{self, Message, payload},
     socket::{
         Args, Arguments, Decoder, EncodeError, Limits, Packet, Parser, encode::MAX_ATTACHMENTS,
     },
+    websocket::Opcode,
 };
 
 /// Parses the arguments of an internal event.
@@ -45,13 +45,13 @@ pub(crate) fn event(parser: Parser, frame: &Frame) -> Result<(String, Args), Enc
 fn packet(parser: Parser, frame: &Frame) -> Result<Packet, EncodeError> {
     let mut decoder = Decoder::with_parser(parser, LIMITS);
     let mut packet = None;
-    // The polling format contains all parts of the packet in sequence, including attachments.
-    for message in payload::decode(frame.polling()) {
-        packet = match message {
-            Ok(engine::Packet::Message(Message::Text(text))) => decoder.text(text),
-            Ok(engine::Packet::Message(Message::Binary(data))) => decoder.binary(data),
-            Ok(_) => continue,
-            Err(error) => Err(error),
+    for (opcode, message) in frame.messages() {
+        let message = frame.websocket().slice_ref(message);
+        packet = match opcode {
+            // The first byte is the Engine.IO type, `4`.
+            Opcode::Text => decoder.text(message.slice(1..)),
+            Opcode::Binary => decoder.binary(message),
+            Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => continue,
         }
         .map_err(|_| EncodeError::InvalidArguments)?;
     }

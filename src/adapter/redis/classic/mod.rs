@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use roomcast_protocol::socket::{Args, Nsp, Parser};
 
-use super::channels::{Route, Scope};
+use super::channels::{Route, Scope, room_channel};
 use crate::adapter::{
     WireError,
     envelope::{NodeId, Publication},
@@ -46,19 +46,18 @@ pub(crate) fn write(
     let rooms = Tree::texts(publication.rooms.iter().flatten());
     let except = Tree::texts(&publication.except);
     let opts = vec![("rooms", rooms), ("except", except)];
-    let request_channel = Scope::Requests.channel(key, nsp);
+    let request_channel = || Scope::Requests.channel(key, nsp);
     let (kind, rest) = match &publication.kind {
         Kind::Broadcast { event, args } => {
             let mut opts = opts;
             opts.push(("flags", flags(publication)));
             let parts = vec![Tree::Text(own), packet(nsp, event, args)?, Tree::Map(opts)];
-            let mut channel = Scope::Events.channel(key, nsp);
             // Node's adapter also has one channel per room, and subscribes to all channels of a
             // namespace with a pattern.
-            if let Some([room]) = publication.rooms.as_deref() {
-                channel.push_str(room.as_str());
-                channel.push('#');
-            }
+            let channel = match publication.rooms.as_deref() {
+                Some([room]) => room_channel(key, nsp, room.as_str()),
+                Some(_) | None => Scope::Events.channel(key, nsp),
+            };
             return Ok((channel, Tree::List(parts).write(Parser::MessagePack)));
         }
         Kind::BroadcastWithAck { event, args } => {
@@ -67,7 +66,7 @@ pub(crate) fn write(
             let packet = packet(nsp, event, args)?;
             let rest = vec![("packet", packet), ("opts", Tree::Map(opts))];
             let message = request(own, id, kind::BROADCAST, rest);
-            return Ok((request_channel, message.write(Parser::MessagePack)));
+            return Ok((request_channel(), message.write(Parser::MessagePack)));
         }
         Kind::Join(rooms) => {
             let rest = vec![("opts", Tree::Map(opts)), ("rooms", Tree::texts(rooms))];
@@ -88,11 +87,11 @@ pub(crate) fn write(
             let list = body(Some(event), args)?;
             let rest = vec![("data", Tree::Raw(list.bytes))];
             let message = request(own, id, kind::SERVER_SIDE, rest);
-            return Ok((request_channel, message.write(list.parser)));
+            return Ok((request_channel(), message.write(list.parser)));
         }
     };
     Ok((
-        request_channel,
+        request_channel(),
         request(own, id, kind, rest).write(Parser::Json),
     ))
 }

@@ -226,6 +226,46 @@ impl Args {
         )
     }
 
+    /// Returns the list of an event, which is its name and these arguments, as it is in its packet.
+    ///
+    /// Returns `None` if it must be encoded again: it has another name, attachments or values that
+    /// are converted, or its encoding is unusual.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn event_list(&self, name: &str) -> Option<Bytes> {
+        let is_converted = self.has_timestamp || self.has_invalid_text;
+        if self.from != 1 || is_converted || !self.attachments().is_empty() {
+            return None;
+        }
+        let first = self.elements.get(0)?;
+        let last = self.elements.get(self.elements.len().checked_sub(1)?)?;
+        let (start, end) = ((first.start as usize).checked_sub(1)?, last.end as usize);
+        let open = *self.text.get(start)?;
+        let (is_name, end) = match self.format {
+            Format::Json => {
+                let text = first.of(&self.text).strip_prefix(b"\"")?;
+                let text = text.strip_suffix(b"\"")?;
+                let is_list = open == b'[' && self.text.get(end) == Some(&b']');
+                let is_name = text == name.as_bytes() && !text.contains(&b'\\');
+                (is_list && is_name, end + 1)
+            }
+            #[cfg(feature = "msgpack")]
+            Format::MessagePack => {
+                // A list of at most 15 values, and a text of at most 31 bytes, have heads of one
+                // byte.
+                let length = u8::try_from(name.len())
+                    .ok()
+                    .filter(|length| *length < 32)?;
+                let count = u8::try_from(self.elements.len())
+                    .ok()
+                    .filter(|count| *count < 16)?;
+                let text = first.of(&self.text).strip_prefix(&[0xa0 | length])?;
+                (open == 0x90 | count && text == name.as_bytes(), end)
+            }
+        };
+        is_name.then(|| self.text.slice(start..end))
+    }
+
     /// Returns the attachments of a JSON packet. MessagePack has none, because it contains binary
     /// values in place.
     #[must_use]
@@ -465,77 +505,4 @@ impl Argument for Args {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packed(value: &impl serde::Serialize) -> Bytes {
-        rmp_serde::to_vec_named(value).unwrap().into()
-    }
-
-    #[test]
-    fn document_is_split_without_being_parsed() {
-        let json = serde_json::json!({"a": [1, "é", {"b": null}], "c": {"d": [], "a\"": true}});
-        let text: Bytes = json.to_string().into();
-        for (parser, document) in [(Parser::Json, text), (Parser::MessagePack, packed(&json))] {
-            let document = Args::document(parser, document).unwrap();
-            assert_eq!(document.len(), 1);
-            assert!(document.items(0).is_none());
-            let entries = document.entries(0).unwrap();
-            assert_eq!(entries.len(), 2);
-            let items = entries["a"].items(0).unwrap();
-            assert_eq!(items.len(), 3);
-            assert_eq!(items.get::<u8>(0).unwrap(), 1);
-            assert_eq!(items.skip(1).get::<String>(0).unwrap(), "é");
-            assert_eq!(
-                items.entries(2).unwrap()["b"].get::<Option<u8>>(0).unwrap(),
-                None
-            );
-            let inner = entries["c"].entries(0).unwrap();
-            assert!(inner["d"].items(0).unwrap().is_empty());
-            assert!(inner["a\""].get::<bool>(0).unwrap());
-            assert!(inner["d"].entries(0).is_none());
-        }
-    }
-
-    #[test]
-    fn invalid_documents_are_refused() {
-        for text in [&b""[..], b"{", b"{}x", b"{\"a\":}", b"\"\xff\""] {
-            let document = Args::document(Parser::Json, Bytes::copy_from_slice(text));
-            assert!(document.is_err(), "{text:?}");
-        }
-        for bytes in [
-            &b""[..],
-            b"\x91",
-            b"\xc0\xc0",
-            b"\xdf\xff\xff\xff\xff",
-            b"\xd6\x01\0\0\0\0",
-        ] {
-            let document = Args::document(Parser::MessagePack, Bytes::copy_from_slice(bytes));
-            assert!(document.is_err(), "{bytes:?}");
-        }
-        let deep = "[".repeat(129) + &"]".repeat(129);
-        assert!(Args::document(Parser::Json, deep.into()).is_err());
-        assert!(Args::document(Parser::MessagePack, vec![0x91; 200].into()).is_err());
-    }
-
-    #[test]
-    fn timestamps_become_texts_for_clients_in_every_form() {
-        for bytes in [
-            &b"\x91\xd6\xff\x00\x00\x00\x01"[..],
-            b"\x91\xd7\xff\x00\x00\x00\x00\x00\x00\x00\x01",
-            b"\x91\xc7\x0c\xff\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01",
-        ] {
-            let document = Args::document(Parser::MessagePack, Bytes::copy_from_slice(bytes));
-            let args = document.unwrap().items(0).unwrap();
-            for parser in [Parser::Json, Parser::MessagePack] {
-                let frame = parser.ack("/", 0, &args).unwrap();
-                let sent = frame.messages().next().unwrap().1;
-                let text = b"1970-01-01T00:00:01.000Z";
-                assert!(
-                    sent.windows(text.len()).any(|part| part == text),
-                    "{sent:?}"
-                );
-            }
-        }
-    }
-}
+mod tests;
