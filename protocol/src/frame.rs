@@ -11,7 +11,11 @@ use bytes::Bytes;
 
 use crate::{
     engine::{Message, Packet, payload},
-    websocket::{Fragment, Opcode, encode_frame, encode_header, header_len},
+    websocket::{
+        Fragment, Opcode,
+        deflate::{self, Compressor, Encodings, RSV1, Settings, WindowBits},
+        encode_frame, encode_header, header_len,
+    },
 };
 
 /// One or more Engine.IO messages, encoded once and shared by reference count.
@@ -31,6 +35,7 @@ struct Encoded {
     /// The binary messages in `websocket` without their headers.
     binary: Ranges,
     polling: OnceLock<Bytes>,
+    deflated: Encodings,
     compress: bool,
     waiting: QueueCount,
     stamp: Option<Stamp>,
@@ -129,6 +134,7 @@ impl Frame {
             text: 0..0,
             binary: Ranges::default(),
             polling: OnceLock::new(),
+            deflated: Encodings::default(),
             compress: false,
             waiting: QueueCount::default(),
             stamp: None,
@@ -194,6 +200,88 @@ impl Frame {
             Arc::make_mut(&mut self.0).compress = false;
         }
         self
+    }
+}
+
+/// Compression for WebSockets that have negotiated it.
+impl Frame {
+    /// Returns the bytes for WebSockets that negotiated permessage-deflate with this window and
+    /// without context takeover.
+    ///
+    /// The bytes are computed at most once for each window in use, and once for all windows if no
+    /// message is larger than the smallest of them. All callers must pass the same settings. The
+    /// result is [`websocket`](Self::websocket) if the frame must not be compressed, or if that
+    /// makes it no smaller.
+    #[must_use]
+    pub fn deflated(&self, window: WindowBits, settings: &Settings) -> &Bytes {
+        let plain = &self.0.websocket;
+        if !self.0.compress || plain.len() < settings.threshold {
+            return plain;
+        }
+        let longest = self.messages().map(|(_, data)| data.len()).max();
+        let longest = longest.filter(|len| *len >= settings.threshold.max(1));
+        let deflated = longest.and_then(|len| {
+            self.0
+                .deflated
+                .get(window, len, |window| self.deflate(window, settings))
+        });
+        deflated.unwrap_or(plain)
+    }
+
+    /// Returns the bytes for the WebSocket to which the compressor belongs. The frame must be sent
+    /// next, because later frames may refer to it.
+    #[must_use]
+    pub fn deflated_by(&self, compressor: &mut Compressor, settings: &Settings) -> Bytes {
+        if !self.0.compress || self.packets() == 0 {
+            return self.0.websocket.clone();
+        }
+        let mut out = Vec::new();
+        for (opcode, data) in self.messages() {
+            if data.len() < settings.threshold {
+                encode_frame(&mut out, Fragment::Final, opcode, data, None);
+                continue;
+            }
+            deflate::with_scratch(|scratch| {
+                compressor.compress(data, scratch);
+                encode_compressed(&mut out, opcode, scratch);
+            });
+        }
+        out.into()
+    }
+
+    /// Returns the frame with its messages compressed, or `None` if no message becomes smaller.
+    fn deflate(&self, window: WindowBits, settings: &Settings) -> Option<Bytes> {
+        let mut is_smaller = false;
+        let mut out = Vec::new();
+        for (opcode, data) in self.messages() {
+            deflate::with_scratch(|scratch| {
+                if data.len() >= settings.threshold
+                    && deflate::compress_into(data, window, settings.level, scratch)
+                {
+                    is_smaller = true;
+                    encode_compressed(&mut out, opcode, scratch);
+                } else {
+                    encode_frame(&mut out, Fragment::Final, opcode, data, None);
+                }
+            });
+        }
+        is_smaller.then(|| out.into_boxed_slice().into())
+    }
+
+    /// Returns the number of compressed forms that exist.
+    #[cfg(test)]
+    pub(crate) fn deflated_forms(&self) -> usize {
+        self.0.deflated.count()
+    }
+}
+
+/// Writes the frame of a compressed message.
+fn encode_compressed(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    let start = out.len();
+    out.reserve_exact(header_len(payload.len() as u64, None) + payload.len());
+    encode_frame(out, Fragment::Final, opcode, payload, None);
+    if let Some(first) = out.get_mut(start) {
+        *first |= RSV1;
     }
 }
 
@@ -298,6 +386,7 @@ impl Builder {
                 more: Box::default(),
             },
             polling: OnceLock::new(),
+            deflated: Encodings::default(),
             compress: true,
             waiting: QueueCount::default(),
             stamp: None,
@@ -341,6 +430,7 @@ impl Builder {
                 .map(|r| r.start + end..r.end + end)
                 .collect(),
             polling: OnceLock::new(),
+            deflated: Encodings::default(),
             compress: true,
             waiting: QueueCount::default(),
             stamp: None,

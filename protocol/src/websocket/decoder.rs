@@ -55,7 +55,8 @@ pub struct Limits {
     /// The maximum size of a message in bytes, all its fragments together; default 1,000,000.
     ///
     /// A larger message fails with [`FrameError::MessageTooBig`] when the header that announces it
-    /// is read, before its payload.
+    /// is read, before its payload. A message that an extension has transformed may be larger by
+    /// 64 bytes and a 256th of the limit.
     pub max_message: usize,
     /// The maximum number of frames of a message; default 16,384.
     ///
@@ -244,6 +245,13 @@ impl Decoder {
         control + self.message.as_ref().map_or(0, Message::capacity)
     }
 
+    /// Returns the maximum size of a message in bytes, also after an extension has reversed its
+    /// transformation.
+    #[must_use]
+    pub fn max_message(&self) -> usize {
+        self.limits.max_message
+    }
+
     /// Returns the reserved bits of the last returned data message (`0x40`, `0x20`, `0x10`).
     #[must_use]
     pub fn rsv(&self) -> u8 {
@@ -253,14 +261,21 @@ impl Decoder {
     /// Decodes a header in place if it is complete in the input.
     #[inline]
     fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, FrameError> {
+        let max = self.limits.max_message;
+        let (room, slack) = match &self.message {
+            None => (max, slack(max)),
+            Some(message) if message.rsv == 0 => (max.saturating_sub(message.len()), 0),
+            Some(message) => (
+                max.saturating_add(slack(max)).saturating_sub(message.len()),
+                0,
+            ),
+        };
         let rules = Rules {
             role: self.role,
             rsv: self.allowed,
             open: self.message.is_some(),
-            room: self
-                .limits
-                .max_message
-                .saturating_sub(self.message.as_ref().map_or(0, Message::len)),
+            room,
+            slack,
         };
         let DecoderState::Header { bytes, len } = &mut self.state else {
             return Ok(None);
@@ -404,6 +419,12 @@ impl Decoder {
         self.message = None;
         error
     }
+}
+
+/// Returns by how many bytes a message that an extension has transformed may exceed the limit.
+/// Compression makes a message that has no repetitions a little larger.
+fn slack(max_message: usize) -> usize {
+    max_message / 256 + 64
 }
 
 /// Collects a header that arrives in pieces, byte by byte.

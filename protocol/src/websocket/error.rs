@@ -37,6 +37,8 @@ pub enum FrameError {
     TooManyFragments,
     /// A text message or a close reason was not UTF-8 (section 8.1).
     InvalidUtf8,
+    /// A compressed message was not a complete sequence of DEFLATE blocks (RFC 7692 section 7.2.2).
+    InvalidDeflate,
     /// A close frame had a body of one byte (section 5.5.1).
     TruncatedClose,
     /// A close frame had a code that must not be sent (section 7.4).
@@ -59,6 +61,7 @@ impl FrameError {
         Self::MessageTooBig,
         Self::TooManyFragments,
         Self::InvalidUtf8,
+        Self::InvalidDeflate,
         Self::TruncatedClose,
         Self::InvalidCloseCode,
     ];
@@ -79,7 +82,7 @@ impl FrameError {
             | Self::LengthOverflow
             | Self::TruncatedClose
             | Self::InvalidCloseCode => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::InvalidDeflate => CloseCode::INVALID_PAYLOAD,
             Self::TooManyFragments => CloseCode::POLICY_VIOLATION,
             Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
         }
@@ -102,6 +105,7 @@ impl FrameError {
             Self::MessageTooBig => "message_too_big",
             Self::TooManyFragments => "too_many_fragments",
             Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidDeflate => "invalid_deflate",
             Self::TruncatedClose => "truncated_close",
             Self::InvalidCloseCode => "invalid_close_code",
         }
@@ -124,6 +128,7 @@ impl fmt::Display for FrameError {
             Self::MessageTooBig => "the message is too big",
             Self::TooManyFragments => "the message has too many fragments",
             Self::InvalidUtf8 => "text is not valid UTF-8",
+            Self::InvalidDeflate => "compressed data is invalid",
             Self::TruncatedClose => "a close frame has a body of one byte",
             Self::InvalidCloseCode => "a close code must not be sent",
         })

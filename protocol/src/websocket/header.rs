@@ -152,6 +152,8 @@ pub(super) struct Rules {
     pub(super) open: bool,
     /// The number of bytes by which the message may still grow.
     pub(super) room: usize,
+    /// The number of bytes by which a message may be larger if its first frame has a reserved bit.
+    pub(super) slack: usize,
 }
 
 impl Rules {
@@ -190,7 +192,7 @@ impl Rules {
             }
             _ => (u64::from(short), rest),
         };
-        let len = self.length(short, len, opcode)?;
+        let len = self.length(short, len, opcode, rsv)?;
         let (key, rest) = match self.role {
             Role::Client => ([0; 4], rest),
             Role::Server => {
@@ -252,7 +254,7 @@ impl Rules {
         Ok(short)
     }
 
-    fn length(&self, short: u8, len: u64, opcode: Opcode) -> Result<usize, FrameError> {
+    fn length(&self, short: u8, len: u64, opcode: Opcode, rsv: u8) -> Result<usize, FrameError> {
         // "the minimal number of bytes MUST be used to encode the length", "the most significant
         // bit MUST be 0" (5.2)
         match short {
@@ -261,8 +263,12 @@ impl Rules {
             LEN_64 if len <= 0xffff => return Err(FrameError::LengthNotMinimal),
             _ => {}
         }
+        let room = match rsv {
+            0 => self.room,
+            _ => self.room.saturating_add(self.slack),
+        };
         match usize::try_from(len) {
-            Ok(len) if opcode.is_control() || len <= self.room => Ok(len),
+            Ok(len) if opcode.is_control() || len <= room => Ok(len),
             Ok(_) | Err(_) => Err(FrameError::MessageTooBig),
         }
     }
@@ -353,6 +359,7 @@ mod tests {
                 rsv: 0,
                 open: opcode == Opcode::Continuation,
                 room: usize::MAX,
+                slack: 0,
             };
             for cut in 0..size {
                 prop_assert_eq!(rules.decode(&bytes[..cut]), Ok(None));

@@ -12,8 +12,11 @@
 //! be shorter than announced. `x3` repeats the bytes before it, `times 3` the frame or event. A row
 //! ends with `idle`, with `waits` (for the rest of a message), or with an error. The limits are
 //! optional.
+//!
+//! Sections 12 and 13 are in `deflate`, because their messages are generated.
 
 mod case;
+mod deflate;
 mod row;
 
 use case::Case;

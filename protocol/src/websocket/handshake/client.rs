@@ -2,7 +2,10 @@ use std::{fmt, fmt::Write as _, str};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{VERSION, accept_key, has_token};
+use super::{
+    super::deflate::{Agreement, AnswerFault, Offer},
+    VERSION, accept_key, has_token,
+};
 
 /// A client's request to open a WebSocket.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +81,30 @@ pub fn key(nonce: [u8; 16]) -> String {
 ///
 /// If the server did not accept the request, or sent an invalid response: drop the connection.
 pub fn read_answer(input: &[u8], key: &str) -> Result<Option<usize>, AnswerError> {
+    let answer = read_answer_to(None, input, key)?;
+    Ok(answer.map(|answer| answer.len))
+}
+
+/// A server's response that opens a WebSocket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The frames begin after this many bytes.
+    pub len: usize,
+    /// The agreed compression; `None` if the server has declined it or there was no offer.
+    pub deflate: Option<Agreement>,
+}
+
+/// Parses a response like [`read_answer`], for a request whose headers contain this offer.
+///
+/// # Errors
+///
+/// As for [`read_answer`]. A response that names another extension than the offered one is refused.
+pub fn read_answer_to(
+    offer: Option<Offer>,
+    input: &[u8],
+    key: &str,
+) -> Result<Option<Answer>, AnswerError> {
     let searched = input.get(..MAX_ANSWER).unwrap_or(input);
     let Some(end) = searched.windows(END.len()).position(|window| window == END) else {
         return if input.len() < MAX_ANSWER {
@@ -88,11 +115,12 @@ pub fn read_answer(input: &[u8], key: &str) -> Result<Option<usize>, AnswerError
     };
     let head = searched.get(..end).unwrap_or_default();
     let head = str::from_utf8(head).map_err(|_| AnswerError::Malformed)?;
-    check(head, key)?;
-    Ok(Some(end + END.len()))
+    let deflate = check(head, key, offer)?;
+    let len = end + END.len();
+    Ok(Some(Answer { len, deflate }))
 }
 
-fn check(head: &str, key: &str) -> Result<(), AnswerError> {
+fn check(head: &str, key: &str, offer: Option<Offer>) -> Result<Option<Agreement>, AnswerError> {
     let mut lines = head.split("\r\n");
     match status(lines.next().unwrap_or_default()) {
         Some(101) => {}
@@ -100,6 +128,7 @@ fn check(head: &str, key: &str) -> Result<(), AnswerError> {
         None => return Err(AnswerError::Malformed),
     }
     let (mut upgrade, mut connection, mut accept) = (false, false, None);
+    let mut extensions = Vec::new();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or(AnswerError::Malformed)?;
         let value = value.trim_matches([' ', '\t']);
@@ -112,6 +141,8 @@ fn check(head: &str, key: &str) -> Result<(), AnswerError> {
             if accept.replace(value).is_some() {
                 return Err(AnswerError::Accept);
             }
+        } else if is("sec-websocket-extensions") && offer.is_some() {
+            extensions.push(value);
         } else if is("sec-websocket-extensions") || is("sec-websocket-protocol") {
             return Err(AnswerError::Unrequested);
         }
@@ -125,7 +156,10 @@ fn check(head: &str, key: &str) -> Result<(), AnswerError> {
     if accept != Some(accept_key(key).as_str()) {
         return Err(AnswerError::Accept);
     }
-    Ok(())
+    let agreement = offer.map(|offer| offer.check(extensions)).transpose();
+    agreement
+        .map(Option::flatten)
+        .map_err(AnswerError::Extension)
 }
 
 /// Returns the status code of an HTTP/1.1 status line.
@@ -156,6 +190,8 @@ pub enum AnswerError {
     Accept,
     /// The server selected an extension or a subprotocol that was not requested.
     Unrequested,
+    /// The server's answer does not fit the offered extension.
+    Extension(AnswerFault),
 }
 
 impl fmt::Display for AnswerError {
@@ -168,6 +204,7 @@ impl fmt::Display for AnswerError {
             Self::Connection => f.write_str("the connection header does not name upgrade"),
             Self::Accept => f.write_str("the server did not accept the key"),
             Self::Unrequested => f.write_str("the server chose what was not asked for"),
+            Self::Extension(fault) => fault.fmt(f),
         }
     }
 }
@@ -262,6 +299,32 @@ mod tests {
             assert_eq!(read_answer(&input[..end], KEY), Ok(None));
         }
         assert_eq!(read_answer(&input, KEY), Ok(Some(ANSWER.len())));
+    }
+
+    #[test]
+    fn response_names_only_the_offered_extension() {
+        let read = |header: &str| {
+            let answer = ANSWER.replace("Upgrade: ", &format!("{header}\r\nUpgrade: "));
+            read_answer_to(Some(Offer), answer.as_bytes(), KEY)
+        };
+        let good = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover";
+        let answer = read(good).unwrap().unwrap();
+        assert_eq!(
+            answer.deflate.map(|deflate| deflate.keeps_context),
+            Some(false)
+        );
+        assert_eq!(read("X: y").unwrap().unwrap().deflate, None);
+        for (header, fault) in [
+            (format!("{good}\r\n{good}"), AnswerFault::Unrequested),
+            (format!("{good}; x"), AnswerFault::Parameters),
+            (format!("{good};"), AnswerFault::Malformed),
+        ] {
+            assert_eq!(
+                read(&header),
+                Err(AnswerError::Extension(fault)),
+                "{header}"
+            );
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! ([`Request::encode`]) and parses the response ([`read_answer`]). Every function is linear in its
 //! input.
 //!
-//! Extensions and subprotocols are ignored: a server that does not name them in its response has
-//! declined them (section 4.2.2), whatever a client offered.
+//! Subprotocols are ignored: a server that does not name them in its response has declined them
+//! (section 4.2.2), whatever a client offered. The only extension is in [`deflate`](super::deflate).
 
 mod client;
 mod server;
@@ -14,7 +14,7 @@ mod server;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha1_smol::Sha1;
 
-pub use client::{AnswerError, Request, key, read_answer};
+pub use client::{Answer, AnswerError, Request, key, read_answer, read_answer_to};
 pub use server::{HandshakeError, Upgrade, check};
 
 /// Returns the value of `Sec-WebSocket-Accept`, which proves that the server read the key (section
