@@ -72,8 +72,8 @@ pub mod handler {
 /// Option types: the groups of [`Config`], and options that have fields of their own.
 pub mod options {
     pub use crate::config::{
-        AddressLimits, Admission, Cookie, Cors, Http, HttpCompression, Outbox, Priority, Recovery,
-        SameSite, Session, Sockets,
+        AddressLimits, Admission, Cookie, Cors, Http, HttpCompression, Outbox, PerMessageDeflate,
+        Priority, Recovery, SameSite, Session, Sockets,
     };
     pub use roomcast_protocol::engine::Transport;
 }

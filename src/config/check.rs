@@ -9,6 +9,11 @@ use super::Config;
 const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
 impl Config {
+    /// Returns the fault of the compression options, if any.
+    pub(crate) fn deflate_fault(&self) -> Option<&'static str> {
+        self.session.per_message_deflate.as_ref()?.fault()
+    }
+
     /// Returns the fault of the first duration that is longer than [`MAX_DURATION`], if any.
     pub(crate) fn endless(&self) -> Option<&'static str> {
         let times = [

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod check;
+mod deflate;
 mod http;
 mod options;
 mod recovery;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::options::groups;
 pub use self::{
     addresses::AddressLimits,
+    deflate::PerMessageDeflate,
     http::{Cookie, Cors, HttpCompression, Priority, SameSite},
     recovery::Recovery,
 };
@@ -160,6 +162,12 @@ groups! {
         /// connection may hold this much memory while a message arrives. Default 1,000,000.
         #[serde(alias = "maxHttpBufferSize", alias = "max_http_buffer_size")]
         max_payload: usize = 1_000_000;
+        /// Compression of WebSocket messages (permessage-deflate) for clients that offer it, unless
+        /// an event was sent [without compression](crate::Broadcast::without_compression). An event
+        /// for many clients is compressed once. Do not compress secrets together with text that an
+        /// attacker chooses. Default `None`, as in the official server: no compression.
+        #[serde(alias = "perMessageDeflate")]
+        per_message_deflate: Option<PerMessageDeflate>, as impl Into<Option<PerMessageDeflate>>, by Into::into = None;
         /// Maximum number of WebSocket frames in one message. Default 16,384.
         max_fragments: u32 = 16_384;
         /// Maximum time of a message from its first to its last byte. Applies to WebSocket

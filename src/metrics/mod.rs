@@ -253,6 +253,13 @@ metric_table! {
             Tunnels,
         }
         "roomcast_outbox_bytes" => "Bytes queued for clients." { OutboxBytes }
+        "roomcast_deflate_connections" =>
+            "WebSockets with compression contexts of their own (context takeover)." {
+            DeflateConnections,
+        }
+        "roomcast_deflate_context_bytes" => "About the bytes of these compression contexts." {
+            DeflateContextBytes,
+        }
         "roomcast_sockets" => "Connected sockets." { Sockets }
         "roomcast_rooms" => "Rooms with at least one member." { Rooms }
         "roomcast_acks_pending" => "Acknowledgements that the server waits for." { AcksPending }

@@ -44,6 +44,7 @@ mod cluster;
 mod conn;
 mod contracts;
 mod custom_parser;
+mod deflate;
 mod errors;
 mod failures;
 mod floats;

@@ -4,7 +4,7 @@ use std::{io::Read as _, time::Duration};
 
 use roomcast::{
     Builder, Config, Event, Io, Server,
-    options::{Cookie, Cors, HttpCompression, SameSite, Transport},
+    options::{Cookie, Cors, HttpCompression, PerMessageDeflate, SameSite, Transport},
 };
 use serde_json::json;
 
@@ -85,6 +85,7 @@ fn options_have_the_official_names_too() {
         "connectTimeout": "4s",
         "maxHttpBufferSize": 5,
         "httpCompression": {"threshold": 6},
+        "perMessageDeflate": {"threshold": 7, "serverMaxWindowBits": 10, "clientMaxWindowBits": 11},
         "cookie": {"name": "n", "httpOnly": false, "sameSite": "strict", "maxAge": "7s"},
         "cors": {"origin": ["a"], "allowedHeaders": [], "exposedHeaders": [], "maxAge": "8s",
             "preflightContinue": true, "optionsSuccessStatus": 200},
@@ -104,6 +105,12 @@ fn options_have_the_official_names_too() {
         .connect_timeout(Duration::from_secs(4))
         .max_payload(5)
         .http_compression(HttpCompression::default().threshold(6))
+        .per_message_deflate(
+            PerMessageDeflate::default()
+                .threshold(7)
+                .server_max_window_bits(10)
+                .client_max_window_bits(11),
+        )
         .cookie(
             Cookie::default()
                 .name("n")

@@ -53,6 +53,11 @@ impl Inventoried for Library {
             ("connections", gauge(Gauge::Connections), None),
             // Each session has a queue.
             ("outboxes", sessions, Some(gauge(Gauge::OutboxBytes))),
+            (
+                "compression contexts",
+                gauge(Gauge::DeflateConnections),
+                Some(gauge(Gauge::DeflateContextBytes)),
+            ),
             ("sockets", gauge(Gauge::Sockets), None),
             ("rooms", gauge(Gauge::Rooms), None),
             ("pending acknowledgements", gauge(Gauge::AcksPending), None),

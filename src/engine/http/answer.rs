@@ -19,7 +19,7 @@ use super::{
     message::{
         body::Pieces,
         cors::OriginCheck,
-        host,
+        extensions, host,
         refusal::{RequestError, Unknown},
         reply::{self, Form, HttpAnswer, RemoteResponse, Reply},
         request::{self, ParsedRequest},
@@ -253,20 +253,23 @@ impl Engine {
                         handshake: self.handshake(&parts, peer, permit),
                         sid,
                         announced: None,
+                        deflate: None,
                     },
                     &parts,
                 )
             }
             ParsedRequest::OpenWebSocket { accept } => {
+                let deflate = extensions::negotiate(&parts.headers, &self.config)?;
                 let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
                 let opening = Opening {
                     handshake: self.handshake(&parts, peer, permit),
                     sid,
                     announced: None,
+                    deflate,
                 };
                 *handoff.lock() = Some(Handoff::Open(Arc::clone(self), opening));
-                reply::switching_protocols(&accept)
+                extensions::answer(reply::switching_protocols(&accept), deflate.as_ref())
             }
             ParsedRequest::Mismatch(id) => {
                 let outbox = self.find(id.sid)?;
@@ -298,8 +301,9 @@ impl Engine {
                 if !self.config.session.allow_upgrades {
                     return Err(RequestError::BadRequest);
                 }
-                *handoff.lock() = Some(Handoff::Attach(Attaching::new(outbox)));
-                reply::switching_protocols(&accept)
+                let deflate = extensions::negotiate(&parts.headers, &self.config)?;
+                *handoff.lock() = Some(Handoff::Attach(Attaching::new(outbox), deflate));
+                extensions::answer(reply::switching_protocols(&accept), deflate.as_ref())
             }
         };
         let is_good = matches!(

@@ -73,8 +73,9 @@ impl Site {
                 drop((self, engine));
                 driver.run().await;
             }
-            Some(Handoff::Attach(attaching)) => {
-                if !attaching.attach(rest.stream.clone(), rest.unread) {
+            Some(Handoff::Attach(attaching, deflate)) => {
+                let stream = self.engine.compress(rest.stream.clone(), deflate);
+                if !attaching.attach(stream, rest.unread) {
                     // The session has ended since the client received `101`.
                     close_unused(&rest.stream, CloseCode::NORMAL);
                 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use roomcast_protocol::websocket::deflate::Agreement;
 
 #[cfg(feature = "forwarding")]
 use super::tunnel::Tunnel;
@@ -26,8 +27,8 @@ pub(super) struct ForwardedRequest {
 pub(super) enum Handoff {
     /// It carries a new session of this engine.
     Open(Arc<Engine>, Opening),
-    /// It is a candidate for the upgrade of this session.
-    Attach(Attaching),
+    /// It is a candidate for the upgrade of this session, with the promised compression.
+    Attach(Attaching, Option<Agreement>),
     /// It is tunnelled to the server that has the session.
     #[cfg(feature = "forwarding")]
     Tunnel(Box<Tunnel>),

@@ -104,8 +104,8 @@ impl Engine {
                 drop(self);
                 driver.run().await;
             }
-            Handoff::Attach(attaching) => {
-                if !attaching.attach(stream.clone(), unread) {
+            Handoff::Attach(attaching, deflate) => {
+                if !attaching.attach(self.compress(stream.clone(), deflate), unread) {
                     close_unused(&stream, CloseCode::NORMAL);
                 }
             }

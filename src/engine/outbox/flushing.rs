@@ -59,7 +59,8 @@ impl Outbox {
             // queue. None of them writes, because the batch is being written.
             drop(queue);
 
-            let outcome = batch.write(stream, self.metrics(), self.memory());
+            let settings = self.flusher().deflate();
+            let outcome = batch.write(stream, settings, self.metrics(), self.memory());
             left += batch.written;
 
             queue = self.lock();

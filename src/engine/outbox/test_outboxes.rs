@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast_protocol::{Frame, Sid};
+use roomcast_protocol::{Frame, Sid, websocket::deflate::Settings};
 use tokio::net::TcpStream;
 
 use super::{
@@ -38,7 +38,12 @@ impl TestOutboxes {
         let memory = Arc::new(MemoryBudget::new(total, Arc::clone(&metrics)));
         let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, now());
         Self {
-            flusher: Arc::new(Flusher::new(memory, heartbeats, usize::MAX)),
+            flusher: Arc::new(Flusher::new(
+                memory,
+                heartbeats,
+                usize::MAX,
+                Settings::default(),
+            )),
             stream: None,
             metrics,
         }

@@ -227,6 +227,7 @@ impl Engine {
             memory,
             heartbeats,
             self.config.session.max_payload,
+            self.config.session.deflate_settings(),
         ))
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use roomcast_protocol::{
     Frame, Sid,
     engine::{CloseReason, Open, Packet, Session, SessionConfig, Transport},
+    websocket::deflate::Agreement,
 };
 
 use super::{
@@ -31,6 +32,8 @@ pub(in crate::engine) struct Opening {
     pub(in crate::engine) sid: Option<Sid>,
     /// Set once the client is informed of the session.
     pub(in crate::engine) announced: Option<AnnouncedSession>,
+    /// The compression that the response has promised; `None` for polling.
+    pub(in crate::engine) deflate: Option<Agreement>,
 }
 
 impl Engine {
@@ -51,6 +54,8 @@ impl Engine {
         unread: Bytes,
         opening: Opening,
     ) -> Driver {
+        let stream = self.compress(stream, opening.deflate);
+        let wire = Wire::new(&stream, unread, &self.config, now());
         let outbox = match opening.announced.and_then(AnnouncedSession::into_outbox) {
             Some(outbox) => {
                 outbox.open(stream);
@@ -66,8 +71,22 @@ impl Engine {
                 outbox
             }
         };
-        let wire = Wire::new(unread, &self.config, now());
         self.open(outbox, Transport::WebSocket, opening.handshake, Some(wire))
+    }
+
+    /// Returns the stream with the compression that the response has promised.
+    pub(in crate::engine) fn compress(
+        &self,
+        stream: Stream,
+        agreement: Option<Agreement>,
+    ) -> Stream {
+        match agreement {
+            Some(agreement) => {
+                let settings = self.config.session.deflate_settings();
+                stream.deflated(&agreement, &settings, &self.metrics)
+            }
+            None => stream,
+        }
     }
 
     pub(in crate::engine) fn open(

@@ -67,7 +67,7 @@ impl Driver {
             }
             Control::Attach { stream, unread } => {
                 if self.ending.is_none() && self.session.handle_attach(now) {
-                    let wire = Wire::new(unread, &self.engine.config, now);
+                    let wire = Wire::new(&stream, unread, &self.engine.config, now);
                     self.candidate = Some(Box::new(Candidate::new(stream, wire)));
                 } else {
                     close_unused(&stream, CloseCode::NORMAL);

@@ -18,11 +18,14 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use roomcast_protocol::websocket::deflate::WindowBits;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
+
+use super::deflate::Contextual;
 
 /// A stream other than a TCP connection.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -35,10 +38,12 @@ pub(in crate::engine) const MAX_DISCARDED: usize = 64 * 1024;
 /// A handle to a byte stream. Cloning only increments a reference count.
 #[derive(Clone)]
 pub(crate) enum Stream {
-    /// A TCP connection, whose own readiness is used.
-    Tcp(Arc<TcpStream>),
-    /// Any other stream, guarded by a lock.
-    Other(Arc<Other>),
+    /// A TCP connection, whose own readiness is used, and the window of its compressed messages.
+    Tcp(Arc<TcpStream>, Option<WindowBits>),
+    /// Any other stream, guarded by a lock, and the window of its compressed messages.
+    Other(Arc<Other>, Option<WindowBits>),
+    /// A stream whose messages are compressed with contexts of its own.
+    Contextual(Arc<Contextual>),
 }
 
 /// A stream whose readiness is only known by trying.
@@ -77,29 +82,31 @@ impl Wake for Wakes {
 impl Stream {
     /// Wraps a TCP connection.
     pub(crate) fn tcp(stream: TcpStream) -> Self {
-        Self::Tcp(Arc::new(stream))
+        Self::Tcp(Arc::new(stream), None)
     }
 
     /// Wraps any other stream. It must disconnect peers that do not close, because there are no
     /// deadlines here.
     pub(crate) fn other(io: Box<dyn Duplex>) -> Self {
         let wakes = Arc::new(Wakes::default());
-        Self::Other(Arc::new(Other {
+        let other = Other {
             io: Mutex::new(Locked {
                 io,
                 unflushed: false,
             }),
             waker: Arc::clone(&wakes).into(),
             wakes,
-        }))
+        };
+        Self::Other(Arc::new(other), None)
     }
 
     /// Returns the underlying stream, or `None` if there is another handle to it.
     #[cfg(feature = "forwarding")]
     pub(in crate::engine) fn into_duplex(self) -> Option<Box<dyn Duplex>> {
         match self {
-            Self::Tcp(stream) => Some(Box::new(Arc::into_inner(stream)?)),
-            Self::Other(other) => Some(Arc::into_inner(other)?.io.into_inner().io),
+            Self::Tcp(stream, _) => Some(Box::new(Arc::into_inner(stream)?)),
+            Self::Other(other, _) => Some(Arc::into_inner(other)?.io.into_inner().io),
+            Self::Contextual(contextual) => Arc::into_inner(contextual)?.stream.into_duplex(),
         }
     }
 
@@ -110,13 +117,14 @@ impl Stream {
     /// [`io::ErrorKind::WouldBlock`] if no bytes are accepted; any other error ends the stream.
     pub(in crate::engine) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => match send(stream, bytes) {
+            Self::Tcp(stream, _) => match send(stream, bytes) {
                 // Tokio considers the socket writable until its own attempt is refused, and only
                 // then waits for room.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_write(bytes),
                 sent => sent,
             },
-            Self::Other(other) => other.write(|io, cx| io.poll_write(cx, bytes)),
+            Self::Other(other, _) => other.write(|io, cx| io.poll_write(cx, bytes)),
+            Self::Contextual(contextual) => contextual.stream.try_write(bytes),
         }
     }
 
@@ -130,23 +138,29 @@ impl Stream {
         slices: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write_vectored(slices),
-            Self::Other(other) => other.write(|io, cx| io.poll_write_vectored(cx, slices)),
+            Self::Tcp(stream, _) => stream.try_write_vectored(slices),
+            Self::Other(other, _) => other.write(|io, cx| io.poll_write_vectored(cx, slices)),
+            Self::Contextual(contextual) => contextual.stream.try_write_vectored(slices),
         }
     }
 
     /// Returns whether dropping the stream closes it properly, because it has no closing message of
     /// its own.
     pub(in crate::engine) fn is_plain(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        match self {
+            Self::Tcp(..) => true,
+            Self::Other(..) => false,
+            Self::Contextual(contextual) => contextual.stream.is_plain(),
+        }
     }
 
     /// Returns whether everything written has left the stream's buffer. The rest is written when
     /// the driver waits for room.
     pub(in crate::engine) fn is_flushed(&self) -> bool {
         match self {
-            Self::Tcp(_) => true,
-            Self::Other(other) => !other.io.lock().unflushed,
+            Self::Tcp(..) => true,
+            Self::Other(other, _) => !other.io.lock().unflushed,
+            Self::Contextual(contextual) => contextual.stream.is_flushed(),
         }
     }
 
@@ -154,16 +168,18 @@ impl Stream {
     pub(in crate::engine) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             // The next attempt returns the error.
-            Self::Tcp(stream) => stream.poll_write_ready(cx).map(drop),
-            Self::Other(other) => other.poll_write_ready(cx),
+            Self::Tcp(stream, _) => stream.poll_write_ready(cx).map(drop),
+            Self::Other(other, _) => other.poll_write_ready(cx),
+            Self::Contextual(contextual) => contextual.stream.poll_write_ready(cx),
         }
     }
 
     /// Waits for input. Only the driver calls this. An attempt may still find nothing.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Other(_) => Poll::Ready(Ok(())),
+            Self::Tcp(stream, _) => stream.poll_read_ready(cx),
+            Self::Other(..) => Poll::Ready(Ok(())),
+            Self::Contextual(contextual) => contextual.stream.poll_read_ready(cx),
         }
     }
 
@@ -180,20 +196,22 @@ impl Stream {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Poll::Ready(read_available(stream, buffer)),
-            Self::Other(other) => other.poll_read(cx, buffer),
+            Self::Tcp(stream, _) => Poll::Ready(read_available(stream, buffer)),
+            Self::Other(other, _) => other.poll_read(cx, buffer),
+            Self::Contextual(contextual) => contextual.stream.poll_read(cx, buffer),
         }
     }
 
     /// Shuts down the write side, as far as that is possible immediately.
     pub(in crate::engine) fn shutdown(&self) {
         match self {
-            Self::Tcp(stream) => {
+            Self::Tcp(stream, _) => {
                 let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
             }
-            Self::Other(other) => {
+            Self::Other(other, _) => {
                 let _ = other.attempt(|locked, cx| Pin::new(&mut locked.io).poll_shutdown(cx));
             }
+            Self::Contextual(contextual) => contextual.stream.shutdown(),
         }
     }
 
@@ -203,8 +221,11 @@ impl Stream {
     /// At most `left` bytes are read. The rest stays in the kernel, which stops the peer, until the
     /// deadline of the caller.
     pub(in crate::engine) fn discard(&self, cx: &mut Context<'_>, left: &mut usize) -> bool {
+        if let Self::Contextual(contextual) = self {
+            return contextual.stream.discard(cx, left);
+        }
         let mut buffer = [0; 4096];
-        if let Self::Other(other) = self {
+        if let Self::Other(other, _) = self {
             other.wakes.driver.register(cx.waker());
             // Shutting down a stream may take several attempts.
             self.shutdown();
@@ -339,8 +360,9 @@ fn read_available(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tcp(_) => "Tcp",
-            Self::Other(_) => "Other",
+            Self::Tcp(..) => "Tcp",
+            Self::Other(..) => "Other",
+            Self::Contextual(_) => "Contextual",
         })
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role};
+use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role, deflate::RSV1};
 
 use super::stream::Stream;
 use crate::{Config, limit::Throttle};
@@ -62,13 +62,20 @@ pub(in crate::engine) enum Flow {
 }
 
 impl Wire {
-    pub(in crate::engine) fn new(unread: Bytes, config: &Config, now: Instant) -> Self {
+    /// Creates the receive side of `stream`, from which `unread` has already been read.
+    pub(in crate::engine) fn new(
+        stream: &Stream,
+        unread: Bytes,
+        config: &Config,
+        now: Instant,
+    ) -> Self {
         let limits = Limits {
             max_message: config.session.max_payload,
             max_fragments: config.session.max_fragments,
         };
+        let rsv = if stream.is_deflated() { RSV1 } else { 0 };
         Self {
-            decoder: Decoder::new(Role::Server, limits),
+            decoder: Decoder::new(Role::Server, limits).with_rsv(rsv),
             unread,
             is_emptied: false,
             started: None,
@@ -114,7 +121,14 @@ impl Wire {
         if !self.unread.is_empty() {
             let unread = std::mem::take(&mut self.unread);
             let mut input = &unread[..];
-            let outcome = self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
+            let outcome = self.decode(
+                stream,
+                &mut input,
+                now,
+                &mut left,
+                &mut throttle,
+                &mut handle,
+            );
             self.unread = unread.slice(unread.len() - input.len()..);
             if let Some(outcome) = outcome {
                 return outcome;
@@ -157,8 +171,14 @@ impl Wire {
                         throttle.charge_bytes(n, now);
                     }
                     let mut input = buffer.get(..n).unwrap_or_default();
-                    let outcome =
-                        self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
+                    let outcome = self.decode(
+                        stream,
+                        &mut input,
+                        now,
+                        &mut left,
+                        &mut throttle,
+                        &mut handle,
+                    );
                     if !input.is_empty() {
                         // The rest is copied into an allocation of its size, because the buffer is
                         // shared by all sessions.
@@ -184,6 +204,7 @@ impl Wire {
     /// Decodes from the front of `input`. Returns `None` if it was consumed completely.
     fn decode(
         &mut self,
+        stream: &Stream,
         input: &mut &[u8],
         now: Instant,
         left: &mut usize,
@@ -192,7 +213,20 @@ impl Wire {
     ) -> Option<ReadOutcome> {
         loop {
             match self.decoder.decode(input) {
-                Ok(Some(event)) => {
+                Ok(Some(mut event)) => {
+                    if self.decoder.rsv() != 0 {
+                        let received = payload_len(&event);
+                        event = match stream.inflate(event, self.decoder.max_message()) {
+                            Ok(event) => event,
+                            Err(error) => return Some(ReadOutcome::Broken(error)),
+                        };
+                        if let Some(throttle) = throttle {
+                            // A small message may become a large one, which costs as much as if it
+                            // had been sent uncompressed.
+                            let more = payload_len(&event).saturating_sub(received);
+                            throttle.charge_bytes(more, now);
+                        }
+                    }
                     if !matches!(event, Event::Ping(_) | Event::Pong(_)) {
                         // Control frames may be interleaved and do not complete a message.
                         self.started = None;
@@ -223,6 +257,14 @@ impl Wire {
                 Err(error) => return Some(ReadOutcome::Broken(error)),
             }
         }
+    }
+}
+
+/// Returns the size of a data message in bytes, 0 for other events.
+fn payload_len(event: &Event) -> usize {
+    match event {
+        Event::Text(payload) | Event::Binary(payload) => payload.len(),
+        Event::Ping(_) | Event::Pong(_) | Event::Close(_) => 0,
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) fn check(config: &Config) -> Result<(), BuildError> {
     if let Some(reason) = wrong {
         return Err(BuildError::InvalidOption(reason));
     }
+    if let Some(reason) = config.deflate_fault() {
+        return Err(BuildError::InvalidOption(reason));
+    }
     if let Some(reason) = config.endless() {
         return Err(BuildError::InvalidOption(reason));
     }

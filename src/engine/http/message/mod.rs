@@ -7,6 +7,7 @@
 pub(crate) mod body;
 pub(crate) mod compression;
 pub(in crate::engine::http) mod cors;
+pub(in crate::engine::http) mod extensions;
 pub(in crate::engine::http) mod host;
 pub(in crate::engine::http) mod refusal;
 pub(in crate::engine::http) mod reply;

@@ -1,16 +1,20 @@
 //! Writes frames into the kernel.
 //!
 //! Small frames are copied into one buffer and written in one call. Large frames are written in
-//! place, several in one call.
+//! place, several in one call. Messages are compressed here, when they are first written to a
+//! connection that has negotiated that: a frame keeps the result for all further connections.
 
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
 };
 
+use parking_lot::Mutex;
+use roomcast_protocol::websocket::deflate::Settings;
+
 use super::{frames::Frames, memory_budget::MemoryBudget};
 use crate::{
-    engine::transport::Stream,
+    engine::transport::{Encoding, Sender, Stream},
     metrics::{Counter, Metrics},
 };
 
@@ -29,38 +33,71 @@ impl Outgoing {
     pub(in crate::engine::outbox) fn write(
         &mut self,
         stream: &Stream,
+        settings: &Settings,
         metrics: &Metrics,
         memory: &MemoryBudget,
     ) -> io::Result<()> {
+        let encoding = stream.encoding(settings);
+        if let Some(sender) = stream.sender() {
+            return self.write_contextual(stream, sender, settings, metrics, memory);
+        }
         while let Some(first) = self.frames.front() {
-            let rest = first.websocket().get(self.offset..).unwrap_or_default();
             // A single frame needs no copy. Of several, only the first few are checked for a large
             // frame; a later large frame is handled by a later call.
             let n = if self.frames.len() == 1 {
-                stream.try_write(rest)?
+                let rest = encoding.bytes(first).get(self.offset..);
+                stream.try_write(rest.unwrap_or_default())?
             } else if self
                 .frames
                 .iter()
                 .take(CORK / LARGE)
-                .any(|f| f.len() >= LARGE)
+                .any(|frame| encoding.bytes(frame).len() >= LARGE)
             {
-                self.write_vectored(stream)?
+                self.write_vectored(stream, encoding)?
             } else {
-                self.write_corked(stream)?
+                self.write_corked(stream, encoding)?
             };
             metrics.count(Counter::Writes);
             metrics.add(Counter::BytesSent, n as u64);
-            self.advance(n, metrics, memory);
+            self.advance(n, encoding, metrics, memory);
         }
         Ok(())
     }
 
-    fn write_corked(&self, stream: &Stream) -> io::Result<usize> {
+    /// Writes one frame at a time, compressed with the context of the connection.
+    #[cold]
+    fn write_contextual(
+        &mut self,
+        stream: &Stream,
+        sender: &Mutex<Sender>,
+        settings: &Settings,
+        metrics: &Metrics,
+        memory: &MemoryBudget,
+    ) -> io::Result<()> {
+        // Only one task at a time writes to a connection, so the lock is never contended.
+        let mut sender = sender.lock();
+        while let Some(first) = self.frames.front() {
+            let bytes = sender.bytes(first, settings);
+            let rest = bytes.get(self.offset..).unwrap_or_default();
+            let n = stream.try_write(rest)?;
+            metrics.count(Counter::Writes);
+            metrics.add(Counter::BytesSent, n as u64);
+            if n < rest.len() {
+                self.offset += n;
+            } else {
+                sender.finish(first);
+                self.finish_first(metrics, memory);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_corked(&self, stream: &Stream, encoding: Encoding<'_>) -> io::Result<usize> {
         CORK_BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
             let mut offset = self.offset;
             for frame in self.frames.iter() {
-                let bytes = frame.websocket().get(offset..).unwrap_or_default();
+                let bytes = encoding.bytes(frame).get(offset..).unwrap_or_default();
                 if buffer.len() + bytes.len() > CORK && !buffer.is_empty() {
                     break;
                 }
@@ -71,30 +108,43 @@ impl Outgoing {
         })
     }
 
-    fn write_vectored(&self, stream: &Stream) -> io::Result<usize> {
+    fn write_vectored(&self, stream: &Stream, encoding: Encoding<'_>) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); 32];
         let mut offset = self.offset;
         for (slice, frame) in slices.iter_mut().zip(self.frames.iter()) {
-            *slice = IoSlice::new(frame.websocket().get(offset..).unwrap_or_default());
+            *slice = IoSlice::new(encoding.bytes(frame).get(offset..).unwrap_or_default());
             offset = 0;
         }
         stream.try_write_vectored(&slices)
     }
 
-    fn advance(&mut self, mut n: usize, metrics: &Metrics, memory: &MemoryBudget) {
+    fn advance(
+        &mut self,
+        mut n: usize,
+        encoding: Encoding<'_>,
+        metrics: &Metrics,
+        memory: &MemoryBudget,
+    ) {
         while let Some(first) = self.frames.front() {
-            let left = first.len() - self.offset;
+            let left = encoding.bytes(first).len() - self.offset;
             if n < left {
                 self.offset += n;
                 return;
             }
             n -= left;
-            self.offset = 0;
+            self.finish_first(metrics, memory);
+        }
+    }
+
+    /// Removes the first frame, which is completely written. It counts with its uncompressed size,
+    /// as in the queue.
+    fn finish_first(&mut self, metrics: &Metrics, memory: &MemoryBudget) {
+        self.offset = 0;
+        if let Some(first) = self.frames.pop_front() {
             self.written += first.len();
             if self.held {
-                memory.release(first);
+                memory.release(&first);
             }
-            self.frames.pop_front();
             metrics.count(Counter::FramesSent);
         }
     }

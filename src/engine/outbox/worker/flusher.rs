@@ -15,6 +15,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use roomcast_protocol::websocket::deflate::Settings;
 
 use super::heartbeats::{Heartbeats, PingTarget};
 use crate::{
@@ -43,6 +44,7 @@ pub(crate) struct Flusher<T> {
     memory: Arc<MemoryBudget>,
     heartbeats: Heartbeats<T>,
     poll_bytes: usize,
+    deflate: Settings,
 }
 
 struct List<T> {
@@ -58,17 +60,20 @@ struct List<T> {
 }
 
 impl<T> Flusher<T> {
-    /// Creates a flusher for sessions whose polling responses have at most `poll_bytes` bytes.
+    /// Creates a flusher for sessions whose polling responses have at most `poll_bytes` bytes, and
+    /// whose messages are compressed with these settings if a client negotiates that.
     pub(in crate::engine) fn new(
         memory: Arc<MemoryBudget>,
         heartbeats: Heartbeats<T>,
         poll_bytes: usize,
+        deflate: Settings,
     ) -> Self {
         Self {
             list: Mutex::new(List::default()),
             memory,
             heartbeats,
             poll_bytes,
+            deflate,
         }
     }
 
@@ -79,6 +84,11 @@ impl<T> Flusher<T> {
 
     pub(in crate::engine::outbox) fn poll_bytes(&self) -> usize {
         self.poll_bytes
+    }
+
+    /// Returns how messages are compressed for clients that have negotiated it.
+    pub(in crate::engine::outbox) fn deflate(&self) -> &Settings {
+        &self.deflate
     }
 
     /// Returns the memory account of slow clients of all sessions.
@@ -348,7 +358,12 @@ mod tests {
     fn flusher() -> Arc<Flusher<Session>> {
         let memory = Arc::new(MemoryBudget::new(usize::MAX, Arc::new(Metrics::new())));
         let heartbeats = Heartbeats::new(INTERVAL, INTERVAL, now());
-        Arc::new(Flusher::new(memory, heartbeats, usize::MAX))
+        Arc::new(Flusher::new(
+            memory,
+            heartbeats,
+            usize::MAX,
+            Settings::default(),
+        ))
     }
 
     #[tokio::test]
