@@ -9,8 +9,10 @@
 //! - `PING_TIMEOUT_MS` is the time that a client has for its pong (2000).
 //! - `SLOW_MS` is the time after which `/slow` admits a client (300).
 //! - `PACKED_RECOVERY=1` adds a listener at `PORT` + 3, for MessagePack with recovery.
+//! - `PER_MESSAGE_DEFLATE=0` switches permessage-deflate off, which otherwise compresses messages of
+//!   any size.
 //!
-//! Not implemented: clients of Engine.IO v3, and permessage-deflate.
+//! Not implemented: clients of Engine.IO v3.
 
 #[path = "support/adapters.rs"]
 mod adapters;
@@ -28,7 +30,7 @@ use roomcast::{
     Ack, AckError, Args, Config, Connect, DisconnectReason, Event, Io, NamespaceBuilder, Parser,
     Refusal, Server, SocketId, State, Value as Anything,
     errors::JoinError,
-    options::{Cors, Recovery},
+    options::{Cors, PerMessageDeflate, Recovery},
     service::ClientFiles,
 };
 use serde::Deserialize;
@@ -65,6 +67,8 @@ async fn main() -> Result<(), roomcast::Error> {
 /// Builds a server with the options that all listeners share; each joins the cluster of its
 /// counterparts.
 fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
+    let is_deflated = support::number("PER_MESSAGE_DEFLATE") != Some(0);
+    let deflate = is_deflated.then(|| PerMessageDeflate::default().threshold(0));
     let mut io = adapters::join(Io::builder(), key)
         .state(Reasons::default())
         .config(
@@ -72,6 +76,7 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
                 .ping_interval(Duration::from_millis(1000))
                 .ping_timeout(millis("PING_TIMEOUT_MS", 2000))
                 .max_payload(1_000_000)
+                .per_message_deflate(deflate)
                 .max_attachments(10)
                 .cors(
                     Cors::default()
