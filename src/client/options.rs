@@ -41,6 +41,9 @@ pub struct Options {
     /// Maximum size of unsent data, in bytes. Further packets fail with [`ClientError::Full`].
     /// Default is 4 MiB.
     pub max_queued: usize,
+    /// Minimum size of a compressed WebSocket message, in bytes. `None` offers the server no
+    /// compression (permessage-deflate). Default is `None`.
+    pub compression_threshold: Option<usize>,
     /// Size of the kernel's receive buffer in bytes. Default is the system's.
     pub receive_buffer: Option<u32>,
     /// The trusted certificates for TLS URLs. Default is those of the system.
@@ -79,6 +82,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(20),
             max_message: 16 << 20,
             max_queued: 4 << 20,
+            compression_threshold: None,
             receive_buffer: None,
             #[cfg(feature = "client-tls")]
             tls: None,
@@ -118,6 +122,7 @@ pub(super) struct Target {
     port: u16,
     address: Option<SocketAddr>,
     receive_buffer: Option<u32>,
+    pub(super) compression_threshold: Option<usize>,
     /// The value of the header `Host`.
     pub(super) authority: String,
     /// Path and query without `transport` and `sid`. Ends with `EIO=4`.
@@ -204,6 +209,7 @@ impl Target {
             port: authority.port_u16().unwrap_or(usual),
             address: options.address,
             receive_buffer: options.receive_buffer,
+            compression_threshold: options.compression_threshold,
             authority: authority.as_str().to_owned(),
             base,
             namespace,

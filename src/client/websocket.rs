@@ -14,7 +14,9 @@ use roomcast_protocol::{
     Frame,
     engine::{CloseReason, Packet},
     websocket::{
-        CloseCode, Decoder, Event, Fragment, Limits, Opcode, Role, encode_close, encode_frame,
+        CloseCode, Decoder, Event, Fragment, FrameError, Limits, Opcode, Role,
+        deflate::{self, Offer, RSV1, Settings, WindowBits},
+        encode_close, encode_frame,
         handshake::{self, AnswerError},
     },
 };
@@ -31,6 +33,8 @@ use super::{ClientError, answer, options::Target, stream::Stream};
 pub(super) struct WebSocket {
     stream: Stream,
     decoder: Decoder,
+    /// How messages are compressed, if the server has agreed.
+    compression: Option<(WindowBits, Settings)>,
     /// Masked frames. The first `written` bytes are sent.
     out: Vec<u8>,
     written: usize,
@@ -50,11 +54,13 @@ impl WebSocket {
         let mut stream = target.connect().await?;
         let key = handshake::key(random().map_err(ClientError::Io)?);
         let path = target.request("websocket", sid);
-        let headers: Vec<_> = target
+        let offer = target.compression_threshold.map(|_| Offer::default());
+        let mut headers: Vec<_> = target
             .headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
+        headers.extend(offer.map(|offer| ("Sec-WebSocket-Extensions", offer.header())));
         let request = handshake::Request {
             target: &path,
             host: &target.authority,
@@ -80,18 +86,26 @@ impl WebSocket {
             if !HTTP.starts_with(known) {
                 return Err(answer::unexpected_response(&received));
             }
-            match handshake::read_answer(&received, &key) {
-                Ok(Some(length)) => {
+            match handshake::read_answer_to(offer, &received, &key) {
+                Ok(Some(answer)) => {
                     let limits = Limits {
                         max_message,
                         ..Limits::default()
                     };
+                    let rsv = answer.deflate.map_or(0, |_| RSV1);
+                    let window = answer.deflate.and_then(|agreement| agreement.window);
+                    let threshold = target.compression_threshold.unwrap_or_default();
+                    let settings = Settings {
+                        threshold,
+                        ..Settings::default()
+                    };
                     return Ok(Self {
                         stream,
-                        decoder: Decoder::new(Role::Client, limits),
+                        decoder: Decoder::new(Role::Client, limits).with_rsv(rsv),
+                        compression: window.map(|window| (window, settings)),
                         out: Vec::new(),
                         written: 0,
-                        unread: Bytes::from(received).slice(length..),
+                        unread: Bytes::from(received).slice(answer.len..),
                         barriers: None,
                     });
                 }
@@ -111,7 +125,7 @@ impl WebSocket {
     pub(super) async fn first(&mut self) -> Result<Bytes, ClientError> {
         loop {
             let mut input = &self.unread[..];
-            let event = self.decoder.decode(&mut input)?;
+            let event = decode(&mut self.decoder, &mut input)?;
             let left = input.len();
             self.unread.advance(self.unread.len() - left);
             match event {
@@ -155,7 +169,7 @@ impl WebSocket {
     }
 
     fn feed(&mut self, mut input: &[u8], inbox: &mut VecDeque<Packet>) -> Result<(), ClientError> {
-        while let Some(event) = self.decoder.decode(&mut input)? {
+        while let Some(event) = decode(&mut self.decoder, &mut input)? {
             match event {
                 Event::Text(text) => inbox.push_back(Packet::decode_text(text)?),
                 Event::Binary(data) => inbox.push_back(Packet::decode_binary(data)),
@@ -186,14 +200,9 @@ impl WebSocket {
     /// Queues the messages of a frame.
     pub(super) fn push(&mut self, frame: &Frame) -> Result<(), ClientError> {
         for (opcode, payload) in frame.messages() {
-            self.push_frame(opcode, payload)?;
+            let compression = self.compression.filter(|_| frame.is_compressible());
+            encode_message(self.last(), opcode, payload, compression)?;
         }
-        Ok(())
-    }
-
-    fn push_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), ClientError> {
-        let mask = mask().map_err(ClientError::Io)?;
-        encode_frame(self.last(), Fragment::Final, opcode, payload, Some(mask));
         Ok(())
     }
 
@@ -205,9 +214,9 @@ impl WebSocket {
         waiter: Option<oneshot::Sender<()>>,
     ) -> Result<(), ClientError> {
         let mut encoded = Vec::new();
+        let compression = self.compression.filter(|_| frame.is_compressible());
         for (opcode, payload) in frame.messages() {
-            let mask = mask().map_err(ClientError::Io)?;
-            encode_frame(&mut encoded, Fragment::Final, opcode, payload, Some(mask));
+            encode_message(&mut encoded, opcode, payload, compression)?;
         }
         let barriers = self.barriers.get_or_insert_default();
         let released = barriers.add(&encoded, waiter);
@@ -298,6 +307,37 @@ impl WebSocket {
         self.out.shrink_to(RETAINED_CAPACITY);
         self.written = 0;
     }
+}
+
+/// Decodes the next event, and inflates a compressed message.
+fn decode(decoder: &mut Decoder, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
+    match decoder.decode(input)? {
+        Some(event) if decoder.rsv() != 0 => {
+            deflate::inflate(event, decoder.max_message()).map(Some)
+        }
+        event => Ok(event),
+    }
+}
+
+/// Writes a masked message, compressed if that makes it smaller.
+fn encode_message(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    payload: &[u8],
+    compression: Option<(WindowBits, Settings)>,
+) -> Result<(), ClientError> {
+    let mask = mask().map_err(ClientError::Io)?;
+    let compressed =
+        compression.and_then(|(window, settings)| deflate::compress(payload, window, &settings));
+    let start = out.len();
+    let content = compressed.as_deref().unwrap_or(payload);
+    encode_frame(out, Fragment::Final, opcode, content, Some(mask));
+    if compressed.is_some()
+        && let Some(first) = out.get_mut(start)
+    {
+        *first |= RSV1;
+    }
+    Ok(())
 }
 
 /// The parts of the unsent data that wait for the answer to a ping.

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use roomcast::{Ack, Config, Event, Io, metrics::Gauge, options::PerMessageDeflate};
+use roomcast::{
+    Ack, Config, Event, Io,
+    client::Client,
+    metrics::{Counter, Gauge},
+    options::PerMessageDeflate,
+};
 use roomcast_protocol::websocket::{
     self,
     deflate::{Compressor, Decompressor, Settings, WindowBits, inflate},
@@ -362,6 +367,29 @@ fn slow_client_receives_every_compressed_frame() {
         if pongs == 0 {
             assert_eq!(next(&mut client), "overtakes");
         }
+    }
+}
+
+#[test]
+fn client_of_the_library_compresses_in_both_directions() {
+    let server = serve(options());
+    let counted = |counter| server.io.metrics().counter(counter);
+    let url = format!("http://{}", server.address());
+    for threshold in [Some(0), None] {
+        server.runtime.block_on(async {
+            let mut builder = Client::builder(&url);
+            if let Some(threshold) = threshold {
+                builder = builder.per_message_deflate(threshold);
+            }
+            let socket = builder.connect().await.unwrap();
+            let text = "the same words again, ".repeat(1000);
+            let before = counted(Counter::BytesSent);
+            let answer: String = socket.emit_with_ack("echo", &text).await.unwrap();
+            assert_eq!(answer, text);
+            let sent = counted(Counter::BytesSent) - before;
+            assert_eq!(sent < 1000, threshold.is_some(), "{sent} bytes");
+            socket.client().close().await;
+        });
     }
 }
 

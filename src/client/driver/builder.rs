@@ -170,6 +170,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Offers the server compressed WebSocket messages (`perMessageDeflate`). Messages from
+    /// `threshold` bytes on are compressed if the server agrees. Default is no compression.
+    pub fn per_message_deflate(mut self, threshold: usize) -> Self {
+        self.0.options.compression_threshold = Some(threshold);
+        self
+    }
+
     /// Sets the trusted certificates for TLS URLs. Default is
     /// [`ClientTls::native_roots`](crate::client::ClientTls::native_roots).
     #[cfg(feature = "client-tls")]
