@@ -11,6 +11,8 @@ pub enum DecodeError {
     EmptyPacket,
     /// An Engine.IO type that does not exist on this transport.
     UnknownPacket,
+    /// A length in an Engine.IO v3 payload that is not a number, or does not match its packet.
+    InvalidLength,
     /// A binary message in a polling payload with invalid base64.
     InvalidBase64,
     /// Text that is not UTF-8.
@@ -57,6 +59,7 @@ impl DecodeError {
     pub const ALL: &[Self] = &[
         Self::EmptyPacket,
         Self::UnknownPacket,
+        Self::InvalidLength,
         Self::InvalidBase64,
         Self::InvalidUtf8,
         Self::UnknownKind,
@@ -83,6 +86,7 @@ impl DecodeError {
         match self {
             Self::EmptyPacket => "empty_packet",
             Self::UnknownPacket => "unknown_packet",
+            Self::InvalidLength => "invalid_length",
             Self::InvalidBase64 => "invalid_base64",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::UnknownKind => "unknown_kind",
@@ -110,6 +114,7 @@ impl fmt::Display for DecodeError {
         f.write_str(match self {
             Self::EmptyPacket => "empty packet",
             Self::UnknownPacket => "unknown packet type",
+            Self::InvalidLength => "invalid length of a packet",
             Self::InvalidBase64 => "invalid base64",
             Self::InvalidUtf8 => "text is not utf-8",
             Self::UnknownKind => "unknown kind of packet",

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    engine::{Message, Packet, payload},
+    engine::{Message, Packet, Revision, payload, v3},
     websocket::{
         Fragment, Opcode,
         deflate::{self, Compressor, Encodings, RSV1, Settings, WindowBits},
@@ -36,6 +36,8 @@ struct Encoded {
     binary: Ranges,
     polling: OnceLock<Bytes>,
     deflated: Encodings,
+    /// The encodings for Engine.IO v3, if a client ever needed one.
+    v3: OnceLock<Box<v3::Encodings>>,
     compress: bool,
     waiting: QueueCount,
     stamp: Option<Stamp>,
@@ -135,6 +137,7 @@ impl Frame {
             binary: Ranges::default(),
             polling: OnceLock::new(),
             deflated: Encodings::default(),
+            v3: OnceLock::new(),
             compress: false,
             waiting: QueueCount::default(),
             stamp: None,
@@ -285,6 +288,56 @@ fn encode_compressed(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     }
 }
 
+/// Engine.IO v3, whose encodings differ where a frame has binary messages, and for polling.
+impl Frame {
+    /// Returns the bytes for a WebSocket of this revision. A frame without binary messages has the
+    /// same bytes for all revisions.
+    #[must_use]
+    #[inline]
+    pub fn websocket_for(&self, revision: Revision) -> &Bytes {
+        match revision {
+            Revision::V4 => self.websocket(),
+            Revision::V3 | Revision::V3Base64 => self.websocket_v3(revision),
+        }
+    }
+
+    #[cold]
+    fn websocket_v3(&self, revision: Revision) -> &Bytes {
+        // Control frames of the WebSocket have neither text nor binary messages.
+        if self.has_binary() {
+            self.v3().websocket(self, revision)
+        } else {
+            self.websocket()
+        }
+    }
+
+    pub(crate) fn v3(&self) -> &v3::Encodings {
+        self.0.v3.get_or_init(Box::default)
+    }
+
+    /// Returns whether the frame has binary messages.
+    pub(crate) fn has_binary(&self) -> bool {
+        self.0.binary.len() > 0
+    }
+
+    /// Returns the text message with its packet type; empty if there is none.
+    pub(crate) fn text_part(&self) -> &[u8] {
+        let text = self.0.websocket.get(self.0.text.clone());
+        text.unwrap_or_default()
+    }
+
+    /// Returns the size of the text message with its header.
+    pub(crate) fn len_of_text(&self) -> usize {
+        self.0.text.end
+    }
+
+    /// Returns the binary messages.
+    pub(crate) fn binary_parts(&self) -> impl Iterator<Item = &[u8]> {
+        let part = |range: &Range<usize>| self.0.websocket.get(range.clone()).unwrap_or_default();
+        self.0.binary.iter().map(part)
+    }
+}
+
 /// Queue accounting, which counts each frame once, however many queues it is in.
 impl Frame {
     /// Counts one more queue in which the frame waits. Returns whether it was in no queue before.
@@ -387,6 +440,7 @@ impl Builder {
             },
             polling: OnceLock::new(),
             deflated: Encodings::default(),
+            v3: OnceLock::new(),
             compress: true,
             waiting: QueueCount::default(),
             stamp: None,
@@ -431,6 +485,7 @@ impl Builder {
                 .collect(),
             polling: OnceLock::new(),
             deflated: Encodings::default(),
+            v3: OnceLock::new(),
             compress: true,
             waiting: QueueCount::default(),
             stamp: None,

@@ -1,5 +1,7 @@
 //! Engine.IO v4, Socket.IO v5 and RFC 6455 codecs without I/O.
 //!
+//! [`engine::v3`] has the forms of Engine.IO v3, for clients of Socket.IO 2.
+//!
 //! Inputs are bytes and the time, outputs are values: this crate opens no connection, reads no
 //! clock, draws no random numbers and does not log. A driver moves bytes like this:
 //!

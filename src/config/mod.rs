@@ -18,7 +18,7 @@ use std::time::Duration;
 use roomcast_protocol::{engine::Transport, socket::Parser};
 use serde::{Deserialize, Serialize};
 
-use self::options::groups;
+use self::options::{groups, some_text};
 pub use self::{
     addresses::AddressLimits,
     deflate::PerMessageDeflate,
@@ -145,6 +145,15 @@ groups! {
         /// Whether a polling session may be upgraded to WebSocket. Default `true`.
         #[serde(alias = "allowUpgrades")]
         allow_upgrades: bool = true, without_upgrades: false;
+        /// Whether clients of Engine.IO v3 may connect, that is of Socket.IO 1 and 2, next to those
+        /// of Engine.IO v4. Clients that poll with scripts (JSONP) are refused. Default `false`.
+        #[serde(alias = "allowEIO3")]
+        allow_eio3: bool = false, allow_eio3: true;
+        /// A text message that every client receives directly after the open packet, for clients
+        /// of an application's own protocol. Socket.IO clients decode it as a packet. Default
+        /// `None`.
+        #[serde(alias = "initialPacket")]
+        initial_packet: Option<String>, as impl Into<String>, by some_text = None;
         /// Maximum time of an upgrade before its WebSocket is closed; the polling session
         /// continues. Default 10 s.
         #[serde(alias = "upgradeTimeout", with = "humantime_serde")]

@@ -73,12 +73,26 @@ fn the_path_is_answered_with_its_slash_and_on_request_without() {
 }
 
 #[test]
+fn initial_packet_follows_the_open_packet() {
+    let server = serve(Config::default().initial_packet("hello é").allow_eio3());
+    let body = get(&server, POLLING, "").body;
+    assert!(body.starts_with("0{") && body.ends_with("}\x1e4hello é"), "{body}");
+    let body = get(&server, &POLLING.replace("EIO=4", "EIO=3"), "").body;
+    assert!(body.contains(":0{") && body.ends_with("}8:4hello é"), "{body}");
+    let mut client = RawClient::connect(server.address());
+    client.open_websocket("/socket.io/");
+    client.expect_text("4hello é");
+}
+
+#[test]
 fn options_have_the_official_names_too() {
     let config: Config = serde_json::from_value(json!({
         "path": "/x/",
         "addTrailingSlash": false,
         "transports": ["websocket"],
         "allowUpgrades": false,
+        "allowEIO3": true,
+        "initialPacket": "x",
         "pingInterval": "1s",
         "pingTimeout": "2s",
         "upgradeTimeout": "3s",
@@ -99,6 +113,8 @@ fn options_have_the_official_names_too() {
         .optional_trailing_slash()
         .transports([Transport::WebSocket])
         .without_upgrades()
+        .allow_eio3()
+        .initial_packet("x")
         .ping_interval(Duration::from_secs(1))
         .ping_timeout(Duration::from_secs(2))
         .upgrade_timeout(Duration::from_secs(3))

@@ -11,8 +11,7 @@
 //! - `PACKED_RECOVERY=1` adds a listener at `PORT` + 3, for MessagePack with recovery.
 //! - `PER_MESSAGE_DEFLATE=0` switches permessage-deflate off, which otherwise compresses messages of
 //!   any size.
-//!
-//! Not implemented: clients of Engine.IO v3.
+//! - `ALLOW_EIO3=0` refuses clients of Engine.IO v3.
 
 #[path = "support/adapters.rs"]
 mod adapters;
@@ -67,6 +66,10 @@ async fn main() -> Result<(), roomcast::Error> {
 /// Builds a server with the options that all listeners share; each joins the cluster of its
 /// counterparts.
 fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
+    let config = match support::number("ALLOW_EIO3") {
+        Some(0) => config,
+        Some(_) | None => config.allow_eio3(),
+    };
     let is_deflated = support::number("PER_MESSAGE_DEFLATE") != Some(0);
     let deflate = is_deflated.then(|| PerMessageDeflate::default().threshold(0));
     let mut io = adapters::join(Io::builder(), key)
@@ -306,7 +309,7 @@ async fn who_am_i(event: Event) -> Ack<Value> {
         "query": query,
         "transport": socket.transport().to_string(),
         "recovered": socket.recovered(),
-        "eio": 4,
+        "eio": socket.conn().protocol(),
     }))
 }
 

@@ -67,6 +67,10 @@ pub fn encode<'a>(packets: impl IntoIterator<Item = &'a Packet>, out: &mut Vec<u
 
 pub(crate) fn encode_binary(data: &[u8], out: &mut Vec<u8>) {
     out.push(b'b');
+    encode_base64(data, out);
+}
+
+pub(crate) fn encode_base64(data: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     let length = base64::encoded_len(data.len(), true).expect("data that fits memory four times");
     out.resize(start + length, 0);
@@ -92,7 +96,7 @@ fn decode_packet(packet: Bytes) -> Result<Packet, DecodeError> {
 }
 
 /// Some clients leave out the padding.
-const LENIENT_PADDING: GeneralPurpose = GeneralPurpose::new(
+pub(super) const LENIENT_PADDING: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );

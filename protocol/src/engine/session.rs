@@ -22,6 +22,7 @@ use super::{Message, Packet, Probe, Transport};
 #[derive(Clone, Debug)]
 pub struct Session {
     role: Role,
+    pinger: Pinger,
     state: SessionState,
     heartbeat: Heartbeat,
     config: SessionConfig,
@@ -104,6 +105,7 @@ impl Session {
     pub fn server(now: Instant, transport: Transport, config: SessionConfig) -> Self {
         Self {
             role: Role::Server,
+            pinger: Pinger::Server,
             state: SessionState::Open { transport },
             heartbeat: Heartbeat::Due {
                 ping: now + config.ping_interval,
@@ -112,17 +114,29 @@ impl Session {
         }
     }
 
+    /// Creates the session of a server for a client of Engine.IO v3.
+    ///
+    /// The client sends the pings. The session ends if no packet arrives for the ping interval and
+    /// the ping timeout together.
+    #[must_use]
+    pub fn server_v3(now: Instant, transport: Transport, config: SessionConfig) -> Self {
+        Self {
+            pinger: Pinger::Client,
+            heartbeat: Heartbeat::silence(now, config),
+            ..Self::server(now, transport, config)
+        }
+    }
+
     /// Creates the session of a client that has just received the handshake from `transport`.
     #[must_use]
     pub fn client(now: Instant, transport: Transport, config: SessionConfig) -> Self {
         Self {
             role: Role::Client,
+            pinger: Pinger::Server,
             state: SessionState::Open { transport },
-            heartbeat: Heartbeat::Waiting {
-                // A client sends no pings. It waits for the server's ping as long as the official
-                // client does.
-                until: now + config.ping_interval + config.ping_timeout,
-            },
+            // A client sends no pings. It waits for the server's ping as long as the official
+            // client does.
+            heartbeat: Heartbeat::silence(now, config),
             config,
         }
     }
@@ -281,6 +295,19 @@ impl Session {
     }
 
     fn handle_current(&mut self, now: Instant, packet: Packet) -> Action {
+        if self.pinger == Pinger::Client {
+            // Every packet proves that the client is alive.
+            self.heartbeat = Heartbeat::silence(now, self.config);
+            match packet {
+                Packet::Ping(_) => return Action::Reply(Packet::Pong(Probe::None)),
+                Packet::Pong(_) => return self.end(CloseReason::TransportError),
+                Packet::Open(_)
+                | Packet::Close
+                | Packet::Message(_)
+                | Packet::Upgrade
+                | Packet::Noop => {}
+            }
+        }
         match (packet, self.role) {
             (Packet::Message(message), _) => Action::Deliver(message),
             (Packet::Close, _) => self.end(CloseReason::TransportClose),
@@ -295,8 +322,7 @@ impl Session {
                 Action::None
             }
             (Packet::Ping(_), Role::Client) => {
-                let until = now + self.config.ping_interval + self.config.ping_timeout;
-                self.heartbeat = Heartbeat::Waiting { until };
+                self.heartbeat = Heartbeat::silence(now, self.config);
                 Action::Reply(Packet::Pong(Probe::None))
             }
             // "Invalid heartbeat direction": in version 4, only the server sends pings.
@@ -390,6 +416,14 @@ impl fmt::Display for CloseReason {
 /// The maximum delay of a timer.
 const TIMER_SLACK: Duration = Duration::from_millis(10);
 
+/// The side that sends the pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pinger {
+    Server,
+    /// The client, in version 3.
+    Client,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum SessionState {
     Open {
@@ -410,6 +444,17 @@ enum SessionState {
 enum Heartbeat {
     /// A server sends its next ping at this time.
     Due { ping: Instant },
-    /// A server waits for the pong, a client for the next ping.
+    /// A server waits for the pong, a client for the next ping, a server of version 3 for any
+    /// packet.
     Waiting { until: Instant },
+}
+
+impl Heartbeat {
+    /// Waits for a peer that must send something within one ping interval, and has the ping timeout
+    /// to do so.
+    fn silence(now: Instant, config: SessionConfig) -> Self {
+        Self::Waiting {
+            until: now + config.ping_interval + config.ping_timeout,
+        }
+    }
 }

@@ -51,6 +51,8 @@ impl Default for Limits {
 pub struct Decoder {
     limits: Limits,
     format: Format,
+    #[cfg(feature = "msgpack")]
+    kinds: msgpack::Kinds,
     partial: Option<Box<Partial>>,
     /// The decoder of a custom parser; `None` for JSON and MessagePack.
     custom: Option<Box<CustomDecoder>>,
@@ -76,6 +78,8 @@ impl Decoder {
         Self {
             limits,
             format: Format::Json,
+            #[cfg(feature = "msgpack")]
+            kinds: msgpack::Kinds::Current,
             partial: None,
             custom: None,
         }
@@ -87,6 +91,8 @@ impl Decoder {
         Self {
             limits,
             format: Format::of(parser),
+            #[cfg(feature = "msgpack")]
+            kinds: msgpack::Kinds::Current,
             partial: None,
             custom: match parser {
                 Parser::Custom(parser) => Some(Box::new(CustomDecoder::new(parser))),
@@ -95,6 +101,16 @@ impl Decoder {
                 Parser::MessagePack => None,
             },
         }
+    }
+
+    /// Also accepts the packet types that `socket.io-msgpack-parser` 2 adds, for clients of Socket.IO
+    /// 2. This has no effect on other parsers.
+    #[cfg(feature = "msgpack")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "msgpack")))]
+    #[must_use]
+    pub const fn with_version2_types(mut self) -> Self {
+        self.kinds = msgpack::Kinds::Version2;
+        self
     }
 
     /// Returns whether a packet is incomplete.
@@ -173,7 +189,7 @@ impl Decoder {
         match self.format {
             Format::Json => self.attachment(data),
             #[cfg(feature = "msgpack")]
-            Format::MessagePack => msgpack::decode(data, &self.limits).map(Some),
+            Format::MessagePack => msgpack::decode(data, &self.limits, self.kinds).map(Some),
         }
     }
 

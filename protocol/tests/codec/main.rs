@@ -27,3 +27,5 @@ mod roundtrip;
 mod session;
 #[cfg(test)]
 mod socket;
+#[cfg(test)]
+mod v3;

@@ -29,7 +29,7 @@ use crate::{
     config::Cors,
     engine::{
         admission::{EngineRequest, Forbidden, Handshake, merge_cookie_headers, original_uri},
-        outbox::{Attaching, Outbox, Sink},
+        outbox::{Attaching, Outbox, Sink, encode_payload},
         primitives::{Peer, now},
         session::{Engine, Opening},
     },
@@ -139,7 +139,7 @@ impl Engine {
             (Ok(outbox), None) => self.poll(outbox, form, None).await,
             // The post is boxed, so that connections with waiting polls do not reserve memory for
             // it.
-            (Ok(outbox), Some(body)) => Box::pin(self.post(outbox, body)).await,
+            (Ok(outbox), Some(body)) => Box::pin(self.post(outbox, body, false)).await,
             (Err(error), _) => Err(error),
         };
         let answer = outcome.unwrap_or_else(|error| {
@@ -235,10 +235,10 @@ impl Engine {
         }
         let is_initial = matches!(
             parsed,
-            ParsedRequest::Open | ParsedRequest::OpenWebSocket { .. }
+            ParsedRequest::Open(_) | ParsedRequest::OpenWebSocket { .. }
         );
         let mut reply = match parsed {
-            ParsedRequest::Open => {
+            ParsedRequest::Open(revision) => {
                 // Limits are checked first, because a client above them must not cause work in the
                 // application. The permit is a guard, which a refusal below returns. Requests of
                 // open sessions have priority over new sessions.
@@ -252,19 +252,21 @@ impl Engine {
                     Opening {
                         handshake: self.handshake(&parts, peer, permit),
                         sid,
+                        revision,
                         announced: None,
                         deflate: None,
                     },
                     &parts,
                 )
             }
-            ParsedRequest::OpenWebSocket { accept } => {
+            ParsedRequest::OpenWebSocket { accept, revision } => {
                 let deflate = extensions::negotiate(&parts.headers, &self.config)?;
                 let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
                 let opening = Opening {
                     handshake: self.handshake(&parts, peer, permit),
                     sid,
+                    revision,
                     announced: None,
                     deflate,
                 };
@@ -290,10 +292,11 @@ impl Engine {
             }
             ParsedRequest::Post(id) => {
                 let outbox = self.find_polling(id.sid)?;
-                if exchange::is_octet_stream(&parts.headers) {
+                let is_binary = exchange::is_octet_stream(&parts.headers);
+                if is_binary && !outbox.revision().is_v3() {
                     self.refuse_binary(&outbox)
                 } else {
-                    self.post(outbox, body).await?.into_reply()
+                    self.post(outbox, body, is_binary).await?.into_reply()
                 }
             }
             ParsedRequest::Upgrade { sid: id, accept } => {
@@ -447,13 +450,17 @@ impl Engine {
 
     /// Opens a polling session and returns the response with its open packet.
     fn open_polling(self: &Arc<Self>, opening: Opening, client: &Parts) -> Reply {
-        let outbox = self.new_outbox(opening.sid, Sink::polling);
+        let revision = opening.revision;
+        let outbox = self.new_outbox(opening.sid, revision, Sink::polling);
         let sid = outbox.sid();
-        let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
+        let open = self.open_packet(sid, Transport::Polling);
+        let mut frames = vec![Frame::packet(&Packet::Open(open))];
+        frames.extend(self.initial_frame());
+        let (packets, _) = encode_payload(&frames, revision);
         let driver = self.open(outbox, Transport::Polling, opening.handshake, None);
         // The future is boxed, so that the code that runs tasks is not compiled for this type.
         tokio::spawn(driver.run().boxed());
-        let mut reply = reply::payload(open.polling(), Form::of(&client.headers));
+        let mut reply = reply::payload(packets, Form::of(&client.headers));
         if let Some(cookie) = self
             .config
             .http

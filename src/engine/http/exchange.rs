@@ -59,8 +59,12 @@ impl Engine {
                 answer
             }
         };
-        let (packets, may_compress) = match answer {
-            Ok(PollAnswer::Payload(packets, may_compress)) => (packets, may_compress),
+        let (packets, may_compress, form) = match answer {
+            Ok(PollAnswer::Payload {
+                packets,
+                may_compress,
+                is_binary,
+            }) => (packets, may_compress, form.for_payload(is_binary)),
             Ok(PollAnswer::Refused) => return Ok(refused()),
             // The driver has dropped the sender without an answer, because the session has ended.
             Err(_) => return Err(RequestError::UnknownSession(Unknown::Ended)),
@@ -77,8 +81,8 @@ impl Engine {
         }
     }
 
-    /// Refuses a binary body and ends the session, as the official server does: such bodies belong
-    /// to protocol 3.
+    /// Refuses a binary body and ends the session, as the official server does: only clients of
+    /// revision 3 send such bodies.
     pub(super) fn refuse_binary(&self, outbox: &Outbox) -> Reply {
         self.metrics.count(Counter::RejectedRequest);
         outbox.abort(CloseReason::TransportError);
@@ -90,6 +94,7 @@ impl Engine {
         &self,
         outbox: Outbox,
         body: &mut dyn Pieces,
+        is_binary: bool,
     ) -> Result<HttpAnswer, RequestError> {
         let Some(mut guard) = PostGuard::begin(outbox) else {
             self.metrics.count(Counter::RejectedOverlap);
@@ -117,7 +122,12 @@ impl Engine {
         };
         drop(waiting);
         let (answer, answered) = oneshot::channel();
-        if !guard.hand_over(Control::Post { body, answer }) {
+        let post = Control::Post {
+            body,
+            is_binary,
+            answer,
+        };
+        if !guard.hand_over(post) {
             return Err(RequestError::UnknownSession(Unknown::Ended));
         }
         // From here on the driver has the payload, and cancellation loses only the response.

@@ -59,8 +59,8 @@ impl Outbox {
             // queue. None of them writes, because the batch is being written.
             drop(queue);
 
-            let settings = self.flusher().deflate();
-            let outcome = batch.write(stream, settings, self.metrics(), self.memory());
+            let encoding = stream.encoding(self.flusher().deflate(), self.revision());
+            let outcome = batch.write(stream, encoding, self.metrics(), self.memory());
             left += batch.written;
 
             queue = self.lock();

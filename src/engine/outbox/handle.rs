@@ -24,7 +24,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::{
     Frame, Sid,
-    engine::{CloseReason, Transport},
+    engine::{CloseReason, Revision, Transport},
 };
 
 use super::{
@@ -42,6 +42,7 @@ pub(crate) struct Outbox(Arc<OutboxInner>);
 
 pub(in crate::engine) struct OutboxInner {
     sid: Sid,
+    revision: Revision,
     budget: usize,
     flusher: Arc<Flusher<Outbox>>,
     metrics: Arc<Metrics>,
@@ -51,6 +52,7 @@ pub(in crate::engine) struct OutboxInner {
 impl Outbox {
     pub(in crate::engine) fn new(
         sid: Sid,
+        revision: Revision,
         budget: usize,
         sink: Sink,
         flusher: Arc<Flusher<Self>>,
@@ -58,6 +60,7 @@ impl Outbox {
     ) -> Self {
         Self(Arc::new(OutboxInner {
             sid,
+            revision,
             budget,
             flusher,
             metrics,
@@ -67,6 +70,11 @@ impl Outbox {
 
     pub(crate) fn sid(&self) -> Sid {
         self.0.sid
+    }
+
+    /// Returns the revision of Engine.IO that the client uses.
+    pub(crate) fn revision(&self) -> Revision {
+        self.0.revision
     }
 
     /// Returns the current transport of the session.
@@ -253,5 +261,24 @@ impl From<Arc<OutboxInner>> for Outbox {
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Outbox").field(&self.0.sid).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revision_takes_no_memory_of_a_connection() {
+        /// The fields of an outbox without the revision.
+        #[expect(dead_code, reason = "only its size matters")]
+        struct WithoutRevision {
+            sid: Sid,
+            budget: usize,
+            flusher: Arc<Flusher<Outbox>>,
+            metrics: Arc<Metrics>,
+            queue: Mutex<Queue<OutboxInner>>,
+        }
+        assert_eq!(size_of::<OutboxInner>(), size_of::<WithoutRevision>());
     }
 }

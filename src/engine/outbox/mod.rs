@@ -28,7 +28,9 @@ pub(crate) use handle::Outbox;
 pub(in crate::engine) use handle::OutboxInner;
 pub(in crate::engine) use polls::PollOutcome;
 pub(crate) use push::{Mode, Push};
-pub(in crate::engine) use queue::requests::{Control, PendingPoll, PollAnswer, PostAnswer};
+pub(in crate::engine) use queue::requests::{
+    Control, PendingPoll, PollAnswer, PostAnswer, encode_payload,
+};
 pub(in crate::engine) use queue::{Budget, IterationRemains, Sink};
 #[cfg(feature = "fuzzing")]
 pub(crate) use test_outboxes::TestOutboxes;

@@ -25,7 +25,8 @@ pub(in crate::engine) enum PollOutcome {
 impl Outbox {
     /// Takes out frames for one polling response: at most `limit` bytes, at least one frame.
     pub(in crate::engine) fn take_for_poll(&self, limit: usize) -> Vec<Frame> {
-        self.lock().take_for_poll(limit, self.memory())
+        self.lock()
+            .take_for_poll(limit, self.revision(), self.memory())
     }
 
     /// Answers a polling request or lets it wait. Most requests need no iteration of the driver.
@@ -33,12 +34,12 @@ impl Outbox {
         let mut queue = self.lock();
         let may_wait = queue.takes_polls();
         if may_wait && !queue.is_empty() {
-            let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
+            let frames = queue.take_for_poll(self.poll_bytes(), self.revision(), self.memory());
             drop(queue);
-            return PollOutcome::Answered(PollAnswer::packets(&frames));
+            return PollOutcome::Answered(PollAnswer::packets(&frames, self.revision()));
         }
         let (answer, answered) = oneshot::channel();
-        let pending = PendingPoll::new(id, answer);
+        let pending = PendingPoll::new(id, self.revision(), answer);
         if may_wait {
             // The poll is stored under the lock under which the queue was found empty, so a task
             // that queues a frame later finds the poll.
@@ -76,7 +77,7 @@ impl Outbox {
         let Some(pending) = queue.take_poll() else {
             return 0;
         };
-        let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
+        let frames = queue.take_for_poll(self.poll_bytes(), self.revision(), self.memory());
         drop(queue);
         if !pending.answer(&frames) {
             // The frames were taken out of the queue but not received. No later frame may be sent

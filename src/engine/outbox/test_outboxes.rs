@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast_protocol::{Frame, Sid, websocket::deflate::Settings};
+use roomcast_protocol::{Frame, Sid, engine::Revision, websocket::deflate::Settings};
 use tokio::net::TcpStream;
 
 use super::{
@@ -71,12 +71,22 @@ impl TestOutboxes {
     }
 
     pub(crate) fn outbox(&self, sid: Sid, budget: usize) -> Outbox {
+        self.outbox_for(Revision::V4, sid, budget)
+    }
+
+    /// Creates the outbox of a session that uses this revision.
+    pub(in crate::engine) fn outbox_for(
+        &self,
+        revision: Revision,
+        sid: Sid,
+        budget: usize,
+    ) -> Outbox {
         let sink = match &self.stream {
             Some(stream) => Sink::websocket(stream.clone()),
             None => Sink::polling(),
         };
         let (flusher, metrics) = (Arc::clone(&self.flusher), Arc::clone(&self.metrics));
-        Outbox::new(sid, budget, sink, flusher, metrics)
+        Outbox::new(sid, revision, budget, sink, flusher, metrics)
     }
 
     /// Takes out all queued frames.

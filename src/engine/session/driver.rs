@@ -14,7 +14,7 @@ use std::{
 
 use roomcast_protocol::{
     DecodeError, Frame,
-    engine::{Action, CloseReason, Message, Packet, Probe, Session, Source, Transport, payload},
+    engine::{Action, CloseReason, Message, Packet, Probe, Session, Source, Transport},
     websocket::{CloseCode, Event},
 };
 use tokio::sync::oneshot;
@@ -25,12 +25,16 @@ use super::{
     engine::{Engine, closed_counter},
     polling::close_code,
     timer::SessionTimer,
+    upgrade::Candidate,
 };
 use crate::{
     engine::{
-        outbox::{Budget, IterationRemains, Outbox, PendingPoll, PostAnswer, TimerId},
+        outbox::{Budget, IterationRemains, Mode, Outbox, PendingPoll, PostAnswer, TimerId},
         primitives::{LogScope, now},
-        transport::{Flow, ReadOutcome, Stream, Wire, pong},
+        transport::{
+            Flow, PostedPackets, ReadOutcome, Stream, Wire, packet_from_binary, packet_from_text,
+            pong,
+        },
     },
     limit::{Permit, Rates, Throttle, Violation},
     metrics::{Counter, Timing},
@@ -70,27 +74,9 @@ pub(in crate::engine) struct Driver {
     timer: SessionTimer,
 }
 
-/// The WebSocket of an upgrade in progress.
-pub(super) struct Candidate {
-    pub(super) stream: Stream,
-    pub(super) wire: Wire,
-    /// When the probe was answered.
-    pub(super) probed_at: Option<Instant>,
-}
-
-impl Candidate {
-    pub(super) fn new(stream: Stream, wire: Wire) -> Self {
-        Self {
-            stream,
-            wire,
-            probed_at: None,
-        }
-    }
-}
-
 /// A payload that the client posted.
 pub(super) struct Post {
-    pub(super) packets: payload::Packets,
+    pub(super) packets: PostedPackets,
     pub(super) answer: oneshot::Sender<PostAnswer>,
 }
 
@@ -309,11 +295,12 @@ impl Driver {
 
     fn on_event(&mut self, wire: &mut Wire, event: Event, now: Instant) -> Flow {
         match event {
-            Event::Text(text) => match Packet::decode_text(text) {
-                Ok(packet) => self.on_packet(packet, now),
-                Err(error) => self.bad_packet(error),
-            },
-            Event::Binary(bytes) => self.on_packet(Packet::decode_binary(bytes), now),
+            Event::Text(text) => {
+                self.on_decoded(packet_from_text(self.outbox.revision(), text), now);
+            }
+            Event::Binary(data) => {
+                self.on_decoded(packet_from_binary(self.outbox.revision(), data), now);
+            }
             Event::Ping(payload) => {
                 if wire.allow_ping(now) {
                     self.outbox.pong(pong(&payload));
@@ -335,6 +322,13 @@ impl Driver {
         match self.ending {
             None => Flow::Continue,
             Some(_) => Flow::Stop,
+        }
+    }
+
+    fn on_decoded(&mut self, packet: Result<Packet, DecodeError>, now: Instant) {
+        match packet {
+            Ok(packet) => self.on_packet(packet, now),
+            Err(error) => self.bad_packet(error),
         }
     }
 
@@ -365,7 +359,14 @@ impl Driver {
             }
             Action::None | Action::DropCandidate | Action::Switch => {}
             Action::Deliver(message) => self.deliver(message, now),
-            Action::Reply(packet) => self.outbox.push_control(Frame::packet(&packet)),
+            // A client of revision 3 has sent a ping. A client that sends pings and does not read
+            // the answers exceeds its budget, like any other slow client.
+            Action::Reply(_) => {
+                let _ = self.outbox.push(&PONG, Mode::Reliable);
+                if let Some(connection) = &mut self.connection {
+                    connection.heartbeat();
+                }
+            }
             Action::Close(CloseReason::TransportClose) => {
                 self.end(CloseReason::TransportClose, End::Answered);
             }
@@ -591,5 +592,7 @@ impl Drop for Driver {
     }
 }
 
+/// The answer to a ping of a client, in revision 3.
+static PONG: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Pong(Probe::None)));
 /// The ping, the only packet that a session sends because of elapsed time.
 static PING: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Ping(Probe::None)));

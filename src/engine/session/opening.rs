@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roomcast_protocol::{
     Frame, Sid,
-    engine::{CloseReason, Open, Packet, Session, SessionConfig, Transport},
+    engine::{CloseReason, Open, Packet, Revision, Session, SessionConfig, Transport},
     websocket::deflate::Agreement,
 };
 
@@ -30,6 +30,7 @@ pub(in crate::engine) struct Opening {
     pub(in crate::engine) handshake: Arc<Handshake>,
     /// The id that the session will have; `None` for a random id.
     pub(in crate::engine) sid: Option<Sid>,
+    pub(in crate::engine) revision: Revision,
     /// Set once the client is informed of the session.
     pub(in crate::engine) announced: Option<AnnouncedSession>,
     /// The compression that the response has promised; `None` for polling.
@@ -42,7 +43,7 @@ impl Engine {
     pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
         // Until the driver runs, nothing could handle requests for the session: a detached outbox
         // refuses them.
-        let outbox = self.new_outbox(opening.sid, Sink::announced);
+        let outbox = self.new_outbox(opening.sid, opening.revision, Sink::announced);
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
         opening.announced = Some(AnnouncedSession::new(outbox, &self.sessions));
         Frame::packet(&Packet::Open(open)).websocket().clone()
@@ -62,7 +63,8 @@ impl Engine {
                 outbox
             }
             None => {
-                let outbox = self.new_outbox(opening.sid, || Sink::websocket(stream.clone()));
+                let sink = || Sink::websocket(stream.clone());
+                let outbox = self.new_outbox(opening.sid, opening.revision, sink);
                 let open = self.open_packet(outbox.sid(), Transport::WebSocket);
                 // The packet is left to the first iteration of the driver, so that no flusher is
                 // woken for it.
@@ -102,16 +104,31 @@ impl Engine {
             ping_timeout: self.config.session.ping_timeout,
             upgrade_timeout: self.config.session.upgrade_timeout,
         };
-        let session = Session::server(now, transport, config);
+        let session = match outbox.revision() {
+            Revision::V4 => Session::server(now, transport, config),
+            Revision::V3 | Revision::V3Base64 => Session::server_v3(now, transport, config),
+        };
         self.metrics.count(Counter::SessionsOpened);
         self.metrics.shift(session_gauge(transport), 1);
         if self.is_draining() {
             // The draining task may have listed all sessions before this one was inserted.
             outbox.close(CloseReason::ServerShutdown);
         }
+        // A polling client receives the initial packet with the open packet.
+        if transport == Transport::WebSocket
+            && let Some(frame) = self.initial_frame()
+        {
+            outbox.push_control(frame);
+        }
         let permit = handshake.take_permit();
         let connection = self.application.open(outbox.clone(), handshake, now);
         Driver::new(Arc::clone(self), outbox, session, connection, wire, permit)
+    }
+
+    /// Returns the configured message that every client receives first.
+    pub(in crate::engine) fn initial_frame(&self) -> Option<Frame> {
+        let text = self.config.session.initial_packet.as_ref()?;
+        Some(Frame::text(text.as_bytes()))
     }
 
     pub(in crate::engine) fn open_packet(&self, sid: Sid, transport: Transport) -> Open {
@@ -139,12 +156,14 @@ impl Engine {
     pub(in crate::engine) fn new_outbox(
         &self,
         sid: Option<Sid>,
+        revision: Revision,
         sink: impl Fn() -> Sink,
     ) -> Outbox {
         let mut sid = sid.unwrap_or_else(random_sid);
         loop {
             let outbox = Outbox::new(
                 sid,
+                revision,
                 self.config.outbox.outbox_bytes,
                 sink(),
                 self.flusher(),

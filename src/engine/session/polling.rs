@@ -3,18 +3,19 @@
 use std::{task::Context, time::Instant};
 
 use roomcast_protocol::{
-    engine::{self, CloseReason, Transport},
+    engine::{CloseReason, Transport},
     websocket::CloseCode,
 };
 
 use super::{
-    driver::{Candidate, Driver, Post},
+    driver::{Driver, Post},
     ending::End,
+    upgrade::Candidate,
 };
 use crate::{
     engine::{
         outbox::{Control, PendingPoll, PostAnswer},
-        transport::{MESSAGES_PER_ITERATION, Wire, close_unused},
+        transport::{MESSAGES_PER_ITERATION, PostedPackets, Wire, close_unused},
     },
     metrics::Counter,
 };
@@ -56,12 +57,16 @@ impl Driver {
             Control::PollLost => {
                 self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Disconnected)
             }
-            Control::Post { body, answer } => {
+            Control::Post {
+                body,
+                is_binary,
+                answer,
+            } => {
                 if let Some(throttle) = &mut self.throttle {
                     throttle.charge_bytes(body.len(), now);
                 }
                 self.posts.push_back(Post {
-                    packets: engine::payload::decode(body),
+                    packets: PostedPackets::new(self.outbox.revision(), body, is_binary),
                     answer,
                 });
             }
@@ -143,7 +148,7 @@ impl Driver {
     /// exceeded its send rate.
     fn read_post(
         &mut self,
-        packets: &mut engine::payload::Packets,
+        packets: &mut PostedPackets,
         left: &mut usize,
         now: Instant,
     ) -> Option<PostAnswer> {

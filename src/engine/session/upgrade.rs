@@ -12,7 +12,7 @@ use roomcast_protocol::{
     websocket::{CloseCode, Event},
 };
 
-use super::driver::{Candidate, Driver};
+use super::driver::Driver;
 use crate::{
     engine::transport::{Flow, ReadOutcome, Stream, Wire, close_unused, pong},
     metrics::{Counter, Gauge},
@@ -22,6 +22,24 @@ use crate::{
 /// is ended for the upgrade. The client counts the empty packet that ends it. The official server
 /// always waits this long.
 const POLL_RELEASE_DELAY: Duration = Duration::from_millis(100);
+
+/// The WebSocket of an upgrade in progress.
+pub(super) struct Candidate {
+    pub(super) stream: Stream,
+    pub(super) wire: Wire,
+    /// When the probe was answered.
+    pub(super) probed_at: Option<Instant>,
+}
+
+impl Candidate {
+    pub(super) fn new(stream: Stream, wire: Wire) -> Self {
+        Self {
+            stream,
+            wire,
+            probed_at: None,
+        }
+    }
+}
 
 impl Driver {
     /// Reads the candidate, if there is one.

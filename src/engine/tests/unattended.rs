@@ -31,7 +31,11 @@ fn push(outbox: &Outbox, text: &str) {
 }
 
 fn payload(text: &'static str) -> PollAnswer {
-    PollAnswer::Payload(text.into(), true)
+    PollAnswer::Payload {
+        packets: text.into(),
+        may_compress: true,
+        is_binary: false,
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use roomcast_protocol::{
     Frame,
+    engine::Revision,
     websocket::{
         Event, FrameError,
         deflate::{self, Agreement, Compressor, Decompressor, Settings, WindowBits},
@@ -63,11 +64,12 @@ pub(in crate::engine) struct Sender {
 
 impl Sender {
     /// Returns the bytes to send for the first frame of the queue.
-    pub(in crate::engine) fn bytes(&mut self, frame: &Frame, settings: &Settings) -> Bytes {
-        if frame.packets() == 0 {
-            // A control frame may overtake a data frame of which nothing has been sent.
-            return frame.websocket().clone();
+    pub(in crate::engine) fn bytes(&mut self, frame: &Frame, encoding: Encoding<'_>) -> Bytes {
+        // A control frame may overtake a data frame of which nothing has been sent.
+        if frame.packets() == 0 || encoding.is_special(frame) {
+            return frame.websocket_for(encoding.revision).clone();
         }
+        let settings = encoding.settings;
         let compressor = &mut self.compressor;
         let pending = &mut self.pending;
         pending
@@ -86,6 +88,7 @@ impl Sender {
 /// The form in which frames are sent to a connection without a context.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Encoding<'a> {
+    revision: Revision,
     window: Option<WindowBits>,
     settings: &'a Settings,
 }
@@ -94,10 +97,16 @@ impl Encoding<'_> {
     /// Returns the bytes of a frame. They are the same in every call.
     #[inline]
     pub(in crate::engine) fn bytes<'f>(&self, frame: &'f Frame) -> &'f Bytes {
-        match self.window {
-            None => frame.websocket(),
+        match self.window.filter(|_| !self.is_special(frame)) {
+            None => frame.websocket_for(self.revision),
             Some(window) => frame.deflated(window, self.settings),
         }
+    }
+
+    /// Returns whether the frame has a form of its own for clients of Engine.IO v3, which is not
+    /// compressed.
+    fn is_special(&self, frame: &Frame) -> bool {
+        !std::ptr::eq(frame.websocket_for(self.revision), frame.websocket())
     }
 }
 
@@ -152,8 +161,13 @@ impl Stream {
 
     /// Returns the form in which frames are sent, unless there is a [`sender`](Self::sender).
     #[inline]
-    pub(in crate::engine) fn encoding<'a>(&self, settings: &'a Settings) -> Encoding<'a> {
+    pub(in crate::engine) fn encoding<'a>(
+        &self,
+        settings: &'a Settings,
+        revision: Revision,
+    ) -> Encoding<'a> {
         Encoding {
+            revision,
             window: self.window(),
             settings,
         }

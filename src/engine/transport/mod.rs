@@ -8,11 +8,13 @@
 
 mod control_frames;
 mod deflate;
+mod packets;
 mod stream;
 mod wire;
 
 pub(in crate::engine) use control_frames::{close_unused, pong, send_close_frame};
 pub(in crate::engine) use deflate::{Encoding, Sender};
+pub(in crate::engine) use packets::{PostedPackets, packet_from_binary, packet_from_text};
 pub(in crate::engine) use stream::MAX_DISCARDED;
 pub(crate) use stream::{Duplex, Stream};
 pub(in crate::engine) use wire::{Flow, MESSAGES_PER_ITERATION, ReadOutcome, Wire};

@@ -53,6 +53,13 @@ impl EngineConnection {
         self.0.outbox().transport()
     }
 
+    /// Returns the revision of Engine.IO that the client uses: 4, or 3 for clients of Socket.IO 1
+    /// and 2 ([`Config::allow_eio3`](crate::Config::allow_eio3)).
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        self.0.outbox().revision().number()
+    }
+
     /// Returns the request that opened the connection.
     #[must_use]
     pub fn handshake(&self) -> &Handshake {

@@ -15,7 +15,6 @@ use crate::{
     socket::{
         core::{Connect, Handlers},
         life::{Claim, Claimant},
-        recovery::Offer,
         types::Refusal,
     },
 };
@@ -147,7 +146,7 @@ fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
 /// Claims the socket that the client requests to recover, if it is recoverable.
 async fn claim(connect: &Connect, may_look_up: bool) -> Option<Claim> {
     let table = connect.io().recovery_table()?;
-    let offer = Offer::of(connect.payload())?;
+    let offer = connect.offer()?;
     let nsp = connect.nsp();
     let claimant = Claimant {
         address: connect.handshake().address().ip(),

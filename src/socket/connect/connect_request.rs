@@ -15,6 +15,7 @@ use crate::{
     identity::{Credentials, Principal},
     socket::{
         core::{ConnInner, Connect, ConnectRequest, Handlers, Io},
+        recovery::Offer,
         types::States,
     },
 };
@@ -167,6 +168,15 @@ impl Connect {
 
     pub(crate) fn shared_principal(&self) -> Arc<Principal> {
         Arc::clone(&self.0.principal)
+    }
+
+    /// Returns the client's offer to recover its previous socket. Clients of revision 3 cannot
+    /// recover.
+    pub(crate) fn offer(&self) -> Option<Offer> {
+        if self.0.shared.outbox().revision().is_v3() {
+            return None;
+        }
+        Offer::of(&self.0.payload)
     }
 
     pub(crate) fn payload(&self) -> &Args {

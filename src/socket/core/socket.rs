@@ -75,7 +75,10 @@ impl Socket {
         payload: Args,
         data: States,
     ) -> Self {
-        let recoverable = io.recovery_table().map(|_| Box::new(Recoverable::new()));
+        // Clients of Engine.IO v3 cannot recover, because they do not send back what they received.
+        let can_recover = !shared.outbox.revision().is_v3();
+        let table = io.recovery_table().filter(|_| can_recover);
+        let recoverable = table.map(|_| Box::new(Recoverable::new()));
         let id = SocketId::new(random_sid());
         Self::with(
             io,

@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Poll, time::Instant};
 use roomcast_protocol::{
     DecodeError,
     engine::{CloseReason, Transport},
-    socket::{Limits, Nsp, Packet},
+    socket::{Args, Limits, Nsp},
 };
 
 use super::connection::{Connection, Job, NamespaceSlot, SlotState};
@@ -18,18 +18,22 @@ use crate::{
         core::{Connect, Handlers, Lifecycle, LogKind, Socket},
         dispatch::Call,
         life::{Claim, NotAdmitted, Restored},
-        recovery::Offer,
         types::Refusal,
     },
 };
 
 impl Connection {
     /// Handles a `CONNECT` packet.
-    pub(super) fn connect(&mut self, packet: &Packet, now: Instant) -> Result<(), CloseReason> {
+    pub(super) fn connect(
+        &mut self,
+        nsp: &Nsp,
+        args: &Args,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
         if let Err(too_many) = self.charge_join(now) {
-            return self.limit_join(&packet.nsp, too_many, now);
+            return self.limit_join(nsp, too_many, now);
         }
-        match self.slots.iter().position(|slot| slot.nsp == packet.nsp) {
+        match self.slots.iter().position(|slot| slot.nsp == *nsp) {
             Some(position) => match &self.slots.get(position).map(|slot| &slot.state) {
                 // The server disconnected this socket, and the client reconnects.
                 Some(SlotState::Occupied { socket, .. }) if !socket.is_connected() => {
@@ -45,17 +49,17 @@ impl Connection {
             }
             None => {}
         }
-        let lookup = self.io.lookup_namespace(packet.nsp.as_str());
+        let lookup = self.io.lookup_namespace(nsp.as_str());
         if matches!(lookup, Lookup::Missing) {
-            self.refuse(&packet.nsp, &Refusal::invalid_namespace());
+            self.refuse(nsp, &Refusal::invalid_namespace());
             return Ok(());
         }
-        let payload: usize = packet.args.iter().map(<[u8]>::len).sum();
+        let payload: usize = args.iter().map(<[u8]>::len).sum();
         if payload > Limits::default().max_connect_payload {
             // The payload lives as long as the socket, so only a short one is accepted.
             return match &lookup {
                 Lookup::Found(handlers) if handlers.authenticate.is_some() => {
-                    self.refuse(&packet.nsp, &Refusal::unauthenticated("token too long"));
+                    self.refuse(nsp, &Refusal::unauthenticated("token too long"));
                     Ok(())
                 }
                 Lookup::Found(_) | Lookup::Undecided(_) | Lookup::Missing => {
@@ -64,21 +68,18 @@ impl Connection {
             };
         }
         if self.slots.len() >= self.io.config().sockets.max_namespaces_per_connection {
-            self.refuse(&packet.nsp, &Refusal::new("", "Too many namespaces"));
+            self.refuse(nsp, &Refusal::new("", "Too many namespaces"));
             return Ok(());
         }
         if self.running + self.shared.detached() >= self.io.config().sockets.max_in_flight {
             // Handlers of new and of left namespaces count like event handlers.
-            self.refuse(
-                &packet.nsp,
-                &Refusal::new("", "Too many events in progress"),
-            );
+            self.refuse(nsp, &Refusal::new("", "Too many events in progress"));
             return Ok(());
         }
         // The packet's own name would keep the packet's bytes alive.
-        let nsp = Nsp::from(packet.nsp.as_str());
+        let nsp = Nsp::from(nsp.as_str());
         let shared = Arc::clone(&self.shared);
-        let connect = Connect::new(self.io.clone(), nsp.clone(), shared, packet.args.clone());
+        let connect = Connect::new(self.io.clone(), nsp.clone(), shared, args.clone());
         // Most clients use one namespace, and the default growth allocates four slots.
         self.slots.reserve_exact(1);
         self.slots.push(NamespaceSlot {
@@ -87,7 +88,7 @@ impl Connection {
         });
         if let Lookup::Found(handlers) = &lookup
             && handlers.is_open()
-            && (self.io.recovery_table().is_none() || Offer::of(connect.payload()).is_none())
+            && (self.io.recovery_table().is_none() || connect.offer().is_none())
         {
             let grant = ConnectGrant {
                 handlers: Arc::clone(handlers),
@@ -97,7 +98,7 @@ impl Connection {
             self.admit(&connect, grant, now);
             return Ok(());
         }
-        let may_look_up = Offer::of(connect.payload()).is_some() && self.may_look_up(now);
+        let may_look_up = connect.offer().is_some() && self.may_look_up(now);
         let mut admission = Admission::new(lookup, connect, may_look_up);
         match admission.poll_now() {
             Poll::Ready((connect, outcome)) => self.decided(&connect, outcome, now),
@@ -341,11 +342,7 @@ impl Connection {
             handshake: self.shared.handshake(),
             refusal,
         });
-        let data = refusal
-            .connect_data()
-            .and_then(|data| serde_json::value::to_raw_value(&data).ok());
-        let parser = self.io.config().sockets.parser;
-        match parser.connect_error(nsp.as_str(), refusal.message(), data.as_deref()) {
+        match self.encode_refusal(nsp, refusal) {
             Ok(frame) => {
                 let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
             }
@@ -396,8 +393,9 @@ mod tests {
         let (_, message) = frame.messages().next().unwrap();
         let mut decoder = Decoder::with_parser(Parser::MessagePack, Limits::default());
         let packet = decoder.binary(Bytes::copy_from_slice(message)).unwrap();
+        let packet = packet.unwrap();
         connection
-            .connect(&packet.unwrap(), Instant::now())
+            .connect(&packet.nsp, &packet.args, Instant::now())
             .unwrap();
 
         assert!(connection.slots.is_empty() && connection.shared.sockets.lock().is_empty());

@@ -15,12 +15,13 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use roomcast_protocol::{
     DecodeError,
     engine::{CloseReason, Message},
-    socket::{Decoder, Kind, Limits, Nsp, Packet},
+    socket::{Decoder, Kind, Nsp, Packet},
 };
 
 use super::{
     event_queues::{EventInMiddleware, HeldEvents, ParkedEvent},
     joins::Joins,
+    v3::decoder,
 };
 use crate::{
     engine::{Application, Handshake, LogScope, LogSource, Outbox, SessionHandler},
@@ -39,7 +40,7 @@ use crate::{
 pub(crate) struct Connection {
     pub(super) io: Io,
     pub(super) shared: Arc<ConnInner>,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     pub(super) slots: Vec<NamespaceSlot>,
     /// Allocated for the first waiting job, and dropped with the last.
     jobs: Option<FuturesUnordered<Job>>,
@@ -131,7 +132,12 @@ impl Application for Io {
         handshake: Arc<Handshake>,
         now: Instant,
     ) -> Box<dyn SessionHandler> {
-        Box::new(Connection::new(self, session, handshake, now))
+        let is_v3 = session.revision().is_v3();
+        let mut connection = Connection::new(self, session, handshake, now);
+        if is_v3 {
+            connection.connect_root(now);
+        }
+        Box::new(connection)
     }
 }
 
@@ -248,21 +254,8 @@ impl Connection {
         drop(scope);
         Self {
             io: io.clone(),
+            decoder: decoder(config, shared.outbox.revision()),
             shared,
-            decoder: Decoder::with_parser(
-                config.sockets.parser,
-                Limits {
-                    max_attachments: config.sockets.max_attachments,
-                    // A packet may consist of all its parts at their maximum size.
-                    max_bytes: config
-                        .session
-                        .max_payload
-                        .saturating_mul(config.sockets.max_attachments.max(1)),
-                    // The payload of `CONNECT` is limited when the requested namespace is known.
-                    max_connect_payload: config.session.max_payload,
-                    ..Limits::default()
-                },
-            ),
             slots: Vec::new(),
             jobs: None,
             running: 0,
@@ -283,38 +276,53 @@ impl Connection {
             let (Message::Text(data) | Message::Binary(data)) = &message;
             watchers.notify(self.io.metrics(), &EngineConnectionEvent::Packet { data });
         }
+        if self.shared.outbox.revision().is_v3() {
+            return self.receive_v3(message, now);
+        }
         let packet = match message {
             Message::Text(text) => self.decoder.text(text),
             Message::Binary(data) => self.decoder.binary(data),
         };
+        match self.complete(packet, now)? {
+            Some(packet) => self.packet(packet, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the packet of a message if it is complete, and tracks the time of one that is not.
+    pub(super) fn complete(
+        &mut self,
+        packet: Result<Option<Packet>, DecodeError>,
+        now: Instant,
+    ) -> Result<Option<Packet>, CloseReason> {
         match packet {
             Ok(Some(packet)) => {
                 self.attach_by = None;
-                self.packet(packet, now)
+                Ok(Some(packet))
             }
             Ok(None) => {
                 // The deadline starts with the first part of a packet. Further parts do not extend
                 // it.
                 self.attach_by
                     .get_or_insert_with(|| now + self.io.config().session.message_timeout);
-                Ok(())
+                Ok(None)
             }
             Err(error) => Err(self.undecodable(error)),
         }
     }
 
-    fn packet(&mut self, packet: Packet, now: Instant) -> Result<(), CloseReason> {
+    pub(super) fn packet(&mut self, packet: Packet, now: Instant) -> Result<(), CloseReason> {
         match packet.kind {
             Kind::Event => self.event(packet),
             Kind::Ack => self.ack(&packet),
-            Kind::Connect => self.connect(&packet, now),
+            Kind::Connect => self.connect(&packet.nsp, &packet.args, now),
             Kind::Disconnect => self.disconnect(&packet.nsp),
             Kind::ConnectError => Err(self.misplaced()),
         }
     }
 
     /// Handles a `DISCONNECT` packet: the client leaves a namespace.
-    fn disconnect(&mut self, nsp: &Nsp) -> Result<(), CloseReason> {
+    pub(super) fn disconnect(&mut self, nsp: &Nsp) -> Result<(), CloseReason> {
         let position = self.slots.iter().position(|slot| slot.nsp == *nsp);
         let slot = position.and_then(|position| self.slots.get(position));
         match (position, slot.map(|slot| &slot.state)) {

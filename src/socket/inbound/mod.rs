@@ -9,3 +9,4 @@ mod connecting;
 mod connection;
 mod event_queues;
 mod joins;
+mod v3;

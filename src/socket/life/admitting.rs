@@ -67,12 +67,14 @@ impl NamespaceInner {
             sid: socket.id(),
             pid: socket.recoverable().map(|recoverable| recoverable.pid),
         };
-        match self
-            .config()
-            .sockets
-            .parser
-            .connect(self.name.as_str(), &admitted)
-        {
+        let (parser, nsp) = (self.config().sockets.parser, self.name.as_str());
+        let encoded = if socket.outbox().revision().is_v3() {
+            // These clients expect no payload.
+            parser.connect(nsp, &())
+        } else {
+            parser.connect(nsp, &admitted)
+        };
+        match encoded {
             Ok(frame) => Some(frame),
             Err(error) => {
                 let namespace = self.name.as_str();

@@ -129,7 +129,12 @@ impl Refusal {
 
     /// Creates the refusal of a missing namespace, with the official server's text.
     pub(crate) fn invalid_namespace() -> Self {
-        Self::new("", "Invalid namespace")
+        Self::new("", INVALID_NAMESPACE)
+    }
+
+    /// Returns whether this is the refusal of a missing namespace.
+    pub(crate) fn is_invalid_namespace(&self) -> bool {
+        self.0.code.is_empty() && self.0.message == INVALID_NAMESPACE
     }
 
     /// Creates the refusal for an internal error, without details.
@@ -233,6 +238,8 @@ impl From<EncodeError> for Refusal {
 const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 pub(super) const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
 const INTERNAL: &str = "INTERNAL";
+/// The message of the official server for a missing namespace.
+const INVALID_NAMESPACE: &str = "Invalid namespace";
 
 #[cfg(test)]
 mod tests {

@@ -150,7 +150,7 @@ const handshakes = {
   "Too many requests": "The server is busy. Try again after `Retry-After`.",
   "Too many connections": "A limit of the address or the server, or too many handshakes per second ([limits](../limits.md)).",
   "Server is stopping": "The server drains. A load balancer sends the client to another server.",
-  "Unsupported protocol version": "The client uses Engine.IO 3 (socket.io-client 2 or older).",
+  "Unsupported protocol version": "The client uses Engine.IO 3 (socket.io-client 2 or older), and `engine.allow_eio3` is not set.",
 };
 
 /** Returns all sources in Rust of a folder. */

@@ -19,6 +19,6 @@ mod work;
 mod write;
 
 pub(super) use de::Deserializer;
-pub(super) use packet::{decode, document, entries, items};
+pub(super) use packet::{Kinds, decode, document, entries, items};
 pub(super) use ser::Serializer;
 pub(super) use write::{Header, begin, begin_list, payload};

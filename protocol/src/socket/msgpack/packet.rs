@@ -20,9 +20,13 @@ use crate::{
 };
 
 /// Decodes a packet from a complete binary message.
-pub(in crate::socket) fn decode(message: Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
+pub(in crate::socket) fn decode(
+    message: Bytes,
+    limits: &Limits,
+    kinds: Kinds,
+) -> Result<Packet, DecodeError> {
     u32::try_from(message.len()).map_err(|_| DecodeError::TooLarge)?;
-    let fields = Fields::read(&message, limits.max_depth.min(MAX_DEPTH))?;
+    let fields = Fields::read(&message, limits.max_depth.min(MAX_DEPTH), kinds)?;
     fields.packet(message, limits)
 }
 
@@ -104,7 +108,7 @@ enum Data {
 }
 
 impl Fields {
-    fn read(message: &[u8], max_depth: usize) -> Result<Self, DecodeError> {
+    fn read(message: &[u8], max_depth: usize, kinds: Kinds) -> Result<Self, DecodeError> {
         let mut reader = Reader::for_packet(message);
         let mut fields = Self::default();
         let Token::Map(count) = reader.token()? else {
@@ -112,7 +116,7 @@ impl Fields {
         };
         for _ in 0..count {
             match fields.key(&mut reader)? {
-                b"type" => fields.kind = Some(kind(reader.token()?)?),
+                b"type" => fields.kind = Some(kind(reader.token()?, kinds)?),
                 b"nsp" => match reader.token()? {
                     Token::Str(name) => fields.nsp = Some(preceding_span(&reader, name)),
                     _ => return Err(DecodeError::InvalidPayload),
@@ -268,8 +272,19 @@ impl Fields {
     }
 }
 
-fn kind(token: Token<'_>) -> Result<Kind, DecodeError> {
+/// The types of packets that a peer may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::socket) enum Kinds {
+    /// 0 to 4, as `socket.io-msgpack-parser` 3 sends them.
+    Current,
+    /// Also 5 and 6, with which version 2 marks events and acknowledgements with binary values.
+    Version2,
+}
+
+fn kind(token: Token<'_>, kinds: Kinds) -> Result<Kind, DecodeError> {
     match token {
+        Token::Unsigned(5) if kinds == Kinds::Version2 => Ok(Kind::Event),
+        Token::Unsigned(6) if kinds == Kinds::Version2 => Ok(Kind::Ack),
         Token::Unsigned(0) => Ok(Kind::Connect),
         Token::Unsigned(1) => Ok(Kind::Disconnect),
         Token::Unsigned(2) => Ok(Kind::Event),

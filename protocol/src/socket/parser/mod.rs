@@ -120,6 +120,20 @@ impl Parser {
         encoder.finish()
     }
 
+    /// Encodes a packet that refuses the connection of a client of Engine.IO v3, with any payload.
+    ///
+    /// # Errors
+    /// If the namespace cannot be encoded or the payload cannot be serialised.
+    pub fn connect_error_v3(
+        self,
+        nsp: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> Result<Frame, EncodeError> {
+        let mut encoder = Encoder::new(self, Kind::ConnectError, nsp, None)?;
+        encoder.payload(payload)?;
+        encoder.finish()
+    }
+
     /// Encodes a packet that disconnects from a namespace.
     ///
     /// # Errors

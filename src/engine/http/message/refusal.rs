@@ -48,8 +48,10 @@ pub(in crate::engine::http) enum RequestError {
     Forged,
     /// The guard refused the request.
     Refused(Refused),
-    /// `EIO` is not 4.
+    /// `EIO` is not a revision that the server accepts.
     UnsupportedVersion,
+    /// The client polls with scripts (JSONP), which the server does not support.
+    ScriptPolling,
     /// The WebSocket handshake is malformed (RFC 6455, 4.2.1).
     BadHandshake,
     /// `Sec-WebSocket-Version` is not 13.
@@ -103,6 +105,9 @@ impl Unknown {
     }
 }
 
+/// The message for clients that poll with scripts.
+const NO_JSONP: &str = "JSONP is not supported: use polling without `j`, or WebSocket";
+
 impl RequestError {
     /// Returns the code and message in the body of the response, and its HTTP status: the table of
     /// official codes.
@@ -139,6 +144,7 @@ impl RequestError {
                     (4, "Too many connections", StatusCode::TOO_MANY_REQUESTS)
                 }
             },
+            Self::ScriptPolling => (3, NO_JSONP, bad),
             Self::UnsupportedVersion => (5, "Unsupported protocol version", bad),
         }
     }
@@ -162,6 +168,7 @@ impl RequestError {
             | Self::Forged
             | Self::Denied(_)
             | Self::UnsupportedVersion
+            | Self::ScriptPolling
             | Self::BadHandshake
             | Self::BadWebSocketVersion => None,
         }
@@ -192,6 +199,7 @@ impl RequestError {
             | Self::InvalidOrigin
             | Self::TransportMismatch(_)
             | Self::TransportHandshake
+            | Self::ScriptPolling
             | Self::IdGeneration(_) => Counter::RejectedRequest,
             Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
             Self::Forged => Counter::RejectedForged,
@@ -241,7 +249,9 @@ impl RequestError {
             Self::BadMethod => ErrorContext::BadHandshakeMethod {
                 method: request.method().to_string(),
             },
-            Self::BadRequest | Self::CredentialsTooLarge => ErrorContext::BadRequest,
+            Self::BadRequest | Self::CredentialsTooLarge | Self::ScriptPolling => {
+                ErrorContext::BadRequest
+            }
             Self::InvalidOrigin => ErrorContext::InvalidOrigin {
                 origin: request.lossy_header("origin"),
             },

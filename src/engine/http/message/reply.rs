@@ -41,6 +41,10 @@ impl HttpAnswer {
     /// Returns the head and the body.
     pub(in crate::engine::http) fn into_parts(self) -> (Head, Bytes) {
         match self {
+            Self::Packets(packets, form) if form.is_binary => {
+                let reply = payload(packets, form);
+                Self::Other(reply).into_parts()
+            }
             Self::Packets(packets, form) if form.is_for_old_explorer => {
                 (Head::Known(OLD_EXPLORER), packets)
             }
@@ -101,12 +105,19 @@ pub(in crate::engine::http) fn closing(status: StatusCode) -> Reply {
 pub(in crate::engine::http) struct Form {
     pub(in crate::engine::http) encoding: Option<Encoding>,
     is_for_old_explorer: bool,
+    /// Whether the packets are a binary payload of Engine.IO v3.
+    is_binary: bool,
 }
 
 impl Form {
     pub(in crate::engine::http) fn of(client: &HeaderMap) -> Self {
         let value = |name| client.get(name).map(HeaderValue::as_bytes);
         Self::new(value(header::ACCEPT_ENCODING), value(header::USER_AGENT))
+    }
+
+    /// Returns the form for packets that are a binary payload of Engine.IO v3, or are not.
+    pub(in crate::engine::http) fn for_payload(self, is_binary: bool) -> Self {
+        Self { is_binary, ..self }
     }
 
     /// Determines the form from the first header of each kind.
@@ -121,13 +132,19 @@ impl Form {
                 .filter(|accepted| accepted.is_ascii())
                 .and_then(|accepted| Encoding::best(accepted, &offered)),
             is_for_old_explorer: user_agent.is_some_and(is_old_explorer),
+            is_binary: false,
         }
     }
 }
 
 /// Creates a response with packets for a polling client.
 pub(in crate::engine::http) fn payload(packets: Bytes, form: Form) -> Reply {
-    let mut reply = session(packets, "text/plain; charset=UTF-8");
+    let kind = if form.is_binary {
+        "application/octet-stream"
+    } else {
+        "text/plain; charset=UTF-8"
+    };
+    let mut reply = session(packets, kind);
     if form.is_for_old_explorer {
         // This filter of old browsers mistakes script-like text in a response for an attack.
         let off = HeaderValue::from_static("0");

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, Method, header, request::Parts};
 use roomcast_protocol::{
     SessionId,
-    engine::Transport,
+    engine::{Revision, Transport},
     websocket::handshake::{self, HandshakeError},
 };
 
@@ -22,9 +22,9 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine::http) enum ParsedRequest {
     /// Opens a new session by polling.
-    Open,
+    Open(Revision),
     /// Opens a new session on a WebSocket with this accept key.
-    OpenWebSocket { accept: String },
+    OpenWebSocket { accept: String, revision: Revision },
     /// Polls for packets.
     Poll(SessionId),
     /// Posts packets.
@@ -41,7 +41,7 @@ impl ParsedRequest {
     /// Returns the session id of the request, and the accept key of the requested WebSocket.
     pub(in crate::engine::http) fn session(&self) -> Option<(SessionId, Option<&str>)> {
         match self {
-            Self::Open | Self::OpenWebSocket { .. } => None,
+            Self::Open(_) | Self::OpenWebSocket { .. } => None,
             Self::Poll(id) | Self::Post(id) | Self::Mismatch(id) | Self::Unserved(id) => {
                 Some((*id, None))
             }
@@ -57,6 +57,10 @@ struct Query<'a> {
     transport: Parameter<'a>,
     sid: Parameter<'a>,
     version: Parameter<'a>,
+    /// Whether the client receives binary messages as base64, in revision 3.
+    base64: bool,
+    /// Whether the client polls with scripts (JSONP).
+    jsonp: bool,
 }
 
 #[derive(Default)]
@@ -105,7 +109,29 @@ impl<'a> Query<'a> {
             "transport" => self.transport.set(value),
             "sid" => self.sid.set(value),
             "EIO" => self.version.set(value),
+            "b64" => self.base64 |= !value.is_empty(),
+            "j" => self.jsonp = true,
             _ => {}
+        }
+    }
+
+    /// Returns the revision of Engine.IO that a new session uses. As in the official server, a
+    /// client that names none uses revision 3.
+    fn revision(&self, config: &Config) -> Result<Revision, RequestError> {
+        match &self.version {
+            Parameter::Once(version) if version == "4" => return Ok(Revision::V4),
+            Parameter::Once(version) if version == "3" => {}
+            Parameter::Missing => {}
+            Parameter::Once(_) | Parameter::Twice => return Err(RequestError::UnsupportedVersion),
+        }
+        if !config.session.allow_eio3 {
+            Err(RequestError::UnsupportedVersion)
+        } else if self.jsonp {
+            Err(RequestError::ScriptPolling)
+        } else if self.base64 {
+            Ok(Revision::V3Base64)
+        } else {
+            Ok(Revision::V3)
         }
     }
 }
@@ -142,9 +168,7 @@ pub(in crate::engine::http) fn parse(
             if contradicts {
                 return Err(RequestError::TransportHandshake);
             }
-            if query.version.value() != Some("4") {
-                return Err(RequestError::UnsupportedVersion);
-            }
+            let revision = query.revision(config)?;
             // Only the request that opens a session carries credentials; later requests are
             // identified by the session id.
             check_credentials(&request.headers).map_err(|fault| match fault {
@@ -153,9 +177,9 @@ pub(in crate::engine::http) fn parse(
             })?;
             if upgrade {
                 let accept = accept(request)?;
-                Ok(ParsedRequest::OpenWebSocket { accept })
+                Ok(ParsedRequest::OpenWebSocket { accept, revision })
             } else {
-                Ok(ParsedRequest::Open)
+                Ok(ParsedRequest::Open(revision))
             }
         }
         Parameter::Twice => Err(RequestError::UnknownSession(Unknown::Malformed)),
@@ -278,7 +302,7 @@ mod tests {
         let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
         assert_eq!(
             get("EIO=4&transport=polling&t=abc"),
-            Ok(ParsedRequest::Open)
+            Ok(ParsedRequest::Open(Revision::V4))
         );
         assert_eq!(
             get(&format!("EIO=4&transport=polling&sid={SID}")),
@@ -296,7 +320,8 @@ mod tests {
         assert_eq!(
             upgrade("EIO=4&transport=websocket", &[]),
             Ok(ParsedRequest::OpenWebSocket {
-                accept: accept.clone()
+                accept: accept.clone(),
+                revision: Revision::V4,
             })
         );
         assert_eq!(
@@ -319,6 +344,40 @@ mod tests {
             RequestError::UnsupportedVersion.answer(),
             (5, "Unsupported protocol version", StatusCode::BAD_REQUEST)
         );
+    }
+
+    #[test]
+    fn clients_of_revision_3_are_accepted_only_with_the_option() {
+        let config = Config::default().allow_eio3();
+        let get = |query: &str| parse(&request(Method::GET, query, &[]), &config);
+        for (query, revision) in [
+            ("EIO=4&transport=polling", Revision::V4),
+            ("EIO=4&transport=polling&b64=1&j=0", Revision::V4),
+            ("EIO=3&transport=polling", Revision::V3),
+            ("transport=polling", Revision::V3),
+            ("EIO=3&transport=polling&b64=", Revision::V3),
+            ("EIO=3&transport=polling&b64=1", Revision::V3Base64),
+        ] {
+            assert_eq!(get(query), Ok(ParsedRequest::Open(revision)), "{query}");
+        }
+        for query in [
+            "EIO=2",
+            "EIO=5",
+            "EIO=",
+            "EIO=03",
+            "EIO=3&EIO=3",
+            "EIO=3&EIO=4",
+        ] {
+            let query = format!("{query}&transport=polling");
+            assert_eq!(
+                get(&query),
+                Err(RequestError::UnsupportedVersion),
+                "{query}"
+            );
+        }
+        for query in ["EIO=3&transport=polling&j=0", "transport=polling&j="] {
+            assert_eq!(get(query), Err(RequestError::ScriptPolling), "{query}");
+        }
     }
 
     #[test]
@@ -425,7 +484,11 @@ mod tests {
         };
         let (most, more) = ("x".repeat(16 << 10), "x".repeat((16 << 10) + 1));
         for name in ["authorization", "cookie"] {
-            assert_eq!(open(&[(name, &most)]), Ok(ParsedRequest::Open), "{name}");
+            assert_eq!(
+                open(&[(name, &most)]),
+                Ok(ParsedRequest::Open(Revision::V4)),
+                "{name}"
+            );
             let refused = Err(RequestError::CredentialsTooLarge);
             assert_eq!(open(&[(name, &more)]), refused, "{name}");
             assert_eq!(open(&[(name, &most), ("cookie", "a")]), refused, "{name}");

@@ -47,7 +47,8 @@ pub(in crate::engine) type Sink = states::Sink<Stream, PendingPoll>;
 /// retained frames on recovery.
 pub(in crate::engine) struct Queue<H> {
     frames: Frames,
-    /// Bytes of the first frame that have been written: `offset < frames[0].len()`.
+    /// Bytes of the first frame that have been written: less than it
+    /// has in the revision of the session.
     offset: usize,
     /// Bytes of all frames, including the whole first one.
     bytes: usize,

@@ -1,6 +1,9 @@
 //! The polling request that waits for frames, and the frames that it takes.
 
-use roomcast_protocol::Frame;
+use roomcast_protocol::{
+    Frame,
+    engine::{Revision, v3},
+};
 
 use super::{Queue, requests::PendingPoll};
 use crate::engine::outbox::waiting::MemoryBudget;
@@ -10,13 +13,17 @@ impl<H> Queue<H> {
     pub(in crate::engine::outbox) fn take_for_poll(
         &mut self,
         limit: usize,
+        revision: Revision,
         memory: &MemoryBudget,
     ) -> Vec<Frame> {
         let mut taken = Vec::new();
         let mut size = 0;
         self.settle_conflated(memory);
         while let Some(frame) = self.frames.front() {
-            size += frame.polling().len() + 1;
+            size += match revision {
+                Revision::V4 => frame.polling().len() + 1,
+                Revision::V3 | Revision::V3Base64 => v3::max_payload_len(frame, revision),
+            };
             // A frame above the limit is sent alone, because it would otherwise wait forever.
             if size > limit && !taken.is_empty() {
                 break;

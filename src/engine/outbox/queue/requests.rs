@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use roomcast_protocol::{
     Frame,
-    engine::{CloseReason, Packet, payload},
+    engine::{CloseReason, Packet, Revision, payload, v3},
 };
 use tokio::sync::oneshot;
 
@@ -23,6 +23,8 @@ pub(in crate::engine) enum Control {
     /// A request has posted a payload.
     Post {
         body: Bytes,
+        /// Whether the body is a binary payload of revision 3.
+        is_binary: bool,
         answer: oneshot::Sender<PostAnswer>,
     },
     /// A WebSocket requests the upgrade of the session.
@@ -58,18 +60,28 @@ pub(in crate::engine) enum PostAnswer {
 #[derive(Debug)]
 pub(in crate::engine) struct PendingPoll {
     pub(in crate::engine) id: u64,
+    revision: Revision,
     answer: oneshot::Sender<PollAnswer>,
 }
 
 impl PendingPoll {
-    pub(in crate::engine::outbox) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
-        Self { id, answer }
+    pub(in crate::engine::outbox) fn new(
+        id: u64,
+        revision: Revision,
+        answer: oneshot::Sender<PollAnswer>,
+    ) -> Self {
+        Self {
+            id,
+            revision,
+            answer,
+        }
     }
 
     /// Answers with packets. Returns `false` if the client has aborted the request.
     #[must_use]
     pub(in crate::engine) fn answer(self, frames: &[Frame]) -> bool {
-        self.answer.send(PollAnswer::packets(frames)).is_ok()
+        let answer = PollAnswer::packets(frames, self.revision);
+        self.answer.send(answer).is_ok()
     }
 
     /// Answers that the request overlaps with another request.
@@ -87,16 +99,36 @@ impl PendingPoll {
 /// The response to a polling request.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine) enum PollAnswer {
-    /// `200` with these packets, and whether they may be compressed.
-    Payload(Bytes, bool),
+    /// `200` with these packets.
+    Payload {
+        packets: Bytes,
+        may_compress: bool,
+        /// Whether this is a binary payload of revision 3.
+        is_binary: bool,
+    },
     /// `400`: it overlapped with another request.
     Refused,
 }
 
 impl PollAnswer {
-    pub(in crate::engine::outbox) fn packets(frames: &[Frame]) -> Self {
-        let may_compress = frames.iter().any(Frame::is_compressible);
-        Self::Payload(join(frames), may_compress)
+    pub(in crate::engine::outbox) fn packets(frames: &[Frame], revision: Revision) -> Self {
+        let (packets, is_binary) = encode_payload(frames, revision);
+        Self::Payload {
+            packets,
+            may_compress: frames.iter().any(Frame::is_compressible),
+            is_binary,
+        }
+    }
+}
+
+/// Encodes frames as one payload. Returns also whether it is a binary payload of revision 3.
+pub(in crate::engine) fn encode_payload(frames: &[Frame], revision: Revision) -> (Bytes, bool) {
+    match revision {
+        Revision::V4 => (join(frames), false),
+        Revision::V3 | Revision::V3Base64 => match v3::encode(frames, revision) {
+            v3::Payload::Text(packets) => (packets, false),
+            v3::Payload::Binary(packets) => (packets, true),
+        },
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use roomcast_protocol::websocket::deflate::Settings;
 
 use super::{frames::Frames, memory_budget::MemoryBudget};
 use crate::{
@@ -33,13 +32,12 @@ impl Outgoing {
     pub(in crate::engine::outbox) fn write(
         &mut self,
         stream: &Stream,
-        settings: &Settings,
+        encoding: Encoding<'_>,
         metrics: &Metrics,
         memory: &MemoryBudget,
     ) -> io::Result<()> {
-        let encoding = stream.encoding(settings);
         if let Some(sender) = stream.sender() {
-            return self.write_contextual(stream, sender, settings, metrics, memory);
+            return self.write_contextual(stream, sender, encoding, metrics, memory);
         }
         while let Some(first) = self.frames.front() {
             // A single frame needs no copy. Of several, only the first few are checked for a large
@@ -70,14 +68,14 @@ impl Outgoing {
         &mut self,
         stream: &Stream,
         sender: &Mutex<Sender>,
-        settings: &Settings,
+        encoding: Encoding<'_>,
         metrics: &Metrics,
         memory: &MemoryBudget,
     ) -> io::Result<()> {
         // Only one task at a time writes to a connection, so the lock is never contended.
         let mut sender = sender.lock();
         while let Some(first) = self.frames.front() {
-            let bytes = sender.bytes(first, settings);
+            let bytes = sender.bytes(first, encoding);
             let rest = bytes.get(self.offset..).unwrap_or_default();
             let n = stream.try_write(rest)?;
             metrics.count(Counter::Writes);
@@ -136,8 +134,8 @@ impl Outgoing {
         }
     }
 
-    /// Removes the first frame, which is completely written. It counts with its uncompressed size,
-    /// as in the queue.
+    /// Removes the first frame, which is completely written. It counts with its uncompressed size
+    /// for revision 4, as in the queue.
     fn finish_first(&mut self, metrics: &Metrics, memory: &MemoryBudget) {
         self.offset = 0;
         if let Some(first) = self.frames.pop_front() {

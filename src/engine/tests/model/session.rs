@@ -139,7 +139,10 @@ impl Session {
     }
 
     fn take(&mut self, answer: PollAnswer) {
-        if let PollAnswer::Payload(payload, _) = answer {
+        if let PollAnswer::Payload {
+            packets: payload, ..
+        } = answer
+        {
             let text = String::from_utf8(payload.to_vec()).unwrap();
             let packets = text.split('\x1e').map(str::to_owned);
             self.texts.extend(packets);
