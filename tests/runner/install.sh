@@ -68,6 +68,13 @@ python_packages() {
   "$tools/python/bin/pip" install -q --disable-pip-version-check -r tests/interop/requirements.txt
 }
 
+# The client of Socket.IO 2. It cannot share an environment with the current one.
+python_v4_packages() {
+  python_packages || return 1
+  [ -x "$tools/python-v4/bin/pip" ] || python3 -m venv "$tools/python-v4" || return 1
+  "$tools/python-v4/bin/pip" install -q --disable-pip-version-check -r tests/interop/eio3_python/requirements.txt
+}
+
 # Servers of other versions than the system's, in folders that programs of other users may read.
 other_versions() {
   local folder=$tools/versions python=$tools/versions/python package

@@ -80,6 +80,9 @@ part_interop() {
   if require 'python packages' python_packages; then
     counted 'python client' parse_python "$tools/python/bin/python" -m unittest discover -v -s tests/interop
   fi
+  if require 'python packages of Socket.IO 2' python_v4_packages; then
+    counted 'python client of Socket.IO 2' parse_python "$tools/python-v4/bin/python" -m unittest discover -v -s tests/interop/eio3_python
+  fi
 }
 
 # The documentation as it is published. A browser opens its pages, and the programs of the tutorials run.
