@@ -153,6 +153,13 @@ fn payload(query: &str) -> Result<Args, DecodeError> {
     }
     let mut fields = Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        // The parser puts this character in place of what is not UTF-8.
+        if [&name, &value]
+            .iter()
+            .any(|text| text.contains(char::REPLACEMENT_CHARACTER))
+        {
+            return Err(DecodeError::InvalidUtf8);
+        }
         match fields.get_mut(&*name) {
             None => drop(fields.insert(name.into_owned(), value.into())),
             Some(Value::Array(known)) => known.push(value.into()),
@@ -183,5 +190,12 @@ mod tests {
             assert_eq!(args.get::<Value>(0).unwrap(), expected, "{query}");
         }
         assert_eq!(payload("").unwrap().len(), 0);
+        for query in ["token=%FF", "%C3=1", "a=1&b=%ED%A0%80"] {
+            assert_eq!(
+                payload(query).err(),
+                Some(DecodeError::InvalidUtf8),
+                "{query}"
+            );
+        }
     }
 }
