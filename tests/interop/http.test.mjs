@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startExample } from "./support.mjs";
+import { launch } from "./visitor.mjs";
 
 let server;
 before(async () => (server = await startExample("interop")));
@@ -57,19 +58,46 @@ test("a body over the limit is refused, one at the limit is not", async () => {
 });
 
 test("long answers are compressed unless their event disables compression", async () => {
-  for (const [event, bytes, encoding] of [
+  for (const [event, bytes, encoding, accepted = "gzip, deflate"] of [
     ["packed", 2000, "gzip"],
+    ["packed", 2000, "deflate", "deflate"],
+    ["packed", 2000, "br", "gzip, deflate, br"],
+    ["packed", 200_000, "br", "gzip, deflate, br"],
     ["packed", 100, null],
     ["plain", 2000, null],
+    ["plain", 2000, null, "gzip, deflate, br"],
   ]) {
     const target = await open();
     const text = "x".repeat(bytes);
     await fetch(target, { method: "POST", body: `42["${event}","n","${text}"]` });
-    const [polled, message] = await poll(target, { headers: { "accept-encoding": "gzip, deflate" } });
+    const [polled, message] = await poll(target, { headers: { "accept-encoding": accepted } });
     assert.equal(polled.headers.get("content-encoding"), encoding);
     // fetch() decodes the content.
     assert.equal(message, `42["n","${text}"]`);
   }
+});
+
+test("Chromium accepts Zstandard for long answers and decodes them", async (t) => {
+  const browser = await launch();
+  t.after(() => browser.close());
+  const page = await browser.newPage();
+  // Any page of the server may read its answers.
+  await page.goto(url());
+  const text = "zstd ".repeat(20_000);
+  const [encoding, message] = await page.evaluate(
+    async ([address, text]) => {
+      const { sid } = JSON.parse((await (await fetch(address)).text()).slice(1));
+      const target = `${address}&sid=${sid}`;
+      await fetch(target, { method: "POST", body: "40" });
+      await (await fetch(target)).text();
+      await fetch(target, { method: "POST", body: `42["packed","n","${text}"]` });
+      const polled = await fetch(target);
+      return [polled.headers.get("content-encoding"), await polled.text()];
+    },
+    [url(), text],
+  );
+  assert.equal(encoding, "zstd");
+  assert.equal(message, `42["n","${text}"]`);
 });
 
 test("an allowed origin may read the answer with credentials", async () => {

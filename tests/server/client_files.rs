@@ -164,6 +164,28 @@ fn files_are_sent_in_the_encoding_a_browser_takes() {
 }
 
 #[test]
+fn only_encodings_that_exist_are_chosen_for_a_file() {
+    let server = serve(Config::default());
+    for (file, accepted, expected) in [
+        // Only `socket.io.js` was compressed with Brotli.
+        ("socket.io.min.js", "gzip, deflate, br, zstd", Some("gzip")),
+        ("socket.io.min.js", "br", None),
+        ("socket.io.js", "gzip, deflate, br, zstd", Some("br")),
+        ("socket.io.js", "gzip;q=0.5, br;q=0.4, zstd", Some("gzip")),
+    ] {
+        let mut client = RawClient::connect(server.address());
+        client.send(format!(
+            "GET /socket.io/{file} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {accepted}\r\n\r\n"
+        ));
+        let head = String::from_utf8(client.take_until(b"\r\n\r\n")).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let encoding = head.split_once("content-encoding: ");
+        let encoding = encoding.map(|(_, rest)| rest.split_once("\r\n").unwrap().0);
+        assert_eq!(encoding, expected, "{file} {accepted}");
+    }
+}
+
+#[test]
 fn no_other_file_is_served() {
     let server = serve(Config::default());
     for path in [

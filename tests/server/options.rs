@@ -266,22 +266,35 @@ fn polling_answers_are_compressed_from_the_threshold_on() {
     let at = 1024 - whole(0).len();
     let (encoding, body) = poll(&server, "big", at - 1, "gzip, deflate");
     assert_eq!((encoding, body.len()), (None, 1023));
-    for (accepted, expected) in [("gzip, deflate", "gzip"), ("deflate", "deflate")] {
-        let (encoding, body) = poll(&server, "big", at, accepted);
-        assert_eq!(encoding.as_deref(), Some(expected));
-        let mut text = String::new();
-        match expected {
-            "gzip" => flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text),
-            _ => flate2::read::ZlibDecoder::new(&body[..]).read_to_string(&mut text),
+    for (accepted, expected) in [
+        ("gzip, deflate", "gzip"),
+        ("deflate", "deflate"),
+        ("gzip, deflate, br", "br"),
+        ("gzip, deflate, br, zstd", "zstd"),
+        ("gzip;q=0.9, br;q=0.8, zstd;q=0.5", "gzip"),
+        ("gzip;q=0.7, br;q=0.8, zstd;q=0", "br"),
+        ("*", "zstd"),
+    ] {
+        // The second answer is large enough to be compressed on another thread.
+        for bytes in [at, 500_000] {
+            let (encoding, body) = poll(&server, "big", bytes, accepted);
+            assert_eq!(encoding.as_deref(), Some(expected), "{accepted}");
+            assert!(body.len() < bytes / 50 + 100, "{accepted}: {}", body.len());
+            let body = &body[..];
+            let mut text = String::new();
+            match expected {
+                "br" => brotli::Decompressor::new(body, 4096).read_to_string(&mut text),
+                "gzip" => flate2::read::GzDecoder::new(body).read_to_string(&mut text),
+                "zstd" => zstd::Decoder::new(body).unwrap().read_to_string(&mut text),
+                _ => flate2::read::ZlibDecoder::new(body).read_to_string(&mut text),
+            }
+            .unwrap();
+            assert!(text == whole(bytes), "{accepted}");
         }
-        .unwrap();
-        assert_eq!(text, whole(at));
     }
-    // Large enough to be compressed on another thread.
-    let (encoding, body) = poll(&server, "big", 500_000, "gzip");
-    assert_eq!(encoding.as_deref(), Some("gzip"));
-    assert!(body.len() < 5000);
-    for accepted in ["identity", "gzip;q=0", "br"] {
+    let (encoding, body) = poll(&server, "big", at - 1, "br, zstd");
+    assert_eq!((encoding, body.len()), (None, 1023));
+    for accepted in ["identity", "gzip;q=0", "br;q=0, zstd;q=0", "compress"] {
         assert_eq!(poll(&server, "big", 2000, accepted).0, None, "{accepted}");
     }
 }
@@ -289,8 +302,10 @@ fn polling_answers_are_compressed_from_the_threshold_on() {
 #[test]
 fn polling_answers_are_uncompressed_if_either_side_declines() {
     let server = serve(Config::default());
-    let (encoding, body) = poll(&server, "plain", 2000, "gzip");
-    assert_eq!((encoding, body.len()), (None, 2012));
+    for accepted in ["gzip", "br", "zstd"] {
+        let (encoding, body) = poll(&server, "plain", 2000, accepted);
+        assert_eq!((encoding, body.len()), (None, 2012), "{accepted}");
+    }
     let off = serve(Config::default().http_compression(None));
     assert_eq!(poll(&off, "big", 2000, "gzip").0, None);
     let threshold =

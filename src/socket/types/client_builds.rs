@@ -78,7 +78,7 @@ impl ClientFiles {
     }
 
     /// Adds a file by its name in the package. To add a compressed version, append `.br`, `.gz`
-    /// (gzip) or `.zz` (zlib) to the name.
+    /// (gzip), `.zst` (Zstandard) or `.zz` (zlib) to the name.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, content: impl Into<Bytes>) -> Self {
         let name = name.into();
@@ -108,6 +108,7 @@ impl ClientFiles {
 
 fn suffix(encoding: Encoding) -> &'static str {
     match encoding {
+        Encoding::Zstd => "zst",
         Encoding::Brotli => "br",
         Encoding::Gzip => "gz",
         Encoding::Deflate => "zz",

@@ -125,12 +125,11 @@ impl Form {
         accept_encoding: Option<&[u8]>,
         user_agent: Option<&[u8]>,
     ) -> Self {
-        let offered = [Encoding::Gzip, Encoding::Deflate];
         Self {
             encoding: accept_encoding
                 .and_then(|accepted| std::str::from_utf8(accepted).ok())
                 .filter(|accepted| accepted.is_ascii())
-                .and_then(|accepted| Encoding::best(accepted, &offered)),
+                .and_then(|accepted| Encoding::best(accepted, Encoding::OF_RESPONSES)),
             is_for_old_explorer: user_agent.is_some_and(is_old_explorer),
             is_binary: false,
         }
@@ -180,7 +179,7 @@ pub(in crate::engine::http) async fn compressed(
     encoding: Encoding,
     form: Form,
 ) -> Reply {
-    let done = if packets.len() > BLOCKING {
+    let done = if packets.len() > encoding.max_inline() {
         // Compressing this much would block the other tasks of this worker.
         let packets = packets.clone();
         tokio::task::spawn_blocking(move || encoding.compress(&packets, level))
@@ -204,9 +203,6 @@ pub(in crate::engine::http) async fn compressed(
         }
     }
 }
-
-/// Size in bytes above which compression runs on a blocking thread.
-const BLOCKING: usize = 64 * 1024;
 
 /// Creates the official response to a refused request: JSON with a code, or plain text for a
 /// WebSocket request.

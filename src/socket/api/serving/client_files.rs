@@ -107,8 +107,10 @@ fn file(files: &ClientFiles, name: &str, request: &Parts) -> Response<Full<Bytes
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
-    let offered = [Encoding::Brotli, Encoding::Gzip, Encoding::Deflate];
-    let encoding = Encoding::choose(&request.headers, &offered);
+    // Only versions that exist are offered, because the best encoding of the client may be missing.
+    let mut versions = VERSIONS.to_vec();
+    versions.retain(|encoding| files.encoded(name, *encoding).is_some());
+    let encoding = Encoding::choose(&request.headers, &versions);
     let smaller = encoding.and_then(|encoding| Some((encoding, files.encoded(name, encoding)?)));
     let body = match smaller {
         None => plain,
@@ -123,6 +125,14 @@ fn file(files: &ClientFiles, name: &str, request: &Parts) -> Response<Full<Bytes
     *response.body_mut() = Full::from(body);
     response
 }
+
+/// The encodings of files, smallest first.
+const VERSIONS: [Encoding; 4] = [
+    Encoding::Brotli,
+    Encoding::Zstd,
+    Encoding::Gzip,
+    Encoding::Deflate,
+];
 
 /// Returns a 404 response with the reason.
 fn missing(files: &ClientFiles) -> Response<Full<Bytes>> {
