@@ -4,6 +4,12 @@
 //! The suite sends a thousand messages per case from five files. This test sends two per case
 //! from generated content of the same kinds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use roomcast_protocol::{
     Frame,
     websocket::{
