@@ -76,9 +76,15 @@ fn the_path_is_answered_with_its_slash_and_on_request_without() {
 fn initial_packet_follows_the_open_packet() {
     let server = serve(Config::default().initial_packet("hello é").allow_eio3());
     let body = get(&server, POLLING, "").body;
-    assert!(body.starts_with("0{") && body.ends_with("}\x1e4hello é"), "{body}");
+    assert!(
+        body.starts_with("0{") && body.ends_with("}\x1e4hello é"),
+        "{body}"
+    );
     let body = get(&server, &POLLING.replace("EIO=4", "EIO=3"), "").body;
-    assert!(body.contains(":0{") && body.ends_with("}8:4hello é"), "{body}");
+    assert!(
+        body.contains(":0{") && body.ends_with("}8:4hello é"),
+        "{body}"
+    );
     let mut client = RawClient::connect(server.address());
     client.open_websocket("/socket.io/");
     client.expect_text("4hello é");
