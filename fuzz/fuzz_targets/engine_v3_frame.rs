@@ -1,5 +1,5 @@
-//! Packets and frames of Engine.IO v3: a packet is decoded or refused, and what a frame is encoded to
-//! is decoded to its messages, in each form.
+//! Packets and frames of Engine.IO v3: a packet is decoded or refused, and an encoded frame is
+//! decoded to its messages, in each form.
 #![no_main]
 
 use arbitrary::Arbitrary;

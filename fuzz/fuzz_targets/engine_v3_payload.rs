@@ -1,5 +1,5 @@
-//! A polling payload of Engine.IO v3: a naive model of JavaScript strings reads the same packets, an
-//! error is the last item, and nothing grows beyond the body.
+//! A polling payload of Engine.IO v3: a naive model of JavaScript strings reads the same packets.
+//! An error is the last item, and nothing grows beyond the body.
 //!
 //! The first byte selects the form: binary if it is odd.
 #![no_main]

@@ -103,8 +103,8 @@ impl Decoder {
         }
     }
 
-    /// Also accepts the packet types that `socket.io-msgpack-parser` 2 adds, for clients of Socket.IO
-    /// 2. This has no effect on other parsers.
+    /// Also accepts the packet types that `socket.io-msgpack-parser` 2 adds, for clients of
+    /// Socket.IO 2. This has no effect on other parsers.
     #[cfg(feature = "msgpack")]
     #[cfg_attr(docsrs, doc(cfg(feature = "msgpack")))]
     #[must_use]

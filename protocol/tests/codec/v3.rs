@@ -278,7 +278,8 @@ fn frame_is_encoded_once_for_each_form() {
 #[test]
 fn revision_and_session_take_no_space() {
     assert_eq!(size_of::<Revision>(), 1);
-    // Two deadlines and the timing of 24, 24 and 48 bytes, the role, and padding that contains the side that pings.
+    // The state and the heartbeat have 24 bytes each, the timing 48. The role needs one byte with
+    // seven of padding, and one of these is the side that pings.
     assert_eq!(size_of::<Session>(), 96 + 8);
 }
 

@@ -79,9 +79,12 @@ pub fn request(query: &str, headers: &http::HeaderMap) {
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
         let (parts, ()) = request.into_parts();
-        if let Err(error) = request::parse(&parts, &crate::Config::default()) {
-            let (code, _, status) = error.answer();
-            assert!(code <= 5 && status.is_client_error());
+        let config = crate::Config::default();
+        for config in [config.clone(), config.allow_eio3()] {
+            if let Err(error) = request::parse(&parts, &config) {
+                let (code, _, status) = error.answer();
+                assert!(code <= 5 && status.is_client_error());
+            }
         }
     }
 }
