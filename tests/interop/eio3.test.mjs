@@ -325,7 +325,7 @@ describe("literal requests of version 3", () => {
 });
 
 test("the chat admits clients of version 2 with a token in the header", async (t) => {
-  const { url } = await startChat(t, { ...keyed, ROOMCAST_ENGINE__ALLOW_EIO3: "true" });
+  const { url } = await startChat(t, { ...keyed, ROOMCAST_ENGINE__ALLOW_EIO3: "true", ROOMCAST_AUTH__GUESTS: "false" });
   const extraHeaders = { authorization: `Bearer ${token({ sub: "old" })}` };
   const old = open(t, v2, url, { transports: ["websocket"], extraHeaders });
   const [session] = await next(old, "session");
