@@ -22,7 +22,7 @@ const SPAWNS: [&str; 4] = [
     "spawn_blocking(",
     "thread::Builder",
 ];
-const NAMELESS: [(&str, &str); 21] = [
+const NAMELESS: [(&str, &str); 22] = [
     (
         "metrics/trace/context.rs",
         "It is what starts tasks within a trace.",
@@ -87,8 +87,12 @@ const NAMELESS: [(&str, &str); 21] = [
         "One connection, which ends with its client.",
     ),
     (
-        "server/admin_listener.rs",
+        "server/edge/admin.rs",
         "One connection of an operator, which ends after a minute.",
+    ),
+    (
+        "server/edge/redirect.rs",
+        "One connection, which ends after ten seconds.",
     ),
     ("store/sqlite/reader.rs", "One query, which has a deadline."),
     ("server/signals.rs", "reads the configuration again"),

@@ -152,6 +152,36 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
     server.terminate();
 }
 
+#[cfg(feature = "acme")]
+#[test]
+fn killed_task_of_a_server_at_the_edge_is_restarted() {
+    let folder = TempDir::new().unwrap();
+    let mut variables = crate::tls::VARIABLES.to_vec();
+    variables.extend([
+        ("SUPERVISOR_TEST_KILLS", "kill"),
+        ("ROOMCAST_SERVER__TLS__REDIRECT_LISTEN", "127.0.0.1:0"),
+        ("ROOMCAST_SERVER__TLS__NAMES", "chat.example"),
+        (
+            "ROOMCAST_SERVER__ACME__URL",
+            "https://127.0.0.1:1/directory",
+        ),
+        ("ROOMCAST_SERVER__ACME__ACCOUNT_FILE", "account.json"),
+        ("ROOMCAST_SERVER__ACME__AGREE_TO_TERMS", "true"),
+        ("ROOMCAST_SERVER__ACME__ALLOW_PRIVATE", "true"),
+    ]);
+    let server = ServerProcess::start(folder.path(), &variables);
+    let address = crate::tls_edge::redirects(&server);
+    for name in ["redirect listener", "certificate orders"] {
+        kill(folder.path(), name);
+        server.expect_log(&["ended unexpectedly", name, "killed by a test"]);
+        server.expect_log(&["background task restarted", name]);
+    }
+    let mut client = RawClient::connect(address);
+    client.send("GET / HTTP/1.1\r\nHost: chat.example\r\n\r\n");
+    assert!(client.take_all().starts_with(b"HTTP/1.1 301 "));
+    server.terminate();
+}
+
 /// A collector that is not contacted, because no event is sampled.
 const EXPORTING: (&str, &str) = ("ROOMCAST_OTLP__URL", "http://127.0.0.1:1/v1/traces");
 

@@ -10,7 +10,7 @@ use crate::support::RawClient;
 use crate::tls::{self, VARIABLES};
 
 /// Returns the address of the redirect listener.
-fn redirects(server: &ServerProcess) -> SocketAddr {
+pub(crate) fn redirects(server: &ServerProcess) -> SocketAddr {
     let log = server.early_log();
     let line = log
         .lines()

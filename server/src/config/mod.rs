@@ -8,16 +8,15 @@ mod admin;
 mod auth;
 mod chat;
 mod check;
-mod cluster;
 mod days;
 mod files;
 mod limits;
 mod market;
+mod network;
 mod outgoing;
 mod page;
 mod publications;
 mod store;
-mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -27,17 +26,16 @@ use serde::{Deserialize, Serialize};
 pub use admin::{AdminListen, AdminUi, AdminUiMode};
 pub use auth::{Auth, Backend, Jwt, Role, Secret};
 pub use chat::{Chat, Content, Presence};
-pub use cluster::{Adapter, Node, Subscriptions, Trust};
 pub(crate) use files::{WatchedFile, private_files};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
 pub(crate) use market::{SignalAudience, SignalRule, exact_number};
+pub use network::{Acme, Adapter, Node, Subscriptions, Tls, Trust};
 pub use outgoing::{Otlp, Webhooks};
 pub use page::Page;
 pub use publications::Publications;
 pub(crate) use store::differ_in_credentials;
 pub use store::{Audit, Durability, Store};
-pub use tls::{Acme, Tls};
 
 /// The whole configuration of the `roomcast` binary: a TOML file whose keys can also be set as
 /// environment variables.

@@ -4,7 +4,6 @@
 //! registers the events, `tasks` starts long-lived tasks, and `routes` has the HTTP routes. Only
 //! the command line may import this module.
 
-mod admin_listener;
 mod edge;
 mod error;
 mod figures;
@@ -24,8 +23,7 @@ use std::sync::Arc;
 
 use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
 
-use self::admin_listener::AdminListener;
-use self::edge::{Acme, Challenges, RedirectListener};
+use self::edge::{Acme, AdminListener, Challenges, RedirectListener};
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
 pub(crate) use self::secrets::Replacement;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{days, store::shown_address};
+use crate::config::{days, store::shown_address};
 
 /// Section `[server.tls]`: both files or none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ impl Default for Acme {
 }
 
 impl Tls {
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    pub(in crate::config) fn check(&self) -> Result<(), &'static str> {
         if self.cert_file.is_some() != self.key_file.is_some() {
             return Err("server.tls needs both cert_file and key_file");
         }
@@ -121,7 +121,7 @@ impl Tls {
 }
 
 impl Acme {
-    pub(super) fn check(&self, tls: &Tls) -> Result<(), &'static str> {
+    pub(in crate::config) fn check(&self, tls: &Tls) -> Result<(), &'static str> {
         if self.url.is_none() {
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Acme {
     }
 
     /// Returns the settings without secrets.
-    pub(super) fn shown(&self) -> Self {
+    pub(in crate::config) fn shown(&self) -> Self {
         Self {
             url: self.url.as_deref().map(shown_address),
             ..self.clone()

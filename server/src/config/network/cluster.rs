@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{
+use crate::config::{
     Secret,
     store::{Store, shown_url},
 };
@@ -132,11 +132,11 @@ impl Adapter {
     }
 
     /// Returns a placeholder for each configured secret.
-    pub(super) fn shown_secret(&self) -> Vec<Secret> {
+    pub(in crate::config) fn shown_secret(&self) -> Vec<Secret> {
         self.secret.iter().map(|_| Secret::hidden()).collect()
     }
 
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    pub(in crate::config) fn check(&self) -> Result<(), &'static str> {
         if self.url.as_deref() == Some("") {
             return Err("adapter.url is empty: `none` switches the adapter off");
         }
@@ -201,7 +201,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    pub(in crate::config) fn check(&self) -> Result<(), &'static str> {
         if self.id.as_deref().is_some_and(|id| !is_id(id)) {
             return Err(
                 "node.id must have 1 to 40 characters: letters, digits, dots, hyphens, underscores",

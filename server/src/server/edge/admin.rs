@@ -12,14 +12,14 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 
-use super::RunError;
+use super::super::RunError;
 use crate::config::{AdminListen, Settings};
 use crate::http::scrape::Reach;
 use crate::supervisor::Supervisor;
 
 /// A bound listener that does not serve yet.
 #[derive(Debug)]
-pub(super) struct AdminListener {
+pub(in crate::server) struct AdminListener {
     listener: Arc<TcpListener>,
     address: SocketAddr,
 }
@@ -30,7 +30,7 @@ impl AdminListener {
     /// # Errors
     ///
     /// If the configured address cannot be bound.
-    pub(super) async fn bind(settings: &Settings) -> Result<Option<Self>, RunError> {
+    pub(in crate::server) async fn bind(settings: &Settings) -> Result<Option<Self>, RunError> {
         let AdminListen::At(address) = settings.server.admin_listen() else {
             return Ok(None);
         };
@@ -58,7 +58,7 @@ impl AdminListener {
     }
 
     /// Returns the clients that can reach the listener.
-    pub(super) fn reach(&self) -> Reach {
+    pub(in crate::server) fn reach(&self) -> Reach {
         if self.address.ip().is_loopback() {
             Reach::Machine
         } else {
@@ -67,7 +67,7 @@ impl AdminListener {
     }
 
     /// Serves the routes until the process ends.
-    pub(super) fn serve(self, router: Router, supervisor: &Supervisor) {
+    pub(in crate::server) fn serve(self, router: Router, supervisor: &Supervisor) {
         tracing::info!(url = %format_args!("http://{}", self.address), "admin listener ready");
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let listener = self.listener;
