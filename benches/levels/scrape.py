@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how long a scrape of /metrics takes while clients are connected.
 
-    benches/scrape.py PROGRAM [CLIENTS]
+    benches/levels/scrape.py PROGRAM [CLIENTS]
 
 PROGRAM is the roomcast binary, CLIENTS their number (10,000). Needs 1,000 more descriptors than clients
 (`ulimit -n`). Prints the times of 200 scrapes over a connection that stays open, in milliseconds, and the
