@@ -53,7 +53,9 @@ impl RedirectListener {
         let Some(address) = tls.redirect_listen else {
             return Ok(None);
         };
-        let port = tls.public_port.unwrap_or(settings.server.listen.port());
+        let port = tls
+            .public_port
+            .unwrap_or_else(|| settings.server.listen.port());
         let redirects = Redirects {
             challenges: challenges.clone(),
             names: tls.names.clone(),
