@@ -88,7 +88,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     process::issue(folder.path());
     let trust = Trust::new(folder.path());
-    let servers = std::env::var("TLS_SERVERS").unwrap_or("roomcast,loop".to_owned());
+    let servers = std::env::var("TLS_SERVERS").unwrap_or_else(|_| "roomcast,loop".to_owned());
     let servers: Vec<Process> = servers
         .split(',')
         .map(|name| Process::start(name, folder.path()))

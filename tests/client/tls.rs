@@ -31,7 +31,7 @@ async fn serve() -> (u16, String) {
             })
             .on("emit", async |event: Event, count: usize, bytes: usize| {
                 for _ in 0..count {
-                    event.socket.emit("emitted", &"x".repeat(bytes));
+                    event.socket.emit("emitted", "x".repeat(bytes));
                 }
             })
     });
