@@ -40,7 +40,7 @@ fn every_secret_of_the_configuration_has_a_row_of_rotation() {
         ("admin/ui.rs", "admin_ui"),
         ("auth/mod.rs", "auth.jwt"),
         ("auth/backend.rs", "auth.backend"),
-        ("cluster.rs", "adapter"),
+        ("network/cluster.rs", "adapter"),
         ("market.rs", "market.webhook"),
         ("mod.rs", "server"),
         ("outgoing/webhooks.rs", "webhooks"),
@@ -78,6 +78,7 @@ fn all_secrets() -> usize {
         config.clone(),
         config.join("admin"),
         config.join("auth"),
+        config.join("network"),
         config.join("outgoing"),
     ];
     let files = folders

@@ -1,3 +1,5 @@
+//! The arguments of events: encoded once, decoded when they are read.
+
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use bytes::Bytes;
