@@ -1,6 +1,5 @@
 //! A server without a proxy: redirects to TLS, and certificates from an authority.
 
-use std::fs;
 use std::net::SocketAddr;
 
 use tempfile::TempDir;
@@ -102,6 +101,7 @@ fn redirects_without_certificate_or_names_are_refused() {
 
 #[cfg(feature = "acme")]
 mod acme {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
