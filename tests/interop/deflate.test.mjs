@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import WebSocket from "ws";
+import { echoed } from "./echoed.mjs";
 import { ask, clients, connect, next, startExample, within } from "./support.mjs";
 import { launch } from "./visitor.mjs";
 
@@ -127,21 +128,7 @@ test("Chromium compresses in both directions", async () => {
   const browser = await launch();
   try {
     const page = await browser.newPage();
-    const seen = await page.evaluate(async ([url, long]) => {
-      const ws = new WebSocket(url);
-      const messages = [];
-      await new Promise((done, failed) => {
-        ws.onerror = failed;
-        ws.onmessage = ({ data }) => {
-          messages.push(data);
-          if (data.startsWith("0")) ws.send("40");
-          if (data.startsWith("40")) ws.send(`421${JSON.stringify(["echo", long])}`);
-          if (data.startsWith("43")) done();
-        };
-      });
-      ws.close();
-      return { extensions: ws.extensions, last: messages.at(-1) };
-    }, [address(), LONG]);
+    const seen = await page.evaluate(echoed, [address(), LONG]);
     assert.equal(seen.extensions, ANSWER);
     assert.equal(seen.last, `431${JSON.stringify([LONG])}`);
   } finally {

@@ -1,5 +1,7 @@
 // Clients of Socket.IO 2, which use Engine.IO v3, alone and together with clients of version 4.
 import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { io as v4 } from "socket.io-client";
 import v2 from "socket.io-client-v2";
@@ -8,6 +10,7 @@ import v4parser from "socket.io-msgpack-parser";
 import { LOBBY, enter, keyed, server as startChat } from "./people.mjs";
 import { ask, connect, next, open, startExample, until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
+import { launch } from "./visitor.mjs";
 
 let server;
 before(async () => (server = await startExample("interop")));
@@ -340,4 +343,35 @@ test("the chat admits clients of version 2 with a token in the header", async (t
   assert.equal((await answer)[0].content, "hi");
   const stranger = open(t, v2, url, { transports: ["websocket"] });
   assert.equal((await next(stranger, "error"))[0].code, "UNAUTHENTICATED");
+});
+
+test("socket.io-client 2 in Chromium connects, upgrades and carries binary", async () => {
+  const folder = dirname(createRequire(import.meta.url).resolve("socket.io-client-v2/package.json"));
+  const browser = await launch();
+  try {
+    const page = await browser.newPage();
+    await page.goto(server.url);
+    await page.addScriptTag({ path: join(folder, "dist/socket.io.js") });
+    for (const [way, options] of ways) {
+      const seen = await page.evaluate(async (options) => {
+        const socket = io({ ...options, forceNew: true });
+        const ask = (...args) => new Promise((done) => socket.emit(...args, done));
+        await new Promise((done, failed) => {
+          socket.once("connect", done);
+          socket.once("connect_error", failed);
+        });
+        const { engine } = socket.io;
+        if (!options.transports && engine.transport.name !== "websocket") await new Promise((done) => engine.once("upgrade", done));
+        const me = await ask("whoami");
+        const text = await ask("echo", "aé€😀");
+        const binary = new Uint8Array(await ask("echo", Uint8Array.of(0, 128, 255).buffer));
+        socket.close();
+        return { eio: me.eio, transport: engine.transport.name, text, binary: [...binary] };
+      }, options);
+      const transport = options.transports?.[0] ?? "websocket";
+      assert.deepEqual(seen, { eio: 3, transport, text: "aé€😀", binary: [0, 128, 255] }, way);
+    }
+  } finally {
+    await browser.close();
+  }
 });

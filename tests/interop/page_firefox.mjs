@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
+import { echoed } from "./echoed.mjs";
 import { FirefoxVisitor, launchFirefox } from "./firefox.mjs";
-import { ask, connect, startServer } from "./support.mjs";
+import { ask, connect, startExample, startServer } from "./support.mjs";
 import { SECRET, token } from "./tokens.mjs";
 
 let firefox;
@@ -99,4 +100,17 @@ test("Firefox scrolls through history and opens a distant message by address", a
   await dora.click("button", "To the newest");
   await dora.hears("long 299");
   assert.deepEqual(dora.complaints, []);
+});
+
+test("Firefox compresses in both directions", async (t) => {
+  const example = await startExample("interop");
+  t.after(() => example.stop());
+  const visitor = await FirefoxVisitor.open(t, firefox, `${example.url}/`);
+  const url = `${visitor.link.url.replace("http", "ws").replace(/\/$/, "")}/socket.io/?EIO=4&transport=websocket`;
+  const text = "the same words again and again, ".repeat(500);
+  await visitor.evaluate(`void (${echoed})([${JSON.stringify(url)}, ${JSON.stringify(text)}]).then((value) => (globalThis.seen = value))`);
+  await visitor.sees("globalThis.seen", "the echo");
+  const seen = await visitor.evaluate("globalThis.seen");
+  assert.match(seen.extensions, /^permessage-deflate/);
+  assert.equal(seen.last, `431${JSON.stringify([text])}`);
 });
