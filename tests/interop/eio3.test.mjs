@@ -350,7 +350,7 @@ test("socket.io-client 2 in Chromium connects, upgrades and carries binary", asy
   const browser = await launch();
   try {
     const page = await browser.newPage();
-    await page.goto(server.url);
+    await page.goto(`${server.url}/socket.io/`);
     await page.addScriptTag({ path: join(folder, "dist/socket.io.js") });
     for (const [way, options] of ways) {
       const seen = await page.evaluate(async (options) => {
