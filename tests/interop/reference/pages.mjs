@@ -123,7 +123,7 @@ export function errors(reasons) {
   const about = `This page is for developers and operators. It lists the codes of refused events and requests, the codes of refused handshakes, and the reasons of disconnects. ${generated}`;
   return page("Error codes", about, [
     "## Events",
-    "An acknowledgement has `{success: false, error: {code, message, retryAfter?, details?}}`. An event without an acknowledgement gets the event `error {type, code, message, event?, retryAfter?, status}`. `retryAfter` is in milliseconds.",
+    "An acknowledgement has `{success: false, error: {code, message, retryAfter?, details?}}`. An event without an acknowledgement gets the event `error {type, code, message, event?, retryAfter?, details?, status}`. `retryAfter` is in milliseconds. [What clients send](../limits.md#what-clients-send) has the limits of `RATE_LIMITED`.",
     ...events,
     "## HTTP API",
     "The body is `{error: {code, message, retryAfter?, details?}}`, and the header `Retry-After` is in seconds.",
