@@ -17,7 +17,7 @@ pub struct Tls {
     /// The private key of the certificate, PEM. Servers with the same key resume each other's
     /// sessions. With `server.acme`, the server writes it.
     pub key_file: Option<PathBuf>,
-    /// Host names by which clients reach this server, as `chat.example`. Redirects and ACME use
+    /// Host names by which clients reach this server, as `www.example`. Redirects and ACME use
     /// them. Default none.
     pub names: Vec<String>,
     /// Address at which requests without TLS for one of `names` are redirected to `https`, as
