@@ -1,9 +1,9 @@
-//! Each numbered promise in `docs/delivery.md` has a row in `docs/proofs.md`, which names tests that
-//! exist.
+//! Each numbered row of `docs/delivery.md`, `docs/client.md` and `docs/rotation.md` has a row in
+//! `docs/proofs.md`, which names tests that exist.
 
 use std::{fs, path::Path};
 
-use crate::{named::has_test, read};
+use crate::{named::has_test, proofs::section, read};
 
 /// The files of all tests that the page may name.
 struct Tests(Vec<(String, String)>);
@@ -86,9 +86,7 @@ fn title_parts(title: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the section of the proofs of delivery.
 fn proofs() -> String {
-    let document = read("docs/proofs.md");
-    let section = document.split("\n## Delivery\n").nth(1).unwrap();
-    section.split("\n## ").next().unwrap().to_owned()
+    section(&read("docs/proofs.md"), "Delivery").to_owned()
 }
 
 /// Returns the promises, which also name tests, and their proofs.
@@ -110,7 +108,11 @@ fn numbers(text: &str, letter: char) -> Vec<&str> {
 #[test]
 fn every_promise_has_one_row_of_proofs() {
     let proofs = read("docs/proofs.md");
-    for (page, letter, least) in [("docs/delivery.md", 'D', 100), ("docs/client.md", 'K', 15)] {
+    for (page, letter, least) in [
+        ("docs/delivery.md", 'D', 100),
+        ("docs/client.md", 'K', 15),
+        ("docs/rotation.md", 'R', 15),
+    ] {
         let promises = read(page);
         let numbers = [numbers(&promises, letter), numbers(&proofs, letter)];
         assert!(numbers[0].len() > least, "{page}: {numbers:?}");

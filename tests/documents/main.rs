@@ -14,6 +14,7 @@ mod dependencies;
 mod named;
 mod operation;
 mod parity;
+mod proofs;
 mod site;
 mod tasks;
 

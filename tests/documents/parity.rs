@@ -1,8 +1,12 @@
-//! `docs/parity.md` names a test in each row, and each named test exists.
+//! Each row of `docs/parity.md` has a reason for being excluded, or a row in `docs/proofs.md`, which
+//! names tests that exist.
 
 use std::collections::BTreeSet;
 
-use crate::{missing, read, tests_in};
+use crate::{
+    proofs::{self, faults, section, two_cells},
+    read,
+};
 
 /// The features in the official server's documentation, which the table must contain.
 const REQUIRED: &[&str] = &[
@@ -76,40 +80,31 @@ const REQUIRED: &[&str] = &[
     "WebTransport",
 ];
 
-/// A row of the table.
+/// A row of the tables of features.
 #[derive(Debug, PartialEq)]
 struct Row<'a> {
     feature: &'a str,
-    proof: Proof<'a>,
-}
-
-#[derive(Debug, PartialEq)]
-enum Proof<'a> {
-    /// The tests, each as its file and its name or title.
-    Tests(Vec<(&'a str, &'a str)>),
-    /// The reason for having no test.
-    Excluded(&'a str),
-    /// Anything else, which is invalid.
-    Open(&'a str),
+    /// The reason for having no proofs.
+    excluded: Option<&'a str>,
 }
 
 #[test]
-fn every_row_names_tests_that_exist() {
-    let document = read("docs/parity.md");
+fn every_row_has_proofs_or_a_reason() {
+    let (document, proofs) = (read("docs/parity.md"), read("docs/proofs.md"));
     let reasons = reasons(&document);
     let rows = rows(&document);
     assert!(rows.len() > 100, "{} rows", rows.len());
     let mut wrong = Vec::new();
-    for row in &rows {
-        match &row.proof {
-            Proof::Open(what) => wrong.push(format!("{}: open ({what})", row.feature)),
-            Proof::Excluded(reason) if reasons.contains(reason) => {}
-            Proof::Excluded(reason) => {
-                wrong.push(format!("{}: `{reason}` is no reason", row.feature));
-            }
-            Proof::Tests(tests) => wrong.extend(missing(row.feature, tests)),
+    let mut titles = Vec::new();
+    for Row { feature, excluded } in &rows {
+        match excluded {
+            None => titles.push(*feature),
+            Some(reason) if reasons.contains(reason) => {}
+            Some(reason) => wrong.push(format!("{feature}: `{reason}` is no reason")),
         }
     }
+    let section = section(&proofs, "Parity with the Node server");
+    wrong.extend(faults(&titles, &proofs::rows(section, "| Node | tests |")));
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -134,47 +129,28 @@ fn required_rows_are_present() {
 
 #[test]
 fn rows_are_parsed_with_their_conditions() {
-    let document = "| Node | here | proof |\n|---|---|---|\n\
-        | `a`, b | x | `tests/a.rs::works` `tests/b.test.mjs::says \"hi\", twice` |\n\
-        | c | – | excluded: later |\n| d | x | soon |\n| e | x | |\n\
+    let document = "| Node | here |\n|---|---|\n| `a`, b | x |\n| c | excluded: later |\n\
+        | d | x; excluded: soon |\n\n## More\n\n| Node | here |\n|---|---|\n| e | |\n\
         \n## Reasons\n\n- later: because.\n- never: because.\n";
-    let tests = vec![
-        ("tests/a.rs", "works"),
-        ("tests/b.test.mjs", "says \"hi\", twice"),
-    ];
     let expected = [
-        ("`a`, b", Proof::Tests(tests)),
-        ("c", Proof::Excluded("later")),
-        ("d", Proof::Open("soon")),
-        ("e", Proof::Open("")),
+        ("`a`, b", None),
+        ("c", Some("later")),
+        ("d", Some("soon")),
+        ("e", None),
     ];
-    let expected = expected.map(|(feature, proof)| Row { feature, proof });
+    let expected = expected.map(|(feature, excluded)| Row { feature, excluded });
     assert_eq!(rows(document), expected);
     assert_eq!(reasons(document), ["later", "never"].into());
 }
 
 fn rows(document: &str) -> Vec<Row<'_>> {
-    let lines = document.lines().filter_map(|line| {
-        let mut cells = line.strip_prefix('|')?.strip_suffix('|')?.split('|');
-        let (feature, _, proof) = (cells.next()?.trim(), cells.next()?, cells.next()?.trim());
-        assert_eq!(cells.next(), None, "more than three cells: {line}");
-        let is_head = feature == "Node" || feature.starts_with("---");
-        (!is_head).then(|| Row {
-            feature,
-            proof: read_proof(proof),
-        })
+    let lines = document.lines().filter(|line| line.starts_with('|'));
+    let rows = lines.map(two_cells).map(|(feature, here)| Row {
+        feature,
+        excluded: here.rsplit_once("excluded: ").map(|(_, reason)| reason),
     });
-    lines.collect()
-}
-
-fn read_proof(cell: &str) -> Proof<'_> {
-    if let Some(reason) = cell.strip_prefix("excluded: ") {
-        return Proof::Excluded(reason);
-    }
-    match tests_in(cell) {
-        tests if tests.is_empty() => Proof::Open(cell),
-        tests => Proof::Tests(tests),
-    }
+    rows.filter(|row| row.feature != "Node" && !row.feature.starts_with("---"))
+        .collect()
 }
 
 /// Returns the reasons for which a row may be excluded.
