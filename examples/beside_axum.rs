@@ -12,7 +12,7 @@
 //! socket.emit("watch", (answer) => console.log(answer));   // "watching"
 //! ```
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{Json, Router, extract::State, routing::post};
 use roomcast::{Ack, Event, Io};
@@ -46,6 +46,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1);
     let address = address.as_deref().unwrap_or("127.0.0.1:3000");
     let listener = TcpListener::bind(address).await?;
-    axum::serve(listener, app).await?;
+    let stop = async move {
+        tokio::signal::ctrl_c().await.ok();
+        io.close(Duration::from_secs(10)).await;
+    };
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop)
+        .await?;
     Ok(())
 }

@@ -130,7 +130,7 @@ describe("the tutorials", { concurrency: true }, () => {
     await prints(ann, "order 4713 is on its way\n");
   });
 
-  test("axum: a posted order is printed by the client", async (t) => {
+  test("axum: a posted order is printed by the client, and Ctrl+C stops the program", async (t) => {
     const blocks = blocksOf("axum");
     const port = await lastingPort();
     const own = reader(t, `http://127.0.0.1:${port}`);
@@ -141,5 +141,6 @@ describe("the tutorials", { concurrency: true }, () => {
     await prints(watcher, "watching\n");
     assert.equal(await succeeds(own.shell(block(blocks, "sh", "/orders"))), "ordered\n");
     await prints(watcher, block(blocks, "text", "tea"));
+    assert.equal(await started.stop("SIGINT"), 0);
   });
 });
