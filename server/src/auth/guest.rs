@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{Credentials, Principal, name::is_name};
+use crate::metrics::hex;
 
 /// The optional data of a guest in the payload of the `CONNECT` packet.
 #[derive(Default, Deserialize)]
@@ -54,12 +55,12 @@ impl Introduction {
         }
         let digits = match self.guest_key {
             // The id is public, so it is derived with a hash that does not reveal the key.
-            Some(key) if is_of_length(&key, 16, 64) => hex(&Sha256::digest(key)),
+            Some(key) if is_of_length(&key, 16, 64) => digits(&Sha256::digest(key)),
             Some(_) => return Err(GuestError::Key),
             None => {
                 let mut random = [0; 8];
                 getrandom::fill(&mut random).expect("the operating system gives random bytes");
-                hex(&random)
+                digits(&random)
             }
         };
         let subject = format!("{GUEST_ID}{digits}");
@@ -69,12 +70,8 @@ impl Introduction {
 }
 
 /// Returns the first 16 hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+fn digits(bytes: &[u8]) -> String {
+    hex(bytes.get(..8).unwrap_or(bytes))
 }
 
 fn is_of_length(text: &str, min: usize, max: usize) -> bool {

@@ -11,6 +11,7 @@ use super::{
     guest::is_guest,
     rbac::{GUEST, roles_of},
 };
+use crate::metrics::hex;
 
 /// The subject of a revocation.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -293,8 +294,7 @@ impl std::error::Error for TooManyRevocations {}
 /// secret has 256 random bits, so a fast hash without a salt is sufficient.
 #[must_use]
 pub fn secret_hash(id: &str) -> String {
-    let digest = Sha256::digest(id);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::digest(id))
 }
 
 #[cfg(test)]

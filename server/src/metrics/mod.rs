@@ -2,6 +2,7 @@
 //! of the server.
 
 mod build;
+mod digits;
 mod inventory;
 mod process;
 pub(crate) mod trace;
@@ -12,6 +13,7 @@ use roomcast::{
 };
 
 pub(crate) use build::expose as expose_build;
+pub(crate) use digits::hex;
 pub(crate) use inventory::{Inventoried, Inventory, Size, table_bytes};
 pub(crate) use process::expose as expose_process;
 

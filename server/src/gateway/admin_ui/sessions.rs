@@ -1,12 +1,13 @@
 //! Sessions of the admin UI, which stores their ids in the browser.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
+
+use crate::metrics::hex;
 
 /// The sessions of this server, by the hashes of their ids, with their ends.
 #[derive(Default)]
@@ -18,10 +19,7 @@ impl Sessions {
     pub(super) fn create(&self) -> Option<String> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).ok()?;
-        let id = random.iter().fold(String::new(), |mut id, byte| {
-            let _ = write!(id, "{byte:02x}");
-            id
-        });
+        let id = hex(random);
         let now = Instant::now();
         let mut all = self.0.lock();
         all.retain(|_, end| *end > now);

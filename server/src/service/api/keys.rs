@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::metrics::hex;
 use crate::service::fault::ServiceError;
 use crate::store::{Attempt, KeyState, Store, StoredResponse, Time};
 
@@ -119,8 +120,7 @@ pub(crate) fn hash(parts: &[&[u8]]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    let digits = hash.finalize();
-    digits.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.finalize())
 }
 
 /// Retention time of a key.

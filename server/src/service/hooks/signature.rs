@@ -6,6 +6,7 @@
 use ring::hmac;
 
 use crate::config;
+use crate::metrics::hex;
 
 /// The signing keys. Each of them signs each delivery.
 pub(super) struct Signer(Vec<hmac::Key>);
@@ -29,9 +30,7 @@ impl Signer {
             context.update(format!("{time}.").as_bytes());
             context.update(body.as_bytes());
             header.push_str(",v1=");
-            for byte in context.sign().as_ref() {
-                header.push_str(&format!("{byte:02x}"));
-            }
+            header.push_str(&hex(context.sign()));
         }
         header
     }

@@ -6,6 +6,7 @@ use super::{
     Journals, Snapshot, is_withdrawal,
     snapshot::{Bounds, withdrawn},
 };
+use crate::metrics::hex;
 use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::REVISION_DIGITS;
 use crate::service::rules::content::page_limit;
@@ -126,10 +127,7 @@ fn list_of(journal: &str, category: Option<&str>) -> String {
     // The names of users and channels contain no control characters, so no two lists have the same
     // input.
     let hash = Sha256::digest(format!("{journal}\0{category}"));
-    hash.iter()
-        .take(LIST_BYTES)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(hash.get(..LIST_BYTES).unwrap_or(&hash))
 }
 
 /// Returns the revision and the list in a cursor.

@@ -4,6 +4,8 @@ use roomcast::{Room, SocketId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::metrics::hex;
+
 /// The kinds of rooms that the server creates itself and sends events to. Rooms created by services
 /// are not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,10 +115,7 @@ pub(in crate::service) fn room_named(kind: &str, id: &str) -> Room {
     if kind.len() + 1 + id.len() <= Room::MAX_BYTES {
         return Room::from(format!("{kind}:{id}"));
     }
-    let hash: String = Sha256::digest(id)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = hex(Sha256::digest(id));
     Room::from(format!("{kind}#{hash}"))
 }
 

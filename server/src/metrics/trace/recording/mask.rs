@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::super::packet::{REDACTED, names_secret};
+use crate::metrics::hex;
 
 /// The names that are part of the product, and so are kept in a masked recording.
 #[derive(Debug, Default)]
@@ -241,11 +242,9 @@ impl Masker {
 
     fn pseudonym(&self, id: &str) -> String {
         let tag = hmac::sign(&self.key, id.as_bytes());
-        let mut name = PSEUDONYM.to_owned();
-        for byte in tag.as_ref().iter().take(PSEUDONYM_BYTES) {
-            name.push_str(&format!("{byte:02x}"));
-        }
-        name
+        let tag = tag.as_ref();
+        let digits = hex(tag.get(..PSEUDONYM_BYTES).unwrap_or(tag));
+        format!("{PSEUDONYM}{digits}")
     }
 }
 
