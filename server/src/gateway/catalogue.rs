@@ -26,7 +26,7 @@ use super::traced::{EventMetadata, TracedEvent, context_of};
 use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::metrics::trace::Traces;
-use crate::service::audit::{Moderation, TargetKind};
+use crate::service::audit::Moderation;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
@@ -147,7 +147,7 @@ impl Catalogue {
         let hooks = hooks.cloned();
         let traces = self.traces.clone();
         let moderation = self.moderation.clone();
-        let moderation = moderation.zip(TargetKind::of(row));
+        let moderation = moderation.zip(row.moderates);
         let handler = move |event: roomcast::Event, state: State<S>| {
             received.fetch_add(1, Ordering::Relaxed);
             let context = context_of(&traces, &event);

@@ -3,8 +3,8 @@
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use crate::service::audit::{Moderation, TargetKind};
-use crate::service::{EventPolicy, ServiceError};
+use crate::service::audit::Moderation;
+use crate::service::{EventPolicy, ServiceError, TargetKind};
 use roomcast::Event;
 
 /// Returns the handling of an event, which is recorded if the sender moderates with it. If it

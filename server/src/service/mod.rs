@@ -54,7 +54,7 @@ pub(crate) use rules::commands::{
     attendance, conversations, corrections, history, identity, invites, members, messages,
     notifications as notification_events, pages, portfolio, prices, signals, trades, withdrawals,
 };
-pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload};
+pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload, TargetKind};
 pub(crate) use rules::policy;
 pub(crate) use rules::versions::Overlap;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use self::masking::{masked, shortened};
-pub(crate) use self::moderation::{Moderation, TargetKind};
+pub(crate) use self::moderation::Moderation;
 use self::subject::{Subject, of_path};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};

@@ -16,7 +16,7 @@ use super::{ActOutcome, Audit, Requester, StartedAct};
 use crate::auth::{Permission, Principal};
 use crate::service::authorization::Access;
 use crate::service::fault::ServiceError;
-use crate::service::rules::event::{EventPolicy, RoomRule};
+use crate::service::rules::event::{EventPolicy, RoomRule, TargetKind};
 use crate::store::Store;
 use roomcast::Socket;
 use roomcast_protocol::socket::Args;
@@ -30,14 +30,6 @@ struct Inner {
     access: Access,
     /// Empty until the server is built.
     audit: OnceLock<Audit>,
-}
-
-/// What an event of a moderator names, by the fields of its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TargetKind {
-    Message,
-    Conversation,
-    Member,
 }
 
 /// What an event changes.
@@ -69,26 +61,6 @@ struct NamedMember {
 }
 
 impl TargetKind {
-    /// Returns what an event names, or `None` if no permission lets a user send the event about
-    /// what belongs to other users.
-    pub(crate) fn of(policy: &EventPolicy) -> Option<Self> {
-        match policy.room {
-            RoomRule::Author | RoomRule::Owner | RoomRule::OwnerOrOneself => {}
-            RoomRule::Anyone | RoomRule::Member | RoomRule::Oneself => return None,
-        }
-        let schema = (policy.payload)();
-        let has = |field| {
-            schema
-                .get("properties")
-                .is_some_and(|all| all.get(field).is_some())
-        };
-        Some(match (has("messageId"), has("userId")) {
-            (true, _) => Self::Message,
-            (false, true) => Self::Member,
-            (false, false) => Self::Conversation,
-        })
-    }
-
     /// Reads what an event names.
     ///
     /// # Errors

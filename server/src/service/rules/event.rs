@@ -88,6 +88,9 @@ pub(crate) struct EventPolicy {
     pub(crate) room: RoomRule,
     /// The accepted forms of the argument.
     pub(crate) argument: ArgumentForm,
+    /// What a moderator's event names, or `None` if no permission lets a user send the event about
+    /// what belongs to other users.
+    pub(crate) moderates: Option<TargetKind>,
     /// Whether the event waits for earlier serial events of its socket.
     pub(crate) is_serial: bool,
     /// Returns the schema of the argument.
@@ -156,6 +159,17 @@ pub(crate) enum ArgumentForm {
     IdOrObject,
 }
 
+/// What an event of a moderator names, by the fields of its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TargetKind {
+    /// `messageId`
+    Message,
+    /// `conversationId`
+    Conversation,
+    /// `conversationId` and `userId`
+    Member,
+}
+
 /// The rule for the room that an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoomRule {
@@ -210,6 +224,15 @@ macro_rules! argument_form {
     };
 }
 
+macro_rules! moderates {
+    () => {
+        None
+    };
+    ($target:ident) => {
+        Some($crate::service::rules::event::TargetKind::$target)
+    };
+}
+
 macro_rules! is_serial {
     () => {
         false
@@ -241,7 +264,8 @@ macro_rules! is_serial {
 /// the answer. These are only names, which the gateway resolves. A row without `call` has a handler
 /// there.
 ///
-/// Two more labels may follow: `serial: true` makes the event wait for earlier serial events of its
+/// Three more labels may follow. `moderates` is a [`TargetKind`], for rows whose room rule names
+/// `chat:moderate`. `serial: true` makes the event wait for earlier serial events of its
 /// socket. `replaces: "event" since "2026-11-21"` replaces another event.
 ///
 /// [`Allowed`]: crate::service::Allowed
@@ -253,6 +277,7 @@ macro_rules! events {
         example: $example:tt,
         answered: $answered:expr,
         $(call: $service:ident::$method:ident($($with:ident),*),)?
+        $(moderates: $target:ident,)?
         $(serial: $serial:literal,)?
         $(replaces: $before:literal since $day:literal,)?
     })+) => {
@@ -266,6 +291,7 @@ macro_rules! events {
                         class: $crate::limit::Class::$class,
                         room: $crate::service::rules::event::RoomRule::$room,
                         argument: $crate::service::rules::event::argument_form!($form),
+                        moderates: $crate::service::rules::event::moderates!($($target)?),
                         is_serial: $crate::service::rules::event::is_serial!($($serial)?),
                         payload: || schemars::schema_for!($payload),
                         answer: $crate::service::rules::emission::schema_of::<$answer>,
@@ -319,4 +345,4 @@ macro_rules! events {
     };
 }
 
-pub(in crate::service::rules) use {argument_form, events, is_serial, permission};
+pub(in crate::service::rules) use {argument_form, events, is_serial, moderates, permission};

@@ -66,6 +66,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::*;
+    use crate::service::rules::event::{RoomRule, TargetKind};
 
     #[test]
     fn each_event_has_at_most_one_row() {
@@ -117,6 +118,29 @@ mod tests {
             (Some("object"), _) => (json!({}), Value::Null),
             (Some("array"), _) => (json!(["text"]), json!([7])),
             (kind, _) => panic!("no example of {kind:?} in {schema}"),
+        }
+    }
+
+    #[test]
+    fn rows_of_moderators_name_the_fields_of_their_target() {
+        for policy in events() {
+            let is_moderated = match policy.room {
+                RoomRule::Author | RoomRule::Owner | RoomRule::OwnerOrOneself => true,
+                RoomRule::Anyone | RoomRule::Member | RoomRule::Oneself => false,
+            };
+            let schema = (policy.payload)();
+            let has = |field| {
+                schema
+                    .get("properties")
+                    .and_then(|all| all.get(field))
+                    .is_some()
+            };
+            let expected = is_moderated.then(|| match (has("messageId"), has("userId")) {
+                (true, _) => TargetKind::Message,
+                (false, true) => TargetKind::Member,
+                (false, false) => TargetKind::Conversation,
+            });
+            assert_eq!(policy.moderates, expected, "{}", policy.event);
         }
     }
 

@@ -26,6 +26,7 @@ events! {
         example: {"conversationId": CONVERSATION, "title": "Engines"},
         answered: Changed { conversation: examples::conversation() },
         call: Chat::rename_conversation(from),
+        moderates: Conversation,
     }
     DELETE_CONVERSATION {
         event: "delete_conversation", payload: DeleteConversation, answer: DeletedConversation,
@@ -34,6 +35,7 @@ events! {
         example: {"conversationId": CONVERSATION},
         answered: examples::deleted_conversation(),
         call: Chat::delete_conversation(from),
+        moderates: Conversation,
     }
     CONVERSATIONS {
         event: "conversations", payload: ListConversations, answer: List,

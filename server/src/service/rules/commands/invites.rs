@@ -20,6 +20,7 @@ events! {
         example: {"conversationId": CONVERSATION, "expiresIn": 86_400, "uses": 5},
         answered: CreatedInvite { token: TOKEN.to_owned(), expires_at: examples::time(NOON) },
         call: Chat::create_invite(),
+        moderates: Conversation,
     }
     PREVIEW_INVITE {
         event: "preview_invite", payload: PreviewInvite, answer: InvitePreview,
@@ -52,6 +53,7 @@ events! {
         example: {"conversationId": CONVERSATION},
         answered: RevokedInvites { revoked: 1 },
         call: Chat::revoke_invites(),
+        moderates: Conversation,
     }
 }
 

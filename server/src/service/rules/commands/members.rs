@@ -22,6 +22,7 @@ events! {
         example: {"conversationId": CONVERSATION, "userId": BOB},
         answered: Changed { conversation: examples::conversation() },
         call: Chat::add_member(from),
+        moderates: Member,
     }
     REMOVE_MEMBER {
         event: "remove_member", payload: RemoveMember, answer: Changed,
@@ -30,6 +31,7 @@ events! {
         example: {"conversationId": CONVERSATION, "userId": "eve"},
         answered: Changed { conversation: examples::conversation() },
         call: Chat::remove_member(from),
+        moderates: Member,
     }
     SET_NOTIFICATION_LEVEL {
         event: "set_notification_level", payload: SetNotificationLevel, answer: NotificationLevel,

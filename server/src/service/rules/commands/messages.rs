@@ -43,6 +43,7 @@ events! {
         example: {"messageId": MESSAGE_ID, "content": "hello, Bob", "version": 1},
         answered: Stored { message: examples::edited().into() },
         call: Chat::edit(from),
+        moderates: Message,
     }
     DELETE_MESSAGE {
         event: "delete_message", payload: DeleteMessage, answer: Stored,
@@ -51,6 +52,7 @@ events! {
         example: {"messageId": MESSAGE_ID},
         answered: Stored { message: examples::deleted().into() },
         call: Chat::delete(from),
+        moderates: Message,
     }
     ADD_REACTION {
         event: "add_reaction", payload: AddReaction, answer: ReactionChange,
@@ -75,6 +77,7 @@ events! {
         example: {"messageId": REPLIED_TO},
         answered: Pinned { conversation_id: CONVERSATION, pin: examples::pin() },
         call: Chat::pin(from),
+        moderates: Message,
     }
     UNPIN_MESSAGE {
         event: "unpin_message", payload: UnpinMessage, answer: Unpinned,
@@ -83,6 +86,7 @@ events! {
         example: {"messageId": REPLIED_TO},
         answered: examples::unpinned(),
         call: Chat::unpin(from),
+        moderates: Message,
     }
 }
 
