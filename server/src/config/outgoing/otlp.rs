@@ -27,7 +27,8 @@ pub struct Otlp {
     /// Default 0.01.
     pub sample_ratio: f64,
     /// Maximum number of events and API calls per second that are sampled because the `traceparent`
-    /// of their caller says so; 0 for none. Default 10.
+    /// of their caller says so; 0 for none. Without `url`, as many keep the flag for other servers
+    /// and webhooks. Default 10.
     pub requested_per_second: u32,
     /// Maximum number of spans per second; further spans are dropped and counted. Default 1,000.
     pub spans_per_second: u32,

@@ -20,9 +20,20 @@ use super::TraceContext;
 use super::context::current_spans;
 use crate::metrics::{Counter, Metrics};
 
-/// Records spans, if an exporter is configured. Clones share the queue. The default records none.
+/// Records spans, if an exporter is configured. Clones share the queue. The default records none,
+/// and forwards no request to sample.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spans(Option<Arc<Recorder>>);
+pub(crate) struct Spans(Mode);
+
+#[derive(Clone, Debug, Default)]
+enum Mode {
+    /// Without an exporter and without requests of callers.
+    #[default]
+    Off,
+    /// Without an exporter. Requests of callers are forwarded to servers that have one.
+    Forwarding(Arc<SamplingRequests>),
+    Recording(Arc<Recorder>),
+}
 
 /// Which events are sampled, and how many spans are recorded.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +51,40 @@ struct Recorder {
     queue: mpsc::Sender<Span>,
     metrics: Arc<Metrics>,
     ratio: f64,
-    requested: RateLimit,
+    requests: SamplingRequests,
     recorded: RateLimit,
     start: Instant,
     /// The state of a generator that need not be unpredictable.
     random: AtomicU64,
+}
+
+/// The requests of callers that an event is sampled: the flag in their `traceparent`. They are
+/// limited, because each costs this server, other servers and their collectors.
+#[derive(Debug)]
+struct SamplingRequests {
+    limit: RateLimit,
+    start: Instant,
+    metrics: Arc<Metrics>,
+}
+
+impl SamplingRequests {
+    fn new(per_second: u32, metrics: Arc<Metrics>) -> Self {
+        Self {
+            limit: RateLimit::new(per_second),
+            start: Instant::now(),
+            metrics,
+        }
+    }
+
+    /// Grants or denies the request of a sampled context.
+    fn decide(&self, context: TraceContext) -> TraceContext {
+        let is_allowed = self.limit.take(self.start.elapsed());
+        self.metrics.count(match is_allowed {
+            true => Counter::SamplingGranted,
+            false => Counter::SamplingDenied,
+        });
+        context.with_sampled(is_allowed)
+    }
 }
 
 /// A limit of events per second, with a burst of one second.
@@ -139,30 +179,48 @@ impl Spans {
         let (seed, _) = Uuid::new_v4().as_u64_pair();
         let recorder = Recorder {
             queue,
+            requests: SamplingRequests::new(sampling.requested_per_second, Arc::clone(&metrics)),
             metrics,
             ratio: sampling.ratio,
-            requested: RateLimit::new(sampling.requested_per_second),
             recorded: RateLimit::new(sampling.spans_per_second),
             start: Instant::now(),
             random: AtomicU64::new(seed),
         };
-        (Self(Some(Arc::new(recorder))), spans)
+        (Self(Mode::Recording(Arc::new(recorder))), spans)
+    }
+
+    /// Creates what records no spans, and forwards so many requests of callers per second.
+    pub(crate) fn forwarding(requested_per_second: u32, metrics: Arc<Metrics>) -> Self {
+        let requests = SamplingRequests::new(requested_per_second, metrics);
+        Self(Mode::Forwarding(Arc::new(requests)))
+    }
+
+    #[inline]
+    fn recorder(&self) -> Option<&Arc<Recorder>> {
+        match &self.0 {
+            Mode::Recording(recorder) => Some(recorder),
+            Mode::Off | Mode::Forwarding(_) => None,
+        }
     }
 
     /// Returns the number of queued spans, or `None` without an exporter.
     pub(crate) fn queued(&self) -> Option<usize> {
-        let queue = &self.0.as_ref()?.queue;
+        let queue = &self.recorder()?.queue;
         Some(queue.max_capacity() - queue.capacity())
     }
 
     /// Decides whether an event is sampled. `named` is the trace that its caller names.
     ///
-    /// Without an exporter, the event keeps the flag of its caller.
+    /// Without an exporter, the event keeps the flag of its caller up to the same limit.
     #[inline]
     pub(crate) fn sample(&self, named: Option<TraceContext>) -> Option<TraceContext> {
         match &self.0 {
-            None => named,
-            Some(recorder) => recorder.sample(named),
+            Mode::Recording(recorder) => recorder.sample(named),
+            Mode::Forwarding(requests) => named.map(|context| match context.is_sampled() {
+                true => requests.decide(context),
+                false => context,
+            }),
+            Mode::Off => named.map(|context| context.with_sampled(false)),
         }
     }
 
@@ -174,7 +232,7 @@ impl Spans {
         kind: SpanKind,
         name: impl FnOnce() -> String,
     ) -> Option<OpenSpan> {
-        let recorder = self.0.as_ref().filter(|_| context.is_sampled())?;
+        let recorder = self.recorder().filter(|_| context.is_sampled())?;
         Some(OpenSpan {
             recorder: Arc::clone(recorder),
             began: Instant::now(),
@@ -213,7 +271,7 @@ impl Spans {
         name: impl FnOnce() -> String,
     ) -> Option<OpenSpan> {
         // An id is drawn for recorded spans only.
-        let parent = parent.filter(|parent| self.0.is_some() && parent.is_sampled())?;
+        let parent = parent.filter(|parent| self.recorder().is_some() && parent.is_sampled())?;
         self.start(parent.child(), kind, name)
     }
 
@@ -231,14 +289,7 @@ impl Recorder {
             None => self.draws().then(|| TraceContext::new(true)),
             // The trace of an invalid name was restarted here.
             Some(context) if context.is_start() => Some(context.with_sampled(self.draws())),
-            Some(context) if context.is_sampled() => {
-                let is_allowed = self.requested.take(self.start.elapsed());
-                self.metrics.count(match is_allowed {
-                    true => Counter::SamplingGranted,
-                    false => Counter::SamplingDenied,
-                });
-                Some(context.with_sampled(is_allowed))
-            }
+            Some(context) if context.is_sampled() => Some(self.requests.decide(context)),
             // A span whose parent is not recorded would be the start of a second trace.
             Some(context) => Some(context),
         }
@@ -356,7 +407,7 @@ mod tests {
     }
 
     fn count(spans: &Spans, counter: Counter) -> u64 {
-        spans.0.as_ref().unwrap().metrics.counter(counter)
+        spans.recorder().unwrap().metrics.counter(counter)
     }
 
     const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -397,9 +448,29 @@ mod tests {
         assert!(!is_sampled(&limited, Some(UNSAMPLED)));
         let (none, _queue) = spans(1.0, 0, 1);
         assert!(!is_sampled(&none, Some(SAMPLED)));
-        // Without an exporter, the flag of the caller is forwarded unchanged.
-        assert!(is_sampled(&Spans::default(), Some(SAMPLED)));
+        assert!(!is_sampled(&Spans::default(), Some(SAMPLED)));
         assert!(!is_sampled(&Spans::default(), None));
+    }
+
+    #[test]
+    fn forwarded_requests_to_sample_are_limited_without_an_exporter() {
+        let metrics = Arc::new(Metrics::new());
+        let limited = Spans::forwarding(10, Arc::clone(&metrics));
+        let begin = Instant::now();
+        let sampled = (0..1000).filter(|_| is_sampled(&limited, Some(SAMPLED)));
+        let sampled = sampled.count() as u64;
+        let most = 11 + begin.elapsed().as_millis() as u64 / 100;
+        assert!((10..=most).contains(&sampled), "{sampled} of {most}");
+        assert_eq!(metrics.counter(Counter::SamplingGranted), sampled);
+        assert_eq!(metrics.counter(Counter::SamplingDenied), 1000 - sampled);
+        // Events keep their trace, and no event starts one.
+        let context = TraceContext::of_caller(SAMPLED);
+        let forwarded = limited.sample(Some(context)).unwrap();
+        assert!(forwarded.is_same_trace(context));
+        assert!(!is_sampled(&limited, Some(UNSAMPLED)));
+        assert_eq!(limited.sample(None), None);
+        let none = Spans::forwarding(0, metrics);
+        assert!(!is_sampled(&none, Some(SAMPLED)));
     }
 
     #[test]

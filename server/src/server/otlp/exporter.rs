@@ -89,7 +89,8 @@ pub(crate) fn open(
     metrics: &Arc<Metrics>,
 ) -> Result<(Spans, Option<Exporter>), OutboundFault> {
     let Some(outbound) = client(config)? else {
-        return Ok((Spans::default(), None));
+        let forwarded = config.requested_per_second;
+        return Ok((Spans::forwarding(forwarded, Arc::clone(metrics)), None));
     };
     let sampling = Sampling {
         ratio: config.sample_ratio,

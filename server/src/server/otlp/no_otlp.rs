@@ -41,8 +41,9 @@ pub(crate) fn check(config: &Otlp) -> Result<(), OutboundFault> {
 /// If a collector is configured.
 pub(crate) fn open(
     config: &Otlp,
-    _: &Arc<Metrics>,
+    metrics: &Arc<Metrics>,
 ) -> Result<(Spans, Option<Exporter>), OutboundFault> {
     check(config)?;
-    Ok((Spans::default(), None))
+    let forwarded = config.requested_per_second;
+    Ok((Spans::forwarding(forwarded, Arc::clone(metrics)), None))
 }
