@@ -65,7 +65,7 @@ pub(super) fn routes() -> Routes<Api> {
             forward!(Parameters(query): Parameters<ListAlerts> => list_alerts(io, query)),
             Operation::new(
                 "listAlerts",
-                "Lists the alerts of all servers in the last seven days.",
+                "Lists the open alerts of all servers and those that ended in the last seven days.",
                 Permission::ApiMetrics,
             )
             .query::<ListAlerts>()

@@ -43,7 +43,8 @@ impl Command for ListAlerts {
     const PERMISSION: Option<Permission> = Some(Permission::ApiMetrics);
 }
 
-/// A page of the alerts of all servers in the last seven days, those that changed last first.
+/// A page of the open alerts of all servers and of those that ended in the last seven days, those
+/// that changed last first.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AlertPage {
@@ -130,7 +131,7 @@ struct Inner {
     /// Whether other servers use the store.
     is_shared: bool,
     /// The record of this process.
-    run: OnceLock<Uuid>,
+    run: OnceLock<StoredAlert>,
     to_store: Queue,
     to_send: Queue,
 }
@@ -139,8 +140,15 @@ struct Inner {
 /// task continues with it.
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<VecDeque<StoredAlert>>,
+    waiting: Mutex<VecDeque<AlertChange>>,
     added: Notify,
+}
+
+/// A change of an alert, and the journal that has the alert.
+#[derive(Clone)]
+struct AlertChange {
+    journal: &'static str,
+    alert: StoredAlert,
 }
 
 /// An alert as it is stored.
@@ -183,10 +191,10 @@ impl StoredAlert {
 }
 
 impl Queue {
-    fn push(&self, alert: StoredAlert) {
+    fn push(&self, change: AlertChange) {
         let mut waiting = self.waiting.lock();
         if waiting.len() < MAX_WAITING {
-            waiting.push_back(alert);
+            waiting.push_back(change);
             drop(waiting);
             self.added.notify_one();
         } else {
@@ -194,12 +202,18 @@ impl Queue {
         }
     }
 
+    /// Returns whether a change of an alert waits.
+    fn has(&self, alert: &StoredAlert) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.iter().any(|change| change.alert.id == alert.id)
+    }
+
     /// Waits for the first change, which stays in the queue.
-    async fn first(&self) -> StoredAlert {
+    async fn first(&self) -> AlertChange {
         loop {
             let first = self.waiting.lock().front().cloned();
             match first {
-                Some(alert) => return alert,
+                Some(change) => return change,
                 None => self.added.notified().await,
             }
         }
@@ -225,9 +239,26 @@ impl AlertLog {
 
     /// Stores and sends a change of an alert. Never waits.
     pub(super) fn note(&self, alert: &StoredAlert) {
-        self.0.to_store.push(alert.clone());
+        let change = AlertChange {
+            journal: JOURNAL,
+            alert: alert.clone(),
+        };
         if self.0.hooks.includes(ALERT_EVENT) {
-            self.0.to_send.push(alert.clone());
+            self.0.to_send.push(change.clone());
+        }
+        self.0.to_store.push(change);
+    }
+
+    /// Stores the record of this process and its open alerts again, so that they do not expire while
+    /// they are open. Never waits.
+    pub(super) fn refresh<'a>(&self, open: impl Iterator<Item = &'a StoredAlert>) {
+        let run = self.0.run.get().map(|run| (RUNS, run));
+        for (journal, alert) in open.map(|alert| (JOURNAL, alert)).chain(run) {
+            // A change that waits will be stored with the time of then.
+            if !self.0.to_store.has(alert) {
+                let alert = alert.clone();
+                self.0.to_store.push(AlertChange { journal, alert });
+            }
         }
     }
 
@@ -295,7 +326,7 @@ impl AlertLog {
         earlier.retain(|run| run.state == PartState::Unavailable && own(run));
         for mut run in earlier {
             // The run ends only once, however often this task is restarted.
-            if Some(&run.id) == self.0.run.get() {
+            if self.0.run.get().is_some_and(|own| own.id == run.id) {
                 continue;
             }
             open.push(run.clone());
@@ -303,7 +334,7 @@ impl AlertLog {
             self.0.store.append(entry(RUNS, &run)).await?;
         }
         let run = StoredAlert::new(node, Part::Server, None);
-        if self.0.run.set(run.id).is_ok() {
+        if self.0.run.set(run.clone()).is_ok() {
             self.0.store.append(entry(RUNS, &run)).await?;
         }
         Ok(open)
@@ -311,9 +342,9 @@ impl AlertLog {
 
     /// Records that this server stops as it should.
     pub(super) async fn finish(&self, node: &str) {
-        let Some(id) = self.0.run.get() else { return };
+        let Some(run) = self.0.run.get() else { return };
         let run = StoredAlert {
-            id: *id,
+            id: run.id,
             state: PartState::Ok,
             ..StoredAlert::new(node, Part::Server, None)
         };
@@ -330,8 +361,8 @@ impl AlertLog {
 
     async fn store_all(&self) {
         loop {
-            let alert = self.0.to_store.first().await;
-            match self.0.store.append(entry(JOURNAL, &alert)).await {
+            let AlertChange { journal, alert } = self.0.to_store.first().await;
+            match self.0.store.append(entry(journal, &alert)).await {
                 Ok(_) | Err(StoreError::Closed) => self.0.to_store.finish_first(),
                 Err(error) => sleep(error.retry_after()).await,
             }
@@ -340,25 +371,32 @@ impl AlertLog {
 
     async fn send_all(&self) {
         loop {
-            let alert = self.0.to_send.first().await;
+            let AlertChange { alert, .. } = self.0.to_send.first().await;
             self.0.hooks.send_now(ALERT_EVENT, &alert.event()).await;
             self.0.to_send.finish_first();
         }
     }
 }
 
-/// Returns the entry of the journal. The end of an alert closes the entry of its beginning.
+/// Returns the entry of the journal. The end of an alert closes the entry of its beginning. Open
+/// alerts expire only if they are not [refreshed](AlertLog::refresh).
 fn entry(journal: &str, alert: &StoredAlert) -> Append {
+    let is_open = alert.state == PartState::Unavailable;
+    let since = if is_open {
+        Time::now()
+    } else {
+        alert.timestamp
+    };
     Append {
         journal: journal.to_owned(),
         key: alert.id.to_string(),
         body: serde_json::to_string(alert).unwrap_or_default(),
         category: None,
-        is_open: alert.state == PartState::Unavailable,
+        is_open,
         if_open: IfOpen::Remove,
         needs_open: false,
         created_at: alert.timestamp,
-        expires_at: Some(alert.timestamp.after(RETENTION)),
+        expires_at: Some(since.after(RETENTION)),
         most_open: MAX_OPEN,
         quota: Quota::All,
     }
@@ -368,8 +406,10 @@ const JOURNAL: &str = "alerts";
 /// The journal of the processes of servers. An entry that is still open is of a process that runs,
 /// or was killed.
 const RUNS: &str = "runs";
-/// Time for which alerts are retained.
+/// Time for which alerts are retained after they have ended, or were last refreshed.
 const RETENTION: Duration = Duration::from_secs(7 * 86_400);
+/// The interval between refreshes of open alerts. Each counts as a change of the alert.
+pub(super) const REFRESH_INTERVAL: Duration = Duration::from_secs(86_400);
 /// Maximum number of alerts that a new admin receives.
 const MAX_SHOWN: usize = 50;
 /// Maximum number of open alerts in the store.
@@ -378,3 +418,110 @@ const MAX_OPEN: u32 = 1000;
 const MAX_WAITING: usize = 256;
 /// The maximum time to record a shutdown.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+    use crate::config;
+
+    async fn log() -> AlertLog {
+        let config = config::Store {
+            url: "memory:".into(),
+            ..config::Store::default()
+        };
+        let (store, _commits) = Store::open(&config, Arc::default()).await.unwrap();
+        AlertLog::new(store, Hooks::default(), false)
+    }
+
+    /// Stores all changes that wait.
+    async fn store_all(log: &AlertLog) {
+        let is_stored = async {
+            while !log.0.to_store.waiting.lock().is_empty() {
+                sleep(Duration::from_millis(5)).await; // Poll interval.
+            }
+        };
+        tokio::select! {
+            () = log.store_all() => unreachable!("it runs as long as it is polled"),
+            stored = timeout(Duration::from_secs(20), is_stored) => stored.unwrap(),
+        }
+    }
+
+    /// An alert that began before the retention.
+    fn old() -> StoredAlert {
+        let before = RETENTION + Duration::from_secs(3600);
+        StoredAlert {
+            timestamp: Time::from(std::time::SystemTime::now() - before),
+            ..StoredAlert::new("one", Part::Adapter, None)
+        }
+    }
+
+    #[tokio::test]
+    async fn open_alerts_stay_while_they_are_refreshed_and_ended_ones_expire() {
+        let log = log().await;
+        // The entry is as it was when the alert began.
+        let (open, ended) = (old(), old());
+        for alert in [&open, &ended] {
+            let expired = Append {
+                expires_at: Some(alert.timestamp.after(RETENTION)),
+                ..entry(JOURNAL, alert)
+            };
+            log.0.store.append(expired).await.unwrap();
+        }
+        assert_eq!(log.latest().await.unwrap(), []);
+        log.refresh([&open].into_iter());
+        log.refresh([&open].into_iter());
+        assert_eq!(log.0.to_store.waiting.lock().len(), 1, "one refresh waits");
+        store_all(&log).await;
+        assert_eq!(log.latest().await.unwrap(), slice::from_ref(&open));
+        let page = log.page(None, 10).await.unwrap();
+        let listed = &page.alerts[0];
+        assert_eq!(
+            (listed.began_at, listed.state),
+            (Some(open.timestamp), PartState::Unavailable)
+        );
+        // A refresh that is stored after the end changes nothing.
+        let end = StoredAlert {
+            state: PartState::Ok,
+            timestamp: Time::now(),
+            ..open.clone()
+        };
+        log.note(&end);
+        log.0.to_store.push(AlertChange {
+            journal: JOURNAL,
+            alert: open,
+        });
+        store_all(&log).await;
+        assert_eq!(log.latest().await.unwrap(), [end]);
+        // An alert that ended before the retention is not listed.
+        let ended = StoredAlert {
+            state: PartState::Ok,
+            ..ended
+        };
+        log.note(&ended);
+        store_all(&log).await;
+        assert_eq!(log.latest().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn killed_process_is_reported_however_long_it_ran() {
+        let log = log().await;
+        // The record of a process that has run for longer than the retention.
+        let run = StoredAlert {
+            part: Part::Server,
+            ..old()
+        };
+        log.0.run.set(run.clone()).unwrap();
+        let expired = Append {
+            expires_at: Some(run.timestamp.after(RETENTION)),
+            ..entry(RUNS, &run)
+        };
+        log.0.store.append(expired).await.unwrap();
+        log.refresh(std::iter::empty());
+        store_all(&log).await;
+        // The next process of the server, whose predecessor did not finish.
+        let next = AlertLog::new(log.0.store.clone(), Hooks::default(), false);
+        assert_eq!(next.start("one").await.unwrap(), [run]);
+    }
+}

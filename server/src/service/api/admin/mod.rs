@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
-use crate::service::api::alerts::{AlertLog, StoredAlert};
+use crate::service::api::alerts::{AlertLog, REFRESH_INTERVAL, StoredAlert};
 use crate::service::api::health::Readiness;
 use crate::service::api::nodes::report::Reports;
 use crate::service::api::sockets::{self, Disconnect, Disconnected};
@@ -255,6 +255,8 @@ impl Admin {
         let mut counted = self.counts(&built.io);
         let mut alerts = self.left_open(&this(&built.io)).await;
         let mut nodes = nodes(&built.io);
+        // Alerts of an earlier process are refreshed at once.
+        let mut refreshed: Option<Instant> = None;
         loop {
             ticks.tick().await;
             let node = this(&built.io);
@@ -263,6 +265,10 @@ impl Admin {
             emit_refusals(&namespace, &node, &counted, &now);
             counted = now;
             self.compare(&built.faults(), &mut alerts, &node, &namespace);
+            if refreshed.is_none_or(|last| last.elapsed() >= REFRESH_INTERVAL) {
+                self.0.alerts.refresh(alerts.values());
+                refreshed = Some(Instant::now());
+            }
             let now = self::nodes(&built.io);
             // Each server sees all nodes, and notifies its own admins.
             for (name, id) in &now {
