@@ -6,6 +6,7 @@ import { createRequire } from "node:module";
 import { dirname, extname, join, normalize } from "node:path";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
+import { startServers, whatIsThere } from "./chat_servers.mjs";
 import { admin, call, enter } from "./people.mjs";
 import { LOBBY, keyed, must } from "./page_support.mjs";
 import { ask, command, connect, next, open, startServer, temporary, until } from "./support.mjs";
@@ -41,16 +42,17 @@ after(async () => {
   served?.close();
 });
 
+/** The settings of a server with the admin UI. */
+const withUi = () => ({
+  ALLOWED_ORIGINS: site,
+  ROOMCAST_ADMIN_UI__ENABLED: "true",
+  ROOMCAST_ADMIN_UI__USERNAME: "ops",
+  ROOMCAST_ADMIN_UI__PASSWORD_HASH: HASH,
+});
+
 /** Starts a server with the admin UI and further settings. */
 async function start(t, env = {}) {
-  const started = await startServer({
-    ...keyed,
-    ALLOWED_ORIGINS: site,
-    ROOMCAST_ADMIN_UI__ENABLED: "true",
-    ROOMCAST_ADMIN_UI__USERNAME: "ops",
-    ROOMCAST_ADMIN_UI__PASSWORD_HASH: HASH,
-    ...env,
-  });
+  const started = await startServer({ ...keyed, ...withUi(), ...env });
   t.after(() => started.stop());
   return started;
 }
@@ -148,6 +150,62 @@ test("an operator sees servers, sockets and rooms, and disconnects a socket", as
   // The UI reconnects with its session after a reload.
   await page.reload();
   await row(page, ann.id).waitFor();
+});
+
+test("an operator at one server sees and changes the sockets of two", async (t) => {
+  const [one, two] = await startServers(t, 2, whatIsThere, { ...withUi(), ...writable });
+  const [ann, bob] = [await person(t, one.url, "ann"), await person(t, two.url, "bob")];
+  const page = await login(t, one.url);
+  await go(page, "Servers");
+  await until(async () => (await row(page, "Healthy").count()) === 2, "two healthy servers");
+  await page.screenshot({ path: join(screenshots, "admin-ui-two-servers.png") });
+  await go(page, "Sockets");
+  for (const { id } of [ann, bob]) await row(page, id).waitFor();
+  await go(page, "Rooms");
+  await row(page, `conversation:${LOBBY}`).getByText("2", { exact: true }).waitFor();
+
+  const operator = await connect(t, io, `${one.url}/admin-ui`, { auth: { username: "ops", password: PASSWORD } });
+  const act = (name, ...args) => operator.timeout(10_000).emitWithAck(name, ...args);
+  const updates = [];
+  operator.on("socket_updated", (update) => updates.push(update));
+  // What happens at the other server is shown too: a new socket, and changed data.
+  const carl = await person(t, two.url, "carl");
+  await go(page, "Sockets");
+  await row(page, carl.id).waitFor();
+  assert.equal((await ask(carl, "auth:refresh", { token: token({ sub: "carl", name: "Carl the second" }) })).success, true);
+  const isData = ({ id, data }) => id === carl.id && data;
+  await until(() => updates.some(isData), "the data of a socket");
+  const { nsp, data } = updates.find(isData);
+  assert.deepEqual([nsp, data.userId, data.name], ["/", "carl", "Carl the second"]);
+  const shown = await call(two.url, "GET", `/api/v1/sockets/${carl.id}`, undefined, `Bearer ${admin()}`);
+  assert.equal(data.node, shown.body.node);
+
+  // A room reaches sockets of both servers, but no socket gets into the room of another one.
+  for (const { id } of [ann, carl]) assert.equal(await act("join", "/", "team", id), undefined);
+  await until(async () => {
+    const { body } = await call(one.url, "GET", "/api/v1/rooms/team", undefined, `Bearer ${admin()}`);
+    return body.sockets === 2;
+  }, "both in the room");
+  const received = [ann, carl].map((socket) => next(socket, "team news"));
+  await act("emit", "/", "team", "team news", 1);
+  assert.deepEqual(await Promise.all(received), [[1], [1]]);
+  for (const [room, whom] of [[ann.id, carl.id], [carl.id, ann.id], [ann.id, "team"]]) {
+    const { success, error } = await act("join", "/", room, whom);
+    assert.deepEqual([success, error.code], [false, "INVALID_PAYLOAD"]);
+  }
+  carl.on("for ann", () => assert.fail("an event for another socket"));
+  const forAnn = next(ann, "for ann");
+  await act("emit", "/", ann.id, "for ann", 1);
+  assert.deepEqual(await forAnn, [1]);
+
+  const { id: gone } = bob;
+  const disconnected = next(bob, "disconnect");
+  await row(page, gone).getByRole("button").click();
+  assert.deepEqual((await disconnected)[0], "io server disconnect");
+  await go(page, "Sockets");
+  await row(page, carl.id).waitFor();
+  await until(async () => (await row(page, gone).count()) === 0, "the end of the row");
+  assert.ok(ann.connected && carl.connected);
 });
 
 test("a read-only UI offers no acts, and acts sent anyway do nothing", async (t) => {

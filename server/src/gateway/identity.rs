@@ -5,6 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Args;
 use serde_json::json;
 
+use super::admin_ui::AdminUi;
 use super::catalogue::{Catalogue, only_argument};
 use super::limits;
 use crate::{
@@ -25,6 +26,7 @@ pub(super) fn register(
     authenticator: Authenticator,
     users: Arc<Users>,
     (chat, market): (Chat, Market),
+    admin_ui: Option<AdminUi>,
 ) {
     catalogue.mark_library_handled(&REFRESH);
     catalogue.namespace(|namespace| {
@@ -34,6 +36,7 @@ pub(super) fn register(
                 users,
                 chat,
                 market,
+                admin_ui,
             })
             .middleware(async |connect: Connect| {
                 let user = &connect.principal().subject;
@@ -83,6 +86,7 @@ struct Limited {
     users: Arc<Users>,
     chat: Chat,
     market: Market,
+    admin_ui: Option<AdminUi>,
 }
 
 impl Authenticate for Limited {
@@ -113,6 +117,9 @@ impl Authenticate for Limited {
     fn refreshed(&self, socket: &Socket) {
         self.chat.recheck_permissions(socket);
         self.market.recheck_permissions(socket);
+        if let Some(ui) = &self.admin_ui {
+            ui.refreshed(socket);
+        }
     }
 }
 

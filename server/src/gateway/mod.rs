@@ -42,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) hooks: Hooks,
     pub(crate) traces: Traces,
     pub(crate) moderation: Moderation,
+    /// The admin UI, which shows changes of sockets.
+    pub(crate) admin_ui: Option<AdminUi>,
 }
 
 /// Registers all events of the namespace `/`.
@@ -64,6 +66,7 @@ pub(crate) fn register(
         hooks,
         traces,
         moderation,
+        admin_ui,
     } = parts;
     let io = hooks::register(io, &hooks);
     io.namespace("/", |namespace| {
@@ -76,7 +79,8 @@ pub(crate) fn register(
         catalogue.hook(hooks);
         catalogue.audit(moderation);
         traced::register(&mut catalogue, &traces);
-        identity::register(&mut catalogue, authenticator, users, (chat, market));
+        let services = (chat, market);
+        identity::register(&mut catalogue, authenticator, users, services, admin_ui);
         chat::register(&mut catalogue);
         market::register(&mut catalogue);
         forwarding::register(&mut catalogue);

@@ -172,6 +172,7 @@ impl Services {
             hooks: self.hooks.clone(),
             traces: self.traces.clone(),
             moderation: self.moderation.clone(),
+            admin_ui: self.admin_ui.clone(),
         };
         let io = gateway::register(io, parts, overlap, self.announcer.as_ref());
         let io = gateway::register_admins(

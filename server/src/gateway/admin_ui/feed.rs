@@ -149,6 +149,14 @@ impl Feed {
         }
     }
 
+    /// Sends the data of a socket of the chat, which may have changed.
+    pub(super) fn changed(&self, socket: &Socket) {
+        self.send(socket.io(), "socket_updated", || {
+            let data = UiSocket::of(socket.io(), socket).into_data();
+            (json!({"id": socket.id(), "nsp": "/", "data": data}),)
+        });
+    }
+
     /// Sends an event of the chat: its name, and its arguments or their size.
     fn report(&self, socket: &Socket, kind: &str, name: &str, args: &Args) {
         self.send(socket.io(), kind, || {

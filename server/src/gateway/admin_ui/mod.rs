@@ -150,6 +150,13 @@ impl AdminUi {
         }
     }
 
+    /// Notes that a socket of the chat has new credentials, with which its name may have changed.
+    pub(crate) fn refreshed(&self, socket: &Socket) {
+        if self.0.section.mode == AdminUiMode::Development {
+            self.0.feed.changed(socket);
+        }
+    }
+
     /// Sends a UI what it shows first.
     async fn entered(&self, socket: &Socket) {
         let by = socket.principal();

@@ -234,6 +234,11 @@ impl UiSocket {
     pub(crate) fn of(io: &Io, socket: &Socket) -> Self {
         sockets::describe(socket, &sockets::node_of(io)).into()
     }
+
+    /// Returns what can change while the socket is connected.
+    pub(crate) fn into_data(self) -> impl Serialize {
+        self.data
+    }
 }
 
 impl From<SocketInfo> for UiSocket {
