@@ -50,16 +50,21 @@ impl Recording {
     /// Waits for a line of a kind that fits.
     fn until(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
-        let mut buffer = [0; 1 << 16];
         loop {
             if let Some(line) = self.all(kind).into_iter().find(&fits) {
                 return line;
             }
             assert!(start.elapsed() < DEADLINE, "no {kind} in {}", self.text);
-            let read = tokio::task::block_in_place(|| self.stream.read(&mut buffer)).unwrap();
-            assert!(read > 0, "no {kind} in {}", self.text);
-            self.text += &String::from_utf8_lossy(&buffer[..read]);
+            self.read();
         }
+    }
+
+    /// Reads what has arrived, or waits for it.
+    fn read(&mut self) {
+        let mut buffer = [0; 1 << 16];
+        let read = tokio::task::block_in_place(|| self.stream.read(&mut buffer)).unwrap();
+        assert!(read > 0, "the end of {}", self.text);
+        self.text += &String::from_utf8_lossy(&buffer[..read]);
     }
 }
 
@@ -192,4 +197,39 @@ async fn recording_ends_when_its_caller_loses_the_access() {
     let end = recording.until("end", |_| true);
     assert_eq!(end["reason"], "the credentials have been revoked");
     assert!(end["atMs"].as_f64().unwrap() < 30_000.0, "{end}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_has_all_sockets_that_were_connected_before() {
+    let server = Server::with(&[KEY]);
+    let mut clients = Vec::new();
+    // More than the queue has places.
+    for n in 0..1300 {
+        clients.push(server.binary.guest(&format!("u{n}")).await);
+    }
+    let mut recording = Recording::start(&server.binary, "everyone=true&seconds=60");
+    let last = json!(1300);
+    recording.until("open", |line| line["connection"] == last);
+    let opened = recording.all("open");
+    assert_eq!(opened.len(), 1300);
+    assert!(opened.iter().all(|line| line["before"] == true));
+    // Each of them is recorded from then on. The reader does not fall behind.
+    let mut done = 0;
+    for chunk in clients.chunks_mut(200) {
+        for client in chunk {
+            client.must("conversations", json!({})).await;
+            done += 1;
+        }
+        while recording.all("answer").len() < done {
+            recording.read();
+        }
+    }
+    let mut numbers: Vec<_> = recording.all("event");
+    numbers.retain(|line| line["event"] == "conversations");
+    let numbers: std::collections::BTreeSet<_> = numbers
+        .iter()
+        .map(|line| line["connection"].as_u64())
+        .collect();
+    assert_eq!(numbers.len(), 1300);
+    assert!(recording.all("dropped").is_empty());
 }

@@ -32,8 +32,8 @@ pub(crate) use self::context::{TraceContext, lenient};
 pub(crate) use self::filter::{Filter, Subject};
 pub(crate) use self::packet::unmasked;
 pub(crate) use self::recording::{
-    Answered, Dropped, Ended, Header, Masker, Opened, Policy, RecordLine, Recorder, SentEvent,
-    VERSION, Vocabulary, names_user,
+    Answered, Backlog, Dropped, Ended, Header, Masker, Opened, Policy, RecordLine, Recorder,
+    SentEvent, VERSION, Vocabulary, names_user,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{AttributeValue, Sampling, Span};
@@ -134,10 +134,13 @@ impl Traces {
         detail: Detail,
         io: &Io,
     ) -> Result<(Arc<Tracer>, Lines), TooManyTracers> {
-        self.add(id, filter, detail, None, io)
+        let (tracer, lines) = self.add(id, filter, detail, None, io)?;
+        watch::observe_all(&tracer, io);
+        Ok((tracer, lines))
     }
 
-    /// Adds a tracer that records what the selected clients send.
+    /// Adds a tracer that records what the selected clients send. Clients that connect later are
+    /// recorded at once, and those of the backlog when the caller lets it observe them.
     ///
     /// # Errors
     ///
@@ -147,8 +150,13 @@ impl Traces {
         filter: Filter,
         recorder: Recorder,
         io: &Io,
-    ) -> Result<(Arc<Tracer>, Lines), TooManyTracers> {
-        self.add(Uuid::new_v4(), filter, Detail::Masked, Some(recorder), io)
+    ) -> Result<(Arc<Tracer>, Lines, Backlog), TooManyTracers> {
+        let id = Uuid::new_v4();
+        let (tracer, lines) = self.add(id, filter, Detail::Masked, Some(recorder), io)?;
+        let mut backlog = Backlog::find(&tracer, &tracer.filter, io);
+        // The first sockets are observed before the caller receives the first line.
+        backlog.observe_some(&tracer);
+        Ok((tracer, lines, backlog))
     }
 
     fn add(
@@ -173,7 +181,6 @@ impl Traces {
             tracers.push(Arc::clone(&tracer));
             self.0.active.store(tracers.len(), Ordering::Relaxed);
         }
-        watch::observe_all(&tracer, io);
         Ok((tracer, lines))
     }
 

@@ -125,6 +125,11 @@ impl Tracer {
         is_queued
     }
 
+    /// Returns how many lines find a place in the queue now.
+    pub(super) fn room(&self) -> usize {
+        self.queue.capacity()
+    }
+
     /// Counts lines that the reader does not get.
     pub(crate) fn count_dropped(&self, lines: u64) {
         self.dropped.fetch_add(lines, Ordering::Relaxed);

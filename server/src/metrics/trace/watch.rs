@@ -12,7 +12,7 @@ use super::packet::{Kind, Packet};
 use super::recording::{self, Found};
 use super::tracer::{Detail, Tracer};
 
-/// Observes all connected sockets that a tracer selects.
+/// Observes all connected sockets that a tracer of steps selects.
 pub(super) fn observe_all(tracer: &Arc<Tracer>, io: &Io) {
     if tracer.filter.conversation().is_some() {
         return;
@@ -20,11 +20,7 @@ pub(super) fn observe_all(tracer: &Arc<Tracer>, io: &Io) {
     for namespace in io.namespaces() {
         for socket in namespace.local().sockets() {
             let user = socket.principal();
-            if let Some(recorder) = &tracer.recorder {
-                if tracer.filter.matches(&subject(&socket, &user.subject)) {
-                    recording::observe(tracer, recorder, &socket, Found::Connected);
-                }
-            } else if tracer.filter.matches(&subject(&socket, &user.subject)) {
+            if tracer.filter.matches(&subject(&socket, &user.subject)) {
                 record(
                     tracer,
                     &socket,
@@ -78,7 +74,7 @@ pub(super) fn disconnected(tracer: &Arc<Tracer>, socket: &Socket, reason: &str) 
     }
 }
 
-fn subject<'a>(socket: &Socket, user: &'a str) -> Subject<'a> {
+pub(super) fn subject<'a>(socket: &Socket, user: &'a str) -> Subject<'a> {
     Subject {
         user: Some(user),
         socket: Some(socket.id()),

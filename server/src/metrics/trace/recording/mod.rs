@@ -3,6 +3,7 @@
 //! A recorder is part of a tracer. It observes each selected socket, masks what the client sends
 //! and the server's answers, and queues them as lines. The payload of `CONNECT` is never recorded.
 
+mod backlog;
 mod line;
 mod mask;
 
@@ -16,6 +17,7 @@ use roomcast::{Socket, SocketId, connection::EngineConnectionEvent};
 use roomcast_protocol::socket::RESERVED_EVENTS;
 use serde_json::{Value, value::to_raw_value};
 
+pub(crate) use self::backlog::Backlog;
 pub(crate) use self::line::{
     Answered, Dropped, Ended, Header, Opened, RecordLine, SentEvent, VERSION,
 };
@@ -194,6 +196,10 @@ pub(super) fn observe(tracer: &Arc<Tracer>, recorder: &Recorder, socket: &Socket
             close(tracer, recorder, socket, &reason);
         }
     }
+    // A socket can disconnect before it has a number, and has no close then.
+    if found == Found::Connected && !socket.is_connected() {
+        disconnected(tracer, recorder, socket, DISCONNECTED);
+    }
 }
 
 /// Records that a socket disconnected.
@@ -364,6 +370,8 @@ fn milliseconds(from: Instant, to: Instant) -> f64 {
     f64::from(u32::try_from(microseconds).unwrap_or(u32::MAX)) / 1000.0
 }
 
+/// The reason of the close of a socket that disconnected while it was found.
+const DISCONNECTED: &str = "disconnected";
 /// Maximum connections of a recording, also of those that have ended.
 const MAX_CONNECTIONS: u32 = 10_000;
 /// Bytes from which on no more lines are queued. They are dropped and counted.

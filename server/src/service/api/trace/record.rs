@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{RENEWAL_INTERVAL, RETRY_AFTER, StreamCaller, selected};
 use crate::auth::Permission;
 use crate::metrics::trace::{
-    Dropped, Ended, Filter, Header, Line, Lines, Masker, Policy, RecordLine, Recorder, Tracer,
-    Traces, VERSION, Vocabulary,
+    Backlog, Dropped, Ended, Filter, Header, Line, Lines, Masker, Policy, RecordLine, Recorder,
+    Tracer, Traces, VERSION, Vocabulary,
 };
 use crate::service::authorization::{Access, Allowed};
 use crate::service::documents::Catalogue;
@@ -56,6 +56,8 @@ pub(crate) struct Recording {
     traces: Traces,
     tracer: Arc<Tracer>,
     lines: Lines,
+    /// The sockets that were connected before.
+    backlog: Backlog,
     /// The first line, until it is returned.
     header: Option<Line>,
     /// When an empty line shows that the stream is alive.
@@ -101,7 +103,7 @@ pub(crate) fn record(
     let traces = io.state::<Traces>().clone();
     let started_at = Timestamp::now().to_string();
     let started = traces.start_recording(filter.clone(), recorder, io);
-    let (tracer, lines) = started.map_err(|_| unavailable())?;
+    let (tracer, lines, backlog) = started.map_err(|_| unavailable())?;
     let header = RecordLine::Recording(Header {
         version: VERSION,
         started_at,
@@ -117,6 +119,7 @@ pub(crate) fn record(
         traces,
         tracer,
         lines,
+        backlog,
         header: Some(header.text()),
         alive_at: Instant::now() + RENEWAL_INTERVAL,
         caller,
@@ -177,6 +180,7 @@ impl Recording {
                     Err(_) => Some(self.last_line("the recording is full")),
                 };
             }
+            self.backlog.observe_some(&self.tracer);
             let lines = self.tracer.take_dropped();
             if lines > 0 {
                 return Some(RecordLine::Dropped(Dropped { lines }).text());
