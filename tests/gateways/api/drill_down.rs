@@ -324,6 +324,15 @@ async fn state_of_all_servers_is_added_up_and_a_silent_server_is_named() {
         (&all["total"]["sockets"], &all["missing"]),
         (&json!(3), &json!([]))
     );
+    // The room of the conversation is at both servers, and so is a user with two connections.
+    let rooms = |all: &Value| (all["total"]["users"].clone(), all["total"]["rooms"].clone());
+    assert_eq!(rooms(&all), (json!(3), json!(4)));
+    let tab = crate::client::Client::connect(one.address(), &token("bob")).await;
+    let tab = tab.unwrap();
+    let counted = until(&service, |all| all["total"]["sockets"] == 4).await;
+    assert_eq!(rooms(&counted), (json!(3), json!(4)));
+    tab.disconnect().await;
+    until(&service, |all| all["total"]["sockets"] == 3).await;
     // Durations are added by their buckets: one message at one server, two at the other.
     for times in [&all["times"], &all["recent"][0]["times"]] {
         assert_eq!(times["processing"]["count"], 3, "{times}");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::distinct::distinct;
 use super::recent::{MINUTES, RecentTimes, TimeCounts};
 use super::report::{ServerParts, ServerReport};
 use super::requests::{NodeAnswer, NodeRequest, request_all};
@@ -66,9 +67,9 @@ struct MissingServer {
 struct ClusterTotals {
     sessions: Sessions,
     sockets: u64,
-    /// The users of all servers. A user who is connected to two servers counts twice.
+    /// The users of all servers. Exact up to 1,024 users of each server, and an estimate beyond.
     users: usize,
-    /// The rooms of all servers. A room with members on two servers counts twice.
+    /// The rooms of all servers. Exact up to 1,024 rooms of each server, and an estimate beyond.
     rooms: usize,
     traffic: Traffic,
     queues: Queues,
@@ -80,8 +81,6 @@ impl ClusterTotals {
         self.sessions.polling += one.sessions.polling;
         self.sessions.websocket += one.sessions.websocket;
         self.sockets += one.sockets;
-        self.users += one.users;
-        self.rooms += one.rooms.count;
         self.traffic.received += one.traffic.received;
         self.traffic.sent += one.traffic.sent;
         self.traffic.bytes_received += one.traffic.bytes_received;
@@ -89,6 +88,23 @@ impl ClusterTotals {
         self.queues.bytes += one.queues.bytes;
         self.queues.acks_pending += one.queues.acks_pending;
         self.queues.polls += one.queues.polls;
+    }
+
+    /// Counts the users and rooms of all servers. Those of a server of an earlier version, which
+    /// sends no names, are added.
+    fn count_names(&mut self, reports: &[ServerReport]) {
+        let (mut users, mut rooms) = (Vec::new(), Vec::new());
+        for report in reports {
+            if let Some(names) = &report.names {
+                users.push(&names.users);
+                rooms.push(&names.rooms);
+            } else {
+                self.users += report.statistics.users;
+                self.rooms += report.statistics.rooms.count;
+            }
+        }
+        self.users += distinct(&users);
+        self.rooms += distinct(&rooms);
     }
 }
 
@@ -131,6 +147,7 @@ pub(crate) async fn cluster_statistics(
             sum.merge(counts);
         }
     }
+    total.count_names(&reports);
     let servers = reports.into_iter().map(|report| ServerStatistics {
         recent: shown(&report.recent),
         name: report.name,

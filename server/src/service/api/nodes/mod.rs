@@ -2,6 +2,7 @@
 //! this one.
 
 pub(super) mod cluster;
+mod distinct;
 pub(super) mod log_level;
 pub(super) mod recent;
 pub(super) mod report;

@@ -6,12 +6,14 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::distinct::NameSample;
 use super::recent::{Snapshots, TimeCounts};
 use crate::metrics::Metrics;
 use crate::service::api::health::Readiness;
+use crate::service::chat::is_user_room;
 use crate::service::rules::admin::commands::Statistics;
 use crate::store::Time;
-use roomcast::Io;
+use roomcast::{Io, Room};
 
 /// The parts of a server that can fail.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +58,29 @@ pub(in crate::service::api) struct ServerReport {
     /// The counts of each of [`MINUTES`](super::recent::MINUTES).
     pub(super) recent: Vec<TimeCounts>,
     pub(super) parts: ServerParts,
+    /// The users and rooms. Absent in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) names: Option<ReportedNames>,
+}
+
+/// Samples of the names that can be at several servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ReportedNames {
+    pub(super) users: NameSample,
+    pub(super) rooms: NameSample,
+}
+
+impl ReportedNames {
+    fn of(io: &Io) -> Self {
+        let rooms = io.of("/").rooms();
+        let rooms = || rooms.iter().map(|(room, _)| room);
+        // Every socket of the chat is in the room of its user.
+        let users = rooms().filter(|room| is_user_room(room));
+        Self {
+            users: NameSample::of(users.map(Room::as_str)),
+            rooms: NameSample::of(rooms().map(Room::as_str)),
+        }
+    }
 }
 
 /// Creates the reports of this server. Clones share the snapshots.
@@ -102,6 +127,7 @@ impl Reports {
             recent: self.0.snapshots.recent(Instant::now(), &since_start),
             since_start,
             parts: ServerParts::of(io, readiness),
+            names: Some(ReportedNames::of(io)),
         })
     }
 }
