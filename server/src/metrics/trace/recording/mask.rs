@@ -15,6 +15,16 @@ use uuid::Uuid;
 use super::super::packet::{REDACTED, names_secret};
 use crate::metrics::hex;
 
+/// Where a value is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Whether all texts are masked in spite of consent.
+    is_secret: bool,
+    /// Whether the event and all fields around the value are part of the product. Otherwise a UUID
+    /// can be the id of a user, and is masked.
+    is_known: bool,
+}
+
 /// The names that are part of the product, and so are kept in a masked recording.
 #[derive(Debug, Default)]
 pub(crate) struct Vocabulary {
@@ -140,9 +150,8 @@ impl Masker {
 
     /// Masks the arguments of an event.
     pub(crate) fn arguments(&self, event: &str, mut args: Vec<Value>) -> Vec<Value> {
-        let is_secret = is_secret_event(event);
         for value in &mut args {
-            self.value(value, None, is_secret);
+            self.value(value, None, self.place(event));
         }
         args
     }
@@ -155,9 +164,8 @@ impl Masker {
         let code = code
             .filter(|code| code.as_str().is_some_and(is_code))
             .cloned();
-        let is_secret = is_secret_event(event);
         for value in &mut args {
-            self.value(value, None, is_secret);
+            self.value(value, None, self.place(event));
         }
         let place = args
             .first_mut()
@@ -173,18 +181,38 @@ impl Masker {
         if field.is_some_and(names_secret) {
             return REDACTED.into();
         }
+        let place = Place {
+            is_secret: false,
+            is_known: field.is_none_or(|field| self.knows(field)),
+        };
         let mut value = value.clone();
-        self.value(&mut value, field, false);
+        self.value(&mut value, field, place);
         value
     }
 
-    /// Masks a value of a field. `is_secret` masks all texts in spite of consent.
-    fn value(&self, value: &mut Value, field: Option<&str>, is_secret: bool) {
+    /// Returns the place of the arguments and the answer of an event.
+    fn place(&self, event: &str) -> Place {
+        Place {
+            is_secret: is_secret_event(event),
+            is_known: self.knows(event),
+        }
+    }
+
+    /// Returns whether the name of an event or a field is part of the product.
+    fn knows(&self, name: &str) -> bool {
+        match &self.policy {
+            Policy::Masked(known) => known.names.contains(name),
+            Policy::Consented => true,
+        }
+    }
+
+    /// Masks a value of a field.
+    fn value(&self, value: &mut Value, field: Option<&str>, place: Place) {
         match value {
-            Value::String(text) => *text = self.text(text, field, is_secret),
+            Value::String(text) => *text = self.text(text, field, place),
             Value::Array(values) => {
                 for value in values {
-                    self.value(value, field, is_secret);
+                    self.value(value, field, place);
                 }
             }
             Value::Object(fields) => {
@@ -192,9 +220,12 @@ impl Masker {
                     if names_secret(&name) {
                         value = REDACTED.into();
                     } else {
-                        self.value(&mut value, Some(&name), is_secret);
+                        // What is below an unknown field can be about users as well.
+                        let is_known = place.is_known && self.knows(&name);
+                        let below = Place { is_known, ..place };
+                        self.value(&mut value, Some(&name), below);
                     }
-                    let name = self.unused_name(&name, fields);
+                    let name = self.unused_name(&name, fields, place);
                     fields.insert(name, value);
                 }
             }
@@ -202,16 +233,19 @@ impl Masker {
         }
     }
 
-    fn text(&self, text: &str, field: Option<&str>, is_secret: bool) -> String {
+    fn text(&self, text: &str, field: Option<&str>, place: Place) -> String {
         // Tokens do not have to be in a field whose name says so.
         if text.starts_with(JWT) && text.len() > MIN_JWT {
             return REDACTED.to_owned();
         }
         match &self.policy {
-            Policy::Consented if is_secret => shape(text),
+            Policy::Consented if place.is_secret => shape(text),
             Policy::Consented => text.to_owned(),
             Policy::Masked(known) => {
-                if field.is_some_and(names_user) || self.users.read().contains(text) {
+                let is_user = field.is_some_and(names_user) || self.users.read().contains(text);
+                // A UUID elsewhere can be the id of a user.
+                let is_unknown_id = is_id(text) && !place.is_known;
+                if is_user || is_unknown_id {
                     self.pseudonym(text)
                 } else if is_id(text)
                     || is_time(text)
@@ -226,12 +260,18 @@ impl Masker {
     }
 
     /// Returns the masked name of a field. Names that the server does not know can be texts.
-    fn unused_name(&self, name: &str, used: &Map<String, Value>) -> String {
-        let masked = match &self.policy {
-            Policy::Consented => return name.to_owned(),
-            Policy::Masked(known) if known.names.contains(name) || is_id(name) => name.to_owned(),
-            Policy::Masked(_) if self.users.read().contains(name) => self.pseudonym(name),
-            Policy::Masked(_) => shape(name),
+    fn unused_name(&self, name: &str, used: &Map<String, Value>, place: Place) -> String {
+        if matches!(self.policy, Policy::Consented) {
+            return name.to_owned();
+        }
+        let masked = if self.knows(name) {
+            name.to_owned()
+        } else if self.users.read().contains(name) || (is_id(name) && !place.is_known) {
+            self.pseudonym(name)
+        } else if is_id(name) {
+            name.to_owned()
+        } else {
+            shape(name)
         };
         if used.contains_key(&masked) {
             format!("{masked}#{}", used.len())
@@ -350,6 +390,33 @@ mod tests {
         assert!(!masked.to_string().contains("canar"));
         assert_eq!(masker.event("message"), "message");
         assert_eq!(masker.event("my secret"), "xx xxxxxx");
+    }
+
+    #[test]
+    fn uuids_outside_of_the_catalogue_become_pseudonyms() {
+        let [masker, other] = [(); 2].map(|()| masker(Policy::Masked(vocabulary())));
+        let user = "0192f1d0-0000-7000-8000-000000000001";
+        let given = json!({
+            "conversationId": user, "assignee": user, "content": {"to": [user]},
+            "custom": {"conversationId": user}, user: 1,
+        });
+        let known = masker
+            .arguments("message", vec![given.clone(), user.into()])
+            .remove(0);
+        let pseudonym = masker.user(user);
+        // From here on the id is that of a recorded user.
+        assert_eq!(known["conversationId"], user);
+        assert_eq!(known["xxxxxxxx"], pseudonym);
+        assert_eq!(known["content"], json!({"xx": [pseudonym]}));
+        assert_eq!(known["xxxxxx"], json!({"conversationId": pseudonym}));
+        assert_eq!(known[user], 1);
+        // No field of an event of others is part of the product.
+        let unknown = other.arguments("assign", vec![given, user.into()]);
+        assert!(!unknown[0].to_string().contains(user), "{unknown:?}");
+        assert_eq!(unknown[1], other.user(user));
+        // Recorded users are masked everywhere.
+        let later = masker.arguments("message", vec![json!({"conversationId": user, user: 1})]);
+        assert_eq!(later[0], json!({"conversationId": pseudonym, pseudonym: 1}));
     }
 
     #[test]
