@@ -97,8 +97,11 @@ async fn invalid_invitation_is_not_found(backend: Backend) {
         assert!(store.insert_invite(new, 9).await.unwrap());
     }
     // The expired invitation was removed when the next one was created.
+    assert_eq!(store.count_invites(id).await.unwrap(), 2);
     assert_eq!(store.delete_invites(id).await.unwrap(), 2);
     assert_eq!(store.delete_invites(id).await.unwrap(), 0);
+    assert_eq!(store.count_invites(id).await.unwrap(), 0);
+    assert_eq!(store.count_invites(other).await.unwrap(), 1);
     for token in ["unknown", "", "ended", "revoked", "another"] {
         assert_eq!(store.invite(token).await.unwrap(), None, "{token}");
         assert_eq!(join(&harness, token, "bob", 9).await, Change::Absent);
@@ -143,12 +146,12 @@ async fn expired_invitations_do_not_count_against_the_limit(backend: Backend) {
         expires_at: at("2000-01-01T00:00:00.000Z"),
         ..invite(id, "ended", None)
     };
-    for (new, is_stored) in [
-        (ended, true),
-        (invite(id, "one", Some(1)), true),
-        (invite(id, "two", None), true),
-        (invite(id, "three", None), false),
-        (invite(other, "four", None), true),
+    for (new, is_stored, valid) in [
+        (ended, true, 0),
+        (invite(id, "one", Some(1)), true, 1),
+        (invite(id, "two", None), true, 2),
+        (invite(id, "three", None), false, 2),
+        (invite(other, "four", None), true, 2),
     ] {
         let token = new.token_hash.clone();
         assert_eq!(
@@ -156,8 +159,10 @@ async fn expired_invitations_do_not_count_against_the_limit(backend: Backend) {
             is_stored,
             "{token}"
         );
+        assert_eq!(store.count_invites(id).await.unwrap(), valid, "{token}");
     }
     join(&harness, "one", "bob", 9).await;
+    assert_eq!(store.count_invites(id).await.unwrap(), 1, "one is used up");
     assert!(
         store
             .insert_invite(invite(id, "three", None), 2)

@@ -361,6 +361,7 @@ async fn only_the_owner_pins_and_pins_are_bounded(backend: Backend) {
         harness.annotate(&first, "eve", Annotation::Pin).await,
         Change::Absent
     );
+    assert_eq!(store.pinned(first.id).await.unwrap(), None);
     let pinned = harness.annotate(&first, "ann", Annotation::Pin).await;
     let Change::Done(pinned) = pinned else {
         panic!("{pinned:?}");
@@ -372,6 +373,8 @@ async fn only_the_owner_pins_and_pins_are_bounded(backend: Backend) {
         panic!("{pinned:?}");
     };
     assert_eq!(opening.pins, std::slice::from_ref(&pinned.pin));
+    let by = Some(("ann".to_owned(), pinned.pin.pinned_at));
+    assert_eq!(store.pinned(first.id).await.unwrap(), by);
     let quote = &opening.pins[0].message;
     assert_eq!(quote.excerpt, "x\u{1F600}".repeat(100), "200 characters");
     assert_eq!((quote.seq, &*quote.user_id), (1, "bob"));
@@ -397,6 +400,7 @@ async fn only_the_owner_pins_and_pins_are_bounded(backend: Backend) {
     );
     let unpinned = harness.annotate(&first, "ann", Annotation::Unpin).await;
     assert!(matches!(unpinned, Change::Done(_)), "{unpinned:?}");
+    assert_eq!(store.pinned(first.id).await.unwrap(), None);
     let again = harness.annotate(&first, "ann", Annotation::Unpin).await;
     assert!(matches!(again, Change::Unchanged(_)), "{again:?}");
     harness.annotate(&last, "ann", Annotation::Pin).await;

@@ -94,6 +94,7 @@ async fn moderation_of_what_belongs_to_others_is_recorded_with_both_states() {
         assert_eq!(entry["target"], *target, "{entry}");
         let (before, after) = (&entry["before"], &entry["after"]);
         assert!(before.is_object(), "{entry}");
+        let both = |field: &str| (before[field].clone(), after[field].clone());
         let members = |state: &Value| state["memberIds"].to_string();
         match event {
             "edit_message" => assert_eq!(
@@ -111,7 +112,14 @@ async fn moderation_of_what_belongs_to_others_is_recorded_with_both_states() {
             "create_invite" => {
                 let invite = answer["token"].as_str().unwrap();
                 assert!(!entry.to_string().contains(invite), "{entry}");
+                assert_eq!(both("invites"), (json!(0), json!(1)));
             }
+            "revoke_invites" => assert_eq!(both("invites"), (json!(1), json!(0))),
+            "pin_message" => {
+                assert_eq!(both("pinnedBy"), (Value::Null, json!("mod")));
+                assert!(before["pinnedAt"].is_null() && after["pinnedAt"].is_string());
+            }
+            "unpin_message" => assert_eq!(both("pinnedBy"), (json!("mod"), Value::Null)),
             "delete_message" => assert_eq!(
                 (&before["isDeleted"], &after["isDeleted"]),
                 (&json!(false), &json!(true))

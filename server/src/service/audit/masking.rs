@@ -69,6 +69,7 @@ const NUMBERS: &[&str] = &[
     "disconnected",
     "everyone",
     "expected",
+    "invites",
     "isDeleted",
     "isOpen",
     "lastSeq",

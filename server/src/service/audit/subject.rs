@@ -76,25 +76,34 @@ impl AuditInner {
     pub(super) async fn state(&self, subject: &Subject) -> Result<Value, StoreError> {
         let store = &self.store;
         let state = match subject {
-            Subject::Conversation(id) => store.conversation(*id).await?.map(|found| {
-                let conversation = found.conversation;
-                let state = json!({
-                    "title": conversation.title,
-                    "ownerId": conversation.owner_id,
-                    "memberCount": conversation.member_ids.len(),
-                    "memberIds": conversation.member_ids,
-                    "isOpen": found.is_open,
-                    "lastSeq": found.last_seq,
-                });
-                masked(&state, true)
-            }),
+            Subject::Conversation(id) => match store.conversation(*id).await? {
+                Some(found) => {
+                    let conversation = found.conversation;
+                    let state = json!({
+                        "title": conversation.title,
+                        "ownerId": conversation.owner_id,
+                        "memberCount": conversation.member_ids.len(),
+                        "memberIds": conversation.member_ids,
+                        "isOpen": found.is_open,
+                        "lastSeq": found.last_seq,
+                        "invites": store.count_invites(*id).await?,
+                    });
+                    Some(masked(&state, true))
+                }
+                None => None,
+            },
             Subject::Message(id) => match store.authorship(*id).await? {
-                Some(found) => Some(json!({
-                    "conversationId": found.conversation_id,
-                    "authorId": found.user_id,
-                    "isDeleted": found.is_deleted,
-                    "version": store.versions(*id).await?.len() + 1,
-                })),
+                Some(found) => {
+                    let (pinned_by, pinned_at) = store.pinned(*id).await?.unzip();
+                    Some(json!({
+                        "conversationId": found.conversation_id,
+                        "authorId": found.user_id,
+                        "isDeleted": found.is_deleted,
+                        "version": store.versions(*id).await?.len() + 1,
+                        "pinnedBy": pinned_by,
+                        "pinnedAt": pinned_at,
+                    }))
+                }
                 None => None,
             },
             Subject::Login(hash) => store.login(hash).await?.map(|login| {

@@ -223,6 +223,7 @@ async fn chat(store: &Store) -> Result<(), String> {
         };
         expect(must!(store.annotate(annotate, origin())))?;
     }
+    must!(store.pinned(answer.id));
     for (user, by, removes) in [
         ("carl", "ann", false),
         ("carl", "ann", true),
@@ -349,6 +350,7 @@ async fn invites(store: &Store) -> Result<(), String> {
         9,
         Origin::default()
     )))?;
+    must!(store.count_invites(id));
     must!(store.delete_invites(id));
     Ok(())
 }

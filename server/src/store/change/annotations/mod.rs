@@ -388,6 +388,16 @@ impl Store {
         each!(self, backend => self.with_answer_timeout(backend.opening(conversation, user)).await)
     }
 
+    /// Returns who pinned a message and when, or `None` if it is not pinned. This is for admins:
+    /// membership is not checked.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn pinned(&self, message: Uuid) -> Result<Option<(String, Time)>, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.pinned(message)).await)
+    }
+
     /// Stores a user's notification level in a conversation. Returns `false` if it is unknown or
     /// the user is not a member.
     ///

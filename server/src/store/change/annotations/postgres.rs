@@ -36,6 +36,17 @@ impl Postgres {
         read!(self, client => opening(client, conversation, user))
     }
 
+    pub(in crate::store) async fn pinned(
+        &self,
+        message: Uuid,
+    ) -> Result<Option<(String, Time)>, StoreError> {
+        read!(self, client => client.query_opt_cached(
+            "SELECT pinned_by, pinned_at FROM pins WHERE message_id = $1",
+            &[&message],
+            |row| Ok((row.try_get("pinned_by")?, time(row, "pinned_at")?)),
+        ))
+    }
+
     /// Stores a member's notification level.
     pub(in crate::store) async fn set_level(
         &self,

@@ -31,6 +31,20 @@ impl Sqlite {
             .await
     }
 
+    pub(in crate::store) async fn pinned(
+        &self,
+        message: Uuid,
+    ) -> Result<Option<(String, Time)>, StoreError> {
+        self.read(move |connection| {
+            connection.query_opt_cached(
+                "SELECT pinned_by, pinned_at FROM pins WHERE message_id = ?1",
+                [Id(message)],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+        })
+        .await
+    }
+
     pub(in crate::store) async fn set_level(
         &self,
         conversation: Uuid,

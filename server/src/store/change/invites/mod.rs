@@ -87,6 +87,15 @@ impl Store {
         each!(self, backend => self.with_answer_timeout(backend.invite(token_hash)).await)
     }
 
+    /// Returns the number of valid invitations to a conversation.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn count_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.count_invites(conversation)).await)
+    }
+
     /// Revokes all invitations to a conversation. Returns how many were valid.
     ///
     /// # Errors

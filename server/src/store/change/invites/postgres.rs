@@ -25,6 +25,19 @@ impl Postgres {
         read!(self, client => find(client, token_hash, Time::now()))
     }
 
+    pub(in crate::store) async fn count_invites(
+        &self,
+        conversation: Uuid,
+    ) -> Result<u64, StoreError> {
+        let valid: i64 = read!(self, client => client.query_one_cached(
+            "SELECT count(*) FROM invites
+             WHERE conversation_id = $1 AND expires_at > $2 AND uses_left IS DISTINCT FROM 0",
+            &[&conversation, &Time::now().timestamp()],
+            |row| row.try_get(0),
+        ))?;
+        Ok(valid.try_into().unwrap_or(0))
+    }
+
     pub(in crate::store) async fn delete_invites(
         &self,
         conversation: Uuid,

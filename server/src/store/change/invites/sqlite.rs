@@ -27,6 +27,14 @@ impl Sqlite {
         self.read(find).await
     }
 
+    pub(in crate::store) async fn count_invites(
+        &self,
+        conversation: Uuid,
+    ) -> Result<u64, StoreError> {
+        self.read(move |connection| count(connection, conversation, Time::now()))
+            .await
+    }
+
     pub(in crate::store) async fn delete_invites(
         &self,
         conversation: Uuid,
@@ -106,15 +114,21 @@ pub(in crate::store) fn remove(
     conversation: Uuid,
     now: Time,
 ) -> rusqlite::Result<u64> {
+    let valid = count(connection, conversation, now)?;
+    connection.execute_cached(
+        "DELETE FROM invites WHERE conversation_id = ?1",
+        [Id(conversation)],
+    )?;
+    Ok(valid)
+}
+
+/// Returns the number of valid invitations to a conversation.
+fn count(connection: &Connection, conversation: Uuid, now: Time) -> rusqlite::Result<u64> {
     let valid: i64 = connection.query_one_cached(
         "SELECT count(*) FROM invites
          WHERE conversation_id = ?1 AND expires_at > ?2 AND uses_left IS NOT 0",
         params![Id(conversation), now],
         |row| row.get(0),
-    )?;
-    connection.execute_cached(
-        "DELETE FROM invites WHERE conversation_id = ?1",
-        [Id(conversation)],
     )?;
     Ok(unsigned(valid))
 }
