@@ -418,11 +418,14 @@ impl NodeCompatible for PostgresState {
 
     fn reply(&self, to: &NodeId, bytes: Bytes) -> Result<(), AdapterError> {
         let channel = own_channel(&self.key, to);
-        let seals = self.link.openers.notifications.seals(to);
-        let body = match &self.sender.sealers {
-            Some(sealers) if seals => sealers.body(Lane::Together, &channel, &bytes),
-            Some(_) | None => envelope(bytes),
-        };
+        if let Some(sealers) = &self.sender.sealers {
+            let body = sealers.body(Lane::Together, &channel, &bytes);
+            self.link.publish(None, channel.clone(), body, false)?;
+            if self.link.openers.notifications.seals(to) {
+                return Ok(());
+            }
+        }
+        let body = envelope(bytes);
         self.link.publish(None, channel, body, false)
     }
 }

@@ -380,7 +380,10 @@ impl NodeCompatible for RedisState {
         let sent = Sent::Message(own_channel(&self.key, to), bytes);
         match &self.sealers {
             Some(sealers) if self.channels.seals(to) => sealers.send_sealed(&self.link, sent),
-            Some(_) | None => self.link.publish(sent),
+            // The server may seal although none of its messages has arrived on a channel yet. It
+            // ignores plain messages then.
+            Some(sealers) => sealers.send(&self.link, sent),
+            None => self.link.publish(sent),
         }
     }
 }

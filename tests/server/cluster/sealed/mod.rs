@@ -3,9 +3,12 @@
 mod rights;
 mod tap;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use roomcast::{
@@ -383,6 +386,25 @@ fn rolling_upgrade_to_sealing_neither_loses_nor_repeats_events() {
         let pairs = steps.iter().zip(&steps[1..]);
         for (before, after) in pairs.chain([(&Form::Rolling, &Form::Rolling)]) {
             reach_each_other(&Cluster::new(transport), before, after);
+        }
+    }
+}
+
+/// A server that has just started answers in both forms, because it cannot know yet which form the
+/// other server accepts.
+#[test]
+fn requests_are_answered_during_a_roll_out_before_servers_have_met() {
+    for transport in Transport::ALL {
+        for _ in 0..3 {
+            let cluster = Cluster::new(transport);
+            let [asking, _answering] = [(); 2].map(|()| cluster.serve(&Form::Rolling));
+            let asked = asking.io.to("nobody").timeout(Duration::from_secs(10));
+            let fetched = asking.runtime.block_on(asked.fetch_sockets());
+            assert!(
+                fetched.missing.is_empty(),
+                "{transport:?} {:?}",
+                fetched.missing
+            );
         }
     }
 }
