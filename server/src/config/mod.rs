@@ -88,7 +88,7 @@ impl Default for Settings {
             server: Server::default(),
             engine: Config::default()
                 .ping_timeout(Duration::from_secs(60))
-                .handshakes_per_second(2000)
+                .handshakes_per_second(5000)
                 .packets_per_second(1000)
                 .bytes_per_second(1 << 20)
                 .joins_per_minute(60),
