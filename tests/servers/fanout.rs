@@ -1,5 +1,6 @@
 //! The server that load generators expect. `ADAPTER` connects several servers: see
-//! `support/adapters.rs`.
+//! `support/adapters.rs`. `DEFLATE` is the threshold of permessage-deflate in bytes; without it,
+//! compression is off.
 
 #[path = "support/adapters.rs"]
 mod adapters;
@@ -7,7 +8,11 @@ mod support;
 
 use std::time::Duration;
 
-use roomcast::{Ack, Args, Config, Event, Io, Server, errors::JoinError, options::Recovery};
+use roomcast::{
+    Ack, Args, Config, Event, Io, Server,
+    errors::JoinError,
+    options::{PerMessageDeflate, Recovery},
+};
 
 /// The allocator of the binary, so that measurements apply to it.
 #[global_allocator]
@@ -35,6 +40,10 @@ async fn serve() -> Result<(), roomcast::Error> {
             Config::default()
                 .ping_interval(millis("PING_INTERVAL_MS", 25_000))
                 .ping_timeout(millis("PING_TIMEOUT_MS", 20_000))
+                .per_message_deflate(
+                    support::number("DEFLATE")
+                        .map(|threshold| PerMessageDeflate::default().threshold(threshold)),
+                )
                 .recovery((support::number("RECOVERY") == Some(1)).then(Recovery::default)),
         )
         .namespace("/", |namespace| {
