@@ -85,9 +85,9 @@ pub const UPGRADE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\
     Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A client that has joined `/`.
-pub struct Client {
-    stream: TcpStream,
+/// A client that has joined `/`, on any stream.
+pub struct Client<S = TcpStream> {
+    stream: S,
     decoder: Decoder,
     input: Vec<u8>,
     start: usize,
@@ -96,14 +96,13 @@ pub struct Client {
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let mut client = Self::open(address);
-        client.send("40");
-        assert!(client.receive().starts_with(b"40{"));
+        client.enter();
         client
     }
 
     /// Opens a WebSocket session that has joined no namespace.
     pub fn open(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).expect("the server listens"))
+        Self::over(connected(address))
     }
 
     /// Creates a client that has joined `/` and a room, and whose buffers [`stall`](Self::stall)
@@ -113,9 +112,10 @@ impl Client {
         let small = socket.set_recv_buffer_size(4096);
         small.expect("a TCP option");
         socket.connect(&address.into()).expect("the server listens");
-        let mut client = Self::over(socket.into());
-        client.send("40");
-        assert!(client.receive().starts_with(b"40{"));
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).expect("a TCP option");
+        let mut client = Self::over(stream);
+        client.enter();
         client.join(room);
         client.join("stalled");
         client
@@ -126,18 +126,24 @@ impl Client {
         self.send("420[\"stall\"]");
         assert!(self.receive().starts_with(b"430["));
     }
+}
 
-    fn over(mut stream: TcpStream) -> Self {
-        stream.set_nodelay(true).expect("a TCP option");
+/// Connects to a server, and sends without delay.
+pub fn connected(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_nodelay(true).expect("a TCP option");
+    stream
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Opens a WebSocket session on a stream.
+    pub fn over(mut stream: S) -> Self {
         stream
             .write_all(UPGRADE.as_bytes())
             .expect("the server reads");
         let mut input = Vec::new();
         let end = loop {
-            let mut chunk = [0; 1024];
-            let n = stream.read(&mut chunk).expect("the server answers");
-            assert!(n > 0, "the server refused");
-            input.extend_from_slice(&chunk[..n]);
+            read(&mut stream, &mut input);
             if let Some(at) = input.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
             }
@@ -157,22 +163,34 @@ impl Client {
         client
     }
 
+    /// Joins `/`.
+    pub fn enter(&mut self) {
+        self.send("40");
+        assert!(self.receive().starts_with(b"40{"));
+    }
+
     pub fn join(&mut self, room: &str) {
         self.send(&format!("420[\"join\",\"{room}\"]"));
         assert!(self.receive().starts_with(b"430["));
     }
 
     pub fn send(&mut self, text: &str) {
-        let mut frame = Vec::with_capacity(text.len() + 14);
+        self.send_frame(Opcode::Text, text.as_bytes());
+    }
+
+    fn send_frame(&mut self, opcode: Opcode, payload: &[u8]) {
+        let mut frame = Vec::with_capacity(payload.len() + 14);
         let key = Some([1, 2, 3, 4]);
-        websocket::encode_frame(
-            &mut frame,
-            websocket::Fragment::Final,
-            Opcode::Text,
-            text.as_bytes(),
-            key,
-        );
+        websocket::encode_frame(&mut frame, websocket::Fragment::Final, opcode, payload, key);
         self.stream.write_all(&frame).expect("the server reads");
+    }
+
+    /// Closes the WebSocket, and waits until the server has closed the connection.
+    pub fn close(mut self) {
+        self.send_frame(Opcode::Close, &1000_u16.to_be_bytes());
+        let mut rest = Vec::new();
+        // A server may close TLS without an alert.
+        let _ = self.stream.read_to_end(&mut rest);
     }
 
     /// Waits for a ping and answers it.
@@ -204,14 +222,18 @@ impl Client {
                 None => {
                     self.input.clear();
                     self.start = 0;
-                    let mut chunk = [0; 16 * 1024];
-                    let n = self.stream.read(&mut chunk).expect("the server lives");
-                    assert!(n > 0, "the server closed");
-                    self.input.extend_from_slice(&chunk[..n]);
+                    read(&mut self.stream, &mut self.input);
                 }
             }
         }
     }
+}
+
+fn read(stream: &mut impl Read, input: &mut Vec<u8>) {
+    let mut chunk = [0; 16 * 1024];
+    let n = stream.read(&mut chunk).expect("the server lives");
+    assert!(n > 0, "the server closed");
+    input.extend_from_slice(&chunk[..n]);
 }
 
 /// Starts a receiver that counts its messages on its own thread.

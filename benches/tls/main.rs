@@ -185,12 +185,12 @@ fn fan(server: &Process, trust: &Trust, plan: &Plan, window: usize) -> f64 {
     let room = format!("room{}", std::process::id());
     let mut members: Vec<Client> = (0..MEMBERS)
         .map(|_| {
-            let mut client = Client::connect(server.address, &trust);
+            let mut client = client::connect(server.address, &trust);
             client.join(&room);
             client
         })
         .collect();
-    let mut sender = Client::connect(server.address, &trust);
+    let mut sender = client::connect(server.address, &trust);
     let payload = "x".repeat(PAYLOAD);
     let event = format!("42[\"bcast\",\"{room}\",\"{payload}\"]");
     let mut round = |broadcasts: usize| {
@@ -213,7 +213,7 @@ fn fan(server: &Process, trust: &Trust, plan: &Plan, window: usize) -> f64 {
 }
 
 fn echo(server: &Process, trust: &Trust, plan: &Plan) -> f64 {
-    let mut client = Client::connect(server.address, &trust.without_resumption());
+    let mut client = client::connect(server.address, &trust.without_resumption());
     let event = format!("421[\"echo\",\"{}\"]", "x".repeat(PAYLOAD));
     let mut round = |count: usize| {
         for _ in 0..count {
@@ -229,11 +229,11 @@ fn echo(server: &Process, trust: &Trust, plan: &Plan) -> f64 {
 
 fn connect(server: &Process, trust: &Trust, plan: &Plan, closes: bool) -> f64 {
     // The first connection has the ticket of the others.
-    drop(Client::connect(server.address, trust));
+    drop(client::connect(server.address, trust));
     let before = server.cpu();
     let mut held = Vec::new();
     for _ in 0..plan.connects {
-        let client = Client::connect(server.address, trust);
+        let client = client::connect(server.address, trust);
         match closes {
             true => client.close(),
             false => held.push(client),
@@ -247,7 +247,7 @@ fn connect(server: &Process, trust: &Trust, plan: &Plan, closes: bool) -> f64 {
 fn idle(server: &Process, trust: &Trust, plan: &Plan) -> f64 {
     let trust = trust.without_resumption();
     let connect = |count: usize| -> Vec<Client> {
-        let clients = (0..count).map(|_| Client::connect(server.address, &trust));
+        let clients = (0..count).map(|_| client::connect(server.address, &trust));
         clients.collect()
     };
     // The first clients cause the shared allocations.
