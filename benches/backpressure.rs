@@ -18,7 +18,9 @@ use support::Client;
 const READERS: usize = 100;
 
 fn patient() -> Config {
-    support::quiet().outbox_bytes(1 << 30)
+    support::quiet()
+        .outbox_bytes(1 << 30)
+        .total_outbox_bytes(READERS << 30)
 }
 
 fn stalled(c: &mut Criterion) {
