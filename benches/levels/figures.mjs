@@ -1,4 +1,4 @@
-// What clients see, counted in seconds: connections, writes, deliveries and errors.
+// Counts, second by second, what clients see: connections, writes, deliveries and errors.
 
 /** Returns a share as a percentage with three digits after the point. */
 export const percent = (share) => `${(share * 100).toFixed(3)} %`;

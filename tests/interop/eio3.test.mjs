@@ -36,7 +36,7 @@ for (const [way, options] of ways) {
       return socket;
     };
 
-    test("connects to / without a request and is told apart", async (t) => {
+    test("connects to / without a request, and reports version 3", async (t) => {
       const socket = await start(t, "/?who=ada");
       const me = await ask(socket, "whoami");
       assert.equal(me.eio, 3);

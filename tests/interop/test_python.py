@@ -1,72 +1,17 @@
 """The stock Python clients, blocking and asyncio, against the interop server and the chat."""
 
 import asyncio
-import os
-import pathlib
 import queue
-import re
-import signal
-import subprocess
 import threading
 import unittest
 
-import engineio
 import socketio
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+from python_cases import BUILT, DEADLINE, Server, SharedCases, interop
+
 LOBBY = "00000000-0000-4000-8000-000000000001"
-DEADLINE = 60
-"""Decides only how long a failing test waits, in seconds."""
 PATIENT = {"reconnection": False, "request_timeout": DEADLINE}
 """A client that does not reconnect, and waits long for answers of a busy machine."""
-
-# The client refuses more than 16 packets in one polling answer by default; servers do not know that
-# limit.
-engineio.payload.Payload.max_decode_packets = 10_000
-
-
-class Server:
-    """A process that prints its address, its main listener last; ends with the block."""
-
-    def __init__(self, command, pattern, **environment):
-        self.process = subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        try:
-            others = set()
-            while not (match := re.search(pattern, line := self.lines.get(timeout=DEADLINE))) or match[1] in others:
-                if not line:
-                    raise RuntimeError(f"{command} does not listen")
-                if named := re.search(r"^(?!listening).+ on (127\.0\.0\.1:\d+)$", line):
-                    others.add(named[1])
-        except BaseException:
-            self.process.kill()
-            raise
-        self.url = f"http://{match[1]}"
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put("")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE)
-
-
-def interop():
-    """The `interop` example; TEST_SERVER_INTEROP names another to compare with."""
-    command = os.environ.get("TEST_SERVER_INTEROP", str(BUILT / "examples" / "interop"))
-    # Clients on a busy machine have time for a pong.
-    beyond = {"PORT": "0", "LISTENER_NAMES": "1", "PING_TIMEOUT_MS": "20000"}
-    return Server(command.split(" "), r"^listening on (127\.0\.0\.1:\d+)$", **beyond)
 
 
 def chat():
@@ -94,18 +39,12 @@ class Cases:
         cls.server.stop()
 
 
-class Blocking(Cases):
+class Blocking(SharedCases, Cases):
     def client(self, **options):
         client = socketio.Client(**self.settings)
         self.addCleanup(client.disconnect)
         client.connect(self.server.url, transports=self.transports, wait_timeout=DEADLINE, **options)
         return client
-
-    def test_echo_with_acknowledgement(self):
-        client = self.client()
-        value = {"text": "Ä 🦀", "list": [1, 2.5, None, True]}
-        self.assertEqual(client.call("echo", value, timeout=DEADLINE), value)
-        self.assertEqual(client.call("echo", ("a", "b"), timeout=DEADLINE), ("a", "b"))
 
     def test_echo_as_event(self):
         client = self.client()
@@ -113,18 +52,6 @@ class Blocking(Cases):
         client.on("echo", lambda *arguments: heard.put(arguments))
         client.emit("echo", ("x", {"y": 1}))
         self.assertEqual(heard.get(timeout=DEADLINE), ("x", {"y": 1}))
-
-    def test_binary_both_ways(self):
-        client = self.client()
-        data = bytes(range(256)) * 300
-        self.assertEqual(client.call("echo", {"deep": [data]}, timeout=DEADLINE), {"deep": [data]})
-        seen = client.call("inspect", data, timeout=DEADLINE)
-        self.assertEqual(seen, [{"t": "bin", "n": len(data), "sum": sum(data)}])
-
-    def test_answers_the_server(self):
-        client = self.client()
-        client.on("double", lambda n: n * 2)
-        self.assertEqual(client.call("ask", ("double", 21), timeout=DEADLINE), 42)
 
     def test_transport_is_the_one_asked_for(self):
         me = self.client().call("whoami", timeout=DEADLINE)

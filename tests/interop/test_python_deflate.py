@@ -7,7 +7,7 @@ import unittest
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from test_python import DEADLINE, interop
+from python_cases import DEADLINE, interop
 
 LONG = "the same words again and again, " * 500
 
