@@ -10,7 +10,7 @@ use roomcast_protocol::engine::{
     Action, CloseReason, Message, Packet, Probe, Session, SessionConfig, Source, Transport,
 };
 
-const CONFIG: SessionConfig = SessionConfig {
+pub(super) const CONFIG: SessionConfig = SessionConfig {
     ping_interval: Duration::from_secs(25),
     ping_timeout: Duration::from_secs(20),
     upgrade_timeout: Duration::from_secs(10),
@@ -20,7 +20,7 @@ const CONFIG: SessionConfig = SessionConfig {
     clippy::disallowed_methods,
     reason = "the simulated clock starts somewhere"
 )]
-fn start() -> Instant {
+pub(super) fn start() -> Instant {
     Instant::now()
 }
 

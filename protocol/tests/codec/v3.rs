@@ -6,12 +6,13 @@ use bytes::Bytes;
 use roomcast_protocol::{
     DecodeError, Frame,
     engine::{
-        Action, CloseReason, Message, Packet, Probe, Revision, Session, SessionConfig, Source,
-        Transport,
+        Action, CloseReason, Message, Packet, Probe, Revision, Session, Source, Transport,
         v3::{self, Payload},
     },
     socket::encode,
 };
+
+use super::session::{CONFIG, start};
 
 type Decoded = Vec<Result<Packet, DecodeError>>;
 
@@ -283,18 +284,8 @@ fn revision_and_session_take_no_space() {
     assert_eq!(size_of::<Session>(), 96 + 8);
 }
 
-const CONFIG: SessionConfig = SessionConfig {
-    ping_interval: Duration::from_secs(25),
-    ping_timeout: Duration::from_secs(20),
-    upgrade_timeout: Duration::from_secs(10),
-};
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the simulated clock starts somewhere"
-)]
 fn session() -> (Session, Instant) {
-    let now = Instant::now();
+    let now = start();
     (Session::server_v3(now, Transport::WebSocket, CONFIG), now)
 }
 

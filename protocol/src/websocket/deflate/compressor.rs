@@ -6,8 +6,8 @@ use super::{Settings, TAIL, WindowBits};
 
 /// A compressor that keeps its context from one message to the next.
 ///
-/// It takes about 320 KiB with the largest window ([`memory`](Self::memory)). Use it only for a connection that has negotiated
-/// context takeover.
+/// It takes about 320 KiB with the largest window ([`memory`](Self::memory)). Use it only for a
+/// connection that has negotiated context takeover.
 #[derive(Debug)]
 pub struct Compressor(Compress);
 

@@ -8,7 +8,7 @@ use crate::websocket::{Event, FrameError, utf8};
 
 /// A decompressor that keeps its context from one message to the next.
 ///
-/// It takes about 40 KiB. Use it only for a connection that has negotiated context takeover.
+/// It takes about 48 KiB. Use it only for a connection that has negotiated context takeover.
 #[derive(Debug)]
 pub struct Decompressor(Decompress);
 
