@@ -228,7 +228,7 @@ fn accept(key: &str, sample: Json) -> Option<Json> {
     names().try_fold(fields(&settings), |outer, name| outer.get(name).cloned())
 }
 
-/// Returns whether a section has values by default.
+/// Returns whether a name is that of a section, which may be empty in a file.
 pub(super) fn is_section(name: &str) -> bool {
     let mut names = name.split('.');
     let found = names.try_fold(fields(&Settings::default()), |outer, name| {

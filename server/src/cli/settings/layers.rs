@@ -94,7 +94,7 @@ impl Layers {
                     from: from.clone(),
                     line,
                 });
-            } else if value.is_table() && self.is_section(&key) {
+            } else if value.is_table() && is_section(&key) {
                 // A section may be empty.
             } else if let Some(fault) = removed(&key, &from) {
                 self.mistakes.push(Mistake::at(place.named(&key), fault));
@@ -240,11 +240,6 @@ impl Layers {
 
     pub(super) fn is_known(&self, key: &str) -> bool {
         is_of_role(key) || self.known.iter().any(|(known, _)| known == key)
-    }
-
-    /// Returns whether a name is that of a section, which may be empty in a file.
-    pub(super) fn is_section(&self, name: &str) -> bool {
-        is_section(name)
     }
 
     fn nearest(&self, key: &str) -> Option<String> {

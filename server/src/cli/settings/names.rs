@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::keys::{ALIASES, Kind, OTHERS, PREFIX};
+use super::keys::{ALIASES, Kind, OTHERS, PREFIX, is_section};
 use super::*;
 
 fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, Mistakes> {
@@ -163,11 +163,7 @@ fn every_key_that_documents_name_exists() {
             ]
             .iter()
             .any(|end| key.ends_with(end));
-            if !key.contains('.')
-                || !layers.is_section(section)
-                || !key.chars().all(is_text)
-                || is_file
-            {
+            if !key.contains('.') || !is_section(section) || !key.chars().all(is_text) || is_file {
                 continue;
             }
             seen += 1;
