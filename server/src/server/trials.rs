@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use super::otlp;
+use super::{edge, otlp};
 use crate::auth::{
     configured,
     outbound::{Outbound, Target},
@@ -130,16 +130,9 @@ fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
             ("market.webhook.url", target)
         }),
         otlp::target(&settings.otlp).map(|target| ("otlp.url", target)),
-        acme.url.as_deref().map(|url| {
-            let target = Target {
-                section: "server.acme",
-                url,
-                ca_file: acme.ca_file.as_deref(),
-                timeout: acme.timeout,
-                allow_private: acme.allow_private,
-            };
-            ("server.acme.url", target)
-        }),
+        acme.url
+            .as_deref()
+            .map(|url| ("server.acme.url", edge::authority(acme, url))),
     ];
     services.into_iter().flatten().collect()
 }

@@ -128,10 +128,9 @@ async fn serve(stream: TcpStream, redirects: Arc<Redirects>) {
 
 impl Redirects {
     fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
-        let refuse = |status, text| answer(status, text);
         if ![Method::GET, Method::HEAD].contains(&request.method) {
             // A repeated request would have been sent in plain text all the same.
-            let mut refused = refuse(StatusCode::METHOD_NOT_ALLOWED, "use https");
+            let mut refused = answer(StatusCode::METHOD_NOT_ALLOWED, "use https");
             let methods = HeaderValue::from_static("GET, HEAD");
             refused.headers_mut().insert(ALLOW, methods);
             return refused;
@@ -140,18 +139,18 @@ impl Redirects {
             return Response::new(Full::new(Bytes::from(text)));
         }
         let Some(host) = host(request) else {
-            return refuse(StatusCode::BAD_REQUEST, "the host or the target is invalid");
+            return answer(StatusCode::BAD_REQUEST, "the host or the target is invalid");
         };
         let mut names = self.names.iter();
         let Some(name) = names.find(|name| name.eq_ignore_ascii_case(&host)) else {
-            return refuse(
+            return answer(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this server has another name",
             );
         };
         let location = format!("https://{name}{}{}", self.port, request.uri);
         let Ok(location) = HeaderValue::try_from(location) else {
-            return refuse(StatusCode::BAD_REQUEST, "the target is invalid");
+            return answer(StatusCode::BAD_REQUEST, "the target is invalid");
         };
         let mut redirect = answer(StatusCode::MOVED_PERMANENTLY, "use https");
         redirect.headers_mut().insert(LOCATION, location);

@@ -1,45 +1,26 @@
 //! Sends the requests of the ACME library with the limits of all outbound requests.
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error};
 
-use crate::auth::outbound::{Outbound, Target};
+use super::super::authority;
+use crate::auth::outbound::Outbound;
 use crate::config;
 
 /// Sends the requests of the ACME library.
 #[derive(Clone)]
-pub(super) struct HttpClient {
-    ca_file: Option<PathBuf>,
-    timeout: std::time::Duration,
-    allows_private: bool,
-}
+pub(super) struct HttpClient(pub(super) config::Acme);
 
 impl HttpClient {
-    pub(super) fn new(config: &config::Acme) -> Self {
-        Self {
-            ca_file: config.ca_file.clone(),
-            timeout: config.timeout,
-            allows_private: config.allow_private,
-        }
-    }
-
     async fn send(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         let (head, body) = request.into_parts();
         let Ok(body) = body.collect().await;
         let url = head.uri.to_string();
         // The authority names the URLs of most requests. Each is checked like a configured one.
-        let target = Target {
-            section: "server.acme",
-            url: &url,
-            ca_file: self.ca_file.as_deref(),
-            timeout: self.timeout,
-            allow_private: self.allows_private,
-        };
+        let target = authority(&self.0, &url);
         // Certificates are not JSON.
         let mut headers = head.headers;
         headers.insert(http::header::ACCEPT, http::HeaderValue::from_static("*/*"));

@@ -169,7 +169,7 @@ impl Acme {
 
     /// Returns the stored account, or creates one.
     async fn account(&self) -> Result<(Account, StoredAccount), OrderFault> {
-        let builder = Account::builder_with_http(Box::new(HttpClient::new(&self.config)));
+        let builder = Account::builder_with_http(Box::new(HttpClient(self.config.clone())));
         if let Some(stored) = self.files.read_account()?
             && stored.is_of(&self.url)
         {
@@ -238,8 +238,8 @@ impl fmt::Display for OrderFault {
 const POLLS: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(90));
 /// The maximum duration of an order, with all its requests.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// The delay after an order of a certificate that is due already, and the delay after the first failure. It doubles with each
-/// failure.
+/// The delay after an order of a certificate that is due already, and the delay after the first
+/// failure. It doubles with each failure.
 const MIN_PAUSE: Duration = Duration::from_secs(60);
 /// The maximum delay between checks of the certificate.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
