@@ -199,8 +199,8 @@ impl WebSocket {
 
     /// Queues the messages of a frame.
     pub(super) fn push(&mut self, frame: &Frame) -> Result<(), ClientError> {
+        let compression = self.compression.filter(|_| frame.is_compressible());
         for (opcode, payload) in frame.messages() {
-            let compression = self.compression.filter(|_| frame.is_compressible());
             encode_message(self.last(), opcode, payload, compression)?;
         }
         Ok(())

@@ -47,8 +47,8 @@ pub(in crate::engine) type Sink = states::Sink<Stream, PendingPoll>;
 /// retained frames on recovery.
 pub(in crate::engine) struct Queue<H> {
     frames: Frames,
-    /// Bytes of the first frame that have been written: less than it
-    /// has in the revision of the session.
+    /// Bytes of the first frame that have been written, in the form for this session: less than its
+    /// length.
     offset: usize,
     /// Bytes of all frames, including the whole first one.
     bytes: usize,
