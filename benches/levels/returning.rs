@@ -41,7 +41,7 @@ struct Crowd {
     account: RefCell<Account>,
 }
 
-/// What has happened since `begin`.
+/// The returns and failures since `begin`.
 #[derive(Default)]
 struct Account {
     /// For each return, the Unix times in milliseconds of the loss, of the start of the attempt
