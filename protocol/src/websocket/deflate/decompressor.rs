@@ -32,7 +32,7 @@ impl Decompressor {
             let mut output = Output::new(max);
             let mut blocks = MAX_FINAL_BLOCKS;
             if !self.run(payload, &mut output, &mut blocks)? {
-                self.run(&TAIL, &mut output, &mut blocks)?;
+                self.run_end(&BOUNDARY, &mut output, &mut blocks)?;
             }
             Ok(output.finish())
         })
@@ -50,13 +50,27 @@ impl Decompressor {
         if self.run(payload, &mut output, &mut blocks)? {
             return Ok(output.finish());
         }
-        // A complete payload ends between two blocks. An incomplete payload would take these bytes
-        // for its own.
-        if self.run(&END, &mut output, &mut blocks)? {
+        if self.run_end(&END, &mut output, &mut blocks)? {
             Ok(output.finish())
         } else {
             Err(FrameError::InvalidDeflate)
         }
+    }
+
+    /// Inflates what follows the payload of every message. It contains no data, unless an incomplete
+    /// payload takes it for its own.
+    fn run_end(
+        &mut self,
+        end: &[u8],
+        output: &mut Output,
+        blocks: &mut u32,
+    ) -> Result<bool, FrameError> {
+        let len = output.bytes.len();
+        let has_ended = self.run(end, output, blocks)?;
+        if output.bytes.len() > len {
+            return Err(FrameError::InvalidDeflate);
+        }
+        Ok(has_ended)
     }
 
     /// Inflates a part of a message. Returns whether its last byte has ended a final block.
@@ -196,6 +210,9 @@ const FIRST_OUTPUT: usize = 512;
 /// Maximum number of final blocks in one message, after each of which zlib starts again. A sender
 /// needs one.
 const MAX_FINAL_BLOCKS: u32 = 16;
+
+/// The end of a block that the sender has removed, and a block without content.
+const BOUNDARY: [u8; 9] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 0, 0, 0, 0xff, 0xff];
 
 /// The end of a block that the sender has removed, and a final block without content.
 const END: [u8; 6] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 3, 0];

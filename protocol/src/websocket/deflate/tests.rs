@@ -253,6 +253,20 @@ fn second_message_needs_the_context_of_the_first() {
 }
 
 #[test]
+fn incomplete_payload_is_refused_with_and_without_a_context() {
+    let hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
+    let truncated = (1..hello.len()).map(|len| &hello[..len]);
+    // Here, what follows every payload would be data, and then a final block.
+    for payload in truncated.chain([&b"\xf2\x07\x6c"[..]]) {
+        let event = || Event::Binary(Bytes::from_static(payload));
+        let refused = Err(FrameError::InvalidDeflate);
+        assert_eq!(inflate(event(), 1000), refused, "{payload:x?}");
+        let in_context = Decompressor::new().inflate(event(), 1000);
+        assert_eq!(in_context, refused, "{payload:x?}");
+    }
+}
+
+#[test]
 fn bits_of_other_extensions_and_frames_are_refused() {
     for (bytes, error) in [
         (&b"\xa1\x00"[..], FrameError::ReservedBits),
