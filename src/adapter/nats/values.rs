@@ -115,11 +115,17 @@ impl NatsValuesInner {
         let client = connecting.await.map_err(|error| unavailable(&error))?;
         let context = jetstream::new(client);
         let stream = open(&context, &self.bucket).await?;
-        Ok(BucketConnection {
+        let connection = BucketConnection {
             context,
             stream,
             bucket: self.bucket.as_str().into(),
-        })
+        };
+        // NATS finds a bucket by name before it can use it. NATS 2.9 crashes if a value is read
+        // then, so nothing is read before the bucket has answered. It refuses this message.
+        let clock = connection.clock();
+        let message = PublishMessage::build();
+        connection.write(&clock, message, Some(NEVER)).await?;
+        Ok(connection)
     }
 }
 
@@ -150,6 +156,10 @@ impl BucketConnection {
 
     fn lock(&self, name: &str) -> String {
         format!("$KV.{}.l.{}", self.bucket, token(name))
+    }
+
+    fn clock(&self) -> String {
+        format!("$KV.{}.clock", self.bucket)
     }
 
     /// Returns the last message of a subject, and whether it marks the value as removed.
@@ -268,7 +278,7 @@ impl BucketConnection {
     /// Returns the time of NATS, in nanoseconds since 1970.
     async fn now(&self) -> Result<i128, ValueError> {
         // NATS cannot be queried for its time, but it records when it received a message.
-        let subject = format!("$KV.{}.clock", self.bucket);
+        let subject = self.clock();
         self.write(&subject, PublishMessage::build(), None).await?;
         let last = self.read(&subject).await?;
         let (last, _) = last.ok_or_else(|| ValueError::Unavailable(RACED.to_owned()))?;
@@ -415,6 +425,8 @@ fn unavailable(error: &(dyn std::error::Error + 'static)) -> ValueError {
 
 const NO_JETSTREAM: &str = "this NATS has no JetStream, which values and locks need: enable JetStream, or pass a store to Builder::values";
 const RACED: &str = "other servers changed the value during every attempt";
+/// A number that no message has.
+const NEVER: u64 = u64::MAX;
 /// The error text of NATS if the maximum number of messages is reached.
 const FULL: &str = "maximum messages";
 /// The header with which the tools of NATS mark a value as removed.

@@ -10,8 +10,11 @@ use std::{
 };
 
 use roomcast::{
-    Builder,
-    adapter::values::{Expected, Keyspace, Memory, Put, ValueError},
+    Builder, Io,
+    adapter::{
+        nats::Nats,
+        values::{Expected, Keyspace, Memory, Put, ValueError, Versioned},
+    },
 };
 use serde_json::Value;
 
@@ -23,15 +26,20 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Runs a suite on three servers that share values in the memory of this process, in Redis, in
 /// PostgreSQL and in NATS.
 fn each(suite: impl Fn(&Servers)) {
+    // A test that fails prints where.
+    let suite = |name: &str, servers: &Servers| {
+        println!("values in {name}");
+        suite(servers);
+    };
     let memory = Memory::default();
-    suite(&Servers::joined(3, |io: Builder| {
-        quiet(io).values(memory.clone())
-    }));
+    let joined = Servers::joined(3, |io: Builder| quiet(io).values(memory.clone()));
+    suite("memory", &joined);
     for wire in Wire::ALL {
-        suite(&Servers::on_redis(RedisServer::shared(), 3, wire, quiet));
+        let servers = Servers::on_redis(RedisServer::shared(), 3, wire, quiet);
+        suite(&format!("Redis, {wire:?}"), &servers);
     }
-    suite(&Servers::on_postgres(3, quiet));
-    suite(&Servers::on_nats(NatsServer::shared(), 3, quiet));
+    suite("PostgreSQL", &Servers::on_postgres(3, quiet));
+    suite("NATS", &Servers::on_nats(NatsServer::shared(), 3, quiet));
 }
 
 fn numbers(servers: &Servers, i: usize) -> Keyspace<u64> {
@@ -263,6 +271,31 @@ fn values_fail_on_nats_without_jetstream() {
         let taken = runtime.block_on(values.try_lock("one", LEASE));
         let why = taken.unwrap_err().to_string();
         assert!(why.contains("this NATS has no JetStream"), "{why}");
+    }
+}
+
+#[test]
+fn nats_survives_the_first_use_by_many_servers() {
+    let nats = NatsServer::start();
+    let servers = Servers::on_nats(&nats, 1, quiet);
+    for round in 0..40 {
+        let key = format!("round{round}");
+        let read = |_| {
+            let adapter = Nats::new(&nats.url()).unwrap().key(&key);
+            let io = quiet(Io::builder().adapter(adapter)).build().unwrap();
+            async move {
+                let values = io.values().unwrap();
+                let numbers = values.keyspace("numbers", 1, |_, value: Value| Ok(value));
+                numbers.get("n").await.map(|_: Option<Versioned<u64>>| ())
+            }
+        };
+        servers[0].runtime.block_on(async {
+            let reading: Vec<_> = (0..12).map(read).map(tokio::spawn).collect();
+            for reading in reading {
+                let read = reading.await.unwrap();
+                assert!(read.is_ok(), "round {round}: {read:?}");
+            }
+        });
     }
 }
 
