@@ -7,7 +7,7 @@ import { innermost, must, root, run, serviceManager, shipped, start, target, uni
 
 export const CONFIG = "/etc/roomcast/roomcast.toml";
 export const SECRETS = "/etc/roomcast/roomcast.env";
-export const [FIRST, SECOND] = ["0.1.0-1", "0.1.0-2"];
+export const [FIRST, SECOND, THIRD] = ["0.1.0-1", "0.1.0-2", "0.1.0-3"];
 // The user of apt may not exist where the files of this machine are.
 const AS_ROOT = ["-o", "APT::Sandbox::User=root"];
 

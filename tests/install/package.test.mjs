@@ -2,9 +2,9 @@
 // command line of its unit runs there as it is, as the user of the package.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
-import { build, CONFIG, createMachine, FIRST, SECOND, SECRETS, workFolder } from "./machine.mjs";
+import { build, CONFIG, createMachine, FIRST, SECOND, SECRETS, THIRD, workFolder } from "./machine.mjs";
 import { must, run, until } from "./support.mjs";
 
 const DATABASE = "/var/lib/roomcast/roomcast.db";
@@ -53,6 +53,18 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
     assert.equal(rights(SECRETS), "root:roomcast 640");
     assert.equal(mustChroot("systemctl", "is-enabled", "roomcast"), "enabled");
   });
+  await served(t, machine);
+
+  // Earlier versions had their secrets in other files.
+  const secrets = readFileSync(inside(SECRETS));
+  rmSync(inside(SECRETS));
+  install(build(work, THIRD));
+  await t.test("an upgrade without the file of secrets creates it without a secret", () => {
+    assert.equal(rights(SECRETS), "root:roomcast 640");
+    assert.equal(readFileSync(inside(SECRETS), "utf8"), "# Secrets of the server: NAME=VALUE, without quotes.\n");
+    assert.deepEqual(readdirSync(inside("/etc/roomcast")).sort(), ["roomcast.env", "roomcast.toml"]);
+  });
+  writeFileSync(inside(SECRETS), secrets);
   await served(t, machine);
 
   mustChroot("apt-get", "remove", "-y", "roomcast");
