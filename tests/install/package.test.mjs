@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { build, CONFIG, createMachine, FIRST, SECOND, SECRETS, THIRD, workFolder } from "./machine.mjs";
 import { must, run, until } from "./support.mjs";
@@ -20,6 +21,20 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
     assert.match(needed, /libc6 \(>= 2\.34\)/);
     const { output } = run("lintian", ["--tag-display-limit", "0", "--fail-on", "none", package_]);
     assert.deepEqual(output.match(/^E: .*/gm) ?? [], []);
+  });
+  await t.test("every link of the documentation leads to a page of the package", () => {
+    const folder = join(work, "content");
+    must("dpkg-deb", ["--extract", package_, folder]);
+    const shipped = join(folder, "usr/share/doc/roomcast");
+    const pages = readdirSync(join(shipped, "docs"), { recursive: true }).filter((path) => path.endsWith(".md"));
+    assert.ok(pages.includes("install.md") && pages.includes("howto/kubernetes.md"), `${pages}`);
+    const broken = pages.flatMap((page) => {
+      const place = join(shipped, "docs", page);
+      const links = [...readFileSync(place, "utf8").matchAll(/\]\(([^)#:\s]+\.(?:md|png))(?:#[^)]*)?\)/g)];
+      const missing = links.filter(([, link]) => !existsSync(join(dirname(place), link)));
+      return missing.map(([, link]) => `${page}: ${link}`);
+    });
+    assert.deepEqual(broken, []);
   });
   install(package_);
   await t.test("the installation has a user, private folders, a secret of its own and an enabled unit", () => {
