@@ -58,6 +58,29 @@ fn second_server_on_a_database_file_is_refused_naming_the_first() {
 }
 
 #[test]
+fn server_on_a_disk_mounted_read_only_names_the_file_and_ends() {
+    let folder = TempDir::new().unwrap();
+    ServerProcess::start(folder.path(), &[]).terminate();
+    // The mount belongs to a namespace of its own.
+    let mount = "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\"";
+    let script = format!("{mount} && exec {ROOMCAST} --store sqlite:chat.db");
+    let Output { status, stderr, .. } = Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script])
+        .current_dir(folder.path())
+        .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+        .env("XDG_STATE_HOME", folder.path())
+        .output()
+        .unwrap();
+    let log = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let reason = "chat.db.lock: Read-only file system";
+    assert!(
+        log.contains("cannot open the store") && log.contains(reason),
+        "{log}"
+    );
+}
+
+#[test]
 fn server_with_a_port_in_use_creates_no_database() {
     let folder = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

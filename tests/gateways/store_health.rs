@@ -160,6 +160,36 @@ async fn a_missing_right_makes_the_server_unready_until_it_is_granted() {
     until_ready(server.address(), true).await;
 }
 
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_postgresql_makes_the_server_unready() {
+    let database = Database::apart();
+    let server = database.server_with(&[]);
+    let mut ann = server.guest("ann").await;
+    ann.must("join_conversation", json!(LOBBY)).await;
+    let read_only = |value: &str| {
+        // Sessions get it at once, as those of a server that an operator or a full disk protects.
+        database.sql(&format!(
+            "ALTER SYSTEM SET default_transaction_read_only = {value}"
+        ));
+        database.sql("SELECT pg_reload_conf()");
+    };
+    read_only("on");
+    let ids = send(&mut ann, 1).await;
+    assert_eq!(refusals(&mut ann, ids).await, 1);
+    let noticed = until_ready(server.address(), false).await;
+    assert!(noticed < NOTICED + BUSY, "{noticed:?}");
+    server.expect_log(&["read-only transaction"]);
+    stays_unready(server.address()).await;
+    // It still reads.
+    let page = json!({"conversationId": LOBBY});
+    ann.must("message_history", page).await;
+    read_only("off");
+    until_ready(server.address(), true).await;
+    let message = json!({"conversationId": LOBBY, "content": "again"});
+    ann.must("message", message).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_sqlite_database_makes_the_server_unready() {
     let server = Server::with(&[("ROOMCAST_STORE__BUSY_TIMEOUT", "4s")]);
