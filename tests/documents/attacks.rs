@@ -1,6 +1,7 @@
-//! The tables of attacks, rights and rotated keys in `docs` name a test in each row, and each named
+//! The tables of attacks, rights and rotated keys in `docs` have a test for each row, and each named
 //! test exists.
 
+use crate::proofs::{faults, rows as table, section};
 use crate::{missing, read, tests_in};
 
 /// The letters of rows of `docs/proofs.md`, and how many rows of each letter there are.
@@ -38,42 +39,17 @@ fn every_row_of_a_table_of_attacks_names_tests_that_exist() {
 }
 
 #[test]
-fn every_row_of_the_table_of_rights_names_tests_that_exist() {
-    let document = read("docs/security.md");
-    assert_eq!(
-        document.matches(RIGHTS).count(),
-        1,
-        "there is one table of rights"
-    );
-    let rows = rights(&document);
-    assert!(rows.len() > 10, "{rows:?}");
-    let mut wrong = Vec::new();
-    for Row { id, tests } in rows {
-        if tests.is_empty() {
-            wrong.push(format!("no test for {id}"));
-        }
-        wrong.extend(missing(id, &tests));
-    }
+fn every_row_of_the_table_of_rights_has_proofs() {
+    let (security, proofs) = (read("docs/security.md"), read("docs/proofs.md"));
+    let lines = security.lines().skip_while(|line| *line != RIGHTS).skip(2);
+    let rights = lines.take_while(|line| line.starts_with('|'));
+    let titles: Vec<&str> = rights
+        .map(|line| line.split('|').nth(1).unwrap().trim())
+        .collect();
+    assert!(titles.len() > 10, "{titles:?}");
+    let proofs = table(section(&proofs, "Rights"), "| what | tests |");
+    let wrong = faults(&titles, &proofs);
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-}
-
-#[test]
-fn rights_are_the_rows_of_their_table_only() {
-    let document = format!(
-        "{RIGHTS}\n|---|---|---|---|\n| table `a` | SELECT | a role | `t/a.rs::x` `t/b.rs::y` |\n\
-         | file `b` | nothing | | – |\n\n| c | d | e | `t/a.rs::z` |\n"
-    );
-    let expected = [
-        Row {
-            id: "table `a`",
-            tests: vec![("t/a.rs", "x"), ("t/b.rs", "y")],
-        },
-        Row {
-            id: "file `b`",
-            tests: vec![],
-        },
-    ];
-    assert_eq!(rights(&document), expected);
 }
 
 #[test]
@@ -95,24 +71,7 @@ fn rows_start_with_an_id_and_end_with_a_test() {
 }
 
 /// The header of the table of rights.
-const RIGHTS: &str = "| what | permits | to whom | test |";
-
-/// Returns the rows of the table of rights.
-fn rights(document: &str) -> Vec<Row<'_>> {
-    let lines = document.lines().skip_while(|line| *line != RIGHTS).skip(2);
-    let rows = lines.take_while(|line| line.starts_with('|'));
-    rows.map(|line| {
-        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [what, _, _, tests] = cells.as_slice() else {
-            panic!("four cells: {line}");
-        };
-        Row {
-            id: what,
-            tests: tests_in(tests),
-        }
-    })
-    .collect()
-}
+const RIGHTS: &str = "| what | permits | to whom |";
 
 fn rows(document: &str) -> Vec<Row<'_>> {
     let mut rows = Vec::new();

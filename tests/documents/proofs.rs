@@ -76,7 +76,12 @@ fn every_failure_of_the_store_has_proofs() {
 
 #[test]
 fn pages_whose_tests_are_proofs_name_none() {
-    for page in ["docs/parity.md", "docs/rotation.md", "docs/storage.md"] {
+    for page in [
+        "docs/parity.md",
+        "docs/rotation.md",
+        "docs/security.md",
+        "docs/storage.md",
+    ] {
         let document = read(page);
         let mut named = tests_in(&document);
         // Items of the library have the same form.

@@ -105,7 +105,7 @@ fn documented() -> Rights {
     let mut rights = Rights::new();
     for line in section.lines() {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [what, permits, whom, _] = cells.as_slice() else {
+        let [what, permits, whom] = cells.as_slice() else {
             continue;
         };
         let kinds = ["table", "sequence", "function", "trigger function"];
