@@ -9,6 +9,7 @@
 )]
 
 mod attacks;
+mod defaults;
 mod delivery;
 mod dependencies;
 mod named;

@@ -27,7 +27,7 @@ fn root() -> &'static Path {
 }
 
 /// Returns the paths of all pages in `docs`, relative to the project.
-fn pages() -> Vec<String> {
+pub(crate) fn pages() -> Vec<String> {
     let mut pages = Vec::new();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
