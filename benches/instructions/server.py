@@ -5,7 +5,8 @@
     benches/instructions/server.py NAME=PROGRAM[,VARIABLE=VALUE...]...
 
 Each argument is a program with settings, and a column of the table; all are compared with the first. The value `otlp=RATIO` of
-an argument starts a collector for its spans, and exports this share of the events. The store is in memory, the clients are guests.
+an argument starts a collector for its spans, and exports this share of the events; `trace=USER` starts `roomcast trace` of this
+user beside the clients. The store is in memory, the clients are guests.
 A count is the difference of two runs that differ in the number of units, divided by it. It has the work of all threads. The server
 has one worker thread. Wants valgrind.
 
@@ -148,8 +149,28 @@ def collector():
         server.shutdown()
 
 
+@contextmanager
+def tracing(program, user, port, env):
+    """Traces a user while the clients play, if there is one."""
+    if user is None:
+        yield
+        return
+    command = [program, "trace", "--user", user, "--url", f"http://127.0.0.1:{port}"]
+    trace = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        # The first line says that the trace has begun.
+        assert trace.stdout.readline(), "the trace does not begin"
+        yield
+        assert trace.poll() is None, "the trace has ended"
+    finally:
+        trace.kill()
+        trace.wait()
+
+
 def collected(program, settings, play):
     """Instructions of a whole run of the server."""
+    settings = dict(settings)
+    traced = settings.pop("trace", None)
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "XDG_STATE_HOME": folder} | SETTINGS | settings
         server = subprocess.Popen(
@@ -162,7 +183,8 @@ def collected(program, settings, play):
         for line in server.stdout:
             if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
                 break
-        play(int(found[1]))
+        with tracing(program, traced, found[1], env):
+            play(int(found[1]))
         server.terminate()
         said = server.communicate(timeout=300)[1]
         return int(re.search(r"Collected : (\d+)", said)[1])
