@@ -67,6 +67,31 @@ async fn names_of_clients_add_no_series() {
     assert!(limited >= 60, "each unknown event is an error: {limited}");
 }
 
+#[tokio::test]
+async fn users_who_return_after_a_loss_are_counted_without_recovery() {
+    const FRESH: &str = "roomcast_reconnections_total{result=\"fresh\"}";
+    let server = Server::with(&[KEY]);
+    let auth = json!({"token": token("user")});
+    let closed = "roomcast_sessions_closed_total{reason=\"transport_close\"}";
+    for (losses, returns) in [(1, 0), (2, 1)] {
+        let client = server.connect(&auth).await.unwrap();
+        assert_eq!(server.metric(FRESH).await, returns);
+        client.vanish();
+        server
+            .binary
+            .until_metric(closed, |count| count == losses)
+            .await;
+    }
+    // A client that leaves does not return.
+    server.connect(&auth).await.unwrap().disconnect().await;
+    server
+        .binary
+        .until_metric("roomcast_sockets", |count| count == 0)
+        .await;
+    let _client = server.connect(&auth).await.unwrap();
+    assert_eq!(server.metric(FRESH).await, 2);
+}
+
 /// Requests the inventory with these headers.
 async fn ask(address: std::net::SocketAddr, headers: &str) -> Response {
     let request = format!("GET /debug/inventory HTTP/1.1\r\n{headers}\r\n");

@@ -15,6 +15,7 @@ import { startPostgres } from "./postgres.mjs";
 import { deployed, rulesOf, startAlertmanager, startPrometheus, startReceiver } from "./prometheus.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, connect, lastingPort, metric, open, outcome, program, startServer, temporary, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
 
 /** How long an alert may take to arrive. Followers lag by 30 s before they are reported. */
 const LATEST = 150_000;
@@ -266,13 +267,12 @@ describe("alerts", { concurrency: true }, () => {
 
   test("clients that reconnect, and a receiver of webhooks that is down", async (t) => {
     const started = await watched(t, {
-      ROOMCAST_RECOVERY__ENABLED: "true",
       ROOMCAST_WEBHOOKS__URL: "http://127.0.0.1:9/",
       ROOMCAST_WEBHOOKS__SECRET: "a secret of more than thirty-two bytes",
       ROOMCAST_WEBHOOKS__ALLOW_PRIVATE: "true",
       ROOMCAST_WEBHOOKS__QUEUE: "1",
     });
-    const options = { ...websocket, reconnection: true, reconnectionDelay: 50, auth: { name: "Ann" } };
+    const options = { ...websocket, reconnection: true, reconnectionDelay: 50, auth: { token: token() } };
     const socket = await connect(t, io, started.url, options);
     const lose = async () => {
       socket.io.engine?.close();

@@ -49,6 +49,11 @@ metric_table! {
             "Users without connections whose rate limit usage was evicted." {
             UsersEvicted,
         }
+        "roomcast_reconnections_total" =>
+            "Users who connected again within a minute of a lost connection, by result." {
+            ReconnectionsRecovered["result" = "recovered"],
+            ReconnectionsFresh["result" = "fresh"],
+        }
         "roomcast_permission_cache_hits_total" => "Permission checks answered by the cache." {
             PermissionCacheHits,
         }

@@ -20,7 +20,9 @@ impl Chat {
     /// A recovered socket is immediately in its earlier conversations again, so that it misses
     /// nothing. The caller must call [`Chat::recheck`] afterwards.
     pub(crate) fn connected(&self, socket: &Socket) {
-        let own = user_room(&socket.principal().subject);
+        let user = &socket.principal().subject;
+        self.0.losses.returned(user, socket.recovered(), now());
+        let own = user_room(user);
         if let Err(error) = socket.join(own) {
             roomcast::throttled_log!(warn, socket = %socket.id(), %error, "could not join the user's room, socket will miss conversation updates");
         }
@@ -88,6 +90,9 @@ impl Chat {
         let by = &socket.principal();
         let entered = self.0.conversations.disconnect(socket.id());
         let deliberate = reason.is_deliberate();
+        if !deliberate {
+            self.0.losses.lost(&by.subject, now());
+        }
         if self.0.recovery.is_some() && !deliberate {
             socket.set_data(LostConversations(entered.clone()));
         }

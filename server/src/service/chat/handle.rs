@@ -11,6 +11,7 @@ use crate::config;
 use crate::metrics::trace::{TraceContext, Traces};
 use crate::metrics::{Inventoried, Inventory, Metrics};
 use crate::service::chat::presence::conversation::{Departure, PresenceConfig};
+use crate::service::chat::presence::losses::Losses;
 use crate::service::chat::presence::remote::{Departures, SharedPresence};
 use crate::service::chat::sequencer::announced::AnnouncedChanges;
 use crate::service::chat::sequencer::conversations::{
@@ -41,6 +42,8 @@ pub(in crate::service) struct ChatInner {
     pub(super) notifications: Notifications,
     /// The recovery window of disconnected clients, or `None` without recovery.
     pub(super) recovery: Option<Duration>,
+    /// The users who lost a connection a moment ago.
+    pub(super) losses: Losses,
     /// The statuses that users have set.
     pub(super) statuses: SharedStatuses,
     /// Reports which revocations of other servers are applied here.
@@ -85,6 +88,7 @@ impl Chat {
             limits: chat.clone(),
             notifications,
             recovery,
+            losses: Losses::new(Arc::clone(&metrics)),
             statuses: SharedStatuses::new(metrics),
             fed,
         }))
@@ -272,5 +276,6 @@ pub(in crate::service) const NO_CONVERSATION: ServiceError =
 impl Inventoried for Chat {
     fn report(&self, inventory: &mut Inventory) {
         self.0.conversations.report(inventory);
+        self.0.losses.report(inventory);
     }
 }

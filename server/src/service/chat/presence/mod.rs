@@ -5,6 +5,7 @@
 //! their ids, and must not wait.
 
 pub(in crate::service) mod conversation;
+pub(in crate::service) mod losses;
 pub(in crate::service) mod notices;
 pub(in crate::service) mod remote;
 pub(in crate::service) mod status;
