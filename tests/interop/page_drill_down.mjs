@@ -1,6 +1,10 @@
 // The dashboard of admins in real Chromium, in depth: old data beside a dead server, several
 // servers, one socket, rooms, blocks and alerts.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { X509Certificate } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { io } from "socket.io-client";
 import { WebSocket } from "ws";
@@ -171,6 +175,37 @@ test("a socket joins and leaves a room, and its connection is closed", async (t)
   assert.equal(entries[0].userId, "root");
   noFaults(root);
 });
+
+test("sockets are found by the beginning of a word of their agent", async (t) => {
+  const [trader, desk] = ["Trader/2.1 (Pixel 8)", "Desk/1.0"];
+  for (const [sub, name, agent] of [["agent-t", "Tessa", trader], ["agent-d", "Dora", desk]]) {
+    await connect(t, io, shared.server.url, { auth: { token: tokenOf(sub, name) }, transports: ["websocket"], extraHeaders: { "user-agent": agent } });
+  }
+  const root = await live(t);
+  await view(root, "Sockets");
+  await search(root, "trad", "Tessa");
+  await search(root, "pixel", "Tessa");
+  await search(root, "desk/1", "Dora");
+});
+
+for (const [days, isMarked] of [[5, true], [80, false]]) {
+  test(`a certificate that ends in ${days} days has its day${isMarked ? ", and is marked" : ""}`, async (t) => {
+    const folder = temporary();
+    const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+    const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+    const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", `${days}`];
+    execFileSync("openssl", ["req", "-x509", ...kind, "-keyout", key, "-out", cert, ...subject], { stdio: "ignore" });
+    const server = await startServer({ ...quick, ROOMCAST_SERVER__TLS__CERT_FILE: cert, ROOMCAST_SERVER__TLS__KEY_FILE: key });
+    t.after(() => server.stop());
+    const root = await live(t, { url: server.url.replace("http:", "https:"), ignoreHTTPSErrors: true });
+    const { page } = root;
+    const end = new Date(new X509Certificate(readFileSync(cert)).validTo);
+    const day = await page.evaluate((time) => new Date(time).toLocaleDateString(undefined, { dateStyle: "medium" }), end.getTime());
+    const cell = page.locator("[data-parts] td").last();
+    await cell.getByText(day, { exact: true }).waitFor();
+    assert.equal(await page.locator("[data-parts] td.is-bad").count(), isMarked ? 1 : 0);
+  });
+}
 
 test("events of a socket are traced only while they are looked at", async (t) => {
   const server = await startServer(quick);

@@ -102,7 +102,7 @@ export class Visitor {
       await context.close();
       link.close();
     });
-    await visitor.page.goto(link.url + path);
+    await visitor.page.goto(link.url.replace("http:", new URL(url).protocol) + path);
     return visitor;
   }
 
