@@ -1,9 +1,11 @@
 // Symptoms of docs/troubleshooting.md that proxies cause, each with a real proxy and a stock client.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { nginx, scattering } from "./balancer.mjs";
 import { LOBBY, enter, io, server } from "./people.mjs";
-import { ask, metric, next, open, until, within } from "./support.mjs";
+import { ask, metric, next, open, outcome, temporary, until, within } from "./support.mjs";
 
 /** A configuration of nginx in front of one server, with these lines. */
 const proxied = (url, lines) => (port) =>
@@ -39,7 +41,8 @@ describe("troubleshooting", { concurrency: true }, () => {
     await within(refused, "the failed upgrade");
     assert.equal(socket.io.engine.transport.name, "polling");
     assert.equal((await ask(socket, "join_conversation", { conversationId: LOBBY })).success, true);
-    await assert.rejects(enter(t, proxy, { auth: { name: "Bob" }, transports: ["websocket"], reconnection: false }), /websocket error/);
+    const error = await outcome(open(t, io, proxy, { auth: { name: "Bob" }, transports: ["websocket"] }));
+    assert.match(error.message, /websocket error/);
   });
 
   test("a proxy with a short timeout ends silent connections", async (t) => {
@@ -63,5 +66,45 @@ describe("troubleshooting", { concurrency: true }, () => {
     assert.equal((await received)[0].content, "hello");
     // Far less than the time for which a poll waits.
     assert.ok(Date.now() - started < 10_000, `${Date.now() - started} ms`);
+  });
+
+  test("a proxy that delays requests delays events of polling clients", async (t) => {
+    const { url } = await server(t);
+    const { socket: bob } = await enter(t, url, { auth: { name: "Bob" }, transports: ["websocket"] });
+    assert.equal((await ask(bob, "join_conversation", { conversationId: LOBBY })).success, true);
+    const rounds = 5;
+    /** Returns what nginx with a limit of requests logs, and after which sums of times its clients get messages. */
+    const measure = async (exempt) => {
+      const log = join(temporary(), "error.log");
+      const pass = `proxy_pass ${url}; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $roomcast_connection;`;
+      const limited = (port) => `map $http_upgrade $roomcast_connection { default upgrade; "" ""; }
+  limit_req_zone $binary_remote_addr zone=all:1m rate=1r/s;
+  server { listen 127.0.0.1:${port}; error_log ${log} warn; location / { limit_req zone=all burst=100; ${pass} } ${exempt(pass)} }`;
+      const proxy = await nginx(t, [], limited);
+      const waited = {};
+      const sockets = [];
+      for (const transport of ["polling", "websocket"]) {
+        const { socket } = await enter(t, proxy, { auth: { name: transport }, transports: [transport] });
+        assert.equal((await ask(socket, "join_conversation", { conversationId: LOBBY })).success, true);
+        sockets.push(socket);
+        waited[transport] = 0;
+      }
+      for (let n = 0; n < rounds; n++) {
+        const sent = Date.now();
+        const received = sockets.map((socket) => next(socket, "message").then(() => (waited[socket.io.engine.transport.name] += Date.now() - sent)));
+        assert.equal((await ask(bob, "message", { conversationId: LOBBY, content: `${n}` })).success, true);
+        await Promise.all(received);
+      }
+      for (const socket of sockets) socket.disconnect();
+      return { ...waited, log: readFileSync(log, "utf8") };
+    };
+    const delayed = await measure(() => "");
+    // Each message needs a poll of its own, and nginx passes one request per second.
+    assert.ok(delayed.polling >= (rounds - 1) * 900, `${delayed.polling} ms`);
+    assert.ok(delayed.websocket < delayed.polling / 2, `${delayed.websocket} of ${delayed.polling} ms`);
+    assert.match(delayed.log, /delaying request/);
+    const exempted = await measure((pass) => `location /socket.io/ { ${pass} }`);
+    assert.doesNotMatch(exempted.log, /delaying request/);
+    assert.ok(exempted.polling < delayed.polling / 2, `${exempted.polling} of ${delayed.polling} ms`);
   });
 });
