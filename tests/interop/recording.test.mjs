@@ -39,6 +39,14 @@ function lines(file) {
   }
 }
 
+/** Writes a recording with these lines, and returns its path. */
+function written(lines) {
+  const file = join(temporary(), "traffic.ndjson");
+  const recording = { version: 1, startedAt: "x", server: "0", node: "n", selection: "everyone", masked: true };
+  writeFileSync(file, [{ recording }, ...lines].map((line) => `${JSON.stringify(line)}\n`).join(""));
+  return file;
+}
+
 /** Returns the content of all lines of a kind. */
 const parsed = (file, kind) => lines(file).map((line) => JSON.parse(line)[kind]).filter(Boolean);
 
@@ -179,13 +187,39 @@ test("replays report what another server answers differently or not at all", asy
   assert.match(unreachable.output, /127\.0\.0\.1:9/);
 });
 
-test("a malformed recording is refused with its line", async () => {
-  const file = join(temporary(), "traffic.ndjson");
-  const header = {
-    version: 1, startedAt: "x", server: "0", node: "n", selection: "everyone", masked: true,
+test("a replay keeps the order and the distances of events, divided by its speed", async (t) => {
+  // Event n has the number n. Two connections take turns.
+  const times = [1_000, 11_000, 31_000, 41_000];
+  const connections = [1, 2].map((connection) => ({ atMs: 0, connection }));
+  const file = written([
+    ...connections.map((one) => ({ open: { ...one, namespace: "/", transport: "websocket", user: "ann", before: false } })),
+    ...times.map((atMs, n) => ({ event: { atMs, connection: 1 + (n % 2), event: "message", args: [n] } })),
+    ...connections.map((one) => ({ close: { ...one, atMs: 42_000, reason: "transport close" } })),
+    { end: { atMs: 42_000, reason: "interrupted" } },
+  ]);
+  const play = async (speed) => {
+    const arrived = [];
+    const port = await startNode(t, createServer(), (socket) => socket.on("message", (n) => arrived.push({ n, at: performance.now() })));
+    const done = launch(program, ["replay", file, `http://127.0.0.1:${port}`, "--json", "--speed", `${speed}`, ...AUTH]);
+    t.after(() => done.kill());
+    assert.equal(await done.ended, 0, done.output());
+    assert.deepEqual(arrived.map(({ n }) => n), [0, 1, 2, 3]);
+    const distances = arrived.slice(1).map(({ at }, n) => at - arrived[n].at);
+    for (const [n, distance] of distances.entries()) {
+      const due = (times[n + 1] - times[n]) / speed;
+      // At least half: a busy machine receives an event late, and so nearer to the next one.
+      assert.ok(distance > due / 2, `at ${speed}: ${distances}, not ${due}`);
+    }
+    return arrived[3].at - arrived[0].at;
   };
+  const [slow, fast] = await Promise.all([play(5), play(10)]);
+  // The recording has 40 s.
+  assert.ok(fast < 0.75 * slow && slow < 30_000, `${fast} and ${slow} ms`);
+});
+
+test("a malformed recording is refused with its line", async () => {
   const event = { atMs: 1, connection: 1, event: "message", args: [] };
-  writeFileSync(file, `${JSON.stringify({ recording: header })}\n${JSON.stringify({ event })}\n`);
+  const file = written([{ event }]);
   const refused = replay(file, "http://127.0.0.1:9");
   assert.equal(refused.code, 1);
   assert.match(refused.output, /traffic\.ndjson: line 2: connection 1 is not open/);
