@@ -122,6 +122,36 @@ pub struct Middleware;
 #[doc = include_str!("../docs/rust-client.md")]
 pub struct RustClient;
 
+/// Compiles the code blocks of the page of the repository.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
+/// Compiles the code blocks of the page about the guarantees of delivery.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/delivery.md")]
+pub struct Delivery;
+
+/// Compiles the code block of the page for authors of adapters.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/adapters.md")]
+pub struct Adapters;
+
+/// Compiles the code blocks of the page about Redis.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../docs/cluster.md")]
+pub struct ClusterRedis;
+
+/// Compiles the code blocks of the page about PostgreSQL.
+#[cfg(all(doctest, feature = "postgres"))]
+#[doc = include_str!("../docs/cluster/postgres.md")]
+pub struct ClusterPostgres;
+
+/// Compiles the code blocks of the page about NATS.
+#[cfg(all(doctest, feature = "nats"))]
+#[doc = include_str!("../docs/cluster/nats.md")]
+pub struct ClusterNats;
+
 /// Rate-limits the lines of `throttled_log!`.
 #[doc(hidden)]
 pub use limit::LogThrottle;
