@@ -88,6 +88,8 @@ part_interop() {
 # The documentation as it is published. A browser opens its pages, and the programs of the tutorials run.
 part_site() {
   page_programs || return
+  require 'postgresql' postgresql || return
+  require 'yaml' node_packages tests/install || return
   require 'mdbook' book || return
   require 'python' packages 'python3 --version && curl --version' python3 curl || return
   counted 'site' parse_node node --test --test-reporter=tap --test-timeout=900000 tests/site/{site,blocks,tutorials}.mjs
