@@ -217,3 +217,21 @@ fn programs_of_tutorials_are_the_examples() {
         );
     }
 }
+
+#[test]
+fn rows_in_the_page_of_architecture_are_those_of_the_source() {
+    let page = read("docs/architecture.md");
+    for (macro_name, file) in [
+        ("events!", "server/src/service/rules/commands/history.rs"),
+        (
+            "emissions!",
+            "server/src/service/rules/emissions/messages.rs",
+        ),
+    ] {
+        let excerpt = page.split(&format!("\n{macro_name} {{")).nth(1).unwrap();
+        let (_, rows) = excerpt.split_once('\n').unwrap();
+        let (rows, _) = rows.split_once("\n}\n").unwrap();
+        assert!(rows.contains("event: \""), "{rows}");
+        assert!(read(file).contains(rows), "{file} does not contain\n{rows}");
+    }
+}
