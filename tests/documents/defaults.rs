@@ -45,7 +45,16 @@ fn defaults(reference: &str) -> BTreeMap<String, String> {
 
 /// Returns keys and the amounts that follow them, as in `a.key` 5 s and `a.key` (5 s).
 fn stated(page: &str) -> Vec<(String, String)> {
-    let text = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The number of an item of a list follows nothing.
+    let is_item = |line: &str| {
+        line.split_once(". ")
+            .is_some_and(|(n, _)| amount(n).is_some())
+    };
+    let lines = page.lines().map(str::trim);
+    let lines: Vec<_> = lines
+        .map(|line| if is_item(line) { "-" } else { line })
+        .collect();
+    let text = lines.join(" ");
     let parts: Vec<&str> = text.split('`').collect();
     let pairs = parts.windows(2).filter_map(|pair| {
         let key = pair[0];
@@ -53,7 +62,8 @@ fn stated(page: &str) -> Vec<(String, String)> {
         let value = pair[1].strip_prefix(' ')?;
         let value = value.strip_prefix('(').unwrap_or(value);
         let mut words = value.split([' ', ')']);
-        let number = words.next()?.trim_end_matches([',', '.', ';', ':']);
+        // A colon explains the value, which need not be the default.
+        let number = words.next()?.trim_end_matches([',', '.', ';']);
         let unit = words.next().unwrap_or_default();
         let unit = unit.trim_end_matches([',', '.', ';', ':']);
         let with_unit = (!unit.is_empty()).then(|| format!("{number} {unit}"));

@@ -64,14 +64,18 @@ fn server_on_a_disk_mounted_read_only_names_the_file_and_ends() {
     // The mount belongs to a namespace of its own.
     let mount = "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\"";
     let script = format!("{mount} && exec {ROOMCAST} --store sqlite:chat.db");
-    let Output { status, stderr, .. } = Command::new("unshare")
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new("unshare")
         .args(["-rm", "sh", "-c", &script])
         .current_dir(folder.path())
         .env("ROOMCAST_LISTEN", "127.0.0.1:0")
         .env("XDG_STATE_HOME", folder.path())
         .output()
         .unwrap();
-    let log = String::from_utf8(stderr).unwrap();
+    let log = String::from_utf8([stdout, stderr].concat()).unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
     let reason = "chat.db.lock: Read-only file system";
     assert!(
