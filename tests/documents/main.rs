@@ -9,6 +9,7 @@
 )]
 
 mod attacks;
+mod commands;
 mod defaults;
 mod delivery;
 mod dependencies;
