@@ -173,6 +173,78 @@ fn doctor_names_busy_ports_open_secrets_and_low_limits() {
 }
 
 #[test]
+fn doctor_names_every_private_file_that_other_users_can_read() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    // The server does not start with an open file of the token: the configuration is refused.
+    let values = [
+        ("--env-file", "environment file", "ROOMCAST_LOG=info\n", 1),
+        ("ROOMCAST_AUDIT__FILE", "audit.file", "", 1),
+        ("ROOMCAST_LOG__FILE", "log.file", "", 1),
+        (
+            "ROOMCAST_SERVER__METRICS_TOKEN_FILE",
+            "server.metrics_token_file",
+            "0123456789abcdef0123456789abcdef\n",
+            2,
+        ),
+        (
+            "ROOMCAST_OTLP__HEADERS_FILE",
+            "otlp.headers_file",
+            "authorization: canary\n",
+            1,
+        ),
+    ];
+    for (variable, subject, content, code) in values {
+        let file = path.join(subject.replace(' ', "-"));
+        fs::write(&file, content).unwrap();
+        let shown = file.to_str().unwrap();
+        let run = || {
+            let mut command = Command::new(ROOMCAST);
+            command.arg("doctor");
+            if variable == "--env-file" {
+                return within(command.args([variable, shown]), path, &[]);
+            }
+            within(&mut command, path, &[(variable, shown)])
+        };
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        let beginning = match code {
+            1 => format!("error   {subject}:"),
+            _ => format!("roomcast: {variable}: {subject}:"),
+        };
+        expect(&run(), code, &beginning, "run `chmod o-rwx");
+        for (mode, status, part) in [
+            (0o660, "warning", format!("run `chmod g-w {shown}`")),
+            (0o640, "ok     ", "0640".to_owned()),
+        ] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            expect(&run(), 0, &format!("{status} {subject}:"), &part);
+        }
+        assert!(!run().1.contains("canary"));
+    }
+}
+
+#[test]
+fn doctor_names_files_that_the_server_cannot_write() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    for (variable, key) in [
+        ("ROOMCAST_AUDIT__FILE", "audit.file"),
+        ("ROOMCAST_LOG__FILE", "log.file"),
+    ] {
+        for (file, fault) in [
+            ("file/log", "file is not a folder"),
+            (".", ". is a folder: name a file"),
+        ] {
+            let outcome = doctor(folder.path(), &[(variable, file)]);
+            expect(&outcome, 1, &format!("error   {key}: {file}:"), fault);
+        }
+        let outcome = doctor(folder.path(), &[(variable, "new/log")]);
+        expect(&outcome, 0, &format!("ok      {key}: new/log"), "works");
+    }
+    assert!(!folder.path().join("new").exists());
+}
+
+#[test]
 fn doctor_names_faults_of_database_broker_and_clock() {
     let folder = TempDir::new().unwrap();
     let path = folder.path();

@@ -174,7 +174,7 @@ pub fn run() -> ExitCode {
         profile: arguments.profile,
         log: arguments.log,
     };
-    let file = arguments.config.clone();
+    let (file, env_file) = (arguments.config.clone(), arguments.env_file.clone());
     let read = {
         let (file, env_file) = (arguments.config, arguments.env_file);
         move || {
@@ -200,7 +200,7 @@ pub fn run() -> ExitCode {
         return report(check_config, &settings, &mistakes, &warnings);
     }
     if let Command::Doctor(mut doctor) = command {
-        doctor.file = file;
+        (doctor.file, doctor.env_file) = (file, env_file);
         return doctor::run(&settings, &mistakes, &warnings, &doctor);
     }
     if !mistakes.is_empty() {

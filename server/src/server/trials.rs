@@ -13,7 +13,7 @@ use crate::auth::{
     configured,
     outbound::{Outbound, Target},
 };
-use crate::config::Settings;
+use crate::config::{FileAccess, NamedFile, Settings, named_files};
 use crate::service::cluster;
 use crate::store::Store;
 
@@ -153,41 +153,26 @@ async fn reach(key: &'static str, target: Target<'_>) -> Trial {
 
 /// Tests the files that the server reads and writes. Their contents are checked elsewhere.
 fn files(settings: &Settings) -> Vec<Trial> {
-    let tls = &settings.server.tls;
-    let jwt = &settings.auth.jwt;
-    let acme = &settings.server.acme;
-    let read = [
-        ("server.acme.ca_file", &acme.ca_file),
-        ("server.tls.cert_file", &tls.cert_file),
-        ("server.tls.key_file", &tls.key_file),
-        (
-            "server.metrics_token_file",
-            &settings.server.metrics_token_file,
-        ),
-        ("auth.jwt.keys_file", &jwt.keys_file),
-        ("auth.jwt.jwks_ca_file", &jwt.jwks_ca_file),
-        ("auth.backend.ca_file", &settings.auth.backend.ca_file),
-        ("webhooks.ca_file", &settings.webhooks.ca_file),
-        ("market.webhook.ca_file", &settings.market.webhook.ca_file),
-        ("otlp.ca_file", &settings.otlp.ca_file),
-        ("otlp.headers_file", &settings.otlp.headers_file),
-    ];
-    let read = read.into_iter().filter_map(|(key, path)| {
-        let path = path.as_deref()?;
-        let is_obtained = acme.url.is_some() && key.starts_with("server.tls.");
-        if is_obtained && !path.exists() {
-            return None;
-        }
-        let readable = access(path, Access::READ_OK);
-        let readable = readable.map_err(|error| format!("{error}: let this user read the file"));
-        Some(Trial::new(key, path.display().to_string(), readable))
-    });
-    let written = settings
-        .log
-        .file
-        .as_deref()
-        .map(|path| Trial::new("log.file", path.display().to_string(), writable(path)));
-    read.chain(written).collect()
+    let files = named_files(settings).into_iter();
+    let trials = files.filter_map(
+        |NamedFile {
+             key, path, access, ..
+         }| {
+            let path = path?;
+            let usable = match access {
+                FileAccess::ReadIfExists if !path.exists() => return None,
+                FileAccess::ReadIfExists | FileAccess::Read => readable(path),
+                FileAccess::Write => writable(path),
+            };
+            Some(Trial::new(key, path.display().to_string(), usable))
+        },
+    );
+    trials.collect()
+}
+
+/// Returns whether a file can be read.
+fn readable(path: &Path) -> Result<(), String> {
+    access(path, Access::READ_OK).map_err(|error| format!("{error}: let this user read the file"))
 }
 
 /// Returns whether a file can be written or created.
@@ -195,6 +180,14 @@ fn writable(path: &Path) -> Result<(), String> {
     // The server creates missing folders.
     let existing = path.ancestors().find(|path| path.exists());
     let place = existing.unwrap_or_else(|| Path::new("."));
+    let is_folder = place.is_dir();
+    if is_folder == (place == path) {
+        let place = place.display();
+        return Err(match is_folder {
+            true => format!("{place} is a folder: name a file"),
+            false => format!("{place} is not a folder: name a file in a folder"),
+        });
+    }
     access(place, Access::WRITE_OK).map_err(|error| {
         let user = rustix::process::geteuid().as_raw();
         format!(

@@ -5,26 +5,25 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::{Finding, Status};
-use crate::{config::Settings, store::Store};
+use crate::{
+    config::{Settings, named_files},
+    store::Store,
+};
 
-/// Checks all files that are configured and exist. Whether this user may read and write them is
-/// checked elsewhere.
-pub(super) fn files(settings: &Settings, file: Option<&Path>) -> Vec<Finding> {
-    let secret_files = [
-        ("configuration file", file),
-        (
-            "server.tls.key_file",
-            settings.server.tls.key_file.as_deref(),
-        ),
-        (
-            "server.acme.account_file",
-            settings.server.acme.account_file.as_deref(),
-        ),
-        ("auth.jwt.keys_file", settings.auth.jwt.keys_file.as_deref()),
-        ("log.file", settings.log.file.as_deref()),
-    ];
-    let mut findings: Vec<_> = secret_files
+/// Checks the files that commands name, and all private files that are configured and exist.
+/// Whether this user may read and write them is checked elsewhere.
+pub(super) fn files(
+    settings: &Settings,
+    file: Option<&Path>,
+    env_file: Option<&Path>,
+) -> Vec<Finding> {
+    let of_commands = [("configuration file", file), ("environment file", env_file)];
+    let named = named_files(settings);
+    let named = named.iter().filter(|named| named.is_private);
+    let private_files = of_commands
         .into_iter()
+        .chain(named.map(|named| (named.key, named.path)));
+    let mut findings: Vec<_> = private_files
         .filter_map(|(subject, path)| private(subject, path?))
         .collect();
     // Other faults are reported when the store is tried.

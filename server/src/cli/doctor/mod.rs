@@ -29,6 +29,9 @@ pub(super) struct Doctor {
     /// The configuration file.
     #[arg(skip)]
     pub(super) file: Option<PathBuf>,
+    /// The file of environment variables.
+    #[arg(skip)]
+    pub(super) env_file: Option<PathBuf>,
 }
 
 /// The result of a check.
@@ -99,7 +102,11 @@ pub(super) fn run(
         status: Status::Warning,
         ..Finding::ok("configuration", warning)
     }));
-    findings.extend(access::files(settings, doctor.file.as_deref()));
+    findings.extend(access::files(
+        settings,
+        doctor.file.as_deref(),
+        doctor.env_file.as_deref(),
+    ));
     findings.push(machine::open_files(settings));
     findings.extend(machine::kernel(
         settings,

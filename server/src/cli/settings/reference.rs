@@ -298,8 +298,11 @@ const COLUMNS: usize = 97;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::{Overrides, load};
     use super::*;
+    use crate::config::named_files;
 
     fn loaded(text: &str) -> Result<Settings, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -307,6 +310,18 @@ mod tests {
         load(Some(file.path()), std::iter::empty(), Overrides::default())
             .map(|loaded| loaded.settings)
             .map_err(|error| format!("{text}: {error}"))
+    }
+
+    #[test]
+    fn every_key_that_names_a_file_is_in_the_list_of_files() {
+        let entries = entries();
+        let paths = entries.iter().filter(|entry| entry.type_name == "path");
+        let paths: BTreeSet<_> = paths.map(|entry| entry.key.as_str()).collect();
+        let settings = Settings::default();
+        let named = named_files(&settings);
+        let named: BTreeSet<_> = named.iter().map(|named| named.key).collect();
+        assert!(named.contains("audit.file"));
+        assert_eq!(paths, named);
     }
 
     #[test]
