@@ -10,6 +10,7 @@ mod figures;
 mod inventory;
 mod options;
 mod otlp;
+mod reload;
 mod routes;
 mod secrets;
 mod service_manager;
@@ -26,6 +27,7 @@ use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
 use self::edge::{Acme, AdminListener, Challenges, RedirectListener};
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
+pub(crate) use self::reload::{Prepare, Reload, ReloadPlan, ReloadRefusal};
 pub(crate) use self::secrets::Replacement;
 use self::secrets::SecretOwners;
 use self::service_manager::ServiceManager;
@@ -48,10 +50,6 @@ use crate::service::{
 use crate::store::{NewConversation, Store};
 use crate::supervisor::Supervisor;
 use roomcast::{Io, Server, adapter::Health, metrics::Counter};
-
-/// Reads the configuration again. The argument checks the settings and changes nothing yet.
-pub(crate) type Reload =
-    Arc<dyn Fn(&dyn Fn(&Settings) -> Result<Replacement, String>) + Send + Sync>;
 
 /// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the configuration. `audit_file` gets
 /// each entry of the audit log.
@@ -150,6 +148,7 @@ pub(crate) async fn run(
         Arc::clone(&services.metrics),
     );
     services.moderation.serve(audit.clone());
+    let reloads = audit.clone();
     let admin = services.admin.clone();
     admin.serve(audit.clone(), io.clone(), blocks.clone(), readiness.clone());
     let watched = admin.clone();
@@ -207,11 +206,15 @@ pub(crate) async fn run(
         tracing::warn!(%error, "could not record this server's address, a second server on this database cannot report it");
     }
     let reloading = manager.clone();
-    survived_signals.on_hangup(move || {
-        reloading.reloading();
-        reload(&|settings: &Settings| secrets.prepare(settings));
-        reloading.ready();
-    });
+    survived_signals.on_hangup(Box::new(move || {
+        let (manager, audit) = (reloading.clone(), reloads.clone());
+        let reloaded = reload::reload(Arc::clone(&reload), Arc::clone(&secrets), audit);
+        Box::pin(async move {
+            manager.reloading();
+            reloaded.await;
+            manager.ready();
+        })
+    }));
     if let Some(listener) = redirect_listener {
         listener.serve(&supervisor);
     }

@@ -19,7 +19,7 @@ use roomcast::Io;
 
 /// Replaces values that have been checked. It cannot fail, so that either all values are replaced
 /// or none.
-pub(crate) type Replacement = Box<dyn FnOnce()>;
+pub(crate) type Replacement = Box<dyn FnOnce() + Send>;
 
 /// The owners of all secrets that can be replaced.
 pub(super) struct SecretOwners {

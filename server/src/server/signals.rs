@@ -1,6 +1,7 @@
 //! Signals that stop the server, and signals that it survives.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -17,8 +18,11 @@ pub(super) struct Signals(Mutex<[Signal; 2]>);
 pub(super) struct SurvivedSignals {
     hangup: Arc<Mutex<Signal>>,
     logged: Arc<Mutex<[SurvivedSignal; 4]>>,
-    reload: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>,
+    reload: Arc<OnceLock<Box<ReloadFn>>>,
 }
+
+/// Starts a reload of the configuration.
+type ReloadFn = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 struct SurvivedSignal {
     name: &'static str,
@@ -62,21 +66,18 @@ impl SurvivedSignals {
     }
 
     /// Sets the function that SIGHUP calls. Before that, the signal has no effect.
-    pub(super) fn on_hangup(&self, reload: impl Fn() + Send + Sync + 'static) {
-        let _ = self.reload.set(Box::new(reload));
+    pub(super) fn on_hangup(&self, reload: Box<ReloadFn>) {
+        let _ = self.reload.set(reload);
     }
 
     /// Logs signals, and reloads the configuration. Runs until dropped.
     pub(super) async fn run(self) {
         loop {
             poll_fn(|cx| self.poll_hangup(cx)).await;
-            let signals = self.clone();
-            // Reading files can block.
-            let reloaded = tokio::task::spawn_blocking(move || match signals.reload.get() {
-                Some(reload) => reload(),
+            match self.reload.get() {
+                Some(reload) => reload().await,
                 None => tracing::info!("SIGHUP ignored, the server is starting"),
-            });
-            let _ = reloaded.await;
+            }
             // Signals that arrive until then cause one more reload.
             tokio::time::sleep(INTERVAL).await;
         }

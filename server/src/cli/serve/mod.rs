@@ -14,7 +14,7 @@ use super::settings::Configuration;
 use super::{chain, log, runtime};
 use crate::{
     config::Settings,
-    server::{Reload, Replacement, RunError},
+    server::{Prepare, Reload, RunError},
 };
 
 /// Runs the server. `read` reads the configuration again for SIGHUP.
@@ -49,10 +49,8 @@ pub(super) fn run(
             return ExitCode::FAILURE;
         }
     };
-    let reloader = Reloader::new(settings, read, log.level.clone());
-    let reload: Reload = Arc::new(
-        move |prepare: &dyn Fn(&Settings) -> Result<Replacement, String>| reloader.reload(prepare),
-    );
+    let reloader = Arc::new(Reloader::new(settings, read, log.level.clone()));
+    let reload: Reload = Arc::new(move |prepare: &Prepare<'_>| reloader.plan(prepare));
     let outcome = runtime.block_on(crate::server::run(settings, reload, log.level, audit_file));
     // The process waits only briefly for tasks that are still running: a write of the audit file to
     // a disk that hangs would never end.

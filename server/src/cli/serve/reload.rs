@@ -1,15 +1,16 @@
 //! Reloads the configuration on SIGHUP: all changes that a running server can apply, or none.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::cli::{
     check,
-    settings::{Configuration, changed, mixed_section, reloaded},
+    settings::{Configuration, Mistake, changed, mixed_section, reloaded},
 };
 use crate::config::Settings;
-use crate::server::Replacement;
+use crate::server::{Prepare, ReloadPlan, ReloadRefusal, Replacement};
 use crate::service::api::LogLevel;
 
 /// Reads the configuration again, and applies it.
@@ -28,11 +29,13 @@ impl<R: Fn() -> Configuration> Reloader<R> {
             running: Mutex::new(settings.clone()),
         }
     }
+}
 
-    /// Reads the configuration and checks it. Without mistakes, applies all changes that need no
-    /// restart. `prepare` checks them once more and returns what replaces the values. The log level
-    /// is set as well, also if an operator has set another.
-    pub(super) fn reload(&self, prepare: &dyn Fn(&Settings) -> Result<Replacement, String>) {
+impl<R: Fn() -> Configuration + Send + Sync + 'static> Reloader<R> {
+    /// Reads the configuration and checks it. Without mistakes, the plan applies all changes that
+    /// need no restart. `prepare` checks them once more and returns what replaces the values. The
+    /// log level is set as well, also if an operator has set another.
+    pub(super) fn plan(self: &Arc<Self>, prepare: &Prepare<'_>) -> ReloadPlan {
         let mut configuration = (self.read)();
         configuration.check(check);
         let Configuration {
@@ -41,51 +44,90 @@ impl<R: Fn() -> Configuration> Reloader<R> {
             warnings,
             ..
         } = configuration;
-        for mistake in &mistakes {
-            tracing::error!(%mistake, "{UNCHANGED}");
-        }
         if !mistakes.is_empty() {
-            return;
+            return refused(&mistakes);
         }
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let mut running = self.running.lock();
+        let running = self.running.lock().clone();
         let merged = reloaded(&running, &settings);
-        let (applied, refused) = (changed(&running, &merged), changed(&merged, &settings));
-        let list =
-            |keys: &BTreeSet<String>| Vec::from_iter(keys.iter().map(String::as_str)).join(", ");
-        if let Some(section) = mixed_section(&applied, &refused) {
-            let keys = list(&refused);
+        let (applied, restart) = (changed(&running, &merged), changed(&merged, &settings));
+        let plan = |apply| ReloadPlan {
+            changed: applied.iter().cloned().collect(),
+            restart: restart.iter().cloned().collect(),
+            apply,
+        };
+        if let Some(section) = mixed_section(&applied, &restart) {
+            let keys = list(&restart);
             tracing::error!(
                 section,
                 keys,
                 "{UNCHANGED}: other keys of the section have changed as well, restart"
             );
-            return;
+            let reason = format!("keys of `{section}` that need a restart have changed as well");
+            return plan(Err(ReloadRefusal::new(reason)));
         }
         let replacement = check(&merged).and_then(|()| prepare(&merged));
-        // The level is set before anything is replaced, because only it can still be refused.
-        let replacement = replacement.and_then(|replacement| {
-            self.log_level.configure(&merged.log.level)?;
-            Ok(replacement)
-        });
-        match replacement {
-            Ok(replace) => replace(),
+        let replace = match replacement {
+            Ok(replace) => replace,
             Err(error) => {
                 tracing::error!(error, "{UNCHANGED}");
-                return;
+                return plan(Err(ReloadRefusal::new(error)));
             }
+        };
+        let (this, keys) = (Arc::clone(self), (applied.clone(), restart.clone()));
+        plan(Ok(Box::new(move || {
+            this.apply(merged, replace, &keys.0, &keys.1)
+        })))
+    }
+
+    /// Applies a checked configuration.
+    fn apply(
+        &self,
+        merged: Settings,
+        replace: Replacement,
+        applied: &BTreeSet<String>,
+        restart: &BTreeSet<String>,
+    ) -> Result<(), ReloadRefusal> {
+        // The level is set before anything is replaced, because only it can still be refused.
+        if let Err(error) = self.log_level.configure(&merged.log.level) {
+            tracing::error!(error, "{UNCHANGED}");
+            return Err(ReloadRefusal::new(error));
         }
-        if !refused.is_empty() {
+        replace();
+        if !restart.is_empty() {
             tracing::warn!(
-                keys = list(&refused),
+                keys = list(restart),
                 "changed keys need a restart, the server uses their previous values"
             );
         }
-        tracing::info!(changed = list(&applied), "configuration reloaded");
-        *running = merged;
+        tracing::info!(changed = list(applied), "configuration reloaded");
+        *self.running.lock() = merged;
+        Ok(())
     }
+}
+
+/// Logs the mistakes of a configuration, and returns that nothing is reloaded. The audit log gets
+/// only the keys, because descriptions of mistakes have values.
+fn refused(mistakes: &[Mistake]) -> ReloadPlan {
+    for mistake in mistakes {
+        tracing::error!(%mistake, "{UNCHANGED}");
+    }
+    let keys: BTreeSet<_> = mistakes.iter().flat_map(Mistake::keys).collect();
+    let refusal = ReloadRefusal {
+        reason: "the configuration has mistakes".to_owned(),
+        keys: keys.into_iter().map(str::to_owned).collect(),
+    };
+    ReloadPlan {
+        changed: Vec::new(),
+        restart: Vec::new(),
+        apply: Err(refusal),
+    }
+}
+
+fn list(keys: &BTreeSet<String>) -> String {
+    Vec::from_iter(keys.iter().map(String::as_str)).join(", ")
 }
 
 const UNCHANGED: &str = "configuration not reloaded, nothing has changed";

@@ -48,6 +48,12 @@ impl Mistake {
 }
 
 impl Mistake {
+    /// Returns the keys of the settings that cause the mistake, as far as they have one.
+    pub(in crate::cli) fn keys(&self) -> impl Iterator<Item = &str> {
+        let settings = self.settings.iter();
+        settings.filter_map(|place| place.key.as_deref())
+    }
+
     /// Formats the fault of an unknown variable, which names its source.
     pub(super) fn summary(&self) -> String {
         let nearest = self

@@ -1,12 +1,13 @@
 //! The audit log: who changed what, from where, with the state before and after.
 //!
 //! An entry is stored before its act, and completed after it. If the entry cannot be stored or
-//! written to the file, the act is refused. An entry without an outcome is of an act whose server
-//! stopped before it could record the outcome. Entries contain no secrets and no texts of users:
-//! see [`masking`].
+//! written to the file, the act is refused, unless it is a reload: see [`reload`]. An entry without
+//! an outcome is of an act whose server stopped before it could record the outcome. Entries contain
+//! no secrets and no texts of users: see [`masking`].
 
 mod masking;
 mod moderation;
+mod reload;
 mod subject;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 use self::masking::{masked, shortened};
 pub(crate) use self::moderation::Moderation;
+pub(crate) use self::reload::key_names;
 use self::subject::{Subject, of_path};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
@@ -431,7 +433,7 @@ pub(crate) struct ShownAuditEntry {
     timestamp: Time,
     /// The server that performed the act.
     node: String,
-    /// How the act was requested: `http`, `socket` or `command`.
+    /// How the act was requested: `http`, `socket`, `command` or `signal`.
     via: String,
     /// The user whose credentials the server has verified.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -115,7 +115,7 @@ impl Store {
     pub(crate) fn prepare_credentials(
         &self,
         config: &config::Store,
-    ) -> Result<Box<dyn FnOnce()>, OpenError> {
+    ) -> Result<Box<dyn FnOnce() + Send>, OpenError> {
         match (&self.backend, Location::parse(&config.url)?) {
             #[cfg(feature = "postgres")]
             (Backend::Postgres(postgres), Location::Postgres(url)) => {

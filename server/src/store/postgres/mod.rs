@@ -73,7 +73,7 @@ impl Postgres {
         &self,
         url: &str,
         config: &config::Store,
-    ) -> Result<Box<dyn FnOnce()>, OpenError> {
+    ) -> Result<Box<dyn FnOnce() + Send>, OpenError> {
         let (own, new) = (self.0.address.clone(), Address::new(url, config)?);
         Ok(Box::new(move || own.replace_credentials(&new)))
     }

@@ -20,7 +20,7 @@ pub struct AuditEntry {
     pub created_at: Time,
     /// The server that performed the act.
     pub node: String,
-    /// How the act was requested: `http`, `socket` or `command`.
+    /// How the act was requested: `http`, `socket`, `command` or `signal`.
     pub via: String,
     /// The user whose credentials the server has verified.
     pub user_id: Option<String>,

@@ -1,0 +1,75 @@
+//! Reloads the configuration on SIGHUP, and records it in the audit log.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::secrets::{Replacement, SecretOwners};
+use crate::config::Settings;
+use crate::service::audit::{ActOutcome, Audit, key_names};
+
+/// Reads the configuration again. The argument checks the settings. Nothing is changed yet.
+pub(crate) type Reload = Arc<dyn Fn(&Prepare<'_>) -> ReloadPlan + Send + Sync>;
+
+/// Checks the settings, and returns what replaces the present values.
+pub(crate) type Prepare<'a> = dyn Fn(&Settings) -> Result<Replacement, String> + 'a;
+
+/// Applies all changes, or none.
+pub(crate) type ApplyReload = Box<dyn FnOnce() -> Result<(), ReloadRefusal> + Send>;
+
+/// What a configuration that was read again changes.
+pub(crate) struct ReloadPlan {
+    /// The changed keys that a running server applies.
+    pub(crate) changed: Vec<String>,
+    /// The changed keys that need a restart.
+    pub(crate) restart: Vec<String>,
+    pub(crate) apply: Result<ApplyReload, ReloadRefusal>,
+}
+
+/// Why nothing was reloaded.
+#[derive(Debug)]
+pub(crate) struct ReloadRefusal {
+    /// The reason, without values of the configuration.
+    pub(crate) reason: String,
+    /// The keys that have mistakes.
+    pub(crate) keys: Vec<String>,
+}
+
+impl ReloadRefusal {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            keys: Vec::new(),
+        }
+    }
+}
+
+/// Reloads the configuration. Both steps can block: they read files, and the secrets of the cluster
+/// in the database.
+pub(super) async fn reload(read: Reload, secrets: Arc<SecretOwners>, audit: Audit) {
+    let planned =
+        tokio::task::spawn_blocking(move || read(&|settings: &Settings| secrets.prepare(settings)));
+    let Ok(plan) = planned.await else {
+        return;
+    };
+    let request = json!({
+        "changed": key_names(&plan.changed),
+        "restart": key_names(&plan.restart),
+    });
+    let started = audit.begin_reload(&request).await;
+    let applied = match plan.apply {
+        Ok(apply) => {
+            let applied = tokio::task::spawn_blocking(apply).await;
+            applied.map_err(|_| ActOutcome::Failed)
+        }
+        Err(refusal) => Ok(Err(refusal)),
+    };
+    match applied {
+        Ok(Ok(())) => started.end(ActOutcome::Done, &Value::Null).await,
+        Ok(Err(ReloadRefusal { reason, keys })) => {
+            let after = json!({"reason": reason, "keys": key_names(&keys)});
+            started.end(ActOutcome::Refused, &after).await;
+        }
+        Err(outcome) => started.end(outcome, &Value::Null).await,
+    }
+}
