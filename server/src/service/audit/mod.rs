@@ -237,6 +237,32 @@ impl Audit {
         })
     }
 
+    /// Writes an entry to the file. Returns the first fault of the table and the file.
+    async fn write(
+        &self,
+        entry: &AuditEntry,
+        stored: Result<(), StoreError>,
+    ) -> Result<(), String> {
+        let written = self.write_line(entry).await;
+        let written = written.map_err(|error| error.to_string());
+        stored.map_err(|error| error.to_string()).and(written)
+    }
+
+    /// Writes an entry with its outcome to the file. Returns whether table and file have it.
+    async fn finish(&self, entry: &AuditEntry, stored: Result<(), StoreError>) -> bool {
+        let Err(error) = self.write(entry, stored).await else {
+            return true;
+        };
+        self.0.metrics.count(Counter::AuditIncomplete);
+        tracing::error!(
+            id = %entry.id,
+            operation = entry.operation,
+            %error,
+            "the outcome of an administrative act could not be recorded"
+        );
+        false
+    }
+
     async fn write_line(&self, entry: &AuditEntry) -> std::io::Result<()> {
         let Some(file) = self.0.file.clone() else {
             return Ok(());
@@ -327,18 +353,8 @@ impl StartedAct {
             entry.after = text(&state?);
             inner.store.end_audit(entry.clone()).await
         };
-        let stored = recorded.await.map_err(|error| error.to_string());
-        let written = audit.write_line(entry).await;
-        let written = written.map_err(|error| error.to_string());
-        if let Err(error) = stored.and(written) {
-            inner.metrics.count(Counter::AuditIncomplete);
-            tracing::error!(
-                id = %entry.id,
-                operation = entry.operation,
-                %error,
-                "the outcome of an administrative act could not be recorded"
-            );
-        }
+        let stored = recorded.await;
+        audit.finish(entry, stored).await;
     }
 }
 

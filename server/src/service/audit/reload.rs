@@ -10,13 +10,13 @@ use super::{ActOutcome, Audit, Requester, text};
 use crate::metrics::Counter;
 use crate::store::{AuditEntry, Time};
 
-/// A reload that has begun. Its entry may be missing in the table or the file.
+/// A reload that has begun.
 #[must_use = "the outcome must be recorded"]
 pub(crate) struct StartedReload {
     audit: Audit,
     entry: AuditEntry,
-    /// Why the entry is missing.
-    fault: Option<String>,
+    /// Whether the entry is missing in the table or the file.
+    is_missing: bool,
 }
 
 impl Audit {
@@ -28,20 +28,17 @@ impl Audit {
             ..self.entry(Requester::default(), "signal", "reload")
         };
         let stored = self.0.store.begin_audit(entry.clone()).await;
-        let stored = stored.map_err(|error| error.to_string());
-        let written = self.write_line(&entry).await;
-        let written = written.map_err(|error| error.to_string());
-        let fault = stored.and(written).err();
-        match &fault {
-            None => self.0.metrics.count(Counter::AuditRecorded),
-            Some(error) => {
+        let recorded = self.write(&entry, stored).await;
+        match &recorded {
+            Ok(()) => self.0.metrics.count(Counter::AuditRecorded),
+            Err(error) => {
                 tracing::warn!(%error, "a reload could not be recorded and is applied nevertheless");
             }
         }
         StartedReload {
             audit: self.clone(),
             entry,
-            fault,
+            is_missing: recorded.is_err(),
         }
     }
 }
@@ -55,28 +52,16 @@ impl StartedReload {
         self.entry.finished_at = Some(Time::now());
         let entry = &self.entry;
         let recorded = async {
-            if self.fault.is_some() {
+            if self.is_missing {
                 inner.store.begin_audit(entry.clone()).await?;
             }
             // An insertion that seemed to fail may have been stored without the outcome.
             inner.store.end_audit(entry.clone()).await
         };
-        let stored = recorded.await.map_err(|error| error.to_string());
-        let written = self.audit.write_line(entry).await;
-        let written = written.map_err(|error| error.to_string());
-        match (stored.and(written), self.fault.is_some()) {
-            (Ok(()), false) => {}
-            // With the password that the reload has set, the database stores the entry.
-            (Ok(()), true) => inner.metrics.count(Counter::AuditRecorded),
-            (Err(error), _) => {
-                inner.metrics.count(Counter::AuditIncomplete);
-                tracing::error!(
-                    id = %entry.id,
-                    operation = entry.operation,
-                    %error,
-                    "the outcome of an administrative act could not be recorded"
-                );
-            }
+        let stored = recorded.await;
+        // With the password that the reload has set, the database stores the entry.
+        if self.audit.finish(entry, stored).await && self.is_missing {
+            inner.metrics.count(Counter::AuditRecorded);
         }
     }
 }
