@@ -1,5 +1,5 @@
-//! The tables of attacks, rights and rotated keys in `docs` have a test for each row, and each named
-//! test exists.
+//! The tables of attacks, rights and rotated keys in `docs` have a test for each row, and each
+//! named test exists.
 
 use crate::proofs::{faults, rows as table, section};
 use crate::{missing, read, tests_in};

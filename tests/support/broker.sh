@@ -5,8 +5,8 @@
 # and `resume` let it stand still. When standard input ends, however that comes about, the server is killed and
 # its folder removed, so that nothing outlives a test that was killed.
 #
-# Its folder is in memory where that has two GiB to spare: beside a build that writes to the same disk, a new table
-# or stream can wait for seconds.
+# Its folder is in memory where that has two GiB to spare: beside a build that writes to the same
+# disk, a new table or stream can wait for seconds.
 memory=$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)
 place=${TMPDIR:-/tmp}
 if [ "${memory:-0}" -gt 2097152 ] && [ -w /dev/shm ]; then place=/dev/shm; fi

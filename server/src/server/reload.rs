@@ -17,7 +17,7 @@ pub(crate) type Prepare<'a> = dyn Fn(&Settings) -> Result<Replacement, String> +
 /// Applies all changes, or none.
 pub(crate) type ApplyReload = Box<dyn FnOnce() -> Result<(), ReloadRefusal> + Send>;
 
-/// What a configuration that was read again changes.
+/// The changes of a configuration that was read again.
 pub(crate) struct ReloadPlan {
     /// The changed keys that a running server applies.
     pub(crate) changed: Vec<String>,

@@ -57,7 +57,7 @@ impl Decompressor {
         }
     }
 
-    /// Inflates what follows the payload of every message. It contains no data, unless an incomplete
+    /// Inflates what follows the payload of every message. It has no data, unless an incomplete
     /// payload takes it for its own.
     fn run_end(
         &mut self,

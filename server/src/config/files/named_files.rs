@@ -11,12 +11,12 @@ pub(crate) struct NamedFile<'a> {
     pub(crate) key: &'static str,
     /// `None` if the key is unset.
     pub(crate) path: Option<&'a Path>,
-    /// Whether it has secrets or data of users, so that other users of the machine must not read it.
+    /// Whether it has secrets or data of users. Other users of the machine must not read it then.
     pub(crate) is_private: bool,
     pub(crate) access: FileAccess,
 }
 
-/// What the server does with a file.
+/// How the server uses a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileAccess {
     Read,

@@ -88,8 +88,8 @@ impl fmt::Debug for Losses {
     }
 }
 
-/// The time after a loss within which a new connection counts as its continuation. Stock clients try
-/// for the first time within 1.5 s, and then at least each 7.5 s.
+/// The time after a loss within which a new connection counts as its continuation. Stock clients
+/// try for the first time within 1.5 s, and then at least each 7.5 s.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Maximum number of losses that are stored; about 1 MiB. More are not counted.
 const MAX_LOSSES: usize = 16_384;
