@@ -43,6 +43,7 @@ impl Joined {
         }
         for node in self.registry.expire() {
             crate::throttled_log!(warn, node = %node.id, name = %node.name, "a server of the cluster expired: its heartbeats are missing");
+            self.requests.left(&node.name);
             self.forget(&node);
         }
     }
@@ -73,10 +74,9 @@ impl Joined {
         }
     }
 
-    /// Removes a server that left or expired. Requests no longer wait for its replies.
+    /// Removes a server that left or expired.
     pub(super) fn forget(&self, node: &Node) {
         self.seen.lock().forget(&node.name);
-        self.requests.left(&node.name);
         self.receiver.node_left(node);
     }
 

@@ -528,15 +528,13 @@ impl Deliver for Joined {
     }
 
     fn left(&self, node: &NodeId) {
+        self.requests.leaving(node);
         match self.registry.forget(node) {
             Some(node) => {
                 crate::throttled_log!(info, node = %node.id, name = %node.name, "a server has left the cluster");
                 self.forget(&node);
             }
-            None => {
-                self.seen.lock().forget(node);
-                self.requests.left(node);
-            }
+            None => self.seen.lock().forget(node),
         }
     }
 

@@ -44,6 +44,8 @@ struct Pending {
     expected: Option<Servers>,
     /// The servers that have left the cluster since the request was sent.
     departed: Vec<NodeId>,
+    /// The servers that have just left, with the time until which replies sent before may arrive.
+    leaving: Vec<(NodeId, Instant)>,
     /// The current number of servers, if servers are counted and one has left. The first count may
     /// not have included the server that left: Redis no longer counts a killed server, long before
     /// its lease expires.
@@ -127,11 +129,26 @@ impl Requests {
         taken
     }
 
+    /// Records that a server has said that it leaves. Its last replies may still arrive, because
+    /// they may use another connection than its leave message.
+    pub(super) fn leaving(&self, node: &NodeId) {
+        let until = Instant::now() + LAST_REPLIES;
+        self.each(|pending| {
+            if pending.leaving.len() < MAX_NODES {
+                pending.leaving.push((node.clone(), until));
+            }
+        });
+    }
+
     /// Records that a server has left and will not answer.
     pub(super) fn left(&self, node: &NodeId) {
+        self.each(|pending| pending.lose(node));
+    }
+
+    fn each(&self, change: impl Fn(&mut Pending)) {
         let open: Vec<_> = self.open.lock().pending.values().cloned().collect();
         for pending in open {
-            pending.lock().lose(node);
+            change(&mut pending.lock());
             wake(&pending);
         }
     }
@@ -164,6 +181,21 @@ impl Pending {
         progress.items += 1;
         self.ready.push_back((from, item));
         true
+    }
+
+    /// Gives up the servers whose last replies would have arrived. Returns the time of the next
+    /// one.
+    fn lose_late(&mut self, now: Instant) -> Option<Instant> {
+        let is_late = |(_, until): &(NodeId, Instant)| *until <= now;
+        let (late, leaving) = std::mem::take(&mut self.leaving)
+            .into_iter()
+            .partition(is_late);
+        self.leaving = leaving;
+        let late: Vec<(NodeId, Instant)> = late;
+        for (node, _) in late {
+            self.lose(&node);
+        }
+        self.leaving.iter().map(|(_, until)| *until).min()
     }
 
     fn lose(&mut self, node: &NodeId) {
@@ -281,25 +313,34 @@ impl Request {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(NodeId, Item)>> {
-        self.poll_membership(cx);
-        let mut pending = self.pending.lock();
-        // Items that have arrived are returned before anything else is checked, so that a late poll
-        // loses nothing.
-        if let Some(next) = pending.ready.pop_front() {
-            return Poll::Ready(Some(next));
-        }
-        if self.is_late || pending.is_complete() {
-            return Poll::Ready(None);
-        }
-        let deadline = self.deadline;
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if sleep.as_mut().poll(cx).is_pending() {
-            // The waker is stored under the same lock as the check above, so a later reply finds
-            // it.
-            pending.waker = Some(cx.waker().clone());
-            return Poll::Pending;
+        loop {
+            let last_replies = self.pending.lock().lose_late(Instant::now());
+            self.poll_membership(cx);
+            let mut pending = self.pending.lock();
+            // Items that have arrived are returned before anything else is checked, so that a late
+            // poll loses nothing.
+            if let Some(next) = pending.ready.pop_front() {
+                return Poll::Ready(Some(next));
+            }
+            if self.is_late || pending.is_complete() {
+                return Poll::Ready(None);
+            }
+            let wake = last_replies.map_or(self.deadline, |until| until.min(self.deadline));
+            let sleep = self
+                .sleep
+                .get_or_insert_with(|| Box::pin(sleep_until(wake)));
+            if sleep.deadline() != wake {
+                sleep.as_mut().reset(wake);
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                // The waker is stored under the same lock as the check above, so a later reply
+                // finds it.
+                pending.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            if wake == self.deadline {
+                break;
+            }
         }
         self.is_late = true;
         self.requests
@@ -358,6 +399,9 @@ impl fmt::Debug for Request {
     }
 }
 
+/// The time in which replies may follow the leave message of their server. Both may be on the way
+/// over different connections, and wait in different queues.
+const LAST_REPLIES: Duration = Duration::from_secs(1);
 /// The delay before servers are counted after a server has left, and the interval between counts.
 const RECOUNT: Duration = Duration::from_millis(250);
 /// The maximum number of items that wait for the requesting task. Further items are dropped.
@@ -408,6 +452,33 @@ mod tests {
         let (next, ()) = tokio::join!(request.next(), replying);
         assert!(next.is_none());
         assert!(request.missing().is_empty(), "{:?}", request.missing());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn last_replies_may_follow_the_leave_message() {
+        let (requests, mut request) = request(1, 0);
+        let start = Instant::now();
+        let number = request.number();
+        requests.leaving(&node("gone"));
+        let replying = async {
+            sleep(LAST_REPLIES / 2).await;
+            answer(&requests, number, "gone");
+        };
+        let (next, ()) = tokio::join!(request.next(), replying);
+        assert!(next.is_none());
+        assert!(request.missing().is_empty(), "{:?}", request.missing());
+        assert!(start.elapsed() < LAST_REPLIES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn missing_last_replies_end_the_wait_for_a_server_that_leaves() {
+        let (requests, mut request) = request(1, 0);
+        let start = Instant::now();
+        requests.leaving(&node("gone"));
+        assert!(request.next().await.is_none());
+        assert!(start.elapsed() >= LAST_REPLIES);
+        assert!(start.elapsed() < TIMEOUT);
+        assert_eq!(request.missing().unnamed, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,25 @@
 //! Namespaces with a dedicated connection.
 
+use std::thread::Scope;
+
+use roomcast::Ack;
+
 use super::*;
+
+/// Locks the table of large messages until [`release`] or for ten seconds.
+fn lock<'scope>(scope: &'scope Scope<'scope, '_>, server: &'scope Server) {
+    let lock = "BEGIN; LOCK TABLE socket_io_attachments;
+        DO $$ BEGIN FOR n IN 1..500 LOOP
+            EXIT WHEN EXISTS (SELECT FROM pg_class WHERE relname = 'released');
+            PERFORM pg_sleep(0.02);
+        END LOOP; END $$; COMMIT";
+    scope.spawn(|| server.sql("postgres", lock));
+    until(|| is_locked(server));
+}
+
+fn release(server: &Server) {
+    server.sql("postgres", "CREATE TABLE public.released ()");
+}
 
 /// Returns whether a session holds an exclusive lock on the table.
 fn is_locked(server: &Server) -> bool {
@@ -31,15 +50,8 @@ fn dedicated_namespace_does_not_wait_for_a_blocked_connection() {
     // The table exists from here on.
     servers[0].io.emit("large", (0, &large));
     assert!(text(&mut client).starts_with("42[\"large\",0"));
-    // Until a table of this name exists, or for ten seconds.
-    let lock = "BEGIN; LOCK TABLE socket_io_attachments;
-        DO $$ BEGIN FOR n IN 1..500 LOOP
-            EXIT WHEN EXISTS (SELECT FROM pg_class WHERE relname = 'released');
-            PERFORM pg_sleep(0.02);
-        END LOOP; END $$; COMMIT";
     thread::scope(|scope| {
-        scope.spawn(|| server.sql("postgres", lock));
-        until(|| is_locked(&server));
+        lock(scope, &server);
         for n in 1..=3 {
             servers[0].io.emit("large", (n, &large));
         }
@@ -51,7 +63,7 @@ fn dedicated_namespace_does_not_wait_for_a_blocked_connection() {
         for n in 0..3 {
             client.expect_text(&format!("42/apart,[\"noted\",{n}]"));
         }
-        server.sql("postgres", "CREATE TABLE public.released ()");
+        release(&server);
     });
     for n in 1..=3 {
         assert!(text(&mut client).starts_with(&format!("42[\"large\",{n}")));
@@ -59,4 +71,39 @@ fn dedicated_namespace_does_not_wait_for_a_blocked_connection() {
     for i in [0, 1] {
         assert_eq!(servers[i].io.adapter_backlog().unwrap().breaks, 0);
     }
+}
+
+#[test]
+fn last_reply_counts_although_the_leave_message_overtakes_it() {
+    let server = Server::start();
+    let build = |io: Builder| {
+        quiet(io).namespace("/", |namespace| {
+            namespace.on_server_side("question", async |_: ServerSide| Ack(1))
+        })
+    };
+    let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", server.port());
+    let adapter = |key: &str| Postgres::new(&url).unwrap().key(key);
+    let servers = Servers::serve_and_meet(2, adapter, build);
+    servers.settle();
+    let [asking, leaving] = [&servers[0], &servers[1]];
+    let mut client = asking.open();
+    join(&mut client, "");
+    let large = "x".repeat(60_000);
+    leaving.io.emit("large", &large);
+    assert!(text(&mut client).starts_with("42[\"large\""));
+    let main = asking.io.of("/");
+    thread::scope(|scope| {
+        lock(scope, &server);
+        // The reply waits behind this event. The leave message uses the other connection.
+        leaving.io.emit("large", &large);
+        let sent = || leaving.io.metrics().counter(Counter::ClusterSent);
+        let before = sent();
+        let asked = main.server_side_emit_with_acks::<u8>("question", ());
+        let answers = scope.spawn(|| asking.runtime.block_on(asked));
+        until(|| sent() > before);
+        scope.spawn(|| leaving.runtime.block_on(leaving.io.close(DEADLINE)));
+        until(|| asking.io.nodes().len() == 1);
+        release(&server);
+        assert_eq!(answers.join().unwrap().unwrap(), [1]);
+    });
 }
