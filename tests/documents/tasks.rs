@@ -95,7 +95,7 @@ const NAMELESS: [(&str, &str); 22] = [
         "One connection, which ends after ten seconds.",
     ),
     ("store/sqlite/reader.rs", "One query, which has a deadline."),
-    ("server/reload.rs", "reads the configuration again"),
+    ("server/reload/mod.rs", "reads the configuration again"),
 ];
 
 /// The tests that kill tasks.

@@ -10,7 +10,7 @@ use crate::cli::{
     settings::{Configuration, Mistake, changed, mixed_section, reloaded},
 };
 use crate::config::Settings;
-use crate::server::{Prepare, ReloadPlan, ReloadRefusal, Replacement};
+use crate::server::{ApplyReload, Prepare, ReloadPlan, ReloadRefusal, Replacement};
 use crate::service::api::LogLevel;
 
 /// Reads the configuration again, and applies it.
@@ -53,7 +53,7 @@ impl<R: Fn() -> Configuration + Send + Sync + 'static> Reloader<R> {
         let running = self.running.lock().clone();
         let merged = reloaded(&running, &settings);
         let (applied, restart) = (changed(&running, &merged), changed(&merged, &settings));
-        let plan = |apply| ReloadPlan {
+        let plan = |apply: ApplyReload| ReloadPlan {
             changed: applied.iter().cloned().collect(),
             restart: restart.iter().cloned().collect(),
             apply,
@@ -66,20 +66,20 @@ impl<R: Fn() -> Configuration + Send + Sync + 'static> Reloader<R> {
                 "{UNCHANGED}: other keys of the section have changed as well, restart"
             );
             let reason = format!("keys of `{section}` that need a restart have changed as well");
-            return plan(Err(ReloadRefusal::new(reason)));
+            return plan(ReloadRefusal::new(reason).into_apply());
         }
         let replacement = check(&merged).and_then(|()| prepare(&merged));
         let replace = match replacement {
             Ok(replace) => replace,
             Err(error) => {
                 tracing::error!(error, "{UNCHANGED}");
-                return plan(Err(ReloadRefusal::new(error)));
+                return plan(ReloadRefusal::new(error).into_apply());
             }
         };
         let (this, keys) = (Arc::clone(self), (applied.clone(), restart.clone()));
-        plan(Ok(Box::new(move || {
+        plan(Box::new(move || {
             this.apply(merged, replace, &keys.0, &keys.1)
-        })))
+        }))
     }
 
     /// Applies a checked configuration.
@@ -122,7 +122,7 @@ fn refused(mistakes: &[Mistake]) -> ReloadPlan {
     ReloadPlan {
         changed: Vec::new(),
         restart: Vec::new(),
-        apply: Err(refusal),
+        apply: refusal.into_apply(),
     }
 }
 

@@ -1,10 +1,13 @@
 //! Reloads the configuration on SIGHUP, and records it in the audit log.
 
+mod secrets;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::secrets::{Replacement, SecretOwners};
+pub(crate) use self::secrets::Replacement;
+pub(super) use self::secrets::SecretOwners;
 use crate::config::Settings;
 use crate::service::audit::{ActOutcome, Audit, key_names};
 
@@ -14,7 +17,7 @@ pub(crate) type Reload = Arc<dyn Fn(&Prepare<'_>) -> ReloadPlan + Send + Sync>;
 /// Checks the settings, and returns what replaces the present values.
 pub(crate) type Prepare<'a> = dyn Fn(&Settings) -> Result<Replacement, String> + 'a;
 
-/// Applies all changes, or none.
+/// Applies all changes, or none. Returns why nothing was changed.
 pub(crate) type ApplyReload = Box<dyn FnOnce() -> Result<(), ReloadRefusal> + Send>;
 
 /// The changes of a configuration that was read again.
@@ -23,7 +26,7 @@ pub(crate) struct ReloadPlan {
     pub(crate) changed: Vec<String>,
     /// The changed keys that need a restart.
     pub(crate) restart: Vec<String>,
-    pub(crate) apply: Result<ApplyReload, ReloadRefusal>,
+    pub(crate) apply: ApplyReload,
 }
 
 /// Why nothing was reloaded.
@@ -42,6 +45,11 @@ impl ReloadRefusal {
             keys: Vec::new(),
         }
     }
+
+    /// Returns what changes nothing, for this reason.
+    pub(crate) fn into_apply(self) -> ApplyReload {
+        Box::new(move || Err(self))
+    }
 }
 
 /// Reloads the configuration. Both steps can block: they read files, and the secrets of the cluster
@@ -57,19 +65,13 @@ pub(super) async fn reload(read: Reload, secrets: Arc<SecretOwners>, audit: Audi
         "restart": key_names(&plan.restart),
     });
     let started = audit.begin_reload(&request).await;
-    let applied = match plan.apply {
-        Ok(apply) => {
-            let applied = tokio::task::spawn_blocking(apply).await;
-            applied.map_err(|_| ActOutcome::Failed)
-        }
-        Err(refusal) => Ok(Err(refusal)),
-    };
+    let applied = tokio::task::spawn_blocking(plan.apply).await;
     match applied {
         Ok(Ok(())) => started.end(ActOutcome::Done, &Value::Null).await,
         Ok(Err(ReloadRefusal { reason, keys })) => {
             let after = json!({"reason": reason, "keys": key_names(&keys)});
             started.end(ActOutcome::Refused, &after).await;
         }
-        Err(outcome) => started.end(outcome, &Value::Null).await,
+        Err(_panic) => started.end(ActOutcome::Failed, &Value::Null).await,
     }
 }

@@ -22,17 +22,17 @@ use roomcast::Io;
 pub(crate) type Replacement = Box<dyn FnOnce() + Send>;
 
 /// The owners of all secrets that can be replaced.
-pub(super) struct SecretOwners {
-    pub(super) adapter: AdapterUrl,
-    pub(super) admin_ui: Option<AdminUi>,
-    pub(super) backend: Option<Arc<BackendLogins>>,
-    pub(super) hooks: Hooks,
-    pub(super) io: Io,
-    pub(super) keys: Arc<KeyRing>,
-    pub(super) market: Market,
-    pub(super) readers: Readers,
-    pub(super) sealing: Sealing,
-    pub(super) store: Store,
+pub(in crate::server) struct SecretOwners {
+    pub(in crate::server) adapter: AdapterUrl,
+    pub(in crate::server) admin_ui: Option<AdminUi>,
+    pub(in crate::server) backend: Option<Arc<BackendLogins>>,
+    pub(in crate::server) hooks: Hooks,
+    pub(in crate::server) io: Io,
+    pub(in crate::server) keys: Arc<KeyRing>,
+    pub(in crate::server) market: Market,
+    pub(in crate::server) readers: Readers,
+    pub(in crate::server) sealing: Sealing,
+    pub(in crate::server) store: Store,
 }
 
 impl SecretOwners {
@@ -41,7 +41,7 @@ impl SecretOwners {
     /// # Errors
     ///
     /// If a secret cannot be used.
-    pub(super) fn prepare(self: &Arc<Self>, settings: &Settings) -> Result<Replacement, String> {
+    pub(in crate::server) fn prepare(self: &Arc<Self>, settings: &Settings) -> Result<Replacement, String> {
         let replace_adapter = self.adapter.prepare(settings).map_err(text)?;
         let fixed = configured::fixed_again(settings, &self.keys).map_err(text)?;
         let token = Market::executor_token(&settings.market).map_err(text)?;
