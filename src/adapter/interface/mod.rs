@@ -310,7 +310,7 @@ impl Inbox {
         }
     }
 
-    /// Reports that a server has left the cluster. Requests no longer wait for its replies.
+    /// Reports that a server has left the cluster. Requests wait one second for its last replies.
     pub fn left(&self, node: &NodeId) {
         if let Some(server) = self.server.upgrade() {
             server.left(node);
