@@ -26,8 +26,10 @@ use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
 use self::edge::{Acme, AdminListener, Challenges, RedirectListener};
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
-pub(crate) use self::reload::{ApplyReload, Prepare, Reload, ReloadPlan, ReloadRefusal, Replacement};
 use self::reload::SecretOwners;
+pub(crate) use self::reload::{
+    ApplyReload, Prepare, Reload, ReloadPlan, ReloadRefusal, Replacement,
+};
 use self::service_manager::ServiceManager;
 use self::services::Services;
 use self::signals::{Signals, SurvivedSignals};

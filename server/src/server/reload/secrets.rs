@@ -41,7 +41,10 @@ impl SecretOwners {
     /// # Errors
     ///
     /// If a secret cannot be used.
-    pub(in crate::server) fn prepare(self: &Arc<Self>, settings: &Settings) -> Result<Replacement, String> {
+    pub(in crate::server) fn prepare(
+        self: &Arc<Self>,
+        settings: &Settings,
+    ) -> Result<Replacement, String> {
         let replace_adapter = self.adapter.prepare(settings).map_err(text)?;
         let fixed = configured::fixed_again(settings, &self.keys).map_err(text)?;
         let token = Market::executor_token(&settings.market).map_err(text)?;
