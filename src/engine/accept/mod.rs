@@ -5,6 +5,8 @@
 //! may know it.
 
 #[cfg(feature = "tls")]
+mod deferred_ticket;
+#[cfg(feature = "tls")]
 mod expiry;
 mod listener;
 mod proxied;

@@ -17,7 +17,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{expiry, tickets::Tickets};
+use super::{deferred_ticket::DeferredTicket, expiry, tickets::Tickets};
 use crate::{
     limit::FairSemaphore,
     metrics::{Counter, Gauge, Metrics},
@@ -161,18 +161,20 @@ impl Tls {
         stream: TcpStream,
         client: Option<IpAddr>,
         metrics: &Metrics,
-    ) -> Option<TlsStream<TcpStream>> {
+    ) -> Option<TlsStream<DeferredTicket<TcpStream>>> {
         let handshake = async {
             // The permit and the count are guards: both are returned when the timeout below drops
             // this future.
             let _permit = self.0.handshakes.take(client).await;
             let _counted = HandshakeGauge::new(metrics);
             let config = Arc::clone(&self.0.current.read().config);
+            let stream = DeferredTicket::new(stream);
             TlsAcceptor::from(config).accept(stream).await
         };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => {
-                let (_, connection) = stream.get_ref();
+            Ok(Ok(mut stream)) => {
+                let (below, connection) = stream.get_mut();
+                below.end_handshake();
                 metrics.count(match connection.handshake_kind() {
                     Some(HandshakeKind::Resumed) => Counter::TlsResumed,
                     _ => Counter::TlsFull,
