@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use roomcast::{
-    Ack, Event, Io, Server,
+    Ack, Config, Event, Io, Server,
     client::{Client, ClientError, ClientTls, Transports},
+    metrics::Counter,
+    options::PerMessageDeflate,
     service::Tls,
 };
 use serde_json::Value;
@@ -18,12 +20,17 @@ use crate::suite::{next, within};
 /// Starts a server for `localhost` with a self-signed certificate, and returns its port and the
 /// certificate.
 async fn serve() -> (u16, String) {
+    let (port, certificate, _) = serve_with(Config::default()).await;
+    (port, certificate)
+}
+
+async fn serve_with(config: Config) -> (u16, String, Io) {
     let folder = tempfile::tempdir().unwrap();
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
     std::fs::write(&cert, issued.cert.pem()).unwrap();
-    let io = Io::builder().namespace("/", |namespace| {
+    let io = Io::builder().config(config).namespace("/", |namespace| {
         namespace
             .on("echo", async |event: Event, value: Value| {
                 event.socket.emit("echoed", &value);
@@ -36,14 +43,15 @@ async fn serve() -> (u16, String) {
             })
     });
     let tls = Tls::from_files(&cert, &key).unwrap();
-    let server = Server::new(io.build().unwrap()).tls(tls);
+    let io = io.build().unwrap();
+    let server = Server::new(io.clone()).tls(tls);
     let server = server.bind("127.0.0.1:0").await.unwrap();
     let port = server.local_addrs()[0].port();
     tokio::spawn(async move {
         let _folder = folder;
         server.run().await
     });
-    (port, issued.cert.pem())
+    (port, issued.cert.pem(), io)
 }
 
 #[tokio::test]
@@ -65,6 +73,30 @@ async fn every_transport_encrypts_packets_larger_than_its_buffers() {
             assert!(within(answer).await.unwrap() == text, "{transports:?}");
             assert!(next(&mut echoed).await.args.get::<String>(0).unwrap() == text);
         }
+        within(socket.disconnect()).await;
+    }
+}
+
+#[tokio::test]
+async fn messages_are_compressed_inside_of_tls() {
+    for compresses in [true, false] {
+        let options = PerMessageDeflate::default().threshold(0);
+        let config = Config::default().per_message_deflate(options);
+        let (port, certificate, io) = serve_with(config).await;
+        let mut client = Client::builder(format!("wss://localhost:{port}"));
+        client = client.tls(ClientTls::roots_from_pem(certificate.as_bytes()).unwrap());
+        if compresses {
+            client = client.per_message_deflate(0);
+        }
+        let socket = within(client.connect()).await.unwrap();
+        let text = "the same words again, ".repeat(1_000);
+        for _ in 0..2 {
+            let answer = socket.emit_with_ack::<String>("echo", &text);
+            assert!(within(answer).await.unwrap() == text);
+        }
+        // The answers of the first echo are counted before the second is read.
+        let sent = io.metrics().counter(Counter::BytesSent);
+        assert_eq!(sent < 10_000, compresses, "{sent} bytes");
         within(socket.disconnect()).await;
     }
 }

@@ -19,13 +19,14 @@ use crate::{
     support::{Frame, Polling, RawClient, Response, websocket::masked},
 };
 
-const OFFER: &str = "permessage-deflate; client_max_window_bits";
-const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+pub(crate) const OFFER: &str = "permessage-deflate; client_max_window_bits";
+pub(crate) const ANSWER: &str =
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 const NO_CONTEXT: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 const MAX_PAYLOAD: usize = 100_000;
 
-fn options() -> PerMessageDeflate {
+pub(crate) fn options() -> PerMessageDeflate {
     PerMessageDeflate::default().threshold(0)
 }
 
@@ -65,7 +66,7 @@ fn noise(seed: usize, bytes: usize) -> String {
 }
 
 /// Sends a WebSocket handshake with these offers.
-fn offer(client: &mut RawClient, target: &str, offers: &[&str]) -> Response {
+pub(crate) fn offer(client: &mut RawClient, target: &str, offers: &[&str]) -> Response {
     let offers: String = offers
         .iter()
         .map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n"))
@@ -78,7 +79,7 @@ fn offer(client: &mut RawClient, target: &str, offers: &[&str]) -> Response {
 }
 
 /// Returns the first byte and the payload of the next frame that is not an Engine.IO ping.
-fn raw(client: &mut RawClient) -> (u8, Vec<u8>) {
+pub(crate) fn raw(client: &mut RawClient) -> (u8, Vec<u8>) {
     loop {
         let head = client.take(2);
         let length = match head[1] {
@@ -94,7 +95,7 @@ fn raw(client: &mut RawClient) -> (u8, Vec<u8>) {
     }
 }
 
-fn inflated(payload: Vec<u8>) -> String {
+pub(crate) fn inflated(payload: Vec<u8>) -> String {
     let event = inflate(websocket::Event::Text(payload.into()), 100 << 20);
     let Ok(websocket::Event::Text(text)) = event else {
         panic!("not inflated: {event:?}")
@@ -103,7 +104,7 @@ fn inflated(payload: Vec<u8>) -> String {
 }
 
 /// Returns the next message, inflated if it is compressed.
-fn text(client: &mut RawClient) -> String {
+pub(crate) fn text(client: &mut RawClient) -> String {
     match raw(client) {
         (0x81, payload) => String::from_utf8(payload).unwrap(),
         (0xc1, payload) => inflated(payload),
@@ -111,7 +112,7 @@ fn text(client: &mut RawClient) -> String {
     }
 }
 
-fn compressed(text: &str) -> Vec<u8> {
+pub(crate) fn compressed(text: &str) -> Vec<u8> {
     let settings = Settings {
         threshold: 0,
         level: 6,

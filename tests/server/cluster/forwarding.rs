@@ -9,15 +9,16 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Event, Io,
+    Ack, Config, Event, Io,
     adapter::NodeOptions,
     metrics::{Counter, Gauge},
 };
 
 use super::hub::Hub;
 use crate::{
+    deflate,
     local::{Local, text, until},
-    support::{Polling, RawClient},
+    support::{Polling, RawClient, websocket::masked},
 };
 
 /// Returns an address that no other test uses, derived from the process id and a counter.
@@ -30,9 +31,14 @@ fn address() -> String {
 
 /// Starts a server that announces its address to the other servers of `hub`.
 fn serve(hub: &Hub, change: impl FnOnce(NodeOptions) -> NodeOptions) -> Local {
+    serve_with(hub, Config::default(), change)
+}
+
+fn serve_with(hub: &Hub, config: Config, change: impl FnOnce(NodeOptions) -> NodeOptions) -> Local {
     let address = address();
     let node = NodeOptions::default().address(format!("http://{address}"));
     let io = Io::builder()
+        .config(config)
         .adapter(hub.adapter())
         .node(change(node))
         .namespace("/", |namespace| {
@@ -71,6 +77,32 @@ fn polling_client_may_reach_any_server_of_a_cluster() {
     socket.send_text("5");
     socket.send_text("421[\"echo\",\"on\"]");
     assert_eq!(text(&mut socket), "431[\"on\"]");
+    assert_eq!(there.io.metrics().gauge(Gauge::Tunnels), 1);
+}
+
+#[test]
+fn compression_is_agreed_and_works_through_another_server() {
+    let hub = Hub::new();
+    let config = || Config::default().per_message_deflate(deflate::options());
+    let [here, there] = [(); 2].map(|()| serve_with(&hub, config(), |node| node));
+    until(|| here.io.nodes().len() == 2 && there.io.nodes().len() == 2);
+    let session = Polling::open(here.address(), "/socket.io/");
+    let mut client = RawClient::connect(there.address());
+    let response = deflate::offer(&mut client, &session.upgrade, &[deflate::OFFER]);
+    assert_eq!(response.status, 101, "{response:?}");
+    let agreed = response.header("sec-websocket-extensions");
+    assert_eq!(agreed, Some(deflate::ANSWER));
+    client.send_text("2probe");
+    assert_eq!(deflate::text(&mut client), "3probe");
+    client.send_text("5");
+    client.send_text("40");
+    assert!(deflate::text(&mut client).starts_with("40{"));
+    let event = format!("420[\"echo\",\"{}\"]", "a".repeat(60));
+    client.send(masked(0xc1, deflate::compressed(&event)));
+    let (first, answer) = deflate::raw(&mut client);
+    assert_eq!(first, 0xc1);
+    let expected = format!("430[\"{}\"]", "a".repeat(60));
+    assert_eq!(deflate::inflated(answer), expected);
     assert_eq!(there.io.metrics().gauge(Gauge::Tunnels), 1);
 }
 
