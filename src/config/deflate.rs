@@ -26,7 +26,7 @@ options! {
         client_max_window_bits: u8 = 15;
         /// Whether messages may refer to earlier messages of the same connection, in both
         /// directions. They become smaller, but are compressed separately for each client, and each
-        /// connection needs up to 370 KiB. Use it for few clients with large streams. Default
+        /// connection needs up to 420 KiB. Use it for few clients with large streams. Default
         /// `false`.
         context_takeover: bool = false, context_takeover: true;
     }

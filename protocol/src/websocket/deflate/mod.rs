@@ -6,7 +6,7 @@
 //!
 //! # State
 //!
-//! A compressor with a window of 15 bits takes about 320 KiB and a decompressor 48 KiB. Without
+//! A compressor with a window of 15 bits takes about 370 KiB and a decompressor 48 KiB. Without
 //! context takeover, every message is compressed on its own. So each thread has one compressor per
 //! window in use and one decompressor, and a connection has none. With context takeover, a
 //! connection owns a [`Compressor`] and a [`Decompressor`].
