@@ -98,6 +98,19 @@ async fn sighup_applies_a_valid_configuration_and_names_what_needs_a_restart() {
     assert!(enter(&other).await && !enter(SECRET).await);
     server.expect_log(&["DEBUG"]);
 
+    // The limits of users apply as well.
+    write(&other, "info", "[limits]\nconnections_per_user = 1");
+    kill_process(pid, Signal::HUP).unwrap();
+    server.expect_log(&[
+        "INFO",
+        "configuration reloaded",
+        "limits.connections_per_user",
+    ]);
+    let claims = json!({"sub": "ann", "roles": ["user"], "exp": 4_000_000_000_u64});
+    let auth = json!({"token": signed_with(&other, &claims)});
+    let _ann = Client::connect(server.address(), &auth).await.unwrap();
+    assert!(!enter(&other).await);
+
     for _ in 0..1000 {
         kill_process(pid, Signal::HUP).unwrap();
     }

@@ -26,7 +26,7 @@ use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
 use self::edge::{Acme, AdminListener, Challenges, RedirectListener};
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
-use self::reload::SecretOwners;
+use self::reload::Owners;
 pub(crate) use self::reload::{
     ApplyReload, Prepare, Reload, ReloadPlan, ReloadRefusal, Replacement,
 };
@@ -160,7 +160,7 @@ pub(crate) async fn run(
         supervisor.start("metrics token", move || file.clone().watch());
     }
     let readers = routes::readers(settings, &services, token_file);
-    let secrets = Arc::new(SecretOwners {
+    let owners = Arc::new(Owners {
         adapter,
         admin_ui: services.admin_ui.clone(),
         backend: services.backend.clone(),
@@ -171,6 +171,7 @@ pub(crate) async fn run(
         readers: readers.clone(),
         sealing,
         store: store.clone(),
+        users: Arc::clone(&services.users),
     });
     let router = routes::router(
         settings,
@@ -208,7 +209,7 @@ pub(crate) async fn run(
     let reloading = manager.clone();
     survived_signals.on_hangup(Box::new(move || {
         let (manager, audit) = (reloading.clone(), reloads.clone());
-        let reloaded = reload::reload(Arc::clone(&reload), Arc::clone(&secrets), audit);
+        let reloaded = reload::reload(Arc::clone(&reload), Arc::clone(&owners), audit);
         Box::pin(async move {
             manager.reloading();
             reloaded.await;

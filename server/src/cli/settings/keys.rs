@@ -59,7 +59,7 @@ pub(super) const OTHERS: [&str; 3] = ["ROOMCAST_CONFIG", "ROOMCAST_ENV_FILE", "R
 type Take = fn(&mut Settings, &Settings);
 
 /// Keys of which SIGHUP applies a changed value; all others need a restart.
-const RELOADED: [(&str, Take); 12] = [
+const RELOADED: [(&str, Take); 18] = [
     ("adapter.secret", |own, new| {
         // Without the key, the secrets are those of a table.
         let (own, new) = (&mut own.adapter.secret, &new.adapter.secret);
@@ -88,6 +88,24 @@ const RELOADED: [(&str, Take); 12] = [
     }),
     ("auth.jwt.secret", |own, new| {
         own.auth.jwt.secret.clone_from(&new.auth.jwt.secret);
+    }),
+    ("limits.changes_per_minute", |own, new| {
+        own.limits.changes_per_minute = new.limits.changes_per_minute;
+    }),
+    ("limits.connections_per_user", |own, new| {
+        own.limits.connections_per_user = new.limits.connections_per_user;
+    }),
+    ("limits.joins_per_user", |own, new| {
+        own.limits.joins_per_user = new.limits.joins_per_user;
+    }),
+    ("limits.messages_per_minute", |own, new| {
+        own.limits.messages_per_minute = new.limits.messages_per_minute;
+    }),
+    ("limits.requests_per_second", |own, new| {
+        own.limits.requests_per_second = new.limits.requests_per_second;
+    }),
+    ("limits.typing_per_second", |own, new| {
+        own.limits.typing_per_second = new.limits.typing_per_second;
     }),
     ("log.level", |own, new| {
         own.log.level.clone_from(&new.log.level);

@@ -12,7 +12,10 @@ use std::{
     collections::hash_map::Entry as Slot,
     fmt,
     num::NonZeroU32,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,6 +67,14 @@ impl Class {
         }
     }
 
+    /// Returns the time within which a burst recovers.
+    const fn window(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Messages | Self::Changes | Self::Joins => 60,
+            Self::Typing | Self::Requests => 1,
+        })
+    }
+
     const fn counter(self) -> Counter {
         match self {
             Self::Messages => Counter::LimitedMessages,
@@ -83,19 +94,61 @@ struct Quota {
     step: Duration,
 }
 
-impl Quota {
+/// What a user may do. A reload of the configuration replaces it.
+#[derive(Default)]
+struct Quotas {
+    /// By class: the time in which one event recovers, in nanoseconds. 0 if there is no limit.
+    steps: [AtomicU64; Class::ALL.len()],
+    /// 0 if there is no limit.
+    max_connections: AtomicU32,
+}
+
+impl Quotas {
+    fn of(limits: &Limits) -> Self {
+        let quotas = Self::default();
+        quotas.set(limits);
+        quotas
+    }
+
+    // Each value takes effect on its own, so relaxed ordering suffices.
+    fn set(&self, limits: &Limits) {
+        let limits = limits.in_force();
+        for (class, step) in Class::ALL.into_iter().zip(&self.steps) {
+            let limit = match class {
+                Class::Messages => limits.messages_per_minute,
+                Class::Typing => limits.typing_per_second,
+                Class::Changes => limits.changes_per_minute,
+                Class::Requests => limits.requests_per_second,
+                Class::Joins => limits.joins_per_user,
+            };
+            let limit = limit.and_then(NonZeroU32::new);
+            let nanos = limit.map_or(0, |limit| (class.window() / limit.get()).as_nanos() as u64);
+            step.store(nanos, Ordering::Relaxed);
+        }
+        let max_connections = limits.connections_per_user.unwrap_or_default();
+        self.max_connections
+            .store(max_connections, Ordering::Relaxed);
+    }
+
     /// Returns `None` if there is no limit.
-    fn new(limit: Option<u32>, window: Duration) -> Option<Self> {
-        let step = window / NonZeroU32::new(limit?)?.get();
-        Some(Self { window, step })
+    fn of_class(&self, class: Class) -> Option<Quota> {
+        let step = self.steps.get(class as usize)?.load(Ordering::Relaxed);
+        (step > 0).then(|| Quota {
+            window: class.window(),
+            step: Duration::from_nanos(step),
+        })
+    }
+
+    /// Returns whether a user may have so many connections.
+    fn permit(&self, connections: u32) -> bool {
+        let max = self.max_connections.load(Ordering::Relaxed);
+        max == 0 || connections <= max
     }
 }
 
 /// The rate limits of all users.
 pub(crate) struct Users {
-    /// The quota of each class. `None` if there is no limit.
-    quotas: [Option<Quota>; Class::ALL.len()],
-    max_connections: u32,
+    quotas: Quotas,
     shards: Shards<Shard>,
     spending: Spending,
     /// Maximum number of users without connections in a shard.
@@ -153,24 +206,20 @@ impl Users {
     }
 
     pub(crate) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
-        let limits = limits.in_force();
-        let per_minute = |limit| Quota::new(limit, Duration::from_secs(60));
-        let per_second = |limit| Quota::new(limit, Duration::from_secs(1));
         Self {
-            quotas: Class::ALL.map(|class| match class {
-                Class::Messages => per_minute(limits.messages_per_minute),
-                Class::Typing => per_second(limits.typing_per_second),
-                Class::Changes => per_minute(limits.changes_per_minute),
-                Class::Requests => per_second(limits.requests_per_second),
-                Class::Joins => per_minute(limits.joins_per_user),
-            }),
-            max_connections: limits.connections_per_user.unwrap_or_default(),
+            quotas: Quotas::of(limits),
             shards: Shards::new(),
             spending: Spending::default(),
             capacity: (limits.users / SHARDS).max(1),
             started: Instant::now(),
             metrics,
         }
+    }
+
+    /// Replaces the rate limits and the limit of connections. A user who has used a budget up
+    /// waits at most as long as under the previous limit.
+    pub(crate) fn replace_limits(&self, limits: &Limits) {
+        self.quotas.set(limits);
     }
 
     /// Charges an event of a class to a user.
@@ -209,7 +258,7 @@ impl Users {
     /// Returns the time in which one event of a class recovers, and the size of its burst. `None`
     /// if there is no limit.
     pub(super) fn pace(&self, class: Class) -> Option<(Duration, u32)> {
-        let quota = self.quotas.get(class as usize).copied().flatten()?;
+        let quota = self.quotas.of_class(class)?;
         let count = quota.window.as_nanos() / quota.step.as_nanos().max(1);
         Some((quota.step, u32::try_from(count).unwrap_or(u32::MAX)))
     }
@@ -222,7 +271,7 @@ impl Users {
         count: u32,
         rest: Option<Duration>,
     ) {
-        let quota = self.quotas.get(class as usize).copied().flatten();
+        let quota = self.quotas.of_class(class);
         if let (Some(quota), Some(rested)) = (quota, allowance.rested.get(class as usize)) {
             let cost = quota.step.saturating_mul(count);
             let rest = rest.map_or(cost, |rest| rest.min(cost));
@@ -242,7 +291,7 @@ impl Users {
     ///
     /// Returns how long to wait if the limit is reached.
     pub(crate) fn take(&self, class: Class, allowance: &Arc<Allowance>) -> Result<(), Duration> {
-        let Some(quota) = self.quotas.get(class as usize).copied().flatten() else {
+        let Some(quota) = self.quotas.of_class(class) else {
             return Ok(());
         };
         let Some(rested) = allowance.rested.get(class as usize) else {
@@ -262,7 +311,7 @@ impl Users {
             let entry = shard.connected.get(&user);
             entry.map_or(0, |entry| entry.connections)
         });
-        let may = self.max_connections == 0 || connections < self.max_connections;
+        let may = self.quotas.permit(connections.saturating_add(1));
         if !may {
             self.metrics.count(Counter::RefusedUser);
         }
@@ -292,7 +341,7 @@ impl Users {
             user.connections += 1;
             (Arc::clone(&user.allowance), user.connections)
         });
-        let may = self.max_connections == 0 || connections <= self.max_connections;
+        let may = self.quotas.permit(connections);
         (allowance, may)
     }
 
@@ -398,10 +447,11 @@ impl Users {
 
     /// Returns the largest debt of an allowance, as a fraction of a budget.
     fn debt(&self, allowance: &Arc<Allowance>, now: Duration) -> f64 {
-        let budgets = allowance.rested.iter().zip(&self.quotas);
-        let debts = budgets.map(|(rested, quota)| {
+        let budgets = allowance.rested.iter().zip(Class::ALL);
+        let debts = budgets.map(|(rested, class)| {
             let owed = rested.get().time().saturating_sub(now);
             let owed = owed.as_secs_f64();
+            let quota = self.quotas.of_class(class);
             quota.map_or(0.0, |quota| owed / quota.window.as_secs_f64())
         });
         // A socket that is disconnecting may still charge the allowance, so it is removed later.

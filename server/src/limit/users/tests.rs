@@ -26,6 +26,38 @@ fn a_user_has_thirty_messages_a_minute_and_five_typing_notices_a_second() {
 }
 
 #[test]
+fn replaced_limits_apply_to_users_who_are_connected() {
+    let users = users(&Limits::default());
+    let (ann, _) = users.enter("ann");
+    for _ in 0..30 {
+        assert_eq!(users.take(Class::Messages, &ann), Ok(()));
+    }
+    assert!(users.take(Class::Messages, &ann).is_err());
+    let limits = |messages, connections| Limits {
+        messages_per_minute: messages,
+        connections_per_user: Some(connections),
+        ..Limits::default()
+    };
+    // The budget that is used up recovers faster.
+    users.replace_limits(&limits(Some(60_000), 1));
+    let wait = users.take(Class::Messages, &ann).unwrap_err();
+    assert!(wait <= Duration::from_millis(1), "{wait:?}");
+    assert!(!users.may_connect("ann"));
+    assert!(!users.enter("ann").1);
+    users.replace_limits(&limits(Some(0), 0));
+    for _ in 0..100 {
+        assert_eq!(users.take(Class::Messages, &ann), Ok(()));
+    }
+    assert!(users.may_connect("ann"));
+    users.replace_limits(&limits(None, 3));
+    assert!(
+        users.take(Class::Messages, &ann).is_err(),
+        "the debt stayed"
+    );
+    assert!(users.may_connect("ann"));
+}
+
+#[test]
 fn rate_limited_users_are_notified_once_a_second_per_class() {
     let users = users(&Limits::default());
     let (ann, _) = users.enter("ann");

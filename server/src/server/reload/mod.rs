@@ -1,13 +1,13 @@
 //! Reloads the configuration on SIGHUP, and records it in the audit log.
 
-mod secrets;
+mod owners;
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-pub(crate) use self::secrets::Replacement;
-pub(super) use self::secrets::SecretOwners;
+pub(super) use self::owners::Owners;
+pub(crate) use self::owners::Replacement;
 use crate::config::Settings;
 use crate::service::audit::{ActOutcome, Audit, key_names};
 
@@ -54,9 +54,9 @@ impl ReloadRefusal {
 
 /// Reloads the configuration. Both steps can block: they read files, and the secrets of the cluster
 /// in the database.
-pub(super) async fn reload(read: Reload, secrets: Arc<SecretOwners>, audit: Audit) {
+pub(super) async fn reload(read: Reload, owners: Arc<Owners>, audit: Audit) {
     let planned =
-        tokio::task::spawn_blocking(move || read(&|settings: &Settings| secrets.prepare(settings)));
+        tokio::task::spawn_blocking(move || read(&|settings: &Settings| owners.prepare(settings)));
     let Ok(plan) = planned.await else {
         return;
     };

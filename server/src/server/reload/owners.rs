@@ -1,6 +1,7 @@
-//! Replaces the secrets of the running server by those of a configuration that was read again.
+//! Replaces the secrets and the limits of users of the running server by those of a configuration
+//! that was read again.
 //!
-//! Each secret has one owner, which uses the new value from then on. Connected clients stay
+//! Each value has one owner, which uses the new value from then on. Connected clients stay
 //! connected.
 
 use std::fmt::Display;
@@ -10,6 +11,7 @@ use crate::auth::{backend::BackendLogins, configured, jwt::KeyRing};
 use crate::config::{Secret, Settings};
 use crate::gateway::AdminUi;
 use crate::http::scrape::Readers;
+use crate::limit::Users;
 use crate::service::{
     Hooks, Market,
     cluster::{AdapterUrl, Sealing},
@@ -21,8 +23,8 @@ use roomcast::Io;
 /// or none.
 pub(crate) type Replacement = Box<dyn FnOnce() + Send>;
 
-/// The owners of all secrets that can be replaced.
-pub(in crate::server) struct SecretOwners {
+/// The owners of all values that can be replaced.
+pub(in crate::server) struct Owners {
     pub(in crate::server) adapter: AdapterUrl,
     pub(in crate::server) admin_ui: Option<AdminUi>,
     pub(in crate::server) backend: Option<Arc<BackendLogins>>,
@@ -33,10 +35,11 @@ pub(in crate::server) struct SecretOwners {
     pub(in crate::server) readers: Readers,
     pub(in crate::server) sealing: Sealing,
     pub(in crate::server) store: Store,
+    pub(in crate::server) users: Arc<Users>,
 }
 
-impl SecretOwners {
-    /// Checks the secrets of these settings, and returns what replaces the present secrets.
+impl Owners {
+    /// Checks these settings, and returns what replaces the present values.
     ///
     /// # Errors
     ///
@@ -67,6 +70,7 @@ impl SecretOwners {
             }
             let token = settings.server.metrics_token.as_ref();
             owners.readers.replace_token(token.map(Secret::expose));
+            owners.users.replace_limits(&settings.limits);
         }))
     }
 }
