@@ -1,17 +1,20 @@
 // The generated pages of docs/reference are those of this program, and their requests work.
 // `WRITE_GENERATED_FILES=1 node --test tests/interop/reference.test.mjs` writes them.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import Ajv from "ajv/dist/2020.js";
 import { admin, keyed, server } from "./people.mjs";
 import { rulesOf, startCluster } from "./prometheus.mjs";
-import { commands, configuration, errors, http, log, metrics } from "./reference/pages.mjs";
+import { alerting } from "./reference/alerting.mjs";
+import { commands, configuration, errors, http, log, metrics, withRules } from "./reference/pages.mjs";
 import { logEvents } from "./reference/log_events.mjs";
 import { requests } from "./reference/requests.mjs";
 import { launch } from "./processes.mjs";
-import { command, metricsOf, until, within } from "./support.mjs";
+import { command, metricsOf, temporary, until, within } from "./support.mjs";
 
 /** Compares a page with the program, or writes it. */
 function current(name, text) {
@@ -25,6 +28,29 @@ function output(args) {
   const { status, stdout, stderr } = command(args);
   assert.equal(status, 0, stderr);
   return stdout;
+}
+
+/** Returns what is wrong with the expressions of `alerting`, if these are the metrics of a server. */
+function faultsOf(text) {
+  const rules = Object.entries(alerting).map(([alert, [expr]]) => ({ alert, expr }));
+  assert.ok(rules.length >= 50, `${rules.length} expressions`);
+  const file = join(temporary(), "rules.yml");
+  // JSON is YAML.
+  writeFileSync(file, JSON.stringify({ groups: [{ name: "reference", rules }] }));
+  const checked = spawnSync("promtool", ["check", "rules", file], { encoding: "utf8" });
+  const wrong = checked.status === 0 ? [] : [`${checked.stdout}${checked.stderr}${checked.error ?? ""}`];
+  for (const { alert, expr } of rules) {
+    const selectors = [...expr.matchAll(/\b(roomcast_[a-z_]+)(?:\{([^}]*)\})?/g)].map(([, name, labels = ""]) => ({ name, labels }));
+    if (!selectors.some(({ name }) => [alert, `${alert}_bucket`].includes(name))) wrong.push(`${alert}: ${expr} does not use it`);
+    for (const { name, labels } of selectors) {
+      const rows = text.split("\n").filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+      if (!rows.length) wrong.push(`${alert}: there is no ${name}`);
+      for (const [, label, values] of labels.matchAll(/(\w+)!?=~?"([^"]*)"/g)) {
+        for (const value of values.split("|")) if (!rows.some((row) => row.includes(`${label}="${value}"`))) wrong.push(`${alert}: no ${name} has ${label}="${value}"`);
+      }
+    }
+  }
+  return wrong;
 }
 
 /** Exit codes of curl: the status is an error, and the time is over. */
@@ -69,8 +95,16 @@ describe("docs/reference", { concurrency: true }, () => {
     // Some families appear with the first probe of the broker.
     await until(async () => (text = await metricsOf(cluster.url)).includes("roomcast_adapter_lag_seconds"), "the first probe");
     current("metrics", metrics(text, rulesOf()));
+    assert.deepEqual(faultsOf(text), []);
     const reasons = [...text.matchAll(/^roomcast_requests_rejected_total\{reason="(\w+)"/gm)].map(([, reason]) => reason);
     current("errors", errors(reasons));
+  });
+
+  test("has the rule of each alert in its runbook", () => {
+    const path = fileURLToPath(new URL("../../docs/runbooks.md", import.meta.url));
+    const text = withRules(readFileSync(path, "utf8"), rulesOf());
+    if (process.env.WRITE_GENERATED_FILES) writeFileSync(path, text);
+    assert.ok(readFileSync(path, "utf8") === text, "docs/runbooks.md has other rules than deploy/prometheus/rules.yml: run tests/generate");
   });
 
   test("has a request for each route, which the server accepts", async (t) => {

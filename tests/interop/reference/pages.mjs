@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { alerting } from "./alerting.mjs";
 import { logEvents } from "./log_events.mjs";
 import { requests } from "./requests.mjs";
 
@@ -62,7 +63,9 @@ export function metrics(text, rules) {
     const links = alerts.map((rule) => `[${rule.name}](../runbooks.md#${rule.name.toLowerCase()})`);
     const list = [`- Type: ${type}`];
     if (described.length) list.push(`- Labels: ${described.join("; ")}`);
+    if (links.length && alerting[name]) throw new Error(`tests/interop/reference/alerting.mjs: ${name} has an alert`);
     list.push(`- Alerts: ${links.join(", ") || "none"}`);
+    if (alerting[name]) list.push(`- How to alert: ${code(alerting[name][0])}: ${alerting[name][1]}.`);
     return `### ${code(name)}\n\n${help}\n\n${list.join("\n")}`;
   });
   const about = `This page is for operators. It lists all ${families.length} families of metrics of a server, with the alerts of \`deploy/prometheus/rules.yml\` that use them. [Monitoring](../monitoring.md) sets up Prometheus, and [the runbooks](../runbooks.md) have a section for each alert. ${generated}`;
@@ -71,8 +74,25 @@ export function metrics(text, rules) {
     "- **counter**: on its growth, `increase(NAME[5m]) > N`, or `rate(NAME[5m])` for the events per second. A restart sets counters to zero, which both functions handle.",
     "- **gauge**: on its value for some minutes, `NAME > N` with `for: 2m`. Divide it by its maximum where one exists (`roomcast_connections / roomcast_connections_max`).",
     "- **histogram**: on a percentile, `histogram_quantile(0.99, sum by (instance, le) (rate(NAME_bucket[5m]))) > SECONDS`.",
+    "",
+    `An alert is a rule of \`deploy/prometheus/rules.yml\`. ${Object.keys(alerting).length} other metrics have an expression below. Choose its threshold by your traffic. Metrics with neither measure load, or explain other metrics.`,
   ];
   return page("Metrics and alerts", about, [how[0], how.slice(1).join("\n"), "## All metrics", ...parts]);
+}
+
+/** Returns the runbooks with the rule of each alert below its heading: expression, duration and severity. */
+export function withRules(runbooks, rules) {
+  const [about, ...sections] = runbooks.split("\n## ");
+  const filled = sections.map((section) => {
+    const [name, ...lines] = section.split("\n");
+    const rule = rules.find((one) => one.name === name);
+    if (!rule) throw new Error(`docs/runbooks.md: there is no rule ${name}`);
+    const keys = rule.text.slice(0, rule.text.indexOf("annotations:")).trimEnd().split("\n").slice(1);
+    const block = ["```yaml", ...keys.map((line) => line.replace(/^ {8}/, "")), "```"];
+    const rest = lines.join("\n").replace(/^\n```yaml\n[^]*?\n```\n/, "");
+    return `${name}\n\n${block.join("\n")}\n${rest}`;
+  });
+  return [about, ...filled].join("\n## ");
 }
 
 /** All commands with their arguments, from `--help`. */
