@@ -9,6 +9,14 @@ export const NARROW = { width: 360, height: 740 };
 export const PATH = "/dashboard";
 export const admin = (sub = "root") => token({ sub, name: "Root", roles: ["admin"] });
 
+/** Calls the HTTP API as a service or an admin. */
+export async function call(url, method, path, body) {
+  const headers = { authorization: `Bearer ${admin("backend")}`, "content-type": "application/json" };
+  const answer = await fetch(`${url}/api/v1${path}`, { method, headers, ...(body && { body: JSON.stringify(body) }) });
+  assert.ok(answer.ok, await answer.clone().text());
+  return answer.status === 204 ? undefined : answer.json();
+}
+
 /** Opens the dashboard for a visitor who types a token. */
 export async function watch(t, credentials, { url = shared.server.url, ...options } = {}) {
   const visitor = await Visitor.open(t, shared.browser, url, { path: PATH, viewport: DESK, ...options });

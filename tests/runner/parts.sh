@@ -151,8 +151,8 @@ part_pages() {
   page_programs || return
   require 'firefox' firefox_browser || return
   local all=(page_texts page_access page_bounds page_faulty page_kept page_leaving page_view page_invites page_figures
-    page_firefox page_trading page_dashboard page_drill_down admin_ui page_notifications page_status page_marks origins
-    client/tabs)
+    page_firefox page_trading page_dashboard page_dashboard_sockets page_drill_down admin_ui page_notifications page_status page_marks
+    origins client/tabs)
   counted 'pages' parse_node page_tests "${all[@]}"
 }
 
