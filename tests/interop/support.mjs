@@ -95,9 +95,7 @@ const admins = new Map();
  * is the address of its metrics.
  */
 export async function startServer(env = {}, program = roomcast) {
-  const listening = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1" };
-  // An earlier version does not know this key.
-  if (program === roomcast) listening.ROOMCAST_SERVER__ADMIN_LISTEN = "127.0.0.1:0";
+  const listening = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_SERVER__ADMIN_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1" };
   const variables = { ...listening, XDG_STATE_HOME: state, ...unlimited, ...env };
   let admin;
   const started = await start(program, [], variables, (line) => {

@@ -94,10 +94,10 @@ other_versions() {
   "$folder/bin/redis-server" --version && "$folder/bin/nats-server" --version
 }
 
-# The server as it was at an older commit, in a folder of its own below the target directory.
+# The server as it was at an older commit, in a folder of its own below the target directory. The default is the last
+# commit before the program could be installed and monitored: it is the oldest that a rolling upgrade must start from.
 older_server() {
-  local from tree="$CARGO_TARGET_DIR/older"
-  from="${ROLLING_FROM:-$(git describe --tags --abbrev=0 2>/dev/null || echo HEAD~20)}"
+  local from="${ROLLING_FROM:-85fc20187e73d9bf446b4bca0c2758227c512481}" tree="$CARGO_TARGET_DIR/older"
   echo "building $(git rev-parse --short "$from")"
   rm -rf "$tree/source" && mkdir -p "$tree/source" || return 1
   git archive "$from" | tar -x -C "$tree/source" || return 1
