@@ -35,6 +35,9 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
       return missing.map(([, link]) => `${page}: ${link}`);
     });
     assert.deepEqual(broken, []);
+    for (const file of ["nginx.conf", "haproxy.cfg", "prometheus/prometheus.yml", "prometheus/rules.yml", "grafana/roomcast.json"]) {
+      assert.ok(existsSync(join(shipped, "examples", file)), file);
+    }
   });
   install(package_);
   await t.test("the installation has a user, private folders, a secret of its own and an enabled unit", () => {

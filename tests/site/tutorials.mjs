@@ -130,6 +130,26 @@ describe("the tutorials", { concurrency: true }, () => {
     await prints(ann, "order 4713 is on its way\n");
   });
 
+  test("a backend in production: its own program signs the token", async (t) => {
+    const blocks = blocksOf("backend");
+    const secret = "the shared secret of this test, of enough bytes";
+    const role = join(temporary(), "roomcast.toml");
+    writeFileSync(role, block(blocks, "toml", "publisher"));
+    const { url, stop } = await startServer({ ROOMCAST_AUTH__JWT__SECRET: secret, ROOMCAST_PROFILE: "production", ROOMCAST_CONFIG: role });
+    t.after(() => stop());
+    const own = reader(t, url);
+    const sign = block(blocks, "js", "createHmac");
+    own.save("send.mjs", block(blocks, "js", "fetch("));
+    const sent = async (text) => {
+      own.save("sign.mjs", text);
+      return succeeds(own.shell(`export SECRET='${secret}'\n${block(blocks, "sh", "sign.mjs")}node send.mjs`));
+    };
+    assert.match(await sent(sign), /200 \{ queued: 0 \}/);
+    assert.match(await sent(sign.replace('"service"', '"publisher"')), /200 \{ queued: 0 \}/);
+    assert.match(await sent(sign.replace('roles: ["service"], ', "")), /^403 /);
+    assert.match(await sent(sign.replace("process.env.SECRET", '"another secret"')), /^401 /);
+  });
+
   test("axum: a posted order is printed by the client, and Ctrl+C stops the program", async (t) => {
     const blocks = blocksOf("axum");
     const port = await lastingPort();

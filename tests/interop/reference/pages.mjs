@@ -20,6 +20,13 @@ function shown(value) {
   return code(JSON.stringify(value));
 }
 
+/** States the default of the server before that of the library. The documentation of the library has them in the other order. */
+function ofServer(description) {
+  return description
+    .replace(/\bDefault ([^()]+) \(the binary: ([^()]+)\)\./, "Default $2 (of the library: $1).")
+    .replace(/\bDefault (`\w+`)\. In the binary (`\w+`): /, "Default $2 (of the library: $1): ");
+}
+
 /** All keys, from `roomcast print-config --commented --json`. */
 export function configuration(keys) {
   const sections = [...new Set(keys.map(({ key }) => key.split(".")[0]))];
@@ -30,13 +37,13 @@ export function configuration(keys) {
         `- Type: ${type}${unit ? ` (${unit})` : ""}`,
         `- Default: ${shown(preset)}`,
         `- Variable: ${variables.map(code).join(" or ")}`,
-        `- Reload: ${reload ? "a change applies on SIGHUP" : "a change needs a restart"}`,
+        `- Reload: ${reload ? "a change applies at a reload" : "a change needs a restart"}`,
       ];
-      return `### ${code(key)}\n\n${description.replace(/\s+/g, " ")}\n\n${rows.join("\n")}`;
+      return `### ${code(key)}\n\n${ofServer(description.replace(/\s+/g, " "))}\n\n${rows.join("\n")}`;
     });
     return `## ${code(`[${section}]`)}\n\n${entries.join("\n\n")}`;
   });
-  const about = `This page is for operators. It lists all ${keys.length} keys of the configuration. \`roomcast print-config --commented\` prints the same as a file, [the command line](../command-line.md#all-keys) describes files, variables and flags, and [operations](../operations.md#reloading-the-configuration) a reload. ${generated}`;
+  const about = `This page is for operators. It lists all ${keys.length} keys of the configuration. \`roomcast print-config --commented\` prints the same as a file, [the command line](../command-line.md#all-keys) describes files, variables and flags, and [operations](../operations.md#reloading-the-configuration) a reload: \`systemctl reload roomcast\`, or SIGHUP. ${generated}`;
   return page("Configuration keys", about, parts);
 }
 
