@@ -168,6 +168,18 @@ describe("alerts", { concurrency: true }, () => {
     ]);
   });
 
+  test("a database without space", async (t) => {
+    const size = 2_000_000;
+    const started = await watched(t, { ...unpaced, ROOMCAST_STORE__MAX_BYTES: `${size}`, ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "100000" });
+    assert.equal(await metric(started.url, "roomcast_store_max_bytes"), size);
+    assert.ok((await metric(started.url, "roomcast_store_disk_free_bytes")) > size);
+    const ann = await member(t, started.url, "Ann");
+    // Messages for which there is no space are refused.
+    const fill = () => Promise.allSettled(Array.from({ length: 50 }, () => ask(ann, ...message("x".repeat(3_000)))));
+    await fires("RoomcastStoreSpaceLow", address(started), fill);
+    assert.ok((await metric(started.url, "roomcast_store_bytes")) <= size);
+  });
+
   test("too few descriptors", async (t) => {
     const started = await watched(t, {}, wrapped("ulimit -n 100; exec"));
     while ((await metric(started.url, "process_open_fds")) <= 82) await connect(t, io, started.url, { ...websocket, auth: { name: "Ann" } });

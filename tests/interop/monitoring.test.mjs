@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { admin, enter, io, keyed, LOBBY, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { deployed, rulesOf, startCluster, startPrometheus, startReceiver } from "./prometheus.mjs";
+import { deployed, metricsOfSqlite, rulesOf, startCluster, startPrometheus, startReceiver } from "./prometheus.mjs";
 import { ask, metricsOf, open, outcome, startServer, temporary, until } from "./support.mjs";
 
 const promtool = (...args) => {
@@ -41,7 +41,7 @@ describe("rules of Prometheus", () => {
 
   test("each uses metrics that a server has", async (t) => {
     const cluster = await startCluster(t, { ROOMCAST_ENGINE__PING_INTERVAL: "300ms" });
-    const text = await metricsOf(cluster.url);
+    const text = (await metricsOf(cluster.url)) + (await metricsOfSqlite(t));
     const metrics = new Set([...text.matchAll(/^([a-z_]+)[{ ]/gm)].map(([, name]) => name));
     for (const { name, text: rule } of rules) {
       const expression = rule.slice(0, rule.indexOf("labels:")).replace(/#.*/g, "");

@@ -9,12 +9,12 @@ import { server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { lastingPort, launch, until } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
-import { temporary } from "./support.mjs";
+import { metricsOf, temporary } from "./support.mjs";
 
 /** Returns the path of a file in `deploy/`. */
 export const deployed = (path) => fileURLToPath(new URL(`../../deploy/${path}`, import.meta.url));
 
-/** Starts a server with TLS, a database and a broker, so that it has all metrics. */
+/** Starts a server with TLS, a database and a broker, so that it has all metrics but those of SQLite. */
 export async function startCluster(t, env = {}) {
   const postgres = await startPostgres();
   t.after(() => postgres.end());
@@ -29,6 +29,12 @@ export async function startCluster(t, env = {}) {
     ROOMCAST_SERVER__TLS__KEY_FILE: key,
     ...env,
   });
+}
+
+/** Returns the metrics of a server with SQLite. */
+export async function metricsOfSqlite(t) {
+  const { url } = await server(t, { ROOMCAST_STORE__MAX_BYTES: "100000000" });
+  return metricsOf(url);
 }
 
 /** Starts a program until its address is ready, and ends it with the test. */

@@ -105,6 +105,11 @@ metric_table! {
         }
         "roomcast_messages_stored_total" => "New messages stored." { MessagesStored }
         "roomcast_messages_expired_total" => "Messages removed by retention." { MessagesExpired }
+        "roomcast_alerts_dropped_total" =>
+            "Changes of the server's own alerts that were dropped because too many waited, by what they waited for." {
+            AlertsUnstored["for" = "store"],
+            AlertsUnsent["for" = "webhook"],
+        }
         "roomcast_retention_runs_total" => "Runs of retention, by result." {
             RetentionDone["result" = "done"],
             RetentionFailed["result" = "failed"],

@@ -88,4 +88,26 @@ fn expose_store(out: &mut Exposition, store: &Store) {
     ] {
         out.gauge(name, help, value);
     }
+    let Some(space) = store.space() else { return };
+    out.gauge(
+        "roomcast_store_bytes",
+        "Bytes of the SQLite database that have data.",
+        space.used,
+    );
+    for (name, help, value) in [
+        (
+            "roomcast_store_max_bytes",
+            "Maximum size of the SQLite database in bytes (store.max_bytes).",
+            space.max,
+        ),
+        (
+            "roomcast_store_disk_free_bytes",
+            "Free bytes of the file system of the SQLite database.",
+            space.disk_free,
+        ),
+    ] {
+        if let Some(value) = value {
+            out.gauge(name, help, value);
+        }
+    }
 }

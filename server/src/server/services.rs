@@ -122,7 +122,12 @@ impl Services {
         let bundled = bundled.then(|| notifications.clone());
         let market = Market::new(journals.clone(), bundled, &settings.market);
         let market = market.map_err(RunError::Outbound)?;
-        let alerts = AlertLog::new(store.clone(), hooks.clone(), settings.store.is_postgres());
+        let alerts = AlertLog::new(
+            store.clone(),
+            hooks.clone(),
+            settings.store.is_postgres(),
+            Arc::clone(&metrics),
+        );
         let admin = Admin::new(access.clone(), Arc::clone(&metrics), alerts.clone());
         let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
         let (section, profile) = (&settings.admin_ui, settings.profile());

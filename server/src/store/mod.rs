@@ -114,6 +114,16 @@ pub(crate) struct StoreUsage {
     pub(crate) max_changes: usize,
 }
 
+/// The space that a store uses and has left, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoreSpace {
+    pub(crate) used: u64,
+    /// The maximum of `store.max_bytes`.
+    pub(crate) max: Option<u64>,
+    /// What the file system has left for this process. `None` if it cannot be read.
+    pub(crate) disk_free: Option<u64>,
+}
+
 #[derive(Clone, Debug)]
 enum Backend {
     #[cfg(feature = "postgres")]
@@ -209,6 +219,16 @@ impl Store {
     /// Returns how busy the connections and the queue are.
     pub(crate) fn usage(&self) -> StoreUsage {
         each!(self, backend => backend.usage())
+    }
+
+    /// Returns the space of the database. `None` for PostgreSQL, whose disk may be another machine's.
+    pub(crate) fn space(&self) -> Option<StoreSpace> {
+        match &self.backend {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(_) => None,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(backend) => Some(backend.space()),
+        }
     }
 
     /// Returns whether changes are stored: the last change did not fail, and none takes too long.

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::auth::Permission;
+use crate::metrics::{Counter, Inventoried, Inventory, Metrics};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::hooks::Hooks;
@@ -130,6 +131,7 @@ struct Inner {
     hooks: Hooks,
     /// Whether other servers use the store.
     is_shared: bool,
+    metrics: Arc<Metrics>,
     /// The record of this process.
     run: OnceLock<StoredAlert>,
     to_store: Queue,
@@ -191,15 +193,22 @@ impl StoredAlert {
 }
 
 impl Queue {
-    fn push(&self, change: AlertChange) {
+    /// Adds a change. Returns `false` if it is dropped because there is no room.
+    fn push(&self, change: AlertChange) -> bool {
         let mut waiting = self.waiting.lock();
-        if waiting.len() < MAX_WAITING {
+        let fits = waiting.len() < MAX_WAITING;
+        if fits {
             waiting.push_back(change);
             drop(waiting);
             self.added.notify_one();
         } else {
             tracing::warn!("too many alerts wait to be stored or sent, one is dropped");
         }
+        fits
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.lock().len()
     }
 
     /// Returns whether a change of an alert waits.
@@ -225,16 +234,31 @@ impl Queue {
     }
 }
 
+impl Inventoried for AlertLog {
+    fn report(&self, inventory: &mut Inventory) {
+        inventory.add("alerts to store", self.0.to_store.len() as u64, None);
+        inventory.add("alerts to send", self.0.to_send.len() as u64, None);
+    }
+}
+
 impl AlertLog {
-    pub(crate) fn new(store: Store, hooks: Hooks, is_shared: bool) -> Self {
+    pub(crate) fn new(store: Store, hooks: Hooks, is_shared: bool, metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Inner {
             store,
             hooks,
             is_shared,
+            metrics,
             run: OnceLock::new(),
             to_store: Queue::default(),
             to_send: Queue::default(),
         }))
+    }
+
+    /// Counts a change of an alert that is dropped.
+    fn count(&self, is_queued: bool, counter: Counter) {
+        if !is_queued {
+            self.0.metrics.count(counter);
+        }
     }
 
     /// Stores and sends a change of an alert. Never waits.
@@ -244,9 +268,9 @@ impl AlertLog {
             alert: alert.clone(),
         };
         if self.0.hooks.includes(ALERT_EVENT) {
-            self.0.to_send.push(change.clone());
+            self.count(self.0.to_send.push(change.clone()), Counter::AlertsUnsent);
         }
-        self.0.to_store.push(change);
+        self.count(self.0.to_store.push(change), Counter::AlertsUnstored);
     }
 
     /// Stores the record of this process and its open alerts again, so that they do not expire while
@@ -257,7 +281,8 @@ impl AlertLog {
             // A change that waits will be stored with the time of then.
             if !self.0.to_store.has(alert) {
                 let alert = alert.clone();
-                self.0.to_store.push(AlertChange { journal, alert });
+                let is_queued = self.0.to_store.push(AlertChange { journal, alert });
+                self.count(is_queued, Counter::AlertsUnstored);
             }
         }
     }
@@ -432,7 +457,7 @@ mod tests {
             ..config::Store::default()
         };
         let (store, _commits) = Store::open(&config, Arc::default()).await.unwrap();
-        AlertLog::new(store, Hooks::default(), false)
+        AlertLog::new(store, Hooks::default(), false, Arc::default())
     }
 
     /// Stores all changes that wait.
@@ -505,6 +530,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn changes_beyond_the_queue_are_dropped_and_counted() {
+        let log = log().await;
+        for _ in 0..MAX_WAITING + 3 {
+            log.note(&old());
+        }
+        let dropped = log.0.metrics.counter(Counter::AlertsUnstored);
+        assert_eq!((log.0.to_store.len(), dropped), (MAX_WAITING, 3));
+        let mut inventory = Inventory::default();
+        log.report(&mut inventory);
+        let shown = serde_json::to_string(&inventory).unwrap();
+        assert!(
+            shown.contains(r#""alerts to store","count":256"#),
+            "{shown}"
+        );
+    }
+
+    #[tokio::test]
     async fn killed_process_is_reported_however_long_it_ran() {
         let log = log().await;
         // The record of a process that has run for longer than the retention.
@@ -521,7 +563,7 @@ mod tests {
         log.refresh(std::iter::empty());
         store_all(&log).await;
         // The next process of the server, whose predecessor did not finish.
-        let next = AlertLog::new(log.0.store.clone(), Hooks::default(), false);
+        let next = AlertLog::new(log.0.store.clone(), Hooks::default(), false, Arc::default());
         assert_eq!(next.start("one").await.unwrap(), [run]);
     }
 }

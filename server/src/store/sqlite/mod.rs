@@ -6,6 +6,7 @@ mod copies;
 #[cfg(test)]
 mod plans;
 mod reader;
+mod space;
 pub(super) mod sql;
 mod writer;
 
@@ -22,11 +23,12 @@ use tokio::sync::mpsc;
 
 pub(super) use self::copies::{backup, restore};
 use self::reader::Readers;
+use self::space::Space;
 use self::writer::{Job, Order, Writer};
 use super::in_progress::InProgress;
 use super::lane::{self, Commits, EMISSION_LANES};
 use super::write::{Write, request};
-use super::{OpenError, StoreError, StoreUsage, migrate};
+use super::{OpenError, StoreError, StoreSpace, StoreUsage, migrate};
 use crate::config::private_files;
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
@@ -43,6 +45,7 @@ struct SqliteInner {
     readers: Readers,
     healthy: Arc<AtomicBool>,
     changes: Arc<InProgress>,
+    space: Arc<Space>,
 }
 
 impl Sqlite {
@@ -82,6 +85,11 @@ impl Sqlite {
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> Result<(Self, Commits), OpenError> {
+        let space = Space::of(&connection, path.clone(), config.max_bytes);
+        let space = Arc::new(space.map_err(|error| OpenError::Database {
+            database: path.display().to_string(),
+            reason: error.to_string(),
+        })?);
         let (orders, waiting) = mpsc::channel(config.queue.max(1));
         // The number of stored changes that wait to be emitted has the same bound as the queue of
         // changes to store.
@@ -94,6 +102,7 @@ impl Sqlite {
             lanes,
             Arc::clone(&healthy),
             Arc::clone(&changes),
+            Arc::clone(&space),
             Arc::clone(&metrics),
         );
         let group = config.max_batch.max(1);
@@ -108,6 +117,7 @@ impl Sqlite {
                 readers,
                 healthy,
                 changes,
+                space,
             })),
             commits,
         ))
@@ -124,6 +134,10 @@ impl Sqlite {
             changes: max_changes.saturating_sub(orders.capacity()),
             max_changes,
         }
+    }
+
+    pub(super) fn space(&self) -> StoreSpace {
+        self.0.space.now()
     }
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::space::{self, Space};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -78,6 +79,7 @@ pub(super) struct Writer {
     healthy: Arc<AtomicBool>,
     /// The transactions in progress.
     changes: Arc<InProgress>,
+    space: Arc<Space>,
     metrics: Arc<Metrics>,
 }
 
@@ -87,6 +89,7 @@ impl Writer {
         commits: Lanes<Commit>,
         healthy: Arc<AtomicBool>,
         changes: Arc<InProgress>,
+        space: Arc<Space>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -94,6 +97,7 @@ impl Writer {
             commits,
             healthy,
             changes,
+            space,
             metrics,
         }
     }
@@ -217,7 +221,9 @@ impl Writer {
                 })
             })
             .collect::<rusqlite::Result<Vec<_>>>()?;
+        let used_pages = space::used_pages(&transaction)?;
         transaction.commit()?;
+        self.space.note(used_pages);
         let stored = applied.iter().filter(
             |applied| matches!(applied, Applied::Change { done, .. } if done.is_new_message()),
         );
