@@ -172,6 +172,7 @@ pub mod internal {
             SharedTokenBucket, TokenBucket,
             bench::{Connection as LimitedConnection, Guarded},
         },
+        socket::TableSizes,
         tasks::{TaskEnded, Tasks},
     };
 

@@ -59,7 +59,7 @@ mod types;
 pub use api::{
     Broadcast, Builder, EngineConnection, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService,
     Layered, LayeredBody, NamespaceBuilder, PartialAnswers, RemoteSocket, Server, ServerSideError,
-    argument, field, idempotent,
+    TableSizes, argument, field, idempotent,
 };
 pub use connect::{Authenticate, IntoAuthenticator};
 pub use core::{

@@ -9,6 +9,7 @@
 )]
 
 mod attacks;
+mod collections;
 mod commands;
 mod defaults;
 mod delivery;

@@ -106,7 +106,7 @@ const KILLERS: [&str; 3] = [
 ];
 
 /// Returns the sources below a folder without their tests, as relative path and text.
-fn sources(folder: &str) -> Vec<(String, String)> {
+pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut sources = Vec::new();
     let mut folders = vec![root.clone()];
@@ -117,7 +117,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
                 folders.push(path);
             } else {
                 let text = fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
                 let shown = path.strip_prefix(&root).unwrap().to_str().unwrap();
                 sources.push((shown.to_owned(), code.to_owned()));
             }

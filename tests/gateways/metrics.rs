@@ -94,7 +94,15 @@ async fn users_who_return_after_a_loss_are_counted_without_recovery() {
 
 /// Requests the inventory with these headers.
 async fn ask(address: std::net::SocketAddr, headers: &str) -> Response {
-    let request = format!("GET /debug/inventory HTTP/1.1\r\n{headers}\r\n");
+    send(
+        address,
+        format!("GET /debug/inventory HTTP/1.1\r\n{headers}\r\n"),
+    )
+    .await
+}
+
+/// Sends a request and returns its answer.
+async fn send(address: std::net::SocketAddr, request: String) -> Response {
     let asked = move || {
         let mut client = RawClient::connect(address);
         client.send(request);
@@ -112,9 +120,23 @@ async fn inventory_lists_what_is_held_for_permitted_readers_only() {
             "a-token-of-thirty-two-characters-or-more",
         ),
         ("ROOMCAST_SERVER__ADMIN_LISTEN", "0.0.0.0:0"),
+        ("ROOMCAST_ADMIN_UI__ENABLED", "true"),
+        (
+            "ROOMCAST_ADMIN_UI__PASSWORD_HASH",
+            "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy",
+        ),
     ];
     let server = Server::with(&variables);
-    let _ann = server.in_lobby("ann").await;
+    let mut ann = server.in_lobby("ann").await;
+    ann.must("set_status", json!({"status": "busy"})).await;
+    let body = json!({"cidr": "192.0.2.0/24", "reason": "a flood"}).to_string();
+    let request = format!(
+        "POST /api/v1/blocks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        token("admin"),
+        body.len()
+    );
+    assert_eq!(send(server.address(), request).await.status, 201);
     let admin = std::net::SocketAddr::from(([127, 0, 0, 1], server.binary.admin().port()));
     let bearer = |token: &str| format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n");
     for (headers, status) in [
@@ -148,6 +170,27 @@ async fn inventory_lists_what_is_held_for_permitted_readers_only() {
         ("present users", 1),
         ("commits after a gap", 0),
         ("store queue", 0),
+        ("statuses", 1),
+        ("changed statuses", 0),
+        ("rooms of journals", 0),
+        ("snapshots of journals", 0),
+        ("entries to emit", 0),
+        ("alerts to store", 0),
+        ("alerts to send", 0),
+        ("lines of traces", 0),
+        ("lines of recordings", 0),
+        ("traced connections", 0),
+        ("recorded connections", 0),
+        ("admin UI sessions", 0),
+        ("admin UI login attempts", 0),
+        ("users with unreported events", 0),
+        ("revocations being stored", 0),
+        ("revocations stored during a read", 0),
+        ("blocks to store", 0),
+        ("stored blocks", 0),
+        ("paced events", 0),
+        ("unknown clients", 0),
+        ("orders in progress", 0),
         ("prices", 0),
         ("webhook events", 0),
     ] {

@@ -61,6 +61,11 @@ pub(super) struct UnreportedEvents {
 }
 
 impl Spending {
+    /// Returns the number of users with unreported events.
+    pub(super) fn len(&self) -> usize {
+        self.active.lock().len()
+    }
+
     /// Notes an event of a user.
     #[inline]
     pub(super) fn note(

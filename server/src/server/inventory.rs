@@ -1,7 +1,8 @@
 //! The parts of the inventory that belong to the library and the store.
 
 use super::services::Services;
-use crate::metrics::{Inventoried, Inventory, trace::Traces};
+use crate::metrics::{Inventoried, Inventory};
+use crate::service::Blocks;
 use crate::store::Store;
 use roomcast::{Io, metrics::Gauge};
 
@@ -9,6 +10,7 @@ use roomcast::{Io, metrics::Gauge};
 pub(super) fn of(
     services: &Services,
     store: Store,
+    blocks: Option<Blocks>,
     io: Io,
 ) -> impl Fn() -> Inventory + Send + Sync + 'static {
     let mut owners: Vec<Box<dyn Inventoried + Send + Sync>> = vec![
@@ -21,7 +23,14 @@ pub(super) fn of(
         Box::new(services.market.clone()),
         Box::new(services.hooks.clone()),
         Box::new(services.traces.clone()),
+        Box::new(services.alerts.clone()),
     ];
+    if let Some(blocks) = blocks {
+        owners.push(Box::new(blocks));
+    }
+    if let Some(admin_ui) = services.admin_ui.clone() {
+        owners.push(Box::new(admin_ui));
+    }
     if let Some(backend) = services.backend.clone() {
         owners.push(Box::new(backend));
     }
@@ -31,14 +40,6 @@ pub(super) fn of(
             owner.report(&mut inventory);
         }
         inventory
-    }
-}
-
-impl Inventoried for Traces {
-    fn report(&self, inventory: &mut Inventory) {
-        if let Some(queued) = self.spans().queued() {
-            inventory.add("spans", queued as u64, None);
-        }
     }
 }
 
@@ -76,9 +77,17 @@ impl Inventoried for Library {
         ] {
             inventory.add(name, count, bytes);
         }
+        let sizes = self.0.table_sizes();
+        inventory.add("paced events", sizes.paced_keys as u64, None);
+        inventory.add("unknown clients", sizes.unknown_clients as u64, None);
+        inventory.add("namespaces on demand", sizes.namespaces as u64, None);
         if let Some(backlog) = self.0.adapter_backlog() {
             let bytes = Some(backlog.bytes as u64);
             inventory.add("adapter queue", backlog.messages as u64, bytes);
+            inventory.add("servers", self.0.nodes().len() as u64, None);
+            let (count, bytes) = sizes.deduplication;
+            inventory.add("deduplication windows", count as u64, Some(bytes as u64));
+            inventory.add("rooms at the adapter", sizes.adapter_rooms as u64, None);
         }
     }
 }

@@ -179,13 +179,14 @@ pub(crate) async fn run(
         &readers,
         store.clone(),
         io.clone(),
-        (blocks, audit),
+        (blocks.clone(), audit),
         readiness.clone(),
     );
     if let Some(listener) = admin_listener {
         let reach = listener.reach();
-        let (io, readiness, store) = (io.clone(), readiness.clone(), store.clone());
-        let router = routes::admin_router(&services, readers, store, io, readiness, reach);
+        let (io, readiness) = (io.clone(), readiness.clone());
+        let held = (store.clone(), blocks);
+        let router = routes::admin_router(&services, readers, held, io, readiness, reach);
         listener.serve(router, &supervisor);
     }
     let certificates = Acme::prepare(settings, &challenges, &services.metrics);

@@ -91,7 +91,7 @@ pub(super) fn router(
 pub(super) fn admin_router(
     services: &Services,
     readers: Readers,
-    store: Store,
+    (store, blocks): (Store, Option<Blocks>),
     io: Io,
     readiness: Readiness,
     reach: Reach,
@@ -101,7 +101,12 @@ pub(super) fn admin_router(
         io,
         readiness,
     };
-    let inventory = Arc::new(inventory::of(services, store, connections.io.clone()));
+    let inventory = Arc::new(inventory::of(
+        services,
+        store,
+        blocks,
+        connections.io.clone(),
+    ));
     let inventory = move || inventory();
     let router = http::admin_router(connections, readers, reach, inventory);
     // The listener has no TLS.

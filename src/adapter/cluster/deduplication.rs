@@ -47,6 +47,12 @@ impl SeenEnvelopes {
         true
     }
 
+    /// Returns the number of senders and the bytes of their windows.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let window = size_of::<(NodeId, Window)>() + WINDOW / 8;
+        (self.nodes.len(), self.nodes.len() * window)
+    }
+
     /// Removes a sender that has left. If it is still running, a new window starts with its next
     /// envelope.
     pub(super) fn forget(&mut self, node: &NodeId) {

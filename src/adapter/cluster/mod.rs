@@ -273,6 +273,16 @@ impl Joined {
         &self.metrics
     }
 
+    /// Returns the number of servers whose envelopes are deduplicated, and the bytes for that.
+    pub(crate) fn deduplication(&self) -> (usize, usize) {
+        self.seen.lock().size()
+    }
+
+    /// Returns the number of rooms that the adapter considers open.
+    pub(crate) fn opened_rooms(&self) -> usize {
+        self.opened.lock().len()
+    }
+
     /// Returns the time limit for requests that have no time limit of their own.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout

@@ -22,6 +22,22 @@ use crate::{
     tasks::EndedTask,
 };
 
+/// The sizes of tables that have no metric.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableSizes {
+    /// Conflated keys that were sent within their interval. Each may hold one event.
+    pub paced_keys: usize,
+    /// Clients that recently no server could recover.
+    pub unknown_clients: usize,
+    /// Namespaces that were created on demand or added while the server runs.
+    pub namespaces: usize,
+    /// Servers whose envelopes are deduplicated, and the bytes for that.
+    pub deduplication: (usize, usize),
+    /// Rooms that the adapter considers open.
+    pub adapter_rooms: usize,
+}
+
 impl Io {
     /// Returns a builder for a server.
     pub fn builder() -> Builder {
@@ -119,6 +135,22 @@ impl Io {
     #[must_use]
     pub fn ended_tasks(&self) -> Vec<EndedTask> {
         self.tasks().ended()
+    }
+
+    /// Returns the sizes of tables that have no metric.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn table_sizes(&self) -> TableSizes {
+        let joined = self.cluster().joined();
+        let recovery = self.recovery_table();
+        let built = self.0.built.get();
+        TableSizes {
+            paced_keys: self.paced().len(),
+            unknown_clients: recovery.map_or(0, |table| table.unknown.len()),
+            namespaces: built.map_or(0, |built| built.made.read().len()),
+            deduplication: joined.map_or((0, 0), |joined| joined.deduplication()),
+            adapter_rooms: joined.map_or(0, |joined| joined.opened_rooms()),
+        }
     }
 
     /// Returns this server's id in its cluster, or `None` before it is built. A single server also

@@ -23,6 +23,7 @@ pub use broadcast::{Broadcast, Fetched, RemoteSocket};
 pub use builder::Builder;
 pub use cluster::{PartialAnswers, ServerSideError};
 pub use conn::EngineConnection;
+pub use io::TableSizes;
 pub use namespace_builder::NamespaceBuilder;
 pub use once::{Idempotent, argument, field, idempotent};
 pub use serving::{Error, IoFuture, IoLayer, IoService, Layered, LayeredBody, Server};

@@ -106,6 +106,11 @@ impl<T> Default for Paced<T> {
 }
 
 impl<T> Paced<T> {
+    /// Returns the number of recently sent keys. Each may hold one event.
+    pub(crate) fn len(&self) -> usize {
+        self.table.lock().entries.len()
+    }
+
     /// Decides how to process an event of this key. The next event is allowed after `interval`.
     pub(crate) fn offer(self: &Arc<Self>, key: u64, interval: Duration) -> Offered<T> {
         let mut table = self.table.lock();

@@ -44,6 +44,12 @@ impl UnknownClients {
         generations.young.insert(pid);
     }
 
+    /// Returns the number of cached clients.
+    pub(crate) fn len(&self) -> usize {
+        let generations = self.0.lock();
+        generations.young.len() + generations.old.len()
+    }
+
     /// Returns whether the client was recently unknown to all servers.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
         let mut generations = self.0.lock();

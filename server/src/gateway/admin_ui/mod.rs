@@ -25,6 +25,7 @@ use super::limits;
 use crate::auth::Principal;
 use crate::config::{self, AdminUiMode, Profile, Secret};
 use crate::limit::{Class, Users};
+use crate::metrics::{Inventoried, Inventory};
 use crate::service::ServiceError;
 use crate::service::api::{Admin, Emit, RoomChange, UiAct, UiDisconnect};
 use roomcast::{
@@ -43,6 +44,13 @@ struct AdminUiInner {
     feed: Arc<Feed>,
     users: Arc<Users>,
     admin: Admin,
+}
+
+impl Inventoried for AdminUi {
+    fn report(&self, inventory: &mut Inventory) {
+        self.0.login.report(inventory);
+        self.0.sessions.report(inventory);
+    }
 }
 
 /// What the UI sends when it connects: a name and a password, or the session of an earlier login.

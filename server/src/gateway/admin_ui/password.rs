@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::config::Secret;
+use crate::metrics::{Inventoried, Inventory};
 use roomcast::network::Network;
 
 /// A user name and the bcrypt hash of its password.
@@ -176,6 +177,12 @@ impl Login {
             return Err(LoginFault::TooMany);
         }
         Ok(())
+    }
+}
+
+impl Inventoried for Login {
+    fn report(&self, inventory: &mut Inventory) {
+        inventory.map("admin UI login attempts", &self.attempts.lock());
     }
 }
 

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::metrics::hex;
+use crate::metrics::{Inventoried, Inventory, hex};
 
 /// The sessions of this server, by the hashes of their ids, with their ends.
 #[derive(Default)]
@@ -42,6 +42,12 @@ impl Sessions {
     pub(super) fn has(&self, id: &str) -> bool {
         let end = self.0.lock().get(&hash(id)).copied();
         end.is_some_and(|end| end > Instant::now())
+    }
+}
+
+impl Inventoried for Sessions {
+    fn report(&self, inventory: &mut Inventory) {
+        inventory.map("admin UI sessions", &self.0.lock());
     }
 }
 

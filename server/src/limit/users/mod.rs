@@ -499,6 +499,11 @@ impl Inventoried for Arc<Users> {
     fn report(&self, inventory: &mut Inventory) {
         let users = u64::try_from(self.metrics.gauge(Gauge::LimitedUsers)).unwrap_or(0);
         inventory.add("limited users", users, None);
+        inventory.add(
+            "users with unreported events",
+            self.spending.len() as u64,
+            None,
+        );
     }
 }
 

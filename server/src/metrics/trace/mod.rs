@@ -28,6 +28,8 @@ use roomcast::{Io, Socket};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::{Inventoried, Inventory, Size};
+
 pub(crate) use self::context::{TraceContext, lenient};
 pub(crate) use self::filter::{Filter, Subject};
 pub(crate) use self::packet::unmasked;
@@ -60,6 +62,32 @@ struct TracesInner {
 /// There are too many tracers, or the server shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyTracers;
+
+impl Inventoried for Traces {
+    fn report(&self, inventory: &mut Inventory) {
+        if let Some(queued) = self.spans().queued() {
+            inventory.add("spans", queued as u64, None);
+        }
+        let tracers = self.0.tracers.read().clone();
+        let (mut trace_lines, mut record_lines) = (0, Size::default());
+        let (mut observed, mut recorded) = (Size::default(), Size::default());
+        for tracer in tracers {
+            let [lines, connections] = tracer.sizes();
+            observed += connections;
+            match &tracer.recorder {
+                Some(recorder) => {
+                    record_lines += lines;
+                    recorded += recorder.connections();
+                }
+                None => trace_lines += lines.count as u64,
+            }
+        }
+        inventory.add("lines of traces", trace_lines, None);
+        inventory.size("lines of recordings", record_lines);
+        inventory.size("traced connections", observed);
+        inventory.size("recorded connections", recorded);
+    }
+}
 
 impl Traces {
     /// Creates the tracers of a server that records spans.

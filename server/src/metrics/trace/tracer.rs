@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::filter::{Filter, Subject};
 use super::recording::Recorder;
+use crate::metrics::Size;
 
 /// Identifies a tracer on all servers.
 pub(crate) type TracerId = Uuid;
@@ -174,6 +175,18 @@ impl Tracer {
         for (connection, listener) in observed.into_values() {
             connection.off(listener);
         }
+    }
+}
+
+impl Tracer {
+    /// Returns the sizes of the queue of lines and of the table of observed connections. The bytes
+    /// of queued lines are counted for recordings only.
+    pub(super) fn sizes(&self) -> [Size; 2] {
+        let lines = Size {
+            count: self.queue.max_capacity() - self.queue.capacity(),
+            bytes: self.recorder.as_ref().map_or(0, Recorder::queued_bytes),
+        };
+        [lines, Size::of_map(&self.observed.lock())]
     }
 }
 

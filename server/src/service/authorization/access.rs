@@ -387,5 +387,6 @@ impl Inventoried for Access {
         let cached = u64::try_from(inner.metrics.gauge(gauge)).unwrap_or(0);
         inventory.add("permission cache", cached, None);
         inventory.add("revocations", inner.revocations.len() as u64, None);
+        inner.own.report(inventory);
     }
 }

@@ -32,6 +32,7 @@ use crate::service::{
 };
 use crate::{
     auth::{Permission, is_name},
+    metrics::{Inventoried, Inventory, Size},
     store::{Feed, Store, StoreError},
 };
 use roomcast::{
@@ -170,6 +171,21 @@ impl StoredBlocks {
     fn start_read(&mut self) {
         self.removed = HashSet::new();
         self.ids.extend(std::mem::take(&mut self.added));
+    }
+}
+
+impl Inventoried for Blocks {
+    fn report(&self, inventory: &mut Inventory) {
+        let created = self.created.lock();
+        let waiting = created.as_ref().map_or(0, mpsc::Receiver::len);
+        inventory.size("blocks to store", Size::of::<Block>(waiting, waiting));
+        drop(created);
+        let tracked = self.tracked.lock();
+        let mut sum = Size::default();
+        for ids in [&tracked.ids, &tracked.added, &tracked.removed] {
+            sum += Size::of::<Uuid>(ids.len(), ids.capacity());
+        }
+        inventory.size("stored blocks", sum);
     }
 }
 

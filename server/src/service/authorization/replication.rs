@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::auth::Revoked;
+use crate::metrics::{Inventoried, Inventory, Size};
 use crate::service::{
     authorization::access::Access,
     feed::{Applied, Applier, Applying, Entries},
@@ -89,6 +90,18 @@ impl LocalChanges {
     fn start_read(&self) -> StoreRead<'_> {
         self.state.lock().stored = Some(HashSet::new());
         StoreRead(self)
+    }
+}
+
+impl Inventoried for LocalChanges {
+    fn report(&self, inventory: &mut Inventory) {
+        let state = self.state.lock();
+        inventory.map("revocations being stored", &state.storing);
+        let read = state.stored.as_ref();
+        let read = read.map_or_else(Size::default, |stored| {
+            Size::of::<Revoked>(stored.len(), stored.capacity())
+        });
+        inventory.size("revocations stored during a read", read);
     }
 }
 

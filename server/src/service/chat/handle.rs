@@ -277,5 +277,9 @@ impl Inventoried for Chat {
     fn report(&self, inventory: &mut Inventory) {
         self.0.conversations.report(inventory);
         self.0.losses.report(inventory);
+        self.0.statuses.report(inventory);
+        if let Some(announcer) = self.announcer() {
+            announcer.report(inventory);
+        }
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::batch::Batch;
 use crate::metrics::trace::{OpenSpan, SpanKind, Spans, TraceContext};
-use crate::metrics::{Counter, Gauge, Metrics};
+use crate::metrics::{Counter, Gauge, Inventoried, Inventory, Metrics, Size};
 use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
 use crate::store::{Committed, Revision, Store};
 use roomcast::adapter::Health;
@@ -464,6 +464,19 @@ impl Queue {
     fn pop(&mut self) -> Option<Announcement> {
         let stored = self.stored.pop_front();
         stored.or_else(|| self.transient.pop_front())
+    }
+}
+
+impl Inventoried for Announcer {
+    fn report(&self, inventory: &mut Inventory) {
+        let queue = self.0.queue.lock();
+        for (name, queue) in [
+            ("announcements", &queue.stored),
+            ("transient announcements", &queue.transient),
+        ] {
+            let size = Size::of::<Announcement>(queue.len(), queue.capacity());
+            inventory.size(name, size);
+        }
     }
 }
 

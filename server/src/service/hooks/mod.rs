@@ -521,6 +521,10 @@ impl Inventoried for Hooks {
             let waiting = inner.waiting.lock();
             let (count, bytes) = (waiting.events.len() as u64, waiting.bytes as u64);
             inventory.add("webhook events", count, Some(bytes));
+            let mut sources = waiting.shares.size();
+            drop(waiting);
+            sources += inner.crowd.lock().size();
+            inventory.size("webhook sources", sources);
         }
     }
 }

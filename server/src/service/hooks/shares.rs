@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::metrics::Size;
 use roomcast::network::Network;
 
 /// The cause of an event. Events of one source share a limit.
@@ -23,6 +24,11 @@ pub(crate) enum Source {
 pub(super) struct SourceShares(HashMap<Source, usize>);
 
 impl SourceShares {
+    /// Returns the number of sources, with the bytes of the table.
+    pub(super) fn size(&self) -> Size {
+        Size::of_map(&self.0)
+    }
+
     /// Returns the amount of a source.
     pub(super) fn of(&self, source: &Source) -> usize {
         self.0.get(source).copied().unwrap_or_default()

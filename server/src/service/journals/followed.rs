@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::JournalEmitter;
+use crate::metrics::Size;
 use crate::store::{Current, Entry, JournalView, Store, StoreError, Time};
 use roomcast::{Namespace, Room};
 
@@ -99,6 +100,15 @@ fn snapshot_key(current: &Current<'_>) -> SnapshotKey {
 }
 
 impl Followed {
+    /// Returns the sizes of the rooms, the snapshots and the waiting entries. The last two are zero
+    /// while a task has the permit.
+    pub(super) fn sizes(&self) -> [Size; 3] {
+        let rooms = Size::of_map(&self.rooms.lock());
+        let state = self.state.lock();
+        let entries = Size::of::<Entry>(state.waiting.len(), state.waiting.capacity());
+        [rooms, Size::of_map(&state.cached), entries]
+    }
+
     pub(super) fn new(name: String, emitter: Arc<dyn JournalEmitter>) -> Self {
         Self {
             name,

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{sync::Notify, time::timeout};
 
-use crate::metrics::{Inventoried, Inventory};
+use crate::metrics::{Inventoried, Inventory, Size};
 use crate::service::fault::ServiceError;
 use crate::service::hooks::{Hooks, Source};
 use crate::service::rules::content::MAX_PAGE;
@@ -535,7 +535,21 @@ const RECOVERY_MARGIN: Duration = Duration::from_secs(10);
 
 impl Inventoried for Journals {
     fn report(&self, inventory: &mut Inventory) {
-        inventory.map("followed journals", &self.0.followed.lock());
+        let followed: Vec<_> = {
+            let followed = self.0.followed.lock();
+            inventory.map("followed journals", &followed);
+            followed.values().cloned().collect()
+        };
+        let mut sums = [Size::default(); 3];
+        for journal in followed {
+            for (sum, size) in sums.iter_mut().zip(journal.sizes()) {
+                *sum += size;
+            }
+        }
+        let [rooms, snapshots, entries] = sums;
+        inventory.size("rooms of journals", rooms);
+        inventory.size("snapshots of journals", snapshots);
+        inventory.size("entries to emit", entries);
         inventory.add("due journals", self.0.due.lock().names.len() as u64, None);
     }
 }

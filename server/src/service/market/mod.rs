@@ -216,5 +216,6 @@ fn own(by: &Principal, user_id: &str) -> Result<(), ServiceError> {
 impl Inventoried for Market {
     fn report(&self, inventory: &mut Inventory) {
         self.0.prices.report(inventory);
+        self.0.execution.report(inventory);
     }
 }

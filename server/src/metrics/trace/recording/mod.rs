@@ -26,6 +26,7 @@ pub(crate) use self::mask::{Masker, Policy, Vocabulary, names_user};
 use super::packet::{Kind, Packet};
 use super::tracer::{Line, Tracer};
 use super::watch::created;
+use crate::metrics::Size;
 
 /// The state of one recording.
 #[derive(Debug)]
@@ -82,6 +83,16 @@ impl Recorder {
     /// Returns the milliseconds since the start.
     pub(crate) fn at_ms(&self) -> f64 {
         milliseconds(self.start, Instant::now())
+    }
+
+    /// Returns the bytes of the queued lines.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Returns the size of the table of recorded connections.
+    pub(super) fn connections(&self) -> Size {
+        Size::of_map(&self.connections.lock().numbers)
     }
 
     /// Notes that a line has left the queue.

@@ -62,6 +62,11 @@ impl StoredStatus {
 }
 
 impl Statuses {
+    /// Returns the number of stored statuses, including expired ones.
+    pub(in crate::service) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns the status of a user, if one is set.
     pub(in crate::service) fn get(&self, user: &str, now: Time) -> Option<UserStatus> {
         let (user, stored) = self.0.get_key_value(user)?;

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{Counter, Inventoried, Inventory, Metrics};
 use crate::service::chat::presence::status::Statuses;
 use crate::service::chat::sequencer::conversations::room_of;
 use crate::service::chat::sequencer::delivery::user_room;
@@ -341,6 +341,16 @@ fn nothing(user: &str, now: Time) -> UserStatus {
 fn shard_of(user: &str) -> usize {
     let hash = Sha256::digest(user);
     hash.first().map_or(0, |byte| usize::from(*byte))
+}
+
+impl Inventoried for SharedStatuses {
+    fn report(&self, inventory: &mut Inventory) {
+        let shards = self.shards.iter();
+        let count: usize = shards.map(|shard| shard.known.read().statuses.len()).sum();
+        inventory.add("statuses", count as u64, None);
+        let changed = self.changed.lock().len() as u64;
+        inventory.add("changed statuses", changed, None);
+    }
 }
 
 impl fmt::Debug for SharedStatuses {

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::{Market, checks, trades};
 use crate::auth::outbound::OutboundFault;
 use crate::config;
+use crate::metrics::{Inventoried, Inventory};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{journal_of, read};
@@ -61,6 +62,12 @@ pub(crate) struct ExecutorToken(Option<HeaderValue>);
 pub(crate) struct Refused {
     pub(crate) symbol: String,
     pub(crate) error: ServiceError,
+}
+
+impl Inventoried for Execution {
+    fn report(&self, inventory: &mut Inventory) {
+        inventory.size("orders in progress", self.running.size());
+    }
 }
 
 impl Execution {

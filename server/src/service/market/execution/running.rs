@@ -6,6 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::metrics::Size;
+
 /// The orders that are being executed. Clones share the same state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RunningOrders(Arc<Mutex<HashMap<String, watch::Sender<()>>>>);
@@ -30,6 +32,11 @@ impl RunningOrders {
             running: self.clone(),
             trade_id: trade_id.to_owned(),
         })
+    }
+
+    /// Returns the number of claimed orders, with the bytes of the table.
+    pub(super) fn size(&self) -> Size {
+        Size::of_map(&self.0.lock())
     }
 
     /// Returns whether an order is claimed.
