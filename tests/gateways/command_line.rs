@@ -1,6 +1,7 @@
 //! Commands for operators: the reference of all keys, reports of mistakes, exit codes, completions
 //! and the manual page.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::guard::KEY;
-use crate::server::ROOMCAST;
+use crate::server::{LOBBY, ROOMCAST, ServerProcess};
 
 /// Runs a command, and returns its exit code, output and error output.
 fn run(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> (i32, String, String) {
@@ -218,26 +219,146 @@ fn completions_and_manual_page_name_every_command() {
     assert_eq!(completed.trim(), "check-config");
 }
 
-#[test]
-fn migrate_shows_progress_on_a_terminal_only() {
-    let folder = TempDir::new().unwrap();
-    let migrate = format!("{ROOMCAST} --store sqlite:seen.db migrate");
+/// Runs a command in a terminal, and returns what it shows.
+fn in_terminal(folder: &Path, arguments: &str) -> String {
+    let command = format!("{ROOMCAST} --store sqlite:chat.db {arguments}");
     // `script` runs a command in a terminal.
     let shown = Command::new("script")
-        .args(["-qec", &migrate, "/dev/null"])
-        .current_dir(folder.path())
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(folder)
+        .env("XDG_STATE_HOME", folder)
         .output()
         .unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.status.success(), "{arguments}: {text}");
+    text
+}
+
+#[test]
+fn long_commands_show_progress_on_a_terminal_only() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    let shown = in_terminal(path, "migrate");
     assert!(
         shown.contains("migrating") && shown.contains("applied "),
         "{shown}"
     );
-    let (code, output, errors) = run(folder.path(), "migrate", &[]);
-    assert!(
-        code == 0 && output.contains("applied ") && errors.is_empty(),
-        "{errors}"
-    );
-    let (_, output, _) = run(folder.path(), "migrate --json", &[]);
+    // The server creates the conversation.
+    ServerProcess::start(path, &[]).terminate();
+    for (arguments, progress, result) in [
+        (
+            "backup copy.db",
+            &["opening", "copying", "checking"][..],
+            "backed up to copy.db",
+        ),
+        (
+            "restore --force copy.db",
+            &["opening", "copying", "checking"],
+            "restored to ",
+        ),
+        (
+            &format!("export --conversation {LOBBY} --output lobby.ndjson"),
+            &["exporting"],
+            "0 messages",
+        ),
+    ] {
+        let shown = in_terminal(path, arguments);
+        for part in progress.iter().chain([&result]) {
+            assert!(shown.contains(part), "{part} of {arguments}: {shown}");
+        }
+    }
+    for file in ["copy.db", "lobby.ndjson", "chat.db.before-restore"] {
+        fs::remove_file(path.join(file)).unwrap();
+    }
+    for (arguments, expected) in [
+        ("migrate", ""),
+        ("backup copy.db", ""),
+        ("restore --force copy.db", ""),
+        (
+            &format!("export --conversation {LOBBY} --output lobby.ndjson"),
+            "roomcast: 0 messages\n",
+        ),
+    ] {
+        let (code, output, errors) = run(path, arguments, &[]);
+        assert_eq!((code, &*errors), (0, expected), "{arguments}: {output}");
+    }
+    let (_, output, _) = run(path, "migrate --json", &[]);
     assert_eq!(json(&output)["applied"], Value::Array(Vec::new()));
+}
+
+/// Returns the commands that have the option `--json`, from their help texts.
+fn commands_with_json(folder: &Path) -> BTreeSet<String> {
+    let (_, help, _) = run(folder, "help", &[]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.take_while(|line| !line.is_empty());
+    let names = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names
+        .filter(|name| !name.is_empty() && *name != "help")
+        .filter(|name| {
+            run(folder, &format!("{name} --help"), &[])
+                .1
+                .contains("--json")
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn failures_of_commands_with_json_are_one_object_on_standard_output() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    fs::write(path.join("wrong.toml"), "[chat]\npge = 1\n").unwrap();
+    fs::write(path.join("text.db"), "not a database").unwrap();
+    // A port that refuses connections.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    let url = format!("http://{closed}");
+    let text = "--store sqlite:text.db";
+    let failures = [
+        ("migrate", format!("{text} migrate --json"), 1),
+        ("backup", format!("{text} backup copy.db --json"), 1),
+        ("restore", "restore missing.db --json".to_owned(), 1),
+        ("token", "token --sub ann --role coahc --json".to_owned(), 2),
+        (
+            "explain",
+            format!("{text} explain --user ann --event message --json"),
+            1,
+        ),
+        ("health", format!("health {url} --json"), 1),
+        ("replay", format!("replay missing.ndjson {url} --json"), 1),
+        ("bench", format!("bench fanout {url} --clients 0 --json"), 2),
+    ];
+    // The results of these commands state what is wrong.
+    let others = ["check-config", "doctor"];
+    let all = failures.iter().map(|(command, ..)| *command);
+    let all = all.chain(others).chain(["print-config"]);
+    let all: BTreeSet<String> = all.map(str::to_owned).collect();
+    assert_eq!(all, commands_with_json(path));
+    for (_, arguments, expected) in &failures {
+        let (code, output, _) = run(path, arguments, &[KEY]);
+        let failure = json(&output);
+        assert_eq!(
+            (code, &failure["exitCode"]),
+            (*expected, &(*expected).into()),
+            "{arguments}: {output}"
+        );
+        assert!(failure["error"].as_str().is_some(), "{arguments}: {output}");
+    }
+    for command in ["migrate", "backup x.db", "restore x.db", "print-config"] {
+        let arguments = format!("-c wrong.toml {command} --json");
+        let (code, output, errors) = run(path, &arguments, &[]);
+        let failure = json(&output);
+        assert_eq!((code, &*errors), (2, ""), "{arguments}");
+        assert_eq!(failure["exitCode"], 2, "{output}");
+        assert_eq!(failure["mistakes"][0]["settings"][0]["line"], 2, "{output}");
+    }
+    for command in &all {
+        let arguments = format!("{command} --json --no-such-option");
+        let (code, output, errors) = run(path, &arguments, &[]);
+        let failure = json(&output);
+        assert_eq!((code, &*errors), (2, ""), "{arguments}");
+        let error = failure["error"].as_str().unwrap();
+        assert!(error.contains("--no-such-option"), "{output}");
+    }
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::identity::Minter;
-use super::output::{errln, out, outln};
+use super::output::{fail, out, outln};
 use crate::config::Settings;
 use roomcast::client::{Options, Transports};
 use roomcast_loadgen::{self, BenchError, Call, OwnMessages, Plan, Preset, Scenario};
@@ -148,7 +148,7 @@ pub(super) struct BenchArguments {
 
     /// Write the report as JSON to standard output.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 
     /// Write the report as an HTML page with plots to this file.
     #[arg(long, value_name = "FILE")]
@@ -206,10 +206,7 @@ pub(super) fn run(arguments: &BenchArguments, settings: Option<&Settings>) -> Ex
     match measure(arguments, settings) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            errln!("roomcast: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => fail(arguments.json, error, 2),
     }
 }
 

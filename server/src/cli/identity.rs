@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::output::{errln, out, outln};
+use super::output::{errln, fail, out, outln};
 use crate::{
     auth::{
         AuthFault, JwtAuthenticator, Keys, Revocations, Roles, configured,
@@ -39,7 +39,7 @@ pub(super) struct Token {
     any_role: bool,
     /// Print the token as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Arguments of `explain`.
@@ -62,7 +62,7 @@ pub(super) struct Explain {
     roles: Vec<String>,
     /// Print the explanation as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -88,10 +88,7 @@ pub(super) fn token(settings: &Settings, token: &Token) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            errln!("roomcast: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => fail(token.json, error, 2),
     }
 }
 
@@ -187,14 +184,11 @@ impl<'a> Minter<'a> {
 
 /// Prints why a user may or may not send an event. The exit code is 0 if the user may.
 pub(super) fn explain(settings: &Settings, explain: Explain) -> ExitCode {
+    let prints_json = explain.json;
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            errln!("roomcast: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(prints_json, error, 1),
     };
-    let prints_json = explain.json;
     match runtime.block_on(why(settings, explain)) {
         Ok(why) => {
             if prints_json {
@@ -209,10 +203,7 @@ pub(super) fn explain(settings: &Settings, explain: Explain) -> ExitCode {
                 ExitCode::from(REFUSED)
             }
         }
-        Err(error) => {
-            errln!("roomcast: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(prints_json, error, 1),
     }
 }
 

@@ -25,7 +25,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use self::database::{copies, export, migrate};
-use self::output::{errln, out, outln};
+use self::output::{errln, fail, out, outln};
 use self::settings::{Configuration, Mistake, Overrides};
 use crate::{
     auth::configured,
@@ -149,10 +149,52 @@ struct PrintConfig {
     json: bool,
 }
 
+impl Command {
+    /// Returns whether the command prints its result as JSON because of `--json`.
+    fn prints_json(&self) -> bool {
+        match self {
+            Self::Migrate(arguments) => arguments.json,
+            Self::Backup(arguments) => arguments.json,
+            Self::Restore(arguments) => arguments.json,
+            Self::CheckConfig(arguments) => arguments.json,
+            Self::Doctor(arguments) => arguments.json,
+            Self::PrintConfig(arguments) => arguments.json,
+            Self::Bench(arguments) => arguments.json,
+            Self::Token(arguments) => arguments.json,
+            Self::Explain(arguments) => arguments.json,
+            Self::Replay(arguments) => arguments.json,
+            Self::Health(arguments) => arguments.json,
+            Self::Serve
+            | Self::Export(_)
+            | Self::Catalog(_)
+            | Self::Call(_)
+            | Self::Emit(_)
+            | Self::Sockets(_)
+            | Self::Nodes(_)
+            | Self::LogLevel(_)
+            | Self::ExportUser(_)
+            | Self::EraseUser(_)
+            | Self::Trace(_)
+            | Self::Record(_)
+            | Self::Audit(_)
+            | Self::Completions(_)
+            | Self::Man => false,
+        }
+    }
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|given| given == "--json") => {
+            let text = error.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            return fail(true, text.trim_end(), REFUSED);
+        }
+        Err(error) => error.exit(),
+    };
     match &arguments.command {
         // These commands need no server configuration.
         Some(Command::Bench(arguments)) if !arguments.makes_tokens() => {
@@ -204,7 +246,7 @@ pub fn run() -> ExitCode {
         return doctor::run(&settings, &mistakes, &warnings, &doctor);
     }
     if !mistakes.is_empty() {
-        return refuse(&mistakes);
+        return refuse(&mistakes, command.prints_json());
     }
     // `serve` logs the warnings. They would be repeated with each health check, and do not concern
     // the benchmark.
@@ -266,8 +308,11 @@ fn report(
     let trials = match trials.transpose() {
         Ok(trials) => trials,
         Err(error) => {
-            errln!("roomcast: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
+            return fail(
+                check.json,
+                format_args!("cannot start the runtime: {error}"),
+                1,
+            );
         }
     };
     if check.json {
@@ -287,7 +332,7 @@ fn report(
         return if check.json {
             ExitCode::from(REFUSED)
         } else {
-            refuse(mistakes)
+            refuse(mistakes, false)
         };
     }
     match doctor::connect::is_reached(trials.as_deref().unwrap_or_default()) {
@@ -296,8 +341,15 @@ fn report(
     }
 }
 
-/// Prints all mistakes of the configuration.
-fn refuse(mistakes: &[Mistake]) -> ExitCode {
+/// Prints all mistakes of the configuration, with `json` as [`output::fail`] does.
+fn refuse(mistakes: &[Mistake], json: bool) -> ExitCode {
+    if json {
+        let failure = json!({
+            "error": "the configuration has mistakes", "exitCode": REFUSED, "mistakes": mistakes,
+        });
+        outln!("{failure:#}");
+        return ExitCode::from(REFUSED);
+    }
     for mistake in mistakes {
         errln!("roomcast: {mistake}");
     }
@@ -319,10 +371,7 @@ fn print_config(settings: &Settings, print: &PrintConfig) -> ExitCode {
             out!("{text}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            errln!("roomcast: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(print.json, error, 1),
     }
 }
 

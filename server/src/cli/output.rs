@@ -3,8 +3,10 @@
 use std::{
     fmt,
     io::{self, ErrorKind, Write as _},
-    process,
+    process::{self, ExitCode},
 };
+
+use serde_json::json;
 
 /// Prints to standard output.
 macro_rules! out {
@@ -22,6 +24,20 @@ macro_rules! errln {
 }
 
 pub(super) use {errln, out, outln};
+
+/// Reports why a command failed, and returns its exit code.
+///
+/// A command with `--json` prints one JSON object to standard output, where its result would be.
+/// Any other command prints a line to standard error.
+pub(super) fn fail(json: bool, error: impl fmt::Display, code: u8) -> ExitCode {
+    if json {
+        let failure = json!({"error": error.to_string(), "exitCode": code});
+        outln!("{failure:#}");
+    } else {
+        errln!("roomcast: {error}");
+    }
+    ExitCode::from(code)
+}
 
 /// Prints to standard output, or ends the process if that fails.
 pub(super) fn print(text: fmt::Arguments<'_>) {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::audit::{AuditTable, DatabaseAct};
 use crate::cli::{
-    output::{errln, outln},
+    output::{fail, outln},
     progress::Progress,
 };
 use crate::config::Settings;
@@ -21,7 +21,7 @@ pub(in crate::cli) struct BackUp {
     file: PathBuf,
     /// Print the result as JSON.
     #[arg(long)]
-    json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 /// Arguments of `restore`.
@@ -34,7 +34,7 @@ pub(in crate::cli) struct Restore {
     force: bool,
     /// Print the result as JSON.
     #[arg(long)]
-    json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 /// Copies the database to a file.
@@ -92,18 +92,12 @@ fn progress() -> impl FnMut(CopyProgress) {
 fn report(done: &str, copied: Result<DatabaseCopy, String>, json: bool) -> ExitCode {
     let copy = match copied {
         Ok(copy) => copy,
-        Err(error) => {
-            errln!("roomcast: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(json, error, 1),
     };
     if json {
         match serde_json::to_string(&copy) {
             Ok(text) => outln!("{text}"),
-            Err(error) => {
-                errln!("roomcast: {error}");
-                return ExitCode::FAILURE;
-            }
+            Err(error) => return fail(json, error, 1),
         }
         return ExitCode::SUCCESS;
     }

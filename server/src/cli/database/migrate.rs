@@ -1,13 +1,13 @@
 //! `roomcast migrate`: migrates the database to the schema of this version.
 
-use std::process::ExitCode;
+use std::{fmt, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::audit::{AuditTable, DatabaseAct};
 use crate::cli::{
-    output::{errln, outln},
+    output::{fail, outln},
     progress::Progress,
 };
 use crate::store::Store;
@@ -18,24 +18,19 @@ use crate::{cli, config::Settings};
 pub(in crate::cli) struct Migrate {
     /// Print the result as JSON.
     #[arg(long)]
-    json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 /// Applies missing migrations and prints their names.
 pub(in crate::cli) fn run(settings: &Settings, migrate: &Migrate) -> ExitCode {
+    let fails = |error: &dyn fmt::Display| fail(migrate.json, error, 1);
     let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            errln!("roomcast: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fails(&format_args!("cannot start the runtime: {error}")),
     };
     let act = match DatabaseAct::begin(settings, "migrate", &Value::Null) {
         Ok(act) => act,
-        Err(error) => {
-            errln!("roomcast: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fails(&error),
     };
     let migrated = runtime.block_on(async {
         let progress = Progress::unknown("migrating");
@@ -51,30 +46,25 @@ pub(in crate::cli) fn run(settings: &Settings, migrate: &Migrate) -> ExitCode {
         let recorded = act.end(settings, migrated.is_ok(), &after, table).await;
         (migrated, recorded)
     });
-    if let (_, Err(error)) = &migrated {
-        errln!("roomcast: the migration could not be recorded in the audit log: {error}");
-    }
-    let is_recorded = migrated.1.is_ok();
-    match migrated.0 {
-        Ok(_) if !is_recorded => ExitCode::FAILURE,
-        Ok(applied) if migrate.json => {
-            let applied = json!({ "applied": applied });
-            outln!("{applied:#}");
-            ExitCode::SUCCESS
-        }
-        Ok(applied) if applied.is_empty() => {
-            outln!("nothing to migrate");
-            ExitCode::SUCCESS
-        }
-        Ok(applied) => {
-            for migration in applied {
+    let (migrated, recorded) = migrated;
+    let unrecorded = recorded
+        .err()
+        .map(|error| format!("the migration could not be recorded in the audit log: {error}"));
+    match (migrated, unrecorded) {
+        (Err(error), None) => fails(&error),
+        (Err(error), Some(unrecorded)) => fails(&format_args!("{error}; {unrecorded}")),
+        (Ok(_), Some(unrecorded)) => fails(&unrecorded),
+        (Ok(applied), None) => {
+            if migrate.json {
+                let applied = json!({ "applied": applied });
+                outln!("{applied:#}");
+            } else if applied.is_empty() {
+                outln!("nothing to migrate");
+            }
+            for migration in applied.iter().filter(|_| !migrate.json) {
                 outln!("applied {migration}");
             }
             ExitCode::SUCCESS
-        }
-        Err(error) => {
-            errln!("roomcast: {error}");
-            ExitCode::FAILURE
         }
     }
 }

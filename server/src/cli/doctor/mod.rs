@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::output::{errln, outln};
+use super::output::{fail, outln};
 use super::settings::Mistake;
 use crate::{
     auth::configured,
@@ -25,7 +25,7 @@ use crate::{
 pub(super) struct Doctor {
     /// Print the findings as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// The configuration file.
     #[arg(skip)]
     pub(super) file: Option<PathBuf>,
@@ -92,8 +92,11 @@ pub(super) fn run(
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            errln!("roomcast: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
+            return fail(
+                doctor.json,
+                format_args!("cannot start the runtime: {error}"),
+                1,
+            );
         }
     };
     let mut findings = vec![Finding::ok("configuration", "valid")];
@@ -155,7 +158,7 @@ fn misconfigured(mistakes: &[Mistake], doctor: &Doctor) -> ExitCode {
         outln!("{report:#}");
         return ExitCode::from(super::REFUSED);
     }
-    super::refuse(mistakes)
+    super::refuse(mistakes, false)
 }
 
 fn tried(trial: Trial) -> Finding {

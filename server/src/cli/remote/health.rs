@@ -6,7 +6,7 @@ use clap::{Args, value_parser};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::super::output::{errln, outln};
+use super::super::output::{errln, fail, outln};
 use crate::auth::outbound::{Outbound, Target};
 use crate::config::{AdminListen, Settings};
 
@@ -21,7 +21,7 @@ pub(in crate::cli) struct HealthArguments {
     timeout: u64,
     /// Print the result as JSON.
     #[arg(long)]
-    json: bool,
+    pub(in crate::cli) json: bool,
     /// PEM file with the trusted certificate authorities. Default: those that this machine trusts.
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
@@ -45,10 +45,14 @@ pub(in crate::cli) fn health(settings: Option<&Settings>, arguments: &HealthArgu
         Ok((_, report)) => (false, report),
         Err(error) => {
             if !arguments.json {
-                errln!("roomcast: {error}");
-                return ExitCode::FAILURE;
+                return fail(false, error, 1);
             }
-            (false, json!({ "error": error }))
+            let report = json!({ "error": error });
+            outln!(
+                "{}",
+                json!({ "ready": false, "report": report, "error": error, "exitCode": 1 })
+            );
+            return ExitCode::FAILURE;
         }
     };
     if arguments.json {

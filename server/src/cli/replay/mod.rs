@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use self::compare::Comparison;
 use self::player::{Pace, play};
 use self::report::Report;
-use super::output::{errln, out, outln};
+use super::output::{fail, out, outln};
 
 /// Arguments of `replay`.
 #[derive(Clone, Debug, Args)]
@@ -48,7 +48,7 @@ pub(super) struct ReplayArguments {
     answer_timeout: Duration,
     /// Print the report as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> ExitCode {
             if arguments.json {
                 match serde_json::to_string_pretty(&report) {
                     Ok(text) => outln!("{text}"),
-                    Err(error) => return fail(&error.to_string()),
+                    Err(error) => return fail(true, error, 1),
                 }
             } else {
                 out!("{report}");
@@ -92,13 +92,8 @@ pub(super) fn run(arguments: &ReplayArguments) -> ExitCode {
                 ExitCode::from(DIFFERENT)
             }
         }
-        Err(error) => fail(&error),
+        Err(error) => fail(arguments.json, error, 1),
     }
-}
-
-fn fail(error: &str) -> ExitCode {
-    errln!("roomcast: {error}");
-    ExitCode::FAILURE
 }
 
 fn replay(arguments: &ReplayArguments) -> Result<Report, String> {
