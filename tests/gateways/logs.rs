@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::guard::{KEY, signed, until};
 use crate::server::{LOBBY, ServerProcess, UNLIMITED};
 use crate::support::websocket::masked;
-use crate::support::{Frame, RawClient};
+use crate::support::{Frame, RawClient, Response};
 
 /// Must be in no line.
 const CANARY: &str = "canary-77d1";
@@ -157,6 +157,124 @@ async fn each_line_of_a_connection_has_its_id_user_socket_node_and_address() {
             (&json!(LOBBY), &stored["message"]["seq"])
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_of_a_message_has_a_line_with_its_id_and_number() {
+    let folder = TempDir::new().unwrap();
+    let server = start(&folder, &[("ROOMCAST_LOG__LEVEL", "debug")]);
+    let auth = json!({"token": token("zoe", "user")});
+    let mut zoe = Client::connect(server.address(), &auth).await.unwrap();
+    let room = zoe.create(json!({"title": "T", "memberIds": []})).await;
+    let sent = json!({"conversationId": room, "content": CANARY});
+    let message = zoe.must("message", sent).await["message"].clone();
+    let id = &message["id"];
+    let (edit, emoji) = (
+        json!({"messageId": id, "content": CANARY.repeat(2)}),
+        json!({"messageId": id, "emoji": "👍"}),
+    );
+    let about = json!({"messageId": id});
+    let changes = [
+        ("edit_message", edit, "message edited"),
+        ("add_reaction", emoji.clone(), "reaction added"),
+        ("remove_reaction", emoji, "reaction removed"),
+        ("pin_message", about.clone(), "message pinned"),
+        ("unpin_message", about.clone(), "message unpinned"),
+        ("delete_message", about, "message deleted"),
+    ];
+    for (event, payload, line) in &changes {
+        zoe.must(event, payload.clone()).await;
+        tokio::task::block_in_place(|| until(|| server.log().contains(line)));
+    }
+    // A repeated request changes nothing.
+    let (event, payload, _) = changes.last().unwrap();
+    zoe.must(event, payload.clone()).await;
+    zoe.ask("no_such_event", json!({})).await;
+    let is_last = |log: String| log.contains("an event was refused");
+    tokio::task::block_in_place(|| until(|| is_last(server.log())));
+    let lines = lines(&server);
+    let connected = lines.iter().find(|line| line["message"] == "connected");
+    let connection = &connected.unwrap()["connection"];
+    for (_, _, message_of_line) in changes {
+        let own = lines
+            .iter()
+            .filter(|line| line["message"] == message_of_line);
+        let own: Vec<_> = own.collect();
+        assert_eq!(own.len(), 1, "{message_of_line}: {own:?}");
+        let line = own[0];
+        assert_eq!(
+            (&line["message_id"], &line["conversation"]),
+            (id, &room),
+            "{line}"
+        );
+        assert_eq!(
+            (&line["seq"], &line["level"]),
+            (&message["seq"], &json!("DEBUG")),
+            "{line}"
+        );
+        assert_eq!(
+            (&line["user"], &line["connection"]),
+            (&json!("zoe"), connection),
+            "{line}"
+        );
+    }
+    assert!(!server.log().contains(CANARY), "a line has a text");
+}
+
+/// Sends a request of a session by polling.
+fn poll(server: &ServerProcess, method: &str, sid: &str, body: &str) -> Response {
+    let mut client = RawClient::connect(server.address());
+    client.send(format!(
+        "{method} /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    client.response()
+}
+
+#[test]
+fn upgrades_and_refused_requests_have_the_id_of_their_connection() {
+    let folder = TempDir::new().unwrap();
+    let server = start(&folder, &[("ROOMCAST_LOG__LEVEL", "debug")]);
+    let opened = poll(&server, "GET", "", "");
+    let open: Value = serde_json::from_str(&opened.body[1..]).unwrap();
+    let sid = open["sid"].as_str().unwrap();
+    let query = format!("&sid={sid}");
+    let connect = format!("40{}", json!({"token": token("zoe", "user")}));
+    assert_eq!(poll(&server, "POST", &query, &connect).status, 200);
+    assert_eq!(poll(&server, "GET", &query, "").status, 200);
+    let mut socket = RawClient::connect(server.address());
+    socket.send(format!(
+        "GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\nHost: localhost\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ));
+    assert_eq!(socket.response().status, 101);
+    socket.send_text("2probe");
+    assert!(matches!(socket.frame(), Frame::Text(text) if text == "3probe"));
+    socket.send_text("5");
+    let with = |message: &str| {
+        let all = lines(&server).into_iter();
+        all.filter(|line| line["message"] == message)
+            .collect::<Vec<_>>()
+    };
+    until(|| with("transport upgraded to WebSocket").len() == 1);
+    let connection = with("connection opened")[0]["connection"].clone();
+    assert!(connection.is_string());
+    let upgraded = &with("transport upgraded to WebSocket")[0];
+    assert_eq!(upgraded["connection"], connection, "{upgraded}");
+    assert_eq!(upgraded["level"], "DEBUG", "{upgraded}");
+    // The session no longer polls, and the other one does not exist.
+    assert_eq!(poll(&server, "GET", &query, "").status, 400);
+    assert_eq!(
+        poll(&server, "GET", "&sid=AAAAAAAAAAAAAAAAAAAA", "").status,
+        400
+    );
+    until(|| with("request refused").len() == 2);
+    let refused = with("request refused");
+    assert_eq!(refused[0]["connection"], connection, "{refused:?}");
+    assert_eq!(refused[1].get("connection"), None, "{refused:?}");
+    assert!(!server.log().contains(sid), "a session id is a secret");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use roomcast_protocol::{
     Frame, Sid,
     engine::{Packet, Transport},
 };
+use tracing::Level;
 
 use super::{
     exchange,
@@ -30,7 +31,7 @@ use crate::{
     engine::{
         admission::{EngineRequest, Forbidden, Handshake, merge_cookie_headers, original_uri},
         outbox::{Attaching, Outbox, Sink, encode_payload},
-        primitives::{Peer, now},
+        primitives::{ConnectionId, Peer, now},
         session::{Engine, Opening},
     },
     limit::{Guard, Permit, Violation},
@@ -92,6 +93,9 @@ impl Engine {
         let view = self.view(&parts, peer);
         let is_upgrade = request::is_upgrade(&parts.headers);
         let is_foreign = origin_check == OriginCheck::Foreign;
+        // Only the log needs it if the request is refused.
+        let session = tracing::enabled!(Level::INFO);
+        let session = session.then(|| request::named_session(&parts)).flatten();
         let outcome = match &self.config.http.cors {
             Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
             Some(_) | None => match forwarded {
@@ -104,7 +108,7 @@ impl Engine {
         };
         let mut reply = match outcome {
             Ok(reply) => reply,
-            Err(error) => self.refuse(&error, is_upgrade, peer, view),
+            Err(error) => self.refuse(&error, is_upgrade, peer, session, view),
         };
         // A response of another server already contains that server's CORS headers.
         if let Some(cors) = self
@@ -143,7 +147,7 @@ impl Engine {
             (Err(error), _) => Err(error),
         };
         let answer = outcome.unwrap_or_else(|error| {
-            let reply = self.refuse(&error, false, peer, None);
+            let reply = self.refuse(&error, false, peer, Some(sid), None);
             HttpAnswer::Other(reply)
         });
         let Some(cors) = &self.config.http.cors else {
@@ -178,12 +182,20 @@ impl Engine {
         error: &RequestError,
         is_upgrade: bool,
         peer: Peer,
+        session: Option<Sid>,
         view: Option<EngineRequest>,
     ) -> Reply {
         self.metrics.count(error.counter());
         let (code, _, _) = error.answer();
         let reason = error.reason();
         let address = peer.address;
+        // A forged id has no connection.
+        let connection = || {
+            let known =
+                |sid: &Sid| self.sessions.get(*sid).is_some() || self.sessions.has_ended(*sid);
+            let known = session.filter(known);
+            known.map(|sid| tracing::field::display(ConnectionId::of(sid)))
+        };
         if matches!(error, RequestError::Forged) {
             // The sender pretends to be a server of the cluster, or is one that has an old key of
             // this server.
@@ -191,11 +203,13 @@ impl Engine {
                 tracing::warn!(%address, reason, more, "request refused");
             }
         } else if !matches!(error, RequestError::ForeignOrigin) {
-            tracing::debug!(%address, code, reason, "request refused");
+            tracing::debug!(%address, connection = connection(), code, reason, "request refused");
         } else if let Some(more) = self.foreign_origin_log.permit() {
             // The operator may have forgotten to allow the origin, so the refusal is logged. The
             // log is throttled, because clients can repeat the request.
-            tracing::info!(%address, code, reason, more, "request refused");
+            tracing::info!(
+                %address, connection = connection(), code, reason, more, "request refused"
+            );
         }
         if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {
             hook(&error.describe(view));

@@ -72,6 +72,7 @@ impl Engine {
                     &RequestError::BadHandshake,
                     true,
                     peer,
+                    None,
                     self.view(&parts, peer),
                 );
             }

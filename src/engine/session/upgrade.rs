@@ -163,6 +163,7 @@ impl Driver {
         metrics.count(Counter::Upgrades);
         metrics.shift(Gauge::SessionsPolling, -1);
         metrics.shift(Gauge::SessionsWebSocket, 1);
+        tracing::debug!(session = ?self.outbox.sid(), "transport upgraded to WebSocket");
         if let Some(pending) = pending {
             // The client waits for this poll or has aborted it; in both cases it stops polling.
             let _ = pending.answer_noop();

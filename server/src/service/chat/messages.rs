@@ -23,6 +23,13 @@ use crate::store::{
 };
 use roomcast::SocketId;
 
+/// Logs a stored change of a message.
+macro_rules! log_change {
+    ($message:expr, $conversation:expr, $seq:expr, $event:literal) => {
+        tracing::debug!(message_id = %$message, conversation = %$conversation, seq = $seq, $event)
+    };
+}
+
 impl Chat {
     /// Stores a message. It is emitted and answered in the order of storing.
     pub(crate) async fn send(
@@ -76,10 +83,10 @@ impl Chat {
         };
         match self.0.store.insert_message(message, origin).await? {
             Insert::Stored(message) | Insert::Repeated(message) => {
-                tracing::debug!(
-                    message_id = %message.id,
-                    conversation = %message.conversation_id,
-                    seq = message.seq,
+                log_change!(
+                    message.id,
+                    message.conversation_id,
+                    message.seq,
                     "message stored"
                 );
                 Ok(self.0.rules.show(&message))
@@ -131,7 +138,16 @@ impl Chat {
             version: command.version,
         };
         match self.0.store.edit_message(edit, origin(from)).await? {
-            Change::Done(message) | Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
+            Change::Done(message) => {
+                log_change!(
+                    message.id,
+                    message.conversation_id,
+                    message.seq,
+                    "message edited"
+                );
+                Ok(self.0.rules.show(&message))
+            }
+            Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
             Change::Absent => Err(NO_MESSAGE),
             Change::Denied => Err(denied(&by, "only its author edits a message")),
             Change::Conflict => Err(ServiceError::Conflict(
@@ -152,7 +168,16 @@ impl Chat {
             by: self.actor(&by),
         };
         match self.0.store.delete_message(delete, origin(from)).await? {
-            Change::Done(message) | Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
+            Change::Done(message) => {
+                log_change!(
+                    message.id,
+                    message.conversation_id,
+                    message.seq,
+                    "message deleted"
+                );
+                Ok(self.0.rules.show(&message))
+            }
+            Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
             Change::Absent => Err(NO_MESSAGE),
             Change::Denied | Change::Conflict => {
                 Err(denied(&by, "only its author deletes a message"))
@@ -247,10 +272,32 @@ impl Chat {
             annotation,
         };
         match self.0.store.annotate(annotate, origin(from)).await? {
-            Change::Done(annotated) | Change::Unchanged(annotated) => Ok(annotated),
+            Change::Done(annotated) => {
+                log_annotation(&annotated);
+                Ok(annotated)
+            }
+            Change::Unchanged(annotated) => Ok(annotated),
             Change::Absent => Err(NO_MESSAGE),
             Change::Denied => Err(denied(by, "only the owner of a conversation pins messages")),
             Change::Conflict => Err(ServiceError::Conflict(full)),
+        }
+    }
+}
+
+fn log_annotation(annotated: &Annotated) {
+    let (conversation, seq) = (annotated.conversation_id(), annotated.seq());
+    match annotated {
+        Annotated::Reaction(reacted) if reacted.added => {
+            log_change!(reacted.message_id, conversation, seq, "reaction added");
+        }
+        Annotated::Reaction(reacted) => {
+            log_change!(reacted.message_id, conversation, seq, "reaction removed");
+        }
+        Annotated::Pinned(pinned) => {
+            log_change!(pinned.pin.message.id, conversation, seq, "message pinned");
+        }
+        Annotated::Unpinned(unpinned) => {
+            log_change!(unpinned.message_id, conversation, seq, "message unpinned");
         }
     }
 }

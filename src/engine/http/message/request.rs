@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method, header, request::Parts};
 use roomcast_protocol::{
-    SessionId,
+    SessionId, Sid,
     engine::{Revision, Transport},
     websocket::handshake::{self, HandshakeError},
 };
@@ -48,6 +48,13 @@ impl ParsedRequest {
             Self::Upgrade { sid, accept } => Some((*sid, Some(accept))),
         }
     }
+}
+
+/// Returns the id of the session that a request names, valid or not, once.
+pub(in crate::engine::http) fn named_session(parts: &Parts) -> Option<Sid> {
+    let query = parts.uri.query().filter(|query| query.len() <= MAX_QUERY)?;
+    let query = Query::parse(query);
+    Some(SessionId::parse(query.sid.value()?)?.sid)
 }
 
 /// The query parameters of Engine.IO. A repeated parameter is invalid, because different parsers
