@@ -130,6 +130,63 @@ fn all_mistakes_are_reported_and_exit_with_2() {
 }
 
 #[test]
+fn mistakes_in_the_file_of_variables_name_its_line() {
+    let folder = TempDir::new().unwrap();
+    let text = "# canary\nROOMCAST_LOG__LEVEL=debg\nROOMCAST_LIMITS__CONNECTS=many\n\
+                ROOMCAST_LIMITS__CONECT=5\nROOMCAST_SERVER__METRICS_TOKEN=canary canary\n\
+                ROOMCAST_CHAT__PAGE=0\nROOMCAST_SERVER__PROFILE=production\n\
+                ALLOWED_ORIGINS=canary:\n";
+    fs::write(folder.path().join("roomcast.env"), text).unwrap();
+    // The file overrides the variables of the process.
+    let process = [
+        KEY,
+        ("ROOMCAST_CHAT__PAGE", "1"),
+        ("ROOMCAST_CHAT__BODY", "5"),
+    ];
+    let expected = [
+        "roomcast.env: line 2: log.level: `debg` is not a level",
+        "roomcast.env: line 3: `limits.connects`: invalid type: string \"many\"",
+        "roomcast.env: line 4: unknown variable ROOMCAST_LIMITS__CONECT, did you mean",
+        "roomcast.env: line 5: server.metrics_token must have",
+        "roomcast.env: line 6: chat.page is zero (value 0, expected integer)",
+        "ROOMCAST_CHAT__BODY: unknown variable ROOMCAST_CHAT__BODY",
+    ];
+    for command in ["check-config", "serve"] {
+        let arguments = format!("--env-file roomcast.env {command}");
+        let (code, output, errors) = run(folder.path(), &arguments, &process);
+        assert_eq!((code, &*output), (2, ""), "{errors}");
+        for part in expected {
+            assert!(errors.contains(part), "{part}\nin\n{errors}");
+        }
+        assert!(!errors.contains("canary canary"), "{errors}");
+    }
+    let arguments = "--env-file roomcast.env check-config --json";
+    let (_, output, _) = run(folder.path(), arguments, &process);
+    let outcome = json(&output);
+    let mistakes = outcome["mistakes"].as_array().unwrap();
+    let places = mistakes.iter().map(|mistake| &mistake["settings"][0]);
+    let of_file = places.filter(|place| place["source"] == "roomcast.env");
+    let lines: BTreeSet<_> = of_file
+        .map(|place| place["line"].as_u64().unwrap())
+        .collect();
+    assert!(
+        lines.is_superset(&BTreeSet::from([2, 3, 4, 5, 6])),
+        "{output}"
+    );
+    fs::write(folder.path().join("roomcast.env"), "PORT=canary\n").unwrap();
+    let (code, _, errors) = Command::new(ROOMCAST)
+        .args(["--env-file", "roomcast.env", "check-config"])
+        .current_dir(folder.path())
+        .output()
+        .map(|output| (output.status.code(), output.stdout, output.stderr))
+        .unwrap();
+    let errors = String::from_utf8(errors).unwrap();
+    assert_eq!(code, Some(2), "{errors}");
+    let fault = "roomcast.env: line 1: `server.listen`: not a port";
+    assert!(errors.contains(fault), "{errors}");
+}
+
+#[test]
 fn token_refuses_roles_that_are_not_configured() {
     let folder = TempDir::new().unwrap();
     let (code, output, errors) = run(folder.path(), "token --sub ann --role coahc", &[KEY]);

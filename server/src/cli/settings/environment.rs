@@ -8,7 +8,27 @@ use super::error::{Mistake, Place};
 #[derive(Default)]
 pub(in crate::cli) struct Environment {
     pub(super) variables: BTreeMap<OsString, OsString>,
+    pub(super) origins: Origins,
     pub(super) mistakes: Vec<Mistake>,
+}
+
+/// The file of variables, and the line of each variable that it sets.
+#[derive(Default)]
+pub(super) struct Origins {
+    file: String,
+    lines: BTreeMap<String, usize>,
+}
+
+impl Origins {
+    /// Returns where a variable is set: in a line of the file, or for the process.
+    pub(super) fn place(&self, name: &str) -> Place {
+        let Some(line) = self.lines.get(name) else {
+            return Place::of(name);
+        };
+        let mut place = Place::of(self.file.as_str());
+        place.line = Some(*line);
+        place
+    }
 }
 
 /// Reads the variables of a file over those of the process.
@@ -18,12 +38,13 @@ pub(in crate::cli) fn environment(
 ) -> Environment {
     let mut environment = Environment {
         variables: process.collect(),
-        mistakes: Vec::new(),
+        ..Environment::default()
     };
     let Some(path) = file else {
         return environment;
     };
     let source = path.display().to_string();
+    environment.origins.file.clone_from(&source);
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
@@ -36,6 +57,7 @@ pub(in crate::cli) fn environment(
         match parse(line) {
             Ok(Some((name, value))) => {
                 environment.variables.insert(name.into(), value.into());
+                environment.origins.lines.insert(name.to_owned(), index + 1);
             }
             Ok(None) => {}
             Err(fault) => {

@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::{Table, Value, de::DeTable};
 
 use super::Overrides;
+use super::environment::Origins;
 use super::error::{Mistake, Place, is_secret};
 use super::keys::{
     ALIASES, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, REMOVED, RENAMED, flatten,
@@ -25,15 +26,15 @@ pub(super) struct Layers {
     pub(super) unknown: Vec<Mistake>,
     /// Variables for Redis that are set.
     redis: Vec<String>,
-    /// The value of `PORT`, if it is set.
-    port: Option<OsString>,
+    /// The value of `PORT` and where it is set, if it is.
+    port: Option<(OsString, Place)>,
 }
 
 /// A value with its source.
 pub(super) struct Setting {
     pub(super) key: String,
     pub(super) value: Value,
-    /// The file, the variable, or the flag.
+    /// The file, the variable of the process, or the flag.
     pub(super) from: String,
     /// The line in the file.
     pub(super) line: Option<usize>,
@@ -111,6 +112,7 @@ impl Layers {
     pub(super) fn add_environment(
         &mut self,
         variables: impl Iterator<Item = (OsString, OsString)>,
+        origins: &Origins,
     ) {
         let mut prefixed = Vec::new();
         for (name, value) in variables {
@@ -121,7 +123,7 @@ impl Layers {
                 ALIASES.iter().any(|(alias, _)| *alias == name) || name.starts_with(PREFIX);
             if !is_ours {
                 if name == PORT && !value.is_empty() {
-                    self.port = Some(value);
+                    self.port = Some((value, origins.place(&name)));
                     continue;
                 }
                 if REDIS.contains(&name.as_str()) && is_meant(&value) {
@@ -131,11 +133,11 @@ impl Layers {
             }
             let Ok(value) = value.into_string() else {
                 self.mistakes
-                    .push(Mistake::at(Place::of(name), "not UTF-8"));
+                    .push(Mistake::at(origins.place(&name), "not UTF-8"));
                 continue;
             };
             if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
-                self.set_text(key, &value, name);
+                self.set_text(key, &value, origins.place(&name));
             } else if let Some(rest) = name.strip_prefix(PREFIX)
                 && !OTHERS.contains(&name.as_str())
                 && !is_of_kubernetes(rest)
@@ -147,19 +149,20 @@ impl Layers {
         // Prefixed variables are added after the aliases, over which they take precedence.
         for (key, value, name) in prefixed {
             if self.is_known(&key) {
-                self.set_text(&key, &value, name);
+                self.set_text(&key, &value, origins.place(&name));
                 continue;
             }
             let value = Value::String(value);
             if let Some(fault) = removed(&key, &name) {
                 // Such a key may have protected or permitted something, so it must not be
                 // ignored silently.
-                self.mistakes
-                    .push(Mistake::at(Place::of(name).named(&key), fault));
+                let place = origins.place(&name).named(&key);
+                self.mistakes.push(Mistake::at(place, fault));
             } else {
                 let nearest = self.nearest(&key);
                 let fault = format!("unknown variable {name}");
-                let place = Place::of(name).with_unknown(&key, nearest.as_deref(), &value);
+                let place = origins.place(&name);
+                let place = place.with_unknown(&key, nearest.as_deref(), &value);
                 let mut mistake = Mistake::at(place, fault);
                 mistake.nearest = nearest.map(|nearest| variable(&nearest));
                 self.unknown.push(mistake);
@@ -180,7 +183,7 @@ impl Layers {
         ];
         for (key, value, flag) in values {
             if let Some(value) = value {
-                self.set_text(key, &value, flag.to_owned());
+                self.set_text(key, &value, Place::of(flag));
             }
         }
     }
@@ -188,12 +191,12 @@ impl Layers {
     /// Adds the port that the environment assigns, if no other layer has an address.
     pub(super) fn add_port(&mut self) {
         let is_set = self.settings.iter().any(|setting| setting.key == LISTEN);
-        let Some(port) = self.port.take().filter(|_| !is_set) else {
+        let Some((port, place)) = self.port.take().filter(|_| !is_set) else {
             return;
         };
         let number = port.to_str().and_then(|port| port.parse().ok());
         let Some(port) = number.filter(|port: &u16| *port != 0) else {
-            let mut place = Place::of(PORT).named(LISTEN);
+            let mut place = place.named(LISTEN);
             place.value = Some(Value::String(port.to_string_lossy().into_owned()).to_string());
             place.expected = Some("a port from 1 to 65535".to_owned());
             let fault = format!("`{LISTEN}`: not a port");
@@ -201,11 +204,11 @@ impl Layers {
             return;
         };
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        self.set_text(LISTEN, &address.to_string(), PORT.to_owned());
+        self.set_text(LISTEN, &address.to_string(), place);
     }
 
     /// Adds a value given as text, parsed according to the kind of the key.
-    fn set_text(&mut self, key: &str, text: &str, from: String) {
+    fn set_text(&mut self, key: &str, text: &str, from: Place) {
         let known = self.known.iter().find(|(known, _)| known == key);
         // A key that is not in the settings belongs to a role.
         let value = match known.map_or(Kind::List, |(_, kind)| *kind) {
@@ -222,8 +225,8 @@ impl Layers {
         self.settings.push(Setting {
             key: key.to_owned(),
             value,
-            from,
-            line: None,
+            from: from.source,
+            line: from.line,
         });
     }
 

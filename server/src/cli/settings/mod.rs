@@ -68,7 +68,7 @@ pub(super) fn read(
     if let Some(path) = file {
         layers.add_file(path);
     }
-    layers.add_environment(environment.variables.into_iter());
+    layers.add_environment(environment.variables.into_iter(), &environment.origins);
     layers.add_overrides(overrides);
     layers.add_port();
     let mut mistakes = std::mem::take(&mut layers.mistakes);
