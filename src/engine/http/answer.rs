@@ -93,11 +93,15 @@ impl Engine {
         let view = self.view(&parts, peer);
         let is_upgrade = request::is_upgrade(&parts.headers);
         let is_foreign = origin_check == OriginCheck::Foreign;
-        // Only the log needs it if the request is refused.
-        let session = tracing::enabled!(Level::INFO);
-        let session = session.then(|| request::named_session(&parts)).flatten();
+        // Only the log line of a refusal needs it.
+        let mut session = tracing::enabled!(Level::DEBUG)
+            .then(|| request::named_session(&parts))
+            .flatten();
         let outcome = match &self.config.http.cors {
-            Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
+            Some(cors) if cors.enforce && is_foreign => {
+                session = request::named_session(&parts);
+                Err(RequestError::ForeignOrigin)
+            }
             Some(_) | None => match forwarded {
                 Ok(by) => {
                     self.respond(parts, body, peer, view.as_ref(), handoff, by)
