@@ -154,6 +154,36 @@ fn links_of_all_pages_lead_to_files_and_headings() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// The links to other sites. No test opens them: open each before a release.
+const EXTERNAL: [&str; 5] = [
+    "https://docs.rs/roomcast/latest/roomcast/adapter/struct.Secrets.html",
+    "https://docs.rs/roomcast/latest/roomcast/struct.Socket.html#method.share",
+    "https://node-postgres.com",
+    "https://socket.io/docs/v4/admin-ui/",
+    "https://www.w3.org/TR/trace-context/",
+];
+
+#[test]
+fn links_to_other_sites_are_listed_and_use_https() {
+    let mut found = BTreeSet::new();
+    let others = ["README.md", "SECURITY.md", "benches/README.md"].map(str::to_owned);
+    for page in pages().into_iter().chain(others) {
+        let text = read(&page);
+        for line in prose(&text) {
+            let external = links(line).filter(|target| target.contains("://"));
+            found.extend(external.map(str::to_owned));
+        }
+    }
+    assert_eq!(found, EXTERNAL.map(str::to_owned).into());
+    let is_secure = |link: &&str| link.starts_with("https://") && !link.contains("localhost");
+    assert!(EXTERNAL.iter().all(is_secure), "{EXTERNAL:?}");
+    let sites: BTreeSet<_> = EXTERNAL
+        .iter()
+        .map(|link| link.trim_end_matches('/'))
+        .collect();
+    assert_eq!(sites.len(), EXTERNAL.len(), "two forms of one link");
+}
+
 #[test]
 fn anchors_are_those_of_headings_outside_of_code() {
     let text = "# A b\n\n```sh\n# not this\n```\n## `x.y`, and Z?\n### A b\n#no\n";
