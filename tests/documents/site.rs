@@ -4,7 +4,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Write as _,
     path::{Component, Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use crate::{missing, read, tests_in};
@@ -264,4 +266,29 @@ fn rows_in_the_page_of_architecture_are_those_of_the_source() {
         assert!(rows.contains("event: \""), "{rows}");
         assert!(read(file).contains(rows), "{file} does not contain\n{rows}");
     }
+}
+
+#[test]
+fn changes_of_the_tutorial_apply_to_the_sources() {
+    let page = read("docs/tutorials/own-event.md");
+    let blocks = page.split("\n```diff\n").skip(1);
+    let changes: String = blocks
+        .map(|block| block.split("```").next().unwrap())
+        .collect();
+    assert_eq!(changes.matches("\n+++ b/").count(), 8, "{changes}");
+    let mut git = Command::new("git")
+        .args(["apply", "--check", "--verbose", "-"])
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    git.stdin
+        .take()
+        .unwrap()
+        .write_all(changes.as_bytes())
+        .unwrap();
+    let output = git.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
 }

@@ -28,6 +28,7 @@ const read = (name) => readFileSync(join(root, name), "utf8");
 const clients = { reason: "neither its compiler nor its client is installed", pages: ["docs/clients.md"] };
 const UNCHECKED = {
   text: { reason: "output, files and excerpts in no language of their own" },
+  diff: { reason: "tests/documents/site.rs applies them to the sources", pages: ["docs/tutorials/own-event.md"] },
   html: { reason: "tutorials.mjs opens the page in a browser", pages: ["docs/tutorials/first-chat.md"] },
   mermaid: {
     reason: "site.mjs draws the diagrams of these pages",
