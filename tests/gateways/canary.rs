@@ -1,6 +1,8 @@
-//! Canary secrets: no token and no secret is in a backup, an alert, a webhook or an error.
+//! Canary secrets: no token and no secret is in a log, a trace, a backup, an alert, a webhook, the
+//! audit log, metrics or an error.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,7 +14,8 @@ use crate::admins::Admin;
 use crate::client::Client;
 use crate::guard::signed_with;
 use crate::server::{GUESTS_AS_USERS, LOBBY, ROOMCAST, ServerProcess, UNLIMITED};
-use crate::support::{RawClient, Response};
+use crate::support::{Frame, RawClient, Response};
+use crate::trace::Trace;
 use crate::trades::{Hook, Reply};
 
 const TOKEN_SECRET: &str = "canary-of-the-secret-that-signs-tokens";
@@ -20,6 +23,8 @@ const HOOK_SECRET: &str = "canary-of-the-secret-that-signs-webhooks";
 const FORMER_HOOK_SECRET: &str = "canary-of-the-former-webhook-secret";
 const EXECUTOR_TOKEN: &str = "canary-of-the-token-for-the-executor";
 const METRICS_TOKEN: &str = "canary-of-the-token-for-metrics";
+const METRICS_FILE_TOKEN: &str = "canary-of-the-token-in-the-file-for-metrics";
+const UI_PASSWORD: &str = "canary-of-the-password-of-the-admin-ui";
 const BACKEND_SECRET: &str = "canary-of-the-secret-of-the-backend";
 const GUEST_KEY: &str = "canary-of-the-key-of-a-guest";
 const REQUEST_KEY: &str = "canary-of-an-idempotency-key";
@@ -199,6 +204,112 @@ async fn backup_contains_no_token_and_no_secret() {
         // Only the executor gets its token, in the header for it.
         let shown = request.replace(&format!("Bearer {EXECUTOR_TOKEN}"), "");
         assert_clean("a webhook", shown.as_bytes(), &[]);
+    }
+}
+
+/// Connects the admin UI with this login, and returns what the server sends until it answers.
+fn admin_ui(server: &ServerProcess, login: &Value) -> String {
+    let mut client = RawClient::connect(server.address());
+    client.send(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert_eq!(client.response().status, 101);
+    client.send_text(format!("40/admin-ui,{login}"));
+    let mut sent = String::new();
+    while !sent.contains("44/admin-ui,") && !sent.contains("[\"session\",") {
+        let Frame::Text(text) = client.message() else {
+            panic!("the connection ended after {sent}");
+        };
+        sent.push_str(&text);
+    }
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_audit_log_and_admin_ui_contain_no_secret() {
+    let folder = TempDir::new().unwrap();
+    let hook = Hook::start(&[Reply::Answer(500, "")]);
+    let file = folder.path().join("metrics-token");
+    fs::write(&file, METRICS_FILE_TOKEN).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut variables = secrets(&hook.url());
+    let password_hash = bcrypt::hash(UI_PASSWORD, 10).unwrap();
+    variables.extend([
+        (
+            "ROOMCAST_SERVER__METRICS_TOKEN_FILE",
+            "metrics-token".to_owned(),
+        ),
+        ("ROOMCAST_ADMIN_UI__ENABLED", "true".to_owned()),
+        ("ROOMCAST_ADMIN_UI__USERNAME", "ops".to_owned()),
+        ("ROOMCAST_ADMIN_UI__PASSWORD_HASH", password_hash.clone()),
+        ("ROOMCAST_AUDIT__FILE", "audit.log".to_owned()),
+    ]);
+    let server = start(folder.path(), &variables);
+    let key = [("ROOMCAST_AUTH__JWT__SECRET", TOKEN_SECRET)];
+    let mut masked = Trace::start_with(&server, &["--user", "bob"], &key);
+    let mut unmasked = Trace::start_with(&server, &["--user", "carl", "--unmasked"], &key);
+    let mut found = use_secrets(&server).await;
+    let places = tokio::task::block_in_place(|| {
+        let login = json!({"username": "ops", "password": UI_PASSWORD});
+        let opened = admin_ui(&server, &login);
+        let session = opened.split_once("[\"session\",\"");
+        let (_, session) = session.unwrap_or_else(|| panic!("no session in {opened}"));
+        let session = session.split('"').next().unwrap().to_owned();
+        assert_eq!(session.len(), 32, "{opened}");
+        let resumed = admin_ui(&server, &json!({"sessionId": session}));
+        let mut places = vec![("the admin UI", resumed.replace(&session, ""))];
+        for wrong in [
+            json!({"username": "ops", "password": format!("{UI_PASSWORD}x")}),
+            json!({"sessionId": format!("{CANARY}an-unknown-session")}),
+            json!({"username": [UI_PASSWORD], "password": {"x": UI_PASSWORD}}),
+        ] {
+            places.push(("a refused login", admin_ui(&server, &wrong)));
+        }
+        found.push(session);
+        for trace in [&mut masked, &mut unmasked] {
+            trace.until("disconnected", |_| true);
+        }
+        places
+    });
+    for token in [METRICS_TOKEN, METRICS_FILE_TOKEN] {
+        let scraped = send(&server, token, "", ("GET", "/metrics", Value::Null));
+        assert_eq!(scraped.status, 200, "{token}");
+        assert_clean("a scrape", scraped.body.as_bytes(), &found);
+    }
+    let admin = token("root", "admin");
+    let audit = send(&server, &admin, "", ("GET", "/api/v1/audit", Value::Null));
+    assert_eq!(audit.status, 200, "{}", audit.body);
+    let [table, file] = [
+        ("the audit table", audit.body),
+        (
+            "the audit file",
+            fs::read_to_string(folder.path().join("audit.log")).unwrap(),
+        ),
+    ];
+    // The search is in what is recorded.
+    for (place, text) in [&table, &file] {
+        for act in ["endSession", "revoke", "trace"] {
+            assert!(text.contains(act), "{place} lacks {act}: {text}");
+        }
+    }
+    let traces = [
+        ("a masked trace", masked.text()),
+        ("an unmasked trace", unmasked.text()),
+    ];
+    for (place, text) in &traces {
+        assert!(text.contains("auth:refresh"), "{place}: {text}");
+    }
+    let log = [server.early_log(), &server.log()].concat();
+    found.push(password_hash);
+    let all = places
+        .into_iter()
+        .chain(traces)
+        .chain([table, file, ("the log", log)]);
+    for (place, text) in all {
+        assert!(!text.is_empty(), "{place}");
+        assert_clean(place, text.as_bytes(), &found);
     }
 }
 

@@ -279,6 +279,22 @@ mod acme {
         assert!(count.unwrap().parse::<u32>().unwrap() >= 2, "{metrics}");
         let same = fs::read(folder.path().join("acme/account.json")).unwrap();
         assert_eq!(same, account, "another account was created");
+        // The keys are in their files only.
+        let account = String::from_utf8(account).unwrap();
+        let strings = account.split('"').skip(1).step_by(2);
+        let mut keys: Vec<_> = strings.filter(|text| text.len() > 80).collect();
+        let key = fs::read_to_string(folder.path().join("key.pem")).unwrap();
+        keys.extend(key.lines().filter(|line| !line.starts_with("-----")));
+        assert!(
+            keys.len() > 2,
+            "no key of the account, or of the certificate"
+        );
+        let log = [server.early_log(), &server.log()].concat();
+        for key in keys {
+            for (place, text) in [("the log", &log), ("metrics", &metrics)] {
+                assert!(!text.contains(key), "{place} has a key");
+            }
+        }
         server.terminate();
     }
 

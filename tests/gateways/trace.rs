@@ -32,7 +32,11 @@ impl Trace {
     }
 
     /// Starts the command with these variables, and waits until the server traces.
-    fn start_with(server: &ServerProcess, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(
+        server: &ServerProcess,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(ROOMCAST)
             .args(["trace", "--url", &format!("http://{}", server.address())])
             .args(arguments)
@@ -84,7 +88,7 @@ impl Trace {
         self.command.wait().unwrap().code().unwrap()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         Value::from(self.seen.clone()).to_string()
     }
 }
