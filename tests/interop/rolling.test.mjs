@@ -4,7 +4,7 @@
 //
 // ROLLING_ADAPTER: what connects the nodes: postgres (the default), redis, redis-sharded,
 // redis-streams or nats.
-// ROLLING_CLIENTS: number of clients (default 200; `tests/run rolling` takes 500).
+// ROLLING_CLIENTS: number of clients (default 200).
 // ROLLING_OLD: a program of an older version, whose nodes are replaced; `tests/run rolling` builds
 // one. Without it the version is the same. The old nodes do not seal. The new nodes seal, and
 // accept both forms (`adapter.accept_plain`).

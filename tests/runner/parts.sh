@@ -189,7 +189,7 @@ part_rolling() {
   export ROLLING_ADAPTER="${ROLLING_ADAPTER:-postgres}"
   require 'interop packages' node_packages tests/interop || return
   ulimit -n 16384
-  ROLLING_OLD="$CARGO_TARGET_DIR/older/target/debug/roomcast" ROLLING_CLIENTS="${ROLLING_CLIENTS:-500}" \
+  ROLLING_OLD="$CARGO_TARGET_DIR/older/target/debug/roomcast" \
     counted 'rolling' parse_node node --test --test-reporter=tap --test-concurrency=1 tests/interop/rolling.test.mjs
 }
 
