@@ -149,9 +149,8 @@ fn messages_in_a_wrong_room_are_reported() {
 fn refused_messages_count_as_errors_and_not_as_losses() {
     let server = Faulty::serve(Mistake::Drop);
     let outcome = server.measure("echo --event refuse");
-    assert!(
-        outcome.error().contains("refuses \"refuse\": NO"),
-        "{}",
-        outcome.err
-    );
+    let failure = outcome.report();
+    let error = failure["error"].as_str().unwrap();
+    assert!(error.contains("refuses \"refuse\": NO"), "{error}");
+    assert_eq!((outcome.code, &failure["exitCode"]), (2, &2.into()));
 }
