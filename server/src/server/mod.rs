@@ -232,10 +232,10 @@ pub(crate) async fn run(
             () = supervisor.failed() => {}
         }
         tracing::info!("stopping");
-        manager.stopping();
         // From here on the server is not ready, so that a load balancer sends it no new clients
         // while it drains.
         readiness.drain();
+        manager.stopping();
         admin.draining();
         services.traces.close();
         stopping.notify_one();
