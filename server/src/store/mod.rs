@@ -223,11 +223,11 @@ impl Store {
 
     /// Returns the space of the database. `None` for PostgreSQL, whose disk may be another machine's.
     pub(crate) fn space(&self) -> Option<StoreSpace> {
-        match &self.backend {
+        match self.backend {
             #[cfg(feature = "postgres")]
             Backend::Postgres(_) => None,
             #[cfg(feature = "sqlite")]
-            Backend::Sqlite(backend) => Some(backend.space()),
+            Backend::Sqlite(ref backend) => Some(backend.space()),
         }
     }
 
