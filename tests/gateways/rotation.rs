@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::guard::{KEY, Server, until};
 use crate::market::{must, signal};
 use crate::server::{LOBBY, ServerProcess};
-use crate::support::RawClient;
+use crate::support::{DEADLINE, RawClient};
 use crate::trades::{Hook, Reply, header};
 
 const OLD: &str = "the old secret of at least thirty-two bytes";
@@ -177,9 +177,13 @@ async fn key_in_the_file_is_rotated_without_a_stop_or_a_refused_user() {
     let server = &server.binary;
     let old = sign_with(OLD, Some("old"), &claims("ann", "user"));
     let new = sign_with(NEW, Some("new"), &claims("ann", "user"));
+    let loaded = r#"roomcast_auth_keys_loaded_timestamp_seconds{source="file"}"#;
+    let first = server.metric(loaded).await;
     let mut ann = enters(server, &old).await.unwrap();
     write(&[("old", OLD), ("new", NEW)]);
     server.expect_log(&["key file reloaded"]);
+    let second = server.metric(loaded).await;
+    assert!(0 < first && first <= second, "{first}, {second}");
     enters(server, &old).await.unwrap();
     enters(server, &new).await.unwrap();
     // The issuer signs with the new key now, and clients renew their tokens.
@@ -214,6 +218,15 @@ async fn key_of_the_issuer_is_rotated_without_a_stop() {
     ]);
     let server = &server.binary;
     let mut ann = enters(server, &old).await.unwrap();
+    let loaded = r#"roomcast_auth_keys_loaded_timestamp_seconds{source="url"}"#;
+    let first = server.metric(loaded).await;
+    assert!(first > 0);
+    // Each refresh counts.
+    let start = std::time::Instant::now();
+    while server.metric(loaded).await <= first {
+        assert!(start.elapsed() < DEADLINE);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await; // Poll interval.
+    }
     issuer.plan(Reply::Answer(200, set(&[&old_key, &new_key])));
     until_entered(server, &new).await;
     enters(server, &old).await.unwrap();

@@ -14,14 +14,17 @@ import { metricsOf, temporary } from "./support.mjs";
 /** Returns the path of a file in `deploy/`. */
 export const deployed = (path) => fileURLToPath(new URL(`../../deploy/${path}`, import.meta.url));
 
-/** Starts a server with TLS, a database and a broker, so that it has all metrics but those of SQLite. */
+/** Starts a server with TLS, a key file, a database and a broker, so that it has all metrics but those of SQLite. */
 export async function startCluster(t, env = {}) {
   const postgres = await startPostgres();
   t.after(() => postgres.end());
   const redis = await startRedis();
   t.after(() => redis.end());
   const { cert, key } = vouched("DNS:localhost,IP:127.0.0.1");
+  const keys = join(temporary(), "keys.json");
+  writeFileSync(keys, '{"keys": []}');
   return server(t, {
+    ROOMCAST_AUTH__JWT__KEYS_FILE: keys,
     ROOMCAST_STORE: postgres.url,
     ROOMCAST_ADAPTER__URL: `redis://${redis.address}`,
     ROOMCAST_RECOVERY__ENABLED: "true",

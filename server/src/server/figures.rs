@@ -1,5 +1,9 @@
 //! The metrics of the whole server that no other part counts: process, version, store and limits.
 
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use crate::auth::jwt::KeyRing;
 use crate::config::Settings;
 use crate::metrics::trace::Traces;
 use crate::metrics::{expose_build, expose_process};
@@ -12,6 +16,7 @@ pub(super) fn register(
     library: &Metrics,
     settings: &Settings,
     store: Store,
+    keys: Arc<KeyRing>,
     publications: Option<Publications>,
     traces: Traces,
 ) {
@@ -21,6 +26,7 @@ pub(super) fn register(
         expose_build(out);
         expose_process(out);
         expose_store(out, &store);
+        expose_keys(out, &keys);
         if let Some(publications) = &publications {
             out.gauge(
                 "roomcast_publications_up",
@@ -44,6 +50,19 @@ pub(super) fn register(
             max_outbox,
         );
     });
+}
+
+fn expose_keys(out: &mut Exposition, keys: &KeyRing) {
+    for (source, loaded) in keys.loaded() {
+        let since_1970 = loaded.and_then(|loaded| loaded.duration_since(UNIX_EPOCH).ok());
+        out.labelled(
+            "roomcast_auth_keys_loaded_timestamp_seconds",
+            "Time at which the keys of tokens were loaded last from this source (file: auth.jwt.keys_file, url: auth.jwt.jwks_url), in seconds since 1970; 0 before the first time.",
+            "source",
+            source,
+            since_1970.unwrap_or_default().as_secs(),
+        );
+    }
 }
 
 fn expose_store(out: &mut Exposition, store: &Store) {

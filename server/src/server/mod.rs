@@ -136,6 +136,7 @@ pub(crate) async fn run(
         io.metrics(),
         settings,
         store.clone(),
+        Arc::clone(&services.keys),
         publications.clone(),
         traces,
     );

@@ -43,6 +43,7 @@ export const alerting = {
   roomcast_events_invalid_total: [share("roomcast_events_invalid_total", "roomcast_events_received_total", 0.05), "a version of the client sends wrong arguments"],
   roomcast_limited_users_sharing_total: [grows("roomcast_limited_users_sharing_total"), "users share a rate limit because too many are stored"],
   roomcast_auth_refused_total: [faster('roomcast_auth_refused_total{reason=~"signature|unknown_key|expired|unavailable"}', 1), "the issuer of tokens uses another key, a clock is wrong, or the backend of logins does not answer"],
+  roomcast_auth_keys_loaded_timestamp_seconds: ['time() - roomcast_auth_keys_loaded_timestamp_seconds{source!="file"} > 86400', "the key set of the issuer cannot be fetched, and the server uses old keys; longer than `auth.jwt.jwks_refresh`"],
   roomcast_commands_denied_total: [faster("roomcast_commands_denied_total", 1), "a role lacks a permission that its clients need"],
   roomcast_api_calls_total: [faster('roomcast_api_calls_total{result=~"failed|limited"}', 1), "calls of services fail or exceed their limit"],
   // Recovery.

@@ -6,7 +6,7 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -36,10 +36,15 @@ pub(crate) enum WeakSecrets {
     Warned,
 }
 
+#[derive(Default)]
 struct Parts {
     fixed: Keys,
     file: Keys,
     remote: Keys,
+    /// When the file was read last.
+    file_loaded: Option<SystemTime>,
+    /// When the set was fetched last.
+    remote_loaded: Option<SystemTime>,
 }
 
 /// A fetched key set.
@@ -108,6 +113,13 @@ impl Fetches {
     }
 }
 
+impl Parts {
+    fn load_file(&mut self, keys: Keys) {
+        self.file = keys;
+        self.file_loaded = Some(SystemTime::now());
+    }
+}
+
 impl KeyRing {
     /// Creates a ring of fixed keys.
     pub(crate) fn new(keys: Keys) -> Self {
@@ -115,8 +127,7 @@ impl KeyRing {
             keys: RwLock::new(Arc::new(keys.clone())),
             parts: Mutex::new(Parts {
                 fixed: keys,
-                file: Keys::default(),
-                remote: Keys::default(),
+                ..Parts::default()
             }),
             file: None,
             secrets: WeakSecrets::Warned,
@@ -132,7 +143,7 @@ impl KeyRing {
     ) -> Result<Self, FileError> {
         let keys = read(path, secrets)?;
         self.secrets = secrets;
-        self.change(|parts| parts.file = keys);
+        self.change(|parts| parts.load_file(keys));
         self.file = Some(path.to_owned());
         Ok(self)
     }
@@ -152,6 +163,14 @@ impl KeyRing {
 
     pub(crate) fn now(&self) -> Arc<Keys> {
         Arc::clone(&self.keys.read())
+    }
+
+    /// Returns the sources whose keys can change, and when each was loaded last.
+    pub(crate) fn loaded(&self) -> impl Iterator<Item = (&'static str, Option<SystemTime>)> {
+        let parts = self.parts.lock();
+        let file = self.file.as_ref().map(|_| ("file", parts.file_loaded));
+        let url = self.remote.as_ref().map(|_| ("url", parts.remote_loaded));
+        file.into_iter().chain(url)
     }
 
     /// Returns whether there are fixed keys.
@@ -207,7 +226,7 @@ impl KeyRing {
                     } else {
                         tracing::info!(keys = keys.len(), "key file reloaded");
                     }
-                    self.change(|parts| parts.file = keys);
+                    self.change(|parts| parts.load_file(keys));
                 }
                 Err(error) => {
                     tracing::error!(
@@ -279,7 +298,10 @@ impl KeyRing {
         match keys {
             Ok(keys) => {
                 tracing::debug!(keys = keys.len(), "the key set was fetched");
-                self.change(|parts| parts.remote = keys);
+                self.change(|parts| {
+                    parts.remote = keys;
+                    parts.remote_loaded = Some(SystemTime::now());
+                });
             }
             Err(reason) => tracing::warn!(
                 reason,
