@@ -210,12 +210,8 @@ async fn backup_contains_no_token_and_no_secret() {
 /// Connects the admin UI with this login, and returns what the server sends until it answers.
 fn admin_ui(server: &ServerProcess, login: &Value) -> String {
     let mut client = RawClient::connect(server.address());
-    client.send(
-        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
-         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    );
-    assert_eq!(client.response().status, 101);
+    let target = "/socket.io/?EIO=4&transport=websocket";
+    assert_eq!(client.upgrade(target).status, 101);
     client.send_text(format!("40/admin-ui,{login}"));
     let mut sent = String::new();
     while !sent.contains("44/admin-ui,") && !sent.contains("[\"session\",") {

@@ -37,12 +37,8 @@ fn lines(server: &ServerProcess) -> Vec<Value> {
 
 fn open(server: &ServerProcess) -> RawClient {
     let mut client = RawClient::connect(server.address());
-    client.send(
-        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
-         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    );
-    assert_eq!(client.response().status, 101);
+    let target = "/socket.io/?EIO=4&transport=websocket";
+    assert_eq!(client.upgrade(target).status, 101);
     assert!(matches!(client.frame(), Frame::Text(open) if open.starts_with("0{")));
     client
 }

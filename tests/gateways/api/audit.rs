@@ -251,12 +251,8 @@ async fn act(server: &ServerProcess) -> Caller {
 /// Kicks a user as an admin in the namespace `/admin`, and returns the answer.
 fn kick(server: &ServerProcess) -> String {
     let mut client = RawClient::connect(server.address());
-    client.send(
-        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
-         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    );
-    assert_eq!(client.response().status, 101);
+    let target = "/socket.io/?EIO=4&transport=websocket";
+    assert_eq!(client.upgrade(target).status, 101);
     let auth = json!({"token": token("eve", &["admin"])});
     client.send_text(format!("40/admin,{auth}"));
     client.send_text(r#"42/admin,7["admin:kick",{"userId":"bob"}]"#);
