@@ -120,7 +120,7 @@ pub(crate) struct StoreSpace {
     pub(crate) used: u64,
     /// The maximum of `store.max_bytes`.
     pub(crate) max: Option<u64>,
-    /// What the file system has left for this process. `None` if it cannot be read.
+    /// The free bytes of the file system. `None` if they cannot be read.
     pub(crate) disk_free: Option<u64>,
 }
 
@@ -221,7 +221,8 @@ impl Store {
         each!(self, backend => backend.usage())
     }
 
-    /// Returns the space of the database. `None` for PostgreSQL, whose disk may be another machine's.
+    /// Returns the space of the database. `None` for PostgreSQL, whose disk may belong to another
+    /// machine.
     pub(crate) fn space(&self) -> Option<StoreSpace> {
         match self.backend {
             #[cfg(feature = "postgres")]

@@ -54,14 +54,17 @@ pub(in crate::cli) fn run(settings: &Settings, migrate: &Migrate) -> ExitCode {
         (Err(error), None) => fails(&error),
         (Err(error), Some(unrecorded)) => fails(&format_args!("{error}; {unrecorded}")),
         (Ok(_), Some(unrecorded)) => fails(&unrecorded),
+        (Ok(applied), None) if migrate.json => {
+            let applied = json!({ "applied": applied });
+            outln!("{applied:#}");
+            ExitCode::SUCCESS
+        }
+        (Ok(applied), None) if applied.is_empty() => {
+            outln!("nothing to migrate");
+            ExitCode::SUCCESS
+        }
         (Ok(applied), None) => {
-            if migrate.json {
-                let applied = json!({ "applied": applied });
-                outln!("{applied:#}");
-            } else if applied.is_empty() {
-                outln!("nothing to migrate");
-            }
-            for migration in applied.iter().filter(|_| !migrate.json) {
+            for migration in applied {
                 outln!("applied {migration}");
             }
             ExitCode::SUCCESS

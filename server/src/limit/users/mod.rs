@@ -94,7 +94,7 @@ struct Quota {
     step: Duration,
 }
 
-/// What a user may do. A reload of the configuration replaces it.
+/// The limits of each user. A reload of the configuration replaces them.
 #[derive(Default)]
 struct Quotas {
     /// By class: the time in which one event recovers, in nanoseconds. 0 if there is no limit.

@@ -176,9 +176,7 @@ impl Tracer {
             connection.off(listener);
         }
     }
-}
 
-impl Tracer {
     /// Returns the sizes of the queue of lines and of the table of observed connections. The bytes
     /// of queued lines are counted for recordings only.
     pub(super) fn sizes(&self) -> [Size; 2] {
