@@ -39,7 +39,7 @@ export function logEvents(path, source) {
   // The rest of a joined constant is a remedy.
   for (const [, name, literal] of text.matchAll(/const ([A-Z_]+): &str = concat!\(\s*("(?:[^"\\]|\\[\s\S])*"),/g)) constants.set(name, `${unquoted(literal).replace(/, and $/, "")} …`);
   const events = [];
-  for (const found of text.matchAll(/\b(error|warn|info|connection_log)!\(/g)) {
+  for (const found of text.matchAll(/\b(error|warn|info|debug|connection_log)!\(/g)) {
     const line = text.slice(text.lastIndexOf("\n", found.index) + 1, found.index);
     if (/^\s*\/\//.test(line)) continue;
     const parts = argumentsFrom(text, found.index + found[0].length);

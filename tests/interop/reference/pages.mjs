@@ -20,13 +20,6 @@ function shown(value) {
   return code(JSON.stringify(value));
 }
 
-/** States the default of the server before that of the library. The documentation of the library has them in the other order. */
-function ofServer(description) {
-  return description
-    .replace(/\bDefault ([^()]+) \(the binary: ([^()]+)\)\./, "Default $2 (of the library: $1).")
-    .replace(/\bDefault (`\w+`)\. In the binary (`\w+`): /, "Default $2 (of the library: $1): ");
-}
-
 /** All keys, from `roomcast print-config --commented --json`. */
 export function configuration(keys) {
   const sections = [...new Set(keys.map(({ key }) => key.split(".")[0]))];
@@ -39,7 +32,7 @@ export function configuration(keys) {
         `- Variable: ${variables.map(code).join(" or ")}`,
         `- Reload: ${reload ? "a change applies at a reload" : "a change needs a restart"}`,
       ];
-      return `### ${code(key)}\n\n${ofServer(description.replace(/\s+/g, " "))}\n\n${rows.join("\n")}`;
+      return `### ${code(key)}\n\n${description.replace(/\s+/g, " ")}\n\n${rows.join("\n")}`;
     });
     return `## ${code(`[${section}]`)}\n\n${entries.join("\n\n")}`;
   });
@@ -190,10 +183,10 @@ function sources(folder) {
   });
 }
 
-/** All lines of the log from level `info` on, from the sources. */
+/** All lines of the log from level `debug` on, from the sources. */
 export function log() {
   const events = ["src", "server/src"].flatMap((folder) => sources(folder)).flatMap((path) => logEvents(path, read(path)));
-  const titles = { error: "Errors", warn: "Warnings", info: "Information" };
+  const titles = { error: "Errors", warn: "Warnings", info: "Information", debug: "Debug" };
   const parts = Object.entries(titles).map(([level, title]) => {
     const own = new Map();
     for (const event of events.filter((one) => one.level === level)) {
@@ -204,6 +197,6 @@ export function log() {
     const rows = [...own].sort(([a], [b]) => (a.toLowerCase() < b.toLowerCase() ? -1 : 1)).map(([message, fields]) => `| ${cell(message)} | ${[...fields.keys()].map(code).join(", ")} |`);
     return `## ${title}\n\n| message | fields |\n|---|---|\n${rows.join("\n")}`;
   });
-  const about = `This page is for operators. It lists the messages of the log at the levels \`error\`, \`warn\` and \`info\`, with their fields. Braces stand for values. [Logs](../logs.md) describes formats, the fields of connections, and the limits of repeated lines. ${generated}`;
+  const about = `This page is for operators. It lists the messages of the log at the levels \`error\`, \`warn\`, \`info\` and \`debug\`, with their fields. Braces stand for values. [Logs](../logs.md) describes formats, the fields of connections, and the limits of repeated lines. ${generated}`;
   return page("Log events", about, parts);
 }

@@ -101,3 +101,81 @@ const CLOCK_WARNING_S: f64 = 2.0;
 const MIN_BACKLOG: u64 = 1024;
 /// The ports of `1024 65535`.
 const MAX_PORTS: u64 = 64_512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the findings for these files below `/proc/sys/net`.
+    fn found(settings: &Settings, files: &[(&str, &str)]) -> Vec<(String, Status)> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let findings = kernel(settings, folder.path()).into_iter();
+        let findings = findings.inspect(|finding| {
+            let has_remedy = finding
+                .remedy
+                .as_ref()
+                .is_some_and(|remedy| remedy.contains(&format!("sysctl -w {}=", finding.subject)));
+            assert_eq!(has_remedy, finding.status != Status::Ok, "{finding:?}");
+        });
+        findings
+            .map(|found| (found.subject, found.status))
+            .collect()
+    }
+
+    #[test]
+    fn short_queues_of_new_connections_are_warned_about() {
+        let settings = Settings::default();
+        assert_eq!(found(&settings, &[]), []);
+        for (file, key) in [
+            ("core/somaxconn", "net.core.somaxconn"),
+            ("ipv4/tcp_max_syn_backlog", "net.ipv4.tcp_max_syn_backlog"),
+        ] {
+            for (value, status) in [("1023\n", Status::Warning), ("1024\n", Status::Ok)] {
+                let findings = found(&settings, &[(file, value)]);
+                assert_eq!(findings, [(key.to_owned(), status)], "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_proxy_on_this_machine_needs_a_port_for_each_connection() {
+        let range = "ipv4/ip_local_port_range";
+        let mut settings = Settings::default();
+        settings.limits.connections = 1000;
+        assert_eq!(found(&settings, &[(range, "1024 1025")]), [], "no proxy");
+        settings.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        for (ports, connections, status) in [
+            ("32768\t33767\n", 1000, Status::Ok),
+            ("32768\t33766\n", 1000, Status::Warning),
+            // Linux has no more ports than these.
+            ("1024\t65535\n", 1_000_000, Status::Ok),
+        ] {
+            settings.limits.connections = connections;
+            let key = "net.ipv4.ip_local_port_range".to_owned();
+            assert_eq!(
+                found(&settings, &[(range, ports)]),
+                [(key, status)],
+                "{ports}"
+            );
+        }
+    }
+
+    #[test]
+    fn clocks_that_differ_are_reported_by_their_difference() {
+        for (ahead, status, text) in [
+            (-2.0, Status::Ok, "2.0 s behind the clock"),
+            (2.1, Status::Warning, "2.1 s ahead of the clock"),
+            (-60.0, Status::Warning, "60.0 s behind the clock"),
+            (60.1, Status::Error, "60.1 s ahead of the clock"),
+        ] {
+            let finding = clock(ahead);
+            assert_eq!(finding.status, status, "{ahead}");
+            assert!(finding.found.contains(text), "{}", finding.found);
+        }
+    }
+}

@@ -45,7 +45,7 @@ pub(in crate::cli) struct Entry {
     pub(super) variables: Vec<String>,
     /// Whether SIGHUP applies a changed value.
     pub(super) reload: bool,
-    pub(super) description: &'static str,
+    pub(super) description: String,
 }
 
 /// Returns all keys in the order of their declaration.
@@ -87,8 +87,24 @@ fn entry(key: &str, kind: Kind, field: Option<&'static Member>, defaults: &Table
         default,
         variables,
         reload: is_reloaded(key),
-        description: field.map_or("", |field| field.doc),
+        description: of_server(field.map_or("", |field| field.doc)),
     }
+}
+
+/// States the default of the server before that of the library. The documentation of the library
+/// has them in the other order: `Default A (the binary: B).` or `Default A. In the binary B: `.
+fn of_server(doc: &str) -> String {
+    let swapped = [(" (the binary: ", ")."), (". In the binary ", ": ")];
+    let found = swapped.iter().find_map(|(middle, end)| {
+        let (before, rest) = doc.split_once(middle)?;
+        let (before, library) = before.rsplit_once("Default ")?;
+        let (server, after) = rest.split_once(end)?;
+        let end = end.trim_start_matches(')');
+        Some(format!(
+            "{before}Default {server} (of the library: {library}){end}{after}"
+        ))
+    });
+    found.unwrap_or_else(|| doc.to_owned())
 }
 
 /// Returns the type of a key in words. `None` for unknown keys.
@@ -245,7 +261,7 @@ pub(in crate::cli) fn commented() -> String {
             section = first;
         }
         text.push('\n');
-        for line in wrapped(entry.description) {
+        for line in wrapped(&entry.description) {
             text.push_str(&format!("# {line}\n"));
         }
         let unit = entry
@@ -332,6 +348,9 @@ mod tests {
             assert!(!entry.description.is_empty(), "{}", entry.key);
             let Entry { key, type_name, .. } = entry;
             assert_ne!(type_name, "integer or boolean", "{key}");
+            for form in ["(the binary: ", "In the binary `"] {
+                assert!(!entry.description.contains(form), "{key}");
+            }
         }
         let of = |key: &str| entries.iter().find(|entry| entry.key == key).unwrap();
         for (key, type_name, unit) in [
@@ -359,6 +378,19 @@ mod tests {
         ] {
             let entry = of(key);
             assert_eq!((&*entry.type_name, entry.unit), (type_name, unit), "{key}");
+        }
+        for (key, default) in [
+            (
+                "engine.bytes_per_second",
+                "Default 1 MiB (of the library: 0).",
+            ),
+            (
+                "recovery.enabled",
+                "Default `false` (of the library: `true`): a",
+            ),
+        ] {
+            let description = &of(key).description;
+            assert!(description.contains(default), "{description}");
         }
         assert_eq!(
             of("server.listen").variables,

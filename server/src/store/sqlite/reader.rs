@@ -164,4 +164,48 @@ mod tests {
             assert_eq!(next.await, Ok(1));
         }
     }
+
+    #[tokio::test]
+    async fn running_and_waiting_reads_are_counted() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("chat.db");
+        connect(&path, Duration::ZERO, true).unwrap();
+        let config = config::Store {
+            readers: 2,
+            max_pending_reads: 3,
+            ..config::Store::default()
+        };
+        let readers = Arc::new(Readers::new(path, &config, Arc::default()));
+        assert_eq!(readers.usage(), (0, 0));
+        let (entered, mut entries) = tokio::sync::mpsc::unbounded_channel();
+        let reads: Vec<_> = (0..5)
+            .map(|_| {
+                let (readers, entered) = (Arc::clone(&readers), entered.clone());
+                let (release, released) = std::sync::mpsc::channel::<()>();
+                let read = tokio::spawn(async move {
+                    let read = readers.read(move |_| {
+                        entered.send(()).unwrap();
+                        released.recv().unwrap();
+                        Ok(())
+                    });
+                    read.await
+                });
+                (release, read)
+            })
+            .collect();
+        for _ in 0..2 {
+            entries.recv().await.unwrap();
+        }
+        while readers.usage() != (2, 3) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(readers.read(|_| Ok(())).await, Err(StoreError::Overloaded));
+        for (release, _) in &reads {
+            release.send(()).unwrap();
+        }
+        for (_, read) in reads {
+            assert_eq!(read.await.unwrap(), Ok(()));
+        }
+        assert_eq!(readers.usage(), (0, 0));
+    }
 }

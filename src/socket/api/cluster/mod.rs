@@ -223,20 +223,7 @@ impl Io {
             "Total time for which this server was isolated.",
             gaps.time.as_secs_f64(),
         );
-        let mut nodes = self.nodes();
-        // Of two servers with the same id, one is about to stop. Rows must be unique.
-        nodes.dedup_by(|second, first| first.id == second.id);
-        nodes.sort_by_key(|node| !node.is_this);
-        out.gauge(
-            "roomcast_nodes",
-            "Servers in the cluster, including this server.",
-            nodes.len(),
-        );
-        for node in nodes.iter().take(MAX_SHOWN) {
-            for (name, help, value) in node_rows(node) {
-                out.labelled(name, help, "node", &node.id, value);
-            }
-        }
+        expose_each(self.nodes(), out);
     }
 
     /// Checks whether this server's given id ([`Builder::node`](crate::Builder::node)) is unique.
@@ -380,6 +367,23 @@ impl Namespace {
     }
 }
 
+/// Writes the number of servers, which are sorted by id, and the metrics of each.
+fn expose_each(mut nodes: Vec<Node>, out: &mut Exposition) {
+    // Of two servers with the same id, one is about to stop. Rows must be unique.
+    nodes.dedup_by(|second, first| first.id == second.id);
+    nodes.sort_by_key(|node| !node.is_this);
+    out.gauge(
+        "roomcast_nodes",
+        "Servers in the cluster, including this server.",
+        nodes.len(),
+    );
+    for node in nodes.iter().take(MAX_SHOWN) {
+        for (name, help, value) in node_rows(node) {
+            out.labelled(name, help, "node", &node.id, value);
+        }
+    }
+}
+
 /// Returns the name, help and value of each metric in a server's last heartbeat.
 fn node_rows(node: &Node) -> [(&'static str, &'static str, f64); 14] {
     let load = node.load;
@@ -459,3 +463,40 @@ fn node_rows(node: &Node) -> [(&'static str, &'static str, f64); 14] {
 
 /// Maximum number of servers in the metrics.
 const MAX_SHOWN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::adapter::{Load, NodeId};
+
+    #[test]
+    fn metrics_show_a_bounded_number_of_servers_this_one_first() {
+        let node = |n: usize| Node {
+            id: format!("n{n:03}").into(),
+            name: NodeId::new(&format!("n{n}")).unwrap(),
+            version: "1".into(),
+            address: None,
+            started: SystemTime::UNIX_EPOCH,
+            load: Load::default(),
+            heartbeat_age: Duration::ZERO,
+            is_this: n == MAX_SHOWN + 40,
+        };
+        let mut nodes: Vec<Node> = (0..MAX_SHOWN + 44).map(node).collect();
+        // Another server with the same id is not shown.
+        nodes.insert(8, node(7));
+        let mut out = Exposition::default();
+        expose_each(nodes, &mut out);
+        let text = out.to_string();
+        let shown: Vec<&str> = text
+            .lines()
+            .filter_map(|row| row.strip_prefix("roomcast_node_sockets{node=\""))
+            .filter_map(|row| row.split('"').next())
+            .collect();
+        assert_eq!(shown.len(), MAX_SHOWN);
+        assert_eq!(shown[..3], ["n296", "n000", "n001"]);
+        assert_eq!(shown[7..10], ["n006", "n007", "n008"]);
+        assert!(text.contains("\nroomcast_nodes 300\n"), "{text}");
+    }
+}
