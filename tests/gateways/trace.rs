@@ -448,6 +448,19 @@ async fn trace_id_goes_through_handler_store_other_server_and_webhook() {
     for step in ["announced", "emitted"] {
         two.expect_log(&[TRACE_ID, "step of a traced event", step, "seq=", LOBBY]);
     }
+    // The other server reads a long message from the store, which does not contain the trace.
+    let long = "4bf92f3577b34da6a3ce929d0e0e4738";
+    let payload =
+        json!({"conversationId": LOBBY, "content": CANARY.to_owned() + &"x".repeat(3000)});
+    let metadata = json!({"traceparent": format!("00-{long}-00f067aa0ba902b7-01")});
+    let answer = ann
+        .ask_raw("message", &format!(",{payload},{metadata}"))
+        .await;
+    assert_eq!(answer["success"], true, "{answer}");
+    bob.event("message").await;
+    for step in ["step=\"announced\"", "step=\"emitted\""] {
+        two.expect_log(&[long, "step of a traced event", step, LOBBY]);
+    }
     let start = Instant::now();
     while hook.requests().is_empty() {
         assert!(start.elapsed() < DEADLINE);

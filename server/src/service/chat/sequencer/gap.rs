@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::metrics::trace::TraceContext;
 use crate::service::chat::sequencer::backlog::{GapBacklog, MAX_GAP_BACKLOG};
 use crate::service::chat::sequencer::confirming::{PendingConfirmation, peer_timeout};
 use crate::service::chat::sequencer::conversations::LiveConversation;
@@ -131,8 +132,8 @@ impl LiveConversation {
         // Only the announcement of the sender's server states whether the sender wants
         // confirmations. They cannot be requested after the message was emitted.
         let confirm = self.early_confirm_timeout(&event);
-        // The trace of a step that is read from the store is unknown.
-        let pending = self.show(namespace, revision, &event, from, confirm, None);
+        let trace = self.announced_trace(revision);
+        let pending = self.show(namespace, revision, &event, from, confirm, trace);
         if let (Some(pending), Some(timeout)) = (pending, confirm) {
             let now = tokio::time::Instant::now().into_std();
             self.early_confirmations
@@ -174,6 +175,14 @@ impl LiveConversation {
             Some(GapBacklog::DroppedSteps(interrupted)) => interrupted.take_sender(seq),
             Some(GapBacklog::Waiting(_)) | None => None,
         }
+    }
+
+    /// Returns the trace of a step that was announced without its content. The store does not
+    /// contain the trace, so it is unknown if the announcement was lost.
+    fn announced_trace(&self, revision: Revision) -> Option<TraceContext> {
+        let waiting = self.gap_backlog.iter().flat_map(GapBacklog::commits);
+        let mut announced = waiting.filter(|commit| commit.revision() == revision);
+        announced.find_map(|commit| commit.origin().trace)
     }
 
     /// Returns the socket that waits here for the answer to a repeated message.
