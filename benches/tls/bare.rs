@@ -13,7 +13,7 @@ use std::{
 use roomcast_protocol::websocket::{self, Opcode};
 use rustix::event::epoll;
 use rustls::{
-    ServerConfig, ServerConnection,
+    CipherSuite, ServerConfig, ServerConnection,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
@@ -28,9 +28,10 @@ struct Peer {
     is_member: bool,
 }
 
-/// Serves until the measuring process ends.
-pub fn serve() {
-    let config = config();
+/// Serves until the measuring process ends. With `prefers_aes_128`, clients get the cipher suite
+/// that Roomcast chooses; otherwise they get the first of theirs, as `rustls` does by default.
+pub fn serve(prefers_aes_128: bool) {
+    let config = config(prefers_aes_128);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("a socket option");
     println!("{}", listener.local_addr().expect("an address"));
@@ -199,12 +200,15 @@ fn text(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn config() -> Arc<ServerConfig> {
+fn config(prefers_aes_128: bool) -> Arc<ServerConfig> {
     let pem = |name| fs::read(name).expect("a file");
     let certificate = CertificateDer::from_pem_slice(&pem("cert.pem")).expect("a certificate");
     let key = PrivateKeyDer::from_pem_slice(&pem("key.pem")).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::ring::default_provider();
+    let aes_128 = CipherSuite::TLS13_AES_128_GCM_SHA256;
+    let suites = &mut provider.cipher_suites;
+    suites.sort_by_key(|suite| suite.suite() != aes_128);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .expect("the versions are supported")
         .with_no_client_auth()
@@ -212,6 +216,7 @@ fn config() -> Arc<ServerConfig> {
         .expect("a certificate");
     config.ticketer = rustls::crypto::ring::Ticketer::new().expect("random numbers");
     config.send_tls13_tickets = 1;
+    config.ignore_client_order = prefers_aes_128;
     Arc::new(config)
 }
 

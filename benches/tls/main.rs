@@ -6,7 +6,8 @@
 //! the server's threads, which does not grow while another process has the core.
 //!
 //! `cargo bench --bench tls -- SCENARIO...` measures only these scenarios. `TLS_ROUNDS` and
-//! `TLS_SERVERS` (`roomcast,loop,node,nginx`) change the plan.
+//! `TLS_SERVERS` (`roomcast,loop,loop128,node,nginx`) change the plan. `loop128` chooses the same
+//! cipher suite as Roomcast.
 
 #![allow(
     clippy::indexing_slicing,
@@ -35,6 +36,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const SERVE: &str = "serve-for-the-tls-bench";
 const SERVE_PLAIN: &str = "serve-plain-for-the-tls-bench";
 const SERVE_BARE: &str = "serve-bare-for-the-tls-bench";
+const SERVE_BARE_128: &str = "serve-bare-with-aes-128-for-the-tls-bench";
 
 const MEMBERS: usize = 100;
 /// The bytes of the payload of an event.
@@ -60,7 +62,10 @@ fn main() {
         return serve(false);
     }
     if mode(SERVE_BARE) {
-        return bare::serve();
+        return bare::serve(false);
+    }
+    if mode(SERVE_BARE_128) {
+        return bare::serve(true);
     }
     process::allow_files();
     // `cargo test --benches` also runs this; then a handful of clients shows that it works.

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::{SERVE, SERVE_BARE, SERVE_PLAIN};
+use super::{SERVE, SERVE_BARE, SERVE_BARE_128, SERVE_PLAIN};
 
 pub struct Process {
     pub name: String,
@@ -26,6 +26,7 @@ impl Process {
         let (address, children) = match name {
             "roomcast" => own(SERVE, folder),
             "loop" => own(SERVE_BARE, folder),
+            "loop128" => own(SERVE_BARE_128, folder),
             "nginx" => nginx(folder),
             "node" => node(folder),
             other => panic!("no server {other}"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use rustls::crypto::{CryptoProvider, ring::cipher_suite as suites};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use tempfile::TempDir;
@@ -63,15 +64,31 @@ async fn encrypt(
     versions: &[&'static SupportedProtocolVersion],
     alpn: &[&str],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    let provider = rustls::crypto::ring::default_provider();
+    let mut config = client(provider, trusted, versions);
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    shake_hands(stream, config).await
+}
+
+/// Returns the settings of a client with these algorithms.
+fn client(
+    provider: CryptoProvider,
+    trusted: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        .with_no_client_auth()
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from("localhost").unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     tokio::time::timeout(DEADLINE, connecting).await.unwrap()
@@ -111,6 +128,47 @@ async fn tls_1_2_and_1_3_serve_http_1_with_strict_transport_security() {
     // A client without a common protocol is refused.
     let refused = connect(binary.address(), &trusted, &BOTH, &["h2"]).await;
     assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn clients_get_aes_128_unless_they_prefer_chacha20_or_do_not_offer_it() {
+    use suites::{
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 as OLD_128,
+        TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 as OLD_256,
+        TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 as OLD_CHACHA20, TLS13_AES_128_GCM_SHA256,
+        TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    let (binary, _folder, trusted) = start();
+    for (version, [aes_128, aes_256, chacha20]) in [
+        (&version::TLS12, [OLD_128, OLD_256, OLD_CHACHA20]),
+        (
+            &version::TLS13,
+            [
+                TLS13_AES_128_GCM_SHA256,
+                TLS13_AES_256_GCM_SHA384,
+                TLS13_CHACHA20_POLY1305_SHA256,
+            ],
+        ),
+    ] {
+        for (offered, expected) in [
+            (vec![aes_256, aes_128, chacha20], aes_128),
+            (vec![aes_256, chacha20, aes_128], aes_128),
+            (vec![chacha20, aes_256, aes_128], chacha20),
+            (vec![aes_256, chacha20], aes_256),
+            (vec![chacha20], chacha20),
+        ] {
+            let provider = CryptoProvider {
+                cipher_suites: offered,
+                ..rustls::crypto::ring::default_provider()
+            };
+            let config = client(provider, &trusted, &[version]);
+            let stream = TcpStream::connect(binary.address()).await.unwrap();
+            let mut stream = shake_hands(stream, config).await.unwrap();
+            assert_eq!(stream.get_ref().1.negotiated_cipher_suite(), Some(expected));
+            let answer = get(&mut stream, "/health/live").await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
 }
 
 #[tokio::test]

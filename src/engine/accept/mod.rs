@@ -11,6 +11,8 @@ mod expiry;
 mod listener;
 mod proxied;
 #[cfg(feature = "tls")]
+mod suites;
+#[cfg(feature = "tls")]
 mod tickets;
 #[cfg(feature = "tls")]
 mod tls;

@@ -11,13 +11,18 @@ use std::{
 use parking_lot::RwLock;
 use rustls::{
     HandshakeKind, ServerConfig,
-    crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::Acceptor,
 };
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{deferred_ticket::DeferredTicket, expiry, tickets::Tickets};
+use super::{
+    deferred_ticket::DeferredTicket,
+    expiry,
+    suites::{self, Configs},
+    tickets::Tickets,
+};
 use crate::{
     limit::FairSemaphore,
     metrics::{Counter, Gauge, Metrics},
@@ -25,6 +30,9 @@ use crate::{
 
 /// The TLS settings of a [`Server`](crate::Server): TLS 1.2 and 1.3 with the safe default cipher
 /// suites of `rustls`, and HTTP/1.1 (ALPN). Clones share the same state.
+///
+/// Clients that prefer AES get AES-128 with SHA-256 if they offer it, and those that prefer
+/// ChaCha20 keep their order.
 #[derive(Clone)]
 pub struct Tls(Arc<TlsInner>);
 
@@ -36,7 +44,7 @@ struct TlsInner {
 }
 
 struct Current {
-    config: Arc<ServerConfig>,
+    configs: Configs,
     /// The stamp of the files from which the configuration was read.
     stamp: Stamp,
     /// The stamp of files that could not be used, so that the fault is logged once.
@@ -76,9 +84,9 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let (cert_file, key_file) = (cert_file.into(), key_file.into());
         let stamp = stamp(&cert_file, &key_file);
-        let (config, expires_at) = read(&cert_file, &key_file)?;
+        let (configs, expires_at) = read(&cert_file, &key_file)?;
         let current = Current {
-            config,
+            configs,
             stamp,
             refused: None,
             expires_at,
@@ -107,8 +115,8 @@ impl Tls {
         let outcome = read(&inner.cert_file, &inner.key_file);
         let mut current = inner.current.write();
         match outcome {
-            Ok((config, expires_at)) => {
-                current.config = config;
+            Ok((configs, expires_at)) => {
+                current.configs = configs;
                 current.expires_at = expires_at;
                 current.stamp = found;
                 current.refused = None;
@@ -167,9 +175,14 @@ impl Tls {
             // this future.
             let _permit = self.0.handshakes.take(client).await;
             let _counted = HandshakeGauge::new(metrics);
-            let config = Arc::clone(&self.0.current.read().config);
             let stream = DeferredTicket::new(stream);
-            TlsAcceptor::from(config).accept(stream).await
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let offered = hello.client_hello();
+            let config = {
+                let current = self.0.current.read();
+                current.configs.for_client(offered.cipher_suites())
+            };
+            hello.into_stream(config).await
         };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(mut stream)) => {
@@ -216,8 +229,8 @@ fn stamp(cert_file: &Path, key_file: &Path) -> Stamp {
     })
 }
 
-/// Returns the configuration with the certificate, and when the certificate expires.
-fn read(cert_file: &Path, key_file: &Path) -> Result<(Arc<ServerConfig>, Option<i64>), TlsError> {
+/// Returns the configurations with the certificate, and when the certificate expires.
+fn read(cert_file: &Path, key_file: &Path) -> Result<(Configs, Option<i64>), TlsError> {
     let fault = |path: &Path, reason: String| TlsError {
         path: path.to_owned(),
         reason,
@@ -234,7 +247,7 @@ fn read(cert_file: &Path, key_file: &Path) -> Result<(Arc<ServerConfig>, Option<
     // The parser's message is not included, because it could quote a part of the key.
     let key = PrivateKeyDer::from_pem_slice(&open(key_file)?)
         .map_err(|_| fault(key_file, "there is no private key in it".into()))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(suites::provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| fault(cert_file, error.to_string()))?
         .with_no_client_auth()
@@ -246,7 +259,7 @@ fn read(cert_file: &Path, key_file: &Path) -> Result<(Arc<ServerConfig>, Option<
     config.ticketer = Arc::new(Tickets::new(&key));
     // A client reconnects once, so it needs one ticket.
     config.send_tls13_tickets = 1;
-    Ok((Arc::new(config), expires_at))
+    Ok((Configs::new(config), expires_at))
 }
 
 impl fmt::Debug for Tls {
