@@ -177,14 +177,14 @@ mod tests {
         };
         let readers = Arc::new(Readers::new(path, &config, Arc::default()));
         assert_eq!(readers.usage(), (0, 0));
-        let (entered, mut entries) = tokio::sync::mpsc::unbounded_channel();
+        let (entered, mut entries) = tokio::sync::mpsc::channel(5);
         let reads: Vec<_> = (0..5)
             .map(|_| {
                 let (readers, entered) = (Arc::clone(&readers), entered.clone());
                 let (release, released) = std::sync::mpsc::channel::<()>();
                 let read = tokio::spawn(async move {
                     let read = readers.read(move |_| {
-                        entered.send(()).unwrap();
+                        entered.blocking_send(()).unwrap();
                         released.recv().unwrap();
                         Ok(())
                     });
