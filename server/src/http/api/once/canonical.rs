@@ -235,6 +235,7 @@ mod tests {
             // The result depends on the recursion limit of serde_json.
             let _ = of(body.as_bytes());
         }
-        assert!(begin.elapsed() < Duration::from_secs(10));
+        // A parse of each level would take minutes; this takes a second of a busy processor.
+        assert!(begin.elapsed() < Duration::from_secs(60));
     }
 }
