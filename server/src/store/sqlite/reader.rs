@@ -142,18 +142,23 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn timed_out_query_is_interrupted_and_frees_its_slot() {
+    /// Creates an empty database, and its readers.
+    fn open(config: &config::Store) -> (TempDir, Readers) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("chat.db");
         connect(&path, Duration::ZERO, true).unwrap();
-        let config = config::Store {
+        let readers = Readers::new(path, config, Arc::default());
+        (folder, readers)
+    }
+
+    #[tokio::test]
+    async fn timed_out_query_is_interrupted_and_frees_its_slot() {
+        let (_folder, readers) = open(&config::Store {
             readers: 1,
             max_pending_reads: 0,
             answer_timeout: Duration::from_secs(3),
             ..config::Store::default()
-        };
-        let readers = Readers::new(path, &config, Arc::default());
+        });
         let endless = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
         for _ in 0..3 {
             let read = readers
@@ -167,15 +172,12 @@ mod tests {
 
     #[tokio::test]
     async fn running_and_waiting_reads_are_counted() {
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("chat.db");
-        connect(&path, Duration::ZERO, true).unwrap();
-        let config = config::Store {
+        let (_folder, readers) = open(&config::Store {
             readers: 2,
             max_pending_reads: 3,
             ..config::Store::default()
-        };
-        let readers = Arc::new(Readers::new(path, &config, Arc::default()));
+        });
+        let readers = Arc::new(readers);
         assert_eq!(readers.usage(), (0, 0));
         let (entered, mut entries) = tokio::sync::mpsc::channel(5);
         let reads: Vec<_> = (0..5)
