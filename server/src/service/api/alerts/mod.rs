@@ -3,15 +3,14 @@
 //! Their names are those of the rules in `deploy/prometheus/rules.yml`. The webhook gets an alert
 //! directly and not through the store, because the store may be what has failed.
 
+mod queue;
+
 use std::cmp::Reverse;
-use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -26,6 +25,7 @@ use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content::page_limit;
 use crate::service::rules::event::Command;
 use crate::store::{Append, Current, IfOpen, Quota, Store, StoreError, Time};
+use queue::{AlertChange, Queue};
 use roomcast::Io;
 
 /// `GET /api/v1/alerts`
@@ -138,21 +138,6 @@ struct Inner {
     to_send: Queue,
 }
 
-/// Changes that wait for a task. Each stays until the task has finished it, so that a restarted
-/// task continues with it.
-#[derive(Default)]
-struct Queue {
-    waiting: Mutex<VecDeque<AlertChange>>,
-    added: Notify,
-}
-
-/// A change of an alert, and the journal that has the alert.
-#[derive(Clone)]
-struct AlertChange {
-    journal: &'static str,
-    alert: StoredAlert,
-}
-
 /// An alert as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -189,48 +174,6 @@ impl StoredAlert {
             state: self.state,
             timestamp: self.timestamp,
         }
-    }
-}
-
-impl Queue {
-    /// Adds a change. Returns `false` if it is dropped because there is no room.
-    fn push(&self, change: AlertChange) -> bool {
-        let mut waiting = self.waiting.lock();
-        let fits = waiting.len() < MAX_WAITING;
-        if fits {
-            waiting.push_back(change);
-            drop(waiting);
-            self.added.notify_one();
-        } else {
-            tracing::warn!("too many alerts wait to be stored or sent, one is dropped");
-        }
-        fits
-    }
-
-    fn len(&self) -> usize {
-        self.waiting.lock().len()
-    }
-
-    /// Returns whether a change of an alert waits.
-    fn has(&self, alert: &StoredAlert) -> bool {
-        let waiting = self.waiting.lock();
-        waiting.iter().any(|change| change.alert.id == alert.id)
-    }
-
-    /// Waits for the first change, which stays in the queue.
-    async fn first(&self) -> AlertChange {
-        loop {
-            let first = self.waiting.lock().front().cloned();
-            match first {
-                Some(change) => return change,
-                None => self.added.notified().await,
-            }
-        }
-    }
-
-    /// Removes the first change.
-    fn finish_first(&self) {
-        self.waiting.lock().pop_front();
     }
 }
 
@@ -288,8 +231,21 @@ impl AlertLog {
     }
 
     /// Returns the latest alerts of all servers of the store, in the order of their changes.
+    /// Changes of this server that wait to be stored are included.
     pub(super) async fn latest(&self) -> Result<Vec<StoredAlert>, StoreError> {
-        self.read(JOURNAL, MAX_SHOWN).await
+        loop {
+            let finished = self.0.to_store.finished();
+            let mut alerts = self.read(JOURNAL, MAX_SHOWN).await?;
+            let (waiting, finished_since) = self.0.to_store.snapshot();
+            // A change that was stored in the meantime can be in neither of them.
+            if finished == finished_since {
+                for change in waiting.into_iter().filter(|c| c.journal == JOURNAL) {
+                    alerts.retain(|alert| alert.id != change.alert.id);
+                    alerts.push(change.alert);
+                }
+                return Ok(alerts);
+            }
+        }
     }
 
     async fn page(&self, before: Option<u64>, limit: usize) -> Result<AlertPage, StoreError> {
@@ -439,8 +395,6 @@ pub(super) const REFRESH_INTERVAL: Duration = Duration::from_secs(86_400);
 const MAX_SHOWN: usize = 50;
 /// Maximum number of open alerts in the store.
 const MAX_OPEN: u32 = 1000;
-/// Maximum number of changes that wait to be stored, and to be sent.
-const MAX_WAITING: usize = 256;
 /// The maximum time to record a shutdown.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -448,6 +402,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 mod tests {
     use std::slice;
 
+    use super::queue::MAX_WAITING;
     use super::*;
     use crate::config;
 
@@ -463,7 +418,7 @@ mod tests {
     /// Stores all changes that wait.
     async fn store_all(log: &AlertLog) {
         let is_stored = async {
-            while !log.0.to_store.waiting.lock().is_empty() {
+            while log.0.to_store.len() > 0 {
                 sleep(Duration::from_millis(5)).await; // Poll interval.
             }
         };
@@ -497,7 +452,7 @@ mod tests {
         assert_eq!(log.latest().await.unwrap(), []);
         log.refresh([&open].into_iter());
         log.refresh([&open].into_iter());
-        assert_eq!(log.0.to_store.waiting.lock().len(), 1, "one refresh waits");
+        assert_eq!(log.0.to_store.len(), 1, "one refresh waits");
         store_all(&log).await;
         assert_eq!(log.latest().await.unwrap(), slice::from_ref(&open));
         let page = log.page(None, 10).await.unwrap();
@@ -527,6 +482,26 @@ mod tests {
         log.note(&ended);
         store_all(&log).await;
         assert_eq!(log.latest().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn admins_receive_changes_that_are_not_yet_stored() {
+        let log = log().await;
+        let (store, adapter) = (Part::Store, Part::Adapter);
+        let [first, second] = [store, adapter].map(|part| StoredAlert::new("one", part, None));
+        log.note(&first);
+        store_all(&log).await;
+        let end = StoredAlert {
+            state: PartState::Ok,
+            timestamp: Time::now(),
+            ..first.clone()
+        };
+        log.note(&second);
+        log.note(&end);
+        let expected = [second, end];
+        assert_eq!(log.latest().await.unwrap(), expected);
+        store_all(&log).await;
+        assert_eq!(log.latest().await.unwrap(), expected);
     }
 
     #[tokio::test]
