@@ -56,7 +56,8 @@ options! {
     /// A session that is opened over WebSocket sets no cookie;
     /// [`Builder::initial_headers`](crate::Builder::initial_headers) can set one.
     Cookie {
-        /// The name of the cookie. Default `io`.
+        /// The name of the cookie. Default `io`. In a configuration file, no cookie is sent unless
+        /// a key of this section is set.
         name: String, as impl Into<String>, by Into::into = "io".into();
         /// The `Path` attribute; empty to omit it. Default `/`.
         path: String, as impl Into<String>, by Into::into = "/".into();

@@ -119,7 +119,7 @@ metric_table! {
             RefusedAddress["reason" = "address_connections"],
             RefusedFull["reason" = "server_connections"],
         }
-        "roomcast_joins_limited_total" => "Joins of rooms refused by a rate limit, by limit." {
+        "roomcast_joins_limited_total" => "CONNECT packets refused by a rate limit, by limit." {
             JoinsLimitedConnection["by" = "connection"],
             JoinsLimitedAddress["by" = "address"],
         }

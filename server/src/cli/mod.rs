@@ -77,7 +77,7 @@ enum Command {
     Export(export::Export),
     /// Copy the SQLite database to a file, also while the server runs.
     Backup(copies::BackUp),
-    /// Make a file of `backup` the SQLite database, while no server runs.
+    /// Replace the SQLite database by a file that `backup` made, while no server runs.
     Restore(copies::Restore),
     /// Check whether the configuration is valid, and report all mistakes.
     CheckConfig(CheckConfig),

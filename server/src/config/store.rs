@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     /// `postgres://USER:PASSWORD@HOST/DATABASE`, `sqlite:PATH` or `memory:`. Default
-    /// `sqlite:roomcast.db`. Alias `ROOMCAST_STORE`.
+    /// `sqlite:roomcast.db`. Alias `ROOMCAST_STORE`. A reload applies only another user or
+    /// password.
     pub url: String,
     /// Whether missing migrations are applied at start. If not, a database without them is refused
     /// until `roomcast migrate` has run. Default `true`.

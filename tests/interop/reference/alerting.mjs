@@ -38,7 +38,7 @@ export const alerting = {
   // Limits and refusals.
   roomcast_violations_total: [faster("roomcast_violations_total", 1), "an address attacks, or a limit is too low"],
   roomcast_blocks_automatic_total: [grows("roomcast_blocks_automatic_total", 10), "an attack from many addresses, or a proxy whose address is not in `server.trusted_proxies`"],
-  roomcast_joins_limited_total: [faster("roomcast_joins_limited_total", 1), "clients join more rooms than a limit allows"],
+  roomcast_joins_limited_total: [faster("roomcast_joins_limited_total", 1), "clients send more CONNECT packets than a limit allows"],
   roomcast_events_limited_total: [faster("roomcast_events_limited_total", 10), "users send more than the limits of their class allow"],
   roomcast_events_invalid_total: [share("roomcast_events_invalid_total", "roomcast_events_received_total", 0.05), "a version of the client sends wrong arguments"],
   roomcast_limited_users_sharing_total: [grows("roomcast_limited_users_sharing_total"), "users share a rate limit because too many are stored"],

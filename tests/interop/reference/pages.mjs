@@ -75,7 +75,7 @@ export function metrics(text, rules) {
     "- **gauge**: on its value for some minutes, `NAME > N` with `for: 2m`. Divide it by its maximum where one exists (`roomcast_connections / roomcast_connections_max`).",
     "- **histogram**: on a percentile, `histogram_quantile(0.99, sum by (instance, le) (rate(NAME_bucket[5m]))) > SECONDS`.",
     "",
-    `An alert is a rule of \`deploy/prometheus/rules.yml\`. ${Object.keys(alerting).length} other metrics have an expression below. Choose its threshold by your traffic. Metrics with neither measure load, or explain other metrics.`,
+    `An alert is a rule of \`deploy/prometheus/rules.yml\`. ${Object.keys(alerting).length} other metrics have an expression below. Choose its threshold by your traffic. The remaining metrics measure load or explain others.`,
   ];
   return page("Metrics and alerts", about, [how[0], how.slice(1).join("\n"), "## All metrics", ...parts]);
 }
@@ -143,7 +143,7 @@ export function errors(reasons) {
   const about = `This page is for developers and operators. It lists the codes of refused events and requests, the codes of refused handshakes, and the reasons of disconnects. ${generated}`;
   return page("Error codes", about, [
     "## Events",
-    "An acknowledgement has `{success: false, error: {code, message, retryAfter?, details?}}`. An event without an acknowledgement gets the event `error {type, code, message, event?, retryAfter?, details?, status}`. `retryAfter` is in milliseconds. [What clients send](../limits.md#what-clients-send) has the limits of `RATE_LIMITED`.",
+    "An acknowledgement has `{success: false, error: {code, message, retryAfter?, details?}}`. An event without an acknowledgement gets the event `error {type, code, message, event?, retryAfter?, details?, status}`. `retryAfter` is in milliseconds. [What clients send](../limits.md#what-clients-send) lists the limits that cause `RATE_LIMITED`.",
     ...events,
     "## HTTP API",
     "The body is `{error: {code, message, retryAfter?, details?}}`, and the header `Retry-After` is in seconds.",

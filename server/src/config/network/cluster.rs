@@ -14,7 +14,7 @@ pub struct Adapter {
     /// Transport of events between servers that share a store: `redis://…` or `redis-streams://…`,
     /// `postgres://…`, `nats://…` or `nats+tls://…`, or `none`. For Redis, `rediss` adds TLS, and
     /// `+sentinel`, `+cluster` and `+sharded` may follow the scheme. Default: the PostgreSQL of the
-    /// store, or `none` for any other store.
+    /// store, or `none` for any other store. A reload applies only another user or password.
     pub url: Option<String>,
     /// Prefix of channel names; servers with different keys do not communicate. Default
     /// `socket.io`, as on Node servers.
