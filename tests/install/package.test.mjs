@@ -6,7 +6,7 @@ import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFil
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { build, CONFIG, createMachine, FIRST, SECOND, SECRETS, THIRD, workFolder } from "./machine.mjs";
-import { must, run, until } from "./support.mjs";
+import { must, read, run, until } from "./support.mjs";
 
 const DATABASE = "/var/lib/roomcast/roomcast.db";
 
@@ -110,6 +110,7 @@ async function served(t, machine) {
   assert.match(asked("roomcast-admin", "token", "--sub", "ann").stdout, /^ey[\w-]+\.[\w-]+\.[\w-]+\n$/);
   assert.equal(asked("roomcast-admin", "check-config").status, 0);
   assert.equal(machine.rights(DATABASE), "roomcast:roomcast 600");
+  backedUp(asked, machine);
   assert.match(readFileSync(`/proc/${pid}/status`, "utf8"), /^Umask:\s+0077$/m);
   // A reload replaces a secret of the file, with which the commands sign from then on.
   const secret = /^ROOMCAST_AUTH__JWT__SECRET=.*$/m;
@@ -119,4 +120,20 @@ async function served(t, machine) {
   process.kill(pid, "SIGHUP");
   await until(() => asked("roomcast-admin", "nodes").status === 0, "the replaced secret");
   await stop();
+}
+
+/** Makes a backup as the documented line of cron does, with the PATH of cron. */
+function backedUp(asked, machine) {
+  const page = read("docs/backup.md");
+  const [, folder] = /`(install -d .+?)`/.exec(page);
+  const [, line] = /^30 3 \* \* \* root (.+)$/m.exec(page);
+  const cron = (command) => asked("env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", command.replaceAll("\\%", "%"));
+  for (const command of [folder, line]) {
+    const { status, output } = cron(command);
+    assert.equal(status, 0, output);
+  }
+  const [name, ...others] = readdirSync(machine.inside("/backups"));
+  assert.match(name, /^chat-\d{4}-\d\d-\d\d\.db$/);
+  assert.deepEqual(others, []);
+  rmSync(machine.inside("/backups"), { recursive: true });
 }
