@@ -17,16 +17,18 @@ const overlap = (one, other) =>
  * it nor are inside it.
  */
 async function covered(part, selector) {
-  const box = await part.boundingBox();
-  const others = await part.evaluate((node, selector) => {
+  // Both are measured at once, because lines move when tools appear and disappear.
+  const { box, others } = await part.evaluate((node, selector) => {
     const all = [...document.querySelectorAll(selector)].filter((other) => !other.contains(node) && !node.contains(other) && other.checkVisibility());
     // Elements that are scrolled out of their list are not visible.
-    return all.map((other) => {
+    const others = all.map((other) => {
       const { left, right, top, bottom } = other.getBoundingClientRect();
       const list = (other.parentElement.closest(".scroller, .conversations, .trading, .dialog-body") ?? document.documentElement).getBoundingClientRect();
       const [y, end] = [Math.max(top, list.top), Math.min(bottom, list.bottom)];
       return { text: other.textContent.slice(0, 40), x: left, width: right - left, y, height: Math.max(0, end - y) };
     });
+    const { x, y, width, height } = node.getBoundingClientRect();
+    return { box: { x, y, width, height }, others };
   }, selector);
   assert.ok(others.length > 0, `there is nothing to cover: ${selector}`);
   return others.filter((other) => other.height > 0 && overlap(box, other)).map(({ text }) => text);
