@@ -113,7 +113,10 @@ impl Supervisor {
         let (tasks, library) = (self.tasks.clone(), io.tasks().clone());
         tokio::spawn(async move {
             loop {
-                if let Ok(name) = std::fs::read_to_string(&file) {
+                // A file that was created a moment ago is empty until the test has written to it.
+                if let Ok(name) = std::fs::read_to_string(&file)
+                    && !name.is_empty()
+                {
                     let _ = std::fs::remove_file(&file);
                     tasks.kill(&name);
                     library.kill(&name);
