@@ -34,7 +34,8 @@ part_rust_full() {
   counted 'rust tests of full' parse_cargo cargo test --workspace --no-fail-fast -- "${full_rust[@]}"
 }
 
-# Random numbers and addresses by the million are left to `rust`: they need as much time as all other tests here.
+# Random numbers and addresses by the million are left to `rust`: they took over a third of the
+# processor time of this tier.
 part_quick() {
   require 'rust toolchain' toolchain || return
   check 'format' cargo fmt --all --check
