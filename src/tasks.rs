@@ -45,9 +45,8 @@ struct TasksInner {
     /// The ended tasks by record id. Bounded by the number of tasks.
     ended: Mutex<Vec<(u64, EndedTask)>>,
     last: AtomicU64,
-    /// The name of the tasks that a test killed last.
     #[cfg(debug_assertions)]
-    killed: tokio::sync::watch::Sender<String>,
+    killed: tokio::sync::watch::Sender<Kill>,
 }
 
 /// The delay before the first restart of a task. Each further end within [`PROBATION`] doubles it.
@@ -256,26 +255,51 @@ impl Drop for Record {
 /// Lets tests kill tasks; absent in release builds.
 #[cfg(debug_assertions)]
 impl Tasks {
-    /// Makes every task of this name panic at its next await. The panic hook does not run, so test
-    /// logs show only unintended panics.
+    /// Makes every task of this name panic at its next await, or the next one to start if none
+    /// runs. The panic hook does not run, so test logs show only unintended panics.
     pub fn kill(&self, name: &str) {
-        self.0.killed.send_replace(name.to_owned());
+        self.0.killed.send_replace(Kill {
+            name: name.to_owned(),
+            has_ended_one: false,
+        });
     }
 
     async fn killable(&self, name: &str, task: impl Future<Output = ()>) {
         let mut killed = self.0.killed.subscribe();
         let killing = async {
-            while killed.changed().await.is_ok() {
-                if *killed.borrow() == name {
-                    std::panic::resume_unwind(Box::new("killed by a test"));
-                }
+            let mut is_for_this = {
+                let kill = killed.borrow_and_update();
+                kill.name == name && !kill.has_ended_one
+            };
+            while !is_for_this {
+                // The sender lives as long as this handle, so waiting never fails.
+                let _ = killed.changed().await;
+                is_for_this = killed.borrow_and_update().name == name;
             }
+            self.0.killed.send_if_modified(|kill| {
+                kill.has_ended_one = true;
+                // The other tasks of this name are to see the kill, not this change.
+                false
+            });
+            std::panic::resume_unwind(Box::new("killed by a test"));
         };
         tokio::select! {
-            () = task => {}
+            // A killed task does nothing more, so that all tasks of a name end at the same time.
+            biased;
             () = killing => {}
+            () = task => {}
         }
     }
+}
+
+/// The last kill of a test.
+#[cfg(debug_assertions)]
+#[derive(Default)]
+struct Kill {
+    /// The name of the tasks.
+    name: String,
+    /// Whether a task has ended by it. If none has, it waits for one to start.
+    has_ended_one: bool,
 }
 
 /// Returns the message of a panic.
@@ -303,6 +327,30 @@ mod tests {
 
     fn ended(name: &'static str, is_restarted: bool) -> EndedTask {
         EndedTask { name, is_restarted }
+    }
+
+    #[cfg(debug_assertions)]
+    #[tokio::test(start_paused = true)]
+    async fn a_kill_ends_running_tasks_or_else_the_next_to_start() {
+        let tasks = Tasks::new(Arc::new(Metrics::new()));
+        tasks.kill("one");
+        for name in ["one", "another"] {
+            tokio::spawn(tasks.clone().keep(name, pending));
+        }
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(tasks.ended(), [ended("one", false)]);
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(tasks.ended(), []);
+        tokio::spawn(tasks.clone().keep("one", pending));
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(tasks.ended(), []);
+        for _ in 0..2 {
+            tasks.kill("one");
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(tasks.ended(), vec![ended("one", false); 2]);
+            sleep(Duration::from_secs(20)).await;
+        }
+        assert_eq!(tasks.ended(), []);
     }
 
     #[tokio::test(start_paused = true)]
