@@ -11,8 +11,9 @@ options! {
     /// disconnected, it also retains what it would have sent. This state is in memory and is lost
     /// when the server stops.
     Recovery {
-        /// Whether clients may recover sessions. Default `true`. In the binary `false`: a chat
-        /// client catches up by message sequence numbers, which also works after a server restart.
+        /// Whether clients may recover sessions; in the library, if `Builder::recovery` is called.
+        /// Default `true`. In the binary `false`: a chat client catches up by message sequence
+        /// numbers, which also works after a server restart.
         enabled: bool = true, disabled: false;
         /// Maximum time that a client may be disconnected. `maxDisconnectionDuration` of the
         /// official server. Default 2 min.

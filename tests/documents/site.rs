@@ -126,6 +126,32 @@ fn index_lists_every_page_once_and_every_topic() {
 }
 
 #[test]
+fn index_calls_each_page_by_its_title() {
+    let index = read("docs/SUMMARY.md");
+    let entries = index.lines().filter_map(|line| {
+        let (title, page) = line.split_once('[')?.1.split_once("](")?;
+        Some((title, page.split_once(')')?.0))
+    });
+    let mut compared = 0;
+    for (listed, page) in entries {
+        let text = read(&format!("docs/{page}"));
+        // The guide is the documentation of the crate, which has no title of its own.
+        if page == "guide.md" {
+            continue;
+        }
+        let title = text.strip_prefix("# ").unwrap().lines().next().unwrap();
+        // A decision begins with its number.
+        let title = match page.strip_prefix("decisions/") {
+            Some(_) => title.split_once(": ").map_or(title, |(_, title)| title),
+            None => title,
+        };
+        assert_eq!(title.replace('`', ""), listed, "{page}");
+        compared += 1;
+    }
+    assert!(compared > 90, "{compared}");
+}
+
+#[test]
 fn links_of_all_pages_lead_to_files_and_headings() {
     let mut wrong = Vec::new();
     let others = ["README.md", "CHANGELOG.md", "benches/README.md"].map(str::to_owned);

@@ -28,7 +28,7 @@ export function configuration(keys) {
     const entries = own.map(({ key, description, type, unit, default: preset, variables, reload }) => {
       const rows = [
         `- Type: ${type}${unit ? ` (${unit})` : ""}`,
-        `- Default: ${preset === null && /\bDefault\b/.test(description) ? "unset, which means the above" : shown(preset)}`,
+        `- Default: ${preset === null && /\bDefault\b/.test(description) ? "see above" : shown(preset)}`,
         `- Variable: ${variables.map(code).join(" or ")}`,
         `- Reload: ${reload ? "a change applies at a reload" : "a change needs a restart"}`,
       ];
