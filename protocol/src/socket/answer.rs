@@ -8,8 +8,12 @@ use serde::{
     forward_to_deserialize_any,
 };
 use serde_json::Error;
+use serde_path_to_error::Track;
 
-use super::{Args, ArgumentError};
+use super::{
+    Args, ArgumentError,
+    args::{tracked, value},
+};
 
 /// Reads what [`Arguments`](super::Arguments) writes: a tuple takes several arguments, every other
 /// type takes the first.
@@ -21,20 +25,21 @@ pub(super) fn read<T: DeserializeOwned>(args: &Args) -> Result<T, ArgumentError>
         Err(_) => {}
     }
     // Tracking the path costs allocations, so only a failed value is read again with it.
-    match serde_path_to_error::deserialize(Root(args, &progress)) {
-        Ok(value) => Ok(value),
-        Err(error) => {
-            let index = progress.index.get();
-            if index >= args.len() {
-                return Err(ArgumentError::missing(index, error.inner()));
-            }
-            // The path begins with the argument, which the error already names by its index.
-            let path = error.path().to_string();
-            let path = path.split_once(']').map_or("", |(_, inner)| inner);
-            let path = path.strip_prefix('.').unwrap_or(path);
-            Err(ArgumentError::new(index, path, error.inner()))
-        }
+    let mut track = Track::new();
+    let again = value(|read| tracked(Root(args, &progress), Some(&mut track), read));
+    let error = match again {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    let index = progress.index.get();
+    if index >= args.len() {
+        return Err(ArgumentError::missing(index, &error));
     }
+    // The path begins with the argument, which the error already names by its index.
+    let path = track.path().to_string();
+    let path = path.split_once(']').map_or("", |(_, inner)| inner);
+    let path = path.strip_prefix('.').unwrap_or(path);
+    Err(ArgumentError::new(index, path, &error))
 }
 
 /// The requests of the type so far.

@@ -14,7 +14,7 @@ pub struct ArgumentError {
 }
 
 impl ArgumentError {
-    pub(super) fn new(index: usize, path: &str, error: &serde_json::Error) -> Self {
+    pub(super) fn new(index: usize, path: &str, error: &dyn fmt::Display) -> Self {
         let text = error.to_string();
         let fault = FAULTS.into_iter().find(|fault| text.starts_with(fault));
         let mut path = shown(path);
@@ -51,7 +51,7 @@ impl ArgumentError {
     }
 
     /// Creates the error for a missing argument. `error` comes from parsing `null` instead.
-    pub(super) fn missing(index: usize, error: &serde_json::Error) -> Self {
+    pub(super) fn missing(index: usize, error: &dyn fmt::Display) -> Self {
         let message = match expected(&error.to_string()) {
             Some(expected) => format!("missing: expected {expected}"),
             None => "missing".to_owned(),

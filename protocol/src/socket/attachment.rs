@@ -132,26 +132,45 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 ///
 /// Types that inspect the value first request any type: internally tagged and untagged enums, and
 /// structs with flattened fields.
-pub(super) struct WithAttachments<'a, D> {
+///
+/// `ANY` is whether the packet has any. Most have none, and each type of an argument is compiled for
+/// both.
+pub(super) struct WithAttachments<'a, D, const ANY: bool> {
     inner: D,
     attachments: &'a [Bytes],
 }
 
-impl<'a, D> WithAttachments<'a, D> {
+impl<D> WithAttachments<'_, D, false> {
+    pub(super) const fn none(inner: D) -> Self {
+        Self {
+            inner,
+            attachments: &[],
+        }
+    }
+}
+
+impl<'a, D> WithAttachments<'a, D, true> {
     pub(super) const fn new(inner: D, attachments: &'a [Bytes]) -> Self {
         Self { inner, attachments }
+    }
+}
+
+impl<'a, D, const ANY: bool> WithAttachments<'a, D, ANY> {
+    /// Wraps a part of the same packet.
+    const fn part<P>(inner: P, attachments: &'a [Bytes]) -> WithAttachments<'a, P, ANY> {
+        WithAttachments { inner, attachments }
     }
 }
 
 macro_rules! forward {
     ($($method:ident($($name:ident: $type:ty),*);)*) => {
         $(fn $method<V: Visitor<'de>>(self, $($name: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.inner.$method($($name,)* WithAttachments::new(visitor, self.attachments))
+            self.inner.$method($($name,)* Self::part(visitor, self.attachments))
         })*
     };
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithAttachments<'_, D> {
+impl<'de, D: Deserializer<'de>, const ANY: bool> Deserializer<'de> for WithAttachments<'_, D, ANY> {
     type Error = D::Error;
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -168,22 +187,22 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithAttachments<'_, D> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         let attachments = self.attachments;
-        if attachments.is_empty() {
+        if !ANY || attachments.is_empty() {
             return self.inner.deserialize_any(visitor);
         }
-        let visitor = WithAttachments::new(visitor, attachments);
-        self.inner.deserialize_any(AnyVisitor(visitor))
+        self.inner
+            .deserialize_any(AnyVisitor(WithAttachments::new(visitor, attachments)))
     }
 
     // An object must not be read from an attachment: its placeholder would pass for an object whose
     // fields are all optional.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         let attachments = self.attachments;
-        let visitor = WithAttachments::new(visitor, attachments);
-        if attachments.is_empty() {
-            return self.inner.deserialize_map(visitor);
+        if !ANY || attachments.is_empty() {
+            return self.inner.deserialize_map(Self::part(visitor, attachments));
         }
-        self.inner.deserialize_map(AnyVisitor(visitor))
+        self.inner
+            .deserialize_map(AnyVisitor(WithAttachments::new(visitor, attachments)))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -193,12 +212,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithAttachments<'_, D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         let attachments = self.attachments;
-        let visitor = WithAttachments::new(visitor, attachments);
-        if attachments.is_empty() {
+        if !ANY || attachments.is_empty() {
+            let visitor = Self::part(visitor, attachments);
             return self.inner.deserialize_struct(name, fields, visitor);
         }
-        self.inner
-            .deserialize_struct(name, fields, AnyVisitor(visitor))
+        let visitor = AnyVisitor(WithAttachments::new(visitor, attachments));
+        self.inner.deserialize_struct(name, fields, visitor)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -207,8 +226,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithAttachments<'_, D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         let attachments = self.attachments;
-        if name != RAW_VALUE || attachments.is_empty() {
-            let visitor = WithAttachments::new(visitor, attachments);
+        if !ANY || name != RAW_VALUE || attachments.is_empty() {
+            let visitor = Self::part(visitor, attachments);
             return self.inner.deserialize_newtype_struct(name, visitor);
         }
         let raw = Box::<RawValue>::deserialize(self.inner)?;
@@ -270,7 +289,7 @@ macro_rules! forward_visit {
     };
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for WithAttachments<'_, V> {
+impl<'de, V: Visitor<'de>, const ANY: bool> Visitor<'de> for WithAttachments<'_, V, ANY> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -309,41 +328,38 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for WithAttachments<'_, V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.inner
-            .visit_some(WithAttachments::new(inner, self.attachments))
+        self.inner.visit_some(Self::part(inner, self.attachments))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         self.inner
-            .visit_newtype_struct(WithAttachments::new(inner, self.attachments))
+            .visit_newtype_struct(Self::part(inner, self.attachments))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.inner
-            .visit_seq(WithAttachments::new(inner, self.attachments))
+        self.inner.visit_seq(Self::part(inner, self.attachments))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.inner
-            .visit_map(WithAttachments::new(inner, self.attachments))
+        self.inner.visit_map(Self::part(inner, self.attachments))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.inner
-            .visit_enum(WithAttachments::new(inner, self.attachments))
+        self.inner.visit_enum(Self::part(inner, self.attachments))
     }
 }
 
-impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for WithAttachments<'_, T> {
+impl<'de, T: DeserializeSeed<'de>, const ANY: bool> DeserializeSeed<'de>
+    for WithAttachments<'_, T, ANY>
+{
     type Value = T::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T::Value, D::Error> {
-        self.inner
-            .deserialize(WithAttachments::new(inner, self.attachments))
+        self.inner.deserialize(Self::part(inner, self.attachments))
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for WithAttachments<'_, A> {
+impl<'de, A: SeqAccess<'de>, const ANY: bool> SeqAccess<'de> for WithAttachments<'_, A, ANY> {
     type Error = A::Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -351,7 +367,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for WithAttachments<'_, A> {
         seed: T,
     ) -> Result<Option<T::Value>, A::Error> {
         self.inner
-            .next_element_seed(WithAttachments::new(seed, self.attachments))
+            .next_element_seed(Self::part(seed, self.attachments))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -359,7 +375,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for WithAttachments<'_, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithAttachments<'_, A> {
+impl<'de, A: MapAccess<'de>, const ANY: bool> MapAccess<'de> for WithAttachments<'_, A, ANY> {
     type Error = A::Error;
 
     fn next_key_seed<T: DeserializeSeed<'de>>(
@@ -371,7 +387,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithAttachments<'_, A> {
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
         self.inner
-            .next_value_seed(WithAttachments::new(seed, self.attachments))
+            .next_value_seed(Self::part(seed, self.attachments))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -379,20 +395,22 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithAttachments<'_, A> {
     }
 }
 
-impl<'de, 'a, A: EnumAccess<'de>> EnumAccess<'de> for WithAttachments<'a, A> {
+impl<'de, 'a, A: EnumAccess<'de>, const ANY: bool> EnumAccess<'de> for WithAttachments<'a, A, ANY> {
     type Error = A::Error;
-    type Variant = WithAttachments<'a, A::Variant>;
+    type Variant = WithAttachments<'a, A::Variant, ANY>;
 
     fn variant_seed<T: DeserializeSeed<'de>>(
         self,
         seed: T,
     ) -> Result<(T::Value, Self::Variant), A::Error> {
         let (value, variant) = self.inner.variant_seed(seed)?;
-        Ok((value, WithAttachments::new(variant, self.attachments)))
+        Ok((value, Self::part(variant, self.attachments)))
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for WithAttachments<'_, A> {
+impl<'de, A: VariantAccess<'de>, const ANY: bool> VariantAccess<'de>
+    for WithAttachments<'_, A, ANY>
+{
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {
@@ -401,12 +419,12 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for WithAttachments<'_, A> {
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, A::Error> {
         self.inner
-            .newtype_variant_seed(WithAttachments::new(seed, self.attachments))
+            .newtype_variant_seed(Self::part(seed, self.attachments))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
         self.inner
-            .tuple_variant(len, WithAttachments::new(visitor, self.attachments))
+            .tuple_variant(len, Self::part(visitor, self.attachments))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -415,12 +433,12 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for WithAttachments<'_, A> {
         visitor: V,
     ) -> Result<V::Value, A::Error> {
         self.inner
-            .struct_variant(fields, WithAttachments::new(visitor, self.attachments))
+            .struct_variant(fields, Self::part(visitor, self.attachments))
     }
 }
 
 /// A visitor that accepts anything, and replaces placeholder objects by their attachments.
-struct AnyVisitor<'a, V>(WithAttachments<'a, V>);
+struct AnyVisitor<'a, V>(WithAttachments<'a, V, true>);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for AnyVisitor<'_, V> {
     type Value = V::Value;

@@ -3,8 +3,13 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use bytes::Bytes;
-use serde::de::{DeserializeOwned, DeserializeSeed};
+use erased_serde::Deserializer as Erased;
+use serde::{
+    Deserializer,
+    de::{self, DeserializeOwned, DeserializeSeed},
+};
 use serde_json::value::RawValue;
+use serde_path_to_error::Track;
 
 #[cfg(feature = "msgpack")]
 use super::msgpack;
@@ -302,33 +307,67 @@ impl Args {
     /// In MessagePack, clients write arbitrary bytes for them.
     pub fn get<T: DeserializeOwned>(&self, i: usize) -> Result<T, ArgumentError> {
         let Some(span) = self.span(i) else {
-            return serde_json::from_slice(b"null")
+            let mut null = serde_json::Deserializer::from_slice(b"null");
+            return value(|read| tracked(&mut null, None, read))
                 .map_err(|error| ArgumentError::missing(i, &error));
         };
-        match self.format {
-            Format::Json => {
-                let json = span.of(&self.text);
-                let attachments = self.attachments();
-                let mut deserializer = serde_json::Deserializer::from_slice(json);
-                parse(
-                    i,
-                    T::deserialize(WithAttachments::new(&mut deserializer, attachments)),
-                    || {
-                        let mut deserializer = serde_json::Deserializer::from_slice(json);
-                        serde_path_to_error::deserialize(WithAttachments::new(
-                            &mut deserializer,
-                            attachments,
-                        ))
-                    },
-                )
+        let outcome = match (self.format, &self.attachments) {
+            (Format::Json, None) => {
+                let mut json = serde_json::Deserializer::from_slice(span.of(&self.text));
+                T::deserialize(WithAttachments::none(&mut json)).map_err(|error| error.to_string())
+            }
+            (Format::Json, Some(_)) => {
+                value(|read| self.read(span, None, read)).map_err(|error| error.to_string())
             }
             #[cfg(feature = "msgpack")]
-            Format::MessagePack => {
-                let open = || msgpack::Deserializer::new(&self.text, span, self.has_undefined);
-                parse(i, T::deserialize(&mut open()), || {
-                    serde_path_to_error::deserialize(&mut open())
-                })
+            (Format::MessagePack, _) => {
+                T::deserialize(&mut self.msgpack(span)).map_err(|error| error.to_string())
             }
+        };
+        outcome.map_err(|error| {
+            self.located(i, span, &error, &mut |deserializer| {
+                T::deserialize(deserializer).map(drop)
+            })
+        })
+    }
+
+    #[cfg(feature = "msgpack")]
+    fn msgpack(&self, span: Span) -> msgpack::Deserializer<'_> {
+        msgpack::Deserializer::new(&self.text, span, self.has_undefined)
+    }
+
+    /// Returns the error of an argument with its path, by parsing it again: tracking the path costs
+    /// allocations.
+    fn located(
+        &self,
+        i: usize,
+        span: Span,
+        error: &dyn fmt::Display,
+        read: &mut Read<'_>,
+    ) -> ArgumentError {
+        let mut track = Track::new();
+        match self.read(span, Some(&mut track), read) {
+            Ok(()) => ArgumentError::new(i, "", error),
+            Err(error) => ArgumentError::new(i, &track.path().to_string(), &error),
+        }
+    }
+
+    /// Parses an argument through a deserialiser without a type. Each type of an argument is
+    /// compiled once for it and for each of the faster ways of [`get`](Self::get).
+    fn read(
+        &self,
+        span: Span,
+        track: Option<&mut Track>,
+        read: &mut Read<'_>,
+    ) -> Result<(), erased_serde::Error> {
+        match self.format {
+            Format::Json => {
+                let mut json = serde_json::Deserializer::from_slice(span.of(&self.text));
+                let json = WithAttachments::new(&mut json, self.attachments());
+                tracked(json, track, read)
+            }
+            #[cfg(feature = "msgpack")]
+            Format::MessagePack => tracked(&mut self.msgpack(span), track, read),
         }
     }
 
@@ -348,11 +387,7 @@ impl Args {
                 seed.deserialize(WithAttachments::new(&mut deserializer, self.attachments()))
             }
             #[cfg(feature = "msgpack")]
-            Format::MessagePack => seed.deserialize(&mut msgpack::Deserializer::new(
-                &self.text,
-                span,
-                self.has_undefined,
-            )),
+            Format::MessagePack => seed.deserialize(&mut self.msgpack(span)),
         }
     }
 
@@ -383,18 +418,34 @@ fn inside(span: Span, json: &[u8], part: &RawValue) -> Span {
     Span::new(start, start + part.len())
 }
 
-/// Returns the value, or the error with its path.
-///
-/// Tracking the path costs allocations, so only a failed argument is parsed again with it.
-fn parse<T>(
-    i: usize,
-    result: Result<T, serde_json::Error>,
-    again: impl FnOnce() -> Result<T, serde_path_to_error::Error<serde_json::Error>>,
-) -> Result<T, ArgumentError> {
-    result.map_err(|error| match again() {
-        Ok(_) => ArgumentError::new(i, "", &error),
-        Err(error) => ArgumentError::new(i, &error.path().to_string(), error.inner()),
-    })
+/// Reads an argument whose type is known only to the caller.
+type Read<'a> = dyn FnMut(&mut dyn Erased<'_>) -> Result<(), erased_serde::Error> + 'a;
+
+/// Returns the value that `parse` reads.
+pub(super) fn value<T: DeserializeOwned>(
+    parse: impl FnOnce(&mut Read<'_>) -> Result<(), erased_serde::Error>,
+) -> Result<T, erased_serde::Error> {
+    let mut value = None;
+    parse(&mut |deserializer| {
+        value = Some(T::deserialize(deserializer)?);
+        Ok(())
+    })?;
+    value.ok_or_else(|| de::Error::custom("nothing was read"))
+}
+
+/// Passes a deserialiser to `read`, with a record of the path if one is wanted.
+pub(super) fn tracked<'de>(
+    deserializer: impl Deserializer<'de>,
+    track: Option<&mut Track>,
+    read: &mut Read<'_>,
+) -> Result<(), erased_serde::Error> {
+    match track {
+        None => read(&mut <dyn Erased<'_>>::erase(deserializer)),
+        Some(track) => {
+            let tracked = serde_path_to_error::Deserializer::new(deserializer, track);
+            read(&mut <dyn Erased<'_>>::erase(tracked))
+        }
+    }
 }
 
 impl fmt::Debug for Args {
