@@ -28,6 +28,7 @@ const SHORT_TIMEOUTS: [(&str, &str); 4] = [
 /// A server with its own PostgreSQL, and two members in the Lobby.
 struct Outage {
     postgres: Postgres,
+    url: String,
     database: String,
     binary: ServerProcess,
     ann: Client,
@@ -58,6 +59,7 @@ impl Outage {
         let mut outage = Self {
             database: database.into(),
             postgres,
+            url: url.clone(),
             binary,
             ann,
             bob,
@@ -306,6 +308,48 @@ async fn senders_do_not_notice_a_restarted_database() {
         outage.works("after", seq).await;
     }
     assert_eq!(outage.stored().await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_a_restart_of_the_database_breaks_are_answered() {
+    let mut outage = Outage::start(&[
+        ("ROOMCAST_STORE__READERS", "8"),
+        ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "60s"),
+        ("ROOMCAST_STORE__HEALTH_INTERVAL", "1h"),
+    ])
+    .await;
+    let connected = tokio_postgres::connect(&outage.url, tokio_postgres::NoTls).await;
+    let (locking, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    let lock = "BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE";
+    locking.batch_execute(lock).await.unwrap();
+    // More than the failures in a row that open the circuit breaker.
+    let mut reads = Vec::new();
+    for _ in 0..8 {
+        let read = json!({"conversationId": LOBBY, "query": "before"});
+        reads.push(outage.ann.request("message_search", read).await);
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let start = Instant::now();
+    while outage
+        .postgres
+        .sql(&outage.database, waiting)
+        .parse::<u32>()
+        .unwrap()
+        < 8
+    {
+        assert!(start.elapsed() < DEADLINE, "the reads do not wait");
+        tokio::time::sleep(Duration::from_millis(5)).await; // Poll interval.
+    }
+    outage.binary.pause();
+    outage.postgres.kill();
+    outage.postgres.restart();
+    outage.binary.resume();
+    for id in reads {
+        let answer = outage.ann.answer(id).await;
+        assert_eq!(answer["success"], true, "{answer}");
+    }
+    outage.works("after", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,6 +163,7 @@ impl Postgres {
         answer: Result<Result<T, Error>, Elapsed>,
         tries: &mut u32,
     ) -> Result<Option<T>, StoreError> {
+        let is_timely = answer.is_ok();
         let failure = match timely(answer) {
             Ok(value) => {
                 lent.admission.succeeded();
@@ -171,7 +172,11 @@ impl Postgres {
             Err(failure) => failure,
         };
         if failure.fault == Fault::Lost {
-            lent.admission.failed();
+            // A restart of the database breaks all connections of the pool. That the first query on
+            // one of them fails says nothing about the database now.
+            if *tries > 0 || !is_timely {
+                lent.admission.failed();
+            }
             // A statement may still be running on the connection and would block the next one.
             discard_connection(lent.client);
         } else {
