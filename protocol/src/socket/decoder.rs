@@ -3,7 +3,8 @@ use bytes::Bytes;
 #[cfg(feature = "msgpack")]
 use super::msgpack;
 use super::{
-    Args, CustomMessage, Kind, Nsp, Packet, Parser, RESERVED_EVENTS, attachment,
+    Args, CustomMessage, Kind, Nsp, Packet, Parser, RESERVED_EVENTS,
+    attachment::placeholders,
     encode::MAX_ATTACHMENTS,
     json::{self, Elements, Span},
     packet::Name,
@@ -157,9 +158,9 @@ impl Decoder {
             return Ok(Some(packet));
         };
         let counts = if has_lone_surrogate {
-            attachment::count_placeholders(&packet.args.repaired(), expected)?
+            placeholders::count_placeholders(&packet.args.repaired(), expected)?
         } else {
-            attachment::count_placeholders(&packet.args, expected)?
+            placeholders::count_placeholders(&packet.args, expected)?
         };
         if expected == 0 {
             return Ok(Some(packet));

@@ -8,7 +8,7 @@ use serde_json::{Error, ser::Formatter};
 #[cfg(feature = "msgpack")]
 use super::msgpack;
 use super::{
-    attachment::{NUM, PLACEHOLDER},
+    attachment::placeholders::{NUM, PLACEHOLDER},
     encode::{Encoder, MAX_ATTACHMENTS},
 };
 use crate::frame::Attachments;

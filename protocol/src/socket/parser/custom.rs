@@ -16,7 +16,8 @@ use bytes::Bytes;
 use serde::Serialize as _;
 
 use super::super::{
-    Args, EncodeError, Kind, Limits, Nsp, Packet, Value, attachment,
+    Args, EncodeError, Kind, Limits, Nsp, Packet, Value,
+    attachment::placeholders,
     decoder::read_name,
     encode::MAX_ATTACHMENTS,
     json::{self, Elements, Span},
@@ -281,7 +282,7 @@ fn read(packet: CustomPacket, limits: &Limits) -> Result<Packet, DecodeError> {
         json::scan(&text, 0, limits.max_depth, &mut elements)?;
         args = Args::new(text.into(), elements, usize::from(kind == Kind::Event));
         if attachments.len() > 0 {
-            let counts = attachment::count_placeholders(&args, attachments.len())?;
+            let counts = placeholders::count_placeholders(&args, attachments.len())?;
             // An object of the peer that looks like a placeholder would duplicate an attachment.
             if counts.iter().any(|&count| count != 1) {
                 return Err(DecodeError::IllegalAttachments);
