@@ -29,7 +29,6 @@ const SHORT_TIMEOUTS: [(&str, &str); 4] = [
 struct Outage {
     postgres: Postgres,
     url: String,
-    database: String,
     binary: ServerProcess,
     ann: Client,
     bob: Client,
@@ -55,11 +54,9 @@ impl Outage {
                 .retry_until_stored("join_conversation", json!(LOBBY))
                 .await;
         }
-        let (_, database) = url.rsplit_once('/').unwrap();
         let mut outage = Self {
-            database: database.into(),
             postgres,
-            url: url.clone(),
+            url,
             binary,
             ann,
             bob,
@@ -69,8 +66,9 @@ impl Outage {
         outage
     }
 
-    fn sql(&self, sql: &str) {
-        self.postgres.sql(&self.database, sql);
+    fn sql(&self, sql: &str) -> String {
+        let (_, database) = self.url.rsplit_once('/').unwrap();
+        self.postgres.sql(database, sql)
     }
 
     /// Checks that a message is stored with the next number and reaches the other member.
@@ -331,13 +329,7 @@ async fn reads_that_a_restart_of_the_database_breaks_are_answered() {
     }
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     let start = Instant::now();
-    while outage
-        .postgres
-        .sql(&outage.database, waiting)
-        .parse::<u32>()
-        .unwrap()
-        < 8
-    {
+    while outage.sql(waiting).parse::<u32>().unwrap() < 8 {
         assert!(start.elapsed() < DEADLINE, "the reads do not wait");
         tokio::time::sleep(Duration::from_millis(5)).await; // Poll interval.
     }
