@@ -7,13 +7,12 @@
 //! differ. They use only syntax that the regular expressions of ECMAScript, Python and Rust share.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::content::{emoji, url};
+use super::content::{character_class::class, emoji, url};
 use crate::auth::is_hidden;
 use crate::store::{TIME_PATTERN, WRITTEN_TIME};
 
@@ -243,49 +242,6 @@ fn network_pattern() -> String {
     format!(
         "^(?:{v4}(?:/0*(?:3[0-2]|[12]?[0-9]))?|{v6}(?:/0*(?:12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$"
     )
-}
-
-/// Returns the characters that match a predicate, as the content of a bracket expression.
-pub(in crate::service) fn class(is: &dyn Fn(char) -> bool) -> String {
-    let mut text = String::new();
-    let mut range: Option<(char, char)> = None;
-    let mut end = |range: Option<(char, char)>| {
-        let Some((first, last)) = range else { return };
-        escape(&mut text, first);
-        if last != first {
-            text.push('-');
-            escape(&mut text, last);
-        }
-    };
-    for c in '\0'..=char::MAX {
-        match (is(c), range) {
-            (true, Some((first, _))) => range = Some((first, c)),
-            (true, None) => range = Some((c, c)),
-            (false, Some(_)) => {
-                end(range.take());
-            }
-            (false, None) => {}
-        }
-    }
-    end(range);
-    text
-}
-
-fn escape(text: &mut String, c: char) {
-    match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' => text.push(c),
-        // Only characters with a special meaning are escaped; engines reject other escapes.
-        '^' | '$' | '\\' | '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|'
-        | '/' | '-' => {
-            text.extend(['\\', c]);
-        }
-        ' '..='~' => text.push(c),
-        // No escape for characters beyond the basic plane works in all engines.
-        '\u{10000}'.. => text.push(c),
-        _ => {
-            let _ = write!(text, "\\u{:04x}", u32::from(c));
-        }
-    }
 }
 
 /// Defines types that describe numbers.

@@ -4,7 +4,7 @@
 //! Pictographs and characters reserved for them are accepted without a list of sequences that fonts
 //! support. Therefore emoji that are newer than this server are accepted as well.
 
-use crate::service::rules::bounds::class;
+use crate::service::rules::content::character_class::class;
 
 /// Returns whether a text is one emoji of at most [`MAX_CHARS`] characters.
 pub(in crate::service) fn is_emoji(text: &str) -> bool {
@@ -36,22 +36,22 @@ fn is_element(chars: &[char]) -> bool {
         }
 }
 
-fn is_regional(c: char) -> bool {
+pub(super) fn is_regional(c: char) -> bool {
     matches!(c, '\u{1F1E6}'..='\u{1F1FF}')
 }
 
-fn is_skin_tone(c: char) -> bool {
+pub(super) fn is_skin_tone(c: char) -> bool {
     matches!(c, '\u{1F3FB}'..='\u{1F3FF}')
 }
 
 /// Returns whether a character is a letter or digit in the tags of a subdivision flag.
-fn is_tag(c: char) -> bool {
+pub(super) fn is_tag(c: char) -> bool {
     matches!(c, '\u{E0030}'..='\u{E0039}' | '\u{E0061}'..='\u{E007A}')
 }
 
 /// Returns whether a character has the property `Extended_Pictographic` of Unicode 15.1
 /// (`emoji-data.txt`).
-fn is_pictograph(c: char) -> bool {
+pub(super) fn is_pictograph(c: char) -> bool {
     matches!(c,
         '\u{A9}' | '\u{AE}' | '\u{203C}' | '\u{2049}' | '\u{2122}' | '\u{2139}'
         | '\u{2194}'..='\u{2199}' | '\u{21A9}'..='\u{21AA}' | '\u{231A}'..='\u{231B}' | '\u{2328}'

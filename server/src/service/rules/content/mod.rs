@@ -5,6 +5,7 @@
 //! arguments. They must not depend on the configuration or the store.
 
 mod beginning;
+pub(in crate::service) mod character_class;
 pub(in crate::service) mod emoji;
 pub(in crate::service) mod url;
 

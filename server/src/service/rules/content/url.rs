@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use crate::auth::is_invisible;
-use crate::service::rules::bounds::class;
+use crate::service::rules::content::character_class::class;
 
 /// Returns whether a text is an absolute `http` or `https` URL (RFC 3986).
 ///
@@ -74,7 +74,7 @@ fn is_host(host: &str) -> bool {
 }
 
 /// Returns whether a character must be escaped in a URL.
-fn is_forbidden(c: char) -> bool {
+pub(super) fn is_forbidden(c: char) -> bool {
     c.is_control() || c.is_whitespace() || is_invisible(c) || "\"<>\\^`{|}".contains(c)
 }
 
