@@ -64,7 +64,7 @@ struct Asset {
 impl Asset {
     fn new(name: &str, file: EmbeddedFile, settings: &PageSettings, security: Security) -> Self {
         let content_type = content_type(file.metadata.mimetype());
-        let built = Bytes::from(file.data.into_owned());
+        let built = bytes(file.data);
         let body = match name {
             INDEX | DASHBOARD => with_settings(&built, settings),
             _ => built.clone(),
@@ -75,11 +75,16 @@ impl Asset {
         let smaller = encodings.filter_map(|(encoding, end)| {
             let file = Files::get(&format!("{name}{end}"))?;
             let encoding = HeaderValue::from_static(encoding);
-            Some((encoding, Bytes::from(file.data.into_owned())))
+            Some((encoding, bytes(file.data)))
         });
+        let digest = if body == built {
+            file.metadata.sha256_hash()
+        } else {
+            Sha256::digest(&body).into()
+        };
         Self {
             smaller: smaller.collect(),
-            etag: etag(&body),
+            etag: etag(&digest),
             content_type,
             body,
             cache_control: HeaderValue::from_static(cache_control(name)),
@@ -205,8 +210,16 @@ fn content_type(guess: &str) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("application/octet-stream"))
 }
 
-fn etag(body: &[u8]) -> HeaderValue {
-    let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(body));
+/// Returns the content of a file, which is copied only if it is not embedded.
+fn bytes(data: Cow<'static, [u8]>) -> Bytes {
+    match data {
+        Cow::Borrowed(data) => Bytes::from_static(data),
+        Cow::Owned(data) => data.into(),
+    }
+}
+
+fn etag(sha256: &[u8; 32]) -> HeaderValue {
+    let digest = URL_SAFE_NO_PAD.encode(sha256);
     HeaderValue::try_from(format!("\"{digest}\"")).expect("base64 is visible ASCII")
 }
 
