@@ -1,5 +1,5 @@
-//! Opens a session and joins `/`, directly over WebSocket and by polling, and measures refused
-//! connections.
+//! Measures opening a session and joining `/`, over WebSocket and by polling, and a refused
+//! connection.
 
 #![allow(
     clippy::indexing_slicing,
@@ -37,7 +37,7 @@ fn polling(c: &mut Criterion) {
     });
 }
 
-/// Measures how a full server refuses a connection and returns the time to retry.
+/// Measures how long a full server takes to refuse a connection with 503.
 fn refused(c: &mut Criterion) {
     let address = support::serve(support::io_for(1), 1);
     let _held = Client::connect(address);

@@ -1,4 +1,4 @@
-//! Servers in their own processes, and what they use.
+//! Starts servers in processes of their own, and measures their processor time and memory.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a server of this name, with the certificate in the folder.
+    /// Starts the server of this name (see `TLS_SERVERS`), with the certificate in the folder.
     pub fn start(name: &str, folder: &Path) -> Self {
         let (address, children) = match name {
             "roomcast" => own(SERVE, folder),
@@ -63,7 +63,7 @@ impl Process {
         self.pids().into_iter().map(of).sum()
     }
 
-    /// Returns the processes and their children.
+    /// Returns the ids of the processes and of their direct children.
     fn pids(&self) -> Vec<u32> {
         let mut pids: Vec<u32> = self.children.iter().map(Child::id).collect();
         for pid in pids.clone() {
@@ -95,7 +95,7 @@ impl Drop for Process {
     }
 }
 
-/// Starts this program as a server, which prints its address.
+/// Starts this program as a server, and reads the address that it prints.
 fn own(mode: &str, folder: &Path) -> (SocketAddr, Vec<Child>) {
     let program = std::env::current_exe().expect("this program");
     printing(Command::new(program).arg(mode).current_dir(folder))
@@ -152,7 +152,7 @@ fn nginx(folder: &Path) -> (SocketAddr, Vec<Child>) {
     (address, children)
 }
 
-/// Starts `socket.io` of Node, from the packages of `tests/interop`.
+/// Starts a Node server with the `socket.io` that is installed in `tests/interop`.
 fn node(folder: &Path) -> (SocketAddr, Vec<Child>) {
     let root = env!("CARGO_MANIFEST_DIR");
     let server = format!("{root}/benches/tls/node_server.cjs");
@@ -172,12 +172,12 @@ pub fn issue(folder: &Path) {
     write("key.pem", issued.signing_key.serialize_pem());
 }
 
-/// Waits until a server has freed what it needs no longer.
+/// Waits two seconds, in which a server frees unused memory.
 pub fn settle() {
     std::thread::sleep(Duration::from_secs(2));
 }
 
-/// Raises the limit of open files to its maximum.
+/// Raises the soft limit of open files to the hard limit.
 pub fn allow_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

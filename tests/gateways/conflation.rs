@@ -18,7 +18,7 @@ fn portfolio(n: usize) -> Value {
     json!({"userId": "ann", "totalValue": n, "cash": 1, "positions": positions})
 }
 
-/// Returns the values of this field in the conflated events up to the last.
+/// Receives events until the field has the value [`MANY`], and returns its values.
 async fn until_last(client: &mut Client, event: &str, field: &str) -> Vec<f64> {
     let mut got = Vec::new();
     while got.last() != Some(&(MANY as f64)) {
@@ -64,7 +64,7 @@ async fn slow_client_gets_every_trade_but_only_newest_portfolio_and_price() {
     ] {
         let got = until_last(&mut ann, event, field).await;
         assert!(got.is_sorted_by(|one, next| one < next), "{event}: {got:?}");
-        assert!(got.len() < MANY, "{event}: all of them came");
+        assert!(got.len() < MANY, "{event}: no event was conflated");
     }
     assert!(ann.events_until_now("trade:update").await.is_empty());
 }

@@ -7,7 +7,7 @@ function typing(userId: string, isTyping = true) {
   return { conversationId: "lobby", userId, name: userId, isTyping, timestamp: "" };
 }
 
-test("typing expires by itself", () => {
+test("a typing user expires without further events", () => {
   const typists = new Typists();
   typists.handle(typing("ada"), 0);
   typists.handle(typing("bob"), 2_000);
@@ -26,7 +26,7 @@ test("typing ends on a stop event or a message", () => {
   assert.deepEqual(typists.names(20), []);
 });
 
-test("own typing is sent immediately, then every three seconds, then its end", () => {
+test("own typing is sent immediately, then at most every three seconds, and ends once", () => {
   const own = new OwnTyping();
   const reported = [own.handleInput("h", 0), own.handleInput("he", 100), own.handleInput("hel", 3_000), own.handleInput("hell", 5_999)];
   assert.deepEqual(reported, [true, undefined, true, undefined]);
@@ -34,7 +34,7 @@ test("own typing is sent immediately, then every three seconds, then its end", (
   assert.equal(own.handleStop(), undefined);
 });
 
-test("an emptied field is the end of typing", () => {
+test("emptying the field ends typing", () => {
   const own = new OwnTyping();
   assert.equal(own.handleInput("  ", 0), undefined);
   assert.equal(own.handleInput("a", 0), true);
@@ -46,6 +46,6 @@ test("the typing line names two users and counts the rest", () => {
   assert.deepEqual(partsOf(typingLine(["Ada"])), ["", "Ada", " is typing…"]);
   assert.deepEqual(partsOf(typingLine(["Ada", "Bob"])), ["", "Ada", " and ", "Bob", " are typing…"]);
   assert.deepEqual(partsOf(typingLine(["Ada", "Bob", "Eve", "Zoe"])), ["", "Ada", ", ", "Bob", " and 2 more are typing…"]);
-  // A name cannot end its own isolation.
+  // The Unicode isolate characters of a name are removed, so it cannot end the isolate around it.
   assert.deepEqual(partsOf(typingLine(["A\u2069da"])), ["", "Ada", " is typing…"]);
 });

@@ -284,7 +284,7 @@ pub struct Server {
     /// Token for reading `/metrics` and `/health/websocket/detailed`, also at `listen`. Default:
     /// none, and they are not served at `listen`.
     pub metrics_token: Option<Secret>,
-    /// File with a token for reading them, on one line; other users of the machine may have no
+    /// File with a token for reading them, on one line; other users of the machine must have no
     /// access to it. Read again when it changes. Both tokens are accepted. Default: none.
     pub metrics_token_file: Option<PathBuf>,
 }

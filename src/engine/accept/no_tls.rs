@@ -1,4 +1,5 @@
-//! Replaces `tls` in builds without the feature: `Tls` has no values.
+//! Replaces the module `tls` in builds without the feature `tls`. `Tls` has no variants, so its
+//! methods are never called.
 
 use std::{future::Ready, net::IpAddr};
 

@@ -11,15 +11,15 @@ use crate::config::store::shown_address;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Otlp {
-    /// URL at which the collector accepts traces as OTLP over HTTP, as
+    /// URL at which the collector accepts traces in OTLP over HTTP, for example
     /// `http://127.0.0.1:4318/v1/traces`. Default: none, and no event is sampled.
     pub url: Option<String>,
     /// File with headers of the requests, such as a key of the collector: one `Name: value` on each
-    /// line; other users of the machine may have no access to it. Read for each request. With
+    /// line; other users of the machine must have no access to it. Read for each request. With
     /// `http`, the collector must be on this machine. Default: none.
     pub headers_file: Option<PathBuf>,
-    /// PEM file with the certificate authorities for the collector. Default: those that this machine
-    /// trusts.
+    /// PEM file with the certificate authorities for the collector. Default: those that this
+    /// machine trusts.
     pub ca_file: Option<PathBuf>,
     /// `service.name` of the spans. Default `roomcast`.
     pub service_name: String,
@@ -27,8 +27,8 @@ pub struct Otlp {
     /// Default 0.01.
     pub sample_ratio: f64,
     /// Maximum number of events and API calls per second that are sampled because the `traceparent`
-    /// of their caller says so; 0 for none. Without `url`, as many keep the flag for other servers
-    /// and webhooks. Default 10.
+    /// of their caller says so; 0 for none. Without `url`, this many pass the flag on to other
+    /// servers and webhooks. Default 10.
     pub requested_per_second: u32,
     /// Maximum number of spans per second; further spans are dropped and counted. Default 1,000.
     pub spans_per_second: u32,
@@ -37,7 +37,7 @@ pub struct Otlp {
     pub queue: usize,
     /// Maximum number of spans in one request. Default 512.
     pub batch: usize,
-    /// Maximum time that a span waits for more spans. Default 5 s.
+    /// Maximum time that a span waits until its request is sent. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
     /// Timeout of one request, from resolving the host name to the end of the response. Default
@@ -122,6 +122,7 @@ fn is_exposed(url: &str) -> bool {
 const MOST_PER_SECOND: u32 = 100_000;
 const MOST_QUEUED: usize = 100_000;
 const MOST_BATCHED: usize = 4096;
+/// The longest interval and timeout.
 const LONGEST: Duration = Duration::from_secs(60);
 const LONGEST_NAME: usize = 255;
 
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_sent_encrypted_or_on_this_machine_only() {
+    fn headers_require_https_or_a_url_of_this_machine() {
         for (url, is_accepted) in [
             ("https://collector.example/v1/traces", true),
             ("http://127.0.0.1:4318/v1/traces", true),

@@ -12,7 +12,8 @@ use super::packet::{Kind, Packet};
 use super::recording::{self, Found};
 use super::tracer::{Detail, Tracer};
 
-/// Observes all connected sockets that a tracer of steps selects.
+/// Records and observes all connected sockets that a tracer selects. A filter by conversation
+/// selects none.
 pub(super) fn observe_all(tracer: &Arc<Tracer>, io: &Io) {
     if tracer.filter.conversation().is_some() {
         return;
@@ -34,7 +35,7 @@ pub(super) fn observe_all(tracer: &Arc<Tracer>, io: &Io) {
     }
 }
 
-/// Records that a socket connected if the tracer selects it, and observes its connection.
+/// If the tracer selects the socket, records that it connected, and observes its connection.
 pub(super) fn connected(tracer: &Arc<Tracer>, socket: &Socket) {
     let user = socket.principal();
     if !tracer.filter.matches(&subject(socket, &user.subject)) {
@@ -49,7 +50,7 @@ pub(super) fn connected(tracer: &Arc<Tracer>, socket: &Socket) {
     }
 }
 
-/// Records that a socket disconnected if the tracer selects it.
+/// If the tracer selects the socket, records that it disconnected.
 pub(super) fn disconnected(tracer: &Arc<Tracer>, socket: &Socket, reason: &str) {
     if let Some(recorder) = &tracer.recorder {
         return recording::disconnected(tracer, recorder, socket, reason);
@@ -59,7 +60,7 @@ pub(super) fn disconnected(tracer: &Arc<Tracer>, socket: &Socket, reason: &str) 
         let fields = object(json!({"reason": reason}));
         record(tracer, socket, &user.subject, "disconnected", fields);
         let observed = tracer.observed.lock().remove(&socket.id());
-        // The connection may stay open, and may get another user.
+        // The connection may stay open for sockets of another user.
         if let Some((connection, listener)) = observed {
             connection.off(listener);
             for other in connection.sockets() {
@@ -86,7 +87,7 @@ fn record(tracer: &Tracer, socket: &Socket, user: &str, step: &str, fields: Map<
     tracer.record(&subject(socket, user), step, fields);
 }
 
-/// Returns the fields about the start of a connection.
+/// Returns the fields of the steps `found` and `connected`.
 fn opening(socket: &Socket, detail: Detail) -> Map<String, Value> {
     let address = socket.handshake().address().ip();
     let address = match detail {
@@ -125,7 +126,7 @@ fn observe(tracer: &Arc<Tracer>, socket: &Socket, user: &str) {
     match connection.on_event(move |event| observer.notify(event)) {
         Ok(listener) => {
             let mut observed = tracer.observed.lock();
-            // A tracer that has ended removes no further observers.
+            // A tracer that has ended has removed its observers already.
             if tracer.is_stopped() {
                 drop(observed);
                 connection.off(listener);
@@ -202,7 +203,7 @@ impl Observer {
                 });
                 ("closed", object(fields))
             }
-            // Other events are no steps of a message.
+            // Other events are not recorded.
             EngineConnectionEvent::Heartbeat | _ => return,
         };
         let subject = Subject {

@@ -24,18 +24,18 @@ pub(super) struct Followed {
     emitter: Arc<dyn JournalEmitter>,
     /// A copy of [`JournalState::emitted`] that can be read without the permit.
     emitted: AtomicU64,
-    /// The time until which the store may contain an entry without an announcement.
+    /// Until this time, the store may contain entries that were not emitted.
     doubt: Mutex<Option<Instant>>,
-    /// The rooms of the followers, with the time since when each was seen empty. `None` if a socket
-    /// is in it or is about to join.
+    /// The rooms of the followers, with the time at which a check first found each empty. `None` if
+    /// a socket is in it or is about to join.
     rooms: Mutex<HashMap<Room, Option<Instant>>>,
-    /// The holder of the permit emits entries or subscribes a socket, and has the state in the
-    /// meantime.
+    /// The holder of the permit emits entries or subscribes a socket, and owns the state
+    /// meanwhile.
     permit: Semaphore,
     state: Mutex<JournalState>,
 }
 
-/// The permit to emit entries, with the state that this needs.
+/// The permit to emit entries, with the state, which it returns when it is dropped.
 pub(super) struct JournalPermit<'a> {
     state: JournalState,
     home: &'a Mutex<JournalState>,
@@ -72,7 +72,8 @@ pub(super) struct JournalState {
     window: Option<Instant>,
     /// Whether entries were emitted after the last emission of the number of open entries.
     is_count_due: bool,
-    /// Snapshots at the current position, by category and number of entries. A client that gets one
+    /// Snapshots at the current position, by category, number of entries, and whether withdrawn
+    /// entries are included. A client that gets one
     /// receives all later entries.
     cached: HashMap<SnapshotKey, JournalView>,
 }
@@ -147,18 +148,19 @@ impl Followed {
         *doubt = (*doubt).max(Some(time));
     }
 
-    /// Returns whether the store may contain an entry without an announcement.
+    /// Returns whether the store may contain entries that were not emitted.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.doubt.lock().is_some()
     }
 
-    /// Emits everything in the store, if there was a subscription.
+    /// Emits the stored entries after the last emitted one. Before the first subscription, it emits
+    /// none.
     pub(super) async fn catch_up(
         self: &Arc<Self>,
         store: &Store,
         namespace: &Namespace,
     ) -> Result<(), StoreError> {
-        // The time is taken before the store is read, so that a doubt that arises in the meantime
+        // The time is taken before the store is read, so that a doubt that arises during the read
         // remains.
         let begin = Instant::now();
         let mut state = self.acquire().await?;
@@ -176,7 +178,7 @@ impl Followed {
     /// Emits an entry that this server just stored.
     ///
     /// The store numbers entries without gaps. If the entry is the next one, it is emitted
-    /// directly, otherwise with everything in the store.
+    /// directly, otherwise with all stored entries after the last emitted one.
     pub(super) async fn emit_new(
         self: &Arc<Self>,
         store: &Store,
@@ -206,8 +208,8 @@ impl Followed {
         read
     }
 
-    /// Emits waiting entries and those up to the revision of a snapshot, which a socket that joins
-    /// now already has.
+    /// Emits waiting entries and those up to the revision of the snapshot that a joining socket
+    /// gets.
     pub(super) async fn emit_through(
         self: &Arc<Self>,
         state: &mut JournalState,
@@ -292,11 +294,12 @@ impl Followed {
 
     fn set_emitted(&self, state: &mut JournalState, revision: u64) {
         if state.emitted != Some(revision) {
-            // A stored snapshot would lack entries emitted from now on.
+            // Cached snapshots lack the entries that have just been emitted.
             state.cached = HashMap::new();
         }
         state.emitted = Some(revision);
-        // Tasks without the permit read this value, and must not see more than was emitted.
+        // Tasks without the permit read this value, and must not see more than was emitted or
+        // waits.
         self.emitted.store(revision, Ordering::Release);
     }
 
@@ -356,7 +359,7 @@ impl Followed {
         tokio::spawn(async move {
             tokio::time::sleep_until(end.into()).await;
             if let Ok(mut state) = followed.acquire().await {
-                // If the waiting entries were emitted in the meantime, nothing is left to emit.
+                // Entries that were emitted in the meantime wait no longer.
                 followed.emit_waiting(&mut state, &namespace);
                 followed
                     .emit_open_count(&mut state, &store, &namespace)
@@ -386,10 +389,10 @@ impl Followed {
         !self.rooms.lock().is_empty()
     }
 
-    /// Discards rooms that have been empty for this long.
+    /// Discards rooms that have been empty for `linger`.
     ///
     /// The time starts at the first check that found the room empty. Its last member may have left
-    /// just before that, however long ago the previous check was.
+    /// just before that check.
     pub(super) fn update_rooms(
         &self,
         now: Instant,
@@ -441,7 +444,7 @@ mod tests {
         // left just now.
         assert!(update(100, false));
         assert!(update(109, false));
-        assert!(update(110, true), "who was away is back");
+        assert!(update(110, true), "a member has rejoined");
         assert!(update(119, false));
         assert!(update(128, false));
         assert!(!update(129, false));
