@@ -4,8 +4,8 @@ use super::{VERSION, has_token};
 
 /// The header values of a request to open a WebSocket; `None` for a missing header.
 ///
-/// If a header occurs several times, its values are joined with a comma (RFC 9110 section 5.3). The
-/// caller must check the method (GET) and the HTTP version (1.1).
+/// The caller joins the values of a header that occurs several times with commas (RFC 9110 section
+/// 5.3), and checks the method (GET) and the HTTP version (1.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Upgrade<'a> {
     /// `Upgrade`
@@ -49,9 +49,9 @@ pub fn check(request: &Upgrade<'_>) -> Result<(), HandshakeError> {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// `Upgrade` does not contain `websocket`.
+    /// `Upgrade` does not contain the token `websocket`.
     Upgrade,
-    /// `Connection` does not contain `upgrade`.
+    /// `Connection` does not contain the token `upgrade`.
     Connection,
     /// `Sec-WebSocket-Version` is not 13; the response should contain `Sec-WebSocket-Version: 13`.
     Version,
@@ -63,8 +63,7 @@ impl HandshakeError {
     /// Every variant, for tables and metrics.
     pub const ALL: &[Self] = &[Self::Upgrade, Self::Connection, Self::Version, Self::Key];
 
-    /// Returns the HTTP status of the response: 426 if the client requested another version, else
-    /// 400.
+    /// Returns the HTTP status of the response: 426 for [`Version`](Self::Version), otherwise 400.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -100,7 +99,7 @@ impl std::error::Error for HandshakeError {}
 
 /// Returns whether this is base64 of 16 bytes: 22 characters and their padding.
 ///
-/// The four unused bits of the last character are ignored, as other servers do.
+/// The four unused bits of the last character are not checked; other servers do not check them.
 fn is_nonce(key: &str) -> bool {
     let Some(digits) = key.strip_suffix("==") else {
         return false;
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn b4_another_version_requires_a_client_upgrade() {
+    fn b4_a_version_other_than_13_is_answered_with_426() {
         for version in [
             None,
             Some("12"),

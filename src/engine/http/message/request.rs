@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use roomcast_protocol::{
     SessionId, Sid,
     engine::{Revision, Transport},
@@ -235,13 +235,16 @@ fn accept(request: &Parts) -> Result<String, RequestError> {
     if request.method != Method::GET || request.version != http::Version::HTTP_11 {
         return Err(RequestError::BadHandshake);
     }
-    let value = |name| request.headers.get(name).and_then(|v| v.to_str().ok());
+    let value = |name| joined(&request.headers, name);
+    let upgrade = value(header::UPGRADE);
+    let connection = value(header::CONNECTION);
+    let version = value(header::SEC_WEBSOCKET_VERSION);
     let key = value(header::SEC_WEBSOCKET_KEY);
     handshake::check(&handshake::Upgrade {
-        upgrade: value(header::UPGRADE),
-        connection: value(header::CONNECTION),
-        version: value(header::SEC_WEBSOCKET_VERSION),
-        key,
+        upgrade: upgrade.as_deref(),
+        connection: connection.as_deref(),
+        version: version.as_deref(),
+        key: key.as_deref(),
     })
     .map_err(|error| {
         if error == HandshakeError::Version {
@@ -250,7 +253,15 @@ fn accept(request: &Parts) -> Result<String, RequestError> {
             RequestError::BadHandshake
         }
     })?;
-    Ok(handshake::accept_key(key.unwrap_or_default()))
+    Ok(handshake::accept_key(&key.unwrap_or_default()))
+}
+
+/// Returns the value of a header. If it occurs several times, the values are joined with commas (RFC
+/// 9110 section 5.3).
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
+    let mut values = headers.get_all(name).iter().map(HeaderValue::to_str);
+    let first = Cow::Borrowed(values.next()?.ok()?);
+    values.try_fold(first, |joined, value| Some(joined + ", " + value.ok()?))
 }
 
 /// Returns whether `Origin` is valid. Browsers send no control characters (`INVALID_ORIGIN` in the
@@ -301,6 +312,30 @@ mod tests {
             headers.push((name, value));
         }
         parse(&request(Method::GET, query, &headers), &Config::default())
+    }
+
+    #[test]
+    fn repeated_headers_of_a_websocket_count_as_one_list() {
+        let request_with = |more: &[(&str, &str)]| {
+            let mut headers = vec![
+                ("upgrade", "websocket"),
+                ("connection", "keep-alive"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", KEY),
+            ];
+            headers.extend_from_slice(more);
+            let query = "EIO=4&transport=websocket";
+            parse(&request(Method::GET, query, &headers), &Config::default())
+        };
+        let opened = request_with(&[("connection", "Upgrade")]);
+        assert!(matches!(opened, Ok(ParsedRequest::OpenWebSocket { .. })));
+        let refused = Err(RequestError::BadHandshake);
+        assert_eq!(request_with(&[]), refused);
+        let key = [("connection", "Upgrade"), ("sec-websocket-key", KEY)];
+        assert_eq!(request_with(&key), refused);
+        let version = [("connection", "Upgrade"), ("sec-websocket-version", "8")];
+        let refused = Err(RequestError::BadWebSocketVersion);
+        assert_eq!(request_with(&version), refused);
     }
 
     #[test]
