@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-/// Where predicates on characters match anything, in ascending order without overlap. Elsewhere are
-/// the ideographs, most other scripts and unassigned characters, over a million, which no document
-/// should have to check one by one.
+/// The ranges of characters in which the predicates match, in ascending order without overlap.
+/// The other characters, over a million, are not checked: ideographs, most scripts, and unassigned
+/// characters.
 const AREAS: [RangeInclusive<char>; 6] = [
     '\0'..='\u{33ff}',
     '\u{fe00}'..='\u{ffff}',
