@@ -9,6 +9,7 @@ import { call, io, soon } from "./people.mjs";
 import { startBroker } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, outcome, until } from "./support.mjs";
+import { variants } from "./variants.mjs";
 
 /** Long timeouts, so that a slow machine decides neither recovery nor expiry. */
 const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s", ROOMCAST_PRESENCE__GRACE: "60s" };
@@ -339,14 +340,14 @@ function whatever(servers) {
 }
 
 describe("several servers", { concurrency: 2 }, () => {
-  for (const [name, scheme, startsBroker] of [
+  for (const [name, scheme, startsBroker] of variants([
     ["PostgreSQL alone"],
     ["Redis", "redis", () => startRedis()],
     ["sharded Redis", "redis+sharded", () => startRedis()],
     ["a stream of Redis", "redis-streams", () => startRedis()],
     ["NATS", "nats", () => startBroker("nats")],
     ["NATS with JetStream", "nats", () => startBroker("nats", "-js")],
-  ]) {
+  ])) {
     describe(`with recovery, joined by ${name}`, { concurrency: false }, () => {
       let started;
       let broker;

@@ -7,6 +7,7 @@ import { by, conversation, nothing, person, startServers, whatIsThere } from "./
 import { startBroker } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, until } from "./support.mjs";
+import { variants } from "./variants.mjs";
 
 const PAIRS = 200;
 /** Number of conversations of a user. */
@@ -89,7 +90,7 @@ async function pair([p, q], conversationId, [before, delay]) {
 /** Returns the variables of servers with an adapter of this scheme. */
 const joinedBy = (scheme) => (broker) => ({ ROOMCAST_ADAPTER__URL: `${scheme}://${broker.address}`, ROOMCAST_ADAPTER__KEY: "chat" });
 
-for (const [name, start, joined] of [
+for (const [name, start, joined] of variants([
   ["nothing", undefined, () => nothing],
   ["PostgreSQL", undefined, () => whatIsThere],
   ["Redis", () => startRedis(), by],
@@ -97,7 +98,7 @@ for (const [name, start, joined] of [
   ["a stream of Redis", () => startRedis(), joinedBy("redis-streams")],
   ["NATS", () => startBroker("nats", "-js"), joinedBy("nats")],
   ["NATS without JetStream", () => startBroker("nats"), joinedBy("nats")],
-]) {
+], 2)) {
   describe(`two nodes joined by ${name}`, () => {
     let broker;
     let servers;

@@ -9,6 +9,7 @@ import { io } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, lastingPort, metric, metricIs, metricsOf, next, open, startServer, until } from "./support.mjs";
+import { variants } from "./variants.mjs";
 
 const FORWARDED = 'roomcast_requests_forwarded_total{result="done"}';
 /** The reasons for which the session of a request can be unknown. */
@@ -78,7 +79,7 @@ const say = async (socket, content) => {
   assert.equal(answer.success, true, JSON.stringify(answer));
 };
 
-for (const adapter of ["redis", "postgres"]) {
+for (const adapter of variants(["postgres", "redis"])) {
   describe(`without sticky sessions, joined by ${adapter}`, { concurrency: false }, () => {
     test("clients that poll, and that upgrade, stay connected and miss nothing", async (t) => {
       const { nodes, url } = await cluster(t, adapter);

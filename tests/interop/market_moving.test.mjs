@@ -9,6 +9,7 @@ import { call } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
 import { metricIs, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
+import { variants } from "./variants.mjs";
 
 const ENV = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s", ROOMCAST_MARKET__PRICE_INTERVAL: "20ms" };
 const service = token({ sub: "backend", roles: ["service"] });
@@ -219,10 +220,10 @@ function whatever(servers) {
   }
 }
 
-for (const [name, joined] of [
+for (const [name, joined] of variants([
   ["PostgreSQL alone", () => whatIsThere],
   ["Redis", (redis) => by(redis)],
-]) {
+])) {
   describe(`followers, joined by ${name}`, () => {
     let started;
     let redis;

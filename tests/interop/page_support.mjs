@@ -5,6 +5,7 @@ import { io } from "socket.io-client";
 import { violations } from "./axe.mjs";
 import { ask, connect, startServer } from "./support.mjs";
 import { SECRET, token } from "./tokens.mjs";
+import { variants } from "./variants.mjs";
 import { Visitor, launch } from "./visitor.mjs";
 
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
@@ -37,7 +38,7 @@ export function signIn(t, sub, name, { url = shared.server.url, ...options } = {
 
 /** Defines one test for each size and colour scheme. */
 export function everywhere(what, act) {
-  for (const variant of VARIANTS) test(`${what}, at a ${variant.where} in ${variant.options.colorScheme}`, (t) => act(t, variant));
+  for (const variant of variants(VARIANTS)) test(`${what}, at a ${variant.where} in ${variant.options.colorScheme}`, (t) => act(t, variant));
 }
 
 /**

@@ -1,13 +1,16 @@
 # The parts of the tests. Sourced by tests/run, which lists them.
 
-# Rust tests that belong to the tier `full`: storms, soaks, random cases by the million, and suites that
-# repeat one promise on further brokers. Each is a part of a test's path.
+# Rust tests that belong to the tier `full`: storms, soaks, leaks, random cases by the million, messages of
+# compilers, suites that repeat one promise on further brokers, and two that repeat a promise for each table or
+# grant of PostgreSQL. Each is a part of a test's path.
 readonly full_rust=(
-  a_million_numbers ten_thousand hostile::storms leave_nothing cluster::redis_cluster cluster::nats_cluster
+  a_million_numbers ten_thousand hostile::storms leave_nothing leave_no_memory invalid_code_fails
+  cluster::redis_cluster cluster::nats_cluster
+  repeating_it_on_postgres without_any_one_of_the_documented_grants
 )
 
 # Files of JavaScript tests that belong to the tier `full`, without `.test.mjs`.
-readonly full_interop=(alerts chat_wires chat_tls faults cluster_faults rolling)
+readonly full_interop=(alerts chat_brokers chat_gaps chat_wires chat_tls faults cluster_faults rolling)
 
 # The tests of the page in Chromium that are in the default tier; all others are in `pages`.
 readonly smoke_pages=(browser page page_entering)
@@ -60,8 +63,7 @@ part_web() {
 }
 
 # 1,000 tests with two versions of the official client over each transport, and with Node servers in one cluster
-# with ours. `chat_gaps` alone has ten minutes of waiting, all at the same time: it promises that outages of up to
-# 60 s are survived.
+# with ours.
 part_interop() {
   local files=() file
   require 'rust toolchain' toolchain || return
@@ -71,14 +73,11 @@ part_interop() {
   for file in tests/interop/{,client/}*.test.mjs; do
     is_full "$file" || files+=("$file")
   done
-  counted 'javascript clients' parse_node node_tests "${files[@]}"
+  # Suites for several backends run on one here, and on the others in `full`.
+  TEST_VARIANTS=first counted 'javascript clients' parse_node node_tests "${files[@]}"
   if require 'systemd' systemd_checks; then
     counted 'systemd unit' parse_node node_tests tests/install/unit.test.mjs
   fi
-  # The client in Rust against the official server, by the tests that it passes against ours.
-  # Each test starts a Node process, so fewer run at a time.
-  RUST_TEST_THREADS=$(($(nproc) * 2)) TEST_SERVER_CLIENT_SUITE="node $PWD/tests/interop/client_suite.mjs" \
-    counted 'rust client' parse_cargo cargo test -p roomcast --test client --no-fail-fast
   if require 'python packages' python_packages; then
     counted 'python client' parse_python "$tools/python/bin/python" -m unittest discover -v -s tests/interop
   fi
@@ -114,12 +113,23 @@ part_install() {
 }
 
 # Short runs of `rolling` and `faults`, on each broker one after the other, because each needs both cores.
+# `chat_gaps` alone has ten minutes of waiting, all at the same time: it promises that outages of up to 60 s are
+# survived.
 part_interop_full() {
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
   interop_programs || return
   local files=("${full_interop[@]/#/tests/interop/}")
   counted 'javascript clients of full' parse_node node_tests "${files[@]/%/.test.mjs}"
+  mapfile -t files < <(grep -l 'from "./variants.mjs"' tests/interop/*.test.mjs)
+  TEST_VARIANTS=others counted 'further backends' parse_node node_tests "${files[@]}"
+  # The client in Rust against the official server, by the tests that it passes against ours.
+  # Each test starts a Node process, so fewer run at a time.
+  RUST_TEST_THREADS=$(($(nproc) * 2)) TEST_SERVER_CLIENT_SUITE="node $PWD/tests/interop/client_suite.mjs" \
+    counted 'rust client' parse_cargo cargo test -p roomcast --test client --no-fail-fast
+  if require 'python packages' python_packages; then
+    counted 'random requests' parse_python "$tools/python/bin/python" -m unittest discover -v -s tests/interop -p 'random_*.py'
+  fi
 }
 
 # is_full FILE: whether a file of JavaScript tests is in the tier `full`.
@@ -144,7 +154,8 @@ brokers() { require 'postgresql' postgresql && require 'redis' redis && require 
 # A browser is started for each file, and people type at their own pace.
 part_browser() {
   page_programs || return
-  counted 'browser' parse_node page_tests "${smoke_pages[@]}"
+  # At one size and in one colour scheme; `pages` has the others.
+  TEST_VARIANTS=first page_concurrency=2 counted 'browser' parse_node page_tests "${smoke_pages[@]}"
 }
 
 # Each state of the page is checked at two sizes and in two colour schemes, one file at a time, because a browser
@@ -156,6 +167,7 @@ part_pages() {
     page_firefox page_trading page_dashboard page_dashboard_sockets page_drill_down admin_ui page_notifications page_status page_marks
     origins client/tabs)
   counted 'pages' parse_node page_tests "${all[@]}"
+  TEST_VARIANTS=others counted 'further sizes and colours' parse_node page_tests page page_entering
 }
 
 page_programs() {
@@ -167,7 +179,7 @@ page_programs() {
 
 page_tests() {
   local files=("${@/#/tests/interop/}")
-  node --test --test-reporter=tap --test-timeout=900000 "${files[@]/%/.mjs}"
+  node --test --test-reporter=tap --test-timeout=900000 --test-concurrency="${page_concurrency:-1}" "${files[@]/%/.mjs}"
 }
 
 # Faults at random need time: ten minutes for the store, and ten for the brokers.
