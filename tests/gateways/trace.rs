@@ -404,6 +404,45 @@ async fn trace_contains_the_steps_of_all_servers_of_the_cluster() {
     }
 }
 
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_of_three_servers_contains_each_step_once() {
+    let redis = crate::redis_server::RedisServer::start();
+    let database = crate::nodes::Database::new();
+    let servers = ["one", "two", "three"].map(|id| {
+        let url = redis.url();
+        let variables = [
+            KEY,
+            crate::server::GUESTS_AS_USERS,
+            ("ROOMCAST_ADAPTER__URL", url.as_str()),
+            ("ROOMCAST_NODE__ID", id),
+        ];
+        database.server_with(&variables)
+    });
+    for server in &servers {
+        server
+            .until_metric("roomcast_nodes", |count| count == 3)
+            .await;
+        server.until_joined(true).await;
+    }
+    let mut trace = Trace::start(&servers[0], &["--conversation", LOBBY]);
+    for node in ["two", "three"] {
+        trace.until("tracing", |line| line["node"] == node);
+    }
+    let mut ann = joined(&servers[1], "ann").await;
+    // Servers send lines every 100 ms, so lines that came back would be here before the last.
+    for _ in 0..10 {
+        let stored = ann.must("message", message("hello")).await;
+        trace.until("stored", |line| {
+            line["messageId"] == stored["message"]["id"]
+        });
+    }
+    let stored = trace.seen.iter().filter(|line| line["step"] == "stored");
+    assert_eq!(stored.count(), 10);
+    let tracing = trace.seen.iter().filter(|line| line["step"] == "tracing");
+    assert_eq!(tracing.count(), 3);
+}
+
 /// The trace that the tests name.
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 

@@ -40,7 +40,7 @@ pub(crate) use self::recording::{
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{AttributeValue, Sampling, Span};
 pub(crate) use self::spans::{OpenSpan, SpanKind, Spans};
-pub(crate) use self::tracer::{Detail, Line, Lines, Tracer, TracerId};
+pub(crate) use self::tracer::{Detail, Line, Lines, Reader, Tracer, TracerId};
 
 /// The tracers of one server. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -158,11 +158,12 @@ impl Traces {
     pub(crate) fn start(
         &self,
         id: TracerId,
+        reader: Reader,
         filter: Filter,
         detail: Detail,
         io: &Io,
     ) -> Result<(Arc<Tracer>, Lines), TooManyTracers> {
-        let (tracer, lines) = self.add(id, filter, detail, None, io)?;
+        let (tracer, lines) = self.add(id, reader, filter, detail, None, io)?;
         watch::observe_all(&tracer, io);
         Ok((tracer, lines))
     }
@@ -180,7 +181,8 @@ impl Traces {
         io: &Io,
     ) -> Result<(Arc<Tracer>, Lines, Backlog), TooManyTracers> {
         let id = Uuid::new_v4();
-        let (tracer, lines) = self.add(id, filter, Detail::Masked, Some(recorder), io)?;
+        let reader = Reader::Caller;
+        let (tracer, lines) = self.add(id, reader, filter, Detail::Masked, Some(recorder), io)?;
         let mut backlog = Backlog::find(&tracer, &tracer.filter, io);
         // The first sockets are observed before the caller receives the first line.
         backlog.observe_some(&tracer);
@@ -190,6 +192,7 @@ impl Traces {
     fn add(
         &self,
         id: TracerId,
+        reader: Reader,
         filter: Filter,
         detail: Detail,
         recorder: Option<Recorder>,
@@ -199,7 +202,7 @@ impl Traces {
             let own = io.nodes().into_iter().find(|node| node.is_this);
             own.map_or_else(|| ALONE.to_owned(), |node| node.id.to_string())
         });
-        let (tracer, lines) = Tracer::new(id, filter, detail, recorder, node);
+        let (tracer, lines) = Tracer::new(id, reader, filter, detail, recorder, node);
         let tracer = Arc::new(tracer);
         {
             let mut tracers = self.0.tracers.write();

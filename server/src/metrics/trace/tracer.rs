@@ -28,10 +28,20 @@ pub(crate) enum Detail {
     Unmasked,
 }
 
+/// Who reads the lines of a tracer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// A caller of this server.
+    Caller,
+    /// Another server, to which the lines of this one are sent.
+    Peer,
+}
+
 /// A tracer.
 #[derive(Debug)]
 pub(crate) struct Tracer {
     pub(crate) id: TracerId,
+    pub(crate) reader: Reader,
     pub(crate) filter: Filter,
     pub(crate) detail: Detail,
     /// What a recording needs. A tracer with a recorder records no steps.
@@ -54,6 +64,7 @@ pub(crate) type Lines = mpsc::Receiver<Line>;
 impl Tracer {
     pub(super) fn new(
         id: TracerId,
+        reader: Reader,
         filter: Filter,
         detail: Detail,
         recorder: Option<Recorder>,
@@ -62,6 +73,7 @@ impl Tracer {
         let (queue, lines) = mpsc::channel(QUEUE);
         let tracer = Self {
             id,
+            reader,
             filter,
             detail,
             recorder,

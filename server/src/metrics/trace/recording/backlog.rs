@@ -74,7 +74,7 @@ const RESERVED: usize = 512;
 mod tests {
     use roomcast::testing::{Client, TestServer, serve};
 
-    use super::super::super::tracer::{Detail, Lines};
+    use super::super::super::tracer::{Detail, Lines, Reader};
     use super::super::{Masker, Policy, Recorder};
     use super::*;
 
@@ -87,7 +87,14 @@ mod tests {
         }
         let recorder = Recorder::new(Masker::new(Policy::Consented).unwrap());
         let (id, filter) = (uuid::Uuid::nil(), Filter::Everyone);
-        let (tracer, lines) = Tracer::new(id, filter, Detail::Masked, Some(recorder), "n");
+        let (tracer, lines) = Tracer::new(
+            id,
+            Reader::Caller,
+            filter,
+            Detail::Masked,
+            Some(recorder),
+            "n",
+        );
         let backlog = Backlog::find(&tracer, &tracer.filter, server.io());
         (server, connected, Arc::new(tracer), lines, backlog)
     }

@@ -399,7 +399,7 @@ const MAX_PENDING: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::super::filter::Filter;
-    use super::super::tracer::{Detail, QUEUE};
+    use super::super::tracer::{Detail, QUEUE, Reader};
     use super::*;
 
     fn recorder() -> Recorder {
@@ -413,7 +413,8 @@ mod tests {
     #[test]
     fn lines_beyond_the_bounds_are_dropped_and_counted() {
         let (id, filter) = (uuid::Uuid::nil(), Filter::Everyone);
-        let (tracer, mut lines) = Tracer::new(id, filter, Detail::Masked, None, "n");
+        let (tracer, mut lines) =
+            Tracer::new(id, Reader::Caller, filter, Detail::Masked, None, "n");
         let recorder = recorder();
         recorder.queued.store(MAX_QUEUED + 1, Ordering::Relaxed);
         assert!(!recorder.queue(&tracer, &line()));
@@ -437,7 +438,7 @@ mod tests {
     #[test]
     fn each_socket_gets_a_number_once_until_there_are_too_many() {
         let (id, filter) = (uuid::Uuid::nil(), Filter::Everyone);
-        let (tracer, _lines) = Tracer::new(id, filter, Detail::Masked, None, "n");
+        let (tracer, _lines) = Tracer::new(id, Reader::Caller, filter, Detail::Masked, None, "n");
         let recorder = recorder();
         let socket = |n: u32| SocketId::parse(&format!("{n:020}")).unwrap();
         assert_eq!(recorder.admit(&tracer, socket(1)), Some(1));

@@ -1,8 +1,8 @@
 //! Follows what happens to a user, a socket or a conversation on all servers.
 //!
 //! The server that an operator calls starts a tracer, and asks its peers to start one with the same
-//! id. It repeats the request while the operator listens, so that a server that joins later takes
-//! part and a server whose requester died stops. Peers send their lines in batches.
+//! id. It repeats the request while the operator listens: so a server that joins later takes part,
+//! and a peer ends its tracer if the requesting server has died. Peers send their lines in batches.
 
 mod record;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::auth::{Permission, Principal};
 use crate::metrics::trace::{
-    Detail, Filter, Line, Lines, MAX_TRACERS, Subject, Tracer, TracerId, Traces,
+    Detail, Filter, Line, Lines, MAX_TRACERS, Reader, Subject, Tracer, TracerId, Traces,
 };
 use crate::service::authorization::{Access, Allowed, LostAccess};
 use crate::service::chat::Chat;
@@ -44,7 +44,8 @@ pub(crate) struct Follow {
     #[schemars(range(min = 1, max = 3600))]
     #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) seconds: Option<u64>,
-    /// Whether lines contain texts and addresses. Requires the permission `trace:unmasked` as well.
+    /// Whether lines contain texts and whole addresses. Requires the permission `trace:unmasked` as
+    /// well.
     #[serde(default)]
     pub(crate) unmasked: bool,
 }
@@ -127,7 +128,8 @@ enum TraceMessage {
 ///
 /// # Errors
 ///
-/// If the query is invalid, the caller may not see texts and requests them, or too many traces run.
+/// If the query is invalid, the caller requests an unmasked trace without the permission for it, too
+/// many traces run, or the server shuts down.
 pub(crate) fn follow(
     io: &Io,
     access: &Access,
@@ -149,7 +151,7 @@ pub(crate) fn follow(
     };
     let traces = io.state::<Traces>().clone();
     let id = Uuid::new_v4();
-    let started = traces.start(id, filter.clone(), detail, io);
+    let started = traces.start(id, Reader::Caller, filter.clone(), detail, io);
     let (tracer, lines) = started.map_err(|_| ServiceError::Limited {
         retry_after: RETRY_AFTER,
     })?;
@@ -176,7 +178,7 @@ pub(crate) fn follow(
     Ok(followed)
 }
 
-/// Returns the duration in seconds.
+/// Returns the requested or default duration in seconds, or an error if it is out of range.
 fn seconds(requested: Option<u64>) -> Result<u64, ServiceError> {
     let seconds = requested.unwrap_or(DEFAULT_SECONDS);
     if !(1..=MAX_SECONDS).contains(&seconds) {
@@ -215,7 +217,7 @@ fn selected(
 }
 
 impl StreamCaller {
-    /// Permits the caller to read for this number of seconds.
+    /// Creates the caller of a stream that ends after this number of seconds.
     fn new(
         access: &Access,
         by: Arc<Principal>,
@@ -257,12 +259,12 @@ impl StreamCaller {
         })
     }
 
-    /// Waits until the stream can have a reason to end.
+    /// Waits until [`end_reason`](Self::end_reason) must be called again.
     async fn due(&self) {
         sleep_until(self.ends_at.min(self.checks_at)).await;
     }
 
-    /// Logs the start or the end of a stream. The audit log has the request.
+    /// Logs the start or the end of a stream. The request itself is recorded in the audit table.
     fn log(&self, act: &str, target: &Filter, seconds: u64) {
         let (by, target, unmasked) = (&self.by.subject, target.describe(), self.is_unmasked);
         tracing::info!(target: "audit", by, act, on = target, unmasked, seconds, "administrative act");
@@ -287,7 +289,7 @@ impl Followed {
                 self.renew();
             }
             tokio::select! {
-                // Queued lines come before the end.
+                // At a shutdown, queued lines come before the end.
                 biased;
                 Some(line) = self.lines.recv() => return Some(line),
                 () = self.tracer.stopped() => return Some(self.last_line("the server shuts down")),
@@ -383,7 +385,7 @@ fn receive(traces: &Traces, announcer: &Announcer, io: &Io, message: TraceMessag
                 namespace: io.of(NAMESPACE),
                 detail,
             };
-            match traces.start(id, filter, detail, io) {
+            match traces.start(id, Reader::Peer, filter, detail, io) {
                 Ok((tracer, lines)) => {
                     tokio::spawn(relay(traces.clone(), tracer, lines, peers));
                 }
@@ -402,7 +404,10 @@ fn receive(traces: &Traces, announcer: &Announcer, io: &Io, message: TraceMessag
             }
         }
         TraceMessage::Lines { id, lines, dropped } => {
-            if let Some(known) = traces.find(id) {
+            // The message reaches all servers. One that traces for a peer, too, would send the
+            // lines on, back to their sender.
+            let known = traces.find(id);
+            if let Some(known) = known.filter(|known| known.reader == Reader::Caller) {
                 known.count_dropped(dropped);
                 for line in lines {
                     let _ = known.queue(line);
@@ -412,7 +417,8 @@ fn receive(traces: &Traces, announcer: &Announcer, io: &Io, message: TraceMessag
     }
 }
 
-/// Sends the lines of a tracer to the server that requested it, until it ends or is not renewed.
+/// Sends the lines of a requested tracer to the other servers, in batches, until it ends or is not
+/// renewed. Only the server that requested it uses them.
 async fn relay(traces: Traces, tracer: Arc<Tracer>, mut lines: Lines, peers: Peers) {
     let _ = tracer.queue(tracer.line(&Subject::default(), "tracing", serde_json::Map::new()));
     loop {
