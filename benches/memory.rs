@@ -37,7 +37,7 @@ fn main() {
         let _ = std::io::stdin().read(&mut [0]);
         return;
     }
-    // `cargo test --benches` also runs this; then a handful of clients shows that it works.
+    // `cargo test --benches` also runs this; then ten clients show that it works.
     let measuring = std::env::args().any(|argument| argument == "--bench");
     let clients = if measuring { 2000 } else { 10 };
     websockets(clients);
@@ -91,7 +91,8 @@ fn polling(sessions: usize) {
 struct Server {
     process: Child,
     address: SocketAddr,
-    /// Its memory after the first clients, which cause the shared allocations.
+    /// The resident bytes after the first clients have come and left. They cause the allocations that
+    /// are made once.
     empty: usize,
 }
 
@@ -134,7 +135,7 @@ impl Server {
         held
     }
 
-    /// Waits for memory to be freed and prints how much remains in use.
+    /// Waits up to two seconds for memory to be freed, and prints how much more than `before` is left.
     fn settle(&self, name: &str, before: usize) {
         let start = Instant::now();
         while self.resident() > before && start.elapsed() < Duration::from_secs(2) {

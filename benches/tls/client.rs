@@ -38,7 +38,7 @@ impl Trust {
         self.resuming(Resumption::disabled())
     }
 
-    /// Returns the same with an empty store of sessions.
+    /// Returns a copy that resumes TLS sessions, with an empty store of them.
     pub fn with_resumption(&self) -> Self {
         self.resuming(Resumption::in_memory_sessions(8))
     }

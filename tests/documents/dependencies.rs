@@ -42,16 +42,16 @@ fn compare(manifest: &str) {
     let silent: Vec<_> = named.difference(&explained).collect();
     assert!(
         silent.is_empty(),
-        "docs/dependencies.md says nothing about {silent:?}"
+        "docs/dependencies.md gives no reason for {silent:?} under {manifest}"
     );
     let stale: Vec<_> = explained.difference(&named).collect();
     assert!(
         stale.is_empty(),
-        "docs/dependencies.md explains what {manifest} has not: {stale:?}"
+        "docs/dependencies.md lists under {manifest} what it does not contain: {stale:?}"
     );
 }
 
-/// Returns the keys of all dependency tables of a manifest, except the workspace's versions.
+/// Returns the keys of all dependency tables of a manifest, except `workspace.dependencies`.
 fn declared(manifest: &str) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     let mut inside = false;
@@ -66,7 +66,7 @@ fn declared(manifest: &str) -> BTreeSet<&str> {
     names
 }
 
-/// Returns the names that start a list item under the heading of `manifest`.
+/// Returns the names of the list items with a reason, under the heading of `manifest`.
 fn explained<'a>(document: &'a str, manifest: &str) -> BTreeSet<&'a str> {
     let heading = format!("## `{manifest}`");
     let section = document.lines().skip_while(|line| *line != heading).skip(1);

@@ -7,14 +7,14 @@ use crate::{missing, read, tests_in};
 /// Returns the section of a page below this heading of the second level.
 pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     let parts: Vec<&str> = document.split(&format!("\n## {heading}\n")).collect();
-    assert_eq!(parts.len(), 2, "one section {heading}");
+    assert_eq!(parts.len(), 2, "not exactly one section {heading}");
     parts[1].split("\n## ").next().unwrap()
 }
 
 /// Returns the rows of the only table with this header, as their two cells.
 pub(crate) fn rows<'a>(text: &'a str, header: &str) -> Vec<(&'a str, &'a str)> {
     let count = text.lines().filter(|line| *line == header).count();
-    assert_eq!(count, 1, "one table {header}");
+    assert_eq!(count, 1, "not exactly one table {header}");
     let lines = text.lines().skip_while(|line| *line != header).skip(2);
     let rows = lines.take_while(|line| line.starts_with('|'));
     rows.map(two_cells).collect()
@@ -28,7 +28,7 @@ pub(crate) fn two_cells(line: &str) -> (&str, &str) {
     let cells: Vec<&str> = row.unwrap_or(line).split('|').map(str::trim).collect();
     match cells.as_slice() {
         [title, cell] => (title, cell),
-        _ => panic!("two cells: {line}"),
+        _ => panic!("not two cells: {line}"),
     }
 }
 
@@ -54,7 +54,9 @@ pub(crate) fn faults(titles: &[&str], proofs: &[(&str, &str)]) -> Vec<String> {
         let tests = tests_in(cell);
         let others: String = cell.split('`').step_by(2).collect();
         if tests.is_empty() || !others.trim().is_empty() {
-            wrong.push(format!("{title}: open ({cell})"));
+            wrong.push(format!(
+                "{title}: must name tests and nothing else ({cell})"
+            ));
         } else if tests.len() != cell.split('`').skip(1).step_by(2).count() {
             wrong.push(format!("{title}: not a test as `file::name` ({cell})"));
         }
@@ -75,7 +77,7 @@ fn every_failure_of_the_store_has_proofs() {
 }
 
 #[test]
-fn pages_whose_tests_are_proofs_name_none() {
+fn pages_link_to_their_proofs_and_name_no_tests() {
     for page in [
         "docs/parity.md",
         "docs/rotation.md",
@@ -101,7 +103,7 @@ fn rows_are_those_of_one_table_in_one_section() {
 }
 
 #[test]
-fn missing_surplus_and_open_proofs_are_found() {
+fn missing_surplus_and_incomplete_proofs_are_found() {
     let this = "`tests/documents/proofs.rs::every_failure_of_the_store_has_proofs`";
     let both = format!("{this} {this}");
     let proofs = [("a", this), ("b", both.as_str())];

@@ -6,7 +6,7 @@
 readonly full_rust=(
   a_million_numbers ten_thousand hostile::storms leave_nothing leave_no_memory invalid_code_fails
   cluster::redis_cluster cluster::nats_cluster
-  repeating_it_on_postgres without_any_one_of_the_documented_grants
+  repeating_it_on_postgres each_documented_grant_is_needed
 )
 
 # Files of JavaScript tests that belong to the tier `full`, without `.test.mjs`.

@@ -1,4 +1,4 @@
-//! Encodes outgoing messages, for servers and emitters.
+//! Seals and queues the messages that servers and emitters send to namespaces.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ pub(super) struct Sender {
     pub(super) name: String,
     key: String,
     pub(super) sealers: Option<Sealers>,
-    /// The number of the next message.
+    /// The number of the next plain message.
     number: AtomicU64,
 }
 
@@ -34,7 +34,8 @@ impl Sender {
         }
     }
 
-    /// Sends a message sealed, or plain, or in both forms.
+    /// Queues a message: sealed if there are secrets, plain without secrets, in both forms if servers
+    /// without secrets are accepted.
     pub(super) fn send(
         &self,
         link: &BrokerLink,
@@ -55,7 +56,7 @@ impl Sender {
                 return Ok(());
             }
         }
-        // The number must only differ from all other numbers.
+        // Any order will do, because the numbers of a sender only have to differ.
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let body = message(&self.name, number, written).map_err(unwritten)?;
         link.publish(Some(nsp), channel, body, is_pulse)

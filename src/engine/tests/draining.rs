@@ -33,7 +33,7 @@ impl Application for Busy {
 impl SessionHandler for BusyHandler {
     fn message(&mut self, message: Message, _: Instant) -> Result<(), CloseReason> {
         let (Message::Text(data) | Message::Binary(data)) = message;
-        // This completes the last request in flight.
+        // The message "done" stands for the end of the last request in flight.
         self.is_busy.fetch_and(data != "done", Ordering::Relaxed);
         let _ = self.outbox.push(&Frame::text(&data), Mode::Reliable);
         Ok(())
@@ -73,7 +73,7 @@ async fn draining_session_ends_when_no_longer_busy() {
 }
 
 #[tokio::test]
-async fn draining_session_ends_at_deadline_even_if_busy() {
+async fn draining_without_a_window_ends_sessions_of_both_transports() {
     let echo = echo(Config::default());
     let mut client = echo.websocket(None).await;
     client.text().await;
@@ -113,7 +113,7 @@ async fn draining_server_refuses_new_and_serves_open_sessions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_are_moved_evenly_over_nine_tenths_of_the_window() {
+async fn sessions_end_evenly_over_nine_tenths_of_the_window() {
     const SESSIONS: usize = 900;
     let echo = RawEngine::new(Config::default(), |_, _| {});
     let unattended = TestOutboxes::polling(Arc::default());
@@ -126,27 +126,27 @@ async fn sessions_are_moved_evenly_over_nine_tenths_of_the_window() {
     }
     let engine = Arc::clone(&echo.0);
     let draining = tokio::spawn(async move { engine.drain(Duration::from_secs(100)).await });
-    let left = || {
+    let told = || {
         let all = echo.0.sessions.all();
         all.iter()
             .filter(|outbox| !outbox.lock().control().is_empty())
             .count()
     };
-    // One session is moved in each tenth of a second, at a random time within it.
+    // One session is told to leave in each tenth of a second, at a random time within it.
     let mut early = 0;
-    for tenth in 0..900 {
-        let moved = left();
-        assert!(moved.abs_diff(tenth) <= 1, "{moved} after {tenth} tenths");
-        // The passage of time itself is under test here.
+    for step in 0..900 {
+        let count = told();
+        assert!(count.abs_diff(step) <= 1, "{count} after {step} steps");
+        // Time is paused; this advances it to the middle of the step.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        early += usize::from(left() > tenth);
-        tokio::time::sleep(Duration::from_millis(50)).await; // Like above.
+        early += usize::from(told() > step);
+        tokio::time::sleep(Duration::from_millis(50)).await; // To its end.
     }
     assert!((200..700).contains(&early), "{early} of 900 were early");
-    assert!(left().abs_diff(SESSIONS) <= 1);
+    assert!(told().abs_diff(SESSIONS) <= 1);
     assert!(
         !draining.is_finished(),
-        "the last tenth is for those who are busy"
+        "the last tenth of the window is for busy sessions"
     );
     draining.await.unwrap();
 }

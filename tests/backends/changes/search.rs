@@ -1,4 +1,4 @@
-//! Search, history for the server itself, and expiry, on every store.
+//! Search, history regardless of membership, and expiry, on every store.
 
 use super::*;
 
@@ -6,10 +6,10 @@ on_every_backend! {
     a_search_finds_messages_that_have_all_words,
     search_finds_only_messages_its_user_may_read,
     a_search_follows_edits_and_deletions,
-    a_search_takes_operators_for_words,
+    a_search_treats_operators_as_words,
     search_continues_before_a_message,
-    history_for_the_server_needs_no_member,
-    expiry_removes_the_oldest_messages_without_a_gap,
+    history_is_read_regardless_of_membership,
+    expiry_leaves_the_newest_messages_without_a_gap,
     client_message_id_is_free_after_expiry,
 }
 
@@ -110,7 +110,7 @@ async fn a_search_follows_edits_and_deletions(backend: Backend) {
     assert_eq!(find(&harness, "ann", "pear", None).await, [0; 0]);
 }
 
-async fn a_search_takes_operators_for_words(backend: Backend) {
+async fn a_search_treats_operators_as_words(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", "this or that and near").await;
@@ -159,7 +159,7 @@ async fn search_continues_before_a_message(backend: Backend) {
     assert_eq!(second.messages[0].id, sent[0].id);
 }
 
-async fn history_for_the_server_needs_no_member(backend: Backend) {
+async fn history_is_read_regardless_of_membership(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     for _ in 0..3 {
@@ -181,7 +181,7 @@ async fn history_for_the_server_needs_no_member(backend: Backend) {
     assert_eq!(known.last_seq, 3);
 }
 
-async fn expiry_removes_the_oldest_messages_without_a_gap(backend: Backend) {
+async fn expiry_leaves_the_newest_messages_without_a_gap(backend: Backend) {
     let harness = Harness::new(backend).await;
     let (first, second) = (
         harness.conversation(&["ann"]).await,
@@ -194,12 +194,12 @@ async fn expiry_removes_the_oldest_messages_without_a_gap(backend: Backend) {
         }
     }
     harness.send(second, "ann", "old").await;
-    let now: Time = soon();
+    let after_all: Time = soon();
     let long_ago: Time = "2001-01-01T00:00:00Z".parse().unwrap();
     assert_eq!(harness.store.expire(long_ago, 100).await.unwrap(), 0);
     let mut removed = 0;
     loop {
-        let some = harness.store.expire(now, 2).await.unwrap();
+        let some = harness.store.expire(after_all, 2).await.unwrap();
         if some == 0 {
             break;
         }

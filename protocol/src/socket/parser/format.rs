@@ -1,6 +1,7 @@
 use super::Parser;
 
-/// The encoding of arguments. Arguments of a custom parser are JSON inside the library.
+/// The encoding of arguments in memory. A custom parser reads and writes JSON, so its format is
+/// `Json`, and [`parser`](Self::parser) does not return it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::socket) enum Format {
     #[default]

@@ -7,8 +7,8 @@ use super::NAME;
 pub(super) enum Listed {
     /// permessage-deflate with valid parameters.
     Deflate(Parameters),
-    /// permessage-deflate with an unknown, repeated or invalid parameter, which declines the offer
-    /// (RFC 7692 section 7).
+    /// permessage-deflate with an unknown, repeated or invalid parameter. A server declines such an
+    /// offer, and a client refuses such an answer (RFC 7692 section 7).
     Invalid,
     /// Another extension.
     Unknown,

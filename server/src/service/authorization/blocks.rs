@@ -48,8 +48,8 @@ pub(crate) struct Blocks {
     store: Store,
     io: Io,
     tracked: Arc<Mutex<StoredBlocks>>,
-    /// Receives automatic blocks as they are created. `None` if they have another consumer. Locked
-    /// only to poll, not while waiting.
+    /// Receives automatic blocks as they are created. `None` if they have another consumer. Not
+    /// locked while waiting.
     created: Arc<Mutex<Option<mpsc::Receiver<Block>>>>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct ListBlocks {
 #[derive(Debug)]
 pub(crate) struct BlockPage {
     pub(crate) blocks: Vec<Block>,
-    /// The start of the next page, if there is one.
+    /// The position of the last block of this page, if there is another page.
     pub(crate) cursor: Option<String>,
 }
 
@@ -106,12 +106,13 @@ impl Command for RemoveBlock {
     const PERMISSION: Option<Permission> = Some(Permission::ApiBlocks);
 }
 
-/// Blocks known to be stored. If such a block is no longer in the store, another server removed it.
-/// An active block that was never seen in the store may still be waiting to be stored.
+/// Blocks known to be stored, if the store is shared. If such a block is no longer in the store, a
+/// server removed it. An active block that was never seen in the store may still be waiting to be
+/// stored.
 #[derive(Debug, Default)]
 struct StoredBlocks {
     ids: HashSet<Uuid>,
-    /// Blocks that this server stored since the last read began.
+    /// Blocks that this server stored, or found at its start, since the last read began.
     added: HashSet<Uuid>,
     /// Blocks that this server removed since the last read began.
     removed: HashSet<Uuid>,
@@ -125,7 +126,7 @@ struct AppliedBlocks {
     too_many: bool,
 }
 
-/// The position of a block in the list. Other blocks do not affect it.
+/// The sort key of a block in the list. It stays when other blocks are added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct BlockPosition {
     /// When the block was created, in milliseconds since 1970.
@@ -135,10 +136,10 @@ struct BlockPosition {
 
 impl BlockPosition {
     fn of(block: &Block) -> Self {
-        let age = block.created_at.duration_since(SystemTime::UNIX_EPOCH);
-        let age = age.unwrap_or_default().as_millis();
+        let since_epoch = block.created_at.duration_since(SystemTime::UNIX_EPOCH);
+        let since_epoch = since_epoch.unwrap_or_default().as_millis();
         Self {
-            created_at: u64::try_from(age).unwrap_or(u64::MAX),
+            created_at: u64::try_from(since_epoch).unwrap_or(u64::MAX),
             id: block.id,
         }
     }
@@ -167,7 +168,8 @@ const SWEEP: Duration = Duration::from_secs(600);
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 impl StoredBlocks {
-    /// Starts a read. Its result may be older than later additions and removals by this server.
+    /// Starts a read of the store. Additions and removals by this server from now on are recorded,
+    /// because the result may be older.
     fn start_read(&mut self) {
         self.removed = HashSet::new();
         self.ids.extend(std::mem::take(&mut self.added));
@@ -215,7 +217,7 @@ impl Blocks {
     ///
     /// # Errors
     ///
-    /// If the blocks cannot be read, or expired blocks cannot be removed.
+    /// If the blocks cannot be read, or expired or replaced blocks cannot be removed.
     pub(crate) async fn restore(&self) -> Result<(), StoreError> {
         let now = SystemTime::now();
         let mut removed = Vec::new();
@@ -223,8 +225,7 @@ impl Blocks {
         self.note(stored.iter().map(|block| block.id));
         for block in stored {
             if block.is_over(now) {
-                // Expired blocks are removed last, so that a store that cannot write does not keep
-                // other blocks inactive.
+                // Expired and replaced blocks are removed together, after the others are active.
                 removed.push(block.id);
             } else if let Ok(replaced) = self.guard.block(block) {
                 removed.extend(replaced);
@@ -289,7 +290,7 @@ impl Blocks {
             .map_err(|_| ServiceError::Conflict("the block list is full"))?;
         if removed.contains(&block.id) {
             return Err(ServiceError::Conflict(
-                "the configuration blocks it already",
+                "the configuration already blocks this network",
             ));
         }
         if let Err(error) = self.store.insert_block(block.clone()).await {
@@ -315,7 +316,9 @@ impl Blocks {
             return Err(ServiceError::NotFound("no such block"));
         };
         if block.source == BlockSource::Configuration {
-            return Err(ServiceError::Conflict("the configuration blocks it"));
+            return Err(ServiceError::Conflict(
+                "the configuration contains this block",
+            ));
         }
         // The row is deleted first: a block that is inactive but still stored would return at the
         // next start.
@@ -349,19 +352,20 @@ impl Blocks {
                 _ = sweep.tick() => self.sweep().await,
             };
             if let Err(error) = result {
-                tracing::warn!(%error, "could not store the block list");
+                tracing::warn!(%error, "could not store automatic blocks or remove expired ones");
             }
         }
     }
 
-    /// Notes that blocks are stored. They may be removed before this server reads them.
+    /// Notes that blocks are stored. So one that another server removes before this server has read
+    /// it becomes inactive.
     fn note(&self, ids: impl IntoIterator<Item = Uuid>) {
         if self.store.is_shared() {
             self.tracked.lock().added.extend(ids);
         }
     }
 
-    /// Applies blocks that other servers of the store added or removed.
+    /// Applies blocks that other servers added to the store or removed from it.
     async fn apply_changes(&self, feed: &Feed, changed: &Entries) -> Result<Applied, StoreError> {
         // The read is marked before the store query, so that later changes of this server are
         // tracked separately.
@@ -382,7 +386,8 @@ impl Blocks {
         Ok(Applied { own, too_many })
     }
 
-    /// Makes the active blocks match the stored ones, for the queried ids or for all.
+    /// Activates stored blocks. Removes active ones that are not stored: among the queried ids, or
+    /// among those known to be stored. Skips what this server removed since the read began.
     fn apply_stored(&self, stored: Vec<Block>, queried: Option<&HashSet<Uuid>>) -> AppliedBlocks {
         // The lock is taken before those of the guard and held to the end. So a removal by this
         // server happens before or after this update, and never in between.
@@ -515,7 +520,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_blocks_are_lifted_only_if_requested_or_known_as_stored() {
+    async fn blocks_not_in_the_store_end_only_if_queried_or_known_as_stored() {
         let blocks = blocks().await;
         let (one, two, own) = (block(1), block(2), block(3));
         let stored = vec![one.clone(), two.clone()];
@@ -530,10 +535,10 @@ mod tests {
         assert_eq!(in_force(&blocks), HashSet::from([two.id, own.id]));
         blocks.apply_stored(vec![], None);
         assert_eq!(in_force(&blocks), HashSet::from([own.id]));
-        // This block was stored, and removed before any read.
+        // This server stored the block, and another one removed it. Only a later read shows that.
         blocks.tracked.lock().added.insert(own.id);
         blocks.apply_stored(vec![], None);
-        assert_eq!(in_force(&blocks), HashSet::from([own.id]), "read before");
+        assert_eq!(in_force(&blocks), HashSet::from([own.id]), "earlier read");
         blocks.tracked.lock().start_read();
         blocks.apply_stored(vec![], None);
         assert!(in_force(&blocks).is_empty());

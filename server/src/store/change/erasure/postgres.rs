@@ -80,8 +80,8 @@ impl Postgres {
     }
 }
 
-/// The parameters of the statements of sections. Those that a statement does not use need a type,
-/// too.
+/// The parameters of a section's statements, each with its type. PostgreSQL cannot find out the type
+/// of a parameter that a statement does not use.
 struct Parameters<'a> {
     query: &'a SectionQuery,
 }
@@ -104,7 +104,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Returns the last key of a window, and the rows in it.
+/// Returns the last key of the next window, and the user's rows in it, up to the size of a page. The
+/// key is `None` after the last window.
 async fn find_rows(
     client: &ClientWrapper,
     section: &Section,
@@ -112,9 +113,9 @@ async fn find_rows(
     max_bytes: usize,
 ) -> Result<(Option<String>, FoundRows), Error> {
     let mut found = FoundRows::new(max_bytes);
-    let window = Parameters::new(&query);
+    let parameters = Parameters::new(&query);
     let end = client
-        .query_typed_opt(section.window, &window.typed())
+        .query_typed_opt(section.window, &parameters.typed())
         .await?;
     let end: Option<String> = match end {
         Some(row) => row.try_get(0)?,
@@ -154,7 +155,8 @@ async fn erase(
     Ok(erased)
 }
 
-/// Erases the author of a message. Its conversation is locked.
+/// Erases the author of a message. Returns `Absent` unless its conversation is locked; a deleted one
+/// is not.
 pub(in crate::store) async fn erase_author(
     client: &ClientWrapper,
     locked: &LockedRows,
@@ -182,7 +184,7 @@ pub(in crate::store) async fn erase_author(
         )
         .await?;
     let new = Arc::new(new);
-    // Clients show no author of a deleted message.
+    // Nothing is emitted, because clients show no author of a deleted message.
     if old.deleted_at.is_some() {
         return Ok(Change::Unchanged(new));
     }

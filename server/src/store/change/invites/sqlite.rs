@@ -44,8 +44,8 @@ impl Sqlite {
     }
 }
 
-/// Stores an invitation, unless its conversation has `limit` other valid ones. Removes invalid
-/// ones.
+/// Removes invalid invitations of the conversation, then stores this one unless `limit` others are
+/// left. Returns whether it is stored.
 fn insert(
     connection: &Connection,
     invite: &Invite,
@@ -92,7 +92,8 @@ fn find(connection: &Connection, token_hash: &str, now: Time) -> rusqlite::Resul
     )
 }
 
-/// Uses an invitation for a new member of a conversation. Returns `false` if it is not valid.
+/// Counts one use of an invitation. Returns `false` if no valid invitation to the conversation has
+/// this hash.
 pub(in crate::store) fn take(
     connection: &Connection,
     token_hash: &str,

@@ -13,16 +13,17 @@ use crate::store::shared::FeedCursor;
 use crate::store::{Changed, FeedMark, FeedPage, StoreError};
 
 impl Postgres {
-    /// Returns the end of the feed and deletes rows of future transactions.
+    /// Returns the end of the feed. Deletes rows of future transactions, and resets `changes_kept`
+    /// if it holds one.
     ///
-    /// A database restored from another database's dump has such rows. They would never become
-    /// visible to a mark.
+    /// A database restored from another database's dump has such rows. No mark would show them, so
+    /// each read would return them again.
     pub(in crate::store) async fn feed_end(&self) -> Result<FeedMark, StoreError> {
         read!(self, client => client.query_one_cached(
             "WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
                  foreign_rows AS (
                      DELETE FROM changes WHERE changed_in >= (SELECT pg_snapshot_xmax(now) FROM s)),
-                 foreign_mark AS (
+                 foreign_since AS (
                      UPDATE changes_kept SET since = '0'
                      WHERE since > (SELECT pg_snapshot_xmax(now) FROM s))
              SELECT now::text AS snapshot FROM s",
@@ -39,11 +40,11 @@ impl Postgres {
         read!(self, client => read(client, mark, limit))
     }
 
-    /// Removes one page of rows that the mark shows or that exceed `most`. Returns whether there is
-    /// more.
+    /// Removes at most [`PAGE`] of the oldest rows: those of transactions before all that ran at
+    /// `below`, and those beyond the newest `most`. Returns whether there may be more.
     ///
-    /// Rows of transactions that are not older than a running one are retained, because no reader
-    /// has read all of them.
+    /// Rows of the oldest running transaction and of later ones are retained, because it may still
+    /// commit rows that no reader has read.
     pub(in crate::store) async fn shorten_feed(
         &self,
         below: Option<&FeedMark>,
@@ -75,11 +76,9 @@ impl Postgres {
     }
 }
 
-/// Returns the rows that a mark does not show, ordered by transaction, or `None` if some may have
-/// been removed.
-///
-/// A mark newer than the database's snapshot belongs to another database, or to one that has lost
-/// transactions.
+/// Returns at most `limit` rows that a mark does not show, ordered by transaction. Returns `None` if
+/// some may have been removed, or if the mark is newer than the database: it then belongs to another
+/// database, or this one has lost transactions.
 async fn read(
     client: &ClientWrapper,
     mark: &FeedMark,
@@ -97,7 +96,7 @@ async fn read(
                  FROM (SELECT $1::text::pg_snapshot AS mark) m)
              SELECT s.now::text AS snapshot,
                  s.oldest > pg_snapshot_xmax(s.now)
-                     OR coalesce(s.oldest < (SELECT since FROM changes_kept), true) AS is_behind,
+                     OR coalesce(s.oldest < (SELECT since FROM changes_kept), true) AS is_unusable,
                  c.changed_in::text, c.id, c.topic, c.key
              FROM s LEFT JOIN LATERAL (
                  SELECT c.changed_in, c.id, c.topic, c.key FROM changes c
@@ -113,13 +112,12 @@ async fn read(
     let mut changes = Vec::new();
     let mut next = mark.clone();
     for row in &rows {
-        // An outdated mark is rejected as a whole, because the missing changes are unknown.
-        if row.try_get("is_behind")? {
+        // Such a mark is rejected as a whole, because the missing changes are unknown.
+        if row.try_get("is_unusable")? {
             return Ok(None);
         }
-        // Rows committed between two pages may sort before the second page, and are read by the
-        // next poll. All pages use the snapshot of the first page; the next poll starts from it and
-        // reads the rows that it does not show.
+        // A row committed between two pages may sort before the second. So the mark after the last
+        // page is the snapshot of the first: the next read returns what that does not show.
         let first = mark.reading.as_ref().map(|reading| &reading.snapshot);
         let snapshot = first.map_or_else(|| row.try_get("snapshot"), |first| Ok(first.clone()))?;
         let Some(topic) = row.try_get("topic")? else {

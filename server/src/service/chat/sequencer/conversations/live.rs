@@ -29,12 +29,13 @@ use roomcast::{Room, SocketId};
 pub(in crate::service) struct SharedContext {
     /// The rules for cleaning the texts of messages or keeping them as plain text.
     pub(in crate::service) rules: Arc<Rules>,
-    /// One permit for each outstanding confirmation.
+    /// Limits outstanding confirmations. A message takes one permit for each socket of which it
+    /// awaits one.
     pub(in crate::service) confirmations: Arc<Semaphore>,
     /// The number of permits reserved for messages whose senders want confirmations.
     pub(in crate::service::chat::sequencer) reserved: usize,
-    /// Whether clients can recover sessions. A message with a requested confirmation is not sent
-    /// again on recovery.
+    /// Whether clients can recover sessions. Then no confirmations are requested, because recovery
+    /// does not send a message again whose confirmation was requested.
     pub(in crate::service) has_recovery: bool,
     /// The timeout for receivers to confirm a message.
     pub(in crate::service) confirm_timeout: Duration,
@@ -120,10 +121,10 @@ pub(in crate::service) struct LiveConversation {
     pub(in crate::service) sequencer: Sequencer,
     pub(in crate::service) presence: Presence,
     pub(in crate::service) typing: Typing,
-    /// Commits that wait for an earlier step, or `None` if nothing is missing.
+    /// What waits after a missing step, or was dropped. `None` if no step is missing.
     pub(in crate::service) gap_backlog: Option<GapBacklog>,
-    /// Users removed by another server whose sockets must leave: the deadline and the number of the
-    /// change.
+    /// Removed users who still get the steps before their removal: the deadline by which their
+    /// sockets must leave, and the number of the change that removed them.
     pub(in crate::service) leaving: BTreeMap<Arc<str>, (Instant, u64)>,
     /// Confirmations that the servers of the senders may still request.
     pub(in crate::service::chat::sequencer) early_confirmations: EarlyConfirmations,
@@ -132,19 +133,20 @@ pub(in crate::service) struct LiveConversation {
     /// Until when a lost socket may be recovered. Until then all emissions must go through the
     /// room, which stores them for that socket.
     pub(in crate::service) recoverable_until: Option<Instant>,
-    /// The steps emitted while a client of another server is moved into the conversation, which it
-    /// pins.
+    /// The steps emitted since a client of another server began to move here. `None` if no client
+    /// moves.
     pub(in crate::service) recorded: Option<Recorded>,
-    /// The number of the last change that removed a member. Joins that have read the membership
-    /// before it must read it again.
+    /// The number of the last change that may have removed a member or the conversation. Joins that
+    /// have read the membership before it must read it again.
     pub(in crate::service) removed_at: u64,
-    /// The number of the last change contained in a reload. This change is not emitted again.
+    /// The number of the last change contained in a reload. Changes up to it are not emitted to the
+    /// room again.
     pub(in crate::service::chat::sequencer) reloaded_at: u64,
-    /// Sockets that were just removed, to be recorded in the table of sockets.
+    /// Sockets that were just removed, until the table of sockets is updated.
     pub(in crate::service) expelled: Vec<SocketId>,
     pub(super) scheduled: Option<Instant>,
-    /// Whether the conversation was removed from the table. Code that still finds it must look
-    /// again.
+    /// Whether the conversation leaves the table. Code that still finds it there must treat it as
+    /// absent.
     pub(super) is_removed: bool,
 }
 
