@@ -18,8 +18,16 @@ test("the official parser accepts the AsyncAPI document", async () => {
   const parser = new Parser();
   const errors = async (document) => (await parser.validate(JSON.stringify(document))).filter(({ severity }) => severity === 0);
   assert.deepEqual(await errors(document), []);
+  // The parser takes seconds for the whole document, so faults are looked for in one operation of it.
+  const small = structuredClone(document);
+  const keep = (entries, ...names) => {
+    for (const name of Object.keys(entries)) if (!names.includes(name)) delete entries[name];
+  };
+  keep(small.operations, "client.message");
+  for (const { messages } of [small.components, ...Object.values(small.channels)]) keep(messages, "client.message", "answer.message");
+  assert.deepEqual(await errors(small), []);
   const broken = (change) => {
-    const copy = structuredClone(document);
+    const copy = structuredClone(small);
     change(copy);
     return errors(copy);
   };

@@ -7,6 +7,7 @@ import { clusterEvents } from "./cluster_events.mjs";
 import { ARGS, describeCluster, known, startCluster } from "./cluster_suite.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
 import { ask, next, until } from "./support.mjs";
+import { variants } from "./variants.mjs";
 
 /** Starts two Roomcast servers and a Node server. */
 async function start({ scheme, ...more }) {
@@ -25,11 +26,12 @@ async function start({ scheme, ...more }) {
 }
 
 describe("Redis", { concurrency: true }, () => {
-  for (const [name, wire] of Object.entries({
+  const wires = {
     "Redis": { scheme: "redis" },
     "sharded Redis": { scheme: "redis+sharded" },
     "sharded Redis with channels of sockets": { scheme: "redis+sharded-private", subscriptionMode: "dynamic-private" },
-  })) {
+  };
+  for (const [name, wire] of variants(Object.entries(wires), 2)) {
     const isClassic = wire.scheme === "redis";
     describeCluster(name, () => start(wire), { dated: ARGS, hasEmitter: isClassic }, (joined) => {
       test("Roomcast heartbeats do not disturb Node servers with their namespace", async (t) => {

@@ -8,6 +8,7 @@ import { describeCluster, startCluster } from "./cluster_suite.mjs";
 import { startLink } from "./link.mjs";
 import { startRedis, startStreamsNode } from "./redis.mjs";
 import { ask, connect, next, startNamed, until } from "./support.mjs";
+import { variants } from "./variants.mjs";
 
 const PERSISTENT = "--appendonly yes --appendfsync always";
 
@@ -25,7 +26,7 @@ async function start(version) {
 }
 
 describe("streams of Redis", { concurrency: true }, () => {
-  for (const version of ["0.3", "0.2"]) {
+  for (const version of variants(["0.3", "0.2"])) {
     const listed = version === "0.3" ? 3 : 2;
     describeCluster(`a stream, version ${version}`, () => start(version), { listed, missed: ["kept"] }, (joined) => {
       test("servers stay known to each other while nothing is sent", async (t) => {

@@ -4,7 +4,7 @@
 # compilers, suites that repeat one promise on further brokers, and two that repeat a promise for each table or
 # grant of PostgreSQL. Each is a part of a test's path.
 readonly full_rust=(
-  a_million_numbers ten_thousand hostile::storms leave_nothing leave_no_memory invalid_code_fails
+  a_million_numbers a_million_addresses ten_thousand hostile::storms leave_nothing leave_no_memory invalid_code_fails
   cluster::redis_cluster cluster::nats_cluster
   repeating_it_on_postgres each_documented_grant_is_needed
 )

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, Instant},
 };
 
@@ -13,9 +13,10 @@ use roomcast::{Ack, BuildError, Event, Io, Refusal, State, handler::Failure, tes
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tracing::{
-    Level, Metadata, Subscriber,
+    Dispatch, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
+    subscriber::DefaultGuard,
 };
 
 /// The failures that the hook has received: event, code, cause, whether the client was notified.
@@ -41,6 +42,15 @@ struct Log(&'static str, Arc<Mutex<Vec<(Level, String)>>>);
 impl Log {
     fn of(module: &'static str) -> Self {
         Self(module, Arc::default())
+    }
+
+    /// Makes this the subscriber of the thread.
+    fn subscribe(&self) -> DefaultGuard {
+        // While a process has a single subscriber, the first thread that reaches a line decides for
+        // all whether the line is of interest, by its own subscriber.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::of("no module")));
+        LazyLock::force(&SECOND);
+        tracing::subscriber::set_default(self.clone())
     }
 
     fn take(&self) -> Vec<(Level, String)> {
@@ -84,7 +94,7 @@ impl Subscriber for Log {
 #[tokio::test]
 async fn failures_reach_hook_and_log_with_cause_if_unanswered_too() {
     let log = Log::of("roomcast::socket::dispatch");
-    let _logging = tracing::subscriber::set_default(log.clone());
+    let _logging = log.subscribe();
     let io = Io::builder()
         .state(Seen::default())
         .namespace("/", |namespace| {
@@ -160,7 +170,7 @@ async fn failures_reach_hook_and_log_with_cause_if_unanswered_too() {
 #[tokio::test]
 async fn server_without_client_addresses_warns_once() {
     let log = Log::of("roomcast::engine::http::mount");
-    let _logging = tracing::subscriber::set_default(log.clone());
+    let _logging = log.subscribe();
     let io = Io::builder().namespace("/", |namespace| namespace);
     let io = io.build().unwrap();
     for _ in 0..2 {
@@ -237,7 +247,7 @@ fn missing_state_of_middleware_fails_the_build() {
 async fn connection_lines_have_level_debug_unless_configured() {
     for is_enabled in [false, true] {
         let log = Log::of("roomcast::socket");
-        let _logging = tracing::subscriber::set_default(log.clone());
+        let _logging = log.subscribe();
         let mut io = Io::builder();
         if is_enabled {
             io = io.log_connections();
