@@ -45,14 +45,15 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Site {
-    /// Serves one connection until it ends.
+    /// Serves one connection until it ends, or until the driver of a session takes its WebSocket
+    /// over.
     pub(in crate::engine) async fn connection(
         self: Arc<Self>,
         stream: Accepted,
         peer: Peer,
         pending: PendingConnection,
     ) {
-        let _open = self.engine.count_connection();
+        let open = self.engine.count_connection();
         // The future is boxed, so that the task of a WebSocket does not retain the memory that HTTP
         // needed.
         let rest = match Box::pin(self.requests(stream, peer, pending)).await {
@@ -75,8 +76,8 @@ impl Site {
             }
             Some(Handoff::Attach(attaching, deflate)) => {
                 let stream = self.engine.compress(rest.stream.clone(), deflate);
-                if !attaching.attach(stream, rest.unread) {
-                    // The session has ended since the client received `101`.
+                if !attaching.attach(stream, rest.unread, open) {
+                    // The session has ended since its request, or has too many messages to read.
                     close_unused(&rest.stream, CloseCode::NORMAL);
                 }
             }
@@ -104,8 +105,7 @@ impl Site {
         // The service returns boxed futures, because `poll_without_shutdown` requires them to be
         // `Unpin`.
         let service = service_fn(|request: Request<Incoming>| {
-            // The client has sent a complete request, so the connection no longer counts as
-            // pending.
+            // The client has sent a complete head, so the connection no longer counts as pending.
             drop(pending.lock().take());
             // hyper notices a disconnect while it reads a body. Otherwise it notices it only if the
             // client has sent nothing more.

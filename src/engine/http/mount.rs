@@ -90,7 +90,7 @@ impl Engine {
     }
 
     async fn take_over(self: Arc<Self>, upgrade: OnUpgrade, handoff: Handoff) {
-        let _open = self.count_connection();
+        let open = self.count_connection();
         // The response is being sent. A server that never sends it must not block this task
         // forever.
         let write_timeout = self.config.http.write_timeout;
@@ -106,7 +106,7 @@ impl Engine {
                 driver.run().await;
             }
             Handoff::Attach(attaching, deflate) => {
-                if !attaching.attach(self.compress(stream.clone(), deflate), unread) {
+                if !attaching.attach(self.compress(stream.clone(), deflate), unread, open) {
                     close_unused(&stream, CloseCode::NORMAL);
                 }
             }

@@ -32,7 +32,10 @@ use super::{
     waiting::MemoryBudget,
     worker::Flusher,
 };
-use crate::{engine::transport::Stream, metrics::Metrics};
+use crate::{
+    engine::transport::{OpenConnection, Stream},
+    metrics::Metrics,
+};
 
 pub(super) type Wake = queue::Wake<Outbox>;
 
@@ -234,11 +237,21 @@ impl Attaching {
         Self(outbox)
     }
 
-    /// Passes the WebSocket to the driver. Returns `false` if the session has ended.
-    pub(in crate::engine) fn attach(self, stream: Stream, unread: Bytes) -> bool {
+    /// Passes the WebSocket to the driver. Returns `false` if the session has ended, or its driver
+    /// has too many messages to read.
+    pub(in crate::engine) fn attach(
+        self,
+        stream: Stream,
+        unread: Bytes,
+        open: OpenConnection,
+    ) -> bool {
         // `attaching` is decremented when `self` is dropped, after the message is sent, so no poll
         // is answered before the WebSocket is seen.
-        self.0.control(Control::Attach { stream, unread })
+        self.0.control(Control::Attach {
+            stream,
+            unread,
+            open,
+        })
     }
 }
 

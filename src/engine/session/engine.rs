@@ -24,6 +24,7 @@ use crate::{
         forwarding::Forwarder,
         outbox::{Flusher, Heartbeats, MemoryBudget, Outbox},
         primitives::{Peer, now},
+        transport::OpenConnection,
     },
     limit::{Client, Guard, LogThrottle},
     metrics::{Counter, Gauge, Metrics},
@@ -264,11 +265,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn count_connection(&self) -> OpenConnection {
-        self.metrics.shift(Gauge::Connections, 1);
-        OpenConnection {
-            metrics: Arc::clone(&self.metrics),
-            ended: Arc::clone(&self.ended),
-        }
+        OpenConnection::new(&self.metrics, &self.ended)
     }
 
     /// Removes the session of a driver that has ended.
@@ -279,19 +276,6 @@ impl Engine {
         if self.is_draining() {
             self.ended.notify_waiters();
         }
-    }
-}
-
-/// Counts a connection until it is dropped.
-pub(in crate::engine) struct OpenConnection {
-    metrics: Arc<Metrics>,
-    ended: Arc<Notify>,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.metrics.shift(Gauge::Connections, -1);
-        self.ended.notify_waiters();
     }
 }
 

@@ -70,10 +70,14 @@ impl Driver {
                     answer,
                 });
             }
-            Control::Attach { stream, unread } => {
+            Control::Attach {
+                stream,
+                unread,
+                open,
+            } => {
                 if self.ending.is_none() && self.session.handle_attach(now) {
                     let wire = Wire::new(&stream, unread, &self.engine.config, now);
-                    self.candidate = Some(Box::new(Candidate::new(stream, wire)));
+                    self.candidate = Some(Box::new(Candidate::new(stream, wire, open)));
                 } else {
                     close_unused(&stream, CloseCode::NORMAL);
                 }

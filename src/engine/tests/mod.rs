@@ -169,6 +169,33 @@ async fn an_abandoned_upgrade_ends_at_its_timeout() {
 }
 
 #[tokio::test]
+async fn upgraded_websocket_counts_as_a_connection_until_it_closes() {
+    let echo = echo(Config::default());
+    let sid = echo.open().await;
+    let mut client = echo.websocket(Some(&sid)).await;
+    let connections = async |expected| {
+        // Polling requests have connections of their own, which close after the response.
+        let reached = async {
+            while echo.engine.metrics.gauge(Gauge::Connections) != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, reached).await.unwrap();
+    };
+    connections(1).await;
+    for (sent, received) in [("2probe", "3probe"), ("5", ""), ("4hello", "4hello")] {
+        client.send(sent).await;
+        if !received.is_empty() {
+            assert_eq!(client.text().await, received);
+        }
+    }
+    connections(1).await;
+    drop(client);
+    echo.all_closed().await;
+    connections(0).await;
+}
+
+#[tokio::test]
 async fn a_poll_that_follows_an_upgrade_on_its_way_waits_for_it() {
     let echo = echo(Config::default());
     let sid = echo.open().await;

@@ -8,12 +8,14 @@
 
 mod control_frames;
 mod deflate;
+mod open_connection;
 mod packets;
 mod stream;
 mod wire;
 
 pub(in crate::engine) use control_frames::{close_unused, pong, send_close_frame};
 pub(in crate::engine) use deflate::{Encoding, Sender};
+pub(in crate::engine) use open_connection::OpenConnection;
 pub(in crate::engine) use packets::{PostedPackets, packet_from_binary, packet_from_text};
 pub(in crate::engine) use stream::MAX_DISCARDED;
 pub(crate) use stream::{Duplex, Stream};

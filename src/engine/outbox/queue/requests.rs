@@ -9,7 +9,7 @@ use roomcast_protocol::{
 };
 use tokio::sync::oneshot;
 
-use crate::engine::transport::Stream;
+use crate::engine::transport::{OpenConnection, Stream};
 
 /// A message to the driver of a session.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(in crate::engine) enum Control {
         stream: Stream,
         /// Bytes that the client sent directly after its request.
         unread: Bytes,
+        /// Counts the connection, of which the task ends.
+        open: OpenConnection,
     },
     /// Ends the session after its queue is flushed.
     Close(CloseReason),
