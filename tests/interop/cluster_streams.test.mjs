@@ -16,7 +16,7 @@ const PERSISTENT = "--appendonly yes --appendfsync always";
 async function start(version) {
   const redis = await startRedis(PERSISTENT);
   const key = `key*${version}`;
-  // Adds an entry before all servers have returned.
+  // Starts Redis again and adds an entry at once. Servers that reconnect later must still receive it.
   const come = async (room) => {
     await redis.start();
     const data = JSON.stringify({ packet: { type: 2, data: ["news", "kept"], nsp: "/" }, opts: { rooms: [room], except: [], flags: {} } });
@@ -32,7 +32,7 @@ describe("streams of Redis", { concurrency: true }, () => {
       test("servers stay known to each other while nothing is sent", async (t) => {
         const { sockets } = await people(t, joined().servers);
         // Longer than the ten seconds after which Node servers of the earlier version consider a
-        // server dead, which this tests.
+        // silent server dead.
         await new Promise((done) => setTimeout(done, 12_000));
         assert.deepEqual(await ask(sockets[0], "server-side-ack", 7), [["b", 7], ["node", 7]]);
         assert.equal((await joined().node.io.serverSideEmitWithAck("question", 7)).length, 2);

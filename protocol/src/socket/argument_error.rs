@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// An argument that is missing or has the wrong type.
+/// An argument that is missing or cannot be read as the requested type.
 ///
 /// The error can be sent to the peer. The path contains names and indices, the message the expected
 /// and actual types; neither repeats a received value.
@@ -98,10 +98,10 @@ impl fmt::Display for ArgumentError {
 
 impl std::error::Error for ArgumentError {}
 
-/// Returns a path that is safe in logs and responses, because the peer chose the keys of maps.
+/// Makes a path safe for logs and responses. The peer may have chosen keys of maps in it.
 fn shown(path: &str) -> String {
     if path == "." {
-        // serde calls the argument itself `.`.
+        // `serde_path_to_error` writes the path of the argument itself as `.`.
         return String::new();
     }
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '?');
@@ -129,7 +129,7 @@ fn expected(text: &str) -> Option<String> {
     (is_short && expected.chars().all(is_plain)).then(|| expected.to_owned())
 }
 
-/// Returns the type of the actual value, without the value.
+/// Returns the type or the length of the actual value, without the value.
 fn found<'a>(text: &'a str, fault: &str) -> Option<&'a str> {
     let found = text.get(fault.len()..)?.trim_start_matches([':', ' ']);
     if fault == "invalid length" {

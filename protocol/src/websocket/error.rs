@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::CloseCode;
 
-/// A protocol violation by the peer of a WebSocket.
+/// A violation of the WebSocket protocol or of a limit, by the peer.
 ///
 /// The connection cannot continue after any of these: send a close frame with
 /// [`FrameError::close_code`] and drop the connection (RFC 6455 section 7.1.7, "Fail the WebSocket
@@ -10,7 +10,8 @@ use super::CloseCode;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A reserved bit was set that no extension uses (section 5.2).
+    /// A reserved bit was set that no extension uses, or that may not be set on this frame (section
+    /// 5.2).
     ReservedBits,
     /// The opcode was one of 3–7 or B–F (section 5.2).
     ReservedOpcode,
@@ -37,7 +38,8 @@ pub enum FrameError {
     TooManyFragments,
     /// A text message or a close reason was not UTF-8 (section 8.1).
     InvalidUtf8,
-    /// A compressed message was not a complete sequence of DEFLATE blocks (RFC 7692 section 7.2.2).
+    /// A compressed message was not a complete sequence of DEFLATE blocks (RFC 7692 section 7.2.2),
+    /// or had too many final blocks.
     InvalidDeflate,
     /// A close frame had a body of one byte (section 5.5.1).
     TruncatedClose,

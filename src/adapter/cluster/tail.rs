@@ -25,7 +25,8 @@ impl Tail {
 #[derive(Debug, Default)]
 pub(crate) struct Tails {
     feeds: Vec<Weak<Tail>>,
-    /// The position of the last applied operation.
+    /// The position of the last operation that was applied, or skipped because no client here
+    /// would receive it.
     pub(crate) last: Option<Position>,
 }
 
@@ -47,7 +48,8 @@ impl Tails {
         feeds.any(|tail| tail.nsp == *nsp)
     }
 
-    /// Adds an operation that is being applied to the tails of its namespace.
+    /// Stores the position of an operation that is about to be applied, and adds a
+    /// [`Kind::Broadcast`] to the tails of its namespace.
     pub(crate) fn pass(&mut self, publication: &Publication) {
         self.last = self.last.max(publication.position);
         if self.feeds.is_empty() || !matches!(publication.kind, Kind::Broadcast { .. }) {

@@ -14,11 +14,11 @@ pub(super) use self::rotating::Rotating;
 use crate::config::{Log, LogFormat, Profile, private_files};
 use crate::service::api::LogLevel;
 
-/// The reason why logging could not be started.
+/// The reason why logging cannot start, or why a log filter is refused.
 #[derive(Debug)]
 pub(super) enum LogError {
     Level(tracing_subscriber::filter::ParseError),
-    /// The level of a directive is invalid, with the reason.
+    /// A directive has an invalid level or a misspelled module, with the reason.
     Directive(String),
     File(std::path::PathBuf, io::Error),
     /// Every user of the machine can replace the log through this folder.
@@ -47,7 +47,7 @@ const QUIETED: [(&str, &str); 2] = [("refinery_core", "warn"), ("async_nats", "o
 /// The target of the access log, which the configured filter can also name.
 const ACCESS: &str = "roomcast_access";
 
-/// Checks the log options.
+/// Checks the log filter.
 pub(super) fn check(log: &Log) -> Result<(), LogError> {
     parse(&log.level).map(drop)
 }
