@@ -123,7 +123,8 @@ part_interop_full() {
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
   interop_programs || return
-  local files=("${full_interop[@]/#/tests/interop/}")
+  # Fewer than by default, because some of these files need a core for themselves.
+  local files=("${full_interop[@]/#/tests/interop/}") files_at_once=$(($(nproc) + 1))
   counted 'javascript clients of full' parse_node node_tests "${files[@]/%/.test.mjs}"
   mapfile -t files < <(grep -l 'from "./variants.mjs"' tests/interop/*.test.mjs)
   TEST_VARIANTS=others counted 'further backends' parse_node node_tests "${files[@]}"
@@ -142,7 +143,7 @@ is_full() {
   [[ " ${full_interop[*]} " == *" ${name%.test.mjs} "* ]]
 }
 
-node_tests() { node --test --test-reporter=tap --test-timeout=900000 --test-concurrency="$node_concurrency" "$@"; }
+node_tests() { node --test --test-reporter=tap --test-timeout=900000 --test-concurrency="${files_at_once:-$node_concurrency}" "$@"; }
 
 interop_programs() {
   require 'openssl' packages 'openssl version' openssl || return
