@@ -32,8 +32,8 @@ use crate::{
         outbox::{Budget, IterationRemains, Mode, Outbox, PendingPoll, PostAnswer, TimerId},
         primitives::{LogScope, now},
         transport::{
-            Flow, OpenConnection, PostedPackets, ReadOutcome, Stream, Wire, packet_from_binary,
-            packet_from_text, pong,
+            Flow, PostedPackets, ReadOutcome, Stream, Wire, packet_from_binary, packet_from_text,
+            pong,
         },
     },
     limit::{Permit, Rates, Throttle, Violation},
@@ -52,9 +52,6 @@ pub(in crate::engine) struct Driver {
     pub(super) wire: Option<Wire>,
     /// The WebSocket of an upgrade in progress.
     pub(super) candidate: Option<Box<Candidate>>,
-    /// Counts the connection of an upgraded WebSocket until the driver is dropped. The task of any
-    /// other connection counts it.
-    pub(super) _upgraded: Option<Box<OpenConnection>>,
     /// Whether a message has arrived. For most clients the first message is CONNECT.
     pub(super) greeted: bool,
     /// When a later message last arrived. Only an upgrade depends on it.
@@ -108,7 +105,6 @@ impl Driver {
             connection: Some(connection),
             wire,
             candidate: None,
-            _upgraded: None,
             greeted: false,
             message_at: None,
             posts: VecDeque::new(),

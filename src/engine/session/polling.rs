@@ -77,7 +77,8 @@ impl Driver {
             } => {
                 if self.ending.is_none() && self.session.handle_attach(now) {
                     let wire = Wire::new(&stream, unread, &self.engine.config, now);
-                    self.candidate = Some(Box::new(Candidate::new(stream, wire, open)));
+                    let wire = wire.counted(open);
+                    self.candidate = Some(Box::new(Candidate::new(stream, wire)));
                 } else {
                     close_unused(&stream, CloseCode::NORMAL);
                 }

@@ -14,7 +14,7 @@ use roomcast_protocol::{
 
 use super::driver::Driver;
 use crate::{
-    engine::transport::{Flow, OpenConnection, ReadOutcome, Stream, Wire, close_unused, pong},
+    engine::transport::{Flow, ReadOutcome, Stream, Wire, close_unused, pong},
     metrics::{Counter, Gauge},
 };
 
@@ -27,17 +27,15 @@ const POLL_RELEASE_DELAY: Duration = Duration::from_millis(100);
 pub(super) struct Candidate {
     pub(super) stream: Stream,
     pub(super) wire: Wire,
-    open: OpenConnection,
     /// When the probe was answered.
     pub(super) probed_at: Option<Instant>,
 }
 
 impl Candidate {
-    pub(super) fn new(stream: Stream, wire: Wire, open: OpenConnection) -> Self {
+    pub(super) fn new(stream: Stream, wire: Wire) -> Self {
         Self {
             stream,
             wire,
-            open,
             probed_at: None,
         }
     }
@@ -160,7 +158,6 @@ impl Driver {
         let memory = self.outbox.memory();
         let pending = self.outbox.lock().switch(candidate.stream, memory);
         self.wire = Some(candidate.wire);
-        self._upgraded = Some(Box::new(candidate.open));
         self.register_heartbeat();
         let metrics = &self.engine.metrics;
         metrics.count(Counter::Upgrades);

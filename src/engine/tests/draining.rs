@@ -126,7 +126,7 @@ async fn sessions_end_evenly_over_nine_tenths_of_the_window() {
     }
     let engine = Arc::clone(&echo.0);
     let draining = tokio::spawn(async move { engine.drain(Duration::from_secs(100)).await });
-    let told = || {
+    let leaving = || {
         let all = echo.0.sessions.all();
         all.iter()
             .filter(|outbox| !outbox.lock().control().is_empty())
@@ -135,15 +135,15 @@ async fn sessions_end_evenly_over_nine_tenths_of_the_window() {
     // One session is told to leave in each tenth of a second, at a random time within it.
     let mut early = 0;
     for step in 0..900 {
-        let count = told();
+        let count = leaving();
         assert!(count.abs_diff(step) <= 1, "{count} after {step} steps");
         // Time is paused; this advances it to the middle of the step.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        early += usize::from(told() > step);
+        early += usize::from(leaving() > step);
         tokio::time::sleep(Duration::from_millis(50)).await; // To its end.
     }
     assert!((200..700).contains(&early), "{early} of 900 were early");
-    assert!(told().abs_diff(SESSIONS) <= 1);
+    assert!(leaving().abs_diff(SESSIONS) <= 1);
     assert!(
         !draining.is_finished(),
         "the last tenth of the window is for busy sessions"

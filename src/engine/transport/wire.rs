@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role, deflate::RSV1};
 
-use super::stream::Stream;
+use super::{open_connection::OpenConnection, stream::Stream};
 use crate::{Config, limit::Throttle};
 
 /// Maximum number of bytes read in one call.
@@ -38,6 +38,8 @@ pub(in crate::engine) struct Wire {
     message_timeout: Duration,
     pings: u32,
     pings_since: Instant,
+    /// Counts the connection, unless its task does.
+    _open: Option<Box<OpenConnection>>,
 }
 
 /// The outcome of a read.
@@ -82,7 +84,14 @@ impl Wire {
             message_timeout: config.session.message_timeout,
             pings: 0,
             pings_since: now,
+            _open: None,
         }
+    }
+
+    /// Keeps the count of a connection whose task ends.
+    pub(in crate::engine) fn counted(mut self, open: OpenConnection) -> Self {
+        self._open = Some(Box::new(open));
+        self
     }
 
     /// Returns whether the last read consumed everything that the peer had sent.

@@ -32,7 +32,7 @@ pub(in crate::engine) enum Control {
         stream: Stream,
         /// Bytes that the client sent directly after its request.
         unread: Bytes,
-        /// Counts the connection, of which the task ends.
+        /// Counts the connection, because its task ends.
         open: OpenConnection,
     },
     /// Ends the session after its queue is flushed.
