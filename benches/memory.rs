@@ -135,7 +135,7 @@ impl Server {
         held
     }
 
-    /// Waits up to two seconds for memory to be freed, and prints how much more than `before` is left.
+    /// Waits up to two seconds for memory to be freed, and prints by how much it exceeds `before`.
     fn settle(&self, name: &str, before: usize) {
         let start = Instant::now();
         while self.resident() > before && start.elapsed() < Duration::from_secs(2) {

@@ -16,7 +16,7 @@ const PERSISTENT = "--appendonly yes --appendfsync always";
 async function start(version) {
   const redis = await startRedis(PERSISTENT);
   const key = `key*${version}`;
-  // Starts Redis again and adds an entry at once. Servers that reconnect later must still receive it.
+  // Starts Redis again and adds an entry at once, which servers that reconnect later receive.
   const come = async (room) => {
     await redis.start();
     const data = JSON.stringify({ packet: { type: 2, data: ["news", "kept"], nsp: "/" }, opts: { rooms: [room], except: [], flags: {} } });

@@ -1,5 +1,5 @@
-// Which variants of a test run: tests are repeated on several backends, or at several sizes of a page.
-// `tests/run` sets `TEST_VARIANTS`.
+// Which variants of a test run. Tests are repeated on several backends, or at several sizes of a
+// page. `tests/run` sets `TEST_VARIANTS`.
 
 /**
  * Returns the variants of `all` to run: the first `count` in the default tier

@@ -121,7 +121,8 @@ pub(in crate::service) struct LiveConversation {
     pub(in crate::service) sequencer: Sequencer,
     pub(in crate::service) presence: Presence,
     pub(in crate::service) typing: Typing,
-    /// What waits after a missing step, or was dropped. `None` if no step is missing.
+    /// The commits that wait for a missing step, or the fact that they were dropped. `None` if no
+    /// step is missing.
     pub(in crate::service) gap_backlog: Option<GapBacklog>,
     /// Removed users who still get the steps before their removal: the deadline by which their
     /// sockets must leave, and the number of the change that removed them.
