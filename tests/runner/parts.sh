@@ -38,7 +38,8 @@ cargo_tests() { cargo test --workspace --exclude roomcast-public-api-tests --no-
 part_rust_full() {
   require 'rust toolchain' toolchain || return
   brokers || return
-  counted 'rust tests of full' parse_cargo cargo_tests -- "${full_rust[@]}"
+  # Storms need both cores, so few of them run at a time (tests/runner/test-binary doubles this).
+  RUST_TEST_THREADS=$(($(nproc) * 3 / 2)) counted 'rust tests of full' parse_cargo cargo_tests -- "${full_rust[@]}"
 }
 
 # Random numbers and addresses by the million are left to `rust`: they took over a third of the
