@@ -156,6 +156,33 @@ async fn each_line_of_a_connection_has_its_id_user_socket_node_and_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_a_client_chose_hide_no_field_of_a_line() {
+    let folder = TempDir::new().unwrap();
+    let human = [
+        ("ROOMCAST_LOG__FORMAT", "human"),
+        ("ROOMCAST_LOG__LEVEL", "debug"),
+    ];
+    let server = start(&folder, &human);
+    let auth = json!({"token": token("zoe", "user")});
+    let mut zoe = Client::connect(server.address(), &auth).await.unwrap();
+    let name = "of connection=1 user=eve socket=2 address=3 node=4";
+    zoe.ask(name, json!({})).await;
+    let refused = ["an event was refused", name];
+    server.expect_log(&refused);
+    let log = server.log();
+    let is_it = |line: &&str| refused.iter().all(|part| line.contains(part));
+    let line = log.lines().find(is_it).unwrap();
+    let own = line.replace(name, "");
+    for field in ["connection", "user", "socket", "address", "node"] {
+        assert_eq!(own.matches(&format!(" {field}=")).count(), 1, "{line}");
+    }
+    assert!(
+        own.contains(" user=\"zoe\"") && own.contains(" node=\"node-1\""),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_change_of_a_message_has_a_line_with_its_id_and_number() {
     let folder = TempDir::new().unwrap();
     let server = start(&folder, &[("ROOMCAST_LOG__LEVEL", "debug")]);

@@ -2,6 +2,8 @@
 //!
 //! The formatter passes each line in one piece to its writer, on the thread that logs it. So the
 //! fields are read only for lines that are written, and lines of libraries have them as well.
+//! Whether a line names one of them already is asked of its metadata, because the text can have
+//! colours, and values that a client chose.
 
 use std::io::{self, Write};
 
@@ -10,6 +12,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
 use roomcast::internal::{current_log_fields, log_node};
+
+/// The names of the fields, in their order.
+const NAMES: [&str; 5] = ["connection", "user", "socket", "address", "node"];
 
 /// Makes writers that add the fields.
 pub(super) struct Located<W> {
@@ -30,6 +35,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Located<W> {
         LineWriter {
             inner: self.inner.make_writer(),
             format: self.format,
+            has: [false; NAMES.len()],
         }
     }
 
@@ -37,6 +43,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Located<W> {
         LineWriter {
             inner: self.inner.make_writer_for(metadata),
             format: self.format,
+            has: NAMES.map(|name| metadata.fields().field(name).is_some()),
         }
     }
 }
@@ -45,11 +52,13 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Located<W> {
 pub(super) struct LineWriter<W> {
     inner: W,
     format: LogFormat,
+    /// Which of the fields the line has by itself, such as the user whose event was refused.
+    has: [bool; NAMES.len()],
 }
 
 impl<W: Write> Write for LineWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match located(line, self.format) {
+        match located(line, self.format, self.has) {
             Some(longer) => self.inner.write_all(&longer)?,
             None => self.inner.write_all(line)?,
         }
@@ -61,30 +70,29 @@ impl<W: Write> Write for LineWriter<W> {
     }
 }
 
-/// Returns the line with the fields of the connection that this thread works for, if there is one.
-fn located(line: &[u8], format: LogFormat) -> Option<Vec<u8>> {
+/// Returns the line with the fields of the connection that this thread works for, if there is one,
+/// without those that the line has.
+fn located(line: &[u8], format: LogFormat, has: [bool; NAMES.len()]) -> Option<Vec<u8>> {
     let fields = current_log_fields()?;
     let text = str::from_utf8(line).ok()?.trim_end_matches('\n');
     let values = [
-        ("connection", Some(fields.connection.to_string())),
-        ("user", fields.user),
-        ("socket", fields.socket),
-        ("address", Some(fields.address.to_string())),
-        ("node", log_node().map(str::to_owned)),
+        Some(fields.connection.to_string()),
+        fields.user,
+        fields.socket,
+        Some(fields.address.to_string()),
+        log_node().map(str::to_owned),
     ];
     let mut longer = match format {
         LogFormat::Human => text.to_owned(),
         LogFormat::Json => text.strip_suffix('}')?.to_owned(),
     };
-    for (name, value) in values {
-        let Some(value) = value else { continue };
-        match format {
-            // The line names it already, such as the user whose event was refused.
-            LogFormat::Human if text.contains(&format!(" {name}=")) => {}
-            LogFormat::Json if text.contains(&format!("\"{name}\":")) => {}
+    for ((name, value), has) in NAMES.into_iter().zip(values).zip(has) {
+        match (value, format) {
+            (None, _) => {}
+            (Some(_), _) if has => {}
             // A user's id can contain spaces and quotes.
-            LogFormat::Human => longer.push_str(&format!(" {name}={value:?}")),
-            LogFormat::Json => {
+            (Some(value), LogFormat::Human) => longer.push_str(&format!(" {name}={value:?}")),
+            (Some(value), LogFormat::Json) => {
                 let value = serde_json::Value::from(value);
                 longer.push_str(&format!(",\"{name}\":{value}"));
             }
