@@ -57,6 +57,27 @@ impl Database {
         ServerProcess::start(self.folder.path(), &variables)
     }
 
+    /// Starts servers with these ids in one cluster on the broker. Waits until each knows all.
+    pub(crate) async fn cluster<const N: usize>(
+        &self,
+        broker: &str,
+        ids: [&str; N],
+        variables: &[(&str, &str)],
+    ) -> [ServerProcess; N] {
+        let servers = ids.map(|id| {
+            let own = [("ROOMCAST_ADAPTER__URL", broker), ("ROOMCAST_NODE__ID", id)];
+            self.server_with(&[variables, &own].concat())
+        });
+        let all = i64::try_from(N).unwrap();
+        for server in &servers {
+            server
+                .until_metric("roomcast_nodes", |count| count == all)
+                .await;
+            server.until_joined(true).await;
+        }
+        servers
+    }
+
     /// Starts a server that uses another database role.
     pub(crate) fn server_as(&self, role: &str) -> ServerProcess {
         let url = self.url_as(role);

@@ -361,20 +361,9 @@ async fn trace_ends_when_its_caller_is_revoked_or_its_token_expires() {
 async fn trace_contains_the_steps_of_all_servers_of_the_cluster() {
     let redis = crate::redis_server::RedisServer::start();
     let database = crate::nodes::Database::new();
-    let start = |id: &'static str| {
-        let url = redis.url();
-        let variables = [
-            KEY,
-            crate::server::GUESTS_AS_USERS,
-            ("ROOMCAST_ADAPTER__URL", url.as_str()),
-            ("ROOMCAST_NODE__ID", id),
-        ];
-        database.server_with(&variables)
-    };
-    let [one, two] = [start("one"), start("two")];
-    one.until_metric("roomcast_nodes", |count| count == 2).await;
-    one.until_joined(true).await;
-    two.until_joined(true).await;
+    let variables = [KEY, crate::server::GUESTS_AS_USERS];
+    let ids = ["one", "two"];
+    let [one, two] = database.cluster(&redis.url(), ids, &variables).await;
     let mut by_room = Trace::start(&one, &["--conversation", LOBBY]);
     by_room.until("tracing", |line| line["node"] == "two");
     let mut ann = joined(&two, "ann").await;
@@ -409,22 +398,9 @@ async fn trace_contains_the_steps_of_all_servers_of_the_cluster() {
 async fn trace_of_three_servers_contains_each_step_once() {
     let redis = crate::redis_server::RedisServer::start();
     let database = crate::nodes::Database::new();
-    let servers = ["one", "two", "three"].map(|id| {
-        let url = redis.url();
-        let variables = [
-            KEY,
-            crate::server::GUESTS_AS_USERS,
-            ("ROOMCAST_ADAPTER__URL", url.as_str()),
-            ("ROOMCAST_NODE__ID", id),
-        ];
-        database.server_with(&variables)
-    });
-    for server in &servers {
-        server
-            .until_metric("roomcast_nodes", |count| count == 3)
-            .await;
-        server.until_joined(true).await;
-    }
+    let variables = [KEY, crate::server::GUESTS_AS_USERS];
+    let ids = ["one", "two", "three"];
+    let servers = database.cluster(&redis.url(), ids, &variables).await;
     let mut trace = Trace::start(&servers[0], &["--conversation", LOBBY]);
     for node in ["two", "three"] {
         trace.until("tracing", |line| line["node"] == node);
@@ -452,25 +428,18 @@ async fn trace_id_goes_through_handler_store_other_server_and_webhook() {
     let redis = crate::redis_server::RedisServer::start();
     let database = crate::nodes::Database::new();
     let hook = crate::trades::Hook::start(&[crate::trades::Reply::Answer(200, "")]);
-    let start = |id: &'static str| {
-        let (url, receiver) = (redis.url(), hook.url());
-        let variables = [
-            KEY,
-            crate::server::GUESTS_AS_USERS,
-            ("ROOMCAST_ADAPTER__URL", url.as_str()),
-            ("ROOMCAST_NODE__ID", id),
-            ("ROOMCAST_WEBHOOKS__URL", receiver.as_str()),
-            ("ROOMCAST_WEBHOOKS__SECRET", crate::guard::SECRET),
-            ("ROOMCAST_WEBHOOKS__EVENTS", "message"),
-            ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
-            ("ROOMCAST_LOG__LEVEL", "info,roomcast_server=debug"),
-        ];
-        database.server_with(&variables)
-    };
-    let [one, two] = [start("one"), start("two")];
-    one.until_metric("roomcast_nodes", |count| count == 2).await;
-    one.until_joined(true).await;
-    two.until_joined(true).await;
+    let receiver = hook.url();
+    let variables = [
+        KEY,
+        crate::server::GUESTS_AS_USERS,
+        ("ROOMCAST_WEBHOOKS__URL", receiver.as_str()),
+        ("ROOMCAST_WEBHOOKS__SECRET", crate::guard::SECRET),
+        ("ROOMCAST_WEBHOOKS__EVENTS", "message"),
+        ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
+        ("ROOMCAST_LOG__LEVEL", "info,roomcast_server=debug"),
+    ];
+    let ids = ["one", "two"];
+    let [one, two] = database.cluster(&redis.url(), ids, &variables).await;
     let mut bob = joined(&two, "bob").await;
     let mut ann = joined(&one, "ann").await;
     let payload = json!({"conversationId": LOBBY, "content": CANARY});

@@ -293,15 +293,8 @@ async fn until(service: &Caller, is_expected: impl Fn(&Value) -> bool) -> Value 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_of_all_servers_is_added_up_and_a_silent_server_is_named() {
     let database = crate::nodes::Database::new();
-    let url = database.url().to_owned();
-    let start = |id: &'static str| -> crate::server::ServerProcess {
-        let adapter = ("ROOMCAST_ADAPTER__URL", url.as_str());
-        database.server_with(&[KEY, super::QUICK, adapter, ("ROOMCAST_NODE__ID", id)])
-    };
-    let [one, two] = [start("one"), start("two")];
-    one.until_metric("roomcast_nodes", |count| count == 2).await;
-    one.until_joined(true).await;
-    two.until_joined(true).await;
+    let (ids, variables) = (["one", "two"], [KEY, super::QUICK]);
+    let [one, two] = database.cluster(database.url(), ids, &variables).await;
     let token = |name: &str| json!({"token": super::token(name, &["user"])});
     let mut clients = Vec::new();
     for (server, name) in [(&one, "ann"), (&two, "bob"), (&two, "cat")] {

@@ -157,7 +157,7 @@ pub(crate) fn follow(
     })?;
     let is_unmasked = detail == Detail::Unmasked;
     let caller = StreamCaller::new(access, by, Permission::ApiTrace, is_unmasked, seconds);
-    caller.log("trace started", &filter, seconds);
+    caller.log("trace started", &filter, Some(seconds));
     let announcer = io.state::<Chat>().announcer().cloned();
     let peers = announcer.map(|announcer| Peers {
         announcer,
@@ -264,8 +264,9 @@ impl StreamCaller {
         sleep_until(self.ends_at.min(self.checks_at)).await;
     }
 
-    /// Logs the start or the end of a stream. The request itself is recorded in the audit table.
-    fn log(&self, act: &str, target: &Filter, seconds: u64) {
+    /// Logs the start of a stream, with its maximum duration in seconds, or its end. The request
+    /// itself is recorded in the audit table.
+    fn log(&self, act: &str, target: &Filter, seconds: Option<u64>) {
         let (by, target, unmasked) = (&self.by.subject, target.describe(), self.is_unmasked);
         tracing::info!(target: "audit", by, act, on = target, unmasked, seconds, "administrative act");
     }
@@ -335,7 +336,7 @@ impl Drop for Followed {
         if let Some(peers) = &self.peers {
             peers.send(&TraceMessage::Untrace { id: self.tracer.id });
         }
-        self.caller.log("trace ended", &self.tracer.filter, 0);
+        self.caller.log("trace ended", &self.tracer.filter, None);
     }
 }
 

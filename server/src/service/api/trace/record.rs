@@ -114,7 +114,7 @@ pub(crate) fn record(
         consent: command.consent,
     });
     let caller = StreamCaller::new(access, by, Permission::TrafficRecord, !is_masked, seconds);
-    caller.log("recording started", &filter, seconds);
+    caller.log("recording started", &filter, Some(seconds));
     Ok(Recording {
         traces,
         tracer,
@@ -223,7 +223,8 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         self.traces.stop(&self.tracer);
-        self.caller.log("recording ended", &self.tracer.filter, 0);
+        self.caller
+            .log("recording ended", &self.tracer.filter, None);
     }
 }
 
