@@ -1,6 +1,6 @@
 //! Rooms, as seen by clients and by the application.
 
-use roomcast::{Event, Io, Room, SocketId};
+use roomcast::{Ack, Event, Io, Room, SocketId};
 
 use crate::local::{Local, join, text, until};
 
@@ -201,4 +201,23 @@ async fn socket_that_leaves_all_rooms_keeps_its_own_and_can_join() {
     assert_eq!(server.io().of("/").rooms(), [(Room::from("c"), 1)]);
     server.io().to(client.id()).emit("own", ());
     client.event::<()>("own").await.unwrap();
+}
+
+#[test]
+fn iterator_of_room_names_may_use_the_socket() {
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("move", async |event: Event| {
+            let socket = &event.socket;
+            socket.join(["a", "b"]).unwrap();
+            let absent = |room: &&str| !socket.is_in(room);
+            socket.join(["b", "c"].into_iter().filter(absent)).unwrap();
+            let joined = |room: &&str| socket.rooms().contains(&Room::from(*room));
+            socket.leave(["a", "d"].into_iter().filter(joined));
+            Ack(socket.rooms().len())
+        })
+    });
+    let server = Local::serve(io);
+    let (mut client, _) = server.connect();
+    client.send_text("421[\"move\"]");
+    client.expect_text("431[2]");
 }

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 
 use crate::socket::{
     core::{Lifecycle, Socket},
-    rooms::{Joined, RoomCell},
+    rooms::RoomCell,
     types::{IntoRooms, JoinError, Room},
 };
 
@@ -20,35 +20,30 @@ impl Socket {
         let limit = self.0.io.config().sockets.max_rooms_per_socket;
         let reports_rooms = self.reports_rooms();
         let mut news = Vec::new();
-        // The rooms of a socket are locked before any room. Observers are notified after both
-        // locks, because they are application code.
-        let mut joined = self.0.rooms.lock();
         let mut outcome = Ok(());
+        // No lock is held while the iterator advances or an observer is notified, because both are
+        // application code.
         rooms.each(|name| {
             if outcome.is_err() || name.as_str() == self.0.id.as_str() {
                 return;
             }
             let room = name.into_room();
             let known = reports_rooms.then(|| room.clone());
-            match self.join_one(&mut joined, room, limit) {
+            match self.join_one(room, limit) {
                 Ok(Some(is_first)) => news.extend(known.map(|room| (room, is_first))),
                 Ok(None) => {}
                 Err(error) => outcome = Err(error),
             }
         });
-        drop(joined);
         self.report_joined(&news);
         outcome
     }
 
     /// Joins one room. Returns `None` if the socket is in it already, else whether it is the first
     /// member.
-    fn join_one(
-        &self,
-        joined: &mut Joined,
-        room: Room,
-        limit: usize,
-    ) -> Result<Option<bool>, JoinError> {
+    fn join_one(&self, room: Room, limit: usize) -> Result<Option<bool>, JoinError> {
+        // The rooms of a socket are locked before any room.
+        let mut joined = self.0.rooms.lock();
         if joined.closed {
             return Err(JoinError::Disconnected);
         }
@@ -72,8 +67,9 @@ impl Socket {
     pub fn leave<'a, M>(&self, rooms: impl IntoRooms<'a, M>) {
         let reports_rooms = self.reports_rooms();
         let mut news = Vec::new();
-        let mut joined = self.0.rooms.lock();
+        // No lock is held while the iterator advances, because it is application code.
         rooms.each(|name| {
+            let mut joined = self.0.rooms.lock();
             if let Some((room, cell)) = joined.rooms.remove_entry(name.as_str()) {
                 let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
                 if reports_rooms {
@@ -81,7 +77,6 @@ impl Socket {
                 }
             }
         });
-        drop(joined);
         self.report_left(&news);
     }
 
