@@ -211,6 +211,15 @@ async fn restore_keeps_the_former_database_with_its_write_ahead_log() {
     assert!(code == 1 && output.contains("add --force"), "{output}");
     let (code, output) = sqlite(folder.path(), &["restore", "empty", "--force"]);
     assert!(code == 0 && output.contains(" 0 messages"), "{output}");
+    // Nothing of it is overwritten, even if its parts are not together.
+    let former = |suffix: &str| folder.path().join(format!("chat.db.before-restore{suffix}"));
+    fs::rename(former(""), folder.path().join("moved")).unwrap();
+    let (code, output) = sqlite(folder.path(), &["restore", "empty", "--force"]);
+    assert!(
+        code == 1 && output.contains("chat.db.before-restore-wal"),
+        "{output}"
+    );
+    fs::rename(folder.path().join("moved"), former("")).unwrap();
     let (code, output) = sqlite(folder.path(), &["restore", "empty", "--force"]);
     assert!(
         code == 1 && output.contains("before an earlier restore"),

@@ -68,9 +68,12 @@ pub(in crate::store) fn restore(
         );
         return Err(CopyError::file(database, reason));
     }
-    if replaces && exists(&kept)? {
-        let reason = "it is the database before an earlier restore: move it away";
-        return Err(CopyError::file(&kept, reason));
+    for suffix in KEPT_SUFFIXES {
+        let earlier = with_suffix(&kept, suffix);
+        if replaces && exists(&earlier)? {
+            let reason = "it is of the database before an earlier restore: move it away";
+            return Err(CopyError::file(&earlier, reason));
+        }
     }
     let source = open_backup(from, busy_timeout)?;
     let partial = with_suffix(database, ".restoring");
@@ -231,14 +234,17 @@ fn replace(database: &Path, new: &Path, former: Option<&Path>) -> io::Result<()>
     replaced.and_then(|()| flush_folder(database))
 }
 
+/// The suffixes of the files that are kept of a replaced database, in the order of their renaming:
+/// the write-ahead log of a killed server contains commits, so it stays with its database.
+const KEPT_SUFFIXES: [&str; 3] = ["-wal", "-journal", ""];
+
 /// Renames a database and its logs, and adds the former and the new names to `moved`.
 fn set_aside(
     database: &Path,
     former: &Path,
     moved: &mut Vec<(PathBuf, PathBuf)>,
 ) -> io::Result<()> {
-    // The write-ahead log of a killed server contains commits, so it stays with its database.
-    for suffix in ["-wal", "-journal", ""] {
+    for suffix in KEPT_SUFFIXES {
         let (from, to) = (with_suffix(database, suffix), with_suffix(former, suffix));
         match fs::rename(&from, &to) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
