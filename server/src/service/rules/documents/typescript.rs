@@ -1,4 +1,4 @@
-//! The catalogue as TypeScript types, for the client package and the page.
+//! The catalogue as TypeScript types, for the client package and the chat page (`web/`).
 
 use std::fmt::Write as _;
 
@@ -146,7 +146,11 @@ fn type_of(schema: &Value) -> String {
 fn named(kind: &Value, schema: &Value) -> String {
     match kind.as_str() {
         Some("integer" | "number") => "number".to_owned(),
-        Some("array") => format!("{}[]", type_of(&schema["items"])),
+        Some("array") => match type_of(&schema["items"]) {
+            // `[]` binds more tightly than `|`.
+            items if items.contains(" | ") => format!("({items})[]"),
+            items => format!("{items}[]"),
+        },
         Some("object") if schema.get("properties").is_some() => object(schema),
         Some("object") => "Record<string, unknown>".to_owned(),
         Some(same @ ("string" | "boolean" | "null")) => same.to_owned(),
@@ -198,5 +202,20 @@ fn key(name: &str) -> String {
 fn comment(text: &mut String, indent: &str, words: Option<&str>) {
     if let Some(words) = words {
         let _ = writeln!(text, "{indent}/** {} */", words.replace('\n', " "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn items_of_an_array_that_are_a_choice_have_parentheses() {
+        let texts = json!({"type": "array", "items": {"type": "string"}});
+        assert_eq!(type_of(&texts), "string[]");
+        let choice = json!({"type": "array", "items": {"enum": ["buy", "sell"]}});
+        assert_eq!(type_of(&choice), "(\"buy\" | \"sell\")[]");
     }
 }
