@@ -8,11 +8,12 @@ use crate::network::Network;
 options! {
     /// Limits per client address: which addresses may connect, and how often.
     ///
-    /// Set with [`Builder::guard`](crate::Builder::guard). 0 disables a limit.
+    /// Set with [`Builder::guard`](crate::Builder::guard). 0 disables a limit, but `addresses` must
+    /// not be 0.
     AddressLimits {
-        /// Whether clients on this machine are exempt from all limits except the block list. A
-        /// proxy on this machine belongs in [`Proxies`](crate::limit::Proxies) instead. Default
-        /// `true`.
+        /// Whether clients on this machine are exempt from all limits except the block list and
+        /// `connections`. A proxy on this machine belongs in [`Proxies`](crate::limit::Proxies)
+        /// instead. Default `true`.
         exempt_loopback: bool = true, limit_loopback: false;
         /// Connections that an address may open in a burst, and again within each
         /// `connects_window`. An IPv6 address counts as its /64. Default 60.

@@ -3,11 +3,12 @@
 //!
 //! The engine must not know Socket.IO. It passes messages up through [`SessionHandler`] and
 //! receives frames through [`Outbox`]. Each session is one task, its driver; other code holds only
-//! its outbox. One flusher per worker thread writes what the outboxes have queued.
+//! its outbox. The flusher of each worker thread writes what the outboxes have queued; a driver
+//! that runs writes by itself.
 //!
 //! The engine has eight modules. Each may import only modules below it in this list, which a test
-//! checks. None of them imports from this file; it only lists what other modules of the library
-//! use.
+//! checks. Except in tests, none of them imports from this file; it only lists what other modules
+//! of the library use.
 //!
 //! - [`accept`]: accepts connections.
 //! - [`http`](self::http): turns the bytes of a connection into responses and WebSockets.

@@ -1,9 +1,11 @@
-//! Translates events to service calls and back. This layer has no state and no rules.
+//! Translates events to service calls and back. This layer has no rules, and no state but the login
+//! sessions and connections of `admin_ui`.
 //!
 //! `identity` admits clients. `chat` and `market` handle connections and the events that do more
 //! than call a service. `admin` is a separate namespace. `forwarding` derives all other handlers
-//! from the rows. All handlers are registered with the `catalogue`, which counts events, parses
-//! payloads and checks permissions.
+//! from the rows of events (`service::policy`). Except in `admin_ui`, handlers of clients' events
+//! are registered with the `catalogue`, which counts events, parses payloads and checks
+//! permissions.
 
 mod admin;
 mod admin_ui;

@@ -1,6 +1,7 @@
-//! The metrics of the process, under the names that Prometheus' own client libraries use.
+//! The metrics of the process. Names that begin with `process_` are those of Prometheus' own client
+//! libraries.
 //!
-//! They are read from `/proc` for each scrape. A value that cannot be read has no row.
+//! They are read from the operating system for each scrape. A value that cannot be read has no row.
 
 use std::{fs, thread};
 
@@ -64,7 +65,7 @@ pub(crate) fn expose(out: &mut Exposition) {
     if let Some(limit) = memory_limit() {
         out.gauge(
             "roomcast_memory_limit_bytes",
-            "Memory that the process may use: that of its control group or of the machine.",
+            "Memory that the process may use: that of its container or of the machine, whichever is less.",
             limit,
         );
     }
@@ -75,7 +76,7 @@ pub(crate) fn expose(out: &mut Exposition) {
 struct Usage {
     /// User and system time.
     ticks: u64,
-    /// The start, since the machine was booted.
+    /// The time from the boot of the machine to the start of the process.
     started_ticks: u64,
     virtual_bytes: u64,
     resident_pages: u64,

@@ -50,7 +50,8 @@ pub(crate) struct RedisState {
     pub(super) unnamed: AnonymousAnswers,
     pub(super) heartbeats: Heartbeats,
     pub(super) joins: RecentJoins,
-    /// Whether messages of this server pass through the journal before they are applied.
+    /// Whether events, joins, leaves and disconnects of this server pass through the journal before
+    /// they are applied.
     pub(super) journals: bool,
     /// Seals the messages of this server.
     pub(super) sealers: Option<Arc<Sealers>>,
@@ -58,7 +59,8 @@ pub(crate) struct RedisState {
     pub(super) channels: Protection,
     /// Opens entries of the stream.
     pub(super) entries: Protection,
-    /// The positions of replayed entries, which must not count when the stream is read again.
+    /// The positions of sealed entries that were refused as repeated. They are skipped when the
+    /// stream is read again.
     pub(super) replays: Mutex<BTreeSet<Position>>,
     /// The namespaces of this server. Stream entries for other namespaces are skipped.
     pub(super) open: Mutex<HashSet<Nsp>>,
@@ -146,7 +148,8 @@ impl RedisState {
 
     fn send_entry(&self, entry: StreamEntry) {
         let stream = Arc::clone(&self.stream);
-        // The loss of a heartbeat is harmless, because another heartbeat follows.
+        // A loss is harmless: another heartbeat follows a heartbeat, and a server whose leave
+        // message is lost expires.
         let _ = self.link.publish(Sent::Entry(stream, entry, None));
     }
 
@@ -239,8 +242,8 @@ impl RedisState {
         let kind = entry.kind()?;
         let uid = uid.unwrap_or_default().to_owned();
         if streams::is_heartbeat(kind) {
-            // Servers of this library are counted by their subscriptions. They only send heartbeats
-            // in response to Node servers.
+            // Servers of this library are counted by their subscriptions. They add heartbeats to
+            // the stream only in response to Node servers.
             if entry.is_marked {
                 return Ok(());
             }
@@ -261,7 +264,7 @@ impl RedisState {
         }
         let parsed = entry.message_of(data, own, &nsp)?;
         if let ParsedMessage::Publication(_, _, Some(_)) = &parsed {
-            // A server that sends a request over the stream expects the answer there.
+            // A Node server that sends a request over the stream expects the answer there.
             let response = self.heartbeats.record(own.as_str(), &nsp, &uid, kind);
             if let Some(entry) = response {
                 self.send_entry(entry);
@@ -343,8 +346,8 @@ impl NodeCompatible for RedisState {
         let (mut channel, payload, is_own) = match self.wire {
             Wire::Classic => {
                 let payload = classic::write_response(&request.id, request.ids_only, response);
-                // Even with this option, Node's adapter answers server-side events on the common
-                // channel.
+                // Even with `publishOnSpecificResponseChannel`, Node's adapter answers server-side
+                // events on the common channel.
                 let is_own = self.specific && !matches!(response, Response::Answer(_));
                 (
                     Scope::Responses.channel(&self.key, namespace),
@@ -380,8 +383,8 @@ impl NodeCompatible for RedisState {
         let sent = Sent::Message(own_channel(&self.key, to), bytes);
         match &self.sealers {
             Some(sealers) if self.channels.seals(to) => sealers.send_sealed(&self.link, sent),
-            // The server may seal although none of its messages has arrived on a channel yet. It
-            // ignores plain messages then.
+            // `to` may seal although none of its messages has arrived on a channel yet, so both
+            // forms are sent. A server that seals ignores the plain one.
             Some(sealers) => sealers.send(&self.link, sent),
             None => self.link.publish(sent),
         }
@@ -418,8 +421,8 @@ impl Listener for RedisState {
     }
 
     fn unsent(&self, message: Sent) {
-        // The event should have returned through the journal, but was never sent. The clients of
-        // this server must still receive it.
+        // The operation should have returned through the journal, but was not stored there. It must
+        // still be applied to the sockets of this server.
         if let Sent::Entry(_, _, Some(publication)) = message {
             self.inbox.deliver_here(*publication);
         }
@@ -460,8 +463,8 @@ pub(super) fn write_publication(
             let (channel, payload) = classic::write(key, own, publication).map_err(unwritten)?;
             return Ok(Sent::Message(channel, payload));
         }
-        // Heartbeats of this library use channels, because servers that read them later do not need
-        // them.
+        // Messages of the heartbeats' namespace use channels, because servers that read them later
+        // do not need them.
         Wire::Streams { .. } if publication.namespace == *NAMESPACE => {}
         Wire::Streams { .. } => {
             let entry = streams::write(own, publication).map_err(unwritten)?;
@@ -481,7 +484,7 @@ pub(super) fn write_publication(
 }
 
 /// Returns the channel of a room in the sharded format. Node interprets names of twenty characters
-/// as ids of sockets. Their rooms have no channels unless the adapter also follows sockets.
+/// as ids of sockets. Such rooms have no channels unless the adapter has one for each socket.
 pub(super) fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Option<String> {
     // JavaScript counts UTF-16 code units.
     let is_like_id = || room.as_str().encode_utf16().count() == 20;

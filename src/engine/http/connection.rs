@@ -107,8 +107,8 @@ impl Site {
         let service = service_fn(|request: Request<Incoming>| {
             // The client has sent a complete head, so the connection no longer counts as pending.
             drop(pending.lock().take());
-            // hyper notices a disconnect while it reads a body. Otherwise it notices it only if the
-            // client has sent nothing more.
+            // hyper notices a disconnect unless the client has sent more than this request. That is
+            // looked for here, but not in a request with a body, whose bytes hyper must read.
             let has_body = !request.body().is_end_stream();
             let disconnected = move |cx: &mut Context<'_>| match has_body {
                 true => Poll::Pending,

@@ -37,8 +37,8 @@ macro_rules! remedy {
 }
 
 impl Engine {
-    /// Responds to a request that another server has received. A WebSocket continues in its own
-    /// task after that server has sent the response.
+    /// Responds to a request that the surrounding server has received. A WebSocket continues in its
+    /// own task after that server has sent the response.
     pub(crate) async fn answer_mounted(
         self: Arc<Self>,
         mut parts: Parts,
@@ -66,8 +66,8 @@ impl Engine {
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let Some(upgrade) = upgrade else {
             if request::is_upgrade(&parts.headers) {
-                // The connection cannot be handed over: it is HTTP/2, or a layer has removed the
-                // extension.
+                // The connection cannot be handed over: the request is HTTP/1.0, or a layer has
+                // removed the extension.
                 return self.refuse(
                     &RequestError::BadHandshake,
                     true,
@@ -128,7 +128,8 @@ fn address(extensions: &Extensions) -> Option<SocketAddr> {
     extensions.get().copied()
 }
 
-/// Returns the connection of an upgrade: its TCP stream if it is one, otherwise a generic stream.
+/// Returns the connection of an upgrade: the TCP stream if the connection is one, otherwise a
+/// generic stream.
 fn stream_of(upgraded: Upgraded) -> (Stream, Bytes) {
     // The first attempt matches axum's server, the second plain hyper. A TCP stream is then written
     // directly, without a layer in between.
@@ -153,10 +154,10 @@ fn tcp(io: TokioIo<TcpStream>, unread: &[u8]) -> (Stream, Bytes) {
     (Stream::tcp(stream), Bytes::copy_from_slice(unread))
 }
 
-/// The response if the guard cannot distinguish clients.
+/// The response to a client without an address if there is a guard, and the log message.
 const NO_ADDRESSES: &str = concat!("the guard limits clients by address, and ", remedy!());
 
-/// The log message if no limit needs addresses.
+/// The log message about a client without an address if there is no guard.
 const UNADDRESSED: &str = concat!("the address of every client is 0.0.0.0:0: ", remedy!());
 
 /// The placeholder for an address that the surrounding server does not provide.

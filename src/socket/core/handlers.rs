@@ -515,7 +515,7 @@ impl Watchers {
         self.0.is_empty()
     }
 
-    /// Notifies all observers. Called without a lock held.
+    /// Notifies all observers. Called without a lock held, apart from that of the journal.
     pub(crate) fn notify(&self, metrics: &Metrics, event: &Lifecycle<'_>) {
         for watcher in &self.0 {
             // A panic of an observer must not end the task that made the change.

@@ -334,7 +334,7 @@ impl Io {
             .is_some_and(|built| !built.watchers.is_empty())
     }
 
-    /// Notifies the observers. Called without a lock held.
+    /// Notifies the observers. Called without a lock held, apart from that of the journal.
     pub(crate) fn notify(&self, event: &Lifecycle<'_>) {
         if let Some(built) = self.0.built.get() {
             built.watchers.notify(&self.0.metrics, event);

@@ -19,13 +19,14 @@ use crate::{
 /// |---|---|
 /// | any [`DeserializeOwned`] | the next argument; an `Option` may be missing, `Bytes` are binary |
 /// | [`Value`](crate::Value) | the next argument, of any type |
-/// | [`Args`](crate::Args) | all remaining arguments, unparsed; must be the last argument |
+/// | [`Args`](crate::Args) | all remaining arguments, unparsed; no other argument may follow |
 /// | [`State<T>`](State) | a value that was passed to the builder |
 /// | [`Data<T>`](Data) | a value that is stored with the socket |
 /// | [`Extension<T>`](Extension) | a request extension of an outer layer |
 /// | [`Principal`](crate::Principal) | the current principal of the socket |
 ///
-/// Custom parameters implement this trait for a type that is not deserialized:
+/// For a parameter of your own, implement this trait. Its type must not implement `Deserialize`,
+/// because the trait is implemented for all types that do:
 ///
 /// ```
 /// use roomcast::{Ack, Event, Io, Refusal, handler::Parameter};
@@ -52,8 +53,8 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a parameter of a handler",
     label = "the handler takes a `{Self}`",
-    note = "derive `serde::Deserialize` for it if a client sends it; it must own what it has, so take `String` for `&str`",
-    note = "what the application has goes by `State<T>`, `Data<T>` or `Extension<T>`"
+    note = "derive `serde::Deserialize` for it if a client sends it; it must own its data: use `String`, not `&str`",
+    note = "for a value of the application, use `State<T>`, `Data<T>` or `Extension<T>`"
 )]
 pub trait Parameter: Sized {
     /// Reads the parameter from an event, starting at argument `position`. Advances `position` past
@@ -65,7 +66,8 @@ pub trait Parameter: Sized {
     /// The handler does not run.
     fn take(event: &Event, position: &mut usize) -> Result<Self, Refusal>;
 
-    /// Returns the requirement, which `build` checks. The default is none.
+    /// Returns the requirement of this parameter. `build` checks it, and so do `Socket::on` and its
+    /// variants. The default is none.
     #[must_use]
     fn needs() -> Requirement {
         Requirement::nothing()
@@ -97,7 +99,8 @@ impl Requirement {
         Self(Need::State(StateKind::of::<T>()))
     }
 
-    /// Requires an argument of the event, so it cannot follow a parameter that takes all arguments.
+    /// Requires an argument of the event. A parameter with this requirement cannot follow one that
+    /// takes all arguments.
     #[must_use]
     pub const fn argument() -> Self {
         Self(Need::Argument)
@@ -135,7 +138,8 @@ impl Parameter for Principal {
 /// A value that was passed to [`Builder::state`](crate::Builder::state), as a parameter of handlers
 /// and middleware.
 ///
-/// If the value is missing, [`build`](crate::Builder::build) fails.
+/// If the value is missing, [`build`](crate::Builder::build) fails, and for a listener of one
+/// socket [`Socket::on`](crate::Socket::on).
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,7 +162,7 @@ impl<T: Send + Sync + 'static> State<T> {
         Self(
             states
                 .shared()
-                .expect("build checked that the state exists"),
+                .expect("the state exists: `Parameter::needs` requires it"),
         )
     }
 }
@@ -178,8 +182,8 @@ impl<T: Send + Sync + 'static> Parameter for State<T> {
 /// handlers.
 ///
 /// If the value may be missing, call [`Socket::data`](crate::Socket::data) instead. With this
-/// parameter, an event without the value fails with an internal error, whose cause the client does
-/// not receive.
+/// parameter, an event of a socket without the value fails with an internal error, whose cause the
+/// client does not receive.
 ///
 /// ```
 /// use roomcast::{Ack, Connect, Data, Event, Io, Refusal};
@@ -280,7 +284,7 @@ pub trait Parameters: Sized + 'static {
 /// The parameters of a [`Contract`] handler: the contract first, then any other parameters.
 #[diagnostic::on_unimplemented(
     message = "the first parameter behind `Event` is no contract that can be received",
-    note = "it implements `roomcast::Contract` and `serde::Deserialize`"
+    note = "a contract that can be received must implement `roomcast::Contract` and `serde::Deserialize`"
 )]
 pub trait ContractParameters: Parameters {
     /// The contract.

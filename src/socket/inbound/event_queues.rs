@@ -2,8 +2,9 @@
 //!
 //! Events start in order of arrival, except in three cases:
 //!
-//! - A serial event waits in the serial queue of its socket while another event is being handled.
-//! - An event is parked if the limit of running handlers is reached.
+//! - A serial event waits in the serial queue of its socket while another serial event of the
+//!   socket is being handled.
+//! - An event is parked if the limit of running handlers and middleware is reached.
 //! - While packet middleware processes an event, later events of the same socket are held.
 
 use std::{
@@ -46,12 +47,12 @@ impl ParkedEvent {
 #[derive(Default)]
 pub(super) struct HeldEvents {
     pub(super) events: VecDeque<ParkedEvent>,
-    /// The number of events at the front that are older than the rest, because they were parked
-    /// before.
+    /// The number of events at the front that are older than the rest, because they were parked or
+    /// in the serial queue before.
     older: usize,
 }
 
-/// An event after observers and middleware.
+/// An event with its name, after the catch-all handlers, before or after middleware.
 struct NamedEvent {
     socket: Socket,
     name: Name,
@@ -112,8 +113,8 @@ impl Connection {
         }
     }
 
-    /// Starts an event, or queues it after the events of its socket. Returns whether the event
-    /// waits.
+    /// Starts an event or queues it. Returns whether it was queued. A started event may still wait
+    /// in middleware or in its handler.
     fn arrive(&mut self, event: ParkedEvent) -> bool {
         let id = event.socket.id();
         let slots = self.slots.iter_mut();
@@ -154,7 +155,7 @@ impl Connection {
 
     fn check_parked(&self) -> Result<(), CloseReason> {
         let config = self.io.config();
-        // A single event is always accepted, whatever its size, like a single packet in an outbox.
+        // The size of a single event is not limited, like that of a single packet in an outbox.
         let is_only = self.parked_events == 1;
         let fits = self.parked_events <= config.sockets.max_parked_events
             && (is_only || self.parked_bytes <= config.outbox.outbox_bytes);
@@ -170,8 +171,8 @@ impl Connection {
         self.parked_bytes -= event.bytes();
     }
 
-    /// Starts the handlers of an event. Returns whether the event or its registered handler waits,
-    /// which keeps the serial queue of the socket occupied.
+    /// Starts the handlers of an event. Returns whether the event or its handler waits. Then the
+    /// next serial event of its socket must not start, if this one is serial.
     fn start(&mut self, event: ParkedEvent) -> bool {
         if !event.socket.is_connected() {
             return false;
@@ -179,7 +180,8 @@ impl Connection {
         if self.in_middleware > 0
             && let Some(held) = self.held_events(event.socket.id())
         {
-            // The event was parked, so it is older than the events held since.
+            // The event was parked or in the serial queue, so it is older than the events held
+            // since.
             let bytes = event.bytes();
             held.events.insert(held.older, event);
             held.older += 1;
@@ -196,7 +198,8 @@ impl Connection {
         self.begin(socket, handler, is_serial, packet)
     }
 
-    /// Starts the handlers of an event that need not wait. Returns the same as `start`.
+    /// Starts the handlers of an event that need not be queued. It may still wait in middleware or
+    /// in its handler. Returns the same as `start`.
     fn begin(
         &mut self,
         socket: Socket,
@@ -362,8 +365,8 @@ impl Connection {
         }
     }
 
-    /// Calls the handlers of an event. The first one acknowledges it. Returns whether the
-    /// registered handler of the namespace waits.
+    /// Calls the handlers of an event. Only the first one can acknowledge it. Returns whether the
+    /// handler of the namespace, or its fallback, waits.
     fn fire(&mut self, handlers: &Handlers, event: NamedEvent) -> bool {
         let NamedEvent {
             socket,
@@ -493,7 +496,7 @@ impl Connection {
         }
     }
 
-    /// Returns the slot for a socket's held events.
+    /// Returns the held events of a socket.
     fn held_slot(&mut self, id: SocketId) -> Option<&mut Option<Box<HeldEvents>>> {
         let slots = self.slots.iter_mut();
         slots

@@ -1,7 +1,7 @@
-/** The longest message the server takes, in Unicode scalar values. */
+/** The longest message that a server takes by default, in Unicode scalar values. */
 export const MAX_CONTENT = 10_000;
 
-/** The longest name the server takes, in Unicode scalar values. */
+/** The longest name of a guest that a server takes, in Unicode scalar values. */
 export const MAX_NAME = 40;
 
 /** Counts the Unicode scalar values of a text: an emoji outside the basic plane counts once. */
@@ -17,8 +17,8 @@ export function scalarCount(text: string): number {
 }
 
 /**
- * Returns the text as it is sent: without control characters other than tab and line feed, and
- * without empty lines at its start and space at its end.
+ * Returns the text as it is sent: without control characters other than tab, line feed and a lone
+ * carriage return, and without empty lines at its start and space at its end.
  */
 export function cleanContent(text: string): string {
   return text
@@ -44,7 +44,7 @@ export function cleanName(text: string): string {
     .trim();
 }
 
-/** Returns one or two letters as the initials of a name. */
+/** Returns the first characters of the first and last word of a name, or "?" without a word. */
 export function initials(name: string): string {
   const words = name.split(/[\s\-_.]+/).filter((word) => word !== "");
   const [first, last] = [words[0], words.length > 1 ? words.at(-1) : undefined];

@@ -43,7 +43,7 @@ pub(super) fn routes() -> Routes<Api> {
             stats,
             Operation::new(
                 "statistics",
-                "Reads the state of the server that receives the request: sessions, rooms, queues, times.",
+                "Reads the state of the server that receives the request, such as sessions, rooms, queues, and durations of deliveries and pings.",
                 Permission::ApiMetrics,
             )
             .answer::<Statistics>(200),
@@ -54,7 +54,7 @@ pub(super) fn routes() -> Routes<Api> {
             cluster_stats,
             Operation::new(
                 "clusterStatistics",
-                "Reads the state of all servers, their sums, and recent durations.",
+                "Reads the state of each server, the totals, and how long deliveries, processing and pings took recently.",
                 Permission::ApiMetrics,
             )
             .answer::<ClusterStatistics>(200),

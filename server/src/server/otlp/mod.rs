@@ -1,4 +1,5 @@
-//! Exports the spans of sampled events to an OpenTelemetry collector (OTLP over HTTP).
+//! Exports the spans of sampled events and API calls to an OpenTelemetry collector (OTLP over
+//! HTTP).
 //!
 //! Without the feature `otlp`, this module refuses a configured collector. Spans are recorded in
 //! `metrics::trace`; the requests of this module are in no trace.

@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::metrics::hex;
 
-/// The kinds of rooms that the server creates itself and sends events to. Rooms created by services
-/// are not included.
+/// The kinds of rooms that the server creates itself and sends events to. Rooms that clients of the
+/// HTTP API name are not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoomKind {
     /// All sockets that joined a conversation.
@@ -43,8 +43,8 @@ impl RoomKind {
         Self::Admin,
     ];
 
-    /// Returns the prefix of the room names. A colon and an id follow, except that `signals` and
-    /// `admin` are complete names.
+    /// Returns the prefix of the room names. A colon and an id follow, or `#` and a hash. The names
+    /// of `Signals` and `Admin` are the prefix alone.
     pub(in crate::service) const fn prefix(self) -> &'static str {
         match self {
             Self::Conversation => "conversation",
@@ -74,8 +74,8 @@ impl RoomKind {
     }
 }
 
-/// A subscription of a socket other than a conversation, as a server sends it to the server that
-/// takes over the client.
+/// A room or channel that a socket follows, other than a conversation. A server sends it to the
+/// server that takes over the client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Followed {
@@ -127,7 +127,7 @@ mod tests {
     use crate::service::rules::policy;
 
     #[test]
-    fn rooms_named_by_rows_match_the_joined_rooms() {
+    fn each_kind_is_in_a_row_of_an_event_and_matches_its_names() {
         use RoomKind::{
             Admin, Channel, Conversation, Notifications, Portfolio, Prices, Signals, Trades, User,
         };

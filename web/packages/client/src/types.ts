@@ -289,7 +289,7 @@ export interface Join {
   lastSeq?: number;
 }
 
-/** `join_invite`: joins the conversation of a token. */
+/** `join_invite`: makes the sender a member of the conversation of a token. */
 export interface JoinInvite {
   token: string;
 }

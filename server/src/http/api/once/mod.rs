@@ -1,9 +1,10 @@
 //! Idempotent requests: a request with an `Idempotency-Key` is performed only once.
 //!
-//! A repeated request gets the response of the first. A key belongs to its caller and to one
-//! request: the same method, URI and body. Only successful responses are stored; after an error the
-//! key is free again. A caller gets a stored response only while it has the permissions for the
-//! request.
+//! A repeated request gets the stored response of the first, or 409 if that is not stored because
+//! it is secret or longer than 256 KiB. A key belongs to its caller and to one request: the same
+//! method, URI and body. Only successful responses are stored. After an error the key is free
+//! again, after a panic of the handler within a minute. A caller gets a stored response only while
+//! it has the permissions for the request.
 
 mod canonical;
 
@@ -85,8 +86,8 @@ impl IdempotencyState {
         }
     }
 
-    /// Returns the time after which the key of a request is released. A request that is recorded in
-    /// the audit log continues after its caller has got 408, so its key is taken for longer.
+    /// Returns how long a request may run before it is stopped and its key is released. A request
+    /// that the audit log records continues after its caller has got 408, so it may run longer.
     fn deadline(&self, request: &Request) -> Duration {
         let path = request.extensions().get::<MatchedPath>();
         let path = path.map_or("", MatchedPath::as_str);
@@ -116,7 +117,7 @@ pub(super) async fn once(
         .ok()
         .filter(|key| second.is_none() && is_key(key))
     else {
-        let message = "Idempotency-Key must have 1 to 255 visible ASCII characters";
+        let message = "Idempotency-Key must be given once and have 1 to 255 visible ASCII characters";
         let error = ApiError::invalid(message);
         return error.field("Idempotency-Key").into_response();
     };
@@ -171,8 +172,8 @@ async fn take(
     };
     let address = parts.uri.to_string();
     let method = parts.method.as_str().as_bytes();
-    // It is not stored whether the response needed these permissions. Therefore the request of a
-    // caller that lost or gained one of them counts as different.
+    // The store does not record whether a response needed the permissions in `needs.by_state`. So
+    // the request of a caller that lost or gained one of these permissions counts as different.
     let granted = needs.by_state.iter();
     let granted = granted.filter(|permission| once.access.allows(&caller, **permission));
     let granted: Vec<_> = granted.map(|permission| permission.as_str()).collect();
@@ -244,7 +245,7 @@ async fn perform(held: HeldKey, request: Request, next: Next, deadline: Duration
 
 /// Returns the error of a request whose handler panicked.
 pub(super) fn failed() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "it failed")
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the request failed")
 }
 
 /// Stores the response of a successful request.

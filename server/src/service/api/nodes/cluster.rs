@@ -34,9 +34,9 @@ pub(crate) struct ClusterStatistics {
     /// The servers that have not answered, ordered by id. The totals do not include them.
     missing: Vec<MissingServer>,
     total: ClusterTotals,
-    /// Durations of all servers since each was started.
+    /// Durations of operations on the servers that have answered, each since it was started.
     times: Times,
-    /// Durations of all servers in the last 1, 5 and 60 minutes.
+    /// Durations of operations on the servers that have answered, in the last 1, 5 and 60 minutes.
     recent: Vec<RecentTimes>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct ClusterStatistics {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ServerStatistics {
-    /// The name of the server, as sockets have it.
+    /// The unique name of the server: the field `node` of its sockets. `statistics.node` is its id.
     name: String,
     statistics: Statistics,
     /// Durations in the last 1, 5 and 60 minutes.
@@ -62,14 +62,14 @@ struct MissingServer {
     heartbeat_age_ms: u64,
 }
 
-/// The sums of the servers that have answered.
+/// The totals of the servers that have answered. A user or a room at several servers counts once.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 struct ClusterTotals {
     sessions: Sessions,
     sockets: u64,
-    /// The users of all servers. Exact up to 1,024 users of each server, and an estimate beyond.
+    /// The number of distinct users. Exact if no server has more than 1,024, otherwise an estimate.
     users: usize,
-    /// The rooms of all servers. Exact up to 1,024 rooms of each server, and an estimate beyond.
+    /// The number of distinct rooms. Exact if no server has more than 1,024, otherwise an estimate.
     rooms: usize,
     traffic: Traffic,
     queues: Queues,
@@ -90,8 +90,8 @@ impl ClusterTotals {
         self.queues.polls += one.queues.polls;
     }
 
-    /// Counts the users and rooms of all servers. Those of a server of an earlier version, which
-    /// sends no names, are added.
+    /// Counts the users and rooms of all servers. Servers of an earlier version send no samples, so
+    /// their numbers are added.
     fn count_names(&mut self, reports: &[ServerReport]) {
         let (mut users, mut rooms) = (Vec::new(), Vec::new());
         for report in reports {

@@ -55,7 +55,7 @@ pub(in crate::service::api) enum MoveOutcome {
     Unchanged,
     /// The socket is in as many rooms as it may be in.
     Full,
-    /// The socket is not connected to this server.
+    /// The socket is not connected to this server, or the server manages the room itself.
     Absent,
 }
 
@@ -78,7 +78,8 @@ pub(crate) async fn describe_socket(
     };
     let query = SocketQuery::one(id);
     let (answers, UnansweredServers(missing)) = request_all(io, &NodeRequest::Sockets(query)).await;
-    // A server of an earlier version answers with the first page of all sockets.
+    // A server of an earlier version ignores the id and answers with its first socket, so a socket
+    // there may not be found.
     let found = pages_of(answers)
         .flat_map(|page| page.sockets)
         .find(|socket| socket.id == id);
@@ -115,7 +116,7 @@ pub(crate) async fn move_socket(
         by = by.subject,
         ?command,
         ?outcome,
-        "moved a socket over HTTP"
+        "handled a request over HTTP to move a socket"
     );
     match outcome {
         Some(MoveOutcome::Done) => Ok(MovedSocket { changed: true }),
@@ -127,7 +128,7 @@ pub(crate) async fn move_socket(
     }
 }
 
-/// Adds a socket of this server to a room or removes it.
+/// Adds a socket of this server to a room, or removes it from the room.
 pub(in crate::service::api) fn move_local(io: &Io, command: &MoveSocket) -> MoveOutcome {
     // The request may come from a server of another version, so the room is checked again.
     let id = SocketId::parse(&command.id).filter(|_| !is_managed(&command.room));

@@ -119,7 +119,7 @@ pub(crate) struct PreviewInvite {
     pub(crate) token: String,
 }
 
-/// `join_invite`: joins the conversation of a token.
+/// `join_invite`: makes the sender a member of the conversation of a token.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JoinInvite {
