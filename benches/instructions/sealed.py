@@ -4,7 +4,7 @@
     cargo build --profile dist --example fanout
     benches/instructions/sealed.py TARGET/dist/examples/fanout [ADAPTER...]
 
-Two contract servers with one worker each have the members of one room, as many at either server. A client of the first sends one
+Two contract servers with one worker each have the members of one room, the same number at each. A client of the first sends one
 message at a time. The first server or the second runs under callgrind: the sender and the receiver of the publication. A count is the
 difference of two runs that differ in the number of broadcasts. Wants valgrind.
 """
@@ -32,13 +32,13 @@ def serve(program, more, is_counted):
 def collected(program, more, counted, members, broadcasts):
     """Instructions of a whole run of the first server (0) or the second (1)."""
     servers = [serve(program, more, number == counted) for number in range(2)]
-    # A server that has come knows the other one by its heartbeat, which is due each second.
+    # Each server learns of the other one from its heartbeat, which is sent every second.
     time.sleep(5)
     clients = [Client(port) for _, port in servers for _ in range(members)]
     for client in clients:
         client.send(b'420["join","room"]')
         assert client.receive() == b"430[]"
-    # Until the second is subscribed what is sent does not reach it.
+    # Until the second server has subscribed, broadcasts do not reach it.
     time.sleep(2)
     for _ in range(FIRST + broadcasts):
         clients[0].send(b'42["bcast","room","%s"]' % PAYLOAD)

@@ -4,13 +4,14 @@
     cargo build --profile dist --example fanout
     benches/instructions/units.py TARGET/dist/examples/fanout [OLDER PROGRAM...]
 
-It plays the contract server with one worker, and with several programs in turn. A count is the difference of two runs that differ in the
-number of units, so that starting is no part of it; the system calls around a unit and what an idle worker does are. Wants
-valgrind.
+It runs each program, a contract server, in turn with one worker. A count is the difference between
+two runs that differ only in the number of units, so it excludes starting. It includes the code in
+user space that makes system calls, and what an idle worker does in the meantime. Needs valgrind.
 
 - echo: an event of 128 bytes and its acknowledgement, by one WebSocket client;
 - write: a broadcast to a room of 10, divided by the 10;
-- poll: an event that answers a waiting polling request, with the next request;
+- poll: a polling request that waits, an echo by another client, and the event that answers the
+  request;
 - churn: a WebSocket that connects, joins the namespace and closes.
 """
 import http.client
@@ -51,12 +52,12 @@ def polls(number):
         assert get() == b"430[]"
         for _ in range(FIRST + number):
             connection.request("GET", path)
-            # The request is there when the server has answered what was sent behind it.
+            # The server has received the request once it answers an event that was sent later.
             sender.send(b'421["echo",1]')
             assert sender.receive().startswith(b"431[")
             sender.send(b'42["bcast","room","%s"]' % PAYLOAD)
             assert connection.getresponse().read().startswith(b'42["msg"')
-        # Nobody waits any more.
+        # No poll waits now, so closing the connection interrupts none.
         connection.close()
 
     return play
@@ -74,7 +75,7 @@ def cycles(number):
     return play
 
 
-# What is played, how many of it are counted, and into how many units one falls.
+# By name: the scenario, how many times it is counted, and the units in one repetition.
 UNITS = {
     "echo": (echoes, 4000, 1),
     "write": (lambda number: broadcasting(10, number), 4000, 10),

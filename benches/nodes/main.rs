@@ -9,7 +9,7 @@
 //! messages per second and the measured seconds.
 //!
 //! The servers use the first core; the broker, the clients and the sender use the last core. Not a
-//! criterion bench, because it measures elapsed time.
+//! criterion bench, because it makes one run with a fixed amount of work and prints percentiles.
 
 #![allow(
     clippy::indexing_slicing,

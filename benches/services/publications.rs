@@ -4,7 +4,7 @@
 //!
 //! `cargo bench --bench publications` publishes 1,000 rows a second for 30 seconds; `-- RATE
 //! SECONDS` changes that. The database is in `TMPDIR`, which must be on a disk. Not a criterion
-//! bench, because it measures elapsed time.
+//! bench, because it makes one run with a fixed amount of work and prints percentiles.
 
 #![allow(
     clippy::indexing_slicing,

@@ -5,7 +5,8 @@
 //! /api/v1/notifications`, which are stored in SQLite, or with `-- postgres` in a private
 //! PostgreSQL that waits for the disk. `emit` or `notifications` after `--` selects one of them;
 //! numbers are the connections and the seconds. The store is in `TMPDIR`, which must be on a disk.
-//! Not a criterion bench, because it measures elapsed time.
+//! Not a criterion bench, because it makes one run with a fixed amount of work and prints
+//! percentiles.
 
 #![allow(
     clippy::indexing_slicing,

@@ -1,6 +1,7 @@
 //! A bare loop over epoll and `rustls` that does the exchanges of the scenarios and checks nothing.
 //!
-//! It writes one record for each message, like the bare loop of the comparisons without TLS.
+//! It writes one TLS record for each message, as the bare loop of the comparisons without TLS sends
+//! once per delivery.
 
 use std::{
     collections::HashMap,

@@ -54,7 +54,7 @@ async fn quota_without_prefix_refuses_only_other_keys(backend: Backend) {
     assert_eq!(store.append(without("c", 4)).await.unwrap(), Appended::Full);
     let known = store.append(without("a", 3)).await.unwrap();
     assert!(matches!(known, Appended::There(_)), "{known:?}");
-    // Expired entries do not count, whether they were removed or not.
+    // Neither closed entries count, nor expired ones that are still stored.
     stored(store, closed("j", "a", "x")).await;
     stored(store, closed("j", "b", "x")).await;
     let over = Append {

@@ -1,5 +1,5 @@
-//! The pages in `docs` as a site: the index has all of them, links lead somewhere, symptoms have
-//! their parts, and programs of the tutorials are those of `examples`.
+//! The pages in `docs` as a site: `SUMMARY.md` lists all of them, links lead somewhere, symptoms
+//! have their parts, and programs of the tutorials are those of `examples`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use std::{
 
 use crate::{missing, read, tests_in};
 
-/// The titles that the index must have.
+/// The titles that `docs/SUMMARY.md` must have.
 const TOPICS: [&str; 9] = [
     "Connection lifecycle",
     "Architecture",
@@ -220,7 +220,7 @@ fn anchors_are_those_of_headings_outside_of_code() {
 }
 
 #[test]
-fn each_symptom_has_cause_sight_fix_and_tests_that_exist() {
+fn each_symptom_has_all_parts_and_tests_that_exist() {
     let document = read("docs/troubleshooting.md");
     let symptoms: Vec<_> = document.split("\n### ").skip(1).collect();
     assert!(symptoms.len() >= 25, "{} symptoms", symptoms.len());

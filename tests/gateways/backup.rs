@@ -212,7 +212,11 @@ async fn restore_keeps_the_former_database_with_its_write_ahead_log() {
     let (code, output) = sqlite(folder.path(), &["restore", "empty", "--force"]);
     assert!(code == 0 && output.contains(" 0 messages"), "{output}");
     // Nothing of it is overwritten, even if its parts are not together.
-    let former = |suffix: &str| folder.path().join(format!("chat.db.before-restore{suffix}"));
+    let former = |suffix: &str| {
+        folder
+            .path()
+            .join(format!("chat.db.before-restore{suffix}"))
+    };
     fs::rename(former(""), folder.path().join("moved")).unwrap();
     let (code, output) = sqlite(folder.path(), &["restore", "empty", "--force"]);
     assert!(

@@ -59,7 +59,7 @@ const sum = async (nodes, row) => {
   return all.reduce((one, other) => one + other, 0);
 };
 
-/** Connects a client in the Lobby, which ends on the last of its transports. */
+/** Connects a client in the Lobby, and waits until it uses the last of these transports. */
 async function come(t, url, transports) {
   const reconnecting = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 100 };
   const socket = open(t, io, url, { ...reconnecting, transports });
@@ -114,7 +114,8 @@ for (const adapter of variants(["postgres", "redis"])) {
       assert.equal(await dying.stop("SIGKILL"), "SIGKILL");
       const areBack = async () => sockets.every(({ connected }) => connected) && (await sum(staying, "roomcast_sockets")) >= sockets.length;
       await until(areBack, "all to be back");
-      // A client that has not noticed the death loses its message, and sends it again when it has.
+      // A client that has not noticed the death loses its message, so the test sends it again if no
+      // acknowledgement arrives.
       const says = (socket) => async () => {
         const answer = await socket.timeout(2_000).emitWithAck("message", { conversationId: LOBBY, content: "here" }).catch(() => undefined);
         return answer?.success === true;
@@ -163,7 +164,8 @@ test("polling clients stay connected while the broker is down past the lease", a
   };
   const others = (is) => async () => {
     const scraped = await Promise.all(nodes.map(({ url }) => metricsOf(url)));
-    // The queried node has no heartbeat age of its own; the others are all silent or all not.
+    // The heartbeat age of the queried node itself is always zero; the others are all silent or all
+    // not.
     return scraped.every((text) => {
       const ages = [...text.matchAll(/^roomcast_node_heartbeat_age_seconds\{.*\} (.*)$/gm)].map(([, seconds]) => Number(seconds));
       return ages.length === nodes.length && ages.sort((a, b) => a - b).slice(1).every(is);
@@ -182,11 +184,11 @@ test("polling clients stay connected while the broker is down past the lease", a
   await stay("meanwhile");
   await broker.resume();
   await until(others((seconds) => seconds < 5), "that they hear each other again");
-  await stay("behind that");
+  await stay("afterwards");
 });
 
-test("polling members miss nothing while each node is drained and restarted", async (t) => {
-  // The stored messages are compared with those that these members have sent, and only those.
+test("polling members miss nothing while two of three nodes are drained and stopped", async (t) => {
+  // `account` accepts no messages of others, so this test has a store of its own.
   const store = await startPostgres();
   t.after(() => store.end());
   const { nodes, url } = await cluster(t, "redis", store);

@@ -49,7 +49,7 @@ fn other_bits_stay_refused() {
         let (_, error) = drain(&mut client(), &[first, 0]);
         assert_eq!(error, Some(FrameError::ReservedBits));
     }
-    // The parameter accepts only reserved bits: it cannot allow an opcode or FIN.
+    // `with_rsv` ignores the other bits of its parameter, here those of FIN and of the opcode.
     let mut decoder = Decoder::new(Role::Client, Limits::default()).with_rsv(0x8f);
     let (_, error) = drain(&mut decoder, b"\xc1\x00");
     assert_eq!(error, Some(FrameError::ReservedBits));

@@ -28,7 +28,8 @@ pub struct Store {
     pub queue: usize,
     /// Maximum number of changes in one transaction. Default 256.
     pub max_batch: usize,
-    /// Database connections for reading, each of which uses a thread while reading. Default 4.
+    /// Maximum number of database connections for reading. With SQLite, each uses a thread while it
+    /// reads. Default 4.
     pub readers: usize,
     /// Maximum number of reads that wait for a connection. If it is reached, callers are asked to
     /// retry. Default 1,024.
@@ -37,13 +38,13 @@ pub struct Store {
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
     /// Concurrent write transactions in PostgreSQL, each on a separate connection. Transactions of
-    /// the same conversation are sequential. Those of other conversations wait up to 25 ms for each
-    /// other, so that a delayed one does not delay all. Default 4.
+    /// the same conversation are sequential. Others take turns too, but none waits longer than 25
+    /// ms for its turn, so that a blocked one does not block all. Default 4.
     pub writers: usize,
     /// Timeout of connecting to PostgreSQL. Default 3 s.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// Timeout of waiting for a connection of the read pool. Default 2 s.
+    /// Timeout of waiting for a free connection to PostgreSQL. Default 2 s.
     #[serde(with = "humantime_serde")]
     pub pool_timeout: Duration,
     /// Timeout of a PostgreSQL statement, including its response. Default 5 s.
@@ -142,8 +143,8 @@ pub(super) fn shown_address(url: &str) -> String {
     shown
 }
 
-/// Returns a URL before its query without a password, and its query. An unencoded password can
-/// contain a question mark.
+/// Returns the part of a URL before its query, without the password, and the query. An unencoded
+/// password can contain a question mark.
 pub(super) fn without_password(url: &str) -> (String, &str) {
     let Some((scheme, rest)) = url.split_once("://") else {
         let (url, query) = url.split_once('?').unwrap_or((url, ""));
@@ -235,7 +236,7 @@ impl Audit {
     }
 }
 
-/// Minimum retention of the audit log, so that no change of a key removes today's acts.
+/// Minimum of `audit.retention`, so that no value of it removes acts of the last 24 hours.
 const SHORTEST_AUDIT: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The access log: one line for each HTTP request to the API, the page, health and metrics.
+//! The access log: one line for each HTTP request to the API, the page, health and metrics at
+//! `server.listen`. Requests to the admin listener are not logged.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

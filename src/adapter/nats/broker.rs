@@ -56,8 +56,8 @@ pub(super) trait Listener: Send + Sync {
     fn report_gap(&self) {}
     /// Called when this number of incoming or outgoing messages is lost.
     fn lost(&self, messages: u64);
-    /// Called when messages arrive from now on. `_is_stored` is true if they are also stored for
-    /// disconnected servers.
+    /// Called when this link begins to receive messages, after each connect. `_is_stored` is true
+    /// if messages are also stored for disconnected servers.
     fn listening(&self, _is_stored: bool) {}
     /// Called when the connection has ended.
     fn disconnected(&self) {}
@@ -233,7 +233,8 @@ impl Broker for BrokerLink {
         // Connecting may take long, and an adapter that closes must not wait for it.
         let servers = &servers;
         let stranger = async {
-            // A server that sends nothing blocks the client for longer than messages may wait.
+            // Something that is not NATS and sends nothing blocks `connect` for as long as messages
+            // may wait.
             tokio::time::sleep(STRANGER_DELAY).await;
             match diagnosis::find(servers).await {
                 Some(why) => why,
@@ -262,8 +263,8 @@ impl Broker for BrokerLink {
             why = broken => Err(why),
             ended = self.work(&client) => ended,
         };
-        // NATS reports refusals asynchronously. After a drain, all refusals from before the end of
-        // the connection are counted.
+        // NATS reports refusals asynchronously. The client reports events in order, so all refusals
+        // from before are counted when it reports the drain.
         if ended.is_ok() && client.drain().await.is_ok() {
             let _ = timeout(SECOND, drained.wait_for(|is_draining| *is_draining)).await;
         }
@@ -311,7 +312,7 @@ impl BrokerLink {
             CLOSED.to_owned()
         };
         tokio::select! {
-            // When the first part ends, the whole connection is closed and reconnects.
+            // When any of these ends, the connection is closed, and after an error it reconnects.
             ended = self.publish_all(client, storing) => ended,
             why = reading => Err(why),
             why = feeling => Err(why),
@@ -402,7 +403,8 @@ impl BrokerLink {
             Ok(messages) => messages,
             Err(error) => return chain(&error),
         };
-        // NATS responds in order. After the response to the ping, the subscription is active.
+        // NATS processes the commands of a connection in order, so the subscription is active
+        // before the next pulse of this server returns.
         if let Err(error) = client.flush().await {
             return chain(&error);
         }
@@ -474,8 +476,8 @@ impl BrokerLink {
 
     fn up(&self, is_stored: bool) {
         let is_resumed = self.is_stored.swap(is_stored, Ordering::Relaxed) && is_stored;
-        // This is called before NATS counts as reachable, so that no session is recovered in
-        // between. After the first connection, the stream is read from the last position of this
+        // The gap is reported before NATS counts as reachable, so that no session is recovered
+        // before that. There is none if the stream is read on from the last position of this
         // server.
         if !is_resumed
             && self.health() != Health::Ready

@@ -138,6 +138,6 @@ mod tests {
         assert!(!members.are_back());
         assert!(members.bye(&y));
         assert!(members.are_back());
-        assert!(!members.bye(&x), "the peer has already left");
+        assert!(!members.bye(&x), "the peer has already expired");
     }
 }

@@ -48,8 +48,7 @@ impl Socket {
         }
     }
 
-    /// Notifies the observers of the connection of a broadcast event that was not queued for this
-    /// client.
+    /// Notifies the connection's observers that a broadcast event was not queued for this client.
     pub(crate) fn notify_not_queued(&self, frame: &Frame, push: Push) {
         if let Some(watchers) = self.conn_watchers() {
             watchers.notify_push(self.metrics(), frame, push);

@@ -203,7 +203,7 @@ async fn history_comes_in_pages() {
 }
 
 #[tokio::test]
-async fn a_page_of_long_messages_ends_early() {
+async fn a_page_of_long_messages_has_the_newest_that_fit() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     // 30 kB each, at three bytes per character.

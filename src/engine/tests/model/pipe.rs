@@ -83,7 +83,7 @@ pub(super) struct PipeState {
     pub(super) pushed: Vec<Pushed>,
     /// Whether two tasks have written concurrently.
     pub(super) has_overlapped: bool,
-    /// The waker of a task that found no room.
+    /// The waker of a task that waits for room or for flushing.
     waiting: Option<Waker>,
     outbox: Weak<OutboxInner>,
 }
@@ -151,7 +151,8 @@ impl Pipe {
                         drop(outbox);
                         let _ = done.send(());
                     });
-                    // A second writer would block on the stream, which is locked.
+                    // The write that called this holds the lock of the stream, so a second writer
+                    // would block.
                     if is_done.recv_timeout(DEADLINE).is_err() {
                         self.state().has_overlapped = true;
                     }

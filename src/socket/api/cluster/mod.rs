@@ -4,7 +4,8 @@
 //! Applications use methods of [`Builder`] and [`Io`]. `server_side` contains events between
 //! servers, and `handover` moves clients between servers.
 //!
-//! This module forwards calls to `adapter`, and must not know broadcasts or clients.
+//! This file forwards calls to `adapter`. Only `handover` may know clients, and no file of this
+//! module broadcasts.
 
 mod handover;
 mod server_side;
@@ -106,7 +107,7 @@ fn registry(
         let address = options.configured_address();
         let registry = Registry::new(name.clone(), options, metrics);
         let registry = Arc::new(registry.with_forwarding(Some(forwarding)));
-        // Binary data grows by a third, and decompressed data may be larger.
+        // Base64 makes binary data a third larger, and compression can make data larger.
         let largest = config.outbox.outbox_bytes.saturating_mul(2);
         let own = LocalServer {
             tag: forwarding.tag,
@@ -262,12 +263,12 @@ impl Io {
     /// server is built.
     ///
     /// Values have versions and change by compare-and-set. If several servers change the same
-    /// version at the same time, the first one wins. The other servers receive a conflict and read
-    /// again.
+    /// version at the same time, the first one wins. The other servers receive a conflict, and must
+    /// read the value again before they retry.
     ///
-    /// Values are stored where the [adapter](crate::adapter::Adapter::values) specifies: Redis,
-    /// PostgreSQL and NATS store them. Otherwise they are stored in this server's memory, unless
-    /// [`Builder::values`](crate::Builder::values) sets a store.
+    /// Values are in the store that [`Builder::values`](crate::Builder::values) sets. If it sets
+    /// none, they are in that of the [adapter](crate::adapter::Adapter::values): Redis, PostgreSQL
+    /// and NATS have one. Otherwise they are in this server's memory.
     ///
     /// ```
     /// # async fn example(io: roomcast::Io) -> Result<(), Box<dyn std::error::Error>> {
@@ -291,8 +292,8 @@ impl Io {
         self.0.built.get().map(|built| built.values.clone())
     }
 
-    /// Returns whether the [adapter](crate::Builder::adapter) is connected to other servers, as far
-    /// as it knows, or `None` without an adapter.
+    /// Returns whether the [adapter](crate::Builder::adapter) works, as far as it knows, or `None`
+    /// without an adapter.
     #[must_use]
     pub fn adapter_health(&self) -> Option<Health> {
         self.cluster().joined().map(|cluster| cluster.health())
@@ -308,8 +309,8 @@ impl Io {
     /// Returns the number and duration of gaps in the [adapter](crate::Builder::adapter)'s
     /// connection, or `None` without an adapter.
     ///
-    /// During a gap, this server may have missed messages of its peers.
-    /// [`Load`](crate::adapter::Load) contains the gaps of all servers.
+    /// During a gap, this server may have missed messages of its peers. The
+    /// [`Load`](crate::adapter::Load) of each server contains its gaps.
     #[must_use]
     pub fn adapter_gaps(&self) -> Option<Gaps> {
         self.cluster()
@@ -346,7 +347,8 @@ impl Io {
         }
     }
 
-    /// Announces to peers that this server leaves, until the deadline.
+    /// Announces to peers that this server leaves, and closes the adapter. Gives up at the
+    /// deadline.
     pub(super) async fn leave_cluster(&self, deadline: Instant) {
         if let Some(cluster) = self.cluster().joined()
             && tokio::time::timeout_at(deadline, cluster.close())
@@ -367,7 +369,8 @@ impl Namespace {
     }
 }
 
-/// Writes the number of servers, which are sorted by id, and the metrics of each.
+/// Writes the number of servers, and the metrics of up to `MAX_SHOWN`, this server first. `nodes`
+/// must be sorted by id.
 fn expose_each(mut nodes: Vec<Node>, out: &mut Exposition) {
     // Of two servers with the same id, one is about to stop. Rows must be unique.
     nodes.dedup_by(|second, first| first.id == second.id);

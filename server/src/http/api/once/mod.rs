@@ -117,7 +117,8 @@ pub(super) async fn once(
         .ok()
         .filter(|key| second.is_none() && is_key(key))
     else {
-        let message = "Idempotency-Key must be given once and have 1 to 255 visible ASCII characters";
+        let message =
+            "Idempotency-Key must be given once and have 1 to 255 visible ASCII characters";
         let error = ApiError::invalid(message);
         return error.field("Idempotency-Key").into_response();
     };
@@ -245,7 +246,11 @@ async fn perform(held: HeldKey, request: Request, next: Next, deadline: Duration
 
 /// Returns the error of a request whose handler panicked.
 pub(super) fn failed() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the request failed")
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "INTERNAL",
+        "the request failed",
+    )
 }
 
 /// Stores the response of a successful request.
