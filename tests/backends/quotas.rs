@@ -9,7 +9,7 @@ use crate::harness::{Backend, Harness, on_every_backend};
 use crate::journals::{closed, entry, open, stored};
 
 on_every_backend! {
-    quota_without_prefix_refuses_only_other_keys,
+    quota_without_prefix_counts_only_keys_that_lack_it,
     dropping_quota_closes_oldest_and_stores_the_new_entry,
     concurrent_droppers_keep_their_quota,
     entries_of_many_journals_are_appended_together,
@@ -40,7 +40,7 @@ fn dropping(key: &str, most_open: u32) -> Append {
     }
 }
 
-async fn quota_without_prefix_refuses_only_other_keys(backend: Backend) {
+async fn quota_without_prefix_counts_only_keys_that_lack_it(backend: Backend) {
     let store = &Harness::new(backend).await.store;
     for n in 0..5 {
         stored(store, dropping(&format!("mention:{n}"), 9)).await;

@@ -26,7 +26,7 @@ impl Socket {
         }
     }
 
-    /// Notifies observers of an event that was pushed for this client.
+    /// Notifies observers of an event, if it was queued for this client.
     #[inline]
     pub(crate) fn notify_outgoing(&self, push: Push, event: &str, args: &impl Arguments) {
         let Some(listeners) = self.listeners() else {
@@ -40,7 +40,7 @@ impl Socket {
         }
     }
 
-    /// Notifies observers of a broadcast event that was pushed for this client.
+    /// Notifies observers of a broadcast event that was queued for this client.
     pub(crate) fn notify_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
         self.notify(event, args);
         if let Some(watchers) = self.conn_watchers() {
