@@ -91,8 +91,8 @@ fn polling(sessions: usize) {
 struct Server {
     process: Child,
     address: SocketAddr,
-    /// The resident bytes after the first clients have come and left. They cause the allocations that
-    /// are made once.
+    /// The resident bytes after the first clients have come and left. They cause the allocations
+    /// that are made once.
     empty: usize,
 }
 

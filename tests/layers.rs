@@ -264,7 +264,8 @@ fn reexport_at_the_root_belongs_to_its_module() {
 #[test]
 fn imports_are_found_in_paths_and_in_groups() {
     let source = "use crate::{\n    engine::{Outbox, frame},\n    limit::Bucket,\n};\n\
-                  // crate::comment is prose\nfn f(x: crate::store::Row) {}\npub(crate) fn g() {}\n";
+                  // crate::comment is prose\nfn f(x: crate::store::Row) {}\npub(crate) fn g()
+                  // {}\n";
     let expected = [(2, "engine"), (3, "limit"), (6, "store")];
     let expected: Vec<_> = expected.map(|(line, name)| (line, name.to_owned())).into();
     assert_eq!(imports(source, "crate::"), expected);

@@ -1,11 +1,13 @@
-// Service levels while faults happen: what clients see of two servers behind HAProxy, on one PostgreSQL, connected by
-// one Redis, while every minute a part of them is killed, stopped, suspended or cut off.
+// Service levels while faults happen: what clients see of two servers behind HAProxy, on one
+// PostgreSQL, connected by one Redis, while every minute a part of them is killed, stopped,
+// suspended or cut off.
 //
 //     cargo build --profile dist
 //     node benches/levels/faults.mjs target/dist/roomcast [MINUTES (60)] [CLIENTS (200)] [SECONDS BETWEEN FAULTS (60)]
 //
-// Stock clients with the delays of their defaults send messages to conversations of five, and account for each message.
-// Prints a line each minute on the error output, and the tables at the end.
+// Stock clients with the delays of their defaults send messages to conversations of five, and
+// account for each message. Prints a line each minute on the error output, and the tables at the
+// end.
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "../../tests/interop/node_modules/socket.io-client/build/esm/index.js";
 import { startHaproxy } from "../../tests/interop/balancer.mjs";
@@ -64,8 +66,8 @@ for (const { running } of nodes) await metricIs(running.url, "roomcast_adapter_u
 const proxy = await startHaproxy(context, nodes.map(({ running }) => running.url));
 
 /**
- * The faults in their order. `server` is each server in turn. After faults that leave all clients at one server
- * follow faults after which they are balanced again.
+ * The faults in their order. `server` is each server in turn. After faults that leave all clients
+ * at one server follow faults after which they are balanced again.
  */
 const faults = {
   async "a server is killed, restarted after 2 s"(server) {
@@ -123,7 +125,10 @@ const faults = {
   },
 };
 
-/** Connects a client. Half of them use the default transports of the stock client, half WebSocket only. */
+/**
+ * Connects a client. Half of them use the default transports of the stock client, half WebSocket
+ * only.
+ */
 async function enter(levels, n) {
   const name = `member ${n}`;
   const transports = n % 2 ? ["websocket"] : ["polling", "websocket"];

@@ -22,7 +22,10 @@ export class Levels {
   /** The times from a lost connection to the next, in milliseconds. */
   returns = [];
   attempts = { made: 0, succeeded: 0, failed: 0 };
-  /** First attempts of new clients: their number, and the times of the successful attempts in milliseconds. */
+  /**
+   * First attempts of new clients: their number, and the times of the successful attempts in
+   * milliseconds.
+   */
   newcomers = { made: 0, took: [] };
   codes = new Map();
   #clients = 0;

@@ -1,10 +1,11 @@
-// Two servers of one chat on one PostgreSQL: how much later than at the sender's server a message is with a member at the other
-// one, through each adapter and without any.
+// Two servers of one chat on one PostgreSQL: how much later than at the sender's server a message
+// is with a member at the other one, through each adapter and without any.
 //
 //     cargo build --profile dist
 //     node benches/nodes/chat.mjs target/dist/roomcast [MESSAGES PER SECOND] [SECONDS] [ADAPTER...]
 //
-// The servers have the first core; PostgreSQL, the broker and the clients, which are those of Socket.IO, have the second one.
+// The servers have the first core; PostgreSQL, the broker and the clients, which are those of
+// Socket.IO, have the second one.
 import { spawnSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "../../tests/interop/node_modules/socket.io-client/build/esm/index.js";

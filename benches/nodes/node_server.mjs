@@ -1,4 +1,5 @@
-// The contract server on the official packages, joined to others by Redis: what `tests/servers/fanout.rs` is for ours.
+// The contract server on the official packages, joined to others by Redis: what
+// `tests/servers/fanout.rs` is for ours.
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 

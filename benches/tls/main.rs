@@ -1,9 +1,9 @@
 //! TLS: what a delivery, an echo, a connect, an idle connection and a short connection cost.
 //!
 //! Beside the server runs a bare loop over epoll and `rustls` that does the same exchanges. With
-//! their programs installed, Node with `socket.io` and nginx before the server are measured too. All
-//! servers run in their own process, and rounds alternate between them. The cost is the CPU time of
-//! the server's threads, which does not grow while another process has the core.
+//! their programs installed, Node with `socket.io` and nginx before the server are measured too.
+//! All servers run in their own process, and rounds alternate between them. The cost is the CPU
+//! time of the server's threads, which does not grow while another process has the core.
 //!
 //! `cargo bench --bench tls -- SCENARIO...` measures only these scenarios. `TLS_ROUNDS` and
 //! `TLS_SERVERS` (`roomcast,loop,loop128,node,nginx`) change the plan. `loop128` chooses the same

@@ -1,8 +1,8 @@
 // Prepares a copy of the documentation for mdBook: `node stage.mjs FOLDER MERMAID`.
 //
 // The copy has a last line with version, date and commit on each page. Links that leave docs/ lead
-// to copies of their targets. Pages that are documentation of the library for rustdoc lose what only
-// rustdoc understands.
+// to copies of their targets. Pages that are documentation of the library for rustdoc lose what
+// only rustdoc understands.
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, posix, resolve } from "node:path";

@@ -1,12 +1,17 @@
-// Publishes signals to a feed: one JSON object a line from standard input, each once, however often it has to be sent.
+// Publishes signals to a feed: one JSON object a line from standard input, each once, however often
+// it has to be sent.
 //
-//   TOKEN=$(roomcast token --sub desk --role service) node publish.mjs http://localhost:3000 < signals.jsonl
+//   TOKEN=$(roomcast token --sub desk --role service) \
+//     node publish.mjs http://localhost:3000 < signals.jsonl
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const [url = "http://localhost:3000"] = process.argv.slice(2);
 
-/** Publishes a signal; again after whatever may pass, under the same key and id, so that it is published once. */
+/**
+ * Publishes a signal; again after whatever may pass, under the same key and id, so that it is
+ * published once.
+ */
 async function publish(signal) {
   for (let pause = 500; ; pause = Math.min(2 * pause, 30_000)) {
     let wait = pause;

@@ -1,4 +1,5 @@
-// Shows a feed in a terminal, as a channel of a chat: what there was, and then what comes, each once and in order.
+// Shows a feed in a terminal, as a channel of a chat: what there was, and then what comes, each
+// once and in order.
 //
 //   npm install && TOKEN=$(roomcast token --sub ann) node watch.mjs http://localhost:3000 gold
 import { io } from "socket.io-client";

@@ -1,5 +1,5 @@
-//! Each long-lived map, queue and cache of the program is in the inventory of `/debug/inventory`, or
-//! in `collections.txt` with the reason why it is not.
+//! Each long-lived map, queue and cache of the program is in the inventory of `/debug/inventory`,
+//! or in `collections.txt` with the reason why it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Each row of `docs/parity.md` has a reason for being excluded, or a row in `docs/proofs.md`, which
-//! names tests that exist.
+//! Each row of `docs/parity.md` has a reason for being excluded, or a row in `docs/proofs.md`,
+//! which names tests that exist.
 
 use std::collections::BTreeSet;
 

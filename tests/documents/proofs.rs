@@ -1,4 +1,5 @@
-//! Tables of features and failures have their tests in `docs/proofs.md`, in rows of the same titles.
+//! Tables of features and failures have their tests in `docs/proofs.md`, in rows of the same
+//! titles.
 
 use std::collections::BTreeSet;
 
@@ -32,8 +33,8 @@ pub(crate) fn two_cells(line: &str) -> (&str, &str) {
     }
 }
 
-/// Returns what is wrong with the proofs of rows with these titles: each title needs one row, in the
-/// same order, which names tests that exist and nothing else.
+/// Returns what is wrong with the proofs of rows with these titles: each title needs one row, in
+/// the same order, which names tests that exist and nothing else.
 pub(crate) fn faults(titles: &[&str], proofs: &[(&str, &str)]) -> Vec<String> {
     let mut wrong = Vec::new();
     let unique: BTreeSet<_> = titles.iter().collect();

@@ -404,8 +404,8 @@ pub(crate) mod database {
     pub(crate) const END_SESSIONS: &str =
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'chat'";
 
-    /// Creates a database of the role `chat`, whose password is `old`. Returns the URL with the role
-    /// `roomcast`, and the name.
+    /// Creates a database of the role `chat`, whose password is `old`. Returns the URL with the
+    /// role `roomcast`, and the name.
     pub(crate) fn chat_role(postgres: &Postgres) -> (String, String) {
         let url = postgres.database();
         let name = url.rsplit_once('/').unwrap().1.to_owned();

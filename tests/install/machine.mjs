@@ -72,8 +72,8 @@ export function createMachine(t) {
       return mustChroot("apt-get", "install", "-y", "--no-install-recommends", ...AS_ROOT, "/tmp/roomcast.deb");
     },
     /**
-     * Runs the command line of the unit as systemd would, until the server is ready. With `ownNetwork`
-     * its ports are free in any case, and commands reach it with `asked`.
+     * Runs the command line of the unit as systemd would, until the server is ready. With
+     * `ownNetwork` its ports are free in any case, and commands reach it with `asked`.
      */
     async serve(t, { ownNetwork = false } = {}) {
       const { Service } = unit();

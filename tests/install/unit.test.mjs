@@ -1,4 +1,5 @@
-// The systemd unit: systemd checks it, and its command line runs with its settings, without systemd.
+// The systemd unit: systemd checks it, and its command line runs with its settings, without
+// systemd.
 import assert from "node:assert/strict";
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

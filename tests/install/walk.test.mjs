@@ -89,7 +89,10 @@ const contents = () => query(`SELECT content FROM messages WHERE conversation_id
 const alerts = (name, status) =>
   site.receiver.received.flatMap(({ body }) => body.alerts).filter((alert) => alert.labels.alertname === name && alert.status === status);
 
-/** Waits for an alert while an action is repeated, and returns the section of the runbook that it links. */
+/**
+ * Waits for an alert while an action is repeated, and returns the section of the runbook that it
+ * links.
+ */
 async function alerted(name, action = () => sleep(200)) {
   await until(async () => {
     await action();

@@ -1,8 +1,8 @@
-// Each alert of `deploy/prometheus/rules.yml` arrives at the webhook of a real Alertmanager when a part of a
-// running server is broken.
+// Each alert of `deploy/prometheus/rules.yml` arrives at the webhook of a real Alertmanager when a
+// part of a running server is broken.
 //
-// The rules are a copy with shorter times. Thresholds are those of the file, except that of memory and
-// processors: no test may use up those of the machine.
+// The rules are a copy with shorter times. Thresholds are those of the file, except that of memory
+// and processors: no test may use up those of the machine.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
@@ -78,7 +78,9 @@ function wrapped(command) {
   return file;
 }
 
-/** Waits until the alert of an instance arrives, and checks its texts. Repeats an action until then. */
+/**
+ * Waits until the alert of an instance arrives, and checks its texts. Repeats an action until then.
+ */
 async function fires(name, instance, action = () => sleep(100)) {
   let found;
   const end = Date.now() + LATEST;
@@ -257,8 +259,8 @@ describe("alerts", { concurrency: true }, () => {
   });
 
   test("servers that stop in the middle of their work", async (t) => {
-    // A server measures one round of sixteen. Of several servers, one is soon stopped in such a round.
-    // A user may send any number of messages, so that each stop finds work.
+    // A server measures one round of sixteen. Of several servers, one is soon stopped in such a
+    // round. A user may send any number of messages, so that each stop finds work.
     const servers = await Promise.all([1, 2, 3].map(() => watched(t, { ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "100000" })));
     const senders = await Promise.all(
       servers.map(async ({ url }) => {

@@ -100,7 +100,10 @@ export async function scattering(t, nodes) {
   return (await startScattering(t, nodes)).url;
 }
 
-/** Starts nginx in front of these servers, or with the servers of the configuration `text` for a port. */
+/**
+ * Starts nginx in front of these servers, or with the servers of the configuration `text` for a
+ * port.
+ */
 export async function nginx(t, nodes, text) {
   const [folder, port] = [temporary(), await lastingPort()];
   const file = join(folder, "nginx.conf");

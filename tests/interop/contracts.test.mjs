@@ -176,7 +176,8 @@ test("events after generated chat commands match their schemas", async (t) => {
 });
 
 /**
- * Items that services publish, with the fields that name an entry, and the event that followers receive.
+ * Items that services publish, with the fields that name an entry, and the event that followers
+ * receive.
  */
 const PUBLISHED = [
   ["/prices", undefined, "price:update"],

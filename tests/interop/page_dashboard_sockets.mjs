@@ -147,7 +147,9 @@ for (const [where, viewport] of SIZES) {
   });
 }
 
-/** Runs in the page before its scripts: notes when the first figure is shown, since the navigation. */
+/**
+ * Runs in the page before its scripts: notes when the first figure is shown, since the navigation.
+ */
 const noteFigures = () => {
   new MutationObserver((_, observer) => {
     if (!document.querySelector('[data-total="Connections"] .total-value')?.textContent) return;

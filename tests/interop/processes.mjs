@@ -57,7 +57,9 @@ export function launch(command, args, { env, input, isInteractive = input !== un
   child.once("error", (error) => (output += error));
   const ended = new Promise((done) => child.once("close", () => done(child.exitCode ?? child.signalCode)));
   const shown = (what) => () => `${command} to ${what}\n${output}`;
-  /** Waits for a value that `find` returns for a line, now or in future. Fails if the program ends. */
+  /**
+   * Waits for a value that `find` returns for a line, now or in future. Fails if the program ends.
+   */
   const found = (find, what, deadline) => {
     let read;
     const waiting = new Promise((done, fail) => {

@@ -14,7 +14,10 @@ import { metricsOf, temporary } from "./support.mjs";
 /** Returns the path of a file in `deploy/`. */
 export const deployed = (path) => fileURLToPath(new URL(`../../deploy/${path}`, import.meta.url));
 
-/** Starts a server with TLS, a key file, a database and a broker, so that it has all metrics but those of SQLite. */
+/**
+ * Starts a server with TLS, a key file, a database and a broker, so that it has all metrics but
+ * those of SQLite.
+ */
 export async function startCluster(t, env = {}) {
   const postgres = await startPostgres();
   t.after(() => postgres.end());

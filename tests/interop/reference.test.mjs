@@ -30,7 +30,9 @@ function output(args) {
   return stdout;
 }
 
-/** Returns what is wrong with the expressions of `alerting`, if these are the metrics of a server. */
+/**
+ * Returns what is wrong with the expressions of `alerting`, if these are the metrics of a server.
+ */
 function faultsOf(text) {
   const rules = Object.entries(alerting).map(([alert, [expr]]) => ({ alert, expr }));
   assert.ok(rules.length >= 50, `${rules.length} expressions`);
@@ -56,14 +58,20 @@ function faultsOf(text) {
 /** Exit codes of curl: the status is an error, and the time is over. */
 const [REFUSED, TIMED_OUT] = [22, 28];
 
-/** Returns the commands of the page of requests, by `METHOD /path`. Each has its own `Idempotency-Key`. */
+/**
+ * Returns the commands of the page of requests, by `METHOD /path`. Each has its own
+ * `Idempotency-Key`.
+ */
 function printedRequests() {
   const page = readFileSync(new URL("../../docs/reference/http.md", import.meta.url), "utf8");
   const sections = page.split("\n### ").slice(1);
   return new Map(sections.map((section, n) => [section.split("\n")[0], section.split("```sh\n")[1].split("```")[0].replace("example-1", `example-${n}`)]));
 }
 
-/** Runs a command with bash, and returns the exit code of curl, the status, the content type and the body. */
+/**
+ * Runs a command with bash, and returns the exit code of curl, the status, the content type and the
+ * body.
+ */
 async function run(text, env) {
   const curl = `curl() { command curl --silent --show-error --max-time 5 --write-out '\n%{http_code} %{content_type}' "$@"; }`;
   const program = launch("bash", ["-euo", "pipefail", "-c", `${curl}\n${text}`], { env });
@@ -94,7 +102,8 @@ describe("docs/reference", { concurrency: true }, () => {
     let text = "";
     // Some families appear with the first probe of the broker.
     await until(async () => (text = await metricsOf(cluster.url)).includes("roomcast_adapter_lag_seconds"), "the first probe");
-    // The servers of a cluster use PostgreSQL. Families that only SQLite has follow those of the store.
+    // The servers of a cluster use PostgreSQL. Families that only SQLite has follow those of the
+    // store.
     const of = (part) => /^# HELP (\S+)/.exec(part)?.[1];
     const parts = (all) => all.split(/^(?=# HELP )/m);
     const known = new Set(parts(text).map(of));
@@ -131,7 +140,8 @@ describe("docs/reference", { concurrency: true }, () => {
       const isOk = status >= 200 && status < 300;
       // A trace and a recording go on until the time limit of curl.
       const expected = type.startsWith("application/x-ndjson") ? [0, TIMED_OUT] : isOk ? [0] : [REFUSED];
-      // Conversations, messages and entries of the examples do not exist, and some changes contradict each other.
+      // Conversations, messages and entries of the examples do not exist, and some changes
+      // contradict each other.
       const isKnown = status !== 404 || text.includes("NOT_FOUND");
       if (!(isOk || [404, 409].includes(status)) || !isKnown || !expected.includes(code)) wrong.push(`${route} ${target} ${JSON.stringify(body)}: ${code} ${status} ${text}`);
     }

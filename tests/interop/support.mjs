@@ -33,8 +33,8 @@ async function start(command, args, env, address) {
 export const example = (name) => join(built, "examples", name);
 
 /**
- * Settings that tests need beyond the contract of a server: its listeners have names, and clients on a busy
- * machine have time for a pong.
+ * Settings that tests need beyond the contract of a server: its listeners have names, and clients
+ * on a busy machine have time for a pong.
  */
 const beyond = { LISTENER_NAMES: "1" };
 const patient = { ...beyond, PING_TIMEOUT_MS: "20000" };

@@ -1,4 +1,5 @@
-// Symptoms of docs/troubleshooting.md that proxies cause, each with a real proxy and a stock client.
+// Symptoms of docs/troubleshooting.md that proxies cause, each with a real proxy and a stock
+// client.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -73,7 +74,10 @@ describe("troubleshooting", { concurrency: true }, () => {
     const { socket: bob } = await enter(t, url, { auth: { name: "Bob" }, transports: ["websocket"] });
     assert.equal((await ask(bob, "join_conversation", { conversationId: LOBBY })).success, true);
     const rounds = 5;
-    /** Returns what nginx with a limit of requests logs, and after which sums of times its clients get messages. */
+    /**
+     * Returns what nginx with a limit of requests logs, and after which sums of times its clients
+     * get messages.
+     */
     const measure = async (exempt) => {
       const log = join(temporary(), "error.log");
       const pass = `proxy_pass ${url}; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $roomcast_connection;`;

@@ -9,8 +9,8 @@
 //! - `PING_TIMEOUT_MS` is the time that a client has for its pong (2000).
 //! - `SLOW_MS` is the time after which `/slow` admits a client (300).
 //! - `PACKED_RECOVERY=1` adds a listener at `PORT` + 3, for MessagePack with recovery.
-//! - `PER_MESSAGE_DEFLATE=0` switches permessage-deflate off, which otherwise compresses messages of
-//!   any size.
+//! - `PER_MESSAGE_DEFLATE=0` switches permessage-deflate off, which otherwise compresses messages
+//!   of any size.
 //! - `ALLOW_EIO3=0` refuses clients of Engine.IO v3.
 
 #[path = "support/adapters.rs"]

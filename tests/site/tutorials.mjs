@@ -1,5 +1,5 @@
-// The tutorials, as a reader follows them: the programs and commands of the pages run unchanged, except for the
-// address of the server, and print what the pages say.
+// The tutorials, as a reader follows them: the programs and commands of the pages run unchanged,
+// except for the address of the server, and print what the pages say.
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";

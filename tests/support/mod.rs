@@ -1,5 +1,5 @@
-//! Shared by the test binaries: servers, and clients that write literal requests and frames and read
-//! with a deadline.
+//! Shared by the test binaries: servers, and clients that write literal requests and frames and
+//! read with a deadline.
 //!
 //! There are two ways to start a server. [`ServerProcess`] runs a program, the chat server or a
 //! contract server, which can be killed, suspended and measured. `local::Local` serves an `Io` in

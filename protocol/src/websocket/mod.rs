@@ -6,8 +6,8 @@
 //!
 //! This module must not depend on Engine.IO, sockets, time or randomness. Masking keys and nonces
 //! are arguments, and the caller sets deadlines (see [`Decoder::is_idle`]). The decoder reports
-//! pings; the owner of the connection sends the pongs. It also reports which messages are compressed
-//! ([`Decoder::rsv`]); [`deflate`] inflates them.
+//! pings; the owner of the connection sends the pongs. It also reports which messages are
+//! compressed ([`Decoder::rsv`]); [`deflate`] inflates them.
 //!
 //! No input from a peer makes a function panic, and an announced length reserves no memory.
 //!

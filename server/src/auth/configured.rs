@@ -141,8 +141,8 @@ pub(crate) fn fixed_or_none(settings: &Settings) -> Result<Keys, ConfiguredError
     }
 }
 
-/// Returns the keys that [`fixed_or_none`] returns at the next start, for a running server. Its keys
-/// are not lost if the key of this machine's user cannot be read now.
+/// Returns the keys that [`fixed_or_none`] returns at the next start, for a running server. Its
+/// keys are not lost if the key of this machine's user cannot be read now.
 pub(crate) fn fixed_again(settings: &Settings, running: &KeyRing) -> Result<Keys, ConfiguredError> {
     match running.has_fixed() {
         true => fixed(settings),

@@ -34,9 +34,9 @@ impl<'a> Tree<'a> {
         out.into()
     }
 
-    /// Returns the size of the document in bytes, unless texts contain characters that JSON escapes.
-    /// Heads and numbers count with their largest usual size. A buffer that grows is copied several
-    /// times.
+    /// Returns the size of the document in bytes, unless texts contain characters that JSON
+    /// escapes. Heads and numbers count with their largest usual size. A buffer that grows is
+    /// copied several times.
     fn size_hint(&self) -> usize {
         match self {
             Self::Nil | Self::Bool(_) => 5,

@@ -248,8 +248,8 @@ impl Nats {
     }
 }
 
-/// The URL of an adapter, which can be replaced while the adapter is in use, for example because its
-/// password has changed. Clones share it.
+/// The URL of an adapter, which can be replaced while the adapter is in use, for example because
+/// its password has changed. Clones share it.
 ///
 /// ```
 /// use roomcast::adapter::nats::{self, Nats};

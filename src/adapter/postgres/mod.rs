@@ -259,8 +259,8 @@ impl Postgres {
     }
 }
 
-/// The URL of an adapter, which can be replaced while the adapter is in use, for example because its
-/// password has changed. Clones share it.
+/// The URL of an adapter, which can be replaced while the adapter is in use, for example because
+/// its password has changed. Clones share it.
 ///
 /// ```
 /// use roomcast::adapter::postgres::{self, Postgres};

@@ -34,8 +34,8 @@ impl Sender {
         }
     }
 
-    /// Queues a message: sealed if there are secrets, plain without secrets, in both forms if servers
-    /// without secrets are accepted.
+    /// Queues a message: sealed if there are secrets, plain without secrets, in both forms if
+    /// servers without secrets are accepted.
     pub(super) fn send(
         &self,
         link: &BrokerLink,

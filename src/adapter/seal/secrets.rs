@@ -163,8 +163,8 @@ impl Secrets {
         list.first().expect("a list of secrets is never empty").id
     }
 
-    /// Derives the key of one sender for one purpose from the secret that seals, and returns it with
-    /// the id of that secret.
+    /// Derives the key of one sender for one purpose from the secret that seals, and returns it
+    /// with the id of that secret.
     pub(super) fn first_key(
         &self,
         purpose: &Purpose,

@@ -1,10 +1,10 @@
 //! Transports of sessions: byte streams, and WebSockets on them.
 //!
 //! There are two kinds of streams, TCP and all others; further kinds are not added from outside. A
-//! stream also knows how the messages on it are compressed ([`deflate`]), so that an idle connection
-//! needs no memory for that.
-//! The outbox writes to streams, sessions read WebSockets from them, and `http` creates them from
-//! connections. This module must not know its users: sessions, queues or HTTP.
+//! stream also knows how the messages on it are compressed ([`deflate`]), so that an idle
+//! connection needs no memory for that. The outbox writes to streams, sessions read WebSockets from
+//! them, and `http` creates them from connections. This module must not know its users: sessions,
+//! queues or HTTP.
 
 mod control_frames;
 mod deflate;

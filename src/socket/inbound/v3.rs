@@ -90,8 +90,8 @@ impl Connection {
         self.connect(&Nsp::from(name), &args, now)
     }
 
-    /// Handles a packet that `socket.io-msgpack-parser` 2 sends as JSON: the requests to join and to
-    /// leave a namespace.
+    /// Handles a packet that `socket.io-msgpack-parser` 2 sends as JSON: the requests to join and
+    /// to leave a namespace.
     fn text_beside_messagepack(&mut self, text: &[u8], now: Instant) -> Result<(), CloseReason> {
         #[derive(Deserialize)]
         struct TextPacket {

@@ -1,5 +1,6 @@
-// How to alert on metrics that no rule of `deploy/prometheus/rules.yml` uses, where more can be said
-// than how to alert on any counter, gauge or histogram. Each has an expression and what it means.
+// How to alert on metrics that no rule of `deploy/prometheus/rules.yml` uses, where more can be
+// said than how to alert on any counter, gauge or histogram. Each has an expression and what it
+// means.
 
 /** Growth of a counter within five minutes. */
 const grows = (selector, more = 0) => `increase(${selector}[5m]) > ${more}`;

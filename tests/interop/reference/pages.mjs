@@ -1,4 +1,5 @@
-// The generated pages of docs/reference, each from what the program, its sources or its answers state.
+// The generated pages of docs/reference, each from what the program, its sources or its answers
+// state.
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -80,7 +81,10 @@ export function metrics(text, rules) {
   return page("Metrics and alerts", about, [how[0], how.slice(1).join("\n"), "## All metrics", ...parts]);
 }
 
-/** Returns the runbooks with the rule of each alert below its heading: expression, duration and severity. */
+/**
+ * Returns the runbooks with the rule of each alert below its heading: expression, duration and
+ * severity.
+ */
 export function withRules(runbooks, rules) {
   const [about, ...sections] = runbooks.split("\n## ");
   const filled = sections.map((section) => {

@@ -2,7 +2,9 @@
 
 const UUID = "00000000-0000-4000-8000-000000000001";
 
-/** Values of parameters and fields by name, where any value of the type would tell a reader nothing. */
+/**
+ * Values of parameters and fields by name, where any value of the type would tell a reader nothing.
+ */
 const examples = {
   userId: "ann", user: "ann", ownerId: "ann", id: UUID, room: "lobby", emoji: "👍", symbol: "BTC-USD", signalId: "signal-1", tradeId: "trade-1",
   notificationId: "note-1", providerId: "desk", providerName: "Desk", channelId: "crypto", title: "Order 4711", content: "hello", message: "It is on its way.",

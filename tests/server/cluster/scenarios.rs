@@ -162,7 +162,8 @@ pub(super) fn forwarding_notes(mut io: Builder) -> Builder {
     io
 }
 
-/// A program that is no server does everything that it can to the clients of two [`forwarding_notes`] servers.
+/// A program that is no server does everything that it can to the clients of two
+/// [`forwarding_notes`] servers.
 pub(super) fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
     let (mut a, a_id) = servers[0].connect();
     let (mut b, b_id) = servers[1].connect();

@@ -23,8 +23,8 @@ use super::{Value, value::BufferedDeserializer};
 /// Types that inspect the value first request any type: internally tagged and untagged enums, and
 /// structs with flattened fields.
 ///
-/// `ANY` is whether the packet has any. Most have none, and each type of an argument is compiled for
-/// both.
+/// `ANY` is whether the packet has any. Most have none, and each type of an argument is compiled
+/// for both.
 pub(super) struct WithAttachments<'a, D, const ANY: bool> {
     inner: D,
     attachments: &'a [Bytes],

@@ -6,7 +6,8 @@
 //! input.
 //!
 //! Subprotocols are ignored: a server that does not name them in its response has declined them
-//! (section 4.2.2), whatever a client offered. The only extension is in [`deflate`](super::deflate).
+//! (section 4.2.2), whatever a client offered. The only extension is in
+//! [`deflate`](super::deflate).
 
 mod client;
 mod server;

@@ -1,4 +1,5 @@
-//! The environment variables: those of the process, and those of a file, which a reload reads again.
+//! The environment variables: those of the process, and those of a file, which a reload reads
+//! again.
 
 use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 

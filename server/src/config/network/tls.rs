@@ -26,9 +26,9 @@ pub struct Tls {
     /// Port in redirects, if clients reach this server at another port than that of
     /// `server.listen`. Default: the port of `server.listen`.
     pub public_port: Option<u16>,
-    /// How long browsers use only TLS for this host after each answer (`Strict-Transport-Security`).
-    /// Sent over TLS only, also that of a trusted proxy. With `0s`, browsers forget it. Default 182
-    /// days.
+    /// How long browsers use only TLS for this host after each answer
+    /// (`Strict-Transport-Security`). Sent over TLS only, also that of a trusted proxy. With `0s`,
+    /// browsers forget it. Default 182 days.
     #[serde(with = "days")]
     pub hsts: Duration,
     /// Whether `hsts` includes all subdomains, also those of other services. Default `false`.
@@ -66,7 +66,8 @@ pub struct Acme {
     pub contact: Vec<String>,
     /// Whether the operator agrees to the terms of service of the authority. Must be `true`.
     pub agree_to_terms: bool,
-    /// PEM file with the certificate authorities for `url`. Default: those that this machine trusts.
+    /// PEM file with the certificate authorities for `url`. Default: those that this machine
+    /// trusts.
     pub ca_file: Option<PathBuf>,
     /// Whether the authority may have an address that is not on the public internet. Default
     /// `false`.

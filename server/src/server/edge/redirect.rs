@@ -1,7 +1,7 @@
 //! The listener that redirects requests without TLS to `https`.
 //!
-//! It redirects only to configured names, so that a page cannot use it to lead users elsewhere. Each
-//! connection has one request, whose body is not read.
+//! It redirects only to configured names, so that a page cannot use it to lead users elsewhere.
+//! Each connection has one request, whose body is not read.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -123,7 +123,8 @@ pub(crate) fn emitter(
     })
 }
 
-/// The URL of the adapter in use, if there is one. Its credentials can be replaced. Clones share it.
+/// The URL of the adapter in use, if there is one. Its credentials can be replaced. Clones share
+/// it.
 #[derive(Clone, Default)]
 pub(crate) struct AdapterUrl(Option<LiveUrl>);
 

@@ -98,8 +98,8 @@ impl Sealing {
     }
 
     /// Checks the configured secrets, or reads those of the store's table again, and returns what
-    /// replaces those that seal and open messages. Waits for the store, so the thread must be able to
-    /// block. If the table cannot be read, its secrets stay in use.
+    /// replaces those that seal and open messages. Waits for the store, so the thread must be able
+    /// to block. If the table cannot be read, its secrets stay in use.
     ///
     /// # Errors
     ///

@@ -161,7 +161,8 @@ impl Hooks {
         check(config).map(drop)
     }
 
-    /// Replaces the secrets that sign deliveries. Deliveries that wait are signed with the new ones.
+    /// Replaces the secrets that sign deliveries. Deliveries that wait are signed with the new
+    /// ones.
     pub(crate) fn replace_secrets(&self, config: &config::Webhooks) {
         if let Some(inner) = &self.0 {
             *inner.signer.write() = Signer::new(config);

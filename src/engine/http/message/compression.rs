@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn gzip_has_no_name_and_no_time() {
         let member = Encoding::Gzip.compress(b"123456789", 6).unwrap();
-        // The header of RFC 1952, 2.3, up to the time, then the check value of CRC-32 and the length.
+        // The header of RFC 1952, 2.3, up to the time, then the check value of CRC-32 and the
+        // length.
         assert_eq!(member[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
         assert_eq!(
             member[member.len() - 8..],

@@ -256,8 +256,8 @@ fn accept(request: &Parts) -> Result<String, RequestError> {
     Ok(handshake::accept_key(&key.unwrap_or_default()))
 }
 
-/// Returns the value of a header. If it occurs several times, the values are joined with commas (RFC
-/// 9110 section 5.3).
+/// Returns the value of a header. If it occurs several times, the values are joined with commas
+/// (RFC 9110 section 5.3).
 fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
     let mut values = headers.get_all(name).iter().map(HeaderValue::to_str);
     let first = Cow::Borrowed(values.next()?.ok()?);

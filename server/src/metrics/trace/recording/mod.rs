@@ -126,15 +126,16 @@ impl Recorder {
         is_queued
     }
 
-    /// Queues a line about an open connection, as [`queue`](Self::queue) does. An observer can still
-    /// run while its socket disconnects on another thread, and its line is ignored then: nothing
-    /// follows the close of a connection.
+    /// Queues a line about an open connection, as [`queue`](Self::queue) does. An observer can
+    /// still run while its socket disconnects on another thread, and its line is ignored then:
+    /// nothing follows the close of a connection.
     fn queue_of(&self, tracer: &Tracer, socket: SocketId, line: &RecordLine) -> bool {
         let connections = self.connections.lock();
         connections.numbers.contains_key(&socket) && self.queue(tracer, line)
     }
 
-    /// Returns a number for a new connection, or `None` if the socket has one or there are too many.
+    /// Returns a number for a new connection, or `None` if the socket has one or there are too
+    /// many.
     fn admit(&self, tracer: &Tracer, socket: SocketId) -> Option<u32> {
         let mut connections = self.connections.lock();
         let next = connections.last + 1;

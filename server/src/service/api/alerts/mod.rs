@@ -216,8 +216,8 @@ impl AlertLog {
         self.count(self.0.to_store.push(change), Counter::AlertsUnstored);
     }
 
-    /// Stores the record of this process and its open alerts again, so that they do not expire while
-    /// they are open. Never waits.
+    /// Stores the record of this process and its open alerts again, so that they do not expire
+    /// while they are open. Never waits.
     pub(super) fn refresh<'a>(&self, open: impl Iterator<Item = &'a StoredAlert>) {
         let run = self.0.run.get().map(|run| (RUNS, run));
         for (journal, alert) in open.map(|alert| (JOURNAL, alert)).chain(run) {

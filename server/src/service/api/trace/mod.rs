@@ -128,8 +128,8 @@ enum TraceMessage {
 ///
 /// # Errors
 ///
-/// If the query is invalid, the caller requests an unmasked trace without the permission for it, too
-/// many traces run, or the server shuts down.
+/// If the query is invalid, the caller requests an unmasked trace without the permission for it,
+/// too many traces run, or the server shuts down.
 pub(crate) fn follow(
     io: &Io,
     access: &Access,
@@ -236,8 +236,8 @@ impl StreamCaller {
         }
     }
 
-    /// Returns why the stream must end, if it must. Called before each line, so that the stream also
-    /// ends if there are always lines.
+    /// Returns why the stream must end, if it must. Called before each line, so that the stream
+    /// also ends if there are always lines.
     fn end_reason(&mut self) -> Option<&'static str> {
         let now = Instant::now();
         if self.ends_at <= now {

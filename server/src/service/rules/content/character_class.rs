@@ -1,5 +1,5 @@
-//! Sets of characters for the regular expressions of JSON schemas, from the predicates that services
-//! use, so that schema and check cannot differ.
+//! Sets of characters for the regular expressions of JSON schemas, from the predicates that
+//! services use, so that schema and check cannot differ.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;

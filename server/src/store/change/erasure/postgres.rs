@@ -80,8 +80,8 @@ impl Postgres {
     }
 }
 
-/// The parameters of a section's statements, each with its type. PostgreSQL cannot find out the type
-/// of a parameter that a statement does not use.
+/// The parameters of a section's statements, each with its type. PostgreSQL cannot find out the
+/// type of a parameter that a statement does not use.
 struct Parameters<'a> {
     query: &'a SectionQuery,
 }
@@ -104,8 +104,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Returns the last key of the next window, and the user's rows in it, up to the size of a page. The
-/// key is `None` after the last window.
+/// Returns the last key of the next window, and the user's rows in it, up to the size of a page.
+/// The key is `None` after the last window.
 async fn find_rows(
     client: &ClientWrapper,
     section: &Section,
@@ -155,8 +155,8 @@ async fn erase(
     Ok(erased)
 }
 
-/// Erases the author of a message. Returns `Absent` unless its conversation is locked; a deleted one
-/// is not.
+/// Erases the author of a message. Returns `Absent` unless its conversation is locked; a deleted
+/// one is not.
 pub(in crate::store) async fn erase_author(
     client: &ClientWrapper,
     locked: &LockedRows,

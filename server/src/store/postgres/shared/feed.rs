@@ -76,9 +76,9 @@ impl Postgres {
     }
 }
 
-/// Returns at most `limit` rows that a mark does not show, ordered by transaction. Returns `None` if
-/// some may have been removed, or if the mark is newer than the database: it then belongs to another
-/// database, or this one has lost transactions.
+/// Returns at most `limit` rows that a mark does not show, ordered by transaction. Returns `None`
+/// if some may have been removed, or if the mark is newer than the database: it then belongs to
+/// another database, or this one has lost transactions.
 async fn read(
     client: &ClientWrapper,
     mark: &FeedMark,
