@@ -1,6 +1,6 @@
 import { DISCONNECTED, type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
 import { credentials, deleteLocalData, removeToken, guestKey, detachFromStorage, queueStorage, storeName, storeToken, watchSignOut } from "./model/account.ts";
-import { type Conversation, asFailure } from "./model/conversation.ts";
+import type { Conversation } from "./model/conversation.ts";
 import { reasonOf } from "./model/draft.ts";
 import { Inbox } from "./model/inbox.ts";
 import { waitingNotice } from "./model/change_request.ts";
@@ -10,7 +10,7 @@ import { Statuses } from "./status/statuses.ts";
 import { browser } from "./model/storage.ts";
 import type { Market } from "./trading/market.ts";
 import type { ConversationInfo, InvitePreview, Message, Notification as UserNotification, Session, UserStatus } from "./types.ts";
-import { explain, explainInvite } from "./words/failure.ts";
+import { asFailure, explain, explainInvite } from "./words/failure.ts";
 import { excerptOf } from "./words/markdown.ts";
 import { isolated, preview } from "./words/text.ts";
 

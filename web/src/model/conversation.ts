@@ -1,5 +1,5 @@
-import { DISCONNECTED, type Conversation as Feed, type Entry, RequestError } from "../../packages/client/src/index.ts";
-import { explain, outcome } from "../words/failure.ts";
+import { DISCONNECTED, type Conversation as Feed, type Entry } from "../../packages/client/src/index.ts";
+import { asFailure, explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent } from "../types.ts";
 import { Activity, type PresenceEvent } from "./activity.ts";
 import { type Draft, draftsOf, isSame, isUnsent } from "./draft.ts";
@@ -508,67 +508,42 @@ export class Conversation {
 
   #listen(): void {
     const connection = this.#connection;
-    const isOurs = ({ conversationId }: { conversationId: string }) => conversationId === this.id;
-    const happened = (happening: PresenceEvent) => (event: SystemEvent) => {
-      if (isOurs(event)) this.#note(happening, event);
-    };
-    this.#ends.push(
-      connection.on("message_edited", (message) => {
-        if (isOurs(message)) this.renew(message);
+    /** Takes an event if it is about this conversation, and shows the change. */
+    const ours =
+      <Event extends { conversationId: string }>(take: (event: Event) => void) =>
+      (event: Event) => {
+        if (event.conversationId !== this.id) return;
+        take(event);
         this.#callbacks.changed();
-      }),
-      connection.on("message_deleted", (deleted) => {
-        if (!isOurs(deleted)) return;
+      };
+    const happened = (happening: PresenceEvent) => ours((event: SystemEvent) => this.#note(happening, event));
+    this.#ends.push(
+      connection.on("message_edited", ours((message) => this.renew(message))),
+      connection.on("message_deleted", ours((deleted) => {
         for (const timeline of [this.#live, this.#past]) {
           timeline?.markDeleted(deleted);
           timeline?.forgetQuoted(deleted.messageId, deleted.deletedAt);
         }
         this.pins.remove(deleted.messageId);
-        this.#callbacks.changed();
-      }),
-      connection.on("message_reaction", (reaction) => {
-        if (!isOurs(reaction)) return;
-        this.#change(reaction.messageId, (message) => withReaction(message, reaction, this.ownId));
-        this.#callbacks.changed();
-      }),
-      connection.on("message_pinned", (pinned) => {
-        if (!isOurs(pinned)) return;
-        this.pins.add(pinned.pin);
-        this.#callbacks.changed();
-      }),
-      connection.on("message_unpinned", (unpinned) => {
-        if (!isOurs(unpinned)) return;
-        this.pins.remove(unpinned.messageId);
-        this.#callbacks.changed();
-      }),
-      connection.on("notification_level", (set) => {
-        if (!isOurs(set)) return;
-        this.#setLevel(set);
-        this.#callbacks.changed();
-      }),
-      connection.on("message_read", (read) => {
-        if (!isOurs(read)) return;
+      })),
+      connection.on("message_reaction", ours((reaction) =>
+        this.#change(reaction.messageId, (message) => withReaction(message, reaction, this.ownId)))),
+      connection.on("message_pinned", ours(({ pin }) => this.pins.add(pin))),
+      connection.on("message_unpinned", ours(({ messageId }) => this.pins.remove(messageId))),
+      connection.on("notification_level", ours((set) => this.#setLevel(set))),
+      connection.on("message_read", ours((read) => {
         if (read.userId === this.ownId) this.reading.seeElsewhere(read.seq);
         else this.reading.noteOther(read.userId, read.seq);
-        this.#callbacks.changed();
-      }),
-      connection.on("conversation:interrupted", (interruption) => {
-        if (isOurs(interruption)) this.#interrupt(true);
-      }),
+      })),
+      connection.on("conversation:interrupted", ours(() => this.#interrupt(true))),
       // The server sends this event at the end of an interruption, even if no message was missed.
       connection.on("conversation_updated", ({ conversation }) => {
         if (conversation.id === this.id) this.#interrupt(false);
       }),
-      connection.on("presence", (presence) => {
-        if (!isOurs(presence)) return;
-        this.#setPresent(presence.users, presence.count);
-        this.#callbacks.changed();
-      }),
-      connection.on("typing", (typing) => {
-        if (!isOurs(typing) || typing.userId === this.ownId) return;
-        this.typists.handle(typing, Date.now());
-        this.#callbacks.changed();
-      }),
+      connection.on("presence", ours(({ users, count }) => this.#setPresent(users, count))),
+      connection.on("typing", ours((typing) => {
+        if (typing.userId !== this.ownId) this.typists.handle(typing, Date.now());
+      })),
       connection.on("user_joined", happened("joined")),
       connection.on("user_left", happened("left")),
       connection.on("user_disconnected", happened("disconnected")),
@@ -597,16 +572,9 @@ export class Conversation {
       const line = this.activity.add(happening, event, this.#live.newest?.seq ?? 0);
       if (this.#isVisible) this.#callbacks.announce(line.text);
     }
-    this.#callbacks.changed();
   }
 
   #sendTyping(isTyping: boolean | undefined): void {
     if (isTyping !== undefined && this.stage === "entered") this.#connection.emit("typing", { conversationId: this.id, isTyping });
   }
-}
-
-/** Returns an error that is a `RequestError`, and rethrows all other errors, which are bugs. */
-export function asFailure(error: unknown): Failure {
-  if (error instanceof RequestError) return error;
-  throw error;
 }

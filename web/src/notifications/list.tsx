@@ -5,8 +5,7 @@ import { exactTime } from "../words/time.ts";
 import { Icon, type IconName } from "../view/icons.tsx";
 import { IconButton, Spoken } from "../view/parts.tsx";
 import { Window } from "../windows/window.tsx";
-import { asFailure } from "../model/conversation.ts";
-import { explain } from "../words/failure.ts";
+import { asFailure, explain } from "../words/failure.ts";
 import { type Earlier, actionOf } from "./bell.ts";
 
 /** Time in view after which a notification counts as read, in milliseconds. */

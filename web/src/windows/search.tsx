@@ -1,8 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { App } from "../app.ts";
-import { asFailure } from "../model/conversation.ts";
 import type { Message } from "../types.ts";
-import { explain } from "../words/failure.ts";
+import { asFailure, explain } from "../words/failure.ts";
 import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 import { Avatar, Tags } from "../view/parts.tsx";

@@ -1,4 +1,4 @@
-import { DISCONNECTED, QUEUE_FULL, TIMED_OUT, isUnconfirmed } from "../../packages/client/src/index.ts";
+import { DISCONNECTED, QUEUE_FULL, RequestError, TIMED_OUT, isUnconfirmed } from "../../packages/client/src/index.ts";
 import { waitInWords } from "./time.ts";
 import type { Failure } from "../types.ts";
 
@@ -47,4 +47,10 @@ export function explainInvite(failure: Failure): string {
   if (failure.code === "NOT_FOUND") return "This invitation is invalid or has expired. Ask the sender for a new one.";
   if (failure.code === "CONFLICT") return "This conversation is full.";
   return explain(failure);
+}
+
+/** Returns an error that is a `RequestError`, and rethrows all other errors, which are bugs. */
+export function asFailure(error: unknown): Failure {
+  if (error instanceof RequestError) return error;
+  throw error;
 }
