@@ -317,6 +317,23 @@ test("a role without permissions cannot act, and without admin not enter", async
   assert.equal((await next(refused, "connect_error"))[0].message, "not allowed");
 });
 
+for (const revoked of [{ userId: "admin-ui:ops" }, { role: "watcher" }]) {
+  test(`a revocation of ${Object.keys(revoked)} ends the UI, and refuses its login and session`, async (t) => {
+    const roles = { ROOMCAST_AUTH__ROLES__WATCHER__PERMISSIONS: "admin" };
+    const { url } = await start(t, { ...roles, ROOMCAST_ADMIN_UI__ROLE: "watcher" });
+    const operator = open(t, io, `${url}/admin-ui`, { auth: { username: "ops", password: PASSWORD }, reconnection: false });
+    const [sessionId] = await next(operator, "session");
+    const closed = next(operator, "disconnect");
+    const { status } = await call(url, "POST", "/api/v1/revocations", revoked);
+    assert.equal(status, 200);
+    assert.equal((await closed)[0], "io server disconnect");
+    for (const auth of [{ username: "ops", password: PASSWORD }, { sessionId }]) {
+      const refused = open(t, io, `${url}/admin-ui`, { auth, reconnection: false });
+      assert.equal((await next(refused, "connect_error"))[0].message, "invalid credentials");
+    }
+  });
+}
+
 test("an address that guesses passwords has to wait, sessions are random", async (t) => {
   const { url } = await start(t);
   const attempt = async (auth) => {

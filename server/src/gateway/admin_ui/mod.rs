@@ -123,7 +123,7 @@ impl AdminUi {
                 if let Err(refusal) = &acted {
                     // The UI shows no refusals.
                     let reason = refusal.reason();
-                    tracing::info!(act, reason, "refused an act in the admin UI");
+                    roomcast::throttled_log!(info, act, reason, "refused an act in the admin UI");
                 }
                 acted
             }
@@ -256,7 +256,13 @@ impl Authenticate for Operators {
         principal.data = Some(session.into());
         let principal = Arc::new(principal);
         admin.may_enter(&principal)?;
+        self.revalidate(&principal)?;
         Ok(Arc::unwrap_or_clone(principal))
+    }
+
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        let checked = self.0.0.admin.recheck(principal);
+        checked.map_err(|_| wrong("the operator or its role is revoked"))
     }
 }
 

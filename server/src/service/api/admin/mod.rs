@@ -21,7 +21,7 @@ use crate::service::api::health::Readiness;
 use crate::service::api::nodes::report::Reports;
 use crate::service::api::sockets::{self, Disconnect, Disconnected};
 use crate::service::audit::{ActOutcome, Audit, Requester};
-use crate::service::authorization::{Access, Allowed, Blocks, NewBlock};
+use crate::service::authorization::{Access, Allowed, Blocks, LostAccess, NewBlock};
 use crate::service::fault::ServiceError;
 use crate::service::rules::admin::commands::{
     BlockNetwork, Blocked, Kick, Kicked, ReadStatistics, Statistics,
@@ -103,6 +103,11 @@ impl Admin {
     /// [`ServiceError::Denied`] if none of its roles allows it.
     pub(crate) fn may_enter(&self, by: &Arc<Principal>) -> Result<(), ServiceError> {
         self.0.access.allow(Arc::clone(by), Enter).map(drop)
+    }
+
+    /// Returns why a principal that has entered may no longer be there.
+    pub(crate) fn recheck(&self, by: &Principal) -> Result<(), LostAccess> {
+        self.0.access.recheck(by, Permission::Admin)
     }
 
     /// Sends the current faults of this server, and the stored alerts of all servers, to an admin
