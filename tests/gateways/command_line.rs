@@ -211,8 +211,14 @@ fn token_refuses_roles_that_are_not_configured() {
 #[test]
 fn explain_reports_its_decision_with_conditions() {
     let folder = TempDir::new().unwrap();
+    // A question neither creates nor migrates a database.
+    let (code, output, _) = run(folder.path(), "explain --user ann --event message", &[]);
+    assert_eq!(code, 1, "{output}");
+    assert!(!folder.path().join("chat.db").exists());
+    ServerProcess::start(folder.path(), &[]).terminate();
     let room = "conversation:00000000-0000-0000-0000-000000000001";
     let in_room = format!("--event message --room {room}");
+    let edit_in_room = format!("--event edit_message --room conversation:{LOBBY}");
     for (question, code, part) in [
         ("--event conversations", 0, "allowed: "),
         (
@@ -225,6 +231,11 @@ fn explain_reports_its_decision_with_conditions() {
             &in_room,
             3,
             "refused: members of the conversation: the user is not a member",
+        ),
+        (
+            &edit_in_room,
+            3,
+            "only for the user's own messages: give the message",
         ),
         ("--event admin:kick", 3, "refused: none of the roles grants"),
         ("--event nothing", 3, "refused: no such event"),

@@ -264,8 +264,8 @@ impl Access {
             (RoomRule::Author, Some(written)) => author(&actor, &written),
             (RoomRule::Author, None) if actor.is_admin => (true, MODERATES.into()),
             (RoomRule::Author, None) => {
-                let why = "only for the user's own messages; no message is given";
-                (true, why.into())
+                let why = "only for the user's own messages: give the message";
+                (false, why.into())
             }
             (RoomRule::Owner, _) => owner(&actor, policy, &found),
             (RoomRule::OwnerOrOneself, _) => self.removal(principal, actor, &found),
