@@ -176,6 +176,11 @@ pub mod internal {
         tasks::{TaskEnded, Tasks},
     };
 
+    /// Waits until another server of the cluster has the id of this server, and this one must stop.
+    pub async fn until_node_taken(io: &crate::Io) {
+        io.until_node_taken().await;
+    }
+
     static LOG_NODE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
     /// Sets the id of this server in log lines, once for the process.

@@ -249,3 +249,42 @@ async fn commands_end_quietly_if_their_output_is_closed() {
         assert!(matches!(status.code(), Some(0..=2)), "{command}: {status}");
     }
 }
+
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn server_whose_id_is_in_use_drains_and_ends_like_after_a_signal() {
+    let redis = crate::redis_server::RedisServer::start();
+    let database = crate::nodes::Database::new();
+    let url = redis.url();
+    let variables = [
+        ("ROOMCAST_ADAPTER__URL", url.as_str()),
+        ("ROOMCAST_NODE__ID", "one"),
+        ("ROOMCAST_SERVER__DRAIN", "1h"),
+    ];
+    // Two servers that meet only after both have started.
+    redis.kill();
+    let mut servers = [(); 2].map(|()| database.server_with(&variables));
+    let mut clients = Vec::new();
+    for server in &servers {
+        for n in 0..5 {
+            clients.push(server.guest(&format!("guest {n}")).await);
+        }
+    }
+    redis.restart();
+    let is_draining = |server: &ServerProcess| {
+        let answer = RawClient::connect(server.address()).get("/health/ready");
+        answer.status == 503 && answer.body.contains("\"draining\":true")
+    };
+    let start = std::time::Instant::now();
+    let leaving = loop {
+        assert!(start.elapsed() < 2 * DEADLINE, "no server leaves");
+        if let Some(leaving) = servers.iter().position(is_draining) {
+            break leaving;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
+    };
+    // As a second signal, it ends the server without the rest of the hour.
+    servers[leaving].signal(Signal::TERM);
+    assert_eq!(servers[leaving].exit_code(), Some(1));
+    assert!(!is_draining(&servers[1 - leaving]));
+}

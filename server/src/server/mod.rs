@@ -231,6 +231,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = signals.next() => {}
             () = supervisor.failed() => {}
+            () = roomcast::internal::until_node_taken(&io) => {}
         }
         tracing::info!("stopping");
         // From here on the server is not ready, so that a load balancer sends it no new clients

@@ -252,7 +252,7 @@ impl Io {
         self.0.built.get()?.registry.taken()
     }
 
-    pub(in crate::socket::api) async fn until_node_taken(&self) {
+    pub(crate) async fn until_node_taken(&self) {
         match self.0.built.get() {
             Some(built) => drop(built.registry.until_taken().await),
             None => std::future::pending().await,

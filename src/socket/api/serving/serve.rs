@@ -156,6 +156,8 @@ impl Server {
         let io = self.io.clone();
         let mut running = self.start();
         tokio::select! {
+            // If `stop` ends because of the conflict as well, its last steps must not be dropped.
+            biased;
             () = running.ended() => {}
             () = stop => running.stop().await,
             () = io.until_node_taken() => running.stop().await,
