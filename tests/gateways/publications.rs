@@ -190,6 +190,40 @@ async fn named_server_resumes_after_restart_and_skips_old_publications() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn named_server_that_has_emitted_nothing_resumes_after_restart() {
+    let database = Database::new();
+    let named = [
+        ("ROOMCAST_NODE__ID", "a"),
+        ("ROOMCAST_PUBLICATIONS__RESUME_DELAY", "10s"),
+    ];
+    let server = database.server_with(&named);
+    let start = Instant::now();
+    while database.sql("SELECT node FROM publication_nodes").trim() != "a" {
+        assert!(start.elapsed() < DEADLINE, "the position is not stored");
+        sleep(Duration::from_millis(20)).await; // Poll interval.
+    }
+    drop(server);
+    // More than a server numbers at a time.
+    database.sql(
+        "SELECT roomcast_publish_to_everyone('n', to_jsonb(n)) FROM generate_series(1, 2500) n",
+    );
+    let server = database.server_with(&named);
+    let mut ann = server.guest("ann").await;
+    publish(&database.client().await, "n", "-1").await;
+    let expected: Vec<i64> = (1..=2500).collect();
+    assert_eq!(numbers(&mut ann).await, expected);
+    // A server without a name begins after all of them, however many are not numbered yet.
+    drop(server);
+    database.sql(
+        "SELECT roomcast_publish_to_everyone('n', to_jsonb(n)) FROM generate_series(1, 2500) n",
+    );
+    let server = database.server_with(&[]);
+    let mut ann = server.guest("ann").await;
+    publish(&database.client().await, "n", "-1").await;
+    assert_eq!(numbers(&mut ann).await, Vec::<i64>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn server_killed_while_emitting_loses_few_and_repeats_none() {
     const ROUNDS: usize = 2;
     /// Maximum number of lost events: a batch whose position was stored, and what waits in the

@@ -75,7 +75,7 @@ pub use shared::{
     FeedMark, FeedPage, IfOpen, JournalSweep, JournalView, Leases, Missed, PresenceEntry,
     Publication, PublicationFault, Publications, Quota, Replace, SharedValues, WITHDRAWAL,
 };
-pub(crate) use shared::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, RecentChange};
+pub(crate) use shared::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, NUMBERING_BATCH, RecentChange};
 pub use time::Time;
 pub(crate) use time::{TIME_PATTERN, WRITTEN_TIME, is_rfc3339};
 pub use write::Origin;

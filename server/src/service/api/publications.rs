@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -49,6 +50,8 @@ struct PublicationCursor {
     position: i64,
     /// When emitting starts: after a restart, clients need a moment to reconnect.
     from: Instant,
+    /// When the position was last stored, for a server that continues after a restart.
+    stored_at: Option<Instant>,
 }
 
 /// Follows the publications.
@@ -122,10 +125,11 @@ impl PublicationsInner {
         if let Some(cursor) = *self.cursor.lock() {
             return Ok(cursor);
         }
-        let end = self.store.number().await?;
+        let end = self.last_position().await?;
         let mut cursor = PublicationCursor {
             position: end,
             from: Instant::now(),
+            stored_at: None,
         };
         if let Some(node) = &self.node {
             let catch_up = self.settings.catch_up;
@@ -151,6 +155,31 @@ impl PublicationsInner {
         Ok(cursor)
     }
 
+    /// Numbers all committed publications, which may take several calls if no server has run for a
+    /// while. Returns the last position.
+    async fn last_position(&self) -> Result<i64, PublicationFault> {
+        let mut last = self.store.number().await?;
+        loop {
+            let next = self.store.number().await?;
+            // A call that numbers a whole batch may have left some.
+            if next - last < i64::from(store::NUMBERING_BATCH) {
+                return Ok(next);
+            }
+            last = next;
+        }
+    }
+
+    /// Stores the position of this server, if it has a node id.
+    async fn store_position(&self, position: i64) -> Result<(), PublicationFault> {
+        if let Some(node) = &self.node {
+            self.store.note_place(node, position).await?;
+            if let Some(cursor) = &mut *self.cursor.lock() {
+                cursor.stored_at = Some(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
     async fn advance(&self, namespace: &Namespace) -> Result<Progress, PublicationFault> {
         let mut cursor = self.begin().await?;
         // After a restart, clients need a moment to reconnect. Earlier emissions would reach no
@@ -168,6 +197,12 @@ impl PublicationsInner {
         }
         self.set_pending(end - cursor.position);
         if end <= cursor.position {
+            // The position of a server that emits nothing is also needed after its restart, and the
+            // store removes those that are a day old.
+            let is_due = |at: Instant| at.elapsed() >= STORED_POSITION_AGE;
+            if cursor.stored_at.is_none_or(is_due) {
+                self.store_position(cursor.position).await?;
+            }
             return Ok(Progress::Done { changed: false });
         }
         let page = self.store.after(cursor.position, PAGE).await?;
@@ -176,11 +211,9 @@ impl PublicationsInner {
         let slices = page.chunks(SLICE).chain(page.is_empty().then_some(&*page));
         for slice in slices {
             let through = slice.last().map_or(end, |last| last.position);
-            if let Some(node) = &self.node {
-                // The position is stored before the slice is emitted. After a crash in between, a
-                // slice is lost but never emitted twice.
-                self.store.note_place(node, through).await?;
-            }
+            // The position is stored before the slice is emitted. After a crash in between, a slice
+            // is lost but never emitted twice.
+            self.store_position(through).await?;
             // Nothing is awaited here, so a dropped task has emitted either nothing or the whole
             // slice.
             self.emit_all(namespace, cursor.position, slice, through);
@@ -318,6 +351,8 @@ const PAGE: usize = 256;
 ///
 /// While slices are not much shorter than this, that takes no more time than reading them.
 const SLICE: usize = 32;
+/// The age at which an unchanged position is stored again.
+const STORED_POSITION_AGE: Duration = Duration::from_secs(3600);
 /// The factor by which polling slows down some time after the last publication.
 const IDLE_FACTOR: u32 = 10;
 /// The approximate maximum number of publications retained.

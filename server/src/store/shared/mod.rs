@@ -24,6 +24,7 @@ pub use journals::{
 pub use leases::{Leases, PresenceEntry};
 pub use order::Missed;
 pub(crate) use order::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, RecentChange};
+pub(crate) use publications::NUMBERING_BATCH;
 pub use publications::{Audience, Publication, PublicationFault, Publications};
 pub use values::SharedValues;
 

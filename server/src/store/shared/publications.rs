@@ -20,6 +20,9 @@ use std::time::Duration;
 use super::SharedBackend;
 use crate::store::StoreError;
 
+/// The maximum number of publications that one transaction numbers.
+pub(crate) const NUMBERING_BATCH: i32 = 1000;
+
 /// Events that services publish through the store. Cloning gives another handle.
 #[derive(Clone, Debug)]
 pub struct Publications(pub(super) SharedBackend);

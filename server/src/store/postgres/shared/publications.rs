@@ -12,7 +12,7 @@ use crate::store::postgres::Postgres;
 use crate::store::postgres::failure::{Failure, Fault};
 use crate::store::postgres::reading::once;
 use crate::store::postgres::sql::CachedStatements;
-use crate::store::{Audience, Publication, PublicationFault, StoreError};
+use crate::store::{Audience, NUMBERING_BATCH, Publication, PublicationFault, StoreError};
 
 impl Postgres {
     pub(in crate::store) async fn number_publications(&self) -> Result<i64, PublicationFault> {
@@ -187,7 +187,5 @@ async fn forget(client: &ClientWrapper, keep: Duration, most: i64) -> Result<boo
     Ok(removed >= MAX_REMOVED_PUBLICATIONS)
 }
 
-/// The maximum number of publications that one transaction numbers.
-const NUMBERING_BATCH: i32 = 1000;
 /// The maximum number of rows of each kind that one statement removes.
 const MAX_REMOVED_PUBLICATIONS: i64 = 10_000;
