@@ -105,11 +105,8 @@ impl Tls {
         // The stamp is taken before the files are read: if they change in between, the next check
         // finds another stamp and reads them again.
         let found = stamp(&inner.cert_file, &inner.key_file);
-        {
-            let current = inner.current.read();
-            if found == current.stamp || Some(found) == current.refused {
-                return;
-            }
+        if found == inner.current.read().stamp {
+            return;
         }
         // The files are read without the lock, because handshakes lock it for reading.
         let outcome = read(&inner.cert_file, &inner.key_file);
@@ -124,6 +121,8 @@ impl Tls {
                 metrics.count(Counter::TlsReloads);
                 tracing::info!("certificate reloaded");
             }
+            // Refused files are read each time, because a changed mode leaves the stamp as it is.
+            Err(_) if current.refused == Some(found) => {}
             Err(error) => {
                 current.refused = Some(found);
                 drop(current);
@@ -317,5 +316,22 @@ mod tests {
         fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
         fs::write(&cert, issued.cert.pem()).unwrap();
         assert_eq!(reports(), [4, 1], "both are usable again");
+        // As after a change of the mode alone, size and time are those of the refused file.
+        let pem = issued.cert.pem();
+        fs::write(&cert, "x".repeat(pem.len())).unwrap();
+        let modified = SystemTime::now() + Duration::from_secs(1);
+        let stamped = || {
+            let file = fs::File::options().append(true).open(&cert).unwrap();
+            file.set_modified(modified).unwrap();
+        };
+        stamped();
+        assert_eq!(reports(), [5, 1], "the certificate is invalid");
+        fs::write(&cert, pem).unwrap();
+        stamped();
+        assert_eq!(
+            reports(),
+            [5, 2],
+            "it is usable, which its stamp does not show"
+        );
     }
 }
