@@ -132,10 +132,16 @@ impl Chat {
             }
         }
         // The clients learn that the interruption is over, no matter which steps were missing.
-        if timer.is_over
-            && let Ok(Some(now)) = self.0.store.conversation(id).await
-        {
-            conversations.with(id, |live| live.reload(&namespace, &now));
+        while timer.is_over {
+            match self.0.store.conversation(id).await {
+                Ok(Some(now)) => {
+                    conversations.with(id, |live| live.reload(&namespace, &now));
+                    return;
+                }
+                // The steps of a deleted conversation contain its end.
+                Ok(None) | Err(StoreError::Closed) => return,
+                Err(error) => sleep(error.retry_after().min(timer.delay())).await,
+            }
         }
     }
 
