@@ -127,7 +127,9 @@ impl Market {
     ) -> Result<TradeReply, ServiceError> {
         let namespace = socket.namespace();
         let order = &stored.order;
-        if (&order.symbol, order.quantity) == (&settled.symbol, settled.quantity) {
+        let is_same = (&order.symbol, order.quantity) == (&settled.symbol, settled.quantity)
+            && settled.side.is_none_or(|side| side == order.side);
+        if is_same {
             return Ok(self
                 .report_outcome(stored, settled, Some(socket), &namespace)
                 .await);
