@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::{
     fake::Fake,
     suite::{Suite, change, changes, value, within},
+    support::UnusedAddress,
 };
 
 const ALL: [Transports; 3] = [
@@ -245,3 +246,22 @@ async fn answer_of_a_broken_connection_names_the_reason_of_its_end() {
 
 /// As many as the requirement names.
 const RUNS: u32 = 200;
+
+#[tokio::test]
+async fn wait_for_a_connection_ends_when_reconnection_is_disabled() {
+    let unheard = UnusedAddress::new();
+    let client = Client::builder(format!("http://{}", unheard.address()));
+    let client = client.reconnection_delay(Duration::from_secs(3600));
+    let socket = client.socket().unwrap();
+    let mut changes = changes(socket.client());
+    socket.open();
+    change(&mut changes, |change| matches!(change, Change::Error(_))).await;
+    let mut connecting = std::pin::pin!(socket.connect());
+    tokio::select! {
+        biased;
+        ended = &mut connecting => panic!("{ended:?}"),
+        () = tokio::task::yield_now() => {}
+    }
+    socket.client().disable_reconnection();
+    within(connecting).await.unwrap_err();
+}

@@ -85,6 +85,7 @@ impl Driver {
             self.backoff.reset();
         } else if self.backoff.attempts >= self.settings.reconnection_attempts {
             self.backoff.reset();
+            self.end_waits(DisconnectReason::TransportClose);
             self.notify(&Change::ReconnectFailed);
         } else {
             let wait = self.backoff.next(&self.settings);
@@ -103,6 +104,16 @@ impl Driver {
         self.may_reconnect = is_on;
         if !is_on && matches!(self.phase, Phase::Waiting(_)) {
             self.stop_trying();
+            self.end_waits(DisconnectReason::ClientDisconnect);
+        }
+    }
+
+    /// Ends the waits for a connection that no further attempt will open.
+    fn end_waits(&mut self, reason: DisconnectReason) {
+        for nsp in self.active() {
+            if let Some(namespace) = self.namespaces.get_mut(&nsp) {
+                namespace.settle(Err(&ClientError::Disconnected(reason)));
+            }
         }
     }
 
