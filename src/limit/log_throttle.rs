@@ -105,12 +105,19 @@ fn now() -> Instant {
 }
 
 /// A limit of log lines for each of a few causes, so that a flood of one leaves lines for the
-/// others. Further causes share one limit.
+/// others. Further causes share one limit, until one of the few has not occurred for a while.
 #[derive(Debug)]
 pub(crate) struct CauseThrottle {
     burst: u32,
-    causes: Mutex<Vec<(Box<str>, LogThrottle)>>,
+    causes: Mutex<Vec<Cause>>,
     others: LogThrottle,
+}
+
+#[derive(Debug)]
+struct Cause {
+    name: Box<str>,
+    throttle: LogThrottle,
+    occurred_at: Instant,
 }
 
 impl CauseThrottle {
@@ -126,22 +133,35 @@ impl CauseThrottle {
     /// Returns the number of lines suppressed since the last one with this cause, if a line may be
     /// written now.
     pub(crate) fn permit(&self, cause: &str) -> Option<u64> {
+        let now = now();
         let mut causes = self.causes.lock();
-        if let Some((_, throttle)) = causes.iter().find(|(known, _)| **known == *cause) {
-            return throttle.permit();
+        if let Some(known) = causes.iter_mut().find(|known| *known.name == *cause) {
+            known.occurred_at = now;
+            return known.throttle.permit();
         }
         if causes.len() == MAX_CAUSES {
-            return self.others.permit();
+            let is_over = |known: &Cause| now.duration_since(known.occurred_at) >= CAUSE_AGE;
+            let Some(over) = causes.iter().position(is_over) else {
+                return self.others.permit();
+            };
+            causes.swap_remove(over);
         }
         let throttle = LogThrottle::new(self.burst);
         let permitted = throttle.permit();
-        causes.push((cause.into(), throttle));
+        causes.push(Cause {
+            name: cause.into(),
+            throttle,
+            occurred_at: now,
+        });
         permitted
     }
 }
 
 /// The number of causes with a limit of their own. Applications can refuse with any text.
 const MAX_CAUSES: usize = 16;
+/// A cause that has not occurred for this long leaves its limit to another one. Texts of refusals
+/// can contain the id of a user, so there is no end of them.
+const CAUSE_AGE: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
@@ -194,6 +214,22 @@ mod tests {
         assert_eq!((permitted("expired"), permitted("revoked")), (2, 2));
         for n in 2..MAX_CAUSES {
             throttle.permit(&n.to_string());
+        }
+        assert_eq!(permitted("a") + permitted("b"), 2, "these share a limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn causes_that_no_longer_occur_leave_their_limits_to_others() {
+        let throttle = CauseThrottle::new(2);
+        let permitted = |cause: &str| (0..10).filter_map(|_| throttle.permit(cause)).count();
+        for n in 0..MAX_CAUSES {
+            throttle.permit(&n.to_string());
+        }
+        tokio::time::advance(CAUSE_AGE / 2).await;
+        throttle.permit("0");
+        tokio::time::advance(CAUSE_AGE / 2).await;
+        for n in 1..MAX_CAUSES {
+            assert_eq!(permitted(&format!("new {n}")), 2, "{n}");
         }
         assert_eq!(permitted("a") + permitted("b"), 2, "these share a limit");
     }

@@ -151,6 +151,8 @@ describe("docs/reference", { concurrency: true }, () => {
   test("has all lines of the log", () => {
     const events = logEvents("a.rs", 'fn a() {\n  warn!(broker, error = %why, again_in = ?delay, "connection lost, \\\n     trying \\"again\\"");\n  // info!("comment");\n}\n');
     assert.deepEqual(events, [{ level: "warn", message: 'connection lost, trying "again"', fields: ["broker", "error", "again_in"] }]);
+    const throttled = logEvents("b.rs", 'fn b() {\n  throttled_log!(info, act, "refused");\n}\n');
+    assert.deepEqual(throttled, [{ level: "info", message: "refused", fields: ["more", "act"] }]);
     const text = log();
     assert.ok(text.split("\n| ").length > 100, "more than 100 lines");
     current("log-events", text);

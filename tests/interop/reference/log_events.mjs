@@ -39,20 +39,24 @@ export function logEvents(path, source) {
   // The rest of a joined constant is a remedy.
   for (const [, name, literal] of text.matchAll(/const ([A-Z_]+): &str = concat!\(\s*("(?:[^"\\]|\\[\s\S])*"),/g)) constants.set(name, `${unquoted(literal).replace(/, and $/, "")} …`);
   const events = [];
-  for (const found of text.matchAll(/\b(error|warn|info|debug|connection_log)!\(/g)) {
+  for (const found of text.matchAll(/\b(error|warn|info|debug|connection_log|throttled_log)!\(/g)) {
     const line = text.slice(text.lastIndexOf("\n", found.index) + 1, found.index);
     if (/^\s*\/\//.test(line)) continue;
     const parts = argumentsFrom(text, found.index + found[0].length);
     const at = parts.findIndex((part) => part.startsWith('"'));
     if (at < 0) continue;
-    // The first argument of `connection_log` is the server, whose log it is.
-    const isConnection = found[1] === "connection_log";
-    const fields = parts.slice(isConnection ? 1 : 0, at).filter((part) => !/^(target|parent|name):/.test(part));
+    // The first argument of `connection_log` is the server, whose log it is, and that of `throttled_log` the level.
+    // The latter counts what it has left out.
+    const isThrottled = found[1] === "throttled_log";
+    const hasFirst = isThrottled || found[1] === "connection_log";
+    const level = isThrottled ? parts[0] : hasFirst ? "info" : found[1];
+    const more = isThrottled ? ["more"] : [];
+    const fields = [...more, ...parts.slice(hasFirst ? 1 : 0, at)].filter((part) => !/^(target|parent|name):/.test(part));
     const names = fields.map((part) => part.split("=")[0].trim().replace(/^[%?]/, ""));
     const message = unquoted(parts[at]).replace(/\{([A-Z_]+)\}/g, (braces, name) => constants.get(name) ?? braces);
     // A message of another place.
     if (/^\{\w+\}$/.test(message)) continue;
-    events.push({ level: isConnection ? "info" : found[1], message, fields: names.map((name) => name.split(".").at(-1)) });
+    events.push({ level, message, fields: names.map((name) => name.split(".").at(-1)) });
   }
   return events;
 }

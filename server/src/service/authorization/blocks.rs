@@ -352,7 +352,7 @@ impl Blocks {
                 _ = sweep.tick() => self.sweep().await,
             };
             if let Err(error) = result {
-                tracing::warn!(%error, "could not store automatic blocks or remove expired ones");
+                roomcast::throttled_log!(warn, %error, "could not store automatic blocks or remove expired ones");
             }
         }
     }
@@ -403,7 +403,7 @@ impl Blocks {
             tracked.ids.remove(&removed);
             let block = self.guard.unblock(removed);
             if let Some(block) = block.filter(|block| !block.is_over(now)) {
-                tracing::warn!(network = %block.cidr, "unblocked by another server");
+                roomcast::throttled_log!(warn, network = %block.cidr, "unblocked by another server");
             }
         }
         let known: HashSet<Uuid> = self.guard.blocks().iter().map(|block| block.id).collect();
@@ -421,7 +421,7 @@ impl Blocks {
                 // The configuration of this server already blocks it.
                 Ok(removed) if removed.contains(&id) => {}
                 Ok(_) => {
-                    tracing::warn!(%network, "blocked by another server");
+                    roomcast::throttled_log!(warn, %network, "blocked by another server");
                     applied.networks.push(network);
                 }
                 Err(_) => {
