@@ -119,11 +119,15 @@ fn is_exposed(url: &str) -> bool {
     uri.scheme_str() != Some("https") && !is_local
 }
 
+/// The maximum of each rate.
 const MOST_PER_SECOND: u32 = 100_000;
+/// The maximum number of spans that wait.
 const MOST_QUEUED: usize = 100_000;
+/// The maximum number of spans per request.
 const MOST_BATCHED: usize = 4096;
 /// The longest interval and timeout.
 const LONGEST: Duration = Duration::from_secs(60);
+/// The maximum length of the name of the service in characters.
 const LONGEST_NAME: usize = 255;
 
 #[cfg(test)]
