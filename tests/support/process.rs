@@ -220,6 +220,23 @@ impl ServerProcess {
     /// Suspends the process: connections stay open, nothing answers.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        // Its threads run until the one that gets the signal is scheduled.
+        let start = Instant::now();
+        while !self.is_suspended() {
+            assert!(start.elapsed() < DEADLINE, "is not suspended");
+            thread::sleep(Duration::from_millis(1)); // Poll interval.
+        }
+    }
+
+    /// Returns whether all threads are stopped, by their states in proc(5).
+    fn is_suspended(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        threads.flatten().all(|thread| {
+            // A thread that has ended meanwhile has no file.
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map(|(_, state)| state);
+            state.is_none_or(|state| state.starts_with('T'))
+        })
     }
 
     /// Resumes the process.
