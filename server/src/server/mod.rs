@@ -224,9 +224,11 @@ pub(crate) async fn run(
     if let Some(certificates) = certificates {
         certificates.start(&supervisor);
     }
-    announce(settings, profile, &server);
+    let addresses = server.local_addrs();
     let stopping = Notify::new();
     let serving = server.run_until(async {
+        // From here on the server has all its metrics.
+        announce(settings, profile, &addresses);
         manager.ready();
         tokio::select! {
             () = signals.next() => {}
@@ -403,7 +405,7 @@ fn try_address(address: SocketAddr) -> Result<(), RunError> {
 }
 
 /// Logs the settings in force, and in the last lines the addresses.
-fn announce(settings: &Settings, profile: Profile, server: &Server) {
+fn announce(settings: &Settings, profile: Profile, addresses: &[SocketAddr]) {
     match (settings.guests(), profile) {
         (true, Profile::Production) => {
             tracing::warn!("guests can connect without credentials (auth.guests)");
@@ -422,7 +424,7 @@ fn announce(settings: &Settings, profile: Profile, server: &Server) {
     } else {
         "http"
     };
-    for address in server.local_addrs() {
+    for address in addresses {
         tracing::info!("listening on {scheme}://{address}");
     }
 }
