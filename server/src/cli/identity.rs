@@ -14,7 +14,7 @@ use crate::{
         AuthFault, JwtAuthenticator, Keys, Revocations, Roles, configured,
         jwt::{self, KeyRing, Minting},
     },
-    config::{self, Settings},
+    config::Settings,
     service::{Access, ExplainQuery, Explanation},
     store::Store,
 };
@@ -214,12 +214,7 @@ async fn why(settings: &Settings, explain: Explain) -> Result<Explanation, Strin
     let auth = &settings.auth;
     let roles = Roles::new(&auth.roles, auth.permission_cache, Arc::default());
     let roles = roles.map_err(|error| error.to_string())?;
-    // A question must not change the database, so no migrations are applied.
-    let config = config::Store {
-        migrate: false,
-        ..settings.store.clone()
-    };
-    let (store, _commits) = Store::open(&config, Arc::default())
+    let (store, _commits) = Store::open(&settings.store.unmigrated(), Arc::default())
         .await
         .map_err(|error| error.to_string())?;
     let revocations = Arc::new(Revocations::new());

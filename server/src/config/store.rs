@@ -99,6 +99,15 @@ impl Default for Store {
 }
 
 impl Store {
+    /// Returns the section for a command that must not change the database, which opens it without
+    /// migrations.
+    pub(crate) fn unmigrated(&self) -> Self {
+        Self {
+            migrate: false,
+            ..self.clone()
+        }
+    }
+
     /// Returns the URL without a password.
     #[must_use]
     pub fn shown_url(&self) -> String {

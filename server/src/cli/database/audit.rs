@@ -131,10 +131,7 @@ impl DatabaseAct {
     }
 
     async fn store(&self, settings: &Settings) -> Result<(), String> {
-        let config = crate::config::Store {
-            migrate: false,
-            ..settings.store.clone()
-        };
+        let config = settings.store.unmigrated();
         let opened = Store::open(&config, std::sync::Arc::default()).await;
         let (store, _commits) = opened.map_err(|error| error.to_string())?;
         let entry = self.entry.clone();

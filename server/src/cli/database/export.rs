@@ -99,12 +99,7 @@ async fn write(config: &config::Store, export: &Export) -> Result<u64, String> {
     if config.url == "memory:" {
         return Err("the command cannot read a server's memory store: set store.url to its SQLite file or PostgreSQL".into());
     }
-    // An export must not change the database, so it applies no migrations.
-    let config = config::Store {
-        migrate: false,
-        ..config.clone()
-    };
-    let opened = Store::open(&config, Arc::default()).await;
+    let opened = Store::open(&config.unmigrated(), Arc::default()).await;
     let (store, _commits) = opened.map_err(|error| error.to_string())?;
     let result = match &export.output {
         Some(path) => to_file(&store, export, path).await,
