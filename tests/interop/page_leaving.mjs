@@ -154,6 +154,30 @@ test("a user who waits at sign-out is notified when everything is sent", async (
   noComplaints(ada);
 });
 
+test("a discarded deletion is not sent when the user signs in again", async (t) => {
+  const ada = await signIn(t, "ada-discards", "Ada Discards");
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await ada.say("not deleted after all");
+  await ada.message("not deleted after all", "stored").waitFor();
+  await ada.stretchUndo();
+  ada.link.cut();
+  await ada.isOffline();
+  await ada.page.locator("li.message[data-state=stored]").filter({ hasText: "not deleted after all" }).focus();
+  await ada.page.keyboard.press("Delete");
+  await ada.page.getByRole("button", { name: "Sign out" }).click();
+  const dialog = ada.page.getByRole("dialog", { name: "Sign out" });
+  await dialog.getByText("1 change is not sent yet.").waitFor();
+  await dialog.getByRole("button", { name: "Discard and sign out" }).click();
+  await ada.page.getByRole("button", { name: "Sign in with a token instead" }).waitFor();
+  // A deletion that stays stored is sent by the next session.
+  assert.deepEqual(await ada.page.evaluate(() => Object.keys(localStorage).filter((key) => key.includes("deletions"))), []);
+  ada.link.restore();
+  await ada.giveToken(tokenOf("ada-discards", "Ada Discards"));
+  await ada.isOnline();
+  await ada.message("not deleted after all", "stored").waitFor();
+  noComplaints(ada);
+});
+
 /** Returns all text of the document: texts, attributes, fields and its title. */
 const documentOf = (page) =>
   page.evaluate(() => {

@@ -172,11 +172,14 @@ export class App {
   }
 
   /**
-   * Signs out and deletes the user's local data, including unsent entries. A session that comes
-   * from a cookie ends at its logout address.
+   * Signs out and deletes the user's local data, including unsent entries and deletions. A session
+   * that comes from a cookie ends at its logout address.
    */
   async discardAndSignOut(): Promise<void> {
     const manager = this.#manager;
+    // Deletions that can still be undone count as unsent only without a connection.
+    if (manager?.isReady === true) this.#inbox?.flush();
+    else this.#inbox?.deletions.discard();
     // While this tab is open, no other tab adopts its entries.
     await manager?.queue.forget();
     if (manager !== this.#manager) return;

@@ -106,3 +106,24 @@ test("a refused deletion is dropped and its reason shown", async (t) => {
   await settled();
   assert.deepEqual([refusals, queue.entries, deletions.has("one")], [["FORBIDDEN"], [], false]);
 });
+
+test("a discarded deletion is sent neither now nor in the next session", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const before = await open(t, "ada-discards");
+  before.deletions.add("queued");
+  t.mock.timers.tick(UNDO_FOR);
+  before.deletions.add("undoable");
+  assert.equal(before.deletions.unknown(false), 2);
+  before.deletions.discard();
+  await before.queue.forget();
+  await settled();
+  assert.equal(before.deletions.unknown(false), 0);
+  before.deletions.flush();
+  await before.begin();
+  const next = await open(t, "ada-discards");
+  await next.begin();
+  next.deletions.resume();
+  t.mock.timers.tick(UNDO_FOR);
+  await settled();
+  assert.deepEqual([before.requested, before.emitted, next.requested], [[], [], []]);
+});

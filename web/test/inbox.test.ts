@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { Emitter } from "../packages/client/src/emitter.ts";
 import { DISCONNECTED, RequestError, TIMED_OUT } from "../packages/client/src/failure.ts";
 import { settled } from "../packages/client/test/fake.ts";
+import { message } from "../packages/client/test/message.ts";
 import { Inbox } from "../src/model/inbox.ts";
 import { People } from "../src/model/people.ts";
 import type { ConversationInfo, ListedConversation } from "../src/types.ts";
@@ -19,13 +20,19 @@ function open() {
   const answers: ((ids: string[] | RequestError) => void)[] = [];
   const lost: string[] = [];
   const notices: string[] = [];
+  /** The events of each joined conversation. */
+  const feeds = new Map<string, Emitter<Record<string, (...args: never[]) => void>>>();
   const manager = {
     session: { userId: "me" },
     isReady: true,
     queue: { entries: [] },
     on: (name: string, listener: (...args: never[]) => void) => events.on(name, listener),
     watch: () => () => {},
-    conversation: () => ({ on: () => {} }),
+    conversation: (id: string) => {
+      const feed = new Emitter<Record<string, (...args: never[]) => void>>();
+      feeds.set(id, feed);
+      return { on: (name: string, listener: (...args: never[]) => void) => feed.on(name, listener), history: async () => ({ messages: [], hasMore: false }) };
+    },
     leaveConversation: () => {},
     request: () =>
       new Promise((resolve, reject) => answers.push((ids) => (ids instanceof RequestError ? reject(ids) : resolve({ conversations: ids.map(listed), hasMore: false })))),
@@ -35,7 +42,7 @@ function open() {
   const inbox = new Inbox(manager as never, new People(), callbacks);
   const receive = (name: string, payload: unknown) => events.emit(name, payload as never);
   const ids = () => inbox.items.map(({ id }) => id).sort();
-  return { inbox, manager, answers, receive, ids, lost, notices };
+  return { inbox, manager, answers, receive, ids, lost, notices, feeds };
 }
 
 test("changes that arrive during a list request override its answer", async () => {
@@ -98,4 +105,25 @@ test("a failed list request is repeated on the same connection", async (t) => {
   inbox.close();
   assert.equal(await wait(3_600_000), 0);
   assert.equal(notices.length, 3);
+});
+
+test("only an entered conversation without messages counts as empty", async () => {
+  const { inbox, answers, feeds } = open();
+  const loading = inbox.load();
+  // More than are joined.
+  const listed = Array.from({ length: 40 }, (_, index) => `c${index}`);
+  answers.shift()?.(listed);
+  await loading;
+  const empty = () => inbox.items.filter(({ isEmpty }) => isEmpty).map(({ id }) => id).sort();
+  assert.ok(feeds.size > 3 && feeds.size < listed.length, `${feeds.size} of ${listed.length} joined`);
+  assert.deepEqual(empty(), []);
+  const [first = "", second = "", third = ""] = feeds.keys();
+  for (const id of [first, second]) feeds.get(id)?.emit("stage", "entering" as never);
+  feeds.get(second)?.emit("messages", [message(1, { conversationId: second })] as never);
+  feeds.get(third)?.emit("stage", "absent" as never);
+  assert.deepEqual(empty(), []);
+  for (const id of [first, second]) feeds.get(id)?.emit("stage", "entered" as never);
+  assert.deepEqual(empty(), [first]);
+  feeds.get(first)?.emit("messages", [message(1, { conversationId: first })] as never);
+  assert.deepEqual(empty(), []);
 });

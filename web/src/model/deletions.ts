@@ -84,6 +84,15 @@ export class Deletions {
     this.#store(stored);
   }
 
+  /**
+   * Drops the deletions that can still be undone, also from the storage. Those that were queued are
+   * dropped when the queue discards them.
+   */
+  discard(): void {
+    for (const messageId of this.#timers.keys()) this.#forget(messageId);
+    this.#callbacks.changed();
+  }
+
   #await(messageId: string, due: number): void {
     clearTimeout(this.#timers.get(messageId));
     // At most the undo time, even if the clock has changed since.

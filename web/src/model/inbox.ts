@@ -29,6 +29,10 @@ export interface Item {
   title: string;
   unread: number;
   newest: Message | undefined;
+  /**
+   * Whether it has no messages. This is unknown until it is joined: then `newest` is missing, too.
+   */
+  isEmpty: boolean;
   isOpen: boolean;
   /** Whether its notification level is `none`. */
   isMuted: boolean;
@@ -243,6 +247,7 @@ export class Inbox {
       title: this.titleOf(info.id),
       unread: joined?.unread ?? info.unread ?? 0,
       newest,
+      isEmpty: newest === undefined && joined?.stage === "entered",
       isOpen: info.ownerId === null && info.memberIds.length === 0,
       other: this.#otherOf(info, joined),
       isMuted: (joined?.level ?? info.notificationLevel) === "none",

@@ -62,8 +62,8 @@ export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
 }
 
 function Entry({ item, isCurrent, ownId, status }: { item: Item; isCurrent: boolean; ownId: string; status: UserStatus["status"] | undefined }) {
-  const { id, title, unread, newest, time, isMuted } = item;
-  const text = newest === undefined ? "No messages yet" : newest.deletedAt ? "Message deleted" : excerptOf(newest.content);
+  const { id, title, unread, newest, isEmpty, time, isMuted } = item;
+  const text = newest === undefined ? (isEmpty ? "No messages yet" : "") : newest.deletedAt ? "Message deleted" : excerptOf(newest.content);
   const author = newest === undefined || newest.deletedAt ? "" : newest.userId === ownId ? "You: " : `${newest.userName}: `;
   return (
     <li>

@@ -5,7 +5,7 @@ import type { Note } from "../log.ts";
 import { Tabs } from "../queue/tabs.ts";
 import type { SocketLine } from "./socket.ts";
 import { randomId, within } from "../time.ts";
-import type { Message } from "../types.ts";
+import type { ChangedConversation, MarkAsRead, ReadMark, ServerToClientEvents, StoredMessage } from "../types.ts";
 
 /** Interval in milliseconds at which a tab checks the leader. */
 const CHECK_INTERVAL = 2_000;
@@ -17,6 +17,30 @@ const CHECK_INTERVAL = 2_000;
 const MAX_MISSED_CHECKS = 3;
 /** Milliseconds that a follower waits for an answer in addition to the leader's timeout. */
 const ANSWER_MARGIN = 5_000;
+
+/**
+ * The events that the server sends to the user's other sockets after requests. `typing` and
+ * `notification:ack_all` are missing: their answers do not contain what the server sends.
+ */
+const ECHOES = new Map<string, keyof ServerToClientEvents>([
+  ["message", "message"],
+  ["edit_message", "message_edited"],
+  ["delete_message", "message_deleted"],
+  ["add_reaction", "message_reaction"],
+  ["remove_reaction", "message_reaction"],
+  ["pin_message", "message_pinned"],
+  ["unpin_message", "message_unpinned"],
+  ["mark_read", "message_read"],
+  ["create_conversation", "conversation_updated"],
+  ["rename_conversation", "conversation_updated"],
+  ["add_member", "conversation_updated"],
+  ["remove_member", "conversation_updated"],
+  ["join_invite", "conversation_updated"],
+  ["delete_conversation", "conversation_deleted"],
+  ["set_notification_level", "notification_level"],
+  ["set_status", "status"],
+  ["notification:ack", "notification:acked"],
+]);
 
 /** A message between tabs. */
 type TabMessage =
@@ -215,10 +239,11 @@ export class SharedLine extends ObservedLine implements Line {
    */
   async #requestFor(tab: string, line: SocketLine, name: string, payload: unknown, timeout?: number): Promise<unknown> {
     const answer = await line.request(name, payload, timeout);
-    const echo = echoOf(name, answer);
-    if (echo !== undefined) {
-      this.#post({ kind: "event", except: tab, ...echo });
-      if (tab !== this.#own) this.#server.emit(echo.name, ...(echo.args as never[]));
+    const event = ECHOES.get(name);
+    const echo = event && echoOf(event, payload, answer, this.session?.userId);
+    if (event !== undefined && echo !== undefined) {
+      this.#post({ kind: "event", except: tab, name: event, args: [echo] });
+      if (tab !== this.#own) this.#server.emit(event, echo as never);
     }
     return answer;
   }
@@ -251,16 +276,26 @@ export class SharedLine extends ObservedLine implements Line {
   }
 }
 
-/** Returns the event that other sockets receive for a request of this socket. */
-function echoOf(name: string, answer: unknown): { name: string; args: unknown[] } | undefined {
-  if (name === "delete_conversation") return { name: "conversation_deleted", args: [answer] };
-  const message = (answer as { message?: Message } | undefined)?.message;
-  if (message === undefined) return undefined;
-  if (name === "message") return { name, args: [message] };
-  if (name === "edit_message") return { name: "message_edited", args: [message] };
-  if (name !== "delete_message") return undefined;
-  const { id, conversationId, seq, deletedAt, userId } = message;
-  return { name: "message_deleted", args: [{ conversationId, messageId: id, seq, deletedAt, deletedBy: userId }] };
+/**
+ * Returns the payload of an event that other sockets receive for a request of this socket, or
+ * `undefined` if a server of another kind has given the answer.
+ */
+function echoOf(event: string, payload: unknown, answer: unknown, userId: string | undefined): unknown {
+  const { success: _, ...rest } = { ...(answer as { success?: boolean } & Partial<StoredMessage & ChangedConversation & ReadMark>) };
+  const { message, conversation, seq } = rest;
+  switch (event) {
+    case "message":
+    case "message_edited":
+      return message;
+    case "message_deleted":
+      return message && { conversationId: message.conversationId, messageId: message.id, seq: message.seq, deletedAt: message.deletedAt, deletedBy: userId };
+    case "message_read":
+      return { conversationId: (payload as MarkAsRead).conversationId, userId, seq };
+    case "conversation_updated":
+      return conversation && { conversation, timestamp: conversation.updatedAt };
+    default:
+      return rest;
+  }
 }
 
 function disconnected(): RequestError {
