@@ -98,7 +98,7 @@ const faults = {
     await postgres.start();
   },
   async "a server is suspended for 5 s"(server) {
-    server.running.pause();
+    await server.running.pause();
     await sleep(5000); // Duration of the suspension.
     server.running.resume();
   },
@@ -108,7 +108,7 @@ const faults = {
     await redis.resume();
   },
   async "PostgreSQL is suspended for 5 s"() {
-    postgres.pause();
+    await postgres.pause();
     await sleep(5000); // Duration of the suspension.
     postgres.resume();
   },

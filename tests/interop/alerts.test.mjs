@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { vouched } from "./certificates.mjs";
 import { enter, io, keyed, LOBBY } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
+import { suspend } from "./processes.mjs";
 import { deployed, rulesOf, startAlertmanager, startPrometheus, startReceiver } from "./prometheus.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, connect, lastingPort, metric, open, outcome, program, startServer, temporary, until } from "./support.mjs";
@@ -268,13 +269,12 @@ describe("alerts", { concurrency: true }, () => {
         return (await Promise.all(members))[0];
       }),
     );
-    const signal = (name) => servers.forEach(({ pid }) => process.kill(pid, name));
     const stop = async () => {
       for (const sender of senders) for (let n = 0; n < 200; n++) sender.emit(...message());
       await sleep(80);
-      signal("SIGSTOP");
+      await suspend(...servers.map(({ pid }) => pid));
       await sleep(1_100);
-      signal("SIGCONT");
+      for (const { resume } of servers) resume();
     };
     await fires("RoomcastDeliverySlow", undefined, stop);
   });

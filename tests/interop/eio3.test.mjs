@@ -209,7 +209,7 @@ test("a server that answers no pings is given up", async (t) => {
   t.after(() => own.stop());
   const socket = await connect(t, v2, own.url, { transports: ["websocket"] });
   const closed = next(socket, "disconnect");
-  own.pause();
+  await own.pause();
   assert.equal((await closed)[0], "ping timeout");
   own.resume();
 });

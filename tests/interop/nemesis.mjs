@@ -52,7 +52,7 @@ export class Supervised {
   }
 
   pause() {
-    this.#running.pause();
+    return this.#running.pause();
   }
 
   resume() {

@@ -87,7 +87,7 @@ test("a server that stops answering is shown as old without a disconnect", async
   const server = await startServer({ ...quick, ROOMCAST_ENGINE__PING_INTERVAL: "60s", ROOMCAST_ENGINE__PING_TIMEOUT: "60s" });
   t.after(() => server.stop());
   const root = await live(t, { url: server.url });
-  server.pause();
+  await server.pause();
   t.after(() => server.resume());
   await root.page.locator("[data-state=old]").waitFor();
   await until(async () => (await root.page.locator(".total.is-old").count()) === 8, "all totals old");
@@ -123,7 +123,7 @@ test("figures of all servers are merged, and a silent server is named", async (t
   const card = await details(root);
   await card.locator('[data-fact="Server"]').getByText("two", { exact: true }).waitFor();
   await view(root, "Overview");
-  two.pause();
+  await two.pause();
   t.after(() => two.resume());
   await page.locator("[data-state=partial]").getByText("No answer from two. The totals do not include it.").waitFor();
   await servers.locator('[data-node="two"]').getByText("does not answer").waitFor();

@@ -2,7 +2,7 @@
 // restarted.
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { startBroker } from "./processes.mjs";
+import { startBroker, suspend } from "./processes.mjs";
 
 /** Creates and starts a server, which ends with the process of the test in any case. */
 export async function startPostgres() {
@@ -33,14 +33,18 @@ export async function startPostgres() {
     async kill() {
       // Suspended first, so that it starts no new processes. Its children would otherwise continue
       // for a moment.
-      signal([broker.pid()], "SIGSTOP");
+      await suspend(broker.pid());
       signal(children(broker.pid()), "SIGKILL");
       await broker.kill();
     },
     /** Stops it immediately (fast shutdown). */
     stop: broker.stop,
     /** Suspends all its processes: connections stay open, nothing answers. */
-    pause: () => signal(processes(), "SIGSTOP"),
+    async pause() {
+      // The first is suspended first, so that it starts no new processes.
+      await suspend(broker.pid());
+      await suspend(...children(broker.pid()));
+    },
     resume: () => signal(processes(), "SIGCONT"),
     backends,
     /** Kills the process of one connection: PostgreSQL then ends all others and recovers. */

@@ -1,7 +1,7 @@
 // Starts the programs of the tests, reads what they print, and ends them.
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -33,6 +33,43 @@ export function until(isSo, what, deadline = DEADLINE) {
     while (!isOver && !(await isSo())) await sleep(10); // Poll interval.
   };
   return within(asking(), what, deadline).finally(() => (isOver = true));
+}
+
+/**
+ * Suspends processes, and waits until the system reports all their threads as stopped: they run
+ * until the thread that gets the signal is scheduled. A process that has ended counts as stopped.
+ */
+export async function suspend(...pids) {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, "SIGSTOP");
+    } catch (error) {
+      if (error.code !== "ESRCH") throw error;
+    }
+  }
+  const running = () => pids.flatMap(runningThreads);
+  await until(() => running().length === 0, () => `these threads to stop: ${running()}`);
+}
+
+/** Returns the threads of a process that are neither stopped nor ended. */
+function runningThreads(pid) {
+  try {
+    return readdirSync(`/proc/${pid}/task`).filter((thread) => !"TtZX".includes(stateOf(`${pid}/task/${thread}`)));
+  } catch (error) {
+    if (error.code !== "ENOENT" && error.code !== "ESRCH") throw error;
+    return [];
+  }
+}
+
+/** Returns the state of a process or thread in proc(5), or `X` if it does not exist. */
+function stateOf(id) {
+  try {
+    // The name, in parentheses, can contain any character.
+    return readFileSync(`/proc/${id}/stat`, "utf8").split(") ").at(-1)[0];
+  } catch (error) {
+    if (error.code !== "ENOENT" && error.code !== "ESRCH") throw error;
+    return "X";
+  }
 }
 
 /**
@@ -87,7 +124,7 @@ export function launch(command, args, { env, input, isInteractive = input !== un
     closeInput: () => child.stdin.end(),
     isRunning: () => child.exitCode === null && child.signalCode === null,
     kill: (signal = "SIGKILL") => child.kill(signal),
-    pause: () => child.kill("SIGSTOP"),
+    pause: () => suspend(child.pid),
     resume: () => child.kill("SIGCONT"),
     /** Ends the program, and returns its exit code or the signal that killed it. */
     async stop(signal = "SIGTERM") {
@@ -139,13 +176,7 @@ export async function lastingPort() {
  * for it.
  */
 function isAlive(pid) {
-  try {
-    // The name, in parentheses, can contain any character.
-    const state = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)[0];
-    return state !== "Z" && state !== "X";
-  } catch {
-    return false;
-  }
+  return !"ZX".includes(stateOf(pid));
 }
 
 /**
@@ -174,7 +205,7 @@ export async function startBroker(name, OPTIONS = "") {
     pid: () => pid,
     kill: () => tell("kill", /^killed/),
     stop: () => tell("stop", /^stopped/),
-    pause: () => tell("pause", /^paused/),
+    pause: () => suspend(pid),
     resume: () => tell("resume", /^resumed/),
     isRunning: () => isAlive(pid),
     end() {

@@ -1,11 +1,12 @@
 // A stock client whose process is suspended, among others that continue.
 import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { io } from "socket.io-client";
 import { launch } from "./processes.mjs";
-import { ask, connect, startExample } from "./support.mjs";
+import { ask, connect, startExample, until } from "./support.mjs";
 
 const program = join(dirname(fileURLToPath(import.meta.url)), "frozen.mjs");
 
@@ -32,7 +33,7 @@ describe("a client that does not read", () => {
     await ask(neighbour, "join", "room");
     const items = [];
     neighbour.on("item", (n) => items.push(n));
-    frozen.pause();
+    await frozen.pause();
 
     const cut = 'roomcast_slow_clients_disconnected_total{budget="connection"}';
     let sent = 0;
@@ -54,4 +55,21 @@ describe("a client that does not read", () => {
     assert.ok(got < sent, `${got} of ${sent}`);
     assert.ok(neighbour.connected);
   });
+});
+
+test("no thread of a suspended process runs when pause returns", async (t) => {
+  const program = `const { Worker } = require("node:worker_threads");
+    const started = Array.from({ length: 4 }, () => new Promise((done) => new Worker("for (;;);", { eval: true }).once("online", done)));
+    Promise.all(started).then(() => console.log("busy"));`;
+  const busy = launch(process.execPath, ["--eval", program]);
+  t.after(() => busy.kill());
+  assert.equal(await busy.line(), "busy");
+  const folder = `/proc/${busy.pid}/task`;
+  const states = () => readdirSync(folder).map((thread) => /^State:\s+(\w)/m.exec(readFileSync(`${folder}/${thread}/status`, "utf8"))[1]);
+  for (let times = 0; times < 20; times += 1) {
+    await busy.pause();
+    assert.deepEqual(states().filter((state) => state !== "T"), []);
+    busy.resume();
+    await until(() => states().includes("R"), "its threads to run again");
+  }
 });

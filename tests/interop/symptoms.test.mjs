@@ -97,7 +97,7 @@ describe("symptoms", { concurrency: true }, () => {
     );
     assert.deepEqual(clients.flatMap(({ disconnects }) => disconnects), []);
     const lost = clients.map(({ socket }) => next(socket, "disconnect"));
-    started.pause();
+    await started.pause();
     t.after(() => started.resume());
     for (const [n, { pinged }] of clients.entries()) {
       const [reason] = await lost[n];

@@ -1,7 +1,6 @@
 // Programs that chat through the client package, and assertions about what they must have seen in
 // the end.
 import assert from "node:assert/strict";
-import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { io } from "socket.io-client";
 import { SocketManager } from "../../../web/packages/client/dist/index.js";
@@ -28,25 +27,8 @@ export async function lasting(t, env = {}) {
     url: running.url,
     kill: () => running.stop("SIGKILL"),
     start: async (changed = {}) => (running = await startServer({ ...variables, ...changed })),
-    /**
-     * Suspends the process, and waits until the system reports it as stopped, which takes a while
-     * on a busy machine.
-     */
-    pause: () => {
-      const { pid } = running;
-      process.kill(pid, "SIGSTOP");
-      const stands = (thread) => {
-        try {
-          return / [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8").replace(/^.*\)/, ""));
-        } catch (error) {
-          // The thread has ended since it was listed.
-          if (error.code === "ENOENT" || error.code === "ESRCH") return true;
-          throw error;
-        }
-      };
-      return until(() => readdirSync(`/proc/${pid}/task`).every(stands), "the server to stand still");
-    },
-    resume: () => process.kill(running.pid, "SIGCONT"),
+    pause: () => running.pause(),
+    resume: () => running.resume(),
   };
 }
 

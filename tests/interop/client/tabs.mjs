@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { suspend } from "../processes.mjs";
 import { startServer } from "../support.mjs";
 import { SECRET, now, token } from "../tokens.mjs";
 import { launch } from "../visitor.mjs";
@@ -176,11 +177,10 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.say(...texts("frozen", 3));
     const { processInfo } = await (await own.newBrowserCDPSession()).send("SystemInfo.getProcessInfo");
     const renderers = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
-    const signal = (name) => renderers.forEach((pid) => process.kill(pid, name));
-    signal("SIGSTOP");
+    await suspend(...renderers);
     await other.say(...texts("thawed", 3));
     await sleep(12_000); // Longer than an answer may take.
-    signal("SIGCONT");
+    resume(renderers);
     await tab.say(...texts("frozen", 5).slice(3));
     const expected = texts("frozen", 5);
     assert.deepEqual(await tab.contents(5, "frozen"), expected);
@@ -200,12 +200,11 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.say(...texts("cold", 3));
     const { processInfo } = await (await freezer.newBrowserCDPSession()).send("SystemInfo.getProcessInfo");
     const renderers = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
-    const signal = (name) => renderers.forEach((pid) => process.kill(pid, name));
     await tab.contents(3, "cold");
-    signal("SIGSTOP");
+    await suspend(...renderers);
     await until(async () => !(await there()), "the server to give the tab up", 60_000);
     await other.say(...texts("missed", 3));
-    signal("SIGCONT");
+    resume(renderers);
     // It may be back before this checks.
     await tab.is(`seen.states.includes("offline")`);
     await tab.say(...texts("cold", 5).slice(3));
@@ -318,6 +317,58 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await follower.hasShownTheTruth({ isShared: true });
   });
 
+  test("repeats changes of one tab to the tabs that share its connection", async (t) => {
+    const { open } = await profile(t, "echo");
+    const other = await reader(t);
+    const shared = [await open({ share: "echo" }), await open({ share: "echo" })];
+    // The server sends the events to this tab, which has its own connection.
+    const apart = await open();
+    const all = [...shared, apart];
+    await Promise.all(all.map((tab) => tab.entered()));
+    const ask = (tab, name, payload) => tab.page.evaluate(([name, payload]) => manager.request(name, payload), [name, payload]);
+    for (const tab of all) {
+      await tab.page.evaluate((lobby) => {
+        const names = ["message", "message_edited", "message_deleted", "message_reaction", "message_pinned", "message_unpinned"];
+        const others = ["message_read", "status", "notification_level", "conversation_updated", "conversation_deleted"];
+        window.events = [];
+        // Other tests write in the Lobby.
+        for (const name of [...names, ...others]) manager.on(name, (event) => event.conversationId === lobby || events.push([name, event]));
+      }, LOBBY);
+    }
+    for (const [tab, sibling] of [shared, shared.toReversed()]) {
+      /** Makes a request in one tab. The others must receive the same event. */
+      const change = async (name, payload) => {
+        await sibling.page.evaluate(() => (events.length = 0));
+        await apart.page.evaluate(() => (events.length = 0));
+        const answer = await ask(tab, name, payload);
+        for (const one of [sibling, apart]) await one.is("events.length > 0");
+        const [repeated, sent] = await Promise.all([sibling, apart].map((one) => one.page.evaluate(() => events)));
+        // This server's time of sending is in no answer.
+        if (name.endsWith("_conversation") && name !== "delete_conversation") sent[0][1].timestamp = sent[0][1].conversation.updatedAt;
+        assert.deepEqual(repeated, sent, name);
+        return answer;
+      };
+      const { conversation } = await change("create_conversation", { title: "Echo", memberIds: ["reader"] });
+      const conversationId = conversation.id;
+      for (const one of all) await one.page.evaluate((id) => manager.request("join_conversation", { conversationId: id }), conversationId);
+      const { message } = await change("message", { conversationId, content: "echo" });
+      const messageId = message.id;
+      await change("edit_message", { messageId, content: "echoed", version: message.version });
+      await change("add_reaction", { messageId, emoji: "👍" });
+      await change("remove_reaction", { messageId, emoji: "👍" });
+      await change("pin_message", { messageId });
+      await change("unpin_message", { messageId });
+      await change("delete_message", { messageId });
+      const foreign = await ask(other, "message", { conversationId, content: "of another user" });
+      for (const one of [sibling, apart]) await one.is(`events.some(([, event]) => event.id === ${JSON.stringify(foreign.message.id)})`);
+      await change("mark_read", { conversationId, seq: foreign.message.seq });
+      await change("set_notification_level", { conversationId, level: "none" });
+      await change("set_status", { status: "away", text: tab === shared[0] ? "first" : "second" });
+      await change("rename_conversation", { conversationId, title: "Echo 2" });
+      await change("delete_conversation", { conversationId });
+    }
+  });
+
   test("leaves a conversation only if no other open tab needs it", async (t) => {
     const { context, open } = await profile(t, "gone");
     const other = await reader(t);
@@ -367,6 +418,11 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     for (const tab of [first, second]) await tab.hasShownTheTruth({ isShared: true });
   });
 });
+
+/** Resumes processes that were suspended. */
+function resume(pids) {
+  for (const pid of pids) process.kill(pid, "SIGCONT");
+}
 
 function isLeader(tab) {
   return tab.page.evaluate(() => manager.isLeader);
