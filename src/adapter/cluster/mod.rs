@@ -505,6 +505,11 @@ impl Deliver for Joined {
         self.journal.is_some()
     }
 
+    #[cfg(feature = "nats")]
+    fn lease(&self) -> Duration {
+        self.registry.lease()
+    }
+
     fn deliver_here(self: Arc<Self>, publication: Publication) {
         let node = self.node.clone();
         self.receiver.receive(&self, &node, publication);

@@ -110,7 +110,8 @@ impl RetryDelays {
 /// The intervals at which a broker link checks that its loopback probe returns.
 #[derive(Default)]
 pub(in crate::adapter) struct ProbeTimer {
-    was_late: bool,
+    /// The time for which this server stalled before the last check, or zero.
+    stall: Duration,
 }
 
 impl ProbeTimer {
@@ -120,10 +121,17 @@ impl ProbeTimer {
     pub(in crate::adapter) async fn next(&mut self, delay: Duration) -> bool {
         let begin = Instant::now();
         sleep(delay).await;
-        let is_late = begin.elapsed() > 2 * delay;
-        let is_significant = !is_late || self.was_late;
-        self.was_late = is_late;
+        let late = begin.elapsed().saturating_sub(delay);
+        let is_late = late > delay;
+        let is_significant = !is_late || !self.stall.is_zero();
+        self.stall = if is_late { late } else { Duration::ZERO };
         is_significant
+    }
+
+    /// Returns the time for which this server stalled before the last check, or zero.
+    #[cfg(any(feature = "nats", feature = "postgres"))]
+    pub(in crate::adapter) const fn stall(&self) -> Duration {
+        self.stall
     }
 }
 
@@ -154,6 +162,26 @@ mod tests {
             assert_eq!(check.await, expected);
         }
         assert!(timer.next(SECOND).await);
+    }
+
+    #[cfg(any(feature = "nats", feature = "postgres"))]
+    #[tokio::test(start_paused = true)]
+    async fn late_check_reports_the_stall_and_a_punctual_one_none() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut timer = ProbeTimer::default();
+        for (elapsed, stall) in [(1_u32, 0_u32), (13, 12), (1, 0)] {
+            {
+                let check = timer.next(SECOND);
+                tokio::pin!(check);
+                assert!(timeout(Duration::ZERO, check.as_mut()).await.is_err());
+                tokio::time::advance(elapsed * SECOND).await;
+                check.await;
+            }
+            // The clock of these tests has a resolution of one millisecond.
+            let measured = timer.stall();
+            let difference = measured.abs_diff(stall * SECOND);
+            assert!(difference <= Duration::from_millis(2), "{measured:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

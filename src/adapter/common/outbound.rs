@@ -121,6 +121,18 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
     /// Counts messages that expired in the queue or will never be sent.
     fn unsent(&self, messages: Vec<Self::Message>);
 
+    /// Returns whether the loss of a message counts. It does not for heartbeats and other messages
+    /// between servers that say nothing to clients, since another one follows.
+    fn counts_if_lost(&self, message: &Self::Message) -> bool;
+
+    /// Returns the number of messages whose loss counts.
+    fn losses(&self, messages: &[Self::Message]) -> u64 {
+        let counted = messages
+            .iter()
+            .filter(|message| self.counts_if_lost(message));
+        counted.count() as u64
+    }
+
     /// Establishes one connection and maintains it until it breaks. Returns `Err` with the reason,
     /// or `Ok` if the adapter was closed. Gives up while connecting when `given_up` completes.
     fn run_connection(

@@ -230,6 +230,13 @@ impl Inbox {
         server.is_some_and(|server| server.recovers())
     }
 
+    /// Returns the silence after which a peer expires, or zero if the server no longer exists.
+    #[cfg(feature = "nats")]
+    pub(crate) fn lease(&self) -> Duration {
+        let server = self.server.upgrade();
+        server.map_or(Duration::ZERO, |server| server.lease())
+    }
+
     /// Returns the name of this server.
     #[must_use]
     pub fn node(&self) -> &NodeId {
@@ -303,7 +310,8 @@ impl Inbox {
 
     /// Reports that this number of envelopes is lost. They are counted, and this server and its
     /// peers treat messages as [possibly missing](Self::report_gap). Peers learn of the loss
-    /// from a heartbeat.
+    /// from a heartbeat. A publication in the namespace `/.roomcast` need not be reported: these
+    /// are heartbeats and other messages that say nothing to clients.
     pub fn lost(&self, envelopes: u64) {
         if let Some(server) = self.server.upgrade() {
             server.lost(envelopes);
@@ -328,6 +336,8 @@ impl fmt::Debug for Inbox {
 pub(super) trait Deliver: Send + Sync {
     fn deliver(self: Arc<Self>, envelope: Envelope);
     fn recovers(&self) -> bool;
+    #[cfg(feature = "nats")]
+    fn lease(&self) -> Duration;
     fn deliver_here(self: Arc<Self>, publication: Publication);
     fn ignore(&self, error: &WireError);
     fn lost(&self, envelopes: u64);

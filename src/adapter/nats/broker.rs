@@ -61,8 +61,8 @@ pub(super) trait Listener: Send + Sync {
     fn listening(&self, _is_stored: bool) {}
     /// Called when the connection has ended.
     fn disconnected(&self) {}
-    /// Called every second.
-    fn tick(&self) {}
+    /// Called every second. `_stall` is the time for which this server stalled since the last call.
+    fn tick(&self, _stall: Duration) {}
 }
 
 /// An outgoing message.
@@ -71,6 +71,8 @@ pub(crate) struct Message {
     pub(super) payload: Bytes,
     /// Whether the message is a pulse, which is not stored.
     pub(super) is_pulse: bool,
+    /// Whether its loss counts.
+    pub(super) counts: bool,
 }
 
 impl Message {
@@ -80,6 +82,7 @@ impl Message {
             subject,
             payload: envelope.to_bytes().map_err(unwritten)?,
             is_pulse: false,
+            counts: true,
         })
     }
 
@@ -89,6 +92,7 @@ impl Message {
             subject: self.subject.clone(),
             payload: sealer.seal(place(&self.subject), &self.payload),
             is_pulse: self.is_pulse,
+            counts: self.counts,
         }
     }
 }
@@ -181,7 +185,11 @@ impl Broker for BrokerLink {
     }
 
     fn unsent(&self, messages: Vec<Message>) {
-        self.lost(envelopes(&messages));
+        self.lost(self.losses(&messages));
+    }
+
+    fn counts_if_lost(&self, message: &Message) -> bool {
+        message.counts
     }
 
     fn takes(&self, message: &Message) -> bool {
@@ -436,7 +444,7 @@ impl BrokerLink {
         loop {
             self.outbound.probe_sent();
             if let Some(listener) = self.listener.upgrade() {
-                listener.tick();
+                listener.tick(timer.stall());
             }
             let is_significant = timer.next(SECOND).await;
             let last_probe = self.last_probe.lock().unwrap_or(since);
@@ -526,11 +534,6 @@ impl StallDetector {
         }
         now.duration_since(self.since) > PROBE_TIMEOUT
     }
-}
-
-/// Returns the number of messages without pulses. The loss of a pulse does not matter.
-pub(super) fn envelopes(messages: &[Message]) -> u64 {
-    messages.iter().filter(|message| !message.is_pulse).count() as u64
 }
 
 /// Maximum time for connecting before the server is diagnosed.

@@ -1,5 +1,7 @@
 //! Processes incoming messages for the adapter.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
@@ -80,9 +82,9 @@ impl Listener for NatsState {
         self.members.disconnected();
     }
 
-    fn tick(&self) {
+    fn tick(&self, stall: Duration) {
         self.send_pulse(ALIVE);
-        for node in self.members.expire() {
+        for node in self.members.expire(stall) {
             self.inbox.left(&node);
         }
     }

@@ -8,11 +8,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::adapter::{common::SoleServer, envelope::NodeId};
+use crate::adapter::{common::SoleServer, envelope::NodeId, nodes::excuse_stall};
 
 /// The other servers.
 #[derive(Debug)]
 pub(super) struct Members {
+    /// The maximum silence of a peer, after which it has left.
+    peer_timeout: Duration,
     table: Mutex<Inner>,
     /// Whether there are no peers, and no messages are stored for disconnected servers.
     pub(super) alone: SoleServer,
@@ -28,16 +30,18 @@ struct Inner {
     missed: HashSet<NodeId>,
 }
 
-impl Default for Members {
-    fn default() -> Self {
+impl Members {
+    /// Creates an empty list. A peer that sends no pulse expires after the lease, which also limits
+    /// the silence of its heartbeats, but not before [`MIN_PEER_TIMEOUT`].
+    pub(super) fn new(lease: Duration) -> Self {
+        let peer_timeout = lease.max(MIN_PEER_TIMEOUT);
         Self {
+            peer_timeout,
             table: Mutex::default(),
-            alone: SoleServer::new(SETTLING, PEER_TIMEOUT * 30),
+            alone: SoleServer::new(SETTLING, peer_timeout.saturating_mul(30)),
         }
     }
-}
 
-impl Members {
     /// Records that this server is subscribed from now on, maybe again. Existing peers have time to
     /// answer. If a stream stores messages (`is_stored`), they are also for disconnected servers,
     /// so this server never counts as alone.
@@ -95,12 +99,15 @@ impl Members {
         self.table.lock().last_pulse.keys().cloned().collect()
     }
 
-    /// Removes and returns the peers that have been silent for too long.
-    pub(super) fn expire(&self) -> Vec<NodeId> {
+    /// Removes and returns the peers that have been silent for too long. If this server stalled
+    /// since the last call, it has not read their pulses of that time yet.
+    pub(super) fn expire(&self, stall: Duration) -> Vec<NodeId> {
         let now = Instant::now();
-        let is_expired =
-            |_: &NodeId, last_pulse: &mut Instant| now.duration_since(*last_pulse) > PEER_TIMEOUT;
+        let is_expired = |_: &NodeId, last_pulse: &mut Instant| {
+            now.duration_since(*last_pulse) > self.peer_timeout
+        };
         let mut table = self.table.lock();
+        excuse_stall(stall, table.last_pulse.values_mut());
         table
             .last_pulse
             .extract_if(is_expired)
@@ -111,8 +118,8 @@ impl Members {
 
 /// The maximum number of peers.
 const MAX_NODES: usize = 4096;
-/// The maximum silence of a peer, which sends a pulse every second.
-const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The minimum value for the maximum silence of a peer, which sends a pulse every second.
+const MIN_PEER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Minimum time that this server must have listened before it can count as alone.
 const SETTLING: Duration = Duration::from_secs(15);
 
@@ -120,24 +127,56 @@ const SETTLING: Duration = Duration::from_secs(15);
 mod tests {
     use super::*;
 
+    const LEASE: Duration = Duration::from_secs(10);
+
     #[tokio::test(start_paused = true)]
     async fn silent_peer_expires_unless_this_server_was_disconnected() {
         let [x, y] = ["x", "y"].map(|name| NodeId::new(name).unwrap());
-        let members = Members::default();
+        let members = Members::new(LEASE);
         members.record_pulse(x.clone());
         members.record_pulse(y.clone());
         tokio::time::advance(Duration::from_secs(8)).await;
         members.record_pulse(y.clone());
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(members.expire(), std::slice::from_ref(&x));
+        assert_eq!(members.expire(Duration::ZERO), std::slice::from_ref(&x));
         assert_eq!(members.nodes(), std::slice::from_ref(&y));
         tokio::time::advance(Duration::from_secs(60)).await;
         members.disconnected();
         members.listening(true);
-        assert_eq!(members.expire(), []);
+        assert_eq!(members.expire(Duration::ZERO), []);
         assert!(!members.are_back());
         assert!(members.bye(&y));
         assert!(members.are_back());
         assert!(!members.bye(&x), "the peer has already expired");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_peer_expires_while_this_server_stalls_but_after_it() {
+        let x = NodeId::new("x").unwrap();
+        let members = Members::new(LEASE);
+        members.record_pulse(x.clone());
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_secs(61)).await;
+            assert_eq!(members.expire(Duration::from_secs(60)), []);
+        }
+        tokio::time::advance(Duration::from_secs(8)).await;
+        assert_eq!(members.expire(Duration::ZERO), [x], "11 s without a stall");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_peer_expires_after_the_lease_but_not_before_10s() {
+        let x = NodeId::new("x").unwrap();
+        for (lease, expected) in [(1, 11), (10, 11), (30, 31)] {
+            let members = Members::new(Duration::from_secs(lease));
+            members.record_pulse(x.clone());
+            let mut seconds = 0;
+            while members.expire(Duration::ZERO).is_empty() && seconds < 60 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                seconds += 1;
+            }
+            assert_eq!(seconds, expected, "{lease}");
+        }
+        // No lease is too long.
+        Members::new(Duration::MAX).record_pulse(x);
     }
 }

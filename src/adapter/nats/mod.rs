@@ -46,8 +46,9 @@ use self::{
 };
 use super::{
     common::{Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, SharedAddress, StateCell},
-    envelope::{Envelope, NodeId},
+    envelope::{self, Envelope, NodeId},
     interface::{Adapter as _, AdapterError, Health, Inbox, Servers},
+    nodes::NAMESPACE,
     seal::{Protection, Purpose, SealOptions, Sealer, Secrets},
     values::ValueStore,
 };
@@ -106,7 +107,8 @@ impl Nats {
             .connection_timeout(CONNECTING)
             .ping_interval(Duration::from_secs(5))
             .request_timeout(Some(CONNECTING))
-            // The receive queue has the same limit as the send queue.
+            // The receive queue has the same limit of messages as the send queue. The client has no
+            // limit of their bytes.
             .subscription_capacity(65_536)
             // The link reconnects itself, so that messages do not wait in two queues.
             .max_reconnects(1);
@@ -186,6 +188,10 @@ impl Nats {
 
     /// Sets the limits of the send queue: messages, default 65,536, and their bytes, default 64
     /// MiB.
+    ///
+    /// The receive queue has a limit of messages only: 750 with JetStream, which is read in parts,
+    /// and 65,536 without it. So it has at most as many bytes as these messages of the
+    /// `max_payload` of NATS.
     #[must_use]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         self.limits.messages = messages;
@@ -338,11 +344,12 @@ impl BrokerAdapter for Nats {
     fn attach(&self, inbox: Inbox) -> Arc<NatsState> {
         Arc::new_cyclic(|shared: &Weak<NatsState>| {
             let subjects = Arc::new(Subjects::new(&self.key, inbox.node().as_str()));
+            let members = Members::new(inbox.lease());
             NatsState {
                 link: Arc::new(self.link(Arc::clone(&subjects), shared.clone(), true)),
                 inbox,
                 subjects,
-                members: Members::default(),
+                members,
                 protection: Protection::new(&self.sealing, &self.purpose()),
                 sealers: self.sealing.secrets.as_ref().map(|secrets| {
                     let sealer = || Sealer::new(secrets, &self.purpose());
@@ -432,7 +439,14 @@ impl BrokerState for NatsState {
 
 impl NatsState {
     fn send(&self, subject: String, envelope: &Envelope) -> Result<(), AdapterError> {
-        let message = Message::new(subject, envelope)?;
+        let is_heartbeat = matches!(
+            &envelope.message,
+            envelope::Message::Publication(publication) if publication.namespace == *NAMESPACE
+        );
+        let message = Message {
+            counts: !is_heartbeat,
+            ..Message::new(subject, envelope)?
+        };
         self.seal_and_send(message, |sealers| &sealers.messages)
     }
 
@@ -452,6 +466,7 @@ impl NatsState {
             subject: self.subjects.pulse.clone(),
             payload: pulse(word, self.inbox.node()),
             is_pulse: true,
+            counts: false,
         };
         let _ = self.seal_and_send(message, |sealers| &sealers.pulses);
     }

@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    broker::{BrokerLink, Message, envelopes},
+    broker::{BrokerLink, Message},
     streams::StreamRetry,
 };
 use crate::adapter::common::{Broker as _, InFlightMessages, chain};
@@ -56,7 +56,7 @@ impl BrokerLink {
     ) -> Result<(), String> {
         let mut has_begun = context.is_none();
         while let Some(mut batch) = self.next().await {
-            let mut in_flight = InFlightMessages::new(envelopes(&batch), |lost| self.lost(lost));
+            let mut in_flight = InFlightMessages::new(self.losses(&batch), |lost| self.lost(lost));
             // A new stream may not accept messages yet. The first message is retried until it is
             // accepted, and the other messages follow in order.
             let first = batch.iter().position(|message| !message.is_pulse);
@@ -90,7 +90,8 @@ impl BrokerLink {
         settling: Option<StreamRetry>,
     ) -> Result<(), String> {
         let most = self.max_payload.load(Ordering::Relaxed);
-        let mut sent_unstored = 0;
+        // All unstored messages, and those whose loss counts.
+        let (mut sent_unstored, mut counted_unstored) = (0, 0);
         let mut forbidden = self.forbidden.subscribe();
         let forbidden_before = *forbidden.borrow_and_update();
         let mut first = None;
@@ -108,19 +109,23 @@ impl BrokerLink {
                 subject,
                 payload,
                 is_pulse,
+                counts,
             } = message;
+            let counted = u64::from(counts);
             match context.filter(|_| !is_pulse) {
                 Some(context) => {
                     if settling.is_some() {
                         first = Some((context, subject.clone(), payload.clone()));
                     }
                     let published = context.publish(subject, payload).await;
-                    acknowledged.push(published.map_err(|error| chain(&error))?.into_future());
+                    let published = published.map_err(|error| chain(&error))?;
+                    acknowledged.push(counted_answer(counted, published.into_future()));
                 }
                 None => {
                     let published = client.publish(subject, payload).await;
                     published.map_err(|error| chain(&error))?;
                     sent_unstored += u64::from(!is_pulse);
+                    counted_unstored += counted;
                 }
             }
         }
@@ -139,12 +144,12 @@ impl BrokerLink {
                 () = sleep_until(deadline) => return Err(SILENT.to_owned()),
             };
             match answer {
-                Some(Ok(stored)) => {
+                Some((counted, Ok(stored))) => {
                     self.acknowledged
                         .fetch_max(stored.sequence, Ordering::Relaxed);
-                    in_flight.arrived(1);
+                    in_flight.arrived(counted);
                 }
-                Some(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
+                Some((counted, Err(error))) if error.kind() == PublishErrorKind::StreamNotFound => {
                     let why = chain(&error);
                     let (Some(settling), Some((context, subject, payload))) = (&settling, &first)
                     else {
@@ -156,19 +161,26 @@ impl BrokerLink {
                     }
                     self.stream(context).await?;
                     let again = context.publish(subject.clone(), payload.clone()).await;
-                    acknowledged.push(again.map_err(|error| chain(&error))?.into_future());
+                    let again = again.map_err(|error| chain(&error))?;
+                    acknowledged.push(counted_answer(counted, again.into_future()));
                 }
-                Some(Err(error)) => self.outbound.refused(1, &chain(&error)),
+                Some((_, Err(error))) => self.outbound.refused(1, &chain(&error)),
                 None => break,
             }
         }
         if sent_unstored > 0 {
             Self::confirm(client).await?;
             // Forbidden messages were counted when NATS reported them.
-            in_flight.arrived(sent_unstored);
+            in_flight.arrived(counted_unstored);
         }
         Ok(())
     }
+}
+
+/// Waits for the answer to a message. Returns 1 with it if the loss of the message counts, and 0
+/// otherwise.
+async fn counted_answer<T>(counted: u64, answer: impl Future<Output = T>) -> (u64, T) {
+    (counted, answer.await)
 }
 
 const SILENT: &str = "NATS does not acknowledge messages";

@@ -464,11 +464,16 @@ impl Registry {
         let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
         self.lag.store(micros, Ordering::Relaxed);
         if late > self.options.heartbeat {
-            let now = Instant::now();
-            for known in self.peers.lock().values_mut() {
-                known.last_heartbeat = (known.last_heartbeat + late).min(now);
-            }
+            let mut peers = self.peers.lock();
+            let arrivals = peers.values_mut().map(|known| &mut known.last_heartbeat);
+            excuse_stall(late, arrivals);
         }
+    }
+
+    /// Returns the silence after which a peer expires.
+    #[cfg(feature = "nats")]
+    pub(super) const fn lease(&self) -> Duration {
+        self.options.lease
     }
 
     /// Returns the reason why this server must stop, if it must.
@@ -506,6 +511,15 @@ impl Registry {
         if !self.is_closed.swap(true, Ordering::Relaxed) {
             send_leave();
         }
+    }
+}
+
+/// Moves the times at which the last messages of peers arrived by the time for which this server
+/// stalled. It has not read the messages of that time yet, so its peers were not silent.
+pub(super) fn excuse_stall<'a>(stall: Duration, arrivals: impl Iterator<Item = &'a mut Instant>) {
+    let now = Instant::now();
+    for arrival in arrivals {
+        *arrival = (*arrival + stall).min(now);
     }
 }
 

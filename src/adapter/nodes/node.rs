@@ -135,6 +135,9 @@ impl NodeOptions {
     /// Sets how long after its last heartbeat a peer expires; at least two heartbeat intervals. No
     /// peer expires while the adapter of this server is [`Down`](crate::adapter::Health::Down), nor
     /// for one lease after that. All servers should use the same value. Default 10 s.
+    ///
+    /// With PostgreSQL, a peer also expires after the timeout of `Postgres::heartbeat`. A longer
+    /// lease has an effect only if that timeout is as long.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self

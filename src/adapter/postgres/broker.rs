@@ -32,6 +32,7 @@ use crate::adapter::{
         Subscriptions, chain, guarded,
     },
     interface::AdapterError,
+    nodes::NAMESPACE,
 };
 
 /// The content of a channel.
@@ -60,8 +61,9 @@ pub(crate) trait Listener: Send + Sync {
     fn send_due_pulses(&self) -> bool {
         false
     }
-    /// Called every second while connected.
-    fn tick(&self) {}
+    /// Called every second while connected. `_stall` is the time for which this server stalled
+    /// since the last call.
+    fn tick(&self, _stall: Duration) {}
 }
 
 /// A message that has arrived.
@@ -148,10 +150,12 @@ impl BrokerLink {
         is_pulse: bool,
     ) -> Result<(), AdapterError> {
         let is_apart = nsp.is_some_and(|nsp| self.is_apart(nsp));
+        let is_heartbeat = self.own.is_some() && nsp.is_some_and(|nsp| *nsp == *NAMESPACE);
         let message = Message {
             channel,
             body,
             is_pulse,
+            counts: !is_pulse && !is_heartbeat,
             is_apart,
         };
         Broker::publish(self, message)
@@ -190,7 +194,11 @@ impl Broker for BrokerLink {
     }
 
     fn unsent(&self, messages: Vec<Message>) {
-        self.lost(messages.len() as u64);
+        self.lost(self.losses(&messages));
+    }
+
+    fn counts_if_lost(&self, message: &Message) -> bool {
+        message.counts
     }
 
     async fn run_connection(
@@ -260,7 +268,7 @@ impl Broker for BrokerLink {
             why = self.receive(listening, own, &speaks, &inbound) => Err(why.unwrap_or_else(closed)),
             ended = working => ended,
         };
-        self.lost(inbound.iter().map(|inbound| inbound.len() as u64).sum());
+        self.lost(inbound.iter().map(Inbound::losses).sum());
         self.with_listener(|listener| listener.disconnected());
         ended
     }
@@ -327,7 +335,7 @@ impl BrokerLink {
 
     async fn publish_all(&self, line: &BrokerConnection, is_apart: bool) -> Result<(), String> {
         while let Some(batch) = self.next_of(is_apart).await {
-            let mut in_flight = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
+            let mut in_flight = InFlightMessages::new(self.losses(&batch), |lost| self.lost(lost));
             match self.publish_together(line, &batch).await? {
                 Ok(()) => in_flight.all_arrived(),
                 // The transaction was rolled back. One message was refused, and the other messages
@@ -336,12 +344,12 @@ impl BrokerLink {
                     for message in &batch {
                         let alone = std::slice::from_ref(message);
                         match self.publish_together(line, alone).await? {
-                            Ok(()) => in_flight.arrived(1),
+                            Ok(()) => in_flight.arrived(u64::from(message.counts)),
                             Err(why) => self.outbound.refused(1, &why),
                         }
                     }
                 }
-                // The message never counts as arrived, so it is counted as lost.
+                // The message never counts as arrived, so its loss is counted.
                 Err(why) => self.outbound.refused(1, &why),
             }
         }
@@ -420,7 +428,7 @@ impl BrokerLink {
                 Some(last_probe) if is_significant && last_probe.elapsed() > PROBE_TIMEOUT => {
                     return "PostgreSQL no longer delivers messages".to_owned();
                 }
-                Some(_) => self.with_listener(|listener| listener.tick()),
+                Some(_) => self.with_listener(|listener| listener.tick(timer.stall())),
                 None if is_significant && since.elapsed() > PROBE_TIMEOUT => {
                     // This server cannot detect that peers are connected again, so it does not hold
                     // messages for them.

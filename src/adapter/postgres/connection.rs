@@ -39,6 +39,8 @@ pub(crate) struct Message {
     pub(crate) body: Body,
     /// Whether the message is a heartbeat, greeting or leave message.
     pub(crate) is_pulse: bool,
+    /// Whether its loss counts.
+    pub(crate) counts: bool,
     /// Whether the message uses the connection for separate namespaces.
     pub(crate) is_apart: bool,
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::broker::Target;
-use crate::adapter::{common::Limits, seal::SealedName};
+use crate::adapter::{common::Limits, nodes::NAMESPACE, seal::SealedName};
 
 /// A notification that has arrived.
 #[derive(Debug)]
@@ -79,13 +79,15 @@ impl Inbound {
         self.waiting.lock().0.is_empty() && !self.is_reading.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of queued messages, without loopback probes.
-    pub(crate) fn len(&self) -> usize {
+    /// Returns the number of queued messages whose loss counts: all but loopback probes and
+    /// heartbeats.
+    pub(crate) fn losses(&self) -> u64 {
         let waiting = self.waiting.lock();
-        let messages = waiting.0.iter();
-        messages
-            .filter(|(_, message)| !matches!(message, Waiting::Probe))
-            .count()
+        let counts = |(target, message): &&(Target, Waiting)| {
+            !matches!(message, Waiting::Probe)
+                && !matches!(target, Target::Namespace(nsp) if *nsp == *NAMESPACE)
+        };
+        waiting.0.iter().filter(counts).count() as u64
     }
 
     /// Completes when there may be a notification to take.

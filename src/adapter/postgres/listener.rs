@@ -1,5 +1,7 @@
 //! Processes incoming messages for the adapter.
 
+use std::time::Duration;
+
 use roomcast_protocol::socket::Nsp;
 
 use super::{
@@ -65,8 +67,8 @@ impl Listener for PostgresState {
         has_more
     }
 
-    fn tick(&self) {
-        for node in self.members.tick() {
+    fn tick(&self, stall: Duration) {
+        for node in self.members.tick(stall) {
             self.inbox.left(&node);
         }
         self.link.request_pulses();

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::adapter::{common::SoleServer, envelope::NodeId, message::Pulse};
+use crate::adapter::{common::SoleServer, envelope::NodeId, message::Pulse, nodes::excuse_stall};
 
 /// The other servers in each namespace of this server.
 #[derive(Debug)]
@@ -228,8 +228,9 @@ impl Members {
     }
 
     /// Called every second while connected. Returns the peers that have expired. Marks namespaces
-    /// in which a heartbeat is due.
-    pub(crate) fn tick(&self) -> Vec<NodeId> {
+    /// in which a heartbeat is due. If this server stalled since the last call, it has not read the
+    /// messages of its peers of that time yet.
+    pub(crate) fn tick(&self, stall: Duration) -> Vec<NodeId> {
         let now = Instant::now();
         let mut lost = HashSet::new();
         let mut table = self.table.lock();
@@ -237,6 +238,8 @@ impl Members {
         let is_present =
             |last_message: &Instant| now.duration_since(*last_message) <= self.peer_timeout;
         for (nsp, namespace) in &mut table.namespaces {
+            let strangers = namespace.strangers.values_mut();
+            excuse_stall(stall, strangers.chain(namespace.last_message.values_mut()));
             namespace
                 .strangers
                 .retain(|_, last_message| is_present(last_message));
@@ -320,7 +323,7 @@ mod tests {
     async fn silent_peer_expires_unless_this_server_was_disconnected() {
         let (members, [a]) = members(["/a"]);
         let (b, [x, y]) = (Nsp::from("/b"), nodes());
-        assert_eq!(members.tick(), []);
+        assert_eq!(members.tick(Duration::ZERO), []);
         assert_eq!(pulses(&members), [], "it does not listen yet");
         members.listening(&a);
         assert_eq!(pulses(&members), [(a.clone(), Pulse::Hello)]);
@@ -328,19 +331,19 @@ mod tests {
         members.record_message(&a, &y);
         members.record_message(&b, &y);
         assert_eq!(members.nodes(&b), [], "it is not open here");
-        assert_eq!(members.tick(), []);
+        assert_eq!(members.tick(Duration::ZERO), []);
         assert_eq!(pulses(&members), []);
         tokio::time::advance(6 * SECOND).await;
         members.record_message(&a, &y);
-        assert_eq!(members.tick(), []);
+        assert_eq!(members.tick(Duration::ZERO), []);
         assert_eq!(pulses(&members), [(a.clone(), Pulse::Alive)]);
         tokio::time::advance(6 * SECOND).await;
-        assert_eq!(members.tick(), slice::from_ref(&x));
+        assert_eq!(members.tick(Duration::ZERO), slice::from_ref(&x));
         assert_eq!(members.nodes(&a), slice::from_ref(&y));
         tokio::time::advance(60 * SECOND).await;
         members.disconnected();
         members.listening(&a);
-        assert_eq!(members.tick(), []);
+        assert_eq!(members.tick(Duration::ZERO), []);
         assert!(!members.are_back());
         members.open(&b);
         members.record_message(&b, &y);
@@ -356,6 +359,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn no_peer_expires_while_this_server_stalls_but_after_it() {
+        let (members, [a]) = members(["/a"]);
+        let [x, y] = nodes();
+        members.listening(&a);
+        pulses(&members);
+        members.record_message(&a, &x);
+        assert!(members.published(&a, &y));
+        for _ in 0..3 {
+            tokio::time::advance(61 * SECOND).await;
+            assert_eq!(members.tick(60 * SECOND), []);
+        }
+        assert!(
+            !members.published(&a, &y),
+            "it was greeted before the stall"
+        );
+        tokio::time::advance(8 * SECOND).await;
+        assert_eq!(members.tick(Duration::ZERO), [x], "11 s without a stall");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn publisher_is_greeted_once_and_no_member_until_it_answers() {
         let (members, [a]) = members(["/a"]);
         let [x, y] = nodes();
@@ -366,7 +389,7 @@ mod tests {
         for _ in 0..20 {
             assert!(!members.published(&a, &x));
             tokio::time::advance(SECOND).await;
-            assert_eq!(members.tick(), []);
+            assert_eq!(members.tick(Duration::ZERO), []);
         }
         assert_eq!(members.nodes(&a), []);
         members.record_message(&a, &x);
@@ -377,7 +400,7 @@ mod tests {
                 "a member that publishes is there"
             );
             tokio::time::advance(SECOND).await;
-            members.tick();
+            members.tick(Duration::ZERO);
         }
         assert_eq!(members.nodes(&a), [x]);
     }

@@ -31,6 +31,7 @@ use crate::adapter::{
         Subscriptions, guarded,
     },
     interface::AdapterError,
+    nodes::NAMESPACE,
 };
 
 /// Processes incoming messages. An emitter only counts lost messages.
@@ -69,6 +70,8 @@ pub(crate) struct BrokerLink {
     census: Option<String>,
     /// The last known number of subscribers of that channel.
     known: AtomicUsize,
+    /// The channel of heartbeats. An emitter sends none.
+    heartbeats: Option<String>,
 }
 
 impl BrokerLink {
@@ -95,7 +98,14 @@ impl BrokerLink {
             sent: None,
             census: None,
             known: AtomicUsize::new(0),
+            heartbeats: None,
         }
+    }
+
+    /// Makes the link not count lost messages on the channel of heartbeats.
+    pub(crate) fn heartbeats_on(mut self, channel: String) -> Self {
+        self.heartbeats = Some(channel);
+        self
     }
 
     /// Makes the link hold messages after a disconnect until the channel has as many subscribers as
@@ -159,13 +169,19 @@ impl Broker for BrokerLink {
     }
 
     fn unsent(&self, messages: Vec<Sent>) {
-        if !messages.is_empty()
-            && let Some(listener) = self.listener.upgrade()
-        {
-            listener.lost(messages.len() as u64);
+        self.lost(self.losses(&messages));
+        if let Some(listener) = self.listener.upgrade() {
             for message in messages {
                 listener.unsent(message);
             }
+        }
+    }
+
+    fn counts_if_lost(&self, message: &Sent) -> bool {
+        match message {
+            Sent::Message(channel, _) => self.heartbeats.as_ref() != Some(channel),
+            Sent::Entry(_, entry, _) => !entry.is_heartbeat(),
+            Sent::Command(..) => true,
         }
     }
 
@@ -249,7 +265,7 @@ impl BrokerLink {
     async fn publish_all(&self, mut line: BrokerConnection) -> redis::RedisResult<()> {
         while let Some(batch) = self.next().await {
             // If sending fails or this future is dropped, the batch is counted as lost.
-            let in_flight = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
+            let in_flight = InFlightMessages::new(self.losses(&batch), |lost| self.lost(lost));
             let refusals = line.send(self.channel_kind, &batch).await?;
             in_flight.all_arrived();
             self.refused(batch, &refusals);
@@ -391,8 +407,9 @@ impl BrokerLink {
         // change counts as earlier.
         let is_over = pair.is_over.load(Ordering::Relaxed);
         match target {
-            // The loss of a loopback probe does not count.
+            // The loss of a loopback probe or a heartbeat does not count.
             Some(Target::Envelopes) if is_over && self.probes.has_returned(&payload) => {}
+            Some(Target::Namespace(route)) if is_over && route.namespace == *NAMESPACE => {}
             Some(_) if is_over => self.lost(1),
             Some(Target::Envelopes) if self.probes.has_returned(&payload) => {
                 *self.last_probe.lock() = Instant::now();
@@ -446,7 +463,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 mod tests {
     use std::sync::atomic::AtomicU64;
 
+    use roomcast_protocol::socket::Nsp;
+
     use super::*;
+    use crate::adapter::{message::kind, redis::streams::Heartbeats};
 
     #[derive(Default)]
     struct ReceivedCounts {
@@ -464,25 +484,47 @@ mod tests {
         }
     }
 
-    #[test]
-    fn messages_after_disconnect_count_as_lost_except_own() {
-        let counts = Arc::new(ReceivedCounts::default());
-        let listener: Arc<dyn Listener> = Arc::<ReceivedCounts>::clone(&counts);
+    fn link(listener: &Arc<dyn Listener>) -> BrokerLink {
         let (place, _) = RedisAddress::parse("redis://localhost").unwrap();
         let limits = Limits {
             messages: 1,
             bytes: 1,
             message_bytes: 1,
         };
-        let own = "own".to_owned();
-        let link = BrokerLink::new(
+        BrokerLink::new(
             SharedAddress::new(place),
             ChannelKind::Plain,
-            own,
+            "own".to_owned(),
             limits,
-            Arc::downgrade(&listener),
-        );
-        let link = Arc::new(link.ignore_own(OwnMessages::new("me", None)));
+            Arc::downgrade(listener),
+        )
+    }
+
+    #[test]
+    fn unsent_heartbeats_do_not_count_as_lost() {
+        let counts = Arc::new(ReceivedCounts::default());
+        let listener: Arc<dyn Listener> = Arc::<ReceivedCounts>::clone(&counts);
+        let link = link(&listener).heartbeats_on("heartbeats".to_owned());
+        let message = |channel: &str| Sent::Message(channel.to_owned(), Bytes::new());
+        // A response to a server that counts its peers by heartbeats in the stream.
+        let response = Heartbeats::default().record("me", &Nsp::ROOT, "x", kind::HEARTBEAT);
+        let stream = Stream {
+            name: "stream".to_owned(),
+            max_len: 1,
+            read_count: 1,
+        };
+        let response = Sent::Entry(Arc::new(stream), response.unwrap(), None);
+        link.unsent(vec![message("heartbeats"), response]);
+        assert_eq!(counts.lost.load(Ordering::Relaxed), 0);
+        link.unsent(["heartbeats", "events", "heartbeats"].map(message).into());
+        assert_eq!(counts.lost.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn messages_after_disconnect_count_as_lost_except_own() {
+        let counts = Arc::new(ReceivedCounts::default());
+        let listener: Arc<dyn Listener> = Arc::<ReceivedCounts>::clone(&counts);
+        let link = Arc::new(link(&listener).ignore_own(OwnMessages::new("me", None)));
         let pair = Arc::new(ConnectionPair::default());
         let on_push = link.on_push(&pair);
         let push = |channel: &str, payload: &[u8]| {

@@ -38,7 +38,6 @@ use roomcast_protocol::socket::Nsp;
 pub use self::connection::InvalidUrl;
 use self::{
     broker::{BrokerLink, Listener},
-    channels::Scope,
     connection::RedisAddress,
     own_messages::OwnMessages,
     sealing::Sealers,
@@ -354,17 +353,14 @@ impl BrokerAdapter for Redis {
             let sealers = Sealers::new(&self.sealing, &self.key).map(Arc::new);
             let own = OwnMessages::new(inbox.node().as_str(), sealers.clone());
             let link = link.ignore_own(own).sealing(sealers.is_some());
-            let heartbeats = Nsp::from(NAMESPACE);
+            let scope = self.wire.request_scope();
+            let heartbeats = scope.channel(&self.key, &Nsp::from(NAMESPACE));
+            let link = link.heartbeats_on(heartbeats.clone());
             let link = match self.wire {
                 Wire::Streams { .. } => link.reading(self.stream()),
                 // Every server of this library subscribes to the channel of the heartbeat
                 // namespace, so its subscribers are counted.
-                Wire::Classic => {
-                    link.await_subscribers(Scope::Requests.channel(&self.key, &heartbeats))
-                }
-                Wire::Sharded(_) => {
-                    link.await_subscribers(Scope::Events.channel(&self.key, &heartbeats))
-                }
+                Wire::Classic | Wire::Sharded(_) => link.await_subscribers(heartbeats),
             };
             RedisState {
                 link: Arc::new(link),
@@ -441,14 +437,8 @@ impl BrokerState for RedisState {
     }
 
     async fn servers(self: Arc<Self>, nsp: Nsp) -> Result<Servers, AdapterError> {
-        let scope = match self.wire {
-            Wire::Classic => Scope::Requests,
-            Wire::Sharded(_) | Wire::Streams { .. } => Scope::Events,
-        };
-        let subscribed = self
-            .link
-            .count_peers(scope.channel(&self.key, &nsp))
-            .await?;
+        let channel = self.wire.request_scope().channel(&self.key, &nsp);
+        let subscribed = self.link.count_peers(channel).await?;
         // Servers with version 0.2 of the streams adapter subscribe to no channel, and are only
         // known by their heartbeats.
         Ok(Servers::Count(subscribed + self.heartbeats.count(&nsp)))

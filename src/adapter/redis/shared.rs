@@ -73,6 +73,14 @@ impl Wire {
             Self::Sharded(_) | Self::Streams { is_sharded: true } => ChannelKind::Sharded,
         }
     }
+
+    /// Returns the scope of the channel on which servers send requests, heartbeats among them.
+    pub(super) const fn request_scope(self) -> Scope {
+        match self {
+            Self::Classic => Scope::Requests,
+            Self::Sharded(_) | Self::Streams { .. } => Scope::Events,
+        }
+    }
 }
 
 impl RedisState {

@@ -1,6 +1,6 @@
 //! NATS only.
 
-use std::fs;
+use std::{fs, thread};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use roomcast::{
@@ -13,7 +13,7 @@ use super::{
     Servers, quiet,
     scenarios::{
         events_arrive_in_order, forwarding_notes, publishes_only_to_others, reaches_everything,
-        reason, survives_outage,
+        reason, survives_outage, unsent_heartbeats_are_not_lost,
     },
 };
 use crate::{
@@ -108,6 +108,19 @@ fn servers_recover_from_a_suspended_nats() {
         let keeps = options == "-js";
         survives_outage(&servers, keeps, || nats.pause(), || nats.resume());
     }
+}
+
+#[test]
+fn heartbeats_unsent_during_a_nats_outage_do_not_count_as_lost() {
+    thread::scope(|scope| {
+        for options in ["-js", ""] {
+            scope.spawn(move || {
+                let nats = NatsServer::start_with(options);
+                let servers = Servers::on_nats(&nats, 2, quiet);
+                unsent_heartbeats_are_not_lost(&servers, || nats.pause(), || nats.resume());
+            });
+        }
+    });
 }
 
 #[test]

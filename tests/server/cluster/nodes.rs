@@ -1,7 +1,7 @@
 //! The list of servers in a cluster.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Barrier, Mutex},
     thread,
     time::Duration,
 };
@@ -12,8 +12,12 @@ use roomcast::{
     metrics::Counter,
 };
 
-use super::{Servers, hub::Hub, quiet};
-use crate::local::{Local, text, until};
+use super::{Servers, Wire, hub::Hub, quiet};
+use crate::{
+    local::{Local, text, until},
+    nats_server::NatsServer,
+    redis_server::RedisServer,
+};
 
 /// Returns options with short intervals, in which a server that stalls for some seconds does not
 /// expire.
@@ -180,6 +184,55 @@ fn one_of_two_servers_with_the_same_id_ends_when_they_meet() {
     let stays = [&a, &b][1 - ended];
     until(|| names(stays) == [stays.node().unwrap().clone()]);
     assert!(stays.node_taken().is_none() && !running[1 - ended].is_finished());
+}
+
+/// All threads of one of two servers stall for longer than the lease. It expires no peer.
+fn keeps_its_peer_over_a_stall(serve: impl FnOnce(&dyn Fn(Builder) -> Builder) -> Servers) {
+    const LEASE: Duration = Duration::from_secs(10);
+    let left: Arc<Mutex<Vec<NodeId>>> = Arc::default();
+    let servers = serve(&|io| {
+        let left = Arc::clone(&left);
+        quiet(io).on_event(move |event: &Lifecycle<'_>| {
+            if let Lifecycle::NodeLeft { node } = event {
+                left.lock().unwrap().push(node.name.clone());
+            }
+        })
+    });
+    let (stalls, peer) = (servers.node(0), servers.node(1));
+    until(|| (0..2).all(|i| servers[i].io.nodes().len() == 2));
+    let all = Arc::new(Barrier::new(3));
+    let stalls_of_threads = [(); 2].map(|()| {
+        let all = Arc::clone(&all);
+        servers[0].runtime.spawn(async move {
+            all.wait();
+            thread::sleep(LEASE + Duration::from_secs(2)); // The stall.
+        })
+    });
+    all.wait();
+    for stall in stalls_of_threads {
+        servers[0].runtime.block_on(stall).unwrap();
+    }
+    // The heartbeat that reports the stall, and the next one: all its peers were checked since.
+    let lag = || {
+        let nodes = servers[1].io.nodes();
+        let node = nodes.into_iter().find(|node| node.name == stalls);
+        node.map(|node| node.load.lag)
+    };
+    until(|| lag().is_some_and(|lag| lag > LEASE));
+    until(|| lag().is_some_and(|lag| lag < LEASE));
+    assert!(!left.lock().unwrap().contains(&peer));
+}
+
+#[test]
+fn server_that_stalls_longer_than_the_lease_keeps_its_peers() {
+    let (nats, redis) = (NatsServer::shared(), RedisServer::shared());
+    thread::scope(|scope| {
+        scope.spawn(|| keeps_its_peer_over_a_stall(|build| Servers::on_nats(nats, 2, build)));
+        scope.spawn(|| keeps_its_peer_over_a_stall(|build| Servers::on_postgres(2, build)));
+        scope.spawn(|| {
+            keeps_its_peer_over_a_stall(|build| Servers::on_redis(redis, 2, Wire::Classic, build));
+        });
+    });
 }
 
 #[test]

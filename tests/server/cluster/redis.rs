@@ -30,7 +30,7 @@ use super::{
     scenarios::{
         binary_arrives, doubling, events_arrive_in_order, forwarding_notes, last_event_arrives,
         namespaces_are_apart, queue_precedes_the_end, reaches_everything, survives_outage,
-        with_namespaces,
+        unsent_heartbeats_are_not_lost, with_namespaces,
     },
 };
 use crate::{
@@ -205,6 +205,19 @@ fn servers_work_again_after_redis_is_killed_or_suspended() {
             false => survives_outage(&servers, keeps, || redis.kill(), || redis.restart()),
         }
     }
+}
+
+#[test]
+fn heartbeats_unsent_during_a_redis_outage_do_not_count_as_lost() {
+    thread::scope(|scope| {
+        for wire in Wire::ALL {
+            scope.spawn(move || {
+                let redis = RedisServer::start();
+                let servers = Servers::on_redis(&redis, 2, wire, quiet);
+                unsent_heartbeats_are_not_lost(&servers, || redis.pause(), || redis.resume());
+            });
+        }
+    });
 }
 
 #[test]

@@ -92,6 +92,11 @@ impl StreamEntry {
         plain + self.sealed.as_ref().map_or(0, Bytes::len)
     }
 
+    /// Returns whether the entry is a heartbeat or a leave message.
+    pub(crate) fn is_heartbeat(&self) -> bool {
+        self.data.is_empty()
+    }
+
     /// Returns whether the entry has a type that passes through the journal.
     pub(crate) fn is_journaled(&self) -> bool {
         JOURNALED.contains(&self.kind)

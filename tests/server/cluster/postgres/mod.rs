@@ -20,7 +20,7 @@ use super::{
     scenarios::{
         binary_arrives, doubling, events_arrive_in_order, forwarding_notes, last_event_arrives,
         namespaces_are_apart, publishes_only_to_others, queue_precedes_the_end, reaches_everything,
-        reason, survives_outage, with_namespaces,
+        reason, survives_outage, unsent_heartbeats_are_not_lost, with_namespaces,
     },
 };
 use crate::{
@@ -156,6 +156,13 @@ fn servers_work_again_after_postgresql_is_killed_or_suspended() {
             ),
         }
     }
+}
+
+#[test]
+fn heartbeats_unsent_during_a_postgresql_outage_do_not_count_as_lost() {
+    let server = Server::start();
+    let servers = on(&server, 2);
+    unsent_heartbeats_are_not_lost(&servers, || server.pause(), || server.resume());
 }
 
 #[test]
