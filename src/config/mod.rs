@@ -228,7 +228,8 @@ groups! {
         /// client must use the same format; the web client of the binary supports only `json`.
         /// Default `json`.
         parser: Parser = Parser::Json;
-        /// Maximum time for a client to join its first namespace. Default 45 s.
+        /// Maximum time for a client to join its first namespace, and for the decision about one
+        /// `CONNECT`. A decision that is pending at its end extends it once. Default 45 s.
         #[serde(alias = "connectTimeout", with = "humantime_serde")]
         connect_timeout: Duration = Duration::from_secs(45);
         /// Bytes of request headers stored for `Socket::handshake`. Default 2,048.

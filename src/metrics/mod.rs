@@ -36,7 +36,6 @@ metric_table! {
             ClosedPingTimeout["reason" = "ping_timeout"],
             ClosedParseError["reason" = "parse_error"],
             ClosedForced["reason" = "forced_close"],
-            ClosedServer["reason" = "forced_server_close"],
             ClosedShutdown["reason" = "server_shutting_down"],
             ClosedOverflow["reason" = "overflow"],
         }
@@ -216,7 +215,7 @@ metric_table! {
             ClusterStale["result" = "stale"],
         }
         "roomcast_cluster_lost_total" =>
-            "Envelopes to or from other servers that are known to be lost." {
+            "Envelopes to or from other servers that are known to be lost, without unsent heartbeats." {
             ClusterLost,
         }
         "roomcast_cluster_replies_unknown_total" =>

@@ -127,6 +127,26 @@ async fn dropping_the_last_handle_writes_sent_events_and_closes() {
 }
 
 #[tokio::test]
+async fn dropping_the_last_handle_sends_each_event_of_the_retry_queue_once() {
+    let fake = Fake::start().await;
+    let socket = Client::builder(fake.url()).retries(3).socket().unwrap();
+    socket.open();
+    let mut session = fake.connected().await;
+    within(socket.connect()).await.unwrap();
+    for n in 0..4 {
+        socket.emit("n", n).unwrap();
+    }
+    // The first event is in flight, and the others wait for its acknowledgement.
+    assert_eq!(session.next().await, "420[\"n\",0]");
+    drop(socket);
+    let texts = session.end().await;
+    assert_eq!(
+        texts,
+        ["421[\"n\",1]", "422[\"n\",2]", "423[\"n\",3]", "41"]
+    );
+}
+
+#[tokio::test]
 async fn a_function_for_auth_is_called_at_each_connect() {
     let fake = Fake::start().await;
     let calls = Arc::new(AtomicUsize::new(0));

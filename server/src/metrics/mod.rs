@@ -81,8 +81,6 @@ metric_table! {
         }
         "roomcast_errors_total" => "Events of clients that were refused or failed, by code." {
             ErrorsUnauthenticated["code" = "unauthenticated"],
-            ErrorsTokenExpired["code" = "token_expired"],
-            ErrorsTokenRevoked["code" = "token_revoked"],
             ErrorsForbidden["code" = "forbidden"],
             ErrorsInvalidPayload["code" = "invalid_payload"],
             ErrorsNotFound["code" = "not_found"],

@@ -22,7 +22,8 @@ use crate::socket::ListenerId;
 ///
 /// Clones are handles to the same client. The client connects when the application connects the
 /// first socket. It disconnects when the last socket disconnects, or when the last handle is
-/// dropped. Handles are `Client`, `Socket` and [`Events`](super::Events).
+/// dropped. Handles are `Client`, `Socket` and [`Events`](super::Events). Events that are queued at
+/// that time are sent first, except those of sockets that are not connected.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), roomcast::client::ClientError> {

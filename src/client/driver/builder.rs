@@ -150,7 +150,8 @@ impl ClientBuilder {
     /// From 1 on, each non-volatile event requests an acknowledgement, and waits for that of the
     /// event before it. So the server receives the events in order and at least once.
     ///
-    /// Time without a connection does not count.
+    /// Time without a connection does not count. After the last handle is dropped, the events that
+    /// were not sent yet are each sent once, without waiting.
     pub fn retries(mut self, retries: u32) -> Self {
         self.0.retries = retries;
         self

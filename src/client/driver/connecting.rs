@@ -316,6 +316,7 @@ impl Driver {
     pub(super) fn leave(&mut self) {
         for nsp in self.active() {
             if self.namespaces.get(&nsp).is_some_and(Namespace::is_in) {
+                self.release_queue(&nsp);
                 self.flush(&nsp, usize::MAX);
                 self.send_disconnect(&nsp, None);
             }

@@ -68,6 +68,21 @@ impl Driver {
         self.transmit(&shared, outgoing, Some(number));
     }
 
+    /// Buffers the whole retry queue, because no event of it can be sent later.
+    pub(super) fn release_queue(&mut self, nsp: &Nsp) {
+        let Some(namespace) = self.namespaces.get_mut(nsp) else {
+            return;
+        };
+        for queued in std::mem::take(&mut namespace.queue) {
+            if !queued.is_in_flight {
+                // The handlers of the server may need the request for an acknowledgement.
+                let deadline = later(queued.outgoing.timeout);
+                let id = namespace.acks.add(Waiter::Queue(queued.number), deadline);
+                namespace.buffer.push_back((Some(id), queued.outgoing));
+            }
+        }
+    }
+
     /// Writes an event, or appends it to the buffer.
     fn transmit(
         &mut self,

@@ -312,3 +312,33 @@ pub(super) fn closed_counter(reason: CloseReason) -> Counter {
         CloseReason::TransportError | _ => Counter::ClosedTransportError,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::metrics::Table as _;
+
+    #[test]
+    fn each_counter_of_closed_sessions_has_a_reason() {
+        let reasons = [
+            CloseReason::TransportClose,
+            CloseReason::TransportError,
+            CloseReason::PingTimeout,
+            CloseReason::ParseError,
+            CloseReason::ForcedClose,
+            CloseReason::ServerShutdown,
+            CloseReason::Overflow,
+        ];
+        let counted: HashSet<_> = reasons
+            .map(|reason| closed_counter(reason).position())
+            .into();
+        let rows = Counter::ROWS.iter().enumerate();
+        let rows = rows.filter(|(_, row)| row.family == "roomcast_sessions_closed_total");
+        assert_eq!(
+            rows.map(|(position, _)| position).collect::<HashSet<_>>(),
+            counted
+        );
+    }
+}

@@ -107,7 +107,29 @@ impl Connection {
         Ok(())
     }
 
+    /// Returns the deadline for the first namespace. It does not apply to a client that waits for
+    /// the decision about a `CONNECT`, unless it was extended already.
+    pub(super) fn connect_deadline(&self) -> Option<Instant> {
+        let connect_by = self.connect_by?;
+        let is_connecting = |slot: &NamespaceSlot| matches!(slot.state, SlotState::Connecting);
+        let is_waiting = !self.is_connect_extended && self.slots.iter().any(is_connecting);
+        (!is_waiting).then_some(connect_by)
+    }
+
+    /// Extends the deadline for the first namespace once, if a decision has outlasted it. So the
+    /// client receives a refusal, and can send another `CONNECT`.
+    fn extend_connect(&mut self, now: Instant) {
+        if !self.is_connect_extended
+            && let Some(connect_by) = self.connect_by.filter(|at| *at <= now)
+        {
+            // A decision takes at most this long, so the extended deadline is not over either.
+            self.connect_by = Some(connect_by + self.io.config().sockets.connect_timeout);
+            self.is_connect_extended = true;
+        }
+    }
+
     pub(super) fn decided(&mut self, connect: &Connect, outcome: ConnectOutcome, now: Instant) {
+        self.extend_connect(now);
         match outcome {
             Ok(grant) => self.admit(connect, grant, now),
             Err(refusal) => {
@@ -367,16 +389,78 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        task::{Context, Waker},
+        time::Duration,
+    };
+
     use bytes::Bytes;
-    use roomcast_protocol::socket::{Decoder, Parser};
+    use roomcast_protocol::{
+        Frame,
+        socket::{Decoder, Parser},
+    };
 
     use super::*;
     use crate::{
         config::Recovery,
-        engine::{TestOutboxes, random_sid},
+        engine::{Outbox, SessionHandler as _, TestOutboxes, random_sid},
         metrics::Gauge,
         socket::{Io, fuzzing},
     };
+
+    /// Polls the connection, and returns the messages that it has sent.
+    fn run(connection: &mut Connection, outbox: &Outbox) -> Vec<String> {
+        let polled = connection.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+        let frames = TestOutboxes::take(outbox);
+        let messages = frames.iter().flat_map(Frame::messages);
+        let texts = messages.map(|(_, message)| String::from_utf8_lossy(message).into_owned());
+        texts.collect()
+    }
+
+    fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_first_decision_refuses_and_extends_the_deadline_once() {
+        const SECOND: Duration = Duration::from_secs(1);
+        const TOO_LATE: &str =
+            r#"4{"message":"connecting took too long","data":{"code":"CONNECT_TIMEOUT"}}"#;
+        let io = Io::builder().namespace("/", |namespace| {
+            namespace.authenticate(async |_: Connect| {
+                std::future::pending::<()>().await;
+                Ok::<_, Refusal>(Principal::new("ann"))
+            })
+        });
+        let io = io.build().unwrap();
+        let limit = io.config().sockets.connect_timeout;
+        let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
+        let outbox = outboxes.outbox(random_sid(), usize::MAX);
+        let start = now();
+        let mut connection = Connection::new(&io, outbox.clone(), fuzzing::handshake(), start);
+        assert_eq!(connection.poll_timeout(), Some(start + limit));
+        tokio::time::advance(SECOND).await;
+        let args = Args::default();
+        connection.connect(&Nsp::ROOT, &args, now()).unwrap();
+
+        tokio::time::advance(limit - SECOND).await;
+        assert_eq!(connection.poll_timeout(), None);
+        assert_eq!(connection.handle_timeout(now()), Ok(()));
+        assert_eq!(run(&mut connection, &outbox), Vec::<String>::new());
+        tokio::time::advance(2 * SECOND).await;
+        let sent = run(&mut connection, &outbox);
+        assert!(sent.len() == 1 && sent[0].ends_with(TOO_LATE), "{sent:?}");
+        assert_eq!(connection.handle_timeout(now()), Ok(()));
+        assert_eq!(connection.poll_timeout(), Some(start + 2 * limit));
+
+        // Another decision that is pending does not extend the deadline again.
+        connection.connect(&Nsp::ROOT, &args, now()).unwrap();
+        assert_eq!(connection.poll_timeout(), Some(start + 2 * limit));
+        tokio::time::advance(limit).await;
+        let closed = connection.handle_timeout(now());
+        assert_eq!(closed, Err(CloseReason::ForcedClose));
+    }
 
     #[tokio::test]
     async fn unencodable_connect_answer_closes_the_connection() {

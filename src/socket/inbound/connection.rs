@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(super) parked_bytes: usize,
     /// The deadline for the client's first namespace.
     pub(super) connect_by: Option<Instant>,
+    /// Whether that deadline was extended for a decision that outlasted it.
+    pub(super) is_connect_extended: bool,
     /// The deadline for the attachments of the current packet.
     attach_by: Option<Instant>,
     /// The client's join limits, if enabled.
@@ -165,12 +167,15 @@ impl SessionHandler for Connection {
             SlotState::Occupied { ref validity, .. } => validity.poll_timeout(),
             SlotState::Connecting => None,
         });
-        expiries.chain(self.connect_by).chain(self.attach_by).min()
+        expiries
+            .chain(self.connect_deadline())
+            .chain(self.attach_by)
+            .min()
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), CloseReason> {
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if is_due(self.connect_by) {
+        if is_due(self.connect_deadline()) {
             return Err(self.misplaced());
         }
         if is_due(self.attach_by) {
@@ -264,6 +269,7 @@ impl Connection {
             parked_events: 0,
             parked_bytes: 0,
             connect_by: Some(now + config.sockets.connect_timeout),
+            is_connect_extended: false,
             attach_by: None,
             joins: None,
             reason: None,

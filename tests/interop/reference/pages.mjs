@@ -129,9 +129,11 @@ function table(path, heading, text = read(path)) {
 /** All codes and reasons, from the sources and the tables that tests hold to them. */
 export function errors(reasons) {
   const source = read("server/src/gateway/errors.rs");
-  const codes = [...source.matchAll(/code: "(\w+)",\s+kind: "(\w+)",\s+status: (\d+)/g)].map(([, name, kind, status]) => ({ name, kind, status }));
+  const rows = source.matchAll(/code: "(\w+)",\s+kind: "(\w+)",\s+status: (\d+),\s+counter: (None)?/g);
+  const codes = [...rows].map(([, name, kind, status, uncounted]) => ({ name, kind, status, uncounted }));
   const chat = new Map(table("docs/chat.md", "Errors").map(([, name, , when, remedy]) => [name.replaceAll("`", ""), { when, remedy }]));
-  const events = codes.map(({ name, kind, status }) => `### ${code(name)}\n\n${cell(`Status ${status}, type \`${kind}\`, counted as \`roomcast_errors_total{code="${name.toLowerCase()}"}\`.`)}\n\n- When: ${chat.get(name).when}\n- What to do: ${chat.get(name).remedy}`);
+  const counted = ({ name, uncounted }) => (uncounted ? "not counted" : `counted as \`roomcast_errors_total{code="${name.toLowerCase()}"}\``);
+  const events = codes.map(({ name, kind, status, uncounted }) => `### ${code(name)}\n\n${cell(`Status ${status}, type \`${kind}\`, ${counted({ name, uncounted })}.`)}\n\n- When: ${chat.get(name).when}\n- What to do: ${chat.get(name).remedy}`);
   const api = table("docs/http-api.md", "Errors").map(([status, name, meaning]) => `| ${status} | ${name} | ${meaning} |`);
   const refusals = read("src/engine/http/message/refusal.rs");
   const engine = new Map([...refusals.matchAll(/\((\d), "([^"]+)",/g)].map(([, number, text]) => [`${number} ${text}`, [number, text]]));

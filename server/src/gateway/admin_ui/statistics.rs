@@ -96,7 +96,7 @@ fn hostname() -> String {
 const MAX_NAMESPACES: usize = 64;
 
 /// The counters of reports, and the types and subtypes of the UI.
-const COUNTED: [(Counter, &str, Option<&str>); 13] = [
+const COUNTED: [(Counter, &str, Option<&str>); 12] = [
     (Counter::SessionsOpened, "rawConnection", None),
     (
         Counter::ClosedTransportClose,
@@ -111,7 +111,6 @@ const COUNTED: [(Counter, &str, Option<&str>); 13] = [
     (Counter::ClosedPingTimeout, CLOSED, Some("ping timeout")),
     (Counter::ClosedParseError, CLOSED, Some("parse error")),
     (Counter::ClosedForced, CLOSED, Some("forced close")),
-    (Counter::ClosedServer, CLOSED, Some("forced server close")),
     (
         Counter::ClosedShutdown,
         CLOSED,

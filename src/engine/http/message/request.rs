@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use roomcast_protocol::{
     SessionId, Sid,
     engine::{Revision, Transport},
-    websocket::handshake::{self, HandshakeError},
+    websocket::handshake::{self, HandshakeError, has_token},
 };
 
 use super::refusal::{RequestError, Unknown};
@@ -224,11 +224,9 @@ pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<S
     }
 }
 
-/// Returns whether the headers request a WebSocket.
+/// Returns whether the headers request a WebSocket, perhaps among other protocols.
 pub(in crate::engine::http) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    joined(headers, header::UPGRADE).is_some_and(|value| has_token(&value, "websocket"))
 }
 
 fn accept(request: &Parts) -> Result<String, RequestError> {
@@ -336,6 +334,33 @@ mod tests {
         let version = [("connection", "Upgrade"), ("sec-websocket-version", "8")];
         let refused = Err(RequestError::BadWebSocketVersion);
         assert_eq!(request_with(&version), refused);
+    }
+
+    #[test]
+    fn websocket_is_requested_by_any_upgrade_header_that_names_it() {
+        let request_with = |transport: &str, upgrades: &[&str]| {
+            let mut headers = vec![
+                ("connection", "Upgrade"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", KEY),
+            ];
+            headers.extend(upgrades.iter().map(|value| ("upgrade", *value)));
+            let query = format!("EIO=4&transport={transport}");
+            parse(&request(Method::GET, &query, &headers), &Config::default())
+        };
+        for upgrades in [
+            &["h2c", "websocket"][..],
+            &["WebSocket", "h2c"],
+            &["h2c, websocket"],
+        ] {
+            let opened = request_with("websocket", upgrades);
+            let is_open = matches!(opened, Ok(ParsedRequest::OpenWebSocket { .. }));
+            assert!(is_open, "{upgrades:?}: {opened:?}");
+            let refused = Err(RequestError::TransportHandshake);
+            assert_eq!(request_with("polling", upgrades), refused);
+        }
+        let refused = Err(RequestError::TransportHandshake);
+        assert_eq!(request_with("websocket", &["h2c", "websockets"]), refused);
     }
 
     #[test]
