@@ -98,6 +98,54 @@ fn joins_of_a_user_and_of_an_address_count_over_all_connections() {
     assert!(server.metric("roomcast_events_limited_total{class=\"joins\"}") > 0);
 }
 
+/// Enters with this payload. Returns the answer, and the offset of the event that follows.
+fn enter(client: &mut RawClient, auth: &Value) -> Result<(Value, Value), Value> {
+    client.send_text(format!("40{auth}"));
+    let answer = next_answer(client).unwrap();
+    if let Some(error) = answer.strip_prefix("44") {
+        return Err(serde_json::from_str(error).unwrap());
+    }
+    let answer = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
+    let Frame::Text(event) = client.message() else {
+        panic!("no event follows");
+    };
+    let event: Vec<Value> = serde_json::from_str(event.strip_prefix("42").unwrap()).unwrap();
+    Ok((answer, event.last().unwrap().clone()))
+}
+
+#[test]
+fn recovered_joins_count_for_their_user() {
+    let server = Guarded::start(&[
+        KEY,
+        ("ROOMCAST_RECOVERY__ENABLED", "true"),
+        ("ROOMCAST_LIMITS__JOINS_PER_USER", "6"),
+    ]);
+    let start = Instant::now();
+    let mut auth: Value = serde_json::from_str(&user("ann")).unwrap();
+    let mut client = open(&server, "127.0.0.1", "");
+    let (first, mut offset) = enter(&mut client, &auth).unwrap();
+    auth["pid"] = first["pid"].clone();
+    let mut recovered = 0;
+    let refusal = loop {
+        assert!(recovered < 100, "no recovery is refused");
+        auth["offset"] = offset;
+        drop(client);
+        client = open(&server, "127.0.0.1", "");
+        match enter(&mut client, &auth) {
+            Ok((answer, last)) => {
+                assert_eq!(answer["sid"], first["sid"], "not recovered");
+                offset = last;
+            }
+            Err(refusal) => break refusal,
+        }
+        recovered += 1;
+    };
+    let most = 6 + start.elapsed().as_secs() as usize / 10;
+    assert!((5..=most).contains(&recovered), "{recovered} of {most}");
+    assert_limited(&refusal, 10_000);
+    assert!(server.metric("roomcast_events_limited_total{class=\"joins\"}") > 0);
+}
+
 #[test]
 fn a_flood_of_joins_writes_its_burst_and_a_line_a_second() {
     let server = Guarded::start(&UNLIMITED);

@@ -257,6 +257,27 @@ describe("sampling", () => {
     assert.ok(spans.all().every(({ name }) => /^(event|store|emit) /.test(name)));
   });
 
+  test("is not avoided with an invalid traceparent at connect", async (t) => {
+    const spans = await collector(t);
+    const { url } = await server(t, exporting(spans.url, { ROOMCAST_OTLP__SAMPLE_RATIO: "1" }));
+    const auth = { name: "Ann", traceparent: "00-nonsense" };
+    const { socket } = await enter(t, url, { auth });
+    await ask(socket, "join_conversation", { conversationId: LOBBY });
+    for (let n = 0; n < 2; n++) await send(socket);
+    const [one, two] = await spans.spans("event message", 2);
+    assert.deepEqual([one.parent, two.parent], ["", ""]);
+    assert.notEqual(one.trace, two.trace);
+  });
+
+  test("of events names the client's span at connect as their parent", async (t) => {
+    const spans = await collector(t);
+    const { url } = await server(t, exporting(spans.url));
+    const { socket } = await enter(t, url, { auth: { name: "Ann", ...sampled } });
+    await send(socket);
+    const [event] = await spans.spans("event message");
+    assert.deepEqual([event.parent, event.trace], [CLIENT, TRACE]);
+  });
+
   test("on request of clients is limited", async (t) => {
     const spans = await collector(t);
     const { url } = await server(t, exporting(spans.url, { ROOMCAST_OTLP__REQUESTED_PER_SECOND: "2" }));

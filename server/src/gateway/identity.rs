@@ -41,10 +41,13 @@ pub(super) fn register(
             .middleware(async |connect: Connect| {
                 let user = &connect.principal().subject;
                 let users = connect.state::<Users>();
-                if users.may_connect(user) {
-                    return limits::join(users, user);
+                if !users.may_connect(user) {
+                    return Err(too_many().because(format!("{user} has too many connections")));
                 }
-                Err(too_many().because(format!("{user} has too many connections")))
+                if connect.data::<ChargedJoin>().is_some() {
+                    return Ok(());
+                }
+                limits::join(users, user)
             })
             .on_connect(async |event: Event, users: State<Users>| {
                 if !limits::enter(&users, &event.socket) {
@@ -79,8 +82,11 @@ pub(super) fn greet(catalogue: &mut Catalogue, access: Access) {
     });
 }
 
+/// Marks a join that [`Limited::recover`] has charged to its user, for the middleware.
+struct ChargedJoin;
+
 /// An authenticator with a rate limit on `auth:refresh`, because verifying a signature costs more
-/// than most events.
+/// than most events, and on recoveries.
 struct Limited {
     authenticator: Authenticator,
     users: Arc<Users>,
@@ -99,7 +105,12 @@ impl Authenticate for Limited {
         connect: Connect,
         previous: Arc<Principal>,
     ) -> Result<Principal, Refusal> {
-        Authenticate::recover(&self.authenticator, connect, previous).await
+        let recovered = Authenticate::recover(&self.authenticator, connect.clone(), previous);
+        let principal = recovered.await?;
+        // A recovered client skips the middleware, which charges the others.
+        limits::join(&self.users, &principal.subject)?;
+        connect.set_data(ChargedJoin);
+        Ok(principal)
     }
 
     fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {

@@ -23,7 +23,7 @@ pub(super) fn register(catalogue: &mut Catalogue, traces: &Traces) {
                 let named = socket.auth::<EventMetadata>().map(|auth| auth.traceparent);
                 let header = || socket.handshake().header("traceparent").map(str::to_owned);
                 if let Some(named) = named.ok().or_else(header) {
-                    socket.set_data(ConnectionTrace(TraceContext::of_caller(&named)));
+                    socket.set_data(ConnectionTrace(TraceContext::parse(&named)));
                 }
                 connecting.connected(socket);
                 async {}
@@ -38,8 +38,17 @@ pub(super) fn register(catalogue: &mut Catalogue, traces: &Traces) {
     });
 }
 
-/// The trace that a client names when it connects.
-struct ConnectionTrace(TraceContext);
+/// The trace that a client names when it connects, or `None` if the name is invalid.
+struct ConnectionTrace(Option<TraceContext>);
+
+impl ConnectionTrace {
+    /// Returns a new span of the trace. An invalid name restarts the trace for each event, so that
+    /// a client cannot exclude its events from sampling.
+    fn context(&self) -> TraceContext {
+        self.0
+            .map_or_else(|| TraceContext::new(false), TraceContext::child)
+    }
+}
 
 /// The second argument of an event: `{"traceparent": "00-…"}`.
 #[derive(Deserialize)]
@@ -60,7 +69,7 @@ fn named_context(event: &Event) -> Option<TraceContext> {
         return Some(TraceContext::of_caller(&metadata.traceparent));
     }
     let connection = event.socket.data::<ConnectionTrace>()?;
-    Some(connection.0.child())
+    Some(connection.context())
 }
 
 /// A traced event whose handler runs.
