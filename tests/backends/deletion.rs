@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use roomcast_server::store::{
-    Actor, Change, Delete, DeleteConversation, DeletedConversation, Edit, Insert, MarkRead,
-    MemberChange, Message, Origin, Page, Rename, Search, Time, words,
+    Actor, Change, Conversation, Delete, DeleteConversation, DeletedConversation, Edit, Insert,
+    MarkRead, MemberChange, Message, Origin, Page, Rename, Search, Time, words,
 };
 use uuid::Uuid;
 
@@ -16,6 +16,8 @@ on_every_backend! {
     deleting_twice_is_answered_like_the_first_time,
     remains_of_deleted_conversation_are_removed_in_batches,
     messages_sent_during_deletion_precede_it_or_are_refused,
+    conversation_of_a_sole_member_stays_if_it_has_another,
+    member_joins_before_the_deletion_for_a_sole_member_or_not_at_all,
 }
 
 fn actor(user: &str) -> Actor {
@@ -260,4 +262,68 @@ async fn messages_sent_during_deletion_precede_it_or_are_refused(backend: Backen
         removed += rows;
     }
     assert_eq!(removed, 21);
+}
+
+async fn delete_without_others(harness: &Harness, id: Uuid) -> Change<DeletedConversation> {
+    let deletion = DeleteConversation {
+        conversation_id: id,
+        by: actor("root"),
+    };
+    let deleted =
+        harness
+            .store
+            .delete_conversation_without_others(deletion, "ann".into(), Origin::default());
+    deleted.await.unwrap()
+}
+
+async fn change_bob(harness: &Harness, id: Uuid, removes: bool) -> Change<Conversation> {
+    let change = MemberChange {
+        conversation_id: id,
+        user_id: "bob".into(),
+        by: actor("ann"),
+        removes,
+        limit: 9,
+    };
+    let changed = harness.store.change_member(change, Origin::default());
+    changed.await.unwrap()
+}
+
+async fn conversation_of_a_sole_member_stays_if_it_has_another(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    assert_eq!(delete_without_others(&harness, id).await, Change::Conflict);
+    assert!(harness.store.is_member(id, "bob").await.unwrap());
+    assert!(harness.store.is_member(id, "ann").await.unwrap());
+    let left = change_bob(&harness, id, true).await;
+    assert!(matches!(left, Change::Done(_)), "{left:?}");
+    let first = match delete_without_others(&harness, id).await {
+        Change::Done(deleted) => deleted,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(change_bob(&harness, id, false).await, Change::Absent);
+    let again = delete_without_others(&harness, id).await;
+    assert_eq!(again, Change::Unchanged(first));
+}
+
+async fn member_joins_before_the_deletion_for_a_sole_member_or_not_at_all(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    for round in 0..20 {
+        let id = harness.conversation(&["ann"]).await;
+        let (delete, join) = (
+            delete_without_others(&harness, id),
+            change_bob(&harness, id, false),
+        );
+        let (deleted, joined) = if round % 2 == 0 {
+            futures_util::future::join(delete, join).await
+        } else {
+            let (joined, deleted) = futures_util::future::join(join, delete).await;
+            (deleted, joined)
+        };
+        let is_bob_in = harness.store.is_member(id, "bob").await.unwrap();
+        match (deleted, joined) {
+            (Change::Done(_), Change::Absent) => assert!(!is_bob_in),
+            (Change::Conflict, Change::Done(_)) => assert!(is_bob_in),
+            other => panic!("{other:?}"),
+        }
+    }
 }

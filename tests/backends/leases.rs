@@ -150,6 +150,27 @@ async fn next_lease_end_of_another_server_is_returned() {
     assert!(of_second <= hour && of_second > hour / 2, "{of_second:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_of_more_users_than_a_page_is_returned_whole() {
+    /// More rows than one statement returns.
+    const USERS: usize = 100_001;
+    let (_harness, leases) = open().await;
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    let rooms = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    leases.take(first, LONG).await.unwrap();
+    let mut rows: Vec<_> = (0..USERS)
+        .map(|n| row(rooms[0], &format!("u{n}"), 1))
+        .collect();
+    rows.push(row(rooms[1], "ann", 1));
+    for some in rows.chunks(10_000) {
+        assert!(leases.tell(first, some).await.unwrap());
+    }
+    let seen = leases.remote_presence(second, &rooms).await.unwrap();
+    // `assert_eq` would print all rows.
+    assert_eq!(seen.len(), rows.len());
+    assert!(sorted(seen) == sorted(rows));
+}
+
 #[tokio::test]
 async fn stopping_server_removes_its_presence() {
     let (_harness, leases) = open().await;

@@ -12,6 +12,7 @@ on_every_backend! {
     quota_without_prefix_counts_only_keys_that_lack_it,
     dropping_quota_closes_oldest_and_stores_the_new_entry,
     concurrent_droppers_keep_their_quota,
+    category_over_its_share_leaves_the_rest_to_others,
     entries_of_many_journals_are_appended_together,
 }
 
@@ -116,6 +117,51 @@ async fn concurrent_droppers_keep_their_quota(backend: Backend) {
     let open = open(&harness.store).await;
     let mentions = open.iter().filter(|key| key.starts_with(PREFIX));
     assert_eq!((open.len(), mentions.count()), (8, 4), "{open:?}");
+}
+
+async fn category_over_its_share_leaves_the_rest_to_others(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let of = |user: &str, key: &str| Append {
+        if_open: IfOpen::Refuse,
+        category: Some(user.into()),
+        most_open: 5,
+        quota: Quota::Share(3),
+        ..entry("j", key, key)
+    };
+    // Neither closed entries count, nor expired ones, nor those of another journal.
+    stored(store, of("ann", "closed")).await;
+    stored(store, closed("j", "closed", "x")).await;
+    let expired = Append {
+        expires_at: Some(Time::now().before(Duration::from_secs(1))),
+        ..of("ann", "expired")
+    };
+    stored(store, expired).await;
+    let elsewhere = Append {
+        journal: "other".into(),
+        ..of("ann", "elsewhere")
+    };
+    stored(store, elsewhere).await;
+    for key in ["a1", "a2", "a3"] {
+        stored(store, of("ann", key)).await;
+    }
+    let over = store.append(of("ann", "a4")).await.unwrap();
+    assert_eq!(over, Appended::Full);
+    // A known entry is returned and may change, although the share is full.
+    let known = store.append(of("ann", "a1")).await.unwrap();
+    assert!(matches!(known, Appended::There(_)), "{known:?}");
+    let changed = Append {
+        if_open: IfOpen::Remove,
+        ..of("ann", "a1")
+    };
+    stored(store, changed).await;
+    for key in ["b1", "b2"] {
+        stored(store, of("bob", key)).await;
+    }
+    // The share of bob is not full, but the journal is.
+    let over = store.append(of("bob", "b3")).await.unwrap();
+    assert_eq!(over, Appended::Full);
+    stored(store, closed("j", "a2", "x")).await;
+    stored(store, of("ann", "a4")).await;
 }
 
 async fn entries_of_many_journals_are_appended_together(backend: Backend) {

@@ -43,8 +43,8 @@ const WITH_USERS: &[(&str, &str, &str)] = &[
     ),
     (
         "journal_entries",
-        "body journal",
-        "category created_at expires_at is_current is_open key revision",
+        "body category journal",
+        "created_at expires_at is_current is_open key revision",
     ),
     ("journals", "name", "revision"),
     ("members", "user_id", "conversation_id joined_at"),

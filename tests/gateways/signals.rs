@@ -159,7 +159,9 @@ async fn log_level_of_a_module_is_set_until_reset_or_reload() {
     server.expect_log(&["INFO", "signal ignored", "SIGUSR2"]);
     assert!(!server.log().contains("SIGUSR1"));
 
+    // The new filter excludes warnings, except this one.
     assert!(log_level(&server, &["error"]).0);
+    server.expect_log(&["WARN", "log level set", "level=\"error\""]);
     kill_process(pid, Signal::HUP).unwrap();
     let is_reset = async || log_level(&server, &[]).1.contains(&shown("info"));
     tokio::time::timeout(DEADLINE, async {

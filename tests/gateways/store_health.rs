@@ -243,7 +243,9 @@ async fn a_locked_sqlite_database_makes_the_server_unready() {
     let refused = refusals(&mut ann, ids).await;
     assert!(refused > 0);
     stays_unready(address).await;
-    assert_eq!(server.metric("roomcast_store_errors_total").await, refused);
+    // Changes that the server makes by itself are refused as well.
+    let errors = server.metric("roomcast_store_errors_total").await;
+    assert!(errors >= refused, "{errors} of at least {refused}");
     other.execute_batch("ROLLBACK").unwrap();
     // The attempt that waits for the lock ends with it.
     let recovered = until_ready(address, true).await;
@@ -273,7 +275,9 @@ async fn an_sqlite_database_that_cannot_grow_makes_the_server_unready() {
     assert!(noticed < NOTICED + BUSY, "{noticed:?}");
     assert_eq!(refusals(&mut ann, ids).await, 5);
     stays_unready(address).await;
-    assert_eq!(server.metric("roomcast_store_errors_total").await, 5);
+    // Changes that the server makes by itself are refused as well.
+    let errors = server.metric("roomcast_store_errors_total").await;
+    assert!(errors >= 5, "{errors}");
     limit_files(&server, None);
     let recovered = until_ready(address, true).await;
     assert!(recovered < NOTICED + BUSY, "{recovered:?}");

@@ -3,7 +3,11 @@
 //!
 //! They are read from the operating system for each scrape. A value that cannot be read has no row.
 
-use std::{fs, thread};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use roomcast::metrics::Exposition;
 use rustix::{
@@ -65,7 +69,7 @@ pub(crate) fn expose(out: &mut Exposition) {
     if let Some(limit) = memory_limit() {
         out.gauge(
             "roomcast_memory_limit_bytes",
-            "Memory that the process may use: that of its container or of the machine, whichever is less.",
+            "Memory that the process may use: the lowest limit of its control groups (container, MemoryMax= of systemd), or the memory of the machine if it is less.",
             limit,
         );
     }
@@ -116,7 +120,8 @@ fn boot_time() -> Option<u64> {
     line.trim().parse().ok()
 }
 
-/// Returns the memory of the control group, or that of the machine if it is smaller.
+/// Returns the lowest memory limit of the control groups, or the memory of the machine if it is
+/// smaller.
 fn memory_limit() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok();
     let machine = info.and_then(|info| {
@@ -127,19 +132,48 @@ fn memory_limit() -> Option<u64> {
         Some(kibibytes * 1024)
     });
     // A group without a limit has the text `max`, or a number above the memory of the machine.
-    let groups = CGROUP_LIMITS.iter().filter_map(|path| {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_else(|_| ROOT_GROUPS.to_owned());
+    let limits = limit_files(&groups).filter_map(|path| {
         let limit = fs::read_to_string(path).ok()?;
         limit.trim().parse::<u64>().ok()
     });
-    groups.chain(machine).min()
+    limits.chain(machine).min()
+}
+
+/// Returns the files that can have a memory limit, given the text of `/proc/self/cgroup`: those of
+/// the groups of the process and of all groups above.
+///
+/// A container has its limit in the file of the root if its own groups are mounted there. The
+/// others of these files then do not exist.
+fn limit_files(groups: &str) -> impl Iterator<Item = PathBuf> {
+    let groups = groups.lines().filter_map(|line| {
+        // A line has a number, the controllers (none for version 2), and the path of the group.
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, group) = rest.split_once(':')?;
+        if controllers.is_empty() {
+            Some((group, "/sys/fs/cgroup", "memory.max"))
+        } else if controllers.split(',').any(|name| name == "memory") {
+            Some((group, "/sys/fs/cgroup/memory", "memory.limit_in_bytes"))
+        } else {
+            None
+        }
+    });
+    groups.flat_map(|(group, root, file)| {
+        // The path of a group outside of the visible ones begins with `/..`.
+        let group = if group.split('/').any(|name| name == "..") {
+            "/"
+        } else {
+            group
+        };
+        let folders = Path::new(group).ancestors();
+        let folders = folders.filter_map(|folder| folder.strip_prefix("/").ok());
+        folders.map(move |folder| Path::new(root).join(folder).join(file))
+    })
 }
 
 const DESCRIPTORS: &str = "/proc/self/fd";
-/// The limits of the control group of a container: version 2, version 1.
-const CGROUP_LIMITS: [&str; 2] = [
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-];
+/// The groups of a process that cannot read its own.
+const ROOT_GROUPS: &str = "0::/\n1:memory:/";
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +195,33 @@ mod tests {
         for broken in ["", "12 (roomcast", "12 (roomcast) S 1 2"] {
             assert_eq!(Usage::parse(broken), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn limits_of_the_own_group_and_of_each_above_are_read() {
+        let files = |groups| limit_files(groups).collect::<Vec<_>>();
+        let service = "0::/system.slice/roomcast.service";
+        let expected = [
+            "/sys/fs/cgroup/system.slice/roomcast.service/memory.max",
+            "/sys/fs/cgroup/system.slice/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(files(service), expected.map(PathBuf::from));
+        // Version 1 besides version 2, as systemd mounts them in hybrid mode.
+        let hybrid = "9:name=systemd:/a\n5:cpu,memory:/b:c\n3:cpuset:/\n0::/\n";
+        let expected = [
+            "/sys/fs/cgroup/memory/b:c/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(files(hybrid), expected.map(PathBuf::from));
+        let roots = [
+            "/sys/fs/cgroup/memory.max",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        ];
+        assert_eq!(files(ROOT_GROUPS), roots.map(PathBuf::from));
+        assert_eq!(files("0::/../outside"), [PathBuf::from(roots[0])]);
+        assert_eq!(files("no line of a group\n0:"), [] as [PathBuf; 0]);
     }
 
     #[cfg(target_os = "linux")]

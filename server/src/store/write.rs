@@ -146,7 +146,22 @@ impl Operation for Rename {
     }
 }
 
-impl Operation for DeleteConversation {
+/// A deletion of a conversation, and its only member if it must have no other.
+#[derive(Debug)]
+pub(super) struct DeletionOperation {
+    pub(super) deletion: DeleteConversation,
+    pub(super) sole_member: Option<String>,
+}
+
+impl DeletionOperation {
+    /// Returns whether one of these members prevents the deletion.
+    pub(super) fn is_prevented_by(&self, members: &[String]) -> bool {
+        let sole = self.sole_member.as_ref();
+        sole.is_some_and(|sole| members.iter().any(|member| member != sole))
+    }
+}
+
+impl Operation for DeletionOperation {
     type Outcome = Change<Removal>;
 
     fn event(&self, outcome: &Self::Outcome) -> Option<Committed> {
@@ -218,7 +233,7 @@ pub(super) enum Write {
     Conversation(Request<NewConversation>),
     Member(Request<MemberOperation>),
     Rename(Request<Rename>),
-    Deletion(Request<DeleteConversation>),
+    Deletion(Request<DeletionOperation>),
     Read(Request<MarkRead>),
 }
 

@@ -219,6 +219,12 @@ async fn conversations_are_found_by_title_or_ids_without_their_members() {
             .refused(400, "INVALID_PAYLOAD", ("GET", &path, Value::Null))
             .await;
     }
+    for other in ["title=week".to_owned(), format!("cursor={}", ids[0])] {
+        let path = format!("/conversations?ids={}&{other}", ids[0]);
+        service
+            .refused(409, "CONFLICT", ("GET", &path, Value::Null))
+            .await;
+    }
     let gone = format!("/conversations/{}", ids[0]);
     let admin = Caller::of(&server, "root", &["admin"]);
     admin.must(200, "DELETE", &gone, Value::Null).await;

@@ -460,6 +460,40 @@ async fn stored_but_unsent_outcome_is_emitted_once_after_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn user_with_100_open_orders_leaves_places_to_other_users() {
+    let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
+    let mut variables = UNLIMITED.to_vec();
+    variables.extend([KEY, ("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
+    // Orders as of a server whose clock is ahead, so that this one leaves them to it.
+    let fill = |database: &rusqlite::Connection| {
+        for n in 1..=100 {
+            let order = json!({
+                "tradeId": format!("t{n}"), "userId": "ann", "symbol": "AAPL", "side": "buy",
+                "quantity": 1, "timestamp": "2999-01-01T00:00:00.000Z",
+            });
+            let stored = database.execute(
+                "INSERT INTO journal_entries
+                     (journal, revision, key, body, category, is_open, created_at, expires_at)
+                 VALUES ('executions', ?1, ?2, ?3, 'ann', 1, '2999-01-01T00:00:00.000Z',
+                     '2999-01-01T00:00:00.000Z')",
+                rusqlite::params![n, format!("t{n}"), json!({"order": order}).to_string()],
+            );
+            assert_eq!(stored.unwrap(), 1);
+        }
+        let numbered = "INSERT INTO journals (name, revision) VALUES ('executions', 100)";
+        assert_eq!(database.execute(numbered, []).unwrap(), 1);
+    };
+    let server = server.restarted_after(fill, &variables);
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    let error = ann
+        .refused("execute:trade", order("AAPL"), "CONFLICT")
+        .await;
+    assert_eq!(error["message"], "too many trades wait for an outcome");
+    let mut bob = client(&server.binary, "bob", "admin").await;
+    bob.must("execute:trade", order("AAPL")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn disconnected_client_gets_the_outcome_on_reconnecting() {
     let hook = Hook::start(&[Reply::Hang, Reply::Answer(200, FILLED)]);
     let url = hook.url();

@@ -55,6 +55,8 @@ struct BackendLogin {
 
 #[derive(Default)]
 struct LoginState {
+    /// When a client last connected with this login.
+    last_used: Option<Instant>,
     /// The time and the result of the last query.
     last_query: Option<(Instant, Result<User, AuthFault>)>,
     /// The last time at which the backend returned a user, and that user. `None` if it has denied
@@ -88,11 +90,20 @@ fn keys(secrets: &[config::Secret]) -> Vec<hmac::Key> {
 }
 
 impl BackendLogin {
+    /// Returns whether a caller besides the map has this login. The map must be locked.
+    ///
+    /// Such a caller may be about to receive a user. If the login left the map, the user's sockets
+    /// would not be rechecked, and would stay connected after a logout.
+    fn is_held(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+
     /// Returns whether a client may be connecting with this login, or queried it recently.
-    fn is_recent(&self) -> bool {
+    fn is_recent(&self, now: Instant) -> bool {
         let state = self.state.lock();
-        let last_query = state.last_query.as_ref();
-        last_query.is_none_or(|(time, _)| time.elapsed() < RECENT)
+        let last_query = state.last_query.as_ref().map(|(time, _)| *time);
+        let last = last_query.max(state.last_used);
+        last.is_none_or(|last| now.saturating_duration_since(last) < RECENT)
     }
 }
 
@@ -189,8 +200,11 @@ impl BackendLogins {
             // The lock is released before the backend is queried.
             let logins: Vec<_> = {
                 let mut logins = self.logins.lock();
+                let now = Instant::now();
                 // A login without a socket can belong to a client that is connecting.
-                logins.retain(|hash, login| live.contains(hash) || login.is_recent());
+                logins.retain(|hash, login| {
+                    live.contains(hash) || login.is_held() || login.is_recent(now)
+                });
                 let live = logins.iter().filter(|(hash, _)| live.contains(*hash));
                 live.map(|(_, login)| Arc::clone(login)).collect()
             };
@@ -213,23 +227,28 @@ impl BackendLogins {
 
     fn login(&self, hash: &str, cookie: &str) -> Result<Arc<BackendLogin>, AuthFault> {
         let mut logins = self.logins.lock();
+        let last_used = Some(Instant::now());
         if let Some(login) = logins.get(hash) {
+            login.state.lock().last_used = last_used;
             return Ok(Arc::clone(login));
         }
         if logins.len() >= self.config.sessions {
             // Any client can get a signed session without a user, so these entries are evicted
             // first.
-            logins.retain(|_, login| login.state.lock().was_good);
+            logins.retain(|_, login| login.state.lock().was_good || login.is_held());
         }
         if logins.len() >= self.config.sessions {
-            // If only good logins are left, new ones are refused. An evicted login would not be
-            // rechecked, and its user would stay connected after a logout.
+            // If only good logins and those in use are left, new ones are refused. An evicted login
+            // would not be rechecked, and its user would stay connected after a logout.
             return Err(AuthFault::BackendUnavailable);
         }
         let login = Arc::new(BackendLogin {
             cookie: cookie.to_owned(),
             permit: Semaphore::new(1),
-            state: Mutex::default(),
+            state: Mutex::new(LoginState {
+                last_used,
+                ..LoginState::default()
+            }),
         });
         logins.insert(hash.to_owned(), Arc::clone(&login));
         Ok(login)
@@ -411,6 +430,47 @@ impl Inventoried for Arc<BackendLogins> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn logins(sessions: usize) -> Arc<BackendLogins> {
+        let config = config::Backend {
+            url: Some("http://127.0.0.1:1/me".into()),
+            secrets: vec!["secret".to_owned().into()],
+            sessions,
+            allow_private: true,
+            ..config::Backend::default()
+        };
+        BackendLogins::new(&config).unwrap().unwrap()
+    }
+
+    #[test]
+    fn login_that_is_being_queried_is_not_evicted_if_the_map_is_full() {
+        let logins = logins(1);
+        let queried = logins.login("a", "cookie").unwrap();
+        let refused = logins.login("b", "cookie").map(drop);
+        assert!(matches!(refused, Err(AuthFault::BackendUnavailable)));
+        assert!(Arc::ptr_eq(&queried, &logins.logins.lock()["a"]));
+        drop(queried);
+        assert!(logins.login("b", "cookie").is_ok());
+        assert!(!logins.logins.lock().contains_key("a"), "it has no user");
+    }
+
+    #[test]
+    fn login_is_recent_after_each_use_also_of_a_cached_user() {
+        let logins = logins(1);
+        let begin = Instant::now();
+        drop(logins.login("a", "cookie").unwrap());
+        let login = Arc::clone(&logins.logins.lock()["a"]);
+        assert!(login.is_held());
+        assert!(login.is_recent(begin + RECENT / 2));
+        assert!(!login.is_recent(Instant::now() + RECENT));
+        login.state.lock().last_query = Some((begin, Err(AuthFault::UnknownLogin)));
+        login.state.lock().last_used = None;
+        assert!(!login.is_recent(begin + RECENT));
+        drop(logins.login("a", "cookie").unwrap());
+        let used = login.state.lock().last_used.expect("it was used");
+        assert!(used >= begin);
+        assert!(login.is_recent(used + RECENT / 2));
+    }
 
     #[test]
     fn backend_responses_with_invalid_fields_are_refused() {

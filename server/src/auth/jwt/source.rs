@@ -17,13 +17,14 @@ use super::{
     jwks::{self, JwksUrl},
 };
 use crate::auth::Weakness;
-use crate::config::WatchedFile;
+use crate::config::{FileState, WatchedFile};
 
 /// The active keys.
 pub(crate) struct KeyRing {
     keys: RwLock<Arc<Keys>>,
     parts: Mutex<Parts>,
-    file: Option<PathBuf>,
+    /// The key file, in the state from before it was read at the start.
+    file: Option<FileState>,
     /// Whether guessable secrets in the file are refused or logged.
     secrets: WeakSecrets,
     remote: Option<Remote>,
@@ -141,10 +142,11 @@ impl KeyRing {
         path: &Path,
         secrets: WeakSecrets,
     ) -> Result<Self, FileError> {
+        let state = FileState::content(path);
         let keys = read(path, secrets)?;
         self.secrets = secrets;
         self.change(|parts| parts.load_file(keys));
-        self.file = Some(path.to_owned());
+        self.file = Some(state);
         Ok(self)
     }
 
@@ -213,11 +215,12 @@ impl KeyRing {
     }
 
     async fn watch(&self) {
-        let Some(path) = &self.file else { return };
-        let mut file = WatchedFile::content(path);
+        let Some(state) = &self.file else { return };
+        // Also detects changes since the start, and those before a restart of this task.
+        let mut file = WatchedFile::since(state.clone());
         loop {
             file.changed().await;
-            match read(path, self.secrets) {
+            match read(state.path(), self.secrets) {
                 Ok(keys) => {
                     if keys.is_empty() {
                         tracing::warn!(
@@ -380,6 +383,22 @@ const MAX_REFRESH: Duration = Duration::from_secs(86_400);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn key_file_changed_between_start_and_watch_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let key = r#"{"kty":"oct","kid":"a","k":"GawgguFyGrWKav7AX4VKUg-Rj7ISG4hMpRrpmSYWHwc"}"#;
+        std::fs::write(&path, format!(r#"{{"keys":[{key}]}}"#)).unwrap();
+        let ring = KeyRing::new(Keys::default()).with_file(&path, WeakSecrets::Warned);
+        let ring = Arc::new(ring.unwrap());
+        assert!(!ring.now().is_empty());
+        std::fs::write(&path, r#"{"keys":[]}"#).unwrap();
+        let watching = tokio::spawn(Arc::clone(&ring).run());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(ring.now().is_empty());
+        watching.abort();
+    }
 
     #[test]
     fn concurrent_key_changes_are_both_applied() {

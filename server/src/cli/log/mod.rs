@@ -141,7 +141,10 @@ fn log_level<S: 'static>(log: &Log, handle: Handle<EnvFilter, S>) -> LogLevel {
     let has_access_log = log.access;
     LogLevel::new(&log.level, move |level| {
         let filter = quieted(level, has_access_log).map_err(|error| error.to_string())?;
-        handle.reload(filter).map_err(|error| error.to_string())
+        let handle = handle.clone();
+        Ok(Box::new(move || {
+            handle.reload(filter).map_err(|error| error.to_string())
+        }))
     })
 }
 

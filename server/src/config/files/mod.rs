@@ -5,4 +5,4 @@ pub(crate) mod private_files;
 mod watched_file;
 
 pub(crate) use named_files::{FileAccess, NamedFile, named_files};
-pub(crate) use watched_file::WatchedFile;
+pub(crate) use watched_file::{FileState, WatchedFile};

@@ -66,7 +66,8 @@ pub(super) fn routes() -> Routes<Api> {
                 Permission::ApiConversations,
             )
             .query::<FindConversations>()
-            .answer::<ConversationList>(200),
+            .answer::<ConversationList>(200)
+            .refuses(409),
         )
         .on(
             Method::GET,

@@ -12,14 +12,15 @@ use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 use crate::auth::{Weakness, configured::token_weakness, jwt::WeakSecrets};
-use crate::config::WatchedFile;
+use crate::config::{FileState, WatchedFile};
 
 /// The token of a file. Clones share it.
 #[derive(Clone)]
 pub(crate) struct TokenFile(Arc<Inner>);
 
 struct Inner {
-    path: PathBuf,
+    /// The file, in the state from before it was read at the start.
+    state: FileState,
     /// Whether a guessable token is refused.
     secrets: WeakSecrets,
     hash: RwLock<[u8; 32]>,
@@ -32,10 +33,10 @@ impl TokenFile {
     ///
     /// If the file cannot be read, is accessible to every user, or has no valid token.
     pub(crate) fn open(path: &Path, secrets: WeakSecrets) -> Result<Self, TokenFileError> {
+        let state = FileState::content_and_mode(path);
         let hash = RwLock::new(read(path, secrets)?);
-        let path = path.to_owned();
         Ok(Self(Arc::new(Inner {
-            path,
+            state,
             secrets,
             hash,
         })))
@@ -48,7 +49,8 @@ impl TokenFile {
 
     /// Reads the file again when it changes. Runs until dropped.
     pub(crate) async fn watch(self) {
-        let mut file = WatchedFile::content_and_mode(&self.0.path);
+        // Also detects changes since the start, and those before a restart of this task.
+        let mut file = WatchedFile::since(self.0.state.clone());
         loop {
             file.changed().await;
             if !self.reload() {
@@ -59,7 +61,7 @@ impl TokenFile {
 
     /// Returns whether the file has a valid token.
     fn reload(&self) -> bool {
-        match read(&self.0.path, self.0.secrets) {
+        match read(self.0.state.path(), self.0.secrets) {
             Ok(hash) => {
                 *self.0.hash.write() = hash;
                 tracing::info!("metrics token reloaded");
@@ -79,7 +81,7 @@ impl TokenFile {
 impl fmt::Debug for TokenFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenFile")
-            .field("path", &self.0.path)
+            .field("path", &self.0.state.path())
             .finish_non_exhaustive()
     }
 }
@@ -227,6 +229,20 @@ mod tests {
         write(&path, other.as_bytes(), 0o600);
         assert!(file.reload());
         assert_eq!(file.hash(), <[u8; 32]>::from(Sha256::digest(other)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn token_changed_between_start_and_watch_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        write(&path, TOKEN.as_bytes(), 0o600);
+        let file = TokenFile::open(&path, WeakSecrets::Refused).unwrap();
+        let other = format!("{TOKEN}-and-more");
+        write(&path, other.as_bytes(), 0o600);
+        let watching = tokio::spawn(file.clone().watch());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(file.hash(), <[u8; 32]>::from(Sha256::digest(&other)));
+        watching.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -89,8 +89,10 @@ impl Chat {
         let limit = content::page_limit(command.limit)?;
         let store = &self.0.store;
         if let Some(ids) = &command.ids {
+            // A schema cannot specify that query parameters exclude each other, so this is not an
+            // invalid field.
             if command.title.is_some() || command.cursor.is_some() {
-                return Err(ServiceError::invalid("ids", "excludes title and cursor"));
+                return Err(ServiceError::Conflict("ids excludes title and cursor"));
             }
             let parsed: Result<Vec<Uuid>, _> = ids.split(',').map(str::parse).collect();
             let ids = parsed.ok().filter(|ids| ids.len() <= MAX_IDS);

@@ -134,7 +134,7 @@ impl Leases {
         }
     }
 
-    /// Returns the users who are in these conversations on other servers, at most 100,000.
+    /// Returns the users who are in these conversations on other servers.
     ///
     /// Each user appears once, with the sum of the connections to servers with valid leases,
     /// ordered by conversation and user id. A user whose servers' leases have all expired has 0

@@ -31,7 +31,7 @@ use super::write::{Write, request};
 use super::{OpenError, StoreError, StoreSpace, StoreUsage, migrate};
 use crate::config::private_files;
 use crate::config::{self, Durability};
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 use crate::supervisor::Supervisor;
 
 /// A handle to a store in an SQLite database.
@@ -46,6 +46,7 @@ struct SqliteInner {
     healthy: Arc<AtomicBool>,
     changes: Arc<InProgress>,
     space: Arc<Space>,
+    metrics: Arc<Metrics>,
 }
 
 impl Sqlite {
@@ -110,7 +111,7 @@ impl Sqlite {
             .start_thread("store writer", move || writer.run(waiting, group))
             .map_err(|error| OpenError::Thread(error.to_string()))?;
 
-        let readers = Readers::new(path, config, metrics);
+        let readers = Readers::new(path, config, Arc::clone(&metrics));
         Ok((
             Self(Arc::new(SqliteInner {
                 orders,
@@ -118,6 +119,7 @@ impl Sqlite {
                 healthy,
                 changes,
                 space,
+                metrics,
             })),
             commits,
         ))
@@ -152,8 +154,11 @@ impl Sqlite {
         query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answer) = Job::new(query);
-        self.order(Order::Job(job))?;
-        answer.wait().await
+        let written = match self.order(Order::Job(job)) {
+            Ok(()) => answer.wait().await,
+            Err(error) => Err(error),
+        };
+        written.inspect_err(|_| self.0.metrics.count(Counter::StoreErrors))
     }
 
     /// Runs a query on a read connection.

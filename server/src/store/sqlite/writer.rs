@@ -389,20 +389,23 @@ mod tests {
     async fn a_full_database_is_unhealthy_until_it_has_room() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("chat.db");
-        let metrics = Arc::default();
+        let metrics = Arc::<Metrics>::default();
         let supervisor = Supervisor::new(&Arc::default());
         let config = config::Store::default();
-        let (store, _commits) = Sqlite::open(path.clone(), &config, metrics, &supervisor).unwrap();
+        let opened = Sqlite::open(path.clone(), &config, Arc::clone(&metrics), &supervisor);
+        let (store, _commits) = opened.unwrap();
         let fill = "CREATE TABLE ballast AS SELECT zeroblob(262144) AS bytes";
         store.write(move |c| c.execute_batch(fill)).await.unwrap();
         // A limit below the current page count sets it to the current page count.
         let limit = |c: &Connection| c.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()));
         store.write(limit).await.unwrap();
         assert!(store.is_healthy());
+        assert_eq!(metrics.counter(Counter::StoreErrors), 0);
 
         let more = "CREATE TABLE more AS SELECT zeroblob(65536) AS bytes";
         let refused = store.write(move |c| c.execute_batch(more)).await;
         assert_eq!(refused, Err(StoreError::Failed));
+        assert_eq!(metrics.counter(Counter::StoreErrors), 1);
         let full = Instant::now();
         while full.elapsed() < SEVERAL_PROBES {
             assert!(!store.is_healthy());

@@ -18,12 +18,15 @@ use crate::service::{Allowed, Command, ServiceError};
 pub(crate) struct LogLevel(Arc<Inner>);
 
 struct Inner {
-    apply: Box<Apply>,
+    prepare: Box<Prepare>,
     state: Mutex<LogFilter>,
 }
 
+/// Parses a filter, and returns what replaces that of the process with it.
+type Prepare = dyn Fn(&str) -> Result<Replacement, String> + Send + Sync;
+
 /// Replaces the filter of the process, or changes nothing if it fails.
-type Apply = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+pub(crate) type Replacement = Box<dyn FnOnce() -> Result<(), String>>;
 
 /// The log filter of the server that receives the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -61,10 +64,10 @@ impl Command for SetLogLevel {
 }
 
 impl LogLevel {
-    /// `configured` is in force. `apply` replaces the filter, or changes nothing if it fails.
+    /// `configured` is in force. `prepare` parses another filter, and returns what applies it.
     pub(crate) fn new(
         configured: &str,
-        apply: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+        prepare: impl Fn(&str) -> Result<Replacement, String> + Send + Sync + 'static,
     ) -> Self {
         let state = LogFilter {
             level: configured.to_owned(),
@@ -72,7 +75,7 @@ impl LogLevel {
             former: None,
         };
         Self(Arc::new(Inner {
-            apply: Box::new(apply),
+            prepare: Box::new(prepare),
             state: Mutex::new(state),
         }))
     }
@@ -85,7 +88,7 @@ impl LogLevel {
     pub(crate) fn configure(&self, level: &str) -> Result<(), String> {
         let mut state = self.0.state.lock();
         if state.level != level {
-            (self.0.apply)(level)?;
+            (self.0.prepare)(level)?()?;
         }
         level.clone_into(&mut state.level);
         level.clone_into(&mut state.configured);
@@ -109,14 +112,20 @@ impl LogLevel {
         if level.len() > MAX_FILTER {
             return Err(invalid(format!("must have at most {MAX_FILTER} bytes")));
         }
-        (self.0.apply)(&level).map_err(invalid)?;
+        let apply = (self.0.prepare)(&level).map_err(invalid)?;
+        let log = |former: &str| {
+            tracing::warn!(user = by.subject, former, level, "log level set");
+        };
+        // The new filter may exclude this line, and so may the former one.
+        let is_logged = tracing::enabled!(tracing::Level::WARN);
+        if is_logged {
+            log(&state.level);
+        }
+        apply().map_err(invalid)?;
+        if !is_logged {
+            log(&state.level);
+        }
         let former = std::mem::replace(&mut state.level, level);
-        tracing::warn!(
-            user = by.subject,
-            former,
-            level = state.level,
-            "log level set"
-        );
         Ok(LogFilter {
             former: Some(former),
             ..state.clone()

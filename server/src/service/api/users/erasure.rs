@@ -171,33 +171,43 @@ impl Eraser<'_> {
     /// Removes a membership. The longest-standing member becomes the owner of a conversation of
     /// the user; a conversation without other members is deleted.
     async fn leave(&self, conversation_id: Uuid) -> Result<(), ServiceError> {
-        let change = MemberChange {
-            conversation_id,
-            user_id: self.user.to_owned(),
-            by: Actor {
-                user_id: self.user.to_owned(),
-                is_admin: true,
-            },
-            removes: true,
-            limit: 0,
-        };
         let store = self.chat.store();
-        match store.change_member(change, Origin::default()).await? {
-            Change::Done(_) | Change::Unchanged(_) | Change::Absent | Change::Denied => {}
-            Change::Conflict => {
-                let deletion = DeleteConversation {
-                    conversation_id,
-                    by: Actor {
-                        user_id: ERASED_USER.to_owned(),
-                        is_admin: true,
-                    },
-                };
-                store
-                    .delete_conversation(deletion, Origin::default())
-                    .await?;
+        for _ in 0..LEAVE_ATTEMPTS {
+            let change = MemberChange {
+                conversation_id,
+                user_id: self.user.to_owned(),
+                by: Actor {
+                    user_id: self.user.to_owned(),
+                    is_admin: true,
+                },
+                removes: true,
+                limit: 0,
+            };
+            match store.change_member(change, Origin::default()).await? {
+                Change::Done(_) | Change::Unchanged(_) | Change::Absent | Change::Denied => {
+                    return Ok(());
+                }
+                Change::Conflict => {}
+            }
+            let deletion = DeleteConversation {
+                conversation_id,
+                by: Actor {
+                    user_id: ERASED_USER.to_owned(),
+                    is_admin: true,
+                },
+            };
+            let sole_member = self.user.to_owned();
+            let deleting =
+                store.delete_conversation_without_others(deletion, sole_member, Origin::default());
+            match deleting.await? {
+                Change::Done(_) | Change::Unchanged(_) | Change::Absent | Change::Denied => {
+                    return Ok(());
+                }
+                // A user has joined since the first change, and becomes the owner.
+                Change::Conflict => {}
             }
         }
-        Ok(())
+        Err(ServiceError::Unavailable { retry_after: BUSY })
     }
 
     /// Removes the user's events from a webhook delivery, and the user from the events of others.
@@ -324,6 +334,10 @@ fn read<'a, T: Deserialize<'a>>(record: &'a UserRecord) -> Result<T, ServiceErro
     serde_json::from_str(record.data.get()).map_err(|_| StoreError::Failed.into())
 }
 
+/// How often a conversation is left while other users join and leave it.
+const LEAVE_ATTEMPTS: u32 = 3;
+/// When an erasure is repeated whose conversations have changed too often.
+const BUSY: Duration = Duration::from_secs(1);
 /// Maximum changes that wait to be stored and emitted at the same time.
 const CONCURRENT_CHANGES: usize = 16;
 /// The size of the records that are read at once.

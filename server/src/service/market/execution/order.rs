@@ -157,10 +157,12 @@ impl TradeReply {
     }
 }
 
-/// Returns the first entry of an order, which is refused if the order exists.
+/// Returns the first entry of an order, which is refused if the order exists, or if its user has as
+/// many open orders as one user may have.
 pub(super) fn first_entry(stored: &Stored) -> Append {
     Append {
         if_open: IfOpen::Refuse,
+        quota: Quota::Share(MOST_ORDERS_OF_USER),
         ..entry(stored, true)
     }
 }
@@ -181,7 +183,8 @@ pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
         journal: JOURNAL.into(),
         key: stored.order.trade_id.clone(),
         body: write(stored),
-        category: None,
+        // The open orders of a user are counted.
+        category: Some(stored.order.user_id.clone()),
         is_open,
         if_open: IfOpen::Remove,
         needs_open: false,
@@ -199,6 +202,9 @@ pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
 pub(super) const JOURNAL: &str = "executions";
 /// Maximum number of open orders, whose clients do not know the outcome yet.
 pub(super) const MOST_ORDERS: u32 = 1000;
+/// Maximum number of open orders of one user, more than a server executes concurrently. A user who
+/// disconnects before the outcomes leaves the other places to other users.
+const MOST_ORDERS_OF_USER: u32 = 100;
 /// Code and message for a trade with an unknown outcome.
 const UNKNOWN: (&str, &str) = (
     "OUTCOME_UNKNOWN",

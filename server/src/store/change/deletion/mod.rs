@@ -10,7 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Actor, Change};
-use crate::store::write::Write;
+use crate::store::write::{DeletionOperation, Write};
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
 /// A request to delete a conversation with everything that belongs to it.
@@ -92,8 +92,38 @@ impl Store {
         deletion: DeleteConversation,
         origin: Origin,
     ) -> Result<Change<DeletedConversation>, StoreError> {
+        self.delete(deletion, None, origin).await
+    }
+
+    /// Deletes a conversation like [`Store::delete_conversation`] if no other user than
+    /// `sole_member` is a member. Otherwise it stays ([`Change::Conflict`]).
+    ///
+    /// One transaction checks the members and deletes the conversation.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn delete_conversation_without_others(
+        &self,
+        deletion: DeleteConversation,
+        sole_member: String,
+        origin: Origin,
+    ) -> Result<Change<DeletedConversation>, StoreError> {
+        self.delete(deletion, Some(sole_member), origin).await
+    }
+
+    async fn delete(
+        &self,
+        deletion: DeleteConversation,
+        sole_member: Option<String>,
+        origin: Origin,
+    ) -> Result<Change<DeletedConversation>, StoreError> {
         let conversation_id = deletion.conversation_id;
-        let deleted = self.submit(deletion, conversation_id, origin, Write::Deletion);
+        let operation = DeletionOperation {
+            deletion,
+            sole_member,
+        };
+        let deleted = self.submit(operation, conversation_id, origin, Write::Deletion);
         let deleted = deleted.await?;
         Ok(deleted.map(|removal| removal.deleted))
     }

@@ -9,6 +9,7 @@ use crate::store::change::{Change, DeleteConversation, DeletedConversation, Remo
 use crate::store::postgres::group::LockedRows;
 use crate::store::postgres::sql::{CachedStatements, EXPIRE_LOCK, time};
 use crate::store::postgres::{Postgres, read};
+use crate::store::write::DeletionOperation;
 use crate::store::{StoreError, Time};
 
 impl Postgres {
@@ -25,9 +26,10 @@ impl Postgres {
 pub(in crate::store) async fn delete_conversation(
     client: &ClientWrapper,
     locked: &LockedRows,
-    deletion: &DeleteConversation,
+    operation: &DeletionOperation,
     now: Time,
 ) -> Result<Change<Removal>, Error> {
+    let deletion = &operation.deletion;
     let id = deletion.conversation_id;
     let Some(room) = locked.rooms.get(&id) else {
         return deleted_before(client, deletion).await;
@@ -38,6 +40,9 @@ pub(in crate::store) async fn delete_conversation(
     }
     // The members are read before they are deleted, because they must be notified.
     let member_ids = read_back(client, id).await?.member_ids;
+    if operation.is_prevented_by(&member_ids) {
+        return Ok(Change::Conflict);
+    }
     let by = &deletion.by.user_id;
     client
         .execute_cached(

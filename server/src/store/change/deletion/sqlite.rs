@@ -5,9 +5,10 @@ use rusqlite::{Connection, params};
 use crate::store::change::conversations::sqlite::read_conversation;
 use crate::store::change::invites::sqlite as invites;
 use crate::store::change::members::sqlite::is_member;
-use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
+use crate::store::change::{Change, DeletedConversation, Removal};
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::sql::{CachedStatements, Id};
+use crate::store::write::DeletionOperation;
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -30,9 +31,10 @@ struct FoundConversation {
 
 pub(in crate::store) fn delete_conversation(
     connection: &Connection,
-    deletion: &DeleteConversation,
+    operation: &DeletionOperation,
     now: Time,
 ) -> rusqlite::Result<Change<Removal>> {
+    let deletion = &operation.deletion;
     let id = deletion.conversation_id;
     let found = connection.query_opt_cached(
         "SELECT owner_id, is_open, deleted_at, deleted_by FROM conversations WHERE id = ?1",
@@ -63,6 +65,9 @@ pub(in crate::store) fn delete_conversation(
         return Ok(refused);
     }
     let member_ids = read_conversation(connection, id)?.member_ids;
+    if operation.is_prevented_by(&member_ids) {
+        return Ok(Change::Conflict);
+    }
     connection.execute_cached(
         "UPDATE conversations SET title = NULL, deleted_at = ?2, deleted_by = ?3 WHERE id = ?1",
         params![Id(id), now, deletion.by.user_id],

@@ -385,7 +385,7 @@ fn acting_user(write: &Write) -> Option<&str> {
         Write::Annotate(annotate) => Some(&annotate.operation.by.user_id),
         Write::Member(member) => Some(&member.operation.change.by.user_id),
         Write::Rename(rename) => Some(&rename.operation.by.user_id),
-        Write::Deletion(deletion) => Some(&deletion.operation.by.user_id),
+        Write::Deletion(deletion) => Some(&deletion.operation.deletion.by.user_id),
         Write::Read(read) => Some(&read.operation.user_id),
         Write::Conversation(_) | Write::Erase(_) => None,
     }

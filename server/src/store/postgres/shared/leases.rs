@@ -123,11 +123,36 @@ impl Postgres {
         ))
     }
 
+    /// Reads presence a page at a time, so that each statement has a bounded result.
     pub(in crate::store) async fn remote_presence(
         &self,
         node: Uuid,
         conversations: &[Uuid],
     ) -> Result<Vec<PresenceEntry>, StoreError> {
+        let mut found: Vec<PresenceEntry> = Vec::new();
+        loop {
+            let last = found.last();
+            // The first user id is not empty, so this position is before all rows.
+            let after = last.map_or((Uuid::nil(), ""), |last| {
+                (last.conversation_id, last.user_id.as_str())
+            });
+            let page = self.presence_page(node, conversations, after).await?;
+            let is_last = page.len() < PAGE_ROWS;
+            found.extend(page);
+            if is_last {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Reads the page of presence after a conversation and user.
+    async fn presence_page(
+        &self,
+        node: Uuid,
+        conversations: &[Uuid],
+        (conversation, user): (Uuid, &str),
+    ) -> Result<Vec<PresenceEntry>, StoreError> {
+        let limit = i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX);
         read!(self, client => client.query_cached(
             "SELECT p.conversation_id, p.user_id, max(p.name) AS name,
                  least(coalesce(sum(p.connections) FILTER (WHERE n.is_alive), 0),
@@ -137,9 +162,10 @@ impl Postgres {
              JOIN (SELECT id, expires_at > statement_timestamp() AS is_alive FROM nodes) n
                  ON n.id = p.node_id
              WHERE p.conversation_id = ANY($2) AND p.node_id <> $1
+                 AND (p.conversation_id, p.user_id) > ($3, $4)
              GROUP BY p.conversation_id, p.user_id
-             ORDER BY p.conversation_id, p.user_id LIMIT $3",
-            &[&node, &conversations, &MAX_PRESENCE_ROWS],
+             ORDER BY p.conversation_id, p.user_id LIMIT $5",
+            &[&node, &conversations, &conversation, &user, &limit],
             |row| {
                 Ok(PresenceEntry {
                     conversation_id: row.try_get("conversation_id")?,
@@ -157,5 +183,5 @@ pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// The maximum number of rows in one result.
-const MAX_PRESENCE_ROWS: i64 = 100_000;
+/// The number of rows in one page of presence.
+const PAGE_ROWS: usize = 100_000;

@@ -72,6 +72,11 @@ pub struct Append {
 pub enum Quota {
     /// All entries count. If there are too many, the result is [`Appended::Full`].
     All,
+    /// All entries count, and those of the entry's category also towards this share. If there are
+    /// too many of either, the result is [`Appended::Full`]. Only [`Store::append`] applies it.
+    ///
+    /// The appends that run concurrently on PostgreSQL may exceed the share, but not `most_open`.
+    Share(u32),
     /// Entries whose keys do not begin with this text count. If there are too many, the result is
     /// [`Appended::Full`].
     Without(&'static str),
@@ -320,6 +325,8 @@ impl Store {
     /// may still be stored.
     pub async fn append_all(&self, appends: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
         debug_assert!(appends.is_sorted_by(|a, b| a.journal <= b.journal));
+        let has_share = |append: &Append| matches!(append.quota, Quota::Share(_));
+        debug_assert!(!appends.iter().any(has_share));
         let appending = async {
             each!(self, backend => self.timed_answer(Timing::StoreJournal, backend.append_all(appends)).await)
         };

@@ -187,9 +187,13 @@ pub(in crate::store) async fn append(
     client: &ClientWrapper,
     append: &Append,
 ) -> Result<Appended, Error> {
-    if !matches!(append.quota, Quota::All) {
-        let appended = append_all(client, std::iter::once(append)).await?;
-        return Ok(appended.into_iter().next().unwrap_or(Appended::Full));
+    match append.quota {
+        Quota::All => {}
+        Quota::Share(share) => return append_within_share(client, append, share).await,
+        Quota::Without(_) | Quota::Dropping { .. } => {
+            let appended = append_all(client, std::iter::once(append)).await?;
+            return Ok(appended.into_iter().next().unwrap_or(Appended::Full));
+        }
     }
     let expires_at = append.expires_at.map(Time::timestamp);
     client
@@ -213,8 +217,49 @@ pub(in crate::store) async fn append(
         .await
 }
 
+/// Appends an entry, unless its category has as many open entries as its share allows.
+///
+/// The category is counted before the statement waits for the lock, so it may exceed its share by
+/// the entries that are being appended. A new key without room in the share has room for no entry.
+async fn append_within_share(
+    client: &ClientWrapper,
+    append: &Append,
+    share: u32,
+) -> Result<Appended, Error> {
+    let expires_at = append.expires_at.map(Time::timestamp);
+    client
+        .query_one_cached(
+            // `OFFSET 0` keeps the condition on the category out of the choice of the index: the
+            // index of open entries has few rows, that of categories also has closed ones.
+            "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
+             FROM roomcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9,
+                 CASE WHEN (SELECT count(*) FROM (
+                     SELECT e.category FROM journal_entries e
+                     WHERE e.journal = $1 AND e.is_current AND e.is_open
+                         AND (e.expires_at IS NULL OR e.expires_at > $7)
+                     OFFSET 0) AS open_ones
+                     WHERE open_ones.category = $4) < $11::bigint
+                 THEN $10::bigint ELSE 0::bigint END)",
+            &[
+                &append.journal,
+                &append.key,
+                &append.body,
+                &append.category,
+                &append.is_open,
+                &if_open(append),
+                &append.created_at.timestamp(),
+                &expires_at,
+                &append.needs_open,
+                &i64::from(append.most_open),
+                &i64::from(share),
+            ],
+            appended,
+        )
+        .await
+}
+
 /// Appends entries in order in one statement, each under the lock of its journal's row and within
-/// its quota.
+/// its quota. Shares do not apply.
 pub(in crate::store) async fn append_all(
     client: &ClientWrapper,
     appends: impl Iterator<Item = &Append> + Clone,
@@ -232,21 +277,21 @@ pub(in crate::store) async fn append_all(
     let needs_open = column(appends.clone(), |append| append.needs_open);
     let most_open = column(appends.clone(), |append| i64::from(append.most_open));
     let quotas = column(appends.clone(), |append| match append.quota {
-        Quota::All => "all",
+        Quota::All | Quota::Share(_) => "all",
         Quota::Without(_) => "without",
         Quota::Dropping { .. } => "dropping",
     });
     let prefixes = column(appends.clone(), |append| match append.quota {
-        Quota::All => None,
+        Quota::All | Quota::Share(_) => None,
         Quota::Without(prefix) | Quota::Dropping { prefix, .. } => Some(prefix),
     });
     let dropped_bodies = column(appends.clone(), |append| match &append.quota {
         Quota::Dropping { body, .. } => Some(body.as_str()),
-        Quota::All | Quota::Without(_) => None,
+        Quota::All | Quota::Share(_) | Quota::Without(_) => None,
     });
     let dropped_ends = column(appends, |append| match &append.quota {
         Quota::Dropping { expires_at, .. } => Some(expires_at.timestamp()),
-        Quota::All | Quota::Without(_) => None,
+        Quota::All | Quota::Share(_) | Quota::Without(_) => None,
     });
     client
         .query_cached(

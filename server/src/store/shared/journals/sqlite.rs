@@ -285,6 +285,17 @@ fn put(connection: &Connection, append: &Append, known: Option<&Entry>) -> rusql
 fn make_room(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
     match &append.quota {
         Quota::All => Ok(!is_full(connection, append)?),
+        Quota::Share(share) => {
+            let open: u32 = connection.query_one_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM journal_entries INDEXED BY journal_entries_open
+                 WHERE journal = ?1 AND is_current AND is_open AND category = ?3
+                     AND (expires_at IS NULL OR expires_at > ?2)
+                 LIMIT ?4)",
+                params![append.journal, append.created_at, append.category, share],
+                |row| row.get(0),
+            )?;
+            Ok(open < *share && !is_full(connection, append)?)
+        }
         Quota::Without(prefix) => {
             let open: u32 = connection.query_one_cached(
                 "SELECT count(*) FROM (SELECT 1 FROM journal_entries
