@@ -229,7 +229,8 @@ groups! {
         /// Default `json`.
         parser: Parser = Parser::Json;
         /// Maximum time for a client to join its first namespace, and for the decision about one
-        /// `CONNECT`. A decision that is pending at its end extends it once. Default 45 s.
+        /// `CONNECT`. If a decision is pending at the end of the first, and refuses the client, the
+        /// client has the whole time once more. Default 45 s.
         #[serde(alias = "connectTimeout", with = "humantime_serde")]
         connect_timeout: Duration = Duration::from_secs(45);
         /// Bytes of request headers stored for `Socket::handshake`. Default 2,048.

@@ -215,7 +215,7 @@ metric_table! {
             ClusterStale["result" = "stale"],
         }
         "roomcast_cluster_lost_total" =>
-            "Envelopes to or from other servers that are known to be lost, without unsent heartbeats." {
+            "Envelopes to or from other servers that are known to be lost, without heartbeats on a broken connection." {
             ClusterLost,
         }
         "roomcast_cluster_replies_unknown_total" =>

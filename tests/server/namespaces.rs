@@ -287,7 +287,7 @@ fn slow_middleware_refuses_and_the_connection_stays() {
         });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
-    // Its deadline for the first namespace is over before the refusal.
+    // The deadline of `fresh` for its first namespace passes before the refusal.
     let mut fresh = server.open();
     for client in [&mut client, &mut fresh] {
         client.send_text("40/slow,");

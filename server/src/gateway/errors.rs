@@ -17,7 +17,7 @@ struct Row {
     kind: &'static str,
     /// The equivalent HTTP status.
     status: u16,
-    /// `None` if no event is refused with the code, because the socket ends.
+    /// `None` for a code that ends the socket: no event is refused with it.
     counter: Option<Counter>,
 }
 

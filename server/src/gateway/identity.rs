@@ -107,7 +107,7 @@ impl Authenticate for Limited {
     ) -> Result<Principal, Refusal> {
         let recovered = Authenticate::recover(&self.authenticator, connect.clone(), previous);
         let principal = recovered.await?;
-        // A recovered client skips the middleware, which charges the others.
+        // The middleware charges a join, but a recovered client skips it.
         limits::join(&self.users, &principal.subject)?;
         connect.set_data(ChargedJoin);
         Ok(principal)

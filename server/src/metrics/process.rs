@@ -143,8 +143,7 @@ fn memory_limit() -> Option<u64> {
 /// Returns the files that can have a memory limit, given the text of `/proc/self/cgroup`: those of
 /// the groups of the process and of all groups above.
 ///
-/// A container has its limit in the file of the root if its own groups are mounted there. The
-/// others of these files then do not exist.
+/// In a container, only the file of the root may exist, with the limit of the container.
 fn limit_files(groups: &str) -> impl Iterator<Item = PathBuf> {
     let groups = groups.lines().filter_map(|line| {
         // A line has a number, the controllers (none for version 2), and the path of the group.
@@ -159,7 +158,7 @@ fn limit_files(groups: &str) -> impl Iterator<Item = PathBuf> {
         }
     });
     groups.flat_map(|(group, root, file)| {
-        // The path of a group outside of the visible ones begins with `/..`.
+        // A path with `..` names a group outside of this namespace of groups.
         let group = if group.split('/').any(|name| name == "..") {
             "/"
         } else {

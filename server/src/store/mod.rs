@@ -150,8 +150,13 @@ impl Store {
             Ok(()) => self.timed_answer(timing, answer.wait()).await,
             Err(error) => Err(error),
         };
-        // Each refused change counts, even if several were in one transaction.
-        answer.inspect_err(|_| self.metrics.count(Counter::StoreErrors))
+        // Each refused change counts, even if several were in one transaction. A timeout has been
+        // counted already.
+        answer.inspect_err(|error| {
+            if *error != StoreError::TimedOut {
+                self.metrics.count(Counter::StoreErrors);
+            }
+        })
     }
 
     /// Returns the answer of a query, or an error after the maximum time.
@@ -186,7 +191,10 @@ impl Store {
         let answer = tokio::time::timeout(self.patience, answer).await;
         self.metrics.time(timing, begin.elapsed());
         // A timeout undoes nothing: the change may still be stored, and is emitted then.
-        let answer = answer.unwrap_or(Err(StoreError::TimedOut));
+        let answer = answer.unwrap_or_else(|_| {
+            self.metrics.count(Counter::StoreErrors);
+            Err(StoreError::TimedOut)
+        });
         if let Some(mut span) = span {
             span.set("db.system.name", self.system());
             span.set("db.operation.name", timing.operation());

@@ -121,8 +121,9 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
     /// Counts messages that expired in the queue or will never be sent.
     fn unsent(&self, messages: Vec<Self::Message>);
 
-    /// Returns whether the loss of a message counts. It does not for heartbeats and other messages
-    /// between servers that say nothing to clients, since another one follows.
+    /// Returns whether the loss of a message counts. Heartbeats and other messages in the namespace
+    /// `/.roomcast` do not count, because they carry no events for clients. Their senders and
+    /// receivers handle a loss with leases, polling and timeouts.
     fn counts_if_lost(&self, message: &Self::Message) -> bool;
 
     /// Returns the number of messages whose loss counts.

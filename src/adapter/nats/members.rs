@@ -22,8 +22,10 @@ pub(super) struct Members {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Since when this server listens.
+    /// Since when this server listens, or listened last.
     since: Option<Instant>,
+    /// Whether this server receives messages.
+    is_listening: bool,
     /// When the last pulse of each peer arrived.
     last_pulse: HashMap<NodeId, Instant>,
     /// The peers without a pulse since this server was disconnected.
@@ -54,6 +56,7 @@ impl Members {
         let now = Instant::now();
         let mut table = self.table.lock();
         table.since = Some(now);
+        table.is_listening = true;
         for last_pulse in table.last_pulse.values_mut() {
             *last_pulse = now;
         }
@@ -63,6 +66,7 @@ impl Members {
     pub(super) fn disconnected(&self) {
         self.alone.disconnected();
         let mut table = self.table.lock();
+        table.is_listening = false;
         table.missed = table.last_pulse.keys().cloned().collect();
     }
 
@@ -99,14 +103,17 @@ impl Members {
         self.table.lock().last_pulse.keys().cloned().collect()
     }
 
-    /// Removes and returns the peers that have been silent for too long. If this server stalled
-    /// since the last call, it has not read their pulses of that time yet.
+    /// Removes and returns the peers that have been silent for too long. This server reads no
+    /// pulses while it stalls or is not subscribed, so that time does not count as silence.
     pub(super) fn expire(&self, stall: Duration) -> Vec<NodeId> {
         let now = Instant::now();
         let is_expired = |_: &NodeId, last_pulse: &mut Instant| {
             now.duration_since(*last_pulse) > self.peer_timeout
         };
         let mut table = self.table.lock();
+        if !table.is_listening {
+            return Vec::new();
+        }
         excuse_stall(stall, table.last_pulse.values_mut());
         table
             .last_pulse
@@ -133,6 +140,7 @@ mod tests {
     async fn silent_peer_expires_unless_this_server_was_disconnected() {
         let [x, y] = ["x", "y"].map(|name| NodeId::new(name).unwrap());
         let members = Members::new(LEASE);
+        members.listening(false);
         members.record_pulse(x.clone());
         members.record_pulse(y.clone());
         tokio::time::advance(Duration::from_secs(8)).await;
@@ -142,6 +150,8 @@ mod tests {
         assert_eq!(members.nodes(), std::slice::from_ref(&y));
         tokio::time::advance(Duration::from_secs(60)).await;
         members.disconnected();
+        // The pulses begin before the subscription.
+        assert_eq!(members.expire(Duration::ZERO), []);
         members.listening(true);
         assert_eq!(members.expire(Duration::ZERO), []);
         assert!(!members.are_back());
@@ -151,9 +161,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_peer_expires_while_this_server_stalls_but_after_it() {
+    async fn stall_of_this_server_does_not_count_as_silence_of_peers() {
         let x = NodeId::new("x").unwrap();
         let members = Members::new(LEASE);
+        members.listening(false);
         members.record_pulse(x.clone());
         for _ in 0..3 {
             tokio::time::advance(Duration::from_secs(61)).await;
@@ -168,6 +179,7 @@ mod tests {
         let x = NodeId::new("x").unwrap();
         for (lease, expected) in [(1, 11), (10, 11), (30, 31)] {
             let members = Members::new(Duration::from_secs(lease));
+            members.listening(false);
             members.record_pulse(x.clone());
             let mut seconds = 0;
             while members.expire(Duration::ZERO).is_empty() && seconds < 60 {

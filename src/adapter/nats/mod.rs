@@ -190,8 +190,7 @@ impl Nats {
     /// MiB.
     ///
     /// The receive queue has a limit of messages only: 750 with JetStream, which is read in parts,
-    /// and 65,536 without it. So it has at most as many bytes as these messages of the
-    /// `max_payload` of NATS.
+    /// and 65,536 without it. Its size is at most that number times the `max_payload` of NATS.
     #[must_use]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         self.limits.messages = messages;

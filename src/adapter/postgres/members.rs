@@ -63,8 +63,8 @@ impl Members {
     }
 
     pub(crate) fn open(&self, nsp: &Nsp) {
-        // Peers may have used this namespace for long, and this server has received none of their
-        // messages.
+        // Peers may have used this namespace for a long time, and this server has received none of
+        // their messages.
         self.alone.listens();
         let mut table = self.table.lock();
         table.namespaces.entry(nsp.clone()).or_default();
@@ -133,7 +133,7 @@ impl Members {
         }
     }
 
-    /// Records a greeting of a peer, which expects a heartbeat.
+    /// Records that a peer has greeted this server, and expects a heartbeat.
     pub(crate) fn greeted(&self, nsp: &Nsp, node: &NodeId) {
         self.record_message(nsp, node);
         let mut table = self.table.lock();
@@ -142,8 +142,8 @@ impl Members {
         }
     }
 
-    /// Records a message of a server that may not listen in the namespace. An unknown server is
-    /// greeted, and answers if it listens. Returns whether a greeting is now pending.
+    /// Records a message of a server that perhaps does not listen in the namespace. An unknown
+    /// server is greeted, and answers if it listens. Returns whether the message caused a greeting.
     pub(crate) fn published(&self, nsp: &Nsp, node: &NodeId) -> bool {
         let mut table = self.table.lock();
         let table = &mut *table;
@@ -202,7 +202,7 @@ impl Members {
         self.table.lock().namespaces.contains_key(nsp)
     }
 
-    /// Waits until the peers were greeted, and returns when. Returns `None` if the namespace is
+    /// Waits until the peers are greeted. Returns the time of that, or `None` if the namespace is
     /// closed.
     pub(crate) async fn since(&self, nsp: &Nsp) -> Option<Instant> {
         loop {
@@ -227,9 +227,9 @@ impl Members {
             .collect()
     }
 
-    /// Called every second while connected. Returns the peers that have expired. Marks namespaces
-    /// in which a heartbeat is due. If this server stalled since the last call, it has not read the
-    /// messages of its peers of that time yet.
+    /// Called every second while connected. Removes the peers that have expired, and returns
+    /// those that are in no namespace any more. Marks namespaces in which a heartbeat is due. While
+    /// this server stalled, it read no messages, so that time does not count as silence.
     pub(crate) fn tick(&self, stall: Duration) -> Vec<NodeId> {
         let now = Instant::now();
         let mut lost = HashSet::new();
@@ -324,13 +324,13 @@ mod tests {
         let (members, [a]) = members(["/a"]);
         let (b, [x, y]) = (Nsp::from("/b"), nodes());
         assert_eq!(members.tick(Duration::ZERO), []);
-        assert_eq!(pulses(&members), [], "it does not listen yet");
+        assert_eq!(pulses(&members), [], "this server does not listen yet");
         members.listening(&a);
         assert_eq!(pulses(&members), [(a.clone(), Pulse::Hello)]);
         members.record_message(&a, &x);
         members.record_message(&a, &y);
         members.record_message(&b, &y);
-        assert_eq!(members.nodes(&b), [], "it is not open here");
+        assert_eq!(members.nodes(&b), [], "the namespace is not open here");
         assert_eq!(members.tick(Duration::ZERO), []);
         assert_eq!(pulses(&members), []);
         tokio::time::advance(6 * SECOND).await;
@@ -347,19 +347,16 @@ mod tests {
         assert!(!members.are_back());
         members.open(&b);
         members.record_message(&b, &y);
-        assert!(
-            !members.are_back(),
-            "it may not listen in all namespaces yet"
-        );
+        assert!(!members.are_back(), "y has not sent in each namespace yet");
         members.record_message(&a, &y);
         assert!(members.are_back());
-        assert_eq!(members.bye(&a, &y), [], "it is elsewhere yet");
-        assert_eq!(members.bye(&a, &x), [], "it has left before");
+        assert_eq!(members.bye(&a, &y), [], "y is still in the other namespace");
+        assert_eq!(members.bye(&a, &x), [], "x has expired");
         assert_eq!(members.close(&b), [y]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_peer_expires_while_this_server_stalls_but_after_it() {
+    async fn stall_of_this_server_does_not_count_as_silence_of_peers() {
         let (members, [a]) = members(["/a"]);
         let [x, y] = nodes();
         members.listening(&a);
@@ -379,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn publisher_is_greeted_once_and_no_member_until_it_answers() {
+    async fn publisher_is_greeted_once_and_becomes_a_member_when_it_answers() {
         let (members, [a]) = members(["/a"]);
         let [x, y] = nodes();
         members.listening(&a);
@@ -395,10 +392,7 @@ mod tests {
         members.record_message(&a, &x);
         members.record_message(&a, &y);
         for _ in 0..20 {
-            assert!(
-                !members.published(&a, &x),
-                "a member that publishes is there"
-            );
+            assert!(!members.published(&a, &x), "a member is not greeted again");
             tokio::time::advance(SECOND).await;
             members.tick(Duration::ZERO);
         }

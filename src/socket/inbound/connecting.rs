@@ -116,14 +116,11 @@ impl Connection {
         (!is_waiting).then_some(connect_by)
     }
 
-    /// Extends the deadline for the first namespace once, if a decision has outlasted it. So the
-    /// client receives a refusal, and can send another `CONNECT`.
+    /// Extends the deadline for the first namespace once, if a decision has outlasted it. So a
+    /// client that is refused has the whole time again for another `CONNECT`.
     fn extend_connect(&mut self, now: Instant) {
-        if !self.is_connect_extended
-            && let Some(connect_by) = self.connect_by.filter(|at| *at <= now)
-        {
-            // A decision takes at most this long, so the extended deadline is not over either.
-            self.connect_by = Some(connect_by + self.io.config().sockets.connect_timeout);
+        if !self.is_connect_extended && self.connect_by.is_some_and(|at| at <= now) {
+            self.connect_by = Some(now + self.io.config().sockets.connect_timeout);
             self.is_connect_extended = true;
         }
     }
@@ -452,11 +449,12 @@ mod tests {
         let sent = run(&mut connection, &outbox);
         assert!(sent.len() == 1 && sent[0].ends_with(TOO_LATE), "{sent:?}");
         assert_eq!(connection.handle_timeout(now()), Ok(()));
-        assert_eq!(connection.poll_timeout(), Some(start + 2 * limit));
+        let extended = Some(start + 2 * limit + SECOND);
+        assert_eq!(connection.poll_timeout(), extended);
 
         // Another decision that is pending does not extend the deadline again.
         connection.connect(&Nsp::ROOT, &args, now()).unwrap();
-        assert_eq!(connection.poll_timeout(), Some(start + 2 * limit));
+        assert_eq!(connection.poll_timeout(), extended);
         tokio::time::advance(limit).await;
         let closed = connection.handle_timeout(now());
         assert_eq!(closed, Err(CloseReason::ForcedClose));

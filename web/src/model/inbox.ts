@@ -30,7 +30,8 @@ export interface Item {
   unread: number;
   newest: Message | undefined;
   /**
-   * Whether it has no messages. This is unknown until it is joined: then `newest` is missing, too.
+   * Whether it is joined and has no messages. Before that, `newest` can be missing although it has
+   * messages.
    */
   isEmpty: boolean;
   isOpen: boolean;

@@ -216,7 +216,8 @@ impl KeyRing {
 
     async fn watch(&self) {
         let Some(state) = &self.file else { return };
-        // Also detects changes since the start, and those before a restart of this task.
+        // The watch starts from the state before the first read, so it detects changes during the
+        // start, and those before a restart of this task.
         let mut file = WatchedFile::since(state.clone());
         loop {
             file.changed().await;

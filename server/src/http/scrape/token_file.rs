@@ -49,7 +49,8 @@ impl TokenFile {
 
     /// Reads the file again when it changes. Runs until dropped.
     pub(crate) async fn watch(self) {
-        // Also detects changes since the start, and those before a restart of this task.
+        // The watch starts from the state before the first read, so it detects changes during the
+        // start, and those before a restart of this task.
         let mut file = WatchedFile::since(self.0.state.clone());
         loop {
             file.changed().await;

@@ -175,7 +175,7 @@ for (const [name, [answer, ...event]] of Object.entries(CHANGES)) {
 
 test("a request that changes nothing, or an unknown answer, is not repeated", async (t) => {
   const { line, own, received } = lead(t);
-  for (const [name, answer] of [["presence", { success: true, users: [] }], ["typing", { success: true }], ["message", undefined], ["rename_conversation", { success: true }]] as const) {
+  for (const [name, answer] of [["presence", { success: true, users: [] }], ["typing", { success: true }], ["message", undefined], ["add_reaction", undefined], ["mark_read", { success: true }], ["rename_conversation", { success: true }]] as const) {
     own.request = async () => answer;
     assert.equal(await line.request(name, {}), answer);
   }

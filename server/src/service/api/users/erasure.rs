@@ -334,9 +334,9 @@ fn read<'a, T: Deserialize<'a>>(record: &'a UserRecord) -> Result<T, ServiceErro
     serde_json::from_str(record.data.get()).map_err(|_| StoreError::Failed.into())
 }
 
-/// How often a conversation is left while other users join and leave it.
+/// Maximum attempts to leave a conversation whose members change concurrently.
 const LEAVE_ATTEMPTS: u32 = 3;
-/// When an erasure is repeated whose conversations have changed too often.
+/// The retry delay that the caller receives after the last attempt.
 const BUSY: Duration = Duration::from_secs(1);
 /// Maximum changes that wait to be stored and emitted at the same time.
 const CONCURRENT_CHANGES: usize = 16;

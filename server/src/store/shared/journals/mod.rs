@@ -73,7 +73,7 @@ pub enum Quota {
     /// All entries count. If there are too many, the result is [`Appended::Full`].
     All,
     /// All entries count, and those of the entry's category also towards this share. If there are
-    /// too many of either, the result is [`Appended::Full`]. Only [`Store::append`] applies it.
+    /// too many of either, the result is [`Appended::Full`]. [`Store::append_all`] refuses it.
     ///
     /// The appends that run concurrently on PostgreSQL may exceed the share, but not `most_open`.
     Share(u32),
@@ -326,7 +326,9 @@ impl Store {
     pub async fn append_all(&self, appends: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
         debug_assert!(appends.is_sorted_by(|a, b| a.journal <= b.journal));
         let has_share = |append: &Append| matches!(append.quota, Quota::Share(_));
-        debug_assert!(!appends.iter().any(has_share));
+        if appends.iter().any(has_share) {
+            return Err(StoreError::Failed);
+        }
         let appending = async {
             each!(self, backend => self.timed_answer(Timing::StoreJournal, backend.append_all(appends)).await)
         };

@@ -220,7 +220,8 @@ pub(in crate::store) async fn append(
 /// Appends an entry, unless its category has as many open entries as its share allows.
 ///
 /// The category is counted before the statement waits for the lock, so it may exceed its share by
-/// the entries that are being appended. A new key without room in the share has room for no entry.
+/// the entries that are being appended. If the share is full, `most_open` is passed as 0, which
+/// refuses new keys.
 async fn append_within_share(
     client: &ClientWrapper,
     append: &Append,
@@ -229,8 +230,8 @@ async fn append_within_share(
     let expires_at = append.expires_at.map(Time::timestamp);
     client
         .query_one_cached(
-            // `OFFSET 0` keeps the condition on the category out of the choice of the index: the
-            // index of open entries has few rows, that of categories also has closed ones.
+            // `OFFSET 0` makes PostgreSQL use the index of open entries. The index of categories
+            // also contains closed entries.
             "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
              FROM roomcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9,
                  CASE WHEN (SELECT count(*) FROM (

@@ -290,11 +290,11 @@ function echoOf(event: string, payload: unknown, answer: unknown, userId: string
     case "message_deleted":
       return message && { conversationId: message.conversationId, messageId: message.id, seq: message.seq, deletedAt: message.deletedAt, deletedBy: userId };
     case "message_read":
-      return { conversationId: (payload as MarkAsRead).conversationId, userId, seq };
+      return seq === undefined ? undefined : { conversationId: (payload as MarkAsRead).conversationId, userId, seq };
     case "conversation_updated":
       return conversation && { conversation, timestamp: conversation.updatedAt };
     default:
-      return rest;
+      return Object.keys(rest).length > 0 ? rest : undefined;
   }
 }
 
