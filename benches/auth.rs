@@ -57,13 +57,13 @@ fn tokens(bench: &mut Criterion) {
     });
 }
 
-/// Parses the payload of a CONNECT packet like the server.
+/// Parses the payload of a CONNECT packet as the server does.
 fn payload(packet: &bytes::Bytes) -> Args {
     let packet = Decoder::new(Limits::default()).text(packet.clone());
     packet.unwrap().unwrap().args
 }
 
-/// Measures the way from the bytes of `40{"token":…}` to a principal, and the same from the header.
+/// Measures the time from `0{"token":…}`, and from an `Authorization` header, to a principal.
 /// Also measures a CONNECT without credentials, whose cost is not part of authentication.
 fn connects(bench: &mut Criterion) {
     let tokens = JwtAuthenticator::from_keys(Keys::from_secret(SECRET))
@@ -109,7 +109,7 @@ fn permissions(bench: &mut Criterion) {
     bench.bench_function("auth/permission", |b| {
         b.iter(|| roles.allow(black_box(next_user.next().unwrap()), Permission::ChatSend));
     });
-    // This is a user whose permissions were not checked before, or were evicted.
+    // A user whose permissions are not cached: never checked, or evicted.
     let stranger = Principal::new("stranger").with_role("user");
     bench.bench_function("auth/permission_first", |b| {
         b.iter(|| {

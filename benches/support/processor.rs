@@ -10,11 +10,11 @@ use rustix::{param::clock_ticks_per_second, process::Pid};
 pub struct Cores {
     pub server: String,
     pub generator: String,
-    /// With only two cores, the database shares the core of the generator.
+    /// All but the first of several cores, so also that of the generator.
     pub database: String,
 }
 
-/// Returns the assignment: the server has the first core for itself.
+/// Returns the assignment: the server has the first of several cores to itself.
 pub fn cores() -> Cores {
     let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
     let rest = match last {

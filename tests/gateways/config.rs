@@ -63,7 +63,7 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
             "ROOMCAST_PAGE__IMAGES",
             "https://img.example.org, https://img.example.org/a",
         )],
-        "page.images has something that is no origin of pictures",
+        "page.images has an entry that is no valid origin",
     ),
     (
         &[

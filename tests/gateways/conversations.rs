@@ -25,7 +25,7 @@ async fn all_conversations_are_listed_page_by_page() {
         let next = json!({"limit": 10, "cursor": page["cursor"]});
         page = ann.must("conversations", next).await;
     }
-    // Conversations of the same millisecond have any order; the Lobby belongs to all users.
+    // Conversations of one millisecond can be in any order; the Lobby belongs to all users.
     assert_eq!(titles.len(), 26);
     for n in 0..25 {
         assert!(titles.contains(&json!(format!("{n}"))), "{n} in {titles:?}");

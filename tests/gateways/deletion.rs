@@ -1,6 +1,6 @@
 //! Deletion of conversations while users are in them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::guard::until;
@@ -14,7 +14,7 @@ async fn conversation(owner: &mut Client, others: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn deleted_conversation_is_announced_to_members_and_is_empty() {
+async fn deleted_conversation_is_announced_to_members_and_is_gone() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -70,13 +70,18 @@ async fn deleted_conversation_is_announced_to_members_and_is_empty() {
         let list = one.must("conversations", json!({})).await;
         let listed = list["conversations"].as_array().unwrap();
         assert!(listed.iter().all(|c| c["id"] != *id), "{list}");
-        // No further events about it are sent: neither that users leave nor that they stop typing.
-        for event in ["user_left", "presence", "message"] {
+        // The deletion is the last event: users neither leave nor stop typing.
+        for event in ["user_left", "message"] {
             let received = one.events_until_now(event).await;
-            assert!(
-                received.iter().all(|received| received["count"] != 0),
-                "{received:?}"
-            );
+            assert!(received.is_empty(), "{received:?}");
+        }
+        for (event, field, last) in [
+            ("presence", "count", json!(0)),
+            ("typing", "isTyping", json!(false)),
+        ] {
+            let received = one.events_until_now(event).await;
+            let is_last = |received: &Value| received[field] == last;
+            assert!(!received.iter().any(is_last), "{received:?}");
         }
     }
     server
@@ -103,7 +108,7 @@ async fn guests_who_may_not_manage_conversations_delete_none() {
 }
 
 #[tokio::test]
-async fn remains_of_a_deleted_conversation_leave_the_database() {
+async fn content_of_a_deleted_conversation_leaves_the_database() {
     let server = Server::with(&[
         ("ROOMCAST_STORE__RETENTION_INTERVAL", "50ms"),
         ("ROOMCAST_STORE__RETENTION_BATCH", "2"),

@@ -124,7 +124,7 @@ fn an_acknowledgement_has_values() {
 }
 
 #[test]
-fn a_connect_error_is_a_message_or_an_object() {
+fn a_connect_error_is_a_string_or_an_object() {
     let packet = decode(r#"4/admin,{"message":"Not authorized"}"#);
     assert_eq!(packet.kind, Kind::ConnectError);
     assert_eq!(raw(&packet.args), [r#"{"message":"Not authorized"}"#]);
@@ -225,7 +225,7 @@ fn events_are_written_in_their_official_form() {
 }
 
 #[test]
-fn every_shape_of_value_is_one_argument_but_tuples_and_units() {
+fn all_values_except_tuples_arrays_and_unit_are_one_argument() {
     #[derive(serde::Serialize)]
     struct Named {
         a: u8,
@@ -359,6 +359,6 @@ fn failing_serialisation_is_reported() {
 #[test]
 fn a_packet_is_not_large() {
     assert!(size_of::<Packet>() <= 200, "{}", size_of::<Packet>());
-    // Eight bytes of it point to the decoder of a custom parser.
+    // Eight bytes point to the decoder of a custom parser.
     assert!(size_of::<Decoder>() <= 64, "{}", size_of::<Decoder>());
 }

@@ -57,7 +57,7 @@ fn text_payload_has_lengths_in_utf16_units() {
 }
 
 #[test]
-fn packet_of_length_zero_is_a_noop_and_counts() {
+fn each_packet_of_length_zero_becomes_a_noop() {
     assert_eq!(
         from_text("0:1:20:"),
         [
@@ -277,10 +277,10 @@ fn frame_is_encoded_once_for_each_form() {
 }
 
 #[test]
-fn revision_and_session_take_no_space() {
+fn revision_and_session_have_the_smallest_size() {
     assert_eq!(size_of::<Revision>(), 1);
     // The state and the heartbeat have 24 bytes each, the timing 48. The role needs one byte with
-    // seven of padding, and one of these is the side that pings.
+    // seven of padding, one of which stores the side that pings.
     assert_eq!(size_of::<Session>(), 96 + 8);
 }
 
@@ -321,7 +321,7 @@ fn any_packet_postpones_the_timeout_and_silence_ends_the_session() {
 }
 
 #[test]
-fn pong_of_a_client_is_the_wrong_direction() {
+fn pong_of_a_client_closes_the_session() {
     let (mut session, now) = session();
     let pong = Packet::Pong(Probe::None);
     let closed = Action::Close(CloseReason::TransportError);

@@ -22,7 +22,7 @@ impl Page {
         for origin in &self.images {
             let Some((host, port)) = parse(origin) else {
                 return Err(
-                    "page.images has something that is no origin of pictures; one is https://img.example.org or http://…, as browsers \
+                    "page.images has an entry that is no valid origin; one is https://img.example.org or http://…, as browsers \
                      write it: in lower case, with a port if it is not the usual one, and without a path or a slash at the end",
                 );
             };

@@ -7,7 +7,7 @@ use roomcast::internal::{Guarded, LimitedConnection};
 use super::{Allowance, Class, Users};
 use crate::{config::Limits, metrics::Metrics};
 
-/// Known users and addresses.
+/// The limits of users and addresses.
 #[derive(Debug)]
 pub struct Limited {
     users: Users,
@@ -16,8 +16,7 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// Creates limits with this many connected users, each with its own address, and a thousand
-    /// blocked networks.
+    /// Creates limits with this many connected users and a thousand blocked networks.
     #[must_use]
     pub fn new(users: usize) -> Self {
         let limits = Limits {
@@ -33,7 +32,7 @@ impl Limited {
         }
     }
 
-    /// Sends a message on one of the user's connections. Returns whether it is allowed.
+    /// Counts a message of the user. Returns whether it is allowed.
     #[must_use]
     pub fn event(&self, user: usize) -> bool {
         let allowance = self.allowances.get(user);

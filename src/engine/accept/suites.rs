@@ -1,15 +1,15 @@
 //! Chooses the cipher suite of a TLS connection.
 //!
-//! With the suites of AES-256, a handshake hashes with SHA-384, for which most processors have no
-//! instructions: that is a tenth of the handshake. So clients that prefer AES get AES-128 with
-//! SHA-256 if they offer it. Clients without instructions for AES, which prefer ChaCha20, keep
-//! their order.
+//! With the suites of AES-256, a handshake hashes with SHA-384. Most processors have no
+//! instructions for that, so it takes a tenth of the handshake's processor time. So clients that
+//! prefer AES get AES-128 with SHA-256 if they offer it. Clients without instructions for AES,
+//! which prefer ChaCha20, keep their order.
 
 use std::sync::Arc;
 
 use rustls::{CipherSuite, ServerConfig, crypto::CryptoProvider, crypto::ring};
 
-/// The same settings with each order of cipher suites.
+/// The same settings with two orders of cipher suites.
 pub(super) struct Configs {
     aes_128_first: Arc<ServerConfig>,
     client_order: Arc<ServerConfig>,
@@ -35,7 +35,7 @@ pub(super) fn provider() -> CryptoProvider {
 }
 
 impl Configs {
-    /// Creates both from a configuration with [`provider`]. They share tickets and sessions.
+    /// Creates both from one configuration with [`provider`]. They share tickets and sessions.
     pub(super) fn new(config: ServerConfig) -> Self {
         let mut aes_128_first = config.clone();
         aes_128_first.ignore_client_order = true;

@@ -33,7 +33,7 @@ pub(super) fn endpoints(engine: &Arc<Engine>) -> Arc<Endpoints> {
     })
 }
 
-/// Returns the services of a connection to this engine.
+/// Returns a site that serves only this engine.
 pub(super) fn site(engine: &Arc<Engine>) -> Arc<Site> {
     Arc::new(Site {
         engine: Arc::clone(engine),

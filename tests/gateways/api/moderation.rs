@@ -9,9 +9,9 @@ use super::{Caller, start, token, user};
 use crate::client::Client;
 use crate::server::Server;
 
-/// Generated from the rows of the events.
+/// Generated from the definitions of the events.
 const EVENTS: &str = include_str!("../../../docs/events.md");
-/// A text of a user, which no entry contains.
+/// The text of a user, which no entry of the audit may contain.
 const CANARY: &str = "canary-of-a-text";
 
 async fn moderator(server: &Server) -> Client {
@@ -33,7 +33,7 @@ async fn count(admin: &Caller, user: &str) -> usize {
 }
 
 #[tokio::test]
-async fn moderation_of_what_belongs_to_others_is_recorded_with_both_states() {
+async fn moderation_of_others_data_is_recorded_with_before_and_after() {
     let server = start();
     let admin = Caller::of(&server, "root", &["admin"]);
     let mut ann = user(&server, "ann").await;
@@ -64,7 +64,7 @@ async fn moderation_of_what_belongs_to_others_is_recorded_with_both_states() {
         ("delete_message", of_message, &message_path),
         ("delete_conversation", of_room.clone(), &path),
     ];
-    // All events for which the permission matters.
+    // All events that `chat:moderate` can allow.
     let rows = EVENTS.lines().filter(|line| line.starts_with("| [`"));
     let rows = rows.filter(|line| line.contains("a user with `chat:moderate`"));
     let listed: BTreeSet<_> = rows.map(|line| line.split('`').nth(1).unwrap()).collect();
@@ -133,7 +133,7 @@ async fn moderation_of_what_belongs_to_others_is_recorded_with_both_states() {
 }
 
 #[tokio::test]
-async fn refused_moderation_is_recorded_and_changes_by_own_right_are_not() {
+async fn refused_moderation_is_recorded_and_use_of_own_rights_is_not() {
     let server = start();
     let admin = Caller::of(&server, "root", &["admin"]);
     let mut ann = user(&server, "ann").await;
@@ -143,7 +143,7 @@ async fn refused_moderation_is_recorded_and_changes_by_own_right_are_not() {
     let room = ann.create(new).await;
     let rename = |room: &Value, title: String| json!({"conversationId": room, "title": title});
     let message = write(&mut ann, &room).await;
-    // The owner, a member without the right, and the author.
+    // Calls of the owner, of a member who is refused, and of the author.
     ann.must("rename_conversation", rename(&room, "by ann".into()))
         .await;
     let carl = json!({"conversationId": room, "userId": "carl"});

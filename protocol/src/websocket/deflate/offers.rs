@@ -20,10 +20,10 @@ pub struct Terms {
 /// The parameters that both sides have agreed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Agreement {
-    /// The window of the own compressor; `None` if the peer demands a window of 8 bits, so that no
+    /// The window of our compressor; `None` if the peer demands a window of 8 bits, so that no
     /// message may be compressed.
     pub window: Option<WindowBits>,
-    /// Whether the own compressor may refer to earlier messages.
+    /// Whether our compressor may refer to earlier messages.
     pub keeps_context: bool,
     /// Whether the peer's compressor may refer to earlier messages.
     pub peer_keeps_context: bool,
@@ -145,7 +145,7 @@ impl Offer {
             Some(Listed::Invalid) => return Err(AnswerFault::Parameters),
             Some(Listed::Deflate(answer)) => answer,
         };
-        // The offer requires the first, and an answer names a window with its size.
+        // The offer requires the flag, and an answer must give the size of a window.
         if !answer.server_no_context_takeover || answer.client_max_window_bits == Some(None) {
             return Err(AnswerFault::Parameters);
         }

@@ -37,7 +37,7 @@ impl JournalNews {
             }
         };
         for journal in lagging {
-            // After an error the feed reader reads the page again, so nothing is recorded here.
+            // After an error, the feed reader applies the same changes again.
             journal.catch_up(&inner.store, &self.namespace).await?;
         }
         Ok(())

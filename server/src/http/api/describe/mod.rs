@@ -57,7 +57,7 @@ pub(super) struct RouteRules {
     needs: HashMap<(Method, String), RequiredPermissions>,
     /// The names of the operations that the audit log records.
     recorded: HashMap<(Method, String), &'static str>,
-    /// The paths whose only variable part is a user id. That user may read there without a
+    /// The paths whose only variable part is a user id, and where that user may read without a
     /// permission.
     pub(super) own: HashSet<String>,
 }
@@ -97,7 +97,7 @@ pub(crate) struct Operation {
     id: &'static str,
     summary: &'static str,
     permission: Permission,
-    /// The permission of the request's command, if it differs.
+    /// The permission of the request's command, which is required too.
     of_command: Option<Permission>,
     by_body: Option<FindPermission>,
     by_state: &'static [Permission],
@@ -347,7 +347,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 pub(super) struct Description(Vec<Described>);
 
 impl Description {
-    /// Returns the OpenAPI document. This takes a tenth of a second and more, mostly for the
+    /// Returns the OpenAPI document. This takes a tenth of a second or more, mostly for the
     /// patterns of fields.
     pub(super) fn document(&self) -> Value {
         document(&self.0)
@@ -445,7 +445,7 @@ fn describe(
     if let Some(query) = query {
         parameters.extend(of_query(&query(bodies)));
     }
-    // The errors of every route, of a route with a body, and of a request with a key.
+    // The errors of every route. A body or an idempotency key adds more below.
     let mut refusals = vec![400, 401, 403, 408, 429, 500, 503];
     let mut request_body = Value::Null;
     if let Some(body) = body {

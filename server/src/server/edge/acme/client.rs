@@ -19,7 +19,7 @@ impl HttpClient {
         let (head, body) = request.into_parts();
         let Ok(body) = body.collect().await;
         let url = head.uri.to_string();
-        // The authority names the URLs of most requests. Each is checked like a configured one.
+        // Most URLs come from the certificate authority. Each is checked like a configured one.
         let target = authority(&self.0, &url);
         // Certificates are not JSON.
         let mut headers = head.headers;

@@ -24,7 +24,7 @@ use crate::store::{Annotated, Commit, Committed, Conversation, Message, Revision
 use roomcast::{Broadcast, Namespace, Room, SocketId, broadcast::Emitted};
 
 impl LiveConversation {
-    /// Emits a step to the joined sockets except the sender, and with `confirm` requests
+    /// Emits a commit to the joined sockets except the sender. With `confirm`, also requests
     /// confirmations.
     pub(super) fn show(
         &mut self,
@@ -35,7 +35,7 @@ impl LiveConversation {
         confirm: Option<Duration>,
         trace: Option<TraceContext>,
     ) -> Option<PendingConfirmation> {
-        // The feed returns the same change later, and must not notify the members again.
+        // Records the change, so that the feed does not notify the members again later.
         self.common.is_news(event, revision);
         let span = traced::start_emission(&self.common.traces, event, revision, trace);
         let mut emitted = Emitted::default();
@@ -70,16 +70,16 @@ impl LiveConversation {
                 user_id,
                 removed,
             } => {
-                // An added or removed user is notified in all tabs, whether they have joined or
-                // not.
+                // An added or removed user is notified in all tabs, also in those that have not
+                // joined.
                 if revision.changes > self.reloaded_at {
                     let here = self.audience(namespace, from);
                     emit_updated(here.to(user_room(user_id)), conversation);
                 } else {
                     emit_updated(namespace.local().to(user_room(user_id)), conversation);
                 }
-                // A user who is a member again by now is notified too, and stays unless the sockets
-                // have already left.
+                // A removed user who is a member again is notified too, but expelled only if the
+                // sockets have already been removed.
                 let is_out =
                     !conversation.member_ids.contains(user_id) || self.presence.is_evicted(user_id);
                 if *removed && is_out {
@@ -95,7 +95,7 @@ impl LiveConversation {
             }
             // The earlier message was already emitted.
             Committed::Repeated(_) => {}
-            // An announcement emits nothing itself. Everything before it has been emitted.
+            // It only says that another server committed. All changes up to it have been emitted.
             Committed::Announced(_) => {}
         }
         if let Some(span) = span {
@@ -117,8 +117,7 @@ impl LiveConversation {
         let Some(timeout) = timeout else {
             return (MESSAGE.emit(to, message), None);
         };
-        // The state held until all sockets have confirmed a message grows with the number of
-        // sockets.
+        // Waiting for confirmations takes memory for each socket, so each needs a permit.
         let receivers = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
         let confirmations = Arc::clone(&self.common.confirmations);
         if !self.common.has_recovery
@@ -159,7 +158,7 @@ impl LiveConversation {
         traced::emitted(&self.common.traces, to, step, outcome);
     }
 
-    /// Removes a socket, and announces the departure if it was the user's last.
+    /// Removes a socket. If it was the user's last, announces the departure.
     ///
     /// A deliberate departure is announced immediately, a lost connection after the grace period.
     pub(in crate::service) fn depart(
@@ -189,12 +188,12 @@ impl LiveConversation {
         self.advance(namespace, now);
     }
 
-    /// Removes all sockets of a user who is no longer a member as of this number of changes, and
-    /// announces it.
+    /// Removes all sockets of a user who is no member after this number of changes, and announces
+    /// the departure.
     pub(super) fn expel(&mut self, namespace: &Namespace, user: &str, changes: u64) {
         let now = tokio::time::Instant::now().into_std();
-        // The number is stored first: a join that has read the membership earlier compares with it
-        // under this lock.
+        // Set first: a join that read the membership before this change detects it under this lock,
+        // and reads again.
         self.removed_at = changes.max(self.removed_at);
         self.leaving.remove(user);
         if let Some(typist) = self.typing.stop(user) {
@@ -406,7 +405,7 @@ pub(super) fn answer(
     }
 }
 
-/// Notifies members in all tabs of a change that concerns them although they have not joined.
+/// Notifies members who have not joined, in all tabs, of a change that concerns them.
 pub(super) fn notify_unjoined(namespace: &Namespace, event: &Committed, from: Option<SocketId>) {
     let target = |room: Room| match from {
         Some(socket) => namespace.local().to(room).except(socket),
@@ -452,7 +451,7 @@ pub(super) fn sender(commit: &Commit) -> Option<SocketId> {
     SocketId::parse(sid.as_str())
 }
 
-/// Notifies members in all tabs of a new conversation.
+/// Notifies the members of a new conversation in all tabs.
 pub(in crate::service) fn emit_created(to: Broadcast<'_>, conversation: &Conversation) {
     let members = conversation.member_ids.iter();
     let rooms: Vec<Room> = members.map(|id| user_room(id)).collect();
@@ -470,7 +469,7 @@ pub(in crate::service) fn emit_updated(to: Broadcast<'_>, conversation: &Convers
     CONVERSATION_UPDATED.emit(to, &updated);
 }
 
-/// Emits that a conversation has changed to the joined sockets and to all members in all tabs.
+/// Emits to the joined sockets, and to all tabs of the members, that a conversation has changed.
 pub(super) fn emit_to_members(here: Broadcast<'_>, conversation: &Conversation) {
     let members: Vec<Room> = conversation
         .member_ids
