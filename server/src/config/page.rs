@@ -137,7 +137,10 @@ mod tests {
             "ftp://img.example.org",
         ] {
             let refused = check(&["https://img.example.org", text], "0.0.0.0:3000");
-            assert!(refused.unwrap_err().contains("is no valid origin"), "{text}");
+            assert!(
+                refused.unwrap_err().contains("is no valid origin"),
+                "{text}"
+            );
         }
     }
 
