@@ -159,7 +159,7 @@ async fn log_level_of_a_module_is_set_until_reset_or_reload() {
     server.expect_log(&["INFO", "signal ignored", "SIGUSR2"]);
     assert!(!server.log().contains("SIGUSR1"));
 
-    // The new filter excludes warnings, except this one.
+    // The new filter excludes warnings, but not the one about the filter itself.
     assert!(log_level(&server, &["error"]).0);
     server.expect_log(&["WARN", "log level set", "level=\"error\""]);
     kill_process(pid, Signal::HUP).unwrap();

@@ -49,7 +49,7 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
             () = sleep_until(due) => {}
             () = soon => {}
         }
-        // After a stall, both may be ready, and the stall must be noted whichever was taken.
+        // After a stall, both branches may be ready. The stall is noted in either case.
         if Instant::now() >= due {
             registry.note_lag(due.elapsed());
         }

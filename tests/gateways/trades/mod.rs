@@ -464,7 +464,7 @@ async fn user_with_100_open_orders_leaves_places_to_other_users() {
     let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
     let mut variables = UNLIMITED.to_vec();
     variables.extend([KEY, ("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
-    // Orders as of a server whose clock is ahead, so that this one leaves them to it.
+    // The orders are those of a server whose clock is ahead. This server does not settle them.
     let fill = |database: &rusqlite::Connection| {
         for n in 1..=100 {
             let order = json!({

@@ -283,8 +283,8 @@ pub(super) fn survives_outage(
     );
 }
 
-/// Of all that two servers could not send during an outage, only an event counts as lost, and not
-/// the heartbeats that expired in their queues or were in flight.
+/// Two servers cannot send an event and their heartbeats during an outage. Only the event counts as
+/// lost.
 pub(super) fn unsent_heartbeats_are_not_lost(
     servers: &Servers,
     fail: impl FnOnce(),
@@ -306,12 +306,12 @@ pub(super) fn unsent_heartbeats_are_not_lost(
     until(|| lost()[0] > 0);
     servers.settle();
     assert_eq!(lost(), [1, 0]);
-    // Its next heartbeat tells the other server.
-    let told = || {
+    // Its next heartbeat reports the loss to the other server.
+    let reported = || {
         let nodes = servers[1].io.nodes();
         nodes.iter().map(|node| node.load.lost).sum::<u64>()
     };
-    until(|| told() == 1);
+    until(|| reported() == 1);
 }
 
 /// A server without peers stops publishing when it knows this for sure, and publishes again from
