@@ -5,7 +5,7 @@
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::store::postgres::sql::{CachedStatements, signed, unsigned};
 use crate::store::postgres::{Postgres, change, read};
@@ -187,80 +187,61 @@ pub(in crate::store) async fn append(
     client: &ClientWrapper,
     append: &Append,
 ) -> Result<Appended, Error> {
-    match append.quota {
-        Quota::All => {}
-        Quota::Share(share) => return append_within_share(client, append, share).await,
+    let (sql, share) = match append.quota {
+        Quota::All => (APPEND, None),
+        Quota::Share(share) => (APPEND_WITHIN_SHARE, Some(i64::from(share))),
         Quota::Without(_) | Quota::Dropping { .. } => {
             let appended = append_all(client, std::iter::once(append)).await?;
             return Ok(appended.into_iter().next().unwrap_or(Appended::Full));
         }
-    }
+    };
+    let if_open = if_open(append);
+    let created_at = append.created_at.timestamp();
     let expires_at = append.expires_at.map(Time::timestamp);
-    client
-        .query_one_cached(
-            "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
-             FROM roomcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            &[
-                &append.journal,
-                &append.key,
-                &append.body,
-                &append.category,
-                &append.is_open,
-                &if_open(append),
-                &append.created_at.timestamp(),
-                &expires_at,
-                &append.needs_open,
-                &i64::from(append.most_open),
-            ],
-            appended,
-        )
-        .await
+    let most_open = i64::from(append.most_open);
+    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+        &append.journal,
+        &append.key,
+        &append.body,
+        &append.category,
+        &append.is_open,
+        &if_open,
+        &created_at,
+        &expires_at,
+        &append.needs_open,
+        &most_open,
+    ];
+    if let Some(share) = &share {
+        parameters.push(share);
+    }
+    client.query_one_cached(sql, &parameters, appended).await
 }
 
-/// Appends an entry, unless its category has as many open entries as its share allows.
+const APPEND: &str = "
+    SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
+    FROM roomcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+/// Like [`APPEND`], unless the category has as many open entries as its share, `$11`, allows.
 ///
 /// The category is counted before the statement waits for the lock, so it may exceed its share by
-/// the entries that are being appended. If the share is full, `most_open` is passed as 0, which
-/// refuses new keys.
-async fn append_within_share(
-    client: &ClientWrapper,
-    append: &Append,
-    share: u32,
-) -> Result<Appended, Error> {
-    let expires_at = append.expires_at.map(Time::timestamp);
-    client
-        .query_one_cached(
-            // `OFFSET 0` makes PostgreSQL use the index of open entries. The index of categories
-            // also contains closed entries.
-            "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
-             FROM roomcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9,
-                 CASE WHEN (SELECT count(*) FROM (
-                     SELECT e.category FROM journal_entries e
-                     WHERE e.journal = $1 AND e.is_current AND e.is_open
-                         AND (e.expires_at IS NULL OR e.expires_at > $7)
-                     OFFSET 0) AS open_ones
-                     WHERE open_ones.category = $4) < $11::bigint
-                 THEN $10::bigint ELSE 0::bigint END)",
-            &[
-                &append.journal,
-                &append.key,
-                &append.body,
-                &append.category,
-                &append.is_open,
-                &if_open(append),
-                &append.created_at.timestamp(),
-                &expires_at,
-                &append.needs_open,
-                &i64::from(append.most_open),
-                &i64::from(share),
-            ],
-            appended,
-        )
-        .await
-}
+/// the entries that are being appended. If the share is full, the maximum number of open entries is
+/// passed as 0, which refuses new keys.
+///
+/// `OFFSET 0` makes PostgreSQL use the index of open entries. The index of categories also contains
+/// closed entries.
+const APPEND_WITHIN_SHARE: &str = "
+    SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
+    FROM roomcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9,
+        CASE WHEN (SELECT count(*) FROM (
+            SELECT e.category FROM journal_entries e
+            WHERE e.journal = $1 AND e.is_current AND e.is_open
+                AND (e.expires_at IS NULL OR e.expires_at > $7)
+            OFFSET 0) AS open_ones
+            WHERE open_ones.category = $4) < $11::bigint
+        THEN $10::bigint ELSE 0::bigint END)";
 
 /// Appends entries in order in one statement, each under the lock of its journal's row and within
-/// its quota. Shares do not apply.
+/// its quota. The caller refuses shares.
 pub(in crate::store) async fn append_all(
     client: &ClientWrapper,
     appends: impl Iterator<Item = &Append> + Clone,
