@@ -45,7 +45,7 @@ joinedChat({ name: "PostgreSQL", others: onPostgres }, (joined) => {
   // A commit that notifies holds a lock of the whole database until it is complete.
   test("no transaction of a message, edit, deletion or member change notifies", async (t) => {
     const { people, conversationId } = await gathered(t, joined().started, ["n1", "n2"]);
-    const log = logged(t);
+    const log = await logged(t);
     const [one, other] = people;
     const send = (one, n) => one.must("message", { conversationId, content: `number ${n}` });
     const sent = await Promise.all(Array.from({ length: 20 }, (_, n) => send(people[n % 2], n)));
@@ -73,16 +73,19 @@ joinedChat({ name: "PostgreSQL", others: onPostgres }, (joined) => {
 });
 
 /**
- * Makes PostgreSQL log its statements from now on, and returns a function that returns the
- * statements of each transaction.
+ * Makes PostgreSQL log its statements from now on. Returns a function that returns the statements of
+ * each transaction.
  */
-function logged(t) {
+async function logged(t) {
   const set = (changes) => {
     for (const change of changes) postgres.query(`ALTER SYSTEM ${change}`);
     postgres.query("SELECT pg_reload_conf()");
   };
   t.after(() => set(["RESET log_statement", "RESET log_line_prefix"]));
   set(["SET log_line_prefix = '#%v#'", "SET log_statement = 'all'"]);
+  // The first process of PostgreSQL reads its configuration some time after `pg_reload_conf`. New
+  // connections show when, and it has signalled all others by then.
+  await until(() => postgres.query("SHOW log_statement")[0][0] === "all", "the new configuration");
   return () => {
     const transactions = new Map();
     let transaction;
