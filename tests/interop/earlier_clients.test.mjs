@@ -1,4 +1,4 @@
-// Programs written for the product's first description, with the shim of docs/first-description.md,
+// Programs that use earlier names of events and fields, with the shim of docs/earlier-clients.md,
 // against the server.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -7,17 +7,17 @@ import { LOBBY, call, enter, logged, server } from "./people.mjs";
 import { until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-const page = readFileSync(new URL("../../docs/first-description.md", import.meta.url), "utf8");
+const page = readFileSync(new URL("../../docs/earlier-clients.md", import.meta.url), "utf8");
 const [, code] = page.match(/```js\n(\/\*\*.*?)```/s);
-const { firstDescription } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
+const { withEarlierNames } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
 
 /**
- * Connects a program of the first description: its socket with the shim, and the events that it
+ * Connects a program that uses the earlier names: its socket with the shim, and the events that it
  * receives.
  */
 async function program(t, url, sub, names = [], roles = ["user"]) {
   const { socket } = await enter(t, url, { auth: { token: token({ sub, name: sub, roles }) } });
-  const shimmed = firstDescription(socket);
+  const shimmed = withEarlierNames(socket);
   const events = [];
   for (const name of names) shimmed.on(name, (payload) => events.push([name, payload]));
   const ask = (name, payload) => within(new Promise((done) => shimmed.emit(name, payload, done)), name);
@@ -30,7 +30,7 @@ async function publish(url, path, body) {
   assert.equal(status, 200);
 }
 
-describe("a program of the first description", { concurrency: true }, () => {
+describe("a program that uses earlier names", { concurrency: true }, () => {
   test("chats with its own event names through the shim of the page", async (t) => {
     const { url } = await server(t);
     const ann = await program(t, url, "ann", [], ["ai"]);
