@@ -86,8 +86,8 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
                         .origins(["http://allowed.example"])
                         .allow_credentials(),
                 )
-                // A handler may queue any amount, as in the Node server.
-                .outbox_bytes(256 << 20),
+                // By default, a handler may queue any amount, as in the Node server.
+                .outbox_bytes(support::number("OUTBOX_BYTES").unwrap_or(256 << 20)),
         );
     if let Ok(package) = std::env::var("CLIENT_PACKAGE") {
         let files = ClientFiles::from_package(&package);

@@ -86,7 +86,9 @@ fn free_ports(count: usize) -> u16 {
 
 /// Returns a number from the environment.
 pub(crate) fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
-    env::var(variable).ok()?.parse().ok()
+    let text = env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
 async fn localhost_is_ipv6() -> bool {
