@@ -118,7 +118,10 @@ test("the command line of the unit starts, notifies, makes only permitted calls 
     },
   });
   await manager.receives("READY=1", server.output);
-  const [, url] = /listening on (\S+)/.exec(server.output());
+  // The log is written by another thread than the notification, so it can arrive later.
+  const listening = () => /listening on (\S+)\n/.exec(server.output());
+  await until(listening, server.output);
+  const [, url] = listening();
   const health = async () => (await fetch(`${url}/health/ready`)).status;
   assert.equal(await health(), 200);
   await manager.receives("WATCHDOG=1");
