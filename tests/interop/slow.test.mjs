@@ -57,6 +57,27 @@ describe("a client that does not read", () => {
   });
 });
 
+test("the budget of the contract server is the one that its environment sets", async (t) => {
+  const server = await startExample("interop", { OUTBOX_BYTES: `${2 ** 20}`, PER_MESSAGE_DEFLATE: "0", PING_TIMEOUT_MS: "60000" });
+  t.after(() => server.stop());
+  const frozen = launch(process.execPath, [program, server.url, "room"]);
+  t.after(() => frozen.kill());
+  assert.equal(await frozen.line(), "joined");
+  await frozen.pause();
+  const sender = await connect(t, io, server.url, { transports: ["websocket"] });
+  // What the kernel buffers comes on top of the budget. With the default budget, all of it would be queued.
+  const count = 100;
+  for (let n = 0; n < count; n += 1) {
+    sender.emit("in", "room", "item", n, "x".repeat(400_000));
+    await ask(sender, "echo", n);
+  }
+  frozen.resume();
+  const { reason, got, faults } = JSON.parse(await frozen.line());
+  assert.equal(reason, "transport close");
+  assert.equal(faults, 0);
+  assert.ok(got < count / 2, `${got} of ${count}`);
+});
+
 test("no thread of a suspended process runs when pause returns", async (t) => {
   const program = `const { Worker } = require("node:worker_threads");
     const started = Array.from({ length: 4 }, () => new Promise((done) => new Worker("for (;;);", { eval: true }).once("online", done)));
