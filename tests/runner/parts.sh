@@ -119,16 +119,14 @@ part_install() {
 
 # Short runs of `rolling` and `faults`, on each broker one after the other, because each needs both cores.
 # `chat_gaps` alone has ten minutes of waiting, all at the same time: it promises that outages of up to 60 s are
-# survived. These files are the first half.
+# survived.
 part_interop_full() {
-  local half=${1:-}
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
   interop_programs || return
   # Fewer than by default, because some of these files need a core for themselves.
   local files=("${full_interop[@]/#/tests/interop/}") files_at_once=$(($(nproc) + 1))
-  if [[ $half != 2 ]]; then counted 'javascript clients of full' parse_node node_tests "${files[@]/%/.test.mjs}"; fi
-  if [[ $half == 1 ]]; then return; fi
+  counted 'javascript clients of full' parse_node node_tests "${files[@]/%/.test.mjs}"
   mapfile -t files < <(grep -l 'from "./variants.mjs"' tests/interop/*.test.mjs)
   TEST_VARIANTS=others counted 'further backends' parse_node node_tests "${files[@]}"
   # The client in Rust against the official server, by the tests that it passes against ours.
@@ -169,19 +167,12 @@ part_browser() {
 # Each state of the page is checked at two sizes and in two colour schemes, one file at a time, because a browser
 # needs both cores.
 part_pages() {
-  local half=${1:-}
   page_programs || return
   require 'firefox' firefox_browser || return
   local all=(page_texts page_access page_bounds page_faulty page_kept page_leaving page_view page_invites page_figures
     page_firefox page_trading page_dashboard page_dashboard_sockets page_drill_down admin_ui page_notifications page_status page_marks
     origins client/tabs)
-  local middle=$((${#all[@]} / 2))
-  case $half in
-    1) all=("${all[@]:0:middle}") ;;
-    2) all=("${all[@]:middle}") ;;
-  esac
   counted 'pages' parse_node page_tests "${all[@]}"
-  if [[ $half == 1 ]]; then return; fi
   TEST_VARIANTS=others counted 'further sizes and colours' parse_node page_tests page page_entering
 }
 
