@@ -2,7 +2,7 @@
 //!
 //! `CLIENT_PACKAGE` is the folder of the npm package `socket.io-client` whose builds are served, if
 //! any. `ADAPTER` connects several of these servers, and Node servers: see `support/adapters.rs`
-//! and `support/clustered.rs`.
+//! and `support/clustered.rs`. `OUTBOX_BYTES` is the outbound budget of a connection (256 MiB).
 //!
 //! This repository's tests need more than clients may rely on:
 //!

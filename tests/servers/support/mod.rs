@@ -84,7 +84,11 @@ fn free_ports(count: usize) -> u16 {
         .expect("there are free ports")
 }
 
-/// Returns a number from the environment.
+/// Returns a number from the environment, or `None` if the variable is not set.
+///
+/// # Panics
+///
+/// Panics if the variable is not a number that fits.
 pub(crate) fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
     let text = env::var(variable).ok()?;
     let number = text.parse();
