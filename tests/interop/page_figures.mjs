@@ -77,6 +77,21 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   test(`joins, history and new messages move nothing in view at a ${where}`, (t) => moveNothing(t, `ada-shift-${where}`, viewport));
 }
 
+test("a count makes no conversation of the list higher while its newest message is unknown", async (t) => {
+  const bob = await client(t, "bob-height", "Bob Height");
+  const id = await make(bob, "Height", ["ada-height"], "one", "two", "three");
+  await make(bob, "Open", ["ada-height"]);
+  const ada = await signIn(t, "ada-height", "Ada Height", { viewport: DESK });
+  const entry = ada.page.locator(`a.conversation[data-conversation="${id}"]:has(.count)`);
+  await entry.locator(".conversation-newest", { hasText: "three" }).waitFor();
+  const heights = await entry.evaluate((link) => {
+    const known = link.getBoundingClientRect().height;
+    link.querySelector(".conversation-newest").textContent = "";
+    return [known, link.getBoundingClientRect().height];
+  });
+  assert.equal(heights[1], heights[0]);
+});
+
 async function moveNothing(t, sub, viewport) {
   const bob = await client(t, "bob-shift", "Bob Shift");
   const empty = await make(bob, "Empty", [sub]);
