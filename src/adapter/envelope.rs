@@ -199,13 +199,13 @@ impl<A> Operation<'_, A> {
             local: _,
             flags,
             stream,
-        } = self.target;
+        } = &self.target;
         // The sender is not a socket of the other servers, so they exclude the room of its id.
-        let sender = sender.map(|id| Room::from(id.as_str()));
+        let sender = sender.as_ref().map(|id| Room::from(id.as_str()));
         let except = except.iter().map(|name| name.clone().into_room());
         let kind = self.kind.clone();
         Ok(Publication {
-            namespace: namespace.clone(),
+            namespace: Nsp::clone(namespace),
             rooms: rooms.names(),
             except: except.chain(sender).collect(),
             delivery: flags.delivery.map(|_| stream.map(Into::into)),

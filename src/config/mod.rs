@@ -146,7 +146,8 @@ groups! {
         #[serde(alias = "allowUpgrades")]
         allow_upgrades: bool = true, without_upgrades: false;
         /// Whether clients of Engine.IO v3 may connect, that is of Socket.IO 1 and 2, next to those
-        /// of Engine.IO v4. Clients that poll with scripts (JSONP) are refused. Default `false`.
+        /// of Engine.IO v4. Clients that poll with scripts (JSONP) are refused. The ids of their
+        /// sockets contain the secret session id, as these clients expect. Default `false`.
         #[serde(alias = "allowEIO3")]
         allow_eio3: bool = false, allow_eio3: true;
         /// A text message that every client receives directly after the open packet, for clients

@@ -91,7 +91,7 @@ impl RoomName<'_> {
             Name::Borrowed(name) => SocketId::parse(name),
             Name::Owned(name) => SocketId::parse(name),
             Name::Shared(room) => SocketId::parse(room.as_str()),
-            Name::Id(id) => Some(*id),
+            Name::Id(id) => Some(id.clone()),
         }
     }
 

@@ -111,7 +111,7 @@ impl Client {
     /// Returns the id of the client's socket.
     #[must_use]
     pub fn id(&self) -> SocketId {
-        self.id
+        self.id.clone()
     }
 
     /// Returns the secret with which the client can recover its socket, or `None` if the server

@@ -44,9 +44,64 @@ for (const [way, options] of ways) {
       assert.equal(me.transport, options.transports?.[0] ?? "websocket");
       assert.equal(me.query.who, "ada");
       assert.deepEqual(me.auth, {});
-      // The id of the session is a secret, which other clients must not receive.
-      assert.notEqual(me.id, socket.io.engine.id);
-      assert.match(me.id, /^[\w-]{20}$/);
+      assert.equal(me.id, socket.id);
+    });
+
+    test("has the id that the client computes in each namespace, again after leaving", async (t) => {
+      const root = await start(t);
+      const observer = await connect(t, v4, `${server.url}/chat`);
+      const chat = root.io.socket("/chat");
+      await next(chat, "connect");
+      assert.equal(root.id, root.io.engine.id);
+      assert.equal(chat.id, `/chat#${root.id}`);
+      const reached = async () => {
+        assert.equal((await ask(chat, "whoami")).id, chat.id);
+        const heard = next(chat, "direct");
+        observer.emit("to", chat.id, "direct", 7);
+        assert.deepEqual(await heard, [7]);
+      };
+      assert.equal((await ask(root, "whoami")).id, root.id);
+      await reached();
+      const reason = (expected) =>
+        until(async () => (await ask(observer, "last-reason", `/chat#${root.id}`)) === expected, () => `the reason ${expected}`);
+      chat.disconnect();
+      await reason("client namespace disconnect");
+      chat.connect();
+      await next(chat, "connect");
+      await reached();
+      const kicked = next(chat, "disconnect");
+      chat.emit("kick", false);
+      assert.deepEqual(await kicked, ["io server disconnect"]);
+      chat.connect();
+      await next(chat, "connect");
+      await reason("server namespace disconnect");
+      await reached();
+    });
+
+    test("gets every acknowledgement between volatile events", async (t) => {
+      const socket = await start(t);
+      for (let i = 0; i < 100; i++) {
+        for (let j = 0; j < i % 4; j++) socket.emit("volatile", "news", j, i % 3 ? "text" : pattern(3));
+        assert.equal(await ask(socket, "echo", i), i);
+      }
+    });
+
+    test("causes the reason of each of its ends", async (t) => {
+      const observer = await connect(t, v4, server.url);
+      const ends = {
+        "client namespace disconnect": (socket) => socket.disconnect(),
+        "transport close": (socket) => socket.io.engine.close(),
+        "server namespace disconnect": (socket) => socket.emit("kick", false),
+        "forced close": (socket) => socket.emit("drop"),
+      };
+      for (const [reason, end] of Object.entries(ends)) {
+        const socket = await start(t, "", { forceNew: true, reconnection: false });
+        const { id } = socket;
+        assert.equal((await ask(socket, "whoami")).id, id);
+        end(socket);
+        await until(async () => (await ask(observer, "last-reason", id)) !== null, () => `the end ${reason}`);
+        assert.equal(await ask(observer, "last-reason", id), reason);
+      }
     });
 
     test("gets every value back", async (t) => {
@@ -158,10 +213,8 @@ for (const [way, options] of ways) {
       const [complete, answers] = await ask(recent[0], "bcast-ack", room, 10_000, "number");
       assert.equal(complete, true);
       assert.deepEqual(answers.sort(), [0, 1, 2, 3]);
-      // A client is reached by the id that the server gave it.
-      const { id } = await ask(old[0], "whoami");
       const direct = next(old[0], "direct");
-      recent[0].emit("to", id, "direct", 5);
+      recent[0].emit("to", old[0].id, "direct", 5);
       assert.deepEqual(await direct, [5]);
     });
   });

@@ -343,9 +343,9 @@ fn room_request_sends_one_frame_and_returns_partial_results() {
     assert_eq!(
         got,
         [
-            (ids[0], Ok(1)),
-            (ids[1], Err(disconnected)),
-            (ids[2], Err(late))
+            (ids[0].clone(), Ok(1)),
+            (ids[1].clone(), Err(disconnected)),
+            (ids[2].clone(), Err(late))
         ]
     );
     drop(answers);

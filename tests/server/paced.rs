@@ -75,13 +75,13 @@ fn every_key_and_target_has_an_interval_of_its_own() {
     let (mut b, _) = server.connect();
     let io = &server.io;
     let own = SocketId::parse(&a_id).unwrap();
-    io.in_(own).join("a");
-    let sender = io.of("/").socket(own).unwrap();
+    io.in_(&own).join("a");
+    let sender = io.of("/").socket(own.clone()).unwrap();
     for n in 1..=3 {
         io.conflate_every("x", HOUR).emit("all", n);
         io.conflate_every("y", HOUR).emit("other key", n);
         io.to("a").conflate_every("x", HOUR).emit("room", n);
-        io.to(own).conflate_every("x", HOUR).emit("own", n);
+        io.to(&own).conflate_every("x", HOUR).emit("own", n);
         io.except("a").conflate_every("x", HOUR).emit("except", n);
         sender
             .broadcast()

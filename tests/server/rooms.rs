@@ -102,14 +102,14 @@ fn the_application_moves_and_disconnects_whole_rooms() {
         SocketId::parse(&a_id).unwrap(),
         SocketId::parse(&b_id).unwrap(),
     ];
-    server.io.in_(ids).join(["x", "y"]);
-    server.io.in_("x").except(ids[1]).leave("y");
+    server.io.in_(&ids).join(["x", "y"]);
+    server.io.in_("x").except(ids[1].clone()).leave("y");
     assert_eq!(server.io.to("x").count(), 2);
     assert_eq!(server.io.to("y").count(), 1);
     let sockets = server.io.in_("y").sockets();
     assert_eq!(
         sockets.iter().map(|socket| socket.id()).collect::<Vec<_>>(),
-        [ids[1]]
+        [ids[1].clone()]
     );
     assert!(sockets[0].is_in("y") && !sockets[0].is_in("z"));
 

@@ -50,7 +50,7 @@ fn server(config: Config) -> (Local, mpsc::Receiver<DisconnectReport>) {
 fn member(server: &Local, room: &str) -> (RawClient, SocketAddr, SocketId) {
     let (client, id) = server.connect();
     let id = SocketId::parse(&id).unwrap();
-    let socket = server.io.of("/").socket(id).unwrap();
+    let socket = server.io.of("/").socket(id.clone()).unwrap();
     socket.join(room).unwrap();
     let address = socket.handshake().address();
     (client, address, id)
@@ -172,7 +172,7 @@ fn kernel_buffers_no_more_than_configured() {
         let (_stalled, address, id) = member(&server, "room");
         let payload = "x".repeat(10_000);
         for _ in 0..1500 {
-            assert_eq!(server.io.to(id).emit("n", &payload).queued, 1);
+            assert_eq!(server.io.to(&id).emit("n", &payload).queued, 1);
         }
         let mut others: Vec<RawClient> = (0..8).map(|_| member(&server, "others").0).collect();
         let (mut last, mut rounds) = ((0, 0), 0);
@@ -224,20 +224,20 @@ fn total_limit_disconnects_clients_with_most_pending_data() {
     let payload = "x".repeat(10_000);
     let emit = |id: SocketId, count: usize| {
         for n in 0..count {
-            assert_eq!(server.io.to(id).emit("n", (n, &payload)).queued, 1);
+            assert_eq!(server.io.to(&id).emit("n", (n, &payload)).queued, 1);
         }
     };
     let (mut light, _, light_id) = member(&server, "room");
     emit(light_id, 100);
     let heavy: Vec<_> = (0..2).map(|_| member(&server, "room")).collect();
-    emit(heavy[0].2, 250);
+    emit(heavy[0].2.clone(), 250);
     let metrics = server.io.metrics();
     let mut sent = 0;
     // Up to the limit at which the clients with most pending data are disconnected.
     while reports.try_recv().is_err() && metrics.gauge(Gauge::OutboxBytes) < (6 << 20) / 16 * 15 {
         sent += 1;
         assert!(sent < 2000, "nothing waits for it");
-        let _ = server.io.to(heavy[1].2).emit("n", &payload);
+        let _ = server.io.to(heavy[1].2.clone()).emit("n", &payload);
     }
     until(|| metrics.counter(Counter::SlowClientsDisconnectedForAll) >= 1);
     assert_eq!(metrics.counter(Counter::SlowClientsDisconnected), 0);

@@ -187,7 +187,8 @@ async fn handles_emit_from_every_task_and_thread() {
     let server = server().await;
     let mut ann = client(&server, "ann").await;
     let (io, id) = (server.io().clone(), ann.id());
-    let thread = std::thread::spawn(move || io.to(id).emit("thread", ()).queued);
+    let value = id.clone();
+    let thread = std::thread::spawn(move || io.to(&value).emit("thread", ()).queued);
     let io = server.io().clone();
     let task = tokio::spawn(async move { io.of("/").socket(id).unwrap().emit("task", ()).queued });
     assert_eq!(task.await.unwrap() + thread.join().unwrap(), 2);

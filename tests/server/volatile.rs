@@ -25,7 +25,7 @@ fn client_that_does_not_read_loses_only_volatile_events() {
     let payload = "x".repeat(10_000);
     let (mut queued, mut dropped) = (0, 0);
     for n in 0..MANY {
-        let emitted = server.io.to(id).volatile().emit("v", (n, &payload));
+        let emitted = server.io.to(&id).volatile().emit("v", (n, &payload));
         queued += emitted.queued;
         dropped += emitted.dropped;
     }
@@ -110,7 +110,7 @@ fn volatile_event_is_not_stored_for_recovery() {
     let answer = text(&mut client);
     let answer: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
     let id = SocketId::parse(answer["sid"].as_str().unwrap()).unwrap();
-    let socket = server.io.of("/").socket(id).unwrap();
+    let socket = server.io.of("/").socket(id.clone()).unwrap();
     socket.emit("first", ());
     let first = text(&mut client);
     let first: Value = serde_json::from_str(first.strip_prefix("42").unwrap()).unwrap();
@@ -118,9 +118,9 @@ fn volatile_event_is_not_stored_for_recovery() {
     until(|| server.io.metrics().gauge(Gauge::RecoverySessions) == 1);
     let emitted = socket.volatile().emit("v", 1);
     assert_eq!((emitted.queued, emitted.overflowed), (0, 0));
-    server.io.to(id).volatile().emit("v", 2);
+    server.io.to(&id).volatile().emit("v", 2);
     server.io.volatile().emit("v", 3);
-    server.io.to(id).emit("kept", ());
+    server.io.to(&id).emit("kept", ());
     // The client reconnects, and receives what it missed before the answer.
     let mut client = server.open();
     client.send_text(format!(

@@ -168,7 +168,7 @@ impl TracedEvent {
             Err(refusal) => refusal.code(),
         };
         if let Some(context) = self.context {
-            let (event, socket) = (&self.event, self.socket);
+            let (event, socket) = (&self.event, &self.socket);
             let trace_id = context.trace_id();
             tracing::debug!(trace_id, event, user = self.user, %socket, outcome, "handled a traced event");
         }
@@ -192,7 +192,7 @@ impl TracedEvent {
     fn subject(&self) -> Subject<'_> {
         Subject {
             user: Some(&self.user),
-            socket: Some(self.socket),
+            socket: Some(self.socket.clone()),
             conversation: self.conversation,
         }
     }

@@ -82,7 +82,7 @@ impl Cluster {
     /// Called after a socket connected or disconnected. Notifies an adapter that follows the rooms
     /// of socket ids.
     #[inline]
-    pub(crate) fn socket_changed(&self, nsp: &Nsp, id: SocketId, exists: impl FnOnce() -> bool) {
+    pub(crate) fn socket_changed(&self, nsp: &Nsp, id: &SocketId, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self
             && joined.follows_sockets
         {

@@ -196,7 +196,7 @@ impl<'a> Audience<'a> {
 }
 
 /// The sockets that an operation targets, and its options.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) namespace: &'a Nsp,
     pub(crate) rooms: &'a Audience<'a>,

@@ -295,7 +295,7 @@ impl<'a> Header<'a> {
         let (kind, args) = match &reply.item {
             None => ("replies", None),
             Some(Item::Acknowledgement { socket, args }) => {
-                self.socket = *socket;
+                self.socket = socket.clone();
                 ("ack", args.as_ref())
             }
             Some(Item::Sockets(args)) => ("sockets", Some(args)),

@@ -191,7 +191,7 @@ impl Forwarder {
     }
 
     /// Returns the tag in the ids of this server's sessions.
-    pub(in crate::engine) fn tag(&self) -> Tag {
+    pub(crate) fn tag(&self) -> Tag {
         self.tag
     }
 

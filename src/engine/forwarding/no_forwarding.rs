@@ -14,7 +14,7 @@ pub(in crate::engine) const HEADER: HeaderName = HeaderName::from_static("x-room
 pub(crate) enum Forwarder {}
 
 impl Forwarder {
-    pub(in crate::engine) fn tag(&self) -> Tag {
+    pub(crate) fn tag(&self) -> Tag {
         match *self {}
     }
 

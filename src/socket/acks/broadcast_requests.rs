@@ -27,7 +27,7 @@ impl<'a> Collecting<'a> {
     }
 
     pub(crate) fn extend(&mut self, recipients: &[SocketId]) {
-        self.0.outstanding.extend(recipients);
+        self.0.outstanding.extend(recipients.iter().cloned());
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -54,7 +54,7 @@ impl BroadcastRequests {
     }
 
     /// Stores an answer. Returns whether the request expects it.
-    pub(crate) fn resolve(&self, id: u64, from: SocketId, args: &Args) -> bool {
+    pub(crate) fn resolve(&self, id: u64, from: &SocketId, args: &Args) -> bool {
         let Some(answers) = self.0.lock().get(&id).cloned() else {
             return false;
         };
@@ -62,7 +62,7 @@ impl BroadcastRequests {
     }
 
     /// Fails all answers that a disconnected client owes.
-    pub(crate) fn leave(&self, id: SocketId) {
+    pub(crate) fn leave(&self, id: &SocketId) {
         // The requests are cloned, so that the lock of the table and the lock of a request are
         // never held together.
         let open: Vec<_> = self.0.lock().values().cloned().collect();
@@ -74,14 +74,14 @@ impl BroadcastRequests {
 
 fn settle(
     answers: &Mutex<Answers>,
-    from: SocketId,
+    from: &SocketId,
     answer: impl FnOnce() -> Result<Args, AckError>,
 ) -> bool {
     let mut answers = answers.lock();
-    if !answers.outstanding.remove(&from) {
+    if !answers.outstanding.remove(from) {
         return false;
     }
-    answers.ready.push_back((from, answer()));
+    answers.ready.push_back((from.clone(), answer()));
     let waker = answers.waker.take();
     // The waker is called without the lock, because the woken task acquires it.
     drop(answers);

@@ -1,5 +1,7 @@
 //! The application's interface to a namespace.
 
+use std::borrow::Borrow;
+
 use super::broadcast::{Broadcast, targets};
 use crate::socket::{
     apply::TargetNamespace,
@@ -12,8 +14,8 @@ impl Namespace {
 
     /// Returns the socket with this id, if it is connected.
     #[must_use]
-    pub fn socket(&self, id: SocketId) -> Option<Socket> {
-        self.inner()?.socket(id)
+    pub fn socket(&self, id: impl Borrow<SocketId>) -> Option<Socket> {
+        self.inner()?.socket(id.borrow())
     }
 
     /// Returns the rooms on this server with their number of members, unordered, without the

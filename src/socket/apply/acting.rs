@@ -85,7 +85,7 @@ fn ids(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> IdSet {
     let mut ids = namespace.ids(target.rooms);
     if target.sender.is_some() || !target.except.is_empty() {
         let except = excepted(namespace, target);
-        ids.retain(|id| !except.has(*id));
+        ids.retain(|id| !except.has(id));
     }
     ids
 }
@@ -100,7 +100,7 @@ pub(super) fn excepted(namespace: &namespace::NamespaceInner, target: &Target<'_
         ids
     });
     Except {
-        sender: target.sender,
+        sender: target.sender.clone(),
         ids: excepted_ids,
     }
 }

@@ -103,7 +103,7 @@ fn send(target_namespace: &TargetNamespace, held: &HeldEvent) -> Applied {
         namespace: &held.namespace,
         rooms: &held.rooms,
         except: &held.except,
-        sender: held.sender,
+        sender: held.sender.clone(),
         local: held.local,
         flags: held.flags,
         stream: held.stream.as_deref(),
@@ -130,7 +130,7 @@ fn held<A: Arguments>(
             Audience::Many(names) => Audience::Many(names.iter().map(own).collect()),
         },
         except: target.except.iter().map(own).collect(),
-        sender: target.sender,
+        sender: target.sender.clone(),
         local: target.local,
         flags: target.flags,
         stream: target.stream.map(Into::into),
@@ -147,7 +147,7 @@ fn key(target: &Target<'_>) -> u64 {
         Delivery::Newest(stream) | Delivery::Last(stream, _) => stream,
         Delivery::Reliable | Delivery::Volatile => 0,
     };
-    (stream, target.sender, target.local).hash(&mut hasher);
+    (stream, &target.sender, target.local).hash(&mut hasher);
     let mut add = |names: &[RoomName<'_>]| {
         // The number of names separates the lists, so that names of different lists cannot be
         // confused.

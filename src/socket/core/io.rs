@@ -6,7 +6,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use roomcast_protocol::socket::Nsp;
+use roomcast_protocol::{SessionId, Sid, socket::Nsp};
 use tokio::{
     runtime::{EnterGuard, Handle},
     sync::Notify,
@@ -170,6 +170,17 @@ impl Io {
             engine: Mutex::new(Weak::new()),
             paced: Arc::default(),
         }))
+    }
+
+    /// Returns a session id as the client knows it.
+    pub(crate) fn session_id(&self, sid: Sid) -> SessionId {
+        let forwarder = self
+            .0
+            .built
+            .get()
+            .and_then(|built| built.forwarder.as_ref());
+        let tag = forwarder.map(|forwarder| forwarder.tag());
+        SessionId { sid, tag }
     }
 
     /// Returns the options, or the defaults while the server is being built.

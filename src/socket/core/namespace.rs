@@ -240,7 +240,7 @@ impl NamespaceInner {
     #[inline]
     pub(crate) fn observed(&self) -> Option<Observed> {
         self.has_observers()
-            .then(|| Observed::new(self.observers.lock().keys().copied()))
+            .then(|| Observed::new(self.observers.lock().keys().cloned()))
     }
 
     #[inline]
@@ -253,8 +253,8 @@ impl NamespaceInner {
         self.members.lock().len()
     }
 
-    pub(crate) fn socket(&self, id: SocketId) -> Option<Socket> {
-        self.sockets.read().get(&id).cloned()
+    pub(crate) fn socket(&self, id: &SocketId) -> Option<Socket> {
+        self.sockets.read().get(id).cloned()
     }
 
     /// Returns the stamp of the next recoverable event, if recovery is enabled.
@@ -280,7 +280,7 @@ impl NamespaceInner {
             Audience::One(name) => add(name),
             Audience::Many(names) => names.iter().for_each(add),
         }
-        ids.retain(|id| !except.has(*id));
+        ids.retain(|id| !except.has(id));
         channel.recoverable_among(&ids)
     }
 
@@ -312,8 +312,8 @@ impl NamespaceInner {
             Audience::One(name) => match (self.rooms.find(name.as_str()), self.own_room(name)) {
                 (Some(room), None) => pushing.room(&room),
                 (None, Some((id, outbox))) => {
-                    if !except.has(id) {
-                        pushing.one(id, &outbox);
+                    if !except.has(&id) {
+                        pushing.one(&id, &outbox);
                     }
                 }
                 (None, None) => {}
@@ -367,7 +367,7 @@ impl NamespaceInner {
     }
 
     /// Pushes an event to a socket by its id, whether the client is disconnected or has recovered.
-    pub(crate) fn push_to(&self, id: SocketId, frame: &Frame, mode: Mode) -> Push {
+    pub(crate) fn push_to(&self, id: &SocketId, frame: &Frame, mode: Mode) -> Push {
         match self.outbox_of(id) {
             Some(outbox) => outbox.push(frame, mode),
             None => Push::Closed,
@@ -388,14 +388,14 @@ impl NamespaceInner {
     /// Returns the outbox of a room that is a socket's id. These rooms have no member list.
     fn own_room(&self, name: &RoomName<'_>) -> Option<(SocketId, Outbox)> {
         let id = name.id()?;
-        Some((id, self.outbox_of(id)?))
+        Some((id.clone(), self.outbox_of(&id)?))
     }
 
-    fn outbox_of(&self, id: SocketId) -> Option<Outbox> {
+    fn outbox_of(&self, id: &SocketId) -> Option<Outbox> {
         // Connected sockets are searched first. A socket that disconnects is added to the
         // recoverable sockets before it is removed from the connected sockets. So one of the
         // searches always finds it.
-        if let Some(socket) = self.sockets.read().get(&id) {
+        if let Some(socket) = self.sockets.read().get(id) {
             return Some(socket.outbox().clone());
         }
         self.channel.as_ref()?;

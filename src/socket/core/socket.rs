@@ -76,10 +76,13 @@ impl Socket {
         data: States,
     ) -> Self {
         // Clients of Engine.IO v3 cannot recover, because they do not send back what they received.
-        let can_recover = !shared.outbox.revision().is_v3();
-        let table = io.recovery_table().filter(|_| can_recover);
+        let is_v3 = shared.outbox.revision().is_v3();
+        let table = io.recovery_table().filter(|_| !is_v3);
         let recoverable = table.map(|_| Box::new(Recoverable::new()));
-        let id = SocketId::new(random_sid());
+        let id = match is_v3 {
+            true => SocketId::computed(namespace.name.as_str(), io.session_id(shared.outbox.sid())),
+            false => SocketId::new(random_sid()),
+        };
         Self::with(
             io,
             namespace,
@@ -140,7 +143,7 @@ impl Socket {
         data.extend(new);
         let recoverable = old.recoverable().map(|known| Box::new(known.again()));
         Self(Arc::new(SocketInner {
-            id: old.0.id,
+            id: old.0.id.clone(),
             io: old.0.io.clone(),
             namespace: Arc::clone(&old.0.namespace),
             shared,
@@ -161,7 +164,7 @@ impl Socket {
     #[must_use]
     #[inline]
     pub fn id(&self) -> SocketId {
-        self.0.id
+        self.0.id.clone()
     }
 
     /// Returns the current principal: the result of
@@ -283,7 +286,7 @@ impl Socket {
             // A recoverable event reaches the client when it reconnects, even if its socket was
             // replaced.
             if frame.stamp().is_some() {
-                return self.0.namespace.push_to(self.0.id, frame, mode);
+                return self.0.namespace.push_to(&self.0.id, frame, mode);
             }
             return Push::Closed;
         }

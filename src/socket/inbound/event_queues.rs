@@ -142,7 +142,7 @@ impl Connection {
             }
             if self.running < self.io.config().sockets.max_in_flight {
                 if !self.start(event) && is_serial {
-                    self.free_serial_queue(id);
+                    self.free_serial_queue(&id);
                 }
                 return false;
             }
@@ -178,7 +178,7 @@ impl Connection {
             return false;
         }
         if self.in_middleware > 0
-            && let Some(held) = self.held_events(event.socket.id())
+            && let Some(held) = self.held_events(&event.socket.id())
         {
             // The event was parked or in the serial queue, so it is older than the events held
             // since.
@@ -289,7 +289,7 @@ impl Connection {
         match event.run.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => self.apply_outcome(&event, outcome),
             Poll::Pending => {
-                if let Some(held) = self.held_slot(event.socket.id()) {
+                if let Some(held) = self.held_slot(&event.socket.id()) {
                     *held = Some(Box::default());
                 }
                 self.in_middleware += 1;
@@ -348,16 +348,16 @@ impl Connection {
         self.in_middleware -= 1;
         let id = event.socket.id();
         let mut waiting = self
-            .held_slot(id)
+            .held_slot(&id)
             .and_then(Option::take)
             .unwrap_or_default();
         if !self.apply_outcome(event, outcome) && event.is_serial {
-            self.free_serial_queue(id);
+            self.free_serial_queue(&id);
         }
         while let Some(event) = waiting.events.pop_front() {
             self.count_unparked(&event);
             self.arrive(event);
-            if let Some(held) = self.held_events(id) {
+            if let Some(held) = self.held_events(&id) {
                 // The event that was just started is in middleware, and the rest waits for it.
                 held.events.append(&mut waiting.events);
                 return;
@@ -447,7 +447,7 @@ impl Connection {
     }
 
     /// Starts the next serial events of a socket after the running one has ended.
-    pub(super) fn free_serial_queue(&mut self, id: SocketId) {
+    pub(super) fn free_serial_queue(&mut self, id: &SocketId) {
         loop {
             // A loop instead of recursion, because thousands of queued events may complete
             // immediately.
@@ -459,7 +459,7 @@ impl Connection {
                         socket,
                         serial_queue,
                         ..
-                    } if socket.id() == id => Some(serial_queue),
+                    } if socket.id() == *id => Some(serial_queue),
                     SlotState::Occupied { .. } | SlotState::Connecting => None,
                 });
             let Some(serial_queue) = serial_queue else {
@@ -491,23 +491,23 @@ impl Connection {
             if !self.start(event)
                 && let Some(id) = serial
             {
-                self.free_serial_queue(id);
+                self.free_serial_queue(&id);
             }
         }
     }
 
     /// Returns the held events of a socket.
-    fn held_slot(&mut self, id: SocketId) -> Option<&mut Option<Box<HeldEvents>>> {
+    fn held_slot(&mut self, id: &SocketId) -> Option<&mut Option<Box<HeldEvents>>> {
         let slots = self.slots.iter_mut();
         slots
             .map(|slot| &mut slot.state)
             .find_map(|state| match state {
-                SlotState::Occupied { socket, held, .. } if socket.id() == id => Some(held),
+                SlotState::Occupied { socket, held, .. } if socket.id() == *id => Some(held),
                 SlotState::Occupied { .. } | SlotState::Connecting => None,
             })
     }
 
-    fn held_events(&mut self, id: SocketId) -> Option<&mut HeldEvents> {
+    fn held_events(&mut self, id: &SocketId) -> Option<&mut HeldEvents> {
         self.held_slot(id)?.as_deref_mut()
     }
 }

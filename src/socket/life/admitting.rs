@@ -24,18 +24,18 @@ impl NamespaceInner {
     pub(crate) fn retain_recoverable(&self, socket: &Socket) {
         let id = socket.id();
         if let Some(channel) = &self.channel {
-            channel.add_recoverable(id, socket.clone());
+            channel.add_recoverable(id.clone(), socket.clone());
         }
         // The socket is added to the recoverable table before it is removed from the connected one.
         // So a search always finds it in one of the tables.
         let mut members = self.members.lock();
-        let was_present = members.contains(id);
-        members.retain_recoverable(id, socket.outbox());
+        let was_present = members.contains(&id);
+        members.retain_recoverable(id.clone(), socket.outbox());
         drop(members);
         if was_present {
             self.metrics().shift(Gauge::Sockets, -1);
         }
-        self.forget_socket(id);
+        self.forget_socket(&id);
     }
 
     /// Admits a recovering client: it receives the missed events, then the `CONNECT` answer.
@@ -53,9 +53,9 @@ impl NamespaceInner {
         // From here on, the old outbox, which is still in the rooms, forwards its data. So no event
         // is missed while the new outbox replaces it step by step.
         let missed = old.outbox().hand_over(known, outbox, limits, &hello)?;
-        self.sockets.write().insert(id, socket.clone());
-        self.members.lock().resume(id, outbox);
-        self.remove_recoverable(id);
+        self.sockets.write().insert(id.clone(), socket.clone());
+        self.members.lock().resume(id.clone(), outbox);
+        self.remove_recoverable(&id);
         self.metrics().shift(Gauge::Sockets, 1);
         socket.rejoin(old);
         Some(missed)
@@ -115,13 +115,13 @@ impl NamespaceInner {
             watchers.notify_push(self.metrics(), &frame, Push::Queued);
         }
         self.metrics().shift(Gauge::Sockets, 1);
-        self.socket_changed(socket.id());
+        self.socket_changed(&socket.id());
         Ok(())
     }
 
     /// Notifies adapters that treat sockets as rooms of a new or removed socket. Recoverable
     /// sockets count as existing.
-    fn socket_changed(&self, id: SocketId) {
+    fn socket_changed(&self, id: &SocketId) {
         let is_there = || {
             let members = self.members.lock();
             members.contains(id) || members.recoverable(id).is_some()
@@ -131,7 +131,7 @@ impl NamespaceInner {
 
     /// Removes a socket. Returns whether it was the last one of a namespace that is removed when
     /// empty.
-    pub(crate) fn dismiss(&self, id: SocketId) -> bool {
+    pub(crate) fn dismiss(&self, id: &SocketId) -> bool {
         self.forget_socket(id);
         let mut members = self.members.lock();
         if members.remove(id) {
@@ -145,15 +145,15 @@ impl NamespaceInner {
         is_over
     }
 
-    fn remove_recoverable(&self, id: SocketId) {
+    fn remove_recoverable(&self, id: &SocketId) {
         if let Some(channel) = &self.channel {
             channel.remove_recoverable(id);
         }
     }
 
-    fn forget_socket(&self, id: SocketId) {
+    fn forget_socket(&self, id: &SocketId) {
         let mut sockets = self.sockets.write();
-        let removed = sockets.remove(&id);
+        let removed = sockets.remove(id);
         shrink_map(&mut sockets);
         drop(sockets);
         drop(removed);

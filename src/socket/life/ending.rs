@@ -94,11 +94,20 @@ impl Socket {
         if !self.is_connected() {
             return;
         }
+        let reason = DisconnectReason::ServerNamespaceDisconnect;
+        // A client of Engine.IO v3 has the same id after it has joined again, so this socket ends
+        // before the client learns of it.
+        let is_v3 = self.outbox().revision().is_v3();
+        if is_v3 {
+            self.close(reason);
+        }
         if let Ok(frame) = self.0.io.config().sockets.parser.disconnect(self.nsp()) {
             // A disconnected or overflowing client ends anyway.
             let _ = self.shared().push(&frame, Mode::Reliable, self.metrics());
         }
-        self.close(DisconnectReason::ServerNamespaceDisconnect);
+        if !is_v3 {
+            self.close(reason);
+        }
     }
 
     /// Ends the socket for any cause: notifies the application, leaves all rooms, and fails pending
@@ -140,7 +149,7 @@ impl Socket {
             self.end_for_good();
         }
         self.acks().close(self.metrics());
-        self.0.namespace.broadcast_requests.leave(self.0.id);
+        self.0.namespace.broadcast_requests.leave(&self.0.id);
         self.shared().forget(self);
         let socket = self;
         self.0.io.notify(&Lifecycle::Disconnected {

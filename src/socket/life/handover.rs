@@ -205,7 +205,7 @@ impl IncomingClient {
         let excess = answered.len().saturating_sub(MAX_ANSWERED_REQUESTS);
         answered.drain(..excess);
         let recoverable = Recoverable::handed_over(self.pid, origin_offset, arrival, answered);
-        let socket = make(saved.sid, recoverable);
+        let socket = make(saved.sid.clone(), recoverable);
         socket.set_data(Shared(saved.data.clone()));
         namespace.admit(&socket, &frames).ok()?;
         saved.join_all(&socket);

@@ -58,7 +58,7 @@ impl Socket {
             return Err(JoinError::TooManyRooms);
         }
         let rooms = &self.0.namespace.rooms;
-        let (cell, is_first) = rooms.join(entry.key(), self.0.id, self.outbox());
+        let (cell, is_first) = rooms.join(entry.key(), self.0.id.clone(), self.outbox());
         entry.insert(cell);
         Ok(Some(is_first))
     }
@@ -71,7 +71,7 @@ impl Socket {
         rooms.each(|name| {
             let mut joined = self.0.rooms.lock();
             if let Some((room, cell)) = joined.rooms.remove_entry(name.as_str()) {
-                let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+                let was_last = self.0.namespace.rooms.leave(&room, &cell, &self.0.id);
                 if reports_rooms {
                     news.push((room, was_last));
                 }
@@ -110,7 +110,7 @@ impl Socket {
         let mut news = Vec::new();
         let mut joined = self.0.rooms.lock();
         for (room, cell) in std::mem::take(&mut joined.rooms) {
-            let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+            let was_last = self.0.namespace.rooms.leave(&room, &cell, &self.0.id);
             if reports_rooms {
                 news.push((room, was_last));
             }
@@ -128,7 +128,7 @@ impl Socket {
         drop(joined);
         let reports_rooms = self.reports_rooms();
         for (room, cell) in rooms {
-            let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+            let was_last = self.0.namespace.rooms.leave(&room, &cell, &self.0.id);
             if reports_rooms {
                 self.report_left(&[(room, was_last)]);
             }
@@ -154,7 +154,7 @@ impl Socket {
         if joined.closed {
             drop(joined);
             for (room, cell) in &rooms {
-                self.0.namespace.rooms.leave(room, cell, self.0.id);
+                self.0.namespace.rooms.leave(room, cell, &self.0.id);
                 self.room_changed(room);
             }
             return false;

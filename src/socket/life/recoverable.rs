@@ -88,7 +88,7 @@ impl Socket {
     pub(crate) fn end_for_good(&self) {
         self.end_membership();
         let namespace = self.namespace_inner();
-        if namespace.dismiss(self.id()) {
+        if namespace.dismiss(&self.id()) {
             self.io().take_down(namespace);
         }
         namespace.discard_replay(self);

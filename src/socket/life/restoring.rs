@@ -219,7 +219,10 @@ impl JournaledState {
         // all later events reach the socket in the normal way.
         joined.between(|applied| {
             let frames = self.frames(namespace, applied?)?;
-            let socket = make(self.saved.sid, Recoverable::from_elsewhere(self.pid));
+            let socket = make(
+                self.saved.sid.clone(),
+                Recoverable::from_elsewhere(self.pid),
+            );
             socket.set_data(Shared(self.saved.data.clone()));
             namespace.admit(&socket, &frames).ok()?;
             self.saved.join_all(&socket);

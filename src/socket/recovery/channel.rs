@@ -66,9 +66,9 @@ impl<S: Clone> Channel<S> {
         self.recoverable.lock().insert(id, socket);
     }
 
-    pub(crate) fn remove_recoverable(&self, id: SocketId) {
+    pub(crate) fn remove_recoverable(&self, id: &SocketId) {
         let mut recoverable = self.recoverable.lock();
-        let removed = recoverable.remove(&id);
+        let removed = recoverable.remove(id);
         shrink_map(&mut recoverable);
         drop(recoverable);
         // The socket is dropped without the lock.

@@ -38,11 +38,11 @@ impl Members {
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = SocketId> {
-        self.slots.iter().map(|slot| slot.id)
+        self.slots.iter().map(|slot| slot.id.clone())
     }
 
     #[inline]
-    pub(crate) fn contains(&self, id: SocketId) -> bool {
+    pub(crate) fn contains(&self, id: &SocketId) -> bool {
         self.position(id).is_some()
     }
 
@@ -61,7 +61,7 @@ impl Members {
 
     /// Marks a member as recoverable. Returns whether no other member is present.
     pub(crate) fn retain_recoverable(&mut self, id: SocketId, outbox: &Outbox) -> bool {
-        let was_last = self.remove(id) && self.slots.is_empty();
+        let was_last = self.remove(&id) && self.slots.is_empty();
         let recoverable = self.recoverable.get_or_insert_default();
         recoverable.insert(id, outbox.clone());
         was_last
@@ -69,18 +69,18 @@ impl Members {
 
     /// Restores a recoverable member. Returns whether no other member is present.
     pub(crate) fn resume(&mut self, id: SocketId, outbox: &Outbox) -> bool {
-        self.remove_recoverable(id);
+        self.remove_recoverable(&id);
         self.insert(id, outbox.clone());
         self.slots.len() == 1
     }
 
     /// Removes a recoverable member.
     #[inline]
-    pub(crate) fn remove_recoverable(&mut self, id: SocketId) {
+    pub(crate) fn remove_recoverable(&mut self, id: &SocketId) {
         let Some(recoverable) = &mut self.recoverable else {
             return;
         };
-        recoverable.remove(&id);
+        recoverable.remove(id);
         if recoverable.is_empty() {
             self.recoverable = None;
         } else if recoverable.len() < recoverable.capacity() / 4 {
@@ -90,32 +90,33 @@ impl Members {
     }
 
     /// Returns the outbox of a recoverable member.
-    pub(crate) fn recoverable(&self, id: SocketId) -> Option<Outbox> {
-        self.recoverable.as_ref()?.get(&id).cloned()
+    pub(crate) fn recoverable(&self, id: &SocketId) -> Option<Outbox> {
+        self.recoverable.as_ref()?.get(id).cloned()
     }
 
     /// Returns the ids of the recoverable members.
     pub(crate) fn recoverable_ids(&self) -> impl Iterator<Item = SocketId> {
         self.recoverable
             .iter()
-            .flat_map(|recoverable| recoverable.keys().copied())
+            .flat_map(|recoverable| recoverable.keys().cloned())
     }
 
     /// Adds a member. Has no effect if it exists.
     #[inline]
     pub(crate) fn insert(&mut self, id: SocketId, outbox: Outbox) {
-        if self.contains(id) {
+        if self.contains(&id) {
             return;
         }
         let position = self.slots.len() as u32;
+        let known = self.index.is_some().then(|| id.clone());
         self.slots.push(Slot { id, outbox });
-        if let Some(index) = &mut self.index {
+        if let (Some(index), Some(id)) = (&mut self.index, known) {
             index.insert(id, position);
         } else if self.slots.len() > INDEXED {
             self.index = Some(
                 (0..)
                     .zip(&self.slots)
-                    .map(|(i, slot)| (slot.id, i))
+                    .map(|(i, slot)| (slot.id.clone(), i))
                     .collect(),
             );
         }
@@ -123,15 +124,15 @@ impl Members {
 
     /// Removes a member. The last member of the list takes its position.
     #[inline]
-    pub(crate) fn remove(&mut self, id: SocketId) -> bool {
+    pub(crate) fn remove(&mut self, id: &SocketId) -> bool {
         let Some(position) = self.position(id) else {
             return false;
         };
         self.slots.swap_remove(position);
         if let Some(index) = &mut self.index {
-            index.remove(&id);
+            index.remove(id);
             if let Some(moved) = self.slots.get(position) {
-                index.insert(moved.id, position as u32);
+                index.insert(moved.id.clone(), position as u32);
             }
             // The index is dropped at half its creation size, so that a room near the limit does
             // not rebuild it repeatedly.
@@ -146,10 +147,10 @@ impl Members {
     }
 
     #[inline]
-    fn position(&self, id: SocketId) -> Option<usize> {
+    fn position(&self, id: &SocketId) -> Option<usize> {
         match &self.index {
-            Some(index) => index.get(&id).map(|&position| position as usize),
-            None => self.slots.iter().position(|slot| slot.id == id),
+            Some(index) => index.get(id).map(|&position| position as usize),
+            None => self.slots.iter().position(|slot| slot.id == *id),
         }
     }
 
@@ -162,15 +163,15 @@ impl Members {
             let fetched = slots.iter().fold(0, |sum, slot| sum ^ slot.outbox.touch());
             std::hint::black_box(fetched);
             for slot in slots {
-                if !push.except.has(slot.id) {
-                    push.one(slot.id, &slot.outbox);
+                if !push.except.has(&slot.id) {
+                    push.one(&slot.id, &slot.outbox);
                 }
             }
         }
         if let Some(recoverable) = &self.recoverable
             && push.frame.stamp().is_some()
         {
-            for (&id, outbox) in &**recoverable {
+            for (id, outbox) in &**recoverable {
                 if !push.except.has(id) {
                     push.one_recoverable(outbox);
                 }
@@ -191,8 +192,8 @@ pub(crate) struct Except {
 
 impl Except {
     #[inline]
-    pub(crate) fn has(&self, id: SocketId) -> bool {
-        self.sender == Some(id) || self.ids.as_ref().is_some_and(|ids| ids.contains(&id))
+    pub(crate) fn has(&self, id: &SocketId) -> bool {
+        self.sender.as_ref() == Some(id) || self.ids.as_ref().is_some_and(|ids| ids.contains(id))
     }
 }
 
@@ -239,13 +240,13 @@ impl Observed {
     }
 
     #[inline]
-    fn note(&mut self, id: SocketId, push: Push) {
+    fn note(&mut self, id: &SocketId, push: Push) {
         let is_observed = match &self.ids {
-            ObservedIds::Few(ids) => ids.contains(&id),
-            ObservedIds::Many(ids) => ids.contains(&id),
+            ObservedIds::Few(ids) => ids.contains(id),
+            ObservedIds::Many(ids) => ids.contains(id),
         };
         if is_observed {
-            self.pushes.push((id, push));
+            self.pushes.push((id.clone(), push));
         }
     }
 }
@@ -289,11 +290,11 @@ impl<'a> Pushing<'a> {
     }
 
     /// Pushes to one recipient.
-    pub(crate) fn one(&mut self, id: SocketId, outbox: &Outbox) {
+    pub(crate) fn one(&mut self, id: &SocketId, outbox: &Outbox) {
         let push = outbox.push_batched(self.frame, self.mode, &mut self.batch);
         match &mut self.collected {
             Collected::Nothing => {}
-            Collected::Reached(reached) if push == Push::Queued => reached.push(id),
+            Collected::Reached(reached) if push == Push::Queued => reached.push(id.clone()),
             Collected::Reached(_) => {}
             Collected::Observed(observed) => observed.note(id, push),
         }
@@ -324,21 +325,21 @@ impl<'a> Pushing<'a> {
         let rooms: Vec<MutexGuard<'_, Members>> = cells.iter().map(|cell| cell.lock()).collect();
         let mut seen = IdSet::default();
         for slot in rooms.iter().flat_map(|members| &members.slots) {
-            if !self.except.has(slot.id) && seen.insert(slot.id) {
-                self.one(slot.id, &slot.outbox);
+            if !self.except.has(&slot.id) && seen.insert(slot.id.clone()) {
+                self.one(&slot.id, &slot.outbox);
             }
         }
         for (id, outbox) in singles {
-            if !self.except.has(id) && seen.insert(id) {
-                self.one(id, &outbox);
+            if !self.except.has(&id) && seen.insert(id.clone()) {
+                self.one(&id, &outbox);
             }
         }
         if self.frame.stamp().is_some() {
             let recoverable = rooms
                 .iter()
                 .filter_map(|members| members.recoverable.as_deref());
-            for (&id, outbox) in recoverable.flatten() {
-                if !self.except.has(id) && seen.insert(id) {
+            for (id, outbox) in recoverable.flatten() {
+                if !self.except.has(id) && seen.insert(id.clone()) {
                     self.one_recoverable(outbox);
                 }
             }

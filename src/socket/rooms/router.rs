@@ -60,7 +60,7 @@ impl Rooms {
     }
 
     /// Removes a member, and the room with its last member. Returns whether it was the last one.
-    pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: SocketId) -> bool {
+    pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: &SocketId) -> bool {
         let mut members = cell.lock();
         let was_last = members.remove(id) && members.len() == 0;
         members.remove_recoverable(id);
@@ -221,12 +221,12 @@ mod tests {
         let id = sockets[1].id();
         assert_eq!(io.to(id.as_str()).emit("hi", ()).queued, 1);
         assert_eq!(received(&sockets[1]), ["42[\"hi\"]"]);
-        assert_eq!(sockets[1].to(id).emit("hi", ()).queued, 0);
-        assert_eq!(io.except(id).count(), 1);
-        sockets[1].leave(id);
+        assert_eq!(sockets[1].to(&id).emit("hi", ()).queued, 0);
+        assert_eq!(io.except(&id).count(), 1);
+        sockets[1].leave(&id);
         assert!(sockets[1].rooms().is_empty());
         // Other sockets may join it like any room.
-        sockets[0].join(id).unwrap();
+        sockets[0].join(&id).unwrap();
         assert_eq!(io.to(id).count(), 2);
     }
 

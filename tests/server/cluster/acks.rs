@@ -30,7 +30,7 @@ fn members(servers: &Servers, count: usize) -> Vec<(RawClient, SocketId)> {
     let connect = |i: usize| {
         let (client, sid) = servers[i].connect();
         let id = SocketId::parse(&sid).unwrap();
-        servers[i].io.local().in_(id).join("room");
+        servers[i].io.local().in_(&id).join("room");
         (client, id)
     };
     (0..count).map(connect).collect()
@@ -62,7 +62,7 @@ fn members_of_a_room_answer_from_every_server() {
             }
         });
         got.sort_unstable();
-        let ids = clients.iter().map(|(_, id)| *id);
+        let ids = clients.iter().map(|(_, id)| id.clone());
         let expected: Vec<(u32, SocketId)> = (0..).zip(ids).collect();
         assert_eq!(got, expected);
         assert_eq!(answers.expected(), 6);
@@ -88,14 +88,14 @@ fn leaving_or_late_member_is_an_answer_without_a_value() {
         let left = got
             .iter()
             .find(|(_, error)| matches!(error, AckError::Disconnected));
-        assert_eq!(left.unwrap().0, Some(clients[1].1));
+        assert_eq!(left.unwrap().0, Some(clients[1].1.clone()));
         let late = got
             .iter()
             .filter(|(_, error)| matches!(error, AckError::Timeout));
-        let mut late: Vec<_> = late.map(|(socket, _)| *socket).collect();
+        let mut late: Vec<_> = late.map(|(socket, _)| socket.clone()).collect();
         late.sort_unstable();
-        let third = servers.are_alone().then_some(clients[2].1);
-        let mut expected = [Some(clients[0].1), third];
+        let third = servers.are_alone().then_some(clients[2].1.clone());
+        let mut expected = [Some(clients[0].1.clone()), third];
         expected.sort_unstable();
         assert_eq!(late, expected, "who is late elsewhere is only a number");
         assert_eq!((got.len(), answers.expected()), (3, 3));

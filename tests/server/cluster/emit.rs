@@ -34,7 +34,10 @@ fn three(servers: &Servers) -> [(RawClient, SocketId); 3] {
 fn room_event_reaches_members_on_all_servers_once() {
     Servers::each(quiet, |servers| {
         let [(mut a, a_id), (mut b, b_id), (mut c, _)] = three(servers);
-        servers[1].io.in_([a_id, b_id]).join(["x", "y"]);
+        servers[1]
+            .io
+            .in_([a_id.clone(), b_id.clone()])
+            .join(["x", "y"]);
         servers.settle();
         let io = &servers[2].io;
         io.to(["x", "y"]).emit("both", (1, "é"));
@@ -89,7 +92,10 @@ fn a_socket_is_not_in_its_own_audience_on_any_server() {
 fn rooms_are_joined_left_and_disconnected_from_any_server() {
     Servers::each(quiet, |servers| {
         let [(mut a, a_id), (mut b, b_id), (mut c, c_id)] = three(servers);
-        servers[1].io.in_([a_id, b_id, c_id]).join("x");
+        servers[1]
+            .io
+            .in_([a_id.clone(), b_id.clone(), c_id.clone()])
+            .join("x");
         // Concurrent operations of two servers have no order.
         servers.settle();
         servers[2].io.in_("x").except(c_id).leave("x");
@@ -375,7 +381,10 @@ fn adapter_is_notified_when_rooms_open_and_close() {
     let hub = Hub::following_rooms();
     let servers = Servers::joined_by(hub, 3, quiet);
     let [(mut a, a_id), (mut b, b_id), (c, c_id)] = three(&servers);
-    servers[0].io.in_([a_id, b_id]).join(["x", "y"]);
+    servers[0]
+        .io
+        .in_([a_id.clone(), b_id.clone()])
+        .join(["x", "y"]);
     servers[0].io.in_(c_id).join("z");
     servers.settle();
     let delivered = servers.hub().delivered();

@@ -213,7 +213,7 @@ fn remote_socket_acknowledges_and_rooms_are_counted_on_all_servers() {
         let answer = servers[0].runtime.block_on(request).unwrap();
         assert_eq!(answer.unwrap(), (7, "x".to_owned()));
         far.send_text("41");
-        until(|| servers[1].io.of("/").socket(id).is_none());
+        until(|| servers[1].io.of("/").socket(id.clone()).is_none());
         let late = remote.emit_with_ack::<u8>("question", 1);
         let late = servers[0].runtime.block_on(late);
         assert!(matches!(late, Err(AckError::Disconnected)), "{late:?}");

@@ -21,7 +21,7 @@ pub(super) fn joins_and_emits(servers: &Servers, times: usize) {
         let numbers = first..first + BATCH;
         let rooms: Vec<_> = numbers.clone().map(|n| format!("room {n}")).collect();
         for (n, room) in numbers.clone().zip(&rooms) {
-            io.in_(ids).join(room);
+            io.in_(&ids).join(room);
             io.to(room).emit("n", n);
         }
         for (client, _) in &mut clients {
@@ -30,7 +30,7 @@ pub(super) fn joins_and_emits(servers: &Servers, times: usize) {
             }
         }
         // A socket can be in a thousand rooms.
-        io.in_(ids).leave(rooms);
+        io.in_(&ids).leave(rooms);
     }
     // Duplicates would have arrived before this.
     for i in 0..3 {
@@ -73,7 +73,7 @@ fn join_by_one_server_precedes_events_of_a_notified_server() {
         let (mut client, id) = servers[1].connect();
         let id = SocketId::parse(&id).unwrap();
         for n in 0..200 {
-            servers[0].io.in_(id).join(format!("room {n}"));
+            servers[0].io.in_(&id).join(format!("room {n}"));
             servers[0].io.of("/").server_side_emit("joined", n).unwrap();
         }
         // One half comes from the client's own server.

@@ -57,7 +57,7 @@ impl Game {
         let chosen: BTreeSet<usize> = (0..=self.below(2)).map(|_| self.below(CLIENTS)).collect();
         let ids = chosen
             .iter()
-            .map(|&client| self.clients[client].1)
+            .map(|&client| self.clients[client].1.clone())
             .collect();
         (chosen, ids)
     }

@@ -62,7 +62,7 @@ fn socket_channels_deliver_only_to_the_sockets_server() {
     };
     let before = [0, 1, 2].map(heard);
     for n in 0..200 {
-        servers[0].io.to(id).emit("n", n);
+        servers[0].io.to(&id).emit("n", n);
     }
     for n in 0..200 {
         client.expect_text(&format!("42[\"n\",{n}]"));
@@ -71,11 +71,11 @@ fn socket_channels_deliver_only_to_the_sockets_server() {
     assert!(heard(1) - before[1] >= 200, "{before:?}");
     assert!(heard(2) - before[2] < 100, "{before:?}");
     // Events for rooms and acknowledgements reach it as before.
-    servers[1].io.in_(id).join("room");
+    servers[1].io.in_(&id).join("room");
     servers.settle();
     servers[2].io.to("room").emit("room", ());
     client.expect_text("42[\"room\"]");
-    servers[0].io.in_(id).disconnect();
+    servers[0].io.in_(&id).disconnect();
     client.expect_text("41");
     until(|| {
         channels(&servers.key)

@@ -22,7 +22,7 @@ pub(super) fn events_arrive_in_order(servers: &Servers) {
     let (mut client, id) = servers[1].connect();
     let id = SocketId::parse(&id).unwrap();
     let long = "x".repeat(220);
-    servers[1].io.in_(id).join(["room", &long]);
+    servers[1].io.in_(&id).join(["room", &long]);
     servers.settle();
     let large = "x".repeat(9_000);
     let binary = Bytes::from_static(b"\x00\xff");
@@ -31,7 +31,7 @@ pub(super) fn events_arrive_in_order(servers: &Servers) {
         let _ = match n % 6 {
             0 => io.to("room").emit("n", n),
             1 => io.emit("n", (n, &large)),
-            2 => io.to(id).emit("n", (n, binary.clone())),
+            2 => io.to(&id).emit("n", (n, binary.clone())),
             3 => io.to(&*long).emit("n", n),
             4 => io.emit("n", n),
             _ => io.to(["room", "other"]).emit("n", (n, &large)),

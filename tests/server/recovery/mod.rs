@@ -230,11 +230,11 @@ fn disconnected_recoverable_client_is_not_listed() {
     let (client, session) = member(&server);
     let (mut other, _) = member(&server);
     let id = roomcast::SocketId::parse(&session.sid).unwrap();
-    let socket = server.io.of("/").socket(id).unwrap();
+    let socket = server.io.of("/").socket(id.clone()).unwrap();
     lose(&server, client);
     assert_eq!(server.io.count(), 1);
     assert_eq!(server.io.to("room").count(), 1);
-    assert_eq!(server.io.to(id).count(), 0);
+    assert_eq!(server.io.to(&id).count(), 0);
     assert!(server.io.of("/").socket(id).is_none());
     assert!(!socket.is_connected());
     assert_eq!(server.io.to("room").emit("n", 1).queued, 1);
@@ -323,8 +323,8 @@ fn a_session_is_recovered_once() {
     });
     assert!(same.count() >= 1);
     let id = roomcast::SocketId::parse(&session.sid).unwrap();
-    until(|| server.io.of("/").socket(id).is_some());
-    assert_eq!(server.io.to(id).count(), 1);
+    until(|| server.io.of("/").socket(id.clone()).is_some());
+    assert_eq!(server.io.to(&id).count(), 1);
     assert_eq!(server.io.to(id).emit("only", ()).queued, 1);
 }
 

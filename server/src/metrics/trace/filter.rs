@@ -19,7 +19,7 @@ pub(crate) enum Filter {
 }
 
 /// What a step concerns.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Subject<'a> {
     pub(crate) user: Option<&'a str>,
     pub(crate) socket: Option<SocketId>,
@@ -31,7 +31,10 @@ impl Filter {
     pub(crate) fn matches(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::User(user) => subject.user == Some(user),
-            Self::Socket(id) => subject.socket.is_some_and(|socket| socket.as_str() == id),
+            Self::Socket(id) => subject
+                .socket
+                .as_ref()
+                .is_some_and(|socket| socket.as_str() == id),
             Self::Conversation(id) => subject.conversation == Some(*id),
             Self::Everyone => true,
         }

@@ -114,7 +114,7 @@ impl Tracer {
         if let Some(user) = subject.user {
             line.insert("user".into(), user.into());
         }
-        if let Some(socket) = subject.socket {
+        if let Some(socket) = &subject.socket {
             line.insert("socket".into(), socket.as_str().into());
         }
         if let Some(conversation) = subject.conversation {

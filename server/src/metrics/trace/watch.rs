@@ -208,7 +208,7 @@ impl Observer {
         };
         let subject = Subject {
             user: Some(&self.user),
-            socket: Some(self.socket),
+            socket: Some(self.socket.clone()),
             conversation: None,
         };
         self.tracer.record(&subject, step, fields);

@@ -246,13 +246,13 @@ impl Chat {
         // The table of sockets comes first: a disconnected socket is not in it, and would stay in
         // the room forever.
         let entered = Entered { id: live.id, since };
-        let Some(since) = self.0.conversations.enter(socket.id(), entered) else {
+        let Some(since) = self.0.conversations.enter(&socket.id(), entered) else {
             return Err(NO_CONVERSATION);
         };
         if socket.join(&live.room).is_err() {
             // Both tables are undone together. Otherwise a disconnect would look for the socket in
             // a conversation that it is not in.
-            self.0.conversations.exit(socket.id(), live.id);
+            self.0.conversations.exit(&socket.id(), live.id);
             return Err(ServiceError::Conflict(
                 "this connection is in too many conversations",
             ));
@@ -350,7 +350,7 @@ impl Chat {
             // The socket leaves the room and the tables under the lock of the conversation, so that
             // it receives nothing after it has left.
             socket.leave(&live.room);
-            self.0.conversations.exit(socket.id(), id);
+            self.0.conversations.exit(&socket.id(), id);
             live.depart(&socket.namespace(), now(), socket.id(), &user(by), true);
         });
     }
@@ -537,7 +537,7 @@ impl Chat {
         let here = self
             .0
             .conversations
-            .with(id, |live| live.presence.has(socket.id(), &by.subject));
+            .with(id, |live| live.presence.has(&socket.id(), &by.subject));
         here.unwrap_or(false)
     }
 

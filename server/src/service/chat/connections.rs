@@ -42,7 +42,7 @@ impl Chat {
         // The socket may have disconnected before it was recorded, and then no event would remove
         // it.
         if !socket.is_connected() {
-            self.0.conversations.disconnect(socket.id());
+            self.0.conversations.disconnect(&socket.id());
         }
     }
 
@@ -80,7 +80,7 @@ impl Chat {
 
     /// Returns the conversations of a socket, or those it had when it was lost.
     pub(super) fn entered(&self, socket: &Socket) -> Vec<Entered> {
-        let entered = self.0.conversations.entered(socket.id());
+        let entered = self.0.conversations.entered(&socket.id());
         entered.unwrap_or_else(|| lost_conversations(socket))
     }
 
@@ -88,7 +88,7 @@ impl Chat {
     /// lost.
     pub(crate) fn disconnected(&self, socket: &Socket, reason: DisconnectReason) {
         let by = &socket.principal();
-        let entered = self.0.conversations.disconnect(socket.id());
+        let entered = self.0.conversations.disconnect(&socket.id());
         let deliberate = reason.is_deliberate();
         if !deliberate {
             self.0.losses.lost(&by.subject, now());

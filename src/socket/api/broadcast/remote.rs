@@ -45,7 +45,7 @@ impl RemoteSocket {
     /// Returns the id of the socket.
     #[must_use]
     pub fn id(&self) -> SocketId {
-        self.id
+        self.id.clone()
     }
 
     /// Returns the server that the socket is connected to.
@@ -84,7 +84,7 @@ impl RemoteSocket {
 
     /// Selects only this socket, on its current server.
     pub fn target<'a>(&self) -> Broadcast<'a> {
-        Broadcast::new(self.target_namespace.clone()).to(self.id)
+        Broadcast::new(self.target_namespace.clone()).to(self.id.clone())
     }
 
     /// Sends an event to the socket.

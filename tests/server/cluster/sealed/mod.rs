@@ -273,8 +273,8 @@ fn ignores(cluster: &Cluster, form: &Form, counter: Counter) {
     let id = socket(&id);
     until(|| {
         stranger.io.emit("forged", ());
-        stranger.io.in_(id).join("room");
-        stranger.io.in_(id).close_connections();
+        stranger.io.in_(id.clone()).join("room");
+        stranger.io.in_(id.clone()).close_connections();
         let _ = stranger.io.of("/").server_side_emit("note", "forged");
         (0..2).all(|i| count(&servers[i], counter) >= before[i] + 6)
     });

@@ -129,9 +129,9 @@ impl Recorder {
     /// Queues a line about an open connection, as [`queue`](Self::queue) does. An observer can
     /// still run while its socket disconnects on another thread, and its line is ignored then:
     /// nothing follows the close of a connection.
-    fn queue_of(&self, tracer: &Tracer, socket: SocketId, line: &RecordLine) -> bool {
+    fn queue_of(&self, tracer: &Tracer, socket: &SocketId, line: &RecordLine) -> bool {
         let connections = self.connections.lock();
-        connections.numbers.contains_key(&socket) && self.queue(tracer, line)
+        connections.numbers.contains_key(socket) && self.queue(tracer, line)
     }
 
     /// Returns a number for a new connection, or `None` if the socket has one or there are too
@@ -154,9 +154,9 @@ impl Recorder {
     }
 
     /// Takes back the number of a connection that found no place in the queue.
-    fn withdraw(&self, socket: SocketId, number: u32) {
+    fn withdraw(&self, socket: &SocketId, number: u32) {
         let mut connections = self.connections.lock();
-        connections.numbers.remove(&socket);
+        connections.numbers.remove(socket);
         // A later connection may already have the next number.
         if connections.last == number {
             connections.last -= 1;
@@ -180,7 +180,7 @@ pub(super) fn observe(tracer: &Arc<Tracer>, recorder: &Recorder, socket: &Socket
     });
     // The lines of a connection that is not in the recording would be useless.
     if !recorder.queue(tracer, &opened) {
-        recorder.withdraw(socket.id(), connection);
+        recorder.withdraw(&socket.id(), connection);
         return;
     }
     let observer = Observer {
@@ -310,7 +310,7 @@ impl Observer {
             args,
             ack: packet.ack_id,
         });
-        let is_queued = recorder.queue_of(&self.tracer, self.socket, &line);
+        let is_queued = recorder.queue_of(&self.tracer, &self.socket.clone(), &line);
         if let Some(id) = packet.ack_id {
             let mut pending = self.pending.lock();
             // The answer to an event that is not recorded must not count for an earlier one.
@@ -356,7 +356,7 @@ impl Observer {
             latency_ms: milliseconds(pending.arrived, Instant::now()),
             args,
         });
-        let _ = recorder.queue_of(&self.tracer, self.socket, &line);
+        let _ = recorder.queue_of(&self.tracer, &self.socket.clone(), &line);
     }
 
     /// Returns whether a packet is of the namespace of the observed socket.
@@ -372,7 +372,7 @@ impl Observer {
             connection: self.connection,
             reason: reason.to_owned(),
         });
-        let _ = recorder.queue_of(&self.tracer, self.socket, &line);
+        let _ = recorder.queue_of(&self.tracer, &self.socket.clone(), &line);
     }
 }
 

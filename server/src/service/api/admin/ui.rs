@@ -247,7 +247,7 @@ impl From<SocketInfo> for UiSocket {
         let own = Room::from(info.id.as_str());
         let rooms = [own].into_iter().chain(info.rooms).collect();
         Self {
-            id: info.id,
+            id: info.id.clone(),
             client_id: info.id,
             transport: info.transport,
             nsp: "/",

@@ -76,7 +76,7 @@ pub(crate) async fn describe_socket(
     let Some(id) = SocketId::parse(&id) else {
         return Err(ServiceError::NotFound(NO_SOCKET));
     };
-    let query = SocketQuery::one(id);
+    let query = SocketQuery::one(id.clone());
     let (answers, UnansweredServers(missing)) = request_all(io, &NodeRequest::Sockets(query)).await;
     // A server of an earlier version ignores the id and answers with its first socket, so a socket
     // there may not be found.

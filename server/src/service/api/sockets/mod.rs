@@ -159,8 +159,8 @@ pub(super) struct SocketPage {
 impl SocketPage {
     /// Returns up to where the page is complete, or `None` if it is the last one.
     fn complete_until(&self) -> Option<SocketId> {
-        let last = self.sockets.last().map(|socket| socket.id);
-        self.checked.or(last).filter(|_| self.has_more)
+        let last = self.sockets.last().map(|socket| socket.id.clone());
+        self.checked.clone().or(last).filter(|_| self.has_more)
     }
 }
 
@@ -212,16 +212,18 @@ fn merge(
     let mut end = ends.min_by(|a, b| a.as_str().cmp(b.as_str()));
     let mut sockets: Vec<SocketInfo> = pages.into_iter().flat_map(|page| page.sockets).collect();
     sockets.retain(|socket| {
-        let is_complete = end.is_none_or(|end| socket.id.as_str() <= end.as_str());
+        let is_complete = end
+            .as_ref()
+            .is_none_or(|end| socket.id.as_str() <= end.as_str());
         is_complete && search.is_none_or(|search| search.matches_info(socket))
     });
     sockets.sort_unstable_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
     if sockets.len() > limit {
         sockets.truncate(limit);
-        end = sockets.last().map(|last| last.id);
+        end = sockets.last().map(|last| last.id.clone());
     }
     SocketList {
-        cursor: end,
+        cursor: end.clone(),
         has_more: end.is_some(),
         sockets,
         missing,
@@ -264,8 +266,8 @@ pub(crate) async fn disconnect(
 pub(super) fn local_page(io: &Io, query: &SocketQuery) -> SocketPage {
     let namespace = io.of("/");
     let node = node_of(io);
-    if let Some(id) = query.id {
-        let socket = namespace.socket(id);
+    if let Some(id) = &query.id {
+        let socket = namespace.socket(id.clone());
         let sockets = socket.iter().map(|socket| describe(socket, &node));
         return SocketPage {
             sockets: sockets.collect(),
@@ -443,7 +445,7 @@ mod tests {
 
     fn shown(list: &SocketList) -> (String, Option<SocketId>) {
         let users = list.sockets.iter().map(|socket| &socket.user_id[5..]);
-        (users.collect(), list.cursor)
+        (users.collect(), list.cursor.clone())
     }
 
     #[test]

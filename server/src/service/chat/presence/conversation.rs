@@ -317,7 +317,7 @@ impl Presence {
         socket: SocketId,
         user: &str,
     ) -> Option<Notice> {
-        if !self.remove(now, socket, user)? {
+        if !self.remove(now, &socket, user)? {
             return None;
         }
         let user = self.forget(user, Departure::Left)?;
@@ -330,7 +330,7 @@ impl Presence {
 
     /// Records that a user's socket was lost. If it was the last, the grace period starts.
     pub(in crate::service) fn lose(&mut self, now: Instant, socket: SocketId, user: &str) {
-        if self.remove(now, socket, user) != Some(true) {
+        if self.remove(now, &socket, user) != Some(true) {
             return;
         }
         // The grace period starts with the last socket, because reloading a page loses one and
@@ -345,9 +345,9 @@ impl Presence {
     }
 
     /// Removes a socket and returns whether it was the user's last, or `None` if it was not here.
-    fn remove(&mut self, now: Instant, socket: SocketId, user: &str) -> Option<bool> {
+    fn remove(&mut self, now: Instant, socket: &SocketId, user: &str) -> Option<bool> {
         let present = self.users.get_mut(user)?;
-        let place = present.sockets.iter().position(|own| *own == socket)?;
+        let place = present.sockets.iter().position(|own| own == socket)?;
         present.sockets.swap_remove(place);
         let last = present.sockets.is_empty();
         self.sockets -= 1;
@@ -372,10 +372,10 @@ impl Presence {
     }
 
     /// Returns whether this socket of this user is here.
-    pub(in crate::service) fn has(&self, socket: SocketId, user: &str) -> bool {
+    pub(in crate::service) fn has(&self, socket: &SocketId, user: &str) -> bool {
         self.users
             .get(user)
-            .is_some_and(|present| present.sockets.contains(&socket))
+            .is_some_and(|present| present.sockets.contains(socket))
     }
 
     /// Returns whether a user has a socket here.

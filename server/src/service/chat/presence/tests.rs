@@ -237,12 +237,12 @@ fn present_users_serialize_in_the_documented_form() {
 fn evicted_user_is_listed_without_sockets_until_the_removal_is_announced() {
     let (mut presence, now) = start();
     let both = [socket(1), socket(2)];
-    for one in both {
+    for one in both.clone() {
         presence.join(now, one, &user("ann"), Time::now());
     }
     presence.join(now, socket(3), &user("bob"), Time::now());
     assert_eq!(presence.evict(now, "ann"), both);
-    assert!(presence.is_evicted("ann") && !presence.has(socket(1), "ann"));
+    assert!(presence.is_evicted("ann") && !presence.has(&socket(1), "ann"));
     presence.lose(now, socket(1), "ann");
     assert_eq!(
         connections(&presence),

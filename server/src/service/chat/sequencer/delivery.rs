@@ -53,11 +53,11 @@ impl LiveConversation {
                     seq = message.seq,
                     "message emitted"
                 );
-                (emitted, pending) = self.emit_message(namespace, message, from, confirm);
+                (emitted, pending) = self.emit_message(namespace, message, from.clone(), confirm);
                 self.note_emitted(namespace, (event, revision, trace), from, &emitted);
             }
             Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
-                emitted = emit_step(self.audience(namespace, from), event);
+                emitted = emit_step(self.audience(namespace, from.clone()), event);
                 self.note_emitted(namespace, (event, revision, trace), from, &emitted);
             }
             Committed::Renamed(conversation) => {
@@ -221,7 +221,7 @@ impl LiveConversation {
             self.emit_notice(namespace, notice);
         }
         while let Some((user, socket)) = self.typing.handle_timeout(now) {
-            self.emit_typing(namespace, &user, false, socket);
+            self.emit_typing(namespace, &user, false, socket.clone());
             if socket.is_some() {
                 self.announce_typing(&user, false);
             }
@@ -244,9 +244,7 @@ impl LiveConversation {
         };
         // The user's own sockets, in all tabs, need no notice.
         let own = self.presence.sockets_of(&user.user_id);
-        let sockets = own
-            .iter()
-            .fold(sockets, |sockets, &own| sockets.except(own));
+        let sockets = own.iter().fold(sockets, |sockets, own| sockets.except(own));
         let system = System {
             kind: Kind::System,
             conversation_id: self.id,

@@ -206,7 +206,7 @@ impl SharedStatuses {
                             "too many user statuses, some were discarded"
                         );
                     }
-                    self.replace(shard, ShardSnapshot { version, statuses }, from);
+                    self.replace(shard, ShardSnapshot { version, statuses }, from.as_ref());
                     return Ok(Some(updated));
                 }
                 Put::Conflict(_) | _ => {
@@ -220,7 +220,7 @@ impl SharedStatuses {
 
     /// Replaces the copy of a value, and schedules emissions for users whose status has changed or
     /// was evicted.
-    fn replace(&self, shard: &StatusShard, now: ShardSnapshot, from: Option<SocketId>) {
+    fn replace(&self, shard: &StatusShard, now: ShardSnapshot, from: Option<&SocketId>) {
         // Both locks are held together, so that the emitting task sees both changes or neither, and
         // emits nothing twice.
         let mut changed = self.changed.lock();
@@ -235,7 +235,7 @@ impl SharedStatuses {
         if news.is_empty() {
             return;
         }
-        changed.extend(news.into_iter().map(|user| (user, from)));
+        changed.extend(news.into_iter().map(|user| (user, from.cloned())));
         drop(changed);
         self.has_changed.notify_one();
     }

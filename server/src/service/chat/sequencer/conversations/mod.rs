@@ -112,15 +112,15 @@ impl Conversations {
         sockets: impl Iterator<Item = SocketId>,
     ) -> BTreeSet<Uuid> {
         sockets
-            .filter_map(|socket| self.entered(socket))
+            .filter_map(|socket| self.entered(&socket))
             .flatten()
             .map(|entered| entered.id)
             .collect()
     }
 
     /// Returns the conversations that a socket has joined, or `None` if it is not connected.
-    pub(in crate::service) fn entered(&self, socket: SocketId) -> Option<Vec<Entered>> {
-        self.sockets.of(socket).lock().get(&socket).cloned()
+    pub(in crate::service) fn entered(&self, socket: &SocketId) -> Option<Vec<Entered>> {
+        self.sockets.of(socket).lock().get(socket).cloned()
     }
 
     /// Calls a function with a live conversation. Returns `None` if it is not live.
@@ -183,7 +183,7 @@ impl Conversations {
         // A conversation does not know the table of sockets, so the sockets removed from it are
         // recorded here.
         for socket in std::mem::take(&mut live.expelled) {
-            self.exit(socket, live.id);
+            self.exit(&socket, live.id);
         }
         let changed = live.presence.take_changed();
         if !changed.is_empty() {
@@ -217,12 +217,12 @@ impl Conversations {
 
     /// Records that a socket has connected and may join.
     pub(in crate::service) fn connect(&self, socket: SocketId) {
-        self.sockets.of(socket).lock().insert(socket, Vec::new());
+        self.sockets.of(&socket).lock().insert(socket, Vec::new());
     }
 
     /// Records that a socket has disconnected. Returns the conversations that it was in.
-    pub(in crate::service) fn disconnect(&self, socket: SocketId) -> Vec<Entered> {
-        let removed = self.sockets.of(socket).lock().remove(&socket);
+    pub(in crate::service) fn disconnect(&self, socket: &SocketId) -> Vec<Entered> {
+        let removed = self.sockets.of(socket).lock().remove(socket);
         removed.unwrap_or_default()
     }
 
@@ -231,9 +231,9 @@ impl Conversations {
     /// If the socket has already joined, its earlier `since` applies. Returns `None` if the socket
     /// has disconnected. Callers must hold the conversation's lock, so that
     /// [`Conversations::disconnect`] either makes this fail or finds the entry.
-    pub(in crate::service) fn enter(&self, socket: SocketId, entered: Entered) -> Option<u64> {
+    pub(in crate::service) fn enter(&self, socket: &SocketId, entered: Entered) -> Option<u64> {
         let mut sockets = self.sockets.of(socket).lock();
-        let own = sockets.get_mut(&socket)?;
+        let own = sockets.get_mut(socket)?;
         if let Some(known) = own.iter().find(|known| known.id == entered.id) {
             return Some(known.since);
         }
@@ -242,8 +242,8 @@ impl Conversations {
     }
 
     /// Records that a socket has left a conversation.
-    pub(in crate::service) fn exit(&self, socket: SocketId, conversation: Uuid) {
-        if let Some(own) = self.sockets.of(socket).lock().get_mut(&socket) {
+    pub(in crate::service) fn exit(&self, socket: &SocketId, conversation: Uuid) {
+        if let Some(own) = self.sockets.of(socket).lock().get_mut(socket) {
             own.retain(|entered| entered.id != conversation);
         }
     }

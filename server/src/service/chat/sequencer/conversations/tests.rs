@@ -47,7 +47,7 @@ fn disconnected_socket_cannot_enter() {
         id: second,
         since: 0,
     };
-    let enter = |entered| conversations.enter(socket(1), entered);
+    let enter = |entered| conversations.enter(&socket(1), entered);
     assert_eq!(enter(in_first), None, "before it has connected");
     conversations.connect(socket(1));
     assert_eq!(enter(in_first), Some(7));
@@ -57,12 +57,12 @@ fn disconnected_socket_cannot_enter() {
         ..in_first
     };
     assert_eq!(enter(later), Some(7), "it is in there already");
-    conversations.exit(socket(1), second);
-    assert_eq!(conversations.entered(socket(1)), Some(vec![in_first]));
-    assert_eq!(conversations.disconnect(socket(1)), [in_first]);
-    assert_eq!(conversations.entered(socket(1)), None);
+    conversations.exit(&socket(1), second);
+    assert_eq!(conversations.entered(&socket(1)), Some(vec![in_first]));
+    assert_eq!(conversations.disconnect(&socket(1)), [in_first]);
+    assert_eq!(conversations.entered(&socket(1)), None);
     assert_eq!(enter(in_first), None);
-    assert!(conversations.disconnect(socket(1)).is_empty());
+    assert!(conversations.disconnect(&socket(1)).is_empty());
     assert!(is_empty(&conversations));
 }
 
