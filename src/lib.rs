@@ -168,8 +168,8 @@ pub mod internal {
     pub use crate::{
         engine::{LogFields, LogScope, current_log_fields},
         limit::{
-            ByHash, Debts, Full, LogThrottle, MAX_EVICTABLE_DEBT, PrehashedHasher, SHARDS, Shards,
-            SharedTokenBucket, TokenBucket,
+            ByHash, Debts, Full, LogThrottle, MAX_EVICTABLE_DEBT, PrehashedHasher, RetryAfter,
+            SHARDS, Shards, SharedTokenBucket, TokenBucket, WaitingLine,
             bench::{Connection as LimitedConnection, Guarded},
         },
         socket::TableSizes,

@@ -127,8 +127,9 @@ groups! {
         /// refused with 503. Default 1,024.
         max_pending_requests: usize = 1024;
         /// Sessions that may be opened per second; the burst is twice that number. Further
-        /// handshakes are answered with 503 and a `Retry-After` spread over 5 s, before anything is
-        /// allocated for them. 0 for no limit. Default 0 (the binary: 5,000).
+        /// handshakes are answered with 503 and a `Retry-After` at which the rate admits the
+        /// client, before anything is allocated for them. 0 for no limit. Default 0 (the binary:
+        /// 5,000).
         handshakes_per_second: u32 = 0;
         /// Connections that have not yet sent a complete request, including those in a TLS
         /// handshake; each may cost about 12 KiB. Further connections are answered with 503 before

@@ -15,6 +15,7 @@ use super::{
     debts::Debts,
     hashed::{ByHash, SHARDS, Shards},
     pace::TokenBucket,
+    retry_after::{RetryAfter, WaitingLine},
 };
 use crate::network::Network;
 
@@ -55,12 +56,15 @@ struct Shard {
 }
 
 /// The state of one address. Times are relative to the start of the server.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Record {
     /// When the quota of connects is fully restored.
     rested: TokenBucket<Duration>,
     /// When the quota of joins is fully restored.
     joined: TokenBucket<Duration>,
+    /// The clients of the address that are refused a connect or a join.
+    connecting: WaitingLine,
+    joining: WaitingLine,
     /// When the quota of lookups is fully restored.
     looked_up: TokenBucket<Duration>,
     /// The offences of each account.
@@ -144,7 +148,7 @@ impl Strikes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// The client connected too often, and may connect again after this time.
-    Rate(Duration),
+    Rate(RetryAfter),
     /// The client has too many open connections.
     Live,
 }
@@ -172,7 +176,10 @@ impl Addresses {
             if let Some(step) = quota.step() {
                 let (record, _) = self.record(shard, client, now);
                 let rested = record.rested.take(now, step, quota.window);
-                record.rested = rested.map_err(Full::Rate)?;
+                record.rested = rested.map_err(|wait| {
+                    let line = &record.connecting;
+                    Full::Rate(line.advise(now, wait, step, quota.window))
+                })?;
             }
             *shard.live.entry(client).or_default() += 1;
             Ok(())
@@ -184,14 +191,16 @@ impl Addresses {
     /// # Errors
     ///
     /// Returns the time to wait before the next join.
-    pub(super) fn join(&self, client: Network, now: Duration) -> Result<(), Duration> {
+    pub(super) fn join(&self, client: Network, now: Duration) -> Result<(), RetryAfter> {
         let quota = self.budgets.joins;
         let Some(step) = quota.step() else {
             return Ok(());
         };
         self.shards.with(client, |shard, client| {
             let (record, _) = self.record(shard, client, now);
-            record.joined = record.joined.take(now, step, quota.window)?;
+            let joined = record.joined.take(now, step, quota.window);
+            record.joined =
+                joined.map_err(|wait| record.joining.advise(now, wait, step, quota.window))?;
             Ok(())
         })
     }
@@ -333,11 +342,11 @@ mod tests {
             assert_eq!(addresses.enter(client, 0, NOW), Ok(()));
         }
         let wait = Duration::from_secs(5);
-        let refused = Err(Full::Rate(wait));
-        assert_eq!(addresses.enter(client, 0, NOW), refused);
-        assert_eq!(addresses.enter(client, 0, NOW), refused);
+        let refused = |wait| Err(Full::Rate(RetryAfter::new(wait)));
+        assert_eq!(addresses.enter(client, 0, NOW), refused(wait));
+        assert_eq!(addresses.enter(client, 0, NOW), refused(2 * wait));
         assert_eq!(addresses.enter(client, 0, NOW + wait), Ok(()));
-        assert_eq!(addresses.enter(client, 0, NOW + wait), refused);
+        assert_eq!(addresses.enter(client, 0, NOW + wait), refused(2 * wait));
     }
 
     #[test]
@@ -449,7 +458,7 @@ mod tests {
             assert_eq!(addresses.join(client, NOW), Ok(()));
         }
         let wait = MINUTE / 10;
-        assert_eq!(addresses.join(client, NOW), Err(wait));
+        assert_eq!(addresses.join(client, NOW), Err(RetryAfter::new(wait)));
         assert_eq!(addresses.join(client, NOW + wait), Ok(()));
     }
 }

@@ -142,7 +142,8 @@ fn assert_limited(answer: &Response) {
     let body = r#"{"code":4,"message":"Too many connections"}"#;
     assert_eq!(answer.parts(), (429, body));
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=300).contains(&seconds), "{seconds}");
+    // Twice the window: the client before is told the first half.
+    assert!((1..=600).contains(&seconds), "{seconds}");
 }
 
 pub(crate) fn assert_blocked(answer: &Response) {

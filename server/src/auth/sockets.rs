@@ -1,10 +1,10 @@
 //! Implements the socket authentication of the library for the authenticators in `auth`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use roomcast_protocol::socket::Args;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     AuthFault, JwtAuthenticator, Principal,
@@ -14,7 +14,7 @@ use roomcast::{
     Authenticate, Connect, Refusal,
     connection::{Credentials, EngineRequest, Forbidden},
     handler::Renewal,
-    internal::LogThrottle,
+    internal::{LogThrottle, RetryAfter},
 };
 
 /// `auth:refresh`: new credentials. Without a field, the current session is extended.
@@ -41,8 +41,8 @@ impl RefreshOffer {
     }
 }
 
-/// Milliseconds after which a retry may make sense.
-const RETRY_AFTER: u64 = 2000;
+/// When to retry while the backend is unavailable.
+const RETRY_AFTER: RetryAfter = RetryAfter::new(Duration::from_secs(2));
 
 /// Returns the same refusal for all invalid credentials, and a different one if the backend is
 /// unavailable.
@@ -50,7 +50,7 @@ fn refused(fault: AuthFault) -> Refusal {
     if fault == AuthFault::BackendUnavailable {
         let message = "the credentials cannot be checked now, try again later";
         let refusal = Refusal::new("STORE_UNAVAILABLE", message).because(fault.as_str());
-        return refusal.data(json!({"retryAfter": RETRY_AFTER}));
+        return refusal.data(RETRY_AFTER.data());
     }
     // Clients do not learn the reason, because it would reveal to an attacker which part of a
     // forged token is correct.

@@ -1,6 +1,6 @@
 //! Error codes of events, as clients see them.
 
-use std::time::Duration;
+use std::num::NonZeroU64;
 
 use serde_json::json;
 
@@ -109,18 +109,14 @@ impl From<ServiceError> for Refusal {
             ServiceError::Failed { reason, .. } => {
                 Self::new("CONFLICT", message).data(json!({"details": {"reason": reason}}))
             }
-            ServiceError::Limited { retry_after } => Self::new("RATE_LIMITED", message)
-                .data(json!({"retryAfter": milliseconds(retry_after)})),
-            ServiceError::Unavailable { retry_after } => Self::new("STORE_UNAVAILABLE", message)
-                .data(json!({"retryAfter": milliseconds(retry_after)})),
+            ServiceError::Limited { retry_after } => {
+                Self::new("RATE_LIMITED", message).data(retry_after.data())
+            }
+            ServiceError::Unavailable { retry_after } => {
+                Self::new("STORE_UNAVAILABLE", message).data(retry_after.data())
+            }
         }
     }
-}
-
-/// Returns milliseconds, rounded up and at least 1, so that a client that waits for them has waited
-/// long enough.
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX)
 }
 
 /// Counts a failed event. Sends the `error` event if it was sent without an acknowledgement.
@@ -144,7 +140,8 @@ pub(super) fn report_failure(failure: &Failure<'_>, metrics: &Metrics) {
             .refusal
             .details()
             .get("retryAfter")
-            .and_then(|ms| ms.as_u64()),
+            .and_then(|ms| ms.as_u64())
+            .and_then(NonZeroU64::new),
         details: failure.refusal.details().get("details"),
         status: row.status,
     };
@@ -153,8 +150,14 @@ pub(super) fn report_failure(failure: &Failure<'_>, metrics: &Metrics) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use roomcast::internal::RetryAfter;
+
     use super::*;
     use crate::service::policy;
+
+    const WAIT: RetryAfter = RetryAfter::new(Duration::from_micros(1001));
 
     #[test]
     fn service_error_has_the_code_and_fields_of_its_row() {
@@ -171,18 +174,12 @@ mod tests {
             r#"{"code":"INVALID_PAYLOAD","message":"content is empty","details":{"field":"content"}}"#
         );
         assert_eq!(
-            json(ServiceError::Limited {
-                retry_after: Duration::from_micros(1001)
-            }),
+            json(ServiceError::Limited { retry_after: WAIT }),
             r#"{"code":"RATE_LIMITED","message":"too many events of this kind, try again later","retryAfter":2}"#
         );
-        assert_eq!(milliseconds(Duration::ZERO), 1);
-        assert_eq!(milliseconds(Duration::from_nanos(1_000_001)), 2);
         assert_eq!(
-            json(ServiceError::Unavailable {
-                retry_after: Duration::from_millis(1500)
-            }),
-            r#"{"code":"STORE_UNAVAILABLE","message":"the store is not available, try again later","retryAfter":1500}"#
+            json(ServiceError::Unavailable { retry_after: WAIT }),
+            r#"{"code":"STORE_UNAVAILABLE","message":"the store is not available, try again later","retryAfter":2}"#
         );
     }
 
@@ -300,12 +297,8 @@ mod tests {
                 reason: String::new(),
                 message: String::new(),
             },
-            ServiceError::Limited {
-                retry_after: Duration::ZERO,
-            },
-            ServiceError::Unavailable {
-                retry_after: Duration::ZERO,
-            },
+            ServiceError::Limited { retry_after: WAIT },
+            ServiceError::Unavailable { retry_after: WAIT },
         ] {
             let refusal = Refusal::from(error);
             assert_eq!(Row::of(refusal.code()).code, refusal.code());

@@ -1,9 +1,8 @@
 //! The identity of clients: authentication, connection limits, and the event `session`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use roomcast_protocol::socket::Args;
-use serde_json::json;
 
 use super::admin_ui::AdminUi;
 use super::catalogue::{Catalogue, only_argument};
@@ -18,7 +17,9 @@ use crate::{
     },
     store::Time,
 };
-use roomcast::{Authenticate, Connect, Event, Refusal, Socket, State, handler::Renewal};
+use roomcast::{
+    Authenticate, Connect, Event, Refusal, Socket, State, handler::Renewal, internal::RetryAfter,
+};
 
 /// Registers the authentication and the connection limits.
 pub(super) fn register(
@@ -151,7 +152,7 @@ pub(super) async fn refresh(
 }
 
 fn too_many() -> Refusal {
-    Refusal::new("RATE_LIMITED", "too many connections").data(json!({"retryAfter": RETRY_AFTER}))
+    Refusal::new("RATE_LIMITED", "too many connections").data(RETRY_AFTER.data())
 }
 
 /// The `error` event for a connection beyond the limit.
@@ -160,10 +161,10 @@ const TOO_MANY: ErrorEvent<'_> = ErrorEvent {
     code: "RATE_LIMITED",
     message: "too many connections",
     event: None,
-    retry_after: Some(RETRY_AFTER),
+    retry_after: Some(RETRY_AFTER.milliseconds()),
     details: None,
     status: 429,
 };
 
-/// Milliseconds after which a retry may make sense.
-const RETRY_AFTER: u64 = 10_000;
+/// When a user with too many connections may retry.
+const RETRY_AFTER: RetryAfter = RetryAfter::new(Duration::from_secs(10));

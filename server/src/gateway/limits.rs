@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
@@ -35,10 +34,9 @@ pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
 
 /// Charges a namespace join to a user.
 pub(super) fn join(users: &Users, user: &str) -> Result<(), Refusal> {
-    users.check(Class::Joins, user).map_err(|wait| {
-        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    users.check(Class::Joins, user).map_err(|retry_after| {
         Refusal::new("RATE_LIMITED", "too many joins, try again later")
-            .data(json!({"retryAfter": milliseconds.max(1)}))
+            .data(retry_after.data())
             .because(format!("{user} joins too often"))
     })
 }

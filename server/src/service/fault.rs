@@ -2,6 +2,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use roomcast::internal::RetryAfter;
+
 use crate::store::StoreError;
 
 /// The reason why a service rejected a command or could not execute it.
@@ -37,12 +39,12 @@ pub(crate) enum ServiceError {
     /// The user exceeded a rate limit.
     Limited {
         /// How long to wait before trying again.
-        retry_after: Duration,
+        retry_after: RetryAfter,
     },
     /// The command cannot be executed now, but may succeed later.
     Unavailable {
         /// How long to wait before trying again.
-        retry_after: Duration,
+        retry_after: RetryAfter,
     },
 }
 
@@ -75,6 +77,18 @@ impl ServiceError {
         }
     }
 
+    /// Creates the error if a limit without a rate is reached, which all users share.
+    pub(in crate::service) fn limited(wait: Duration) -> Self {
+        let retry_after = spread(wait);
+        Self::Limited { retry_after }
+    }
+
+    /// Creates the error if the command may succeed after `wait`.
+    pub(in crate::service) fn unavailable(wait: Duration) -> Self {
+        let retry_after = spread(wait);
+        Self::Unavailable { retry_after }
+    }
+
     /// Prefixes the field of an [`Invalid`](Self::Invalid) or [`Unfit`](Self::Unfit) error with the
     /// path of the argument that contains it.
     #[must_use]
@@ -86,11 +100,14 @@ impl ServiceError {
     }
 }
 
+/// Returns a time after `wait` for one of the callers that fail together.
+fn spread(wait: Duration) -> RetryAfter {
+    RetryAfter::spread(wait, wait.max(Duration::from_secs(1)))
+}
+
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
-        Self::Unavailable {
-            retry_after: error.retry_after(),
-        }
+        Self::unavailable(error.retry_after())
     }
 }
 

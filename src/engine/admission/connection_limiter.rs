@@ -14,7 +14,7 @@ use std::{
 
 use tokio::net::TcpStream;
 
-use crate::limit::SharedTokenBucket;
+use crate::limit::{RetryAfter, SharedTokenBucket, WaitingLine};
 
 /// The limiter for new connections and sessions of one server.
 #[derive(Debug)]
@@ -25,9 +25,8 @@ pub(in crate::engine) struct ConnectionLimiter {
     started: Instant,
     /// When the full burst is available again, relative to `started`.
     rested: SharedTokenBucket,
+    line: WaitingLine,
     pending_connections: AtomicUsize,
-    /// The number of refused clients. It spreads the values of `Retry-After`.
-    refusals: AtomicUsize,
 }
 
 /// A connection that has not yet sent a complete request. It counts until it is dropped.
@@ -36,11 +35,8 @@ pub(in crate::engine) struct PendingConnection(Arc<ConnectionLimiter>);
 
 /// The burst of sessions, as the time in which the rate permits that many.
 const BURST: Duration = Duration::from_secs(2);
-/// The range, in seconds, over which `Retry-After` is spread.
-const SPREAD: usize = 5;
-/// The response to connections whose request the server does not read.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
-Connection: close\r\nContent-Length: 0\r\n\r\n";
+/// The range of `Retry-After` in refusals for which no rate is known.
+const RANGE: Duration = Duration::from_secs(5);
 
 impl ConnectionLimiter {
     /// Creates a limiter. `rate` is in sessions per second, 0 for no limit.
@@ -51,8 +47,8 @@ impl ConnectionLimiter {
             max_pending,
             started: now,
             rested: SharedTokenBucket::default(),
+            line: WaitingLine::default(),
             pending_connections: AtomicUsize::new(0),
-            refusals: AtomicUsize::new(0),
         }
     }
 
@@ -67,30 +63,29 @@ impl ConnectionLimiter {
         (before < self.max_pending).then_some(pending)
     }
 
-    /// Checks whether a session may open now, without charging the rate. The error is the time in
-    /// seconds after which the client may retry.
-    pub(in crate::engine) fn check_session(&self, now: Instant) -> Result<(), u64> {
+    /// Checks whether a session may open now, without charging the rate. The error is the time
+    /// after which the client may retry.
+    pub(in crate::engine) fn check_session(&self, now: Instant) -> Result<(), RetryAfter> {
         let now = now.saturating_duration_since(self.started);
         let rested = self.rested.get().take(now, self.step, BURST);
-        rested
-            .map(drop)
-            .map_err(|wait| self.spread_retry_after(wait))
+        rested.map(drop).map_err(|wait| self.advise(now, wait))
     }
 
-    /// Charges the rate for one session. The error is the time in seconds after which the client
-    /// may retry.
-    pub(in crate::engine) fn take_session(&self, now: Instant) -> Result<(), u64> {
+    /// Charges the rate for one session. The error is the time after which the client may retry.
+    pub(in crate::engine) fn take_session(&self, now: Instant) -> Result<(), RetryAfter> {
         let now = now.saturating_duration_since(self.started);
         let taken = self.rested.take(now, self.step, BURST);
-        taken.map_err(|wait| self.spread_retry_after(wait))
+        taken.map_err(|wait| self.advise(now, wait))
     }
 
-    /// Returns the value of `Retry-After`, in seconds, for a client that may retry after `wait`.
-    pub(in crate::engine) fn spread_retry_after(&self, wait: Duration) -> u64 {
-        let number = self.refusals.fetch_add(1, Ordering::Relaxed);
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        seconds.max(1) + (number % SPREAD) as u64
+    fn advise(&self, now: Duration, wait: Duration) -> RetryAfter {
+        self.line.advise(now, wait, self.step, BURST)
     }
+}
+
+/// Returns the advice for a client that is refused for a reason other than a rate.
+pub(in crate::engine) fn retry_later() -> RetryAfter {
+    RetryAfter::spread(Duration::ZERO, RANGE)
 }
 
 impl Drop for PendingConnection {
@@ -103,7 +98,12 @@ impl Drop for PendingConnection {
 /// client whose request arrives late may see a reset instead.
 pub(in crate::engine) fn reject_full(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
-    let _ = socket.send(FULL);
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\n\
+         Connection: close\r\nContent-Length: 0\r\n\r\n",
+        retry_later().seconds()
+    );
+    let _ = socket.send(answer.as_bytes());
     let _ = socket.shutdown(std::net::Shutdown::Write);
     // Closing a socket with unread input sends a reset, which could overtake the response. The
     // socket is non-blocking, so this only discards available input. It discards at most 32 KiB,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_are_free_and_refusals_spread_retry_after() {
+    fn checks_are_free_and_each_refused_client_has_its_own_time() {
         let limiter = ConnectionLimiter::new(1, 1, Instant::now());
         for _ in 0..10 {
             assert_eq!(limiter.check_session(at(&limiter, 0)), Ok(()));
@@ -150,8 +150,9 @@ mod tests {
         assert_eq!(limiter.take_session(at(&limiter, 0)), Ok(()));
         let delays: Vec<u64> = (0..6)
             .filter_map(|_| limiter.check_session(at(&limiter, 0)).err())
+            .map(RetryAfter::seconds)
             .collect();
-        assert_eq!(delays, [1, 2, 3, 4, 5, 1]);
+        assert_eq!(delays, [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

@@ -11,7 +11,9 @@ mod handshake;
 mod hooks;
 mod view;
 
-pub(in crate::engine) use connection_limiter::{ConnectionLimiter, PendingConnection, reject_full};
+pub(in crate::engine) use connection_limiter::{
+    ConnectionLimiter, PendingConnection, reject_full, retry_later,
+};
 pub use error::{ConnectionError, ErrorContext};
 pub use handshake::Handshake;
 pub(in crate::engine) use handshake::{CredentialsFault, check_credentials, merge_cookie_headers};

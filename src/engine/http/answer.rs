@@ -3,7 +3,6 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, LazyLock},
-    time::Duration,
 };
 
 use futures_util::FutureExt as _;
@@ -29,7 +28,9 @@ use super::{
 use crate::{
     config::Cors,
     engine::{
-        admission::{EngineRequest, Forbidden, Handshake, merge_cookie_headers, original_uri},
+        admission::{
+            EngineRequest, Forbidden, Handshake, merge_cookie_headers, original_uri, retry_later,
+        },
         outbox::{Attaching, Outbox, Sink, encode_payload},
         primitives::{ConnectionId, Peer, now},
         session::{Engine, Opening},
@@ -262,7 +263,7 @@ impl Engine {
                 // open sessions have priority over new sessions.
                 let forwarder = self.forwarder.as_ref();
                 if forwarder.is_some_and(|forwarder| forwarder.is_crowded()) {
-                    return Err(RequestError::Busy);
+                    return Err(RequestError::Busy(retry_later()));
                 }
                 let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
@@ -342,7 +343,7 @@ impl Engine {
             if self.is_draining() {
                 // The session may have been opened at another server, which a load balancer tries
                 // next.
-                RequestError::Draining(self.connection_limiter.spread_retry_after(Duration::ZERO))
+                RequestError::Draining(retry_later())
             } else if self.sessions.has_ended(sid) {
                 RequestError::UnknownSession(Unknown::Ended)
             } else {
@@ -370,7 +371,7 @@ impl Engine {
         let _permit = self
             .admissions
             .try_acquire()
-            .map_err(|_| RequestError::Busy)?;
+            .map_err(|_| RequestError::Busy(retry_later()))?;
         let deciding = async {
             if let Some(allow) = &hooks.allow_request {
                 let allowed = allow(view.clone()).await;
@@ -419,9 +420,7 @@ impl Engine {
     /// Returns the permit of a client to open a session, or `None` if addresses are not limited.
     fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
         if self.is_draining() {
-            return Err(RequestError::Draining(
-                self.connection_limiter.spread_retry_after(Duration::ZERO),
-            ));
+            return Err(RequestError::Draining(retry_later()));
         }
         // The rate is checked first without charging it. So clients refused by the rate are not
         // charged by the guard, and clients refused by the guard do not use up the rate.

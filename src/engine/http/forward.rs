@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     engine::{
-        admission::original_uri,
+        admission::{original_uri, retry_later},
         forwarding::{self, ForwardError, Forwarder, Outgoing, Pieces, SignedFields},
         primitives::Peer,
         session::Engine,
@@ -120,7 +120,7 @@ impl Engine {
                 Some(_) => Counter::TunnelsRefused,
                 None => Counter::ForwardedFull,
             });
-            return Err(RequestError::Busy);
+            return Err(RequestError::Busy(retry_later()));
         };
         let counted = ForwardedGauge::new(&self.metrics);
         let exchange = self.exchange_with(forwarder, parts, body, client, tag, accept);

@@ -25,6 +25,7 @@ use super::{
     blocks::{Blocks, TooManyBlocks},
     log_throttle::LogThrottle,
     proxy::{Client, Proxies},
+    retry_after::RetryAfter,
 };
 use crate::{
     config::AddressLimits,
@@ -149,7 +150,7 @@ impl Violation {
     }
 }
 
-/// `retry_after` of refusals without a known end.
+/// Minimum `retry_after` of refusals without a known end, and the range of times beyond it.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum of `retry_after`, also used for permanent blocks.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -218,8 +219,7 @@ impl Guard {
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         self.check(address)?;
         let slot = ConnectionSlot::take(self)
-            .ok_or(RETRY_AFTER)
-            .map_err(|after| self.refuse(Reason::Full, address, after))?;
+            .ok_or_else(|| self.refuse(Reason::Full, address, later()))?;
         let client = Network::of_client(address);
         let is_exempt = self.is_exempt(address);
         if !is_exempt {
@@ -230,11 +230,11 @@ impl Guard {
                 .enter(client, self.max_per_address, now() - self.started);
             entered.map_err(|full| match full {
                 Full::Rate(after) => {
-                    let refused = self.refuse(Reason::Rate, address, after);
+                    let refused = self.refuse(Reason::Rate, address, after.duration());
                     let _ = self.violation(address, Violation::Connects);
                     refused
                 }
-                Full::Live => self.refuse(Reason::Address, address, RETRY_AFTER),
+                Full::Live => self.refuse(Reason::Address, address, later()),
             })?;
         }
         Ok(Permit {
@@ -249,7 +249,7 @@ impl Guard {
     /// # Errors
     ///
     /// Returns the time to wait before the next join.
-    pub(crate) fn join(&self, address: IpAddr) -> Result<(), Duration> {
+    pub(crate) fn join(&self, address: IpAddr) -> Result<(), RetryAfter> {
         if !self.limits(address) {
             return Ok(());
         }
@@ -415,6 +415,11 @@ impl Guard {
     fn is_exempt(&self, address: IpAddr) -> bool {
         self.exempts_loopback && address.to_canonical().is_loopback()
     }
+}
+
+/// Returns `retry_after` of a refusal without a known end.
+fn later() -> Duration {
+    RetryAfter::spread(RETRY_AFTER, RETRY_AFTER).duration()
 }
 
 impl fmt::Debug for Guard {

@@ -10,7 +10,7 @@ use roomcast_protocol::{engine::CloseReason, socket::Nsp};
 
 use super::connection::Connection;
 use crate::{
-    limit::{TokenBucket, Violation},
+    limit::{RetryAfter, TokenBucket, Violation},
     metrics::Counter,
     socket::types::Refusal,
 };
@@ -34,7 +34,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooManyJoins {
     counter: Counter,
-    wait: Duration,
+    retry_after: RetryAfter,
 }
 
 impl Connection {
@@ -46,14 +46,14 @@ impl Connection {
             let taken = joins.rested.take(now, MINUTE / count, MINUTE);
             joins.rested = taken.map_err(|wait| TooManyJoins {
                 counter: Counter::JoinsLimitedConnection,
-                wait,
+                retry_after: RetryAfter::new(wait),
             })?;
         }
         if let Some(guard) = self.io.guard() {
             let address = self.shared.handshake().address().ip();
-            guard.join(address).map_err(|wait| TooManyJoins {
+            guard.join(address).map_err(|retry_after| TooManyJoins {
                 counter: Counter::JoinsLimitedAddress,
-                wait,
+                retry_after,
             })?;
         }
         if let Some(joins) = &mut self.joins {
@@ -78,7 +78,10 @@ impl Connection {
         too_many: TooManyJoins,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        let TooManyJoins { counter, wait } = too_many;
+        let TooManyJoins {
+            counter,
+            retry_after,
+        } = too_many;
         self.io.metrics().count(counter);
         let joins = self.joins.get_or_insert_with(|| Joins::new(now));
         joins.refused += 1;
@@ -89,9 +92,8 @@ impl Connection {
             }
             return Err(self.misplaced());
         }
-        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let refusal = Refusal::new("RATE_LIMITED", "too many joins, try again later")
-            .data(serde_json::json!({"retryAfter": milliseconds.max(1)}));
+            .data(retry_after.data());
         self.refuse(nsp, &refusal);
         Ok(())
     }

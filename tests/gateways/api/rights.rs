@@ -1,5 +1,8 @@
 //! Permissions of callers, and their documentation.
 
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{Caller, QUICK, SERVICE, start};
@@ -245,6 +248,38 @@ async fn frequent_caller_alone_is_limited_with_a_retry_time() {
             .await
             >= 1
     );
+}
+
+#[tokio::test]
+async fn calls_refused_together_are_admitted_at_their_retry_times() {
+    const RATE: u64 = 50;
+    let rate = RATE.to_string();
+    let server = Server::with(&[KEY, ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", &rate)]);
+    let caller = Caller::service(&server);
+    let calls = (0..300).map(|_| async {
+        let answer = caller.send("GET", "/rooms", "").await;
+        if answer.status == 200 {
+            return None;
+        }
+        assert_eq!(answer.status, 429);
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        let wait = body["error"]["retryAfter"].as_u64().unwrap();
+        assert!(wait > 0 && seconds == wait.div_ceil(1000), "{body}");
+        assert!(wait <= 300 * 1000 / RATE, "{body}");
+        Some(Instant::now() + Duration::from_millis(wait))
+    });
+    let mut times: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
+    // First calls that arrive late can take the capacity of callers that already return.
+    times.retain(|time| *time > Instant::now());
+    assert!(!times.is_empty());
+    let returns = times.iter().map(|time| async {
+        tokio::time::sleep_until((*time).into()).await;
+        caller.send("GET", "/rooms", "").await.status
+    });
+    let statuses = join_all(returns).await;
+    let refused = statuses.iter().filter(|status| **status != 200).count();
+    assert!(refused <= 5, "{refused} of {} again", statuses.len());
 }
 
 #[tokio::test]

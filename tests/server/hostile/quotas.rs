@@ -143,7 +143,8 @@ fn a25_handshakes_beyond_what_the_server_holds_are_refused_with_503() {
         for _ in 0..100 {
             let answer = server.get(OPEN);
             assert_eq!(answer.parts(), (503, REFUSED));
-            assert_eq!(answer.header("retry-after"), Some("10"));
+            let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert!((10..=20).contains(&seconds), "{seconds}");
         }
         let answer = server
             .connect()
@@ -179,7 +180,7 @@ fn storm_of_refused_connects_does_not_affect_connected_clients() {
                         let answer = server.get(OPEN);
                         assert_eq!(answer.parts(), (429, REFUSED));
                         let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-                        assert!((1..=3600).contains(&seconds), "{seconds}");
+                        assert!((1..=2 * 3600).contains(&seconds), "{seconds}");
                     }
                 });
             }

@@ -73,9 +73,10 @@ fn handshake_storm_gets_retry_times_and_spares_connected_clients() {
                     .unwrap(),
             );
         }
-        if refused.len() >= 5 {
+        // The rate admits all refused clients in 20 s.
+        if refused.len() > 2 * RATE {
             assert!(
-                told.iter().all(|seconds| (1..=7).contains(seconds)),
+                told.iter().all(|seconds| (1..=20).contains(seconds)),
                 "{told:?}"
             );
             told.sort_unstable();
@@ -118,7 +119,8 @@ fn connections_without_a_request_are_limited_and_closed() {
             let silent: Vec<RawClient> = (0..50).map(|_| server.connect()).collect();
             let answer = String::from_utf8(server.connect().take_all()).unwrap();
             assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-            assert!(answer.contains("\r\nRetry-After: 5\r\n"), "{answer}");
+            let told = |seconds| answer.contains(&format!("\r\nRetry-After: {seconds}\r\n"));
+            assert!((1..=5).any(told), "{answer}");
             for mut client in silent {
                 let timeout = client.take_all();
                 assert!(timeout.is_empty() || timeout.starts_with(b"HTTP/1.1 408 "));

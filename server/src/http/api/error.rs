@@ -1,6 +1,6 @@
 //! Error responses, and the validation of bodies and parameters.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, num::NonZeroU64};
 
 use axum::{
     Json,
@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt as _;
+use roomcast::internal::RetryAfter;
 use schemars::JsonSchema;
 use serde::{
     Serialize,
@@ -29,7 +30,7 @@ pub(crate) struct ApiError {
     pub(super) status: StatusCode,
     code: &'static str,
     message: String,
-    retry_after: Option<Duration>,
+    retry_after: Option<RetryAfter>,
     field: Option<String>,
 }
 
@@ -58,7 +59,7 @@ impl ApiError {
 
     /// Sets when to retry: milliseconds in the body, seconds in the header.
     #[must_use]
-    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+    pub(crate) fn retry_after(mut self, after: RetryAfter) -> Self {
         self.retry_after = Some(after);
         self
     }
@@ -97,7 +98,7 @@ struct Fault {
     message: String,
     /// Milliseconds after which a retry makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u64>,
+    retry_after: Option<NonZeroU64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Details>,
 }
@@ -114,15 +115,14 @@ impl IntoResponse for ApiError {
         let error = Fault {
             code: self.code,
             message: self.message,
-            retry_after: self.retry_after.map(|after| after.as_millis() as u64),
+            retry_after: self.retry_after.map(RetryAfter::milliseconds),
             details: self.field.map(|field| Details { field }),
         };
         let mut response = (self.status, Json(ErrorBody { error })).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, super::NO_STORE);
         if let Some(after) = self.retry_after {
-            let seconds = after.as_millis().div_ceil(1000) as u64;
-            headers.insert(header::RETRY_AFTER, seconds.into());
+            headers.insert(header::RETRY_AFTER, after.seconds().into());
         }
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110, 11.6.1 requires the header with this status.

@@ -36,7 +36,7 @@ use super::{Connections, corrections, market, trace, user_data, withdrawals};
 use crate::metrics::trace::{Spans, TraceContext};
 use crate::{
     auth::{AuthFault, Principal},
-    limit::{Class, Users},
+    limit::Users,
     metrics::{Counter, Metrics},
     service::{
         Access, Blocks, Chat, Market, Notifications,
@@ -234,7 +234,7 @@ async fn admit(
     let spans = &admission.spans;
     let trace = spans.sample(TraceContext::of_headers(request.headers()));
     let span = trace.and_then(|trace| spans.start_call(trace, &method, path));
-    let mut response = match admission.pace.check(Class::Requests, &caller.subject) {
+    let mut response = match admission.pace.check_call(&caller.subject) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&caller));
             match trace {
@@ -242,10 +242,10 @@ async fn admit(
                 None => call(request, next).await,
             }
         }
-        Err(wait) => {
+        Err(retry_after) => {
             let message = "too many calls, try again later";
             let refusal = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message);
-            refusal.retry_after(wait).into_response()
+            refusal.retry_after(retry_after).into_response()
         }
     };
     // For the access log.

@@ -22,7 +22,8 @@ use std::{
 use tokio::time::Instant;
 
 use roomcast::internal::{
-    ByHash, Debts, LogThrottle, MAX_EVICTABLE_DEBT, SHARDS, Shards, SharedTokenBucket,
+    ByHash, Debts, LogThrottle, MAX_EVICTABLE_DEBT, RetryAfter, SHARDS, Shards, SharedTokenBucket,
+    WaitingLine,
 };
 
 use super::spending::{Spending, UnreportedEvents};
@@ -92,6 +93,15 @@ struct Quota {
     window: Duration,
     /// The time in which one event recovers.
     step: Duration,
+}
+
+/// Who sends the events of an allowance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Callers {
+    /// One client, which waits after a refusal.
+    One,
+    /// Callers that do not know of each other.
+    Many,
 }
 
 /// The limits of each user. A reload of the configuration replaces them.
@@ -191,6 +201,8 @@ pub(crate) struct Allowance {
     pub(super) name: Arc<str>,
     /// By class: when the whole quota has recovered, as time since the start of [`Users`].
     rested: [SharedTokenBucket; Class::ALL.len()],
+    /// By class: the refused callers, if there are many. Created on first use.
+    lines: OnceLock<Box<[WaitingLine; Class::ALL.len()]>>,
     /// By class: throttles notifications to the user. Created on first use.
     notice_throttles: OnceLock<Box<[LogThrottle; Class::ALL.len()]>>,
     pub(super) unreported: UnreportedEvents,
@@ -226,9 +238,18 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// Returns how long to wait if the limit is reached.
-    pub(crate) fn check(&self, class: Class, user: &str) -> Result<(), Duration> {
+    /// Returns when to retry if the limit is reached.
+    pub(crate) fn check(&self, class: Class, user: &str) -> Result<(), RetryAfter> {
         self.take(class, &self.allowance(user))
+    }
+
+    /// Charges a call of the API to a user, who may send many at the same time.
+    ///
+    /// # Errors
+    ///
+    /// Returns when to retry this call if the limit is reached.
+    pub(crate) fn check_call(&self, user: &str) -> Result<(), RetryAfter> {
+        self.take_for(Class::Requests, &self.allowance(user), Callers::Many)
     }
 
     /// Returns the allowance of a user, connected or not.
@@ -289,8 +310,24 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// Returns how long to wait if the limit is reached.
-    pub(crate) fn take(&self, class: Class, allowance: &Arc<Allowance>) -> Result<(), Duration> {
+    /// Returns when to retry if the limit is reached.
+    pub(crate) fn take(&self, class: Class, allowance: &Arc<Allowance>) -> Result<(), RetryAfter> {
+        // All other names are those of users, whose clients send one event at a time.
+        let is_shared = allowance.name.starts_with('\0');
+        let callers = if is_shared {
+            Callers::Many
+        } else {
+            Callers::One
+        };
+        self.take_for(class, allowance, callers)
+    }
+
+    fn take_for(
+        &self,
+        class: Class,
+        allowance: &Arc<Allowance>,
+        callers: Callers,
+    ) -> Result<(), RetryAfter> {
         let Some(quota) = self.quotas.of_class(class) else {
             return Ok(());
         };
@@ -302,7 +339,15 @@ impl Users {
             // The budget is a single atomic number, so an event takes no lock.
             .take(now, quota.step, quota.window)
             .inspect(|()| self.spending.note(class, allowance, now, quota.step))
-            .inspect_err(|_| self.metrics.count(class.counter()))
+            .map_err(|wait| {
+                self.metrics.count(class.counter());
+                let lines = || allowance.lines.get_or_init(Box::default);
+                let lines = (callers == Callers::Many).then(lines);
+                match lines.and_then(|lines| lines.get(class as usize)) {
+                    Some(line) => line.advise(now, wait, quota.step, quota.window),
+                    None => RetryAfter::new(wait),
+                }
+            })
     }
 
     /// Returns whether a user may open another connection.
@@ -465,6 +510,7 @@ impl Allowance {
         Arc::new(Self {
             name: name.into(),
             rested: Default::default(),
+            lines: OnceLock::new(),
             notice_throttles: OnceLock::new(),
             unreported: UnreportedEvents::default(),
         })

@@ -15,7 +15,7 @@ fn a_user_has_thirty_messages_a_minute_and_five_typing_notices_a_second() {
         }
         let retry_after = users.check(class, "ann").unwrap_err();
         assert!(
-            retry_after <= Duration::from_millis(wait),
+            retry_after.duration() <= Duration::from_millis(wait),
             "{retry_after:?}"
         );
         assert_eq!(users.check(class, "bob"), Ok(()));
@@ -41,7 +41,7 @@ fn replaced_limits_apply_to_users_who_are_connected() {
     // The budget that is used up recovers faster.
     users.replace_limits(&limits(Some(60_000), 1));
     let wait = users.take(Class::Messages, &ann).unwrap_err();
-    assert!(wait <= Duration::from_millis(1), "{wait:?}");
+    assert_eq!(wait, RetryAfter::new(Duration::ZERO));
     assert!(!users.may_connect("ann"));
     assert!(!users.enter("ann").1);
     users.replace_limits(&limits(Some(0), 0));

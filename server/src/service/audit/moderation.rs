@@ -195,10 +195,8 @@ impl std::fmt::Debug for Moderation {
 }
 
 /// Returns the error if an act cannot be recorded in time.
-const fn late() -> ServiceError {
-    ServiceError::Unavailable {
-        retry_after: RETRY_AFTER,
-    }
+fn late() -> ServiceError {
+    ServiceError::unavailable(RETRY_AFTER)
 }
 
 /// Maximum time to record an act before it is performed, and the same after it.

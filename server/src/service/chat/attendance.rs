@@ -150,9 +150,7 @@ impl Chat {
             }
             tries += 1;
             if tries >= JOIN_TRIES {
-                return Err(ServiceError::Unavailable {
-                    retry_after: JOIN_DELAY,
-                });
+                return Err(ServiceError::unavailable(JOIN_DELAY));
             }
         };
         // The pin retains the conversation only until a socket has joined.
@@ -226,9 +224,7 @@ impl Chat {
         match tokio::time::timeout(CATCH_UP, emitted).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) if !self.0.store.is_shared() => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(ServiceError::Unavailable {
-                retry_after: JOIN_DELAY,
-            }),
+            Ok(Err(_)) | Err(_) => Err(ServiceError::unavailable(JOIN_DELAY)),
         }
     }
 

@@ -5,7 +5,7 @@ use roomcast_protocol::engine::Transport;
 
 use crate::{
     engine::admission::{ConnectionError, EngineRequest, ErrorContext},
-    limit::{Reason, Refused},
+    limit::{Reason, Refused, RetryAfter},
     metrics::Counter,
 };
 
@@ -35,11 +35,11 @@ pub(in crate::engine::http) enum RequestError {
     /// The application denied the request.
     Denied(Box<str>),
     /// Too many sessions wait to be admitted.
-    Busy,
-    /// Too many sessions are opened; the client may retry after this many seconds.
-    Crowded(u64),
-    /// The server is draining; the client may retry after this many seconds.
-    Draining(u64),
+    Busy(RetryAfter),
+    /// Too many sessions are opened.
+    Crowded(RetryAfter),
+    /// The server is draining.
+    Draining(RetryAfter),
     /// The request has forged forwarding headers.
     #[cfg_attr(
         not(feature = "forwarding"),
@@ -134,7 +134,7 @@ impl RequestError {
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
             // The official server has no such refusals. They use the code of a forbidden request,
             // and a status that tells clients and load balancers how to react.
-            Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Busy(_) => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
             Self::Crowded(_) => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
             Self::Draining(_) => (4, "Server is stopping", StatusCode::SERVICE_UNAVAILABLE),
             Self::Refused(refused) => match refused.reason {
@@ -149,12 +149,11 @@ impl RequestError {
         }
     }
 
-    /// Returns the number of seconds after which a retry may succeed.
-    pub(super) fn retry_after(&self) -> Option<u64> {
+    /// Returns the time after which a retry may succeed.
+    pub(super) fn retry_after(&self) -> Option<RetryAfter> {
         match self {
-            Self::Busy => Some(1),
-            Self::Crowded(seconds) | Self::Draining(seconds) => Some(*seconds),
-            Self::Refused(refused) => Some(refused.retry_after.as_secs_f64().ceil() as u64),
+            Self::Busy(after) | Self::Crowded(after) | Self::Draining(after) => Some(*after),
+            Self::Refused(refused) => Some(RetryAfter::new(refused.retry_after)),
             Self::UnknownTransport
             | Self::UnknownSession(_)
             | Self::BadMethod
@@ -203,7 +202,7 @@ impl RequestError {
             | Self::IdGeneration(_) => Counter::RejectedRequest,
             Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
             Self::Forged => Counter::RejectedForged,
-            Self::Busy => Counter::RejectedBusy,
+            Self::Busy(_) => Counter::RejectedBusy,
             Self::Crowded(_) => Counter::RejectedHandshakeRate,
             Self::Draining(_) => Counter::RejectedDraining,
             Self::Refused(_) => Counter::RejectedLimited,
@@ -220,7 +219,7 @@ impl RequestError {
             self,
             Self::Forged
                 | Self::Denied(_)
-                | Self::Busy
+                | Self::Busy(_)
                 | Self::Crowded(_)
                 | Self::Draining(_)
                 | Self::Refused(_)
@@ -274,7 +273,7 @@ impl RequestError {
             Self::Denied(message) => ErrorContext::Forbidden {
                 message: message.to_string(),
             },
-            Self::Busy => ErrorContext::Forbidden {
+            Self::Busy(_) => ErrorContext::Forbidden {
                 message: "Too many requests".to_owned(),
             },
             Self::Crowded(_) => ErrorContext::Forbidden {

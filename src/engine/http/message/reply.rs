@@ -223,8 +223,8 @@ pub(in crate::engine::http) fn refusal(error: &RequestError, is_upgrade: bool) -
             HeaderValue::from_static("13"),
         );
     }
-    if let Some(seconds) = error.retry_after() {
-        headers.insert(header::RETRY_AFTER, seconds.into());
+    if let Some(after) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, after.seconds().into());
     }
     let (kind, body) = if is_upgrade {
         ("text/html", message.to_owned())

@@ -18,6 +18,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use roomcast::internal::RetryAfter;
 use uuid::Uuid;
 
 use self::canonical::Canonical;
@@ -201,7 +202,9 @@ async fn take(
         }
         BeginOutcome::Running => {
             let running = conflict("a request with this Idempotency-Key is in progress");
-            Err(running.retry_after(RUNNING).into_response())
+            Err(running
+                .retry_after(RetryAfter::new(RUNNING))
+                .into_response())
         }
         BeginOutcome::Other => {
             let other = conflict("the Idempotency-Key belongs to another request");

@@ -152,9 +152,7 @@ pub(crate) fn follow(
     let traces = io.state::<Traces>().clone();
     let id = Uuid::new_v4();
     let started = traces.start(id, Reader::Caller, filter.clone(), detail, io);
-    let (tracer, lines) = started.map_err(|_| ServiceError::Limited {
-        retry_after: RETRY_AFTER,
-    })?;
+    let (tracer, lines) = started.map_err(|_| ServiceError::limited(RETRY_AFTER))?;
     let is_unmasked = detail == Detail::Unmasked;
     let caller = StreamCaller::new(access, by, Permission::ApiTrace, is_unmasked, seconds);
     caller.log("trace started", &filter, Some(seconds));

@@ -95,9 +95,7 @@ pub(crate) fn record(
         }
         None => Policy::Masked(vocabulary()),
     };
-    let unavailable = || ServiceError::Limited {
-        retry_after: RETRY_AFTER,
-    };
+    let unavailable = || ServiceError::limited(RETRY_AFTER);
     let recorder = Recorder::new(Masker::new(policy).ok_or_else(unavailable)?);
     let is_masked = recorder.is_masked();
     let traces = io.state::<Traces>().clone();

@@ -207,7 +207,7 @@ impl Eraser<'_> {
                 Change::Conflict => {}
             }
         }
-        Err(ServiceError::Unavailable { retry_after: BUSY })
+        Err(ServiceError::unavailable(BUSY))
     }
 
     /// Removes the user's events from a webhook delivery, and the user from the events of others.

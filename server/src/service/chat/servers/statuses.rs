@@ -112,9 +112,9 @@ impl SharedStatuses {
             Ok(Ok(Some(updated))) => Ok(updated),
             Ok(Err(error)) => {
                 roomcast::throttled_log!(warn, %error, "could not store a user status");
-                Err(UNAVAILABLE)
+                Err(unavailable())
             }
-            Ok(Ok(None)) | Err(_) => Err(UNAVAILABLE),
+            Ok(Ok(None)) | Err(_) => Err(unavailable()),
         }
     }
 
@@ -124,9 +124,9 @@ impl SharedStatuses {
             Ok(Ok(Some(was_there))) => Ok(was_there),
             Ok(Err(error)) => {
                 roomcast::throttled_log!(warn, %error, "could not remove a user status");
-                Err(UNAVAILABLE)
+                Err(unavailable())
             }
-            Ok(Ok(None)) | Err(_) => Err(UNAVAILABLE),
+            Ok(Ok(None)) | Err(_) => Err(unavailable()),
         }
     }
 
@@ -359,10 +359,10 @@ impl fmt::Debug for SharedStatuses {
     }
 }
 
-/// The error if statuses cannot be stored. The client may retry after one second.
-const UNAVAILABLE: ServiceError = ServiceError::Unavailable {
-    retry_after: Duration::from_secs(1),
-};
+/// Returns the error if statuses cannot be stored.
+fn unavailable() -> ServiceError {
+    ServiceError::unavailable(Duration::from_secs(1))
+}
 
 /// The number of values that users are spread over: one per first byte of a hash.
 pub(super) const SHARDS: usize = 256;

@@ -143,7 +143,7 @@ impl Market {
         // The order runs in its own task, so that it continues if the caller is canceled.
         let (market, socket) = (self.clone(), socket.clone());
         let carried = tokio::spawn(async move { market.take(order, &socket).await });
-        let down = ServiceError::Unavailable { retry_after: BUSY };
+        let down = ServiceError::unavailable(BUSY);
         carried.await.unwrap_or(Err(down))
     }
 
@@ -157,7 +157,7 @@ impl Market {
         };
         // A task that waits for the first task of the same order needs no permit.
         let place = self.0.execution.places.try_acquire();
-        let _place = place.map_err(|_| ServiceError::Limited { retry_after: BUSY })?;
+        let _place = place.map_err(|_| ServiceError::limited(BUSY))?;
         let journals = &self.0.journals;
         let namespace = socket.namespace();
         match journals.append(&namespace, first_entry(&stored)).await? {

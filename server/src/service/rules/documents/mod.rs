@@ -225,7 +225,7 @@ fn refused() -> Value {
                     "retryAfter": {
                         "description": "Milliseconds after which another attempt makes sense.",
                         "type": "integer",
-                        "minimum": 0,
+                        "minimum": 1,
                     },
                     "details": {
                         "type": "object",

@@ -1,5 +1,7 @@
 //! Events about a client's own connection.
 
+use std::num::NonZeroU64;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -33,7 +35,7 @@ emissions! {
             code: "RATE_LIMITED",
             message: "too many events of this kind, try again later",
             event: Some("typing"),
-            retry_after: Some(200),
+            retry_after: NonZeroU64::new(200),
             details: None,
             status: 429,
         },
@@ -80,7 +82,7 @@ pub(crate) struct ErrorEvent<'a> {
     pub(crate) event: Option<&'a str>,
     /// Milliseconds after which a retry makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) retry_after: Option<u64>,
+    pub(crate) retry_after: Option<NonZeroU64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) details: Option<&'a Value>,
     /// The equivalent HTTP status.
