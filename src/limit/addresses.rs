@@ -14,8 +14,7 @@ use parking_lot::Mutex;
 use super::{
     debts::Debts,
     hashed::{ByHash, SHARDS, Shards},
-    pace::TokenBucket,
-    retry_after::{RetryAfter, WaitingLine},
+    pace::{RetryAfter, TokenBucket, WaitingLine},
 };
 use crate::network::Network;
 

@@ -16,7 +16,6 @@ mod log_throttle;
 mod pace;
 mod proxy;
 pub(crate) mod proxy_protocol;
-mod retry_after;
 mod throttle;
 
 pub use blocks::TooManyBlocks;
@@ -31,9 +30,7 @@ pub(crate) use log_throttle::CauseThrottle;
 #[doc(hidden)]
 pub use log_throttle::LogThrottle;
 #[doc(hidden)]
-pub use pace::{SharedTokenBucket, TokenBucket};
-#[doc(hidden)]
-pub use retry_after::{RetryAfter, WaitingLine};
+pub use pace::{RetryAfter, SharedTokenBucket, TokenBucket, WaitingLine};
 
 pub(crate) use address_log::AddressLog;
 #[cfg(feature = "tls")]

@@ -24,8 +24,8 @@ use super::{
     addresses::{Account, Addresses, Budgets, Full, Quota},
     blocks::{Blocks, TooManyBlocks},
     log_throttle::LogThrottle,
+    pace::RetryAfter,
     proxy::{Client, Proxies},
-    retry_after::RetryAfter,
 };
 use crate::{
     config::AddressLimits,

@@ -1,8 +1,12 @@
-//! The token bucket arithmetic of all rate limits.
+//! The token bucket arithmetic of all rate limits, and the advice for refused callers.
 //!
 //! The state is the time at which the bucket is full again (GCRA, the virtual scheduling algorithm
 //! of ITU-T I.371). Each limiter defines its own limits, their purpose and the reaction to an
 //! excess.
+
+mod retry_after;
+
+pub use retry_after::{RetryAfter, WaitingLine};
 
 use std::{
     ops::{Add, Sub},
