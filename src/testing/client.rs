@@ -265,8 +265,10 @@ impl Client {
     pub async fn reconnect(self) -> Result<Self, ClientError> {
         let builder = self.builder;
         let mut auth = builder.auth.clone();
-        if let (Some(pid), Some(offset)) = (self.client.pid(), self.offset) {
+        if let Some(pid) = self.client.pid() {
             auth.insert("pid".into(), pid.into());
+        }
+        if let Some(offset) = self.offset {
             auth.insert("offset".into(), offset.into());
         }
         let offering = match auth.is_empty() {

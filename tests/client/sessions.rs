@@ -90,6 +90,12 @@ async fn the_offset_and_the_secret_are_offered_beside_auth() {
     let mut session = fake.accept().await;
     assert_eq!(session.next().await, "40{\"token\":\"t\"}");
     session.send("40{\"sid\":\"a\",\"pid\":\"p\"}").await;
+    drop(session);
+    let mut session = fake.accept().await;
+    let offered = session.next().await;
+    let offered: Value = serde_json::from_str(offered.strip_prefix("40").unwrap()).unwrap();
+    assert_eq!(offered, json!({"pid": "p", "token": "t"}));
+    session.send("40{\"sid\":\"a\",\"pid\":\"p\"}").await;
     session.send("42[\"hi\",\"offset-1\"]").await;
     next(&mut hi).await;
     drop(session);

@@ -271,8 +271,9 @@ async fn client_reconnects_on_request() {
         });
     let server = serve(io).await;
     let client = server.client().auth(json!({"token": "t"}));
-    let mut client = client.connect().await.unwrap();
+    let client = client.connect().await.unwrap();
     let id = client.id();
+    let mut client = client.reconnect().await.unwrap();
     for n in 0..3 {
         server.io().emit("n", n);
     }

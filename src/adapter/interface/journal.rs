@@ -42,13 +42,37 @@ pub trait Journal: Send + Sync + 'static {
     /// Removes and returns a state. Of several concurrent callers, one gets it.
     fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedState>, AdapterError>>;
 
-    /// Returns the events of a namespace after a position, in order. Returns `None` if some are no
+    /// Returns the events of a namespace from a place on, in order. Returns `None` if some are no
     /// longer stored, or if there are too many.
     fn since(
         &self,
         namespace: &Nsp,
-        position: Position,
+        start: JournalStart,
     ) -> BoxFuture<Result<Option<Missed>, AdapterError>>;
+}
+
+/// The place in a journal where the events begin that a client has missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a place is at a position or after it"
+)]
+pub enum JournalStart {
+    /// The event at this position.
+    At(Position),
+    /// The first event after this position.
+    After(Position),
+}
+
+impl JournalStart {
+    /// Returns the position, which must still be stored.
+    #[must_use]
+    pub const fn position(self) -> Position {
+        match self {
+            Self::At(position) | Self::After(position) => position,
+        }
+    }
 }
 
 /// The events that a client has missed.
@@ -103,6 +127,9 @@ pub struct Origin {
     pub roles: Vec<String>,
     /// Whether the principal was a guest.
     pub guest: bool,
+    /// What a client that has received no event has missed; `None` if that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<JournalStart>,
 }
 
 /// Reads the names of rooms, which are strings or, from Node servers, also numbers.

@@ -17,7 +17,7 @@ use crate::adapter::{
 pub(crate) struct HandoverRequest {
     /// The secret of the client.
     pub(crate) pid: String,
-    /// The last event that the client has received.
+    /// The last event that the client has received; empty if there is none.
     pub(crate) offset: String,
     pub(crate) namespace: String,
 }
@@ -61,6 +61,10 @@ pub(crate) struct MissedEvent {
 }
 
 impl HandoverRequest {
+    pub(crate) fn offset(&self) -> Option<&str> {
+        (!self.offset.is_empty()).then_some(&self.offset)
+    }
+
     /// Returns the event with the request, or `None` if it cannot be encoded.
     pub(crate) fn publication(&self) -> Option<Publication> {
         let (event, args) = (TAKE.into(), write(self)?);

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 /// A position in a journal. Its text is two numbers with a hyphen between them, like the ids of
 /// Redis stream entries.
@@ -35,6 +35,13 @@ impl Position {
         let fits = self.time < 1 << 44 && self.number < 1 << 20;
         fits.then_some(self.time << 20 | self.number)
     }
+
+    pub(crate) const fn unpack(packed: u64) -> Self {
+        Self {
+            time: packed >> 20,
+            number: packed & 0xf_ffff,
+        }
+    }
 }
 
 impl fmt::Display for Position {
@@ -46,6 +53,13 @@ impl fmt::Display for Position {
 impl Serialize for Position {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not a position"))
     }
 }
 
@@ -75,5 +89,8 @@ mod tests {
         let place = |time, number| Position { time, number }.packed();
         assert!(place(1_719_000_000_000, 1) < place(1_719_000_000_001, 0));
         assert_eq!(place(1, 1 << 20), None);
+        let (time, number) = (1_719_000_000_000, (1 << 20) - 1);
+        let packed = place(time, number).unwrap();
+        assert_eq!(Position::unpack(packed), Position { time, number });
     }
 }

@@ -33,6 +33,14 @@ impl Outbox {
         Some(frames.cloned().collect())
     }
 
+    /// Returns the stamp of the first frame after `known`, if any. Returns `None` if frames after
+    /// `known` are not retained.
+    pub(crate) fn first_after(&self, known: Stamp) -> Option<Option<Stamp>> {
+        let mut queue = self.lock();
+        let mut frames = queue.replay()?.after(known)?;
+        Some(frames.next().and_then(Frame::stamp))
+    }
+
     /// Returns whether all frames after `known` are retained.
     pub(crate) fn has_all_after(&self, known: Stamp) -> bool {
         let mut queue = self.lock();
@@ -247,6 +255,7 @@ mod tests {
         assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
         assert!(old.has_all_after(stamp(1)));
         assert!(!old.has_all_after(stamp(2)));
+        assert_eq!(old.first_after(stamp(1)), Some(None));
     }
 
     #[test]

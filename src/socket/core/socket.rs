@@ -77,8 +77,8 @@ impl Socket {
     ) -> Self {
         // Clients of Engine.IO v3 cannot recover, because they do not send back what they received.
         let is_v3 = shared.outbox.revision().is_v3();
-        let table = io.recovery_table().filter(|_| !is_v3);
-        let recoverable = table.map(|_| Box::new(Recoverable::new()));
+        let channel = namespace.channel.as_ref().filter(|_| !is_v3);
+        let recoverable = channel.map(|channel| Box::new(Recoverable::new(channel.floor())));
         let id = match is_v3 {
             true => SocketId::computed(namespace.name.as_str(), io.session_id(shared.outbox.sid())),
             false => SocketId::new(random_sid()),

@@ -99,7 +99,7 @@ impl NamespaceInner {
         if let Some(channel) = &self.channel
             && let Some(recoverable) = socket.recoverable()
         {
-            let (id, floor) = (channel.id(), recoverable.floor());
+            let (id, floor) = (channel.id(), Some(recoverable.floor()));
             socket
                 .outbox()
                 .retain_for_replay(id, floor, channel.limits());

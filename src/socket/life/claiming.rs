@@ -149,8 +149,8 @@ impl RecoveryTable {
         let inner = socket.namespace_inner();
         // The offset of the previous server comes first. It may be an old offset of this server,
         // from before the handover, whose subsequent events are not stored here.
-        let handed_over = socket.known_from(offer.last);
-        let Some(known) = handed_over.or_else(|| inner.known(offer.last)) else {
+        let origin = socket.known_from(offer.last);
+        let Some(known) = origin.or_else(|| inner.known(offer.last?)) else {
             return ClaimLookup::Nothing;
         };
         if inner.name != *nsp || !socket.outbox().has_all_after(known) || !may(&socket) {

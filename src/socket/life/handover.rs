@@ -26,7 +26,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
-        recovery::{Numbered, Offer, Offset, Pid, Recoverable, Tag},
+        recovery::{LastOffset, Numbered, Offer, Pid, Recoverable, Tag},
         types::{Shared, SocketId, args},
     },
 };
@@ -35,7 +35,7 @@ use crate::{
 pub(crate) struct IncomingClient {
     pid: Pid,
     /// The offset in the client's offer.
-    last: Offset,
+    last: Option<LastOffset>,
     /// This server's request.
     request_id: HandoverId,
     state: HandoverState,
@@ -53,7 +53,7 @@ pub(super) enum HandoverLookup {
 impl RecoveryTable {
     /// Returns whether this server has the client, even if another server may also have it.
     pub(crate) fn has(&self, request: &HandoverRequest) -> bool {
-        let offer = Offer::read(&request.pid, &request.offset);
+        let offer = Offer::read(&request.pid, request.offset());
         offer.is_some_and(|offer| self.find(offer.pid, Socket::upgrade).is_some())
     }
 
@@ -67,7 +67,7 @@ impl RecoveryTable {
         io: &Io,
     ) -> Option<HandoverState> {
         let handover = io.handover()?;
-        let offer = Offer::read(&request.pid, &request.offset)?;
+        let offer = Offer::read(&request.pid, request.offset())?;
         let nsp = Nsp::from(request.namespace.as_str());
         let is_open = |socket: &Socket| !socket.answered().contains(request_id);
         let claim = self.claim_if(offer, &nsp, is_open).await?;
@@ -108,23 +108,25 @@ impl IncomingClient {
         time_limit: Duration,
         may_query: impl FnOnce() -> bool,
     ) -> HandoverLookup {
-        let (Some(_), Some(last)) = (io.handover(), offer.last.own) else {
+        let own = offer
+            .last
+            .map(|last| last.own.filter(|own| own.tag.is_some()));
+        if io.handover().is_none() || own == Some(None) {
             return HandoverLookup::Nothing;
-        };
-        let Some(tag) = last.tag else {
-            return HandoverLookup::Nothing;
-        };
+        }
+        // A client without an offset may come from any server.
+        let own = own.flatten();
         // All servers are queried, because the client may have moved on without receiving an event.
         // It may then offer an offset of this server, which no longer has the client. An offset of
         // an unknown server causes no request.
-        let is_own = Tag::of(joined.node().as_str()) == Some(tag);
-        let is_known = |node: &NodeId| is_own || Tag::of(node.as_str()) == Some(tag);
+        let is_of = |node: &NodeId| own.is_none_or(|own| Tag::of(node.as_str()) == own.tag);
+        let is_known = |node: &NodeId| is_of(joined.node()) || is_of(node);
         if !joined.registry().has(is_known) || !may_query() {
             return HandoverLookup::Nothing;
         }
         let handover = HandoverRequest {
             pid: offer.pid.as_str().to_owned(),
-            offset: last.to_string(),
+            offset: own.map_or_else(String::new, |own| own.to_string()),
             namespace: nsp.as_str().to_owned(),
         };
         let publication = handover.publication();
@@ -152,7 +154,7 @@ impl IncomingClient {
             }
             return HandoverLookup::IncomingClient(Box::new(Self {
                 pid: offer.pid,
-                last,
+                last: offer.last,
                 request_id,
                 state,
             }));
@@ -200,11 +202,11 @@ impl IncomingClient {
         if frames.len() > limits.messages || bytes > limits.bytes {
             return None;
         }
-        let origin_offset = (self.last, floor.number);
+        let origin = (self.last, floor.number);
         answered.push(self.request_id);
         let excess = answered.len().saturating_sub(MAX_ANSWERED_REQUESTS);
         answered.drain(..excess);
-        let recoverable = Recoverable::handed_over(self.pid, origin_offset, arrival, answered);
+        let recoverable = Recoverable::handed_over(self.pid, origin, arrival, answered);
         let socket = make(saved.sid.clone(), recoverable);
         socket.set_data(Shared(saved.data.clone()));
         namespace.admit(&socket, &frames).ok()?;

@@ -58,8 +58,9 @@ impl Socket {
         arrival.is_some()
     }
 
-    /// Returns the local stamp that corresponds to an offset of the client's previous server.
-    pub(crate) fn known_from(&self, last: LastOffset) -> Option<Stamp> {
+    /// Returns the local stamp of the offset, or of no offset, with which the client came to this
+    /// server.
+    pub(crate) fn known_from(&self, last: Option<LastOffset>) -> Option<Stamp> {
         let channel = self.namespace_inner().channel.as_ref()?.id();
         let number = self.recoverable()?.number_of(last)?;
         Some(Stamp { channel, number })

@@ -14,11 +14,14 @@ use super::{
 };
 use crate::{
     Principal,
-    adapter::{Delivery, Joined, Kind, Missed, Origin, Position, Publication, SavedState, Tail},
+    adapter::{
+        Delivery, Joined, Journal, JournalStart, Kind, Missed, Origin, Position, Publication,
+        SavedState, Tail,
+    },
     metrics::Counter,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
-        recovery::{Offer, Pid, Recoverable},
+        recovery::{LastOffset, Offer, Pid, Recoverable},
         types::{Room, Shared, SocketId},
     },
 };
@@ -35,6 +38,8 @@ pub(crate) enum Restored {
 pub(crate) struct JournaledState {
     joined: Arc<Joined>,
     pid: Pid,
+    /// The offset in the client's offer.
+    last: Option<LastOffset>,
     saved: SavedState,
     missed: Missed,
     /// The events applied here since before the journal was read.
@@ -188,20 +193,24 @@ impl JournaledState {
         {
             return None;
         }
-        let position = offer.last.position?;
+        let start = match offer.last {
+            Some(last) => JournalStart::After(last.position?),
+            None => origin?.start?,
+        };
         // Applied events are recorded before the journal is read, so that no event is missed in
         // between.
         let tail = joined.follow(nsp);
-        let reading = joined.journal()?.since(nsp, position);
+        let reading = joined.journal()?.since(nsp, start);
         let missed = timeout_at(deadline, reading).await.ok()?.ok()??;
         // If this server lags behind the client's previous server, it would send events that the
         // client already has. So wait.
-        while joined.between(|applied| applied < Some(position)) {
+        while joined.between(|applied| applied < Some(start.position())) {
             timeout_at(deadline, sleep(LAG_CHECK_INTERVAL)).await.ok()?;
         }
         Some(Self {
             joined: Arc::clone(joined),
             pid: offer.pid,
+            last: offer.last,
             saved,
             missed,
             tail,
@@ -219,10 +228,12 @@ impl JournaledState {
         // all later events reach the socket in the normal way.
         joined.between(|applied| {
             let frames = self.frames(namespace, applied?)?;
-            let socket = make(
-                self.saved.sid.clone(),
-                Recoverable::from_elsewhere(self.pid),
-            );
+            let floor = match self.last {
+                Some(last) => namespace.known(last)?.number,
+                None => namespace.channel.as_ref()?.floor(),
+            };
+            let recoverable = Recoverable::from_elsewhere(self.pid, (self.last, floor));
+            let socket = make(self.saved.sid.clone(), recoverable);
             socket.set_data(Shared(self.saved.data.clone()));
             namespace.admit(&socket, &frames).ok()?;
             self.saved.join_all(&socket);
@@ -291,6 +302,7 @@ impl Socket {
     /// Returns the state of a client for other servers, or `None` if it cannot be recovered.
     pub(super) fn saved_state(&self, joined: &Joined) -> Option<SavedState> {
         let recoverable = self.recoverable()?;
+        let start = joined.journal().and_then(|journal| self.start(&**journal));
         let mut rooms = vec![Room::from(self.id().as_str())];
         rooms.extend(self.rooms());
         let principal = self.principal();
@@ -306,8 +318,20 @@ impl Socket {
                 subject: principal.subject.clone(),
                 roles: principal.roles.clone(),
                 guest: principal.guest,
+                start,
             }),
         })
+    }
+
+    /// Returns where the events begin that the client lacks if it has received none. Returns `None`
+    /// if some of them are no longer retained.
+    fn start(&self, journal: &dyn Journal) -> Option<JournalStart> {
+        // The position is read first: if no event was sent afterwards, all up to it went to others.
+        let position = journal.position();
+        match self.outbox().first_after(self.known_from(None)?)? {
+            Some(first) => Some(JournalStart::At(Position::unpack(first.number))),
+            None => position.map(JournalStart::After),
+        }
     }
 
     /// Removes the saved state, so that no other server can restore the client.

@@ -108,6 +108,15 @@ impl<S: Clone> Channel<S> {
         Some((Stamp { channel, number }, place))
     }
 
+    /// Returns a number below those of all later events, and of no event.
+    pub(crate) fn floor(&self) -> u64 {
+        // Events of a journal are numbered by their positions, which are greater than 0.
+        match self.journals {
+            true => 0,
+            false => self.next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// Returns the stamp of an event that a client has received, or `None` if another server sent
     /// it.
     pub(crate) fn known(&self, last: LastOffset) -> Option<Stamp> {

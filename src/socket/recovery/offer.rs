@@ -139,19 +139,23 @@ impl LastOffset {
     }
 }
 
-/// A client's request to recover a socket: its secret, and the last event that it has received.
+/// A client's request to recover a socket: its secret, and the last event that it has received, or
+/// `None` if it has received no event with an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) pid: Pid,
-    pub(crate) last: LastOffset,
+    pub(crate) last: Option<LastOffset>,
 }
 
 impl Offer {
-    /// Parses an offer from its two strings.
-    pub(crate) fn read(pid: &str, offset: &str) -> Option<Self> {
+    /// Parses an offer from its strings.
+    pub(crate) fn read(pid: &str, offset: Option<&str>) -> Option<Self> {
         Some(Self {
             pid: Pid::parse(pid)?,
-            last: LastOffset::parse(offset)?,
+            last: match offset {
+                Some(offset) => Some(LastOffset::parse(offset)?),
+                None => None,
+            },
         })
     }
 
@@ -169,7 +173,11 @@ impl Offer {
             return None;
         }
         let Payload { pid, offset } = payload.get(0).ok()?;
-        Self::read(pid.as_str()?, offset.as_str()?)
+        let offset = match &offset {
+            Value::Null => None,
+            offset => Some(offset.as_str()?),
+        };
+        Self::read(pid.as_str()?, offset)
     }
 }
 
@@ -252,13 +260,18 @@ mod tests {
         let pid = Pid::random();
         let secret = pid.0.as_str();
         let good = offer(&format!(r#"{{"pid":"{secret}","offset":"B","token":[1]}}"#));
-        assert_eq!(good, Some(Offer { pid, last: first() }));
+        let last = Some(first());
+        assert_eq!(good, Some(Offer { pid, last }));
+        for offset in ["", r#","offset":null"#] {
+            let last = None;
+            let payload = format!(r#"{{"pid":"{secret}"{offset}}}"#);
+            assert_eq!(offer(&payload), Some(Offer { pid, last }), "{payload}");
+        }
         for payload in [
             String::new(),
             "{}".into(),
             r#"{"pid":"x","offset":"B"}"#.into(),
-            format!(r#"{{"pid":"{secret}"}}"#),
-            format!(r#"{{"pid":"{secret}","offset":null}}"#),
+            format!(r#"{{"pid":"{secret}","offset":""}}"#),
             format!(r#"{{"pid":"{secret}","offset":7}}"#),
             format!(r#"{{"pid":["{secret}"],"offset":"B"}}"#),
             format!(r#"{{"pid":{{"pid":"{secret}"}},"offset":"B"}}"#),
@@ -284,7 +297,7 @@ mod tests {
             offset: O,
         }
         let pid = Pid::random();
-        let last = first();
+        let last = Some(first());
         assert_eq!(
             packed(Payload { pid, offset: "B" }),
             Some(Offer { pid, last })
@@ -306,7 +319,7 @@ mod tests {
     #[test]
     fn the_secret_is_not_shown() {
         let pid = Pid::random();
-        let shown = format!("{:?}", Offer { pid, last: first() });
+        let shown = format!("{:?}", Offer { pid, last: None });
         assert!(!shown.contains(pid.0.as_str()), "{shown}");
     }
 }

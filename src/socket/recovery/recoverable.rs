@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde_json::Value;
 
-use super::offer::{LastOffset, Offset, Pid};
+use super::offer::{LastOffset, Pid};
 use crate::{adapter::HandoverId, config, engine::Limits};
 
 /// Returns the limits of the recovery data in outboxes.
@@ -25,9 +25,9 @@ pub(crate) struct Recoverable {
     pub(crate) pid: Pid,
     /// Whether this socket was recovered.
     pub(crate) recovered: bool,
-    /// The client's offset from another server, and the local number after which all missed events
-    /// are stored. The client sends that offset until it receives an event of this server.
-    origin_offset: Option<(Offset, u64)>,
+    /// The client's last offset when it came to this server, and the local number after which all
+    /// missed events are stored. The client sends that offset until it receives an event here.
+    origin: (Option<LastOffset>, u64),
     /// Data from the previous server for the application.
     arrival: Option<Arrival>,
     /// The requests with which servers obtained the client. A delayed copy of such a request does
@@ -44,32 +44,34 @@ struct Arrival {
 }
 
 impl Recoverable {
-    pub(crate) fn new() -> Self {
+    /// Creates the state of a new socket. All its events have numbers above `floor`.
+    pub(crate) fn new(floor: u64) -> Self {
         Self {
             pid: Pid::random(),
             recovered: false,
-            origin_offset: None,
+            origin: (None, floor),
             arrival: None,
             answered: Arc::default(),
         }
     }
 
-    /// Creates the state of a socket that was restored from another server.
-    pub(crate) fn from_elsewhere(pid: Pid) -> Self {
+    /// Creates the state of a socket that was restored from another server. The client has all
+    /// events up to `origin`.
+    pub(crate) fn from_elsewhere(pid: Pid, origin: (Option<LastOffset>, u64)) -> Self {
         Self {
             pid,
             recovered: true,
-            origin_offset: None,
+            origin,
             arrival: None,
             answered: Arc::default(),
         }
     }
 
     /// Creates the state of a socket that another server handed over. The client has all events up
-    /// to `origin_offset`.
+    /// to `origin`.
     pub(crate) fn handed_over(
         pid: Pid,
-        origin_offset: (Offset, u64),
+        origin: (Option<LastOffset>, u64),
         state: Value,
         answered: Vec<HandoverId>,
     ) -> Self {
@@ -77,7 +79,7 @@ impl Recoverable {
         Self {
             pid,
             recovered: true,
-            origin_offset: Some(origin_offset),
+            origin,
             arrival: Some(Arrival { state, is_over }),
             answered: answered.into(),
         }
@@ -88,22 +90,22 @@ impl Recoverable {
         Self {
             pid: self.pid,
             recovered: true,
-            origin_offset: self.origin_offset,
+            origin: self.origin,
             arrival: None,
             answered: Arc::clone(&self.answered),
         }
     }
 
-    /// Returns the number after which all missed events of a client from another server are stored.
-    pub(crate) fn floor(&self) -> Option<u64> {
-        self.origin_offset.map(|(_, floor)| floor)
+    /// Returns the number after which all missed events of the client are stored.
+    pub(crate) fn floor(&self) -> u64 {
+        self.origin.1
     }
 
-    /// Returns the local number of an offset from another server, if the client arrived with that
-    /// offset.
-    pub(crate) fn number_of(&self, last: LastOffset) -> Option<u64> {
-        let (offset, floor) = self.origin_offset?;
-        (last.own == Some(offset)).then_some(floor)
+    /// Returns the local number of the offset, or of no offset, with which the client came to this
+    /// server.
+    pub(crate) fn number_of(&self, last: Option<LastOffset>) -> Option<u64> {
+        let (origin, floor) = self.origin;
+        (last == origin).then_some(floor)
     }
 
     /// Returns the requests that led the client here, the latest one last.
@@ -128,31 +130,34 @@ impl Recoverable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{adapter::NodeId, socket::recovery::Tag};
+    use crate::{
+        adapter::NodeId,
+        socket::recovery::{Offset, Tag},
+    };
 
     #[test]
     fn origin_offset_stays_valid_after_arrival_and_recovery() {
-        let offset = |number, tag| LastOffset {
-            own: Some(Offset {
-                number,
-                tag: Tag::of(tag),
-            }),
-            position: None,
+        let offset = |number, tag| {
+            let tag = Tag::of(tag);
+            Some(LastOffset {
+                own: Some(Offset { number, tag }),
+                position: None,
+            })
         };
-        let origin_offset = offset(7, "server-one").own.unwrap();
         let node = NodeId::new("server-two").unwrap();
         let id = HandoverId { node, request: 3 };
         let answered_requests = vec![id.clone()];
         let known = Recoverable::handed_over(
             Pid::random(),
-            (origin_offset, 100),
+            (offset(7, "server-one"), 100),
             Value::from(1),
             answered_requests,
         );
-        assert_eq!(known.floor(), Some(100));
+        assert_eq!(known.floor(), 100);
         assert_eq!(known.number_of(offset(7, "server-one")), Some(100));
         assert_eq!(known.number_of(offset(8, "server-one")), None);
         assert_eq!(known.number_of(offset(7, "other-one")), None);
+        assert_eq!(known.number_of(None), None);
         assert_eq!(known.arrival(), Some(&Value::from(1)));
         known.arrived();
         assert_eq!(known.arrival(), None);
@@ -160,6 +165,8 @@ mod tests {
         assert_eq!(again.answered(), [id]);
         assert_eq!(again.number_of(offset(7, "server-one")), Some(100));
         assert_eq!((again.arrival(), again.recovered), (None, true));
-        assert_eq!(Recoverable::new().number_of(offset(7, "server-one")), None);
+        let new = Recoverable::new(5);
+        assert_eq!(new.number_of(offset(7, "server-one")), None);
+        assert_eq!(new.again().number_of(None), Some(5));
     }
 }

@@ -1,6 +1,8 @@
 //! Clients that continue at another server, which requests their sessions from the peer: no journal
 //! stores the missed events.
 
+mod no_offset;
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -84,13 +86,19 @@ struct Person {
 impl Person {
     /// Connects a client in `room` and `news` that has received an event.
     fn new(server: &Local) -> Self {
+        let mut person = Self::without_events(server);
+        server.io.to(&*person.sid).local().emit("hello", ());
+        assert_eq!(person.next(), json!(["hello"]));
+        person
+    }
+
+    /// Connects a client in these rooms.
+    fn without_events(server: &Local) -> Self {
         let mut person = Self::enter(server, "").0;
         for room in ["room", "news"] {
             person.client.send_text(format!("421[\"join\",\"{room}\"]"));
             person.client.expect_text("431[]");
         }
-        server.io.to(&*person.sid).local().emit("hello", ());
-        assert_eq!(person.next(), json!(["hello"]));
         person
     }
 
@@ -163,7 +171,8 @@ struct LostClient {
 
 impl LostClient {
     fn offer(&self) -> String {
-        json!({"pid": self.pid, "offset": self.offset}).to_string()
+        let offset = Some(&self.offset).filter(|offset| !offset.is_empty());
+        json!({"pid": self.pid, "offset": offset}).to_string()
     }
 
     /// Reconnects at a server, and returns the client and the events before the connect answer.

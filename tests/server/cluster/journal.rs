@@ -127,6 +127,14 @@ pub(super) fn read(event: &str) -> (Value, String) {
 impl Person {
     /// Connects a client in a room that has received an event.
     fn new(server: &Local) -> Self {
+        let mut person = Self::without_events(server);
+        server.io.to(&*person.sid).emit("hello", ());
+        assert_eq!(person.next(), json!(["hello"]));
+        person
+    }
+
+    /// Connects a client in a room.
+    fn without_events(server: &Local) -> Self {
         let (client, events, answer) = enter(server, "");
         assert!(events.is_empty());
         let id_of = |name: &str| answer[name].as_str().unwrap().to_owned();
@@ -138,8 +146,6 @@ impl Person {
         };
         person.client.send_text("421[\"join\",\"room\"]");
         person.client.expect_text("431[]");
-        server.io.to(&*person.sid).emit("hello", ());
-        assert_eq!(person.next(), json!(["hello"]));
         person
     }
 
@@ -150,7 +156,11 @@ impl Person {
     }
 
     fn offer(&self) -> String {
-        json!({"pid": self.pid, "offset": self.offset}).to_string()
+        match self.offset.as_str() {
+            "" => json!({"pid": self.pid}),
+            offset => json!({"pid": self.pid, "offset": offset}),
+        }
+        .to_string()
     }
 
     /// Breaks the connection and waits until other servers can find the session.
@@ -203,7 +213,8 @@ impl LostClient {
         let read: Vec<_> = events.iter().map(|event| read(event)).collect();
         let offered: Value = serde_json::from_str(&self.offer).unwrap();
         let last = read.last().map(|(_, offset)| offset.clone());
-        let offset = last.unwrap_or_else(|| offered["offset"].as_str().unwrap().to_owned());
+        let offset =
+            last.unwrap_or_else(|| offered["offset"].as_str().unwrap_or_default().to_owned());
         let events = read.into_iter().map(|(args, _)| args).collect();
         let (sid, pid) = (self.sid.clone(), self.pid.clone());
         let person = Person {
@@ -257,6 +268,38 @@ fn client_recovers_missed_events_and_identity_at_another_server() {
         let data: Value = found.sockets[0].data().unwrap();
         assert_eq!(data, json!({"name": "Ann"}));
         servers[0].io.to("room").emit("end", ());
+        assert_eq!(person.next(), json!(["end"]));
+    });
+}
+
+#[test]
+fn client_without_offset_recovers_at_another_server() {
+    each(|servers| {
+        servers[1].io.to("room").emit("n", "before");
+        settle(&servers);
+        let mut lost = Person::without_events(&servers[0]).lose_stored(&servers[0]);
+        for at in [1, 0] {
+            let (person, events) = lost.reconnect(&servers[at]).ok().unwrap();
+            assert!(events.is_empty(), "{events:?}");
+            lost = person.lose_stored(&servers[at]);
+        }
+        servers[1].io.to("room").emit("n", 0);
+        servers[1].io.to("other").emit("n", "other");
+        settle(&servers);
+        // It does not read the events, and the last ones are sent before the connection breaks.
+        let (mut person, events) = lost.reconnect(&servers[1]).ok().unwrap();
+        assert_eq!(events, [json!(["n", 0])]);
+        servers[1].io.to("room").emit("n", 1);
+        settle(&servers);
+        person.offset.clear();
+        let lost = person.lose_stored(&servers[1]);
+        servers[1].io.to("room").emit("n", 2);
+        settle(&servers);
+        let (mut person, events) = lost.reconnect(&servers[0]).ok().unwrap();
+        assert_eq!(events, [0, 1, 2].map(|n| json!(["n", n])));
+        person.client.send_text("422[\"who\"]");
+        person.client.expect_text("432[true,[\"room\"]]");
+        servers[1].io.to("room").emit("end", ());
         assert_eq!(person.next(), json!(["end"]));
     });
 }
@@ -402,11 +445,13 @@ fn client_that_cannot_get_all_events_gets_a_new_session() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 2, Wire::Journal, recovering);
     // The stream was trimmed.
-    let lost = Person::new(&servers[0]).lose(&servers[0]);
-    servers[0].io.to("room").emit("n", 1);
-    settle(&servers);
-    redis.command(&["XTRIM", &servers.key, "MAXLEN"], b"0");
-    assert!(lost.reconnect(&servers[1]).is_err());
+    for connect in [Person::new, Person::without_events] {
+        let lost = connect(&servers[0]).lose(&servers[0]);
+        servers[0].io.to("room").emit("n", 1);
+        settle(&servers);
+        redis.command(&["XTRIM", &servers.key, "MAXLEN"], b"0");
+        assert!(lost.reconnect(&servers[1]).is_err());
+    }
     // More events than one client is sent.
     let lost = Person::new(&servers[0]).lose(&servers[0]);
     for n in 0..2100 {

@@ -70,7 +70,10 @@ fn offsets_are_those_of_the_server_that_sends_to_the_client() {
 /// Returns whether a client that reconnects at a server with this offset is recovered.
 fn is_recovered(server: &Local, pid: &str, offset: &str) -> bool {
     let mut client = server.open();
-    let offer = format!("{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}");
+    let offer = match offset {
+        "" => format!("{{\"pid\":\"{pid}\"}}"),
+        offset => format!("{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}"),
+    };
     let own = enter(&mut client, &offer);
     // Missed events arrive first.
     client.send_text("421[\"which\"]");
@@ -105,6 +108,9 @@ fn isolated_server_recovers_no_session_with_a_gap() {
     let (own, node) = (&servers[0], servers.node(0));
     recovers_again(own);
     let (during, after) = (disconnected_session(own), disconnected_session(own));
+    let session_without_offset = || (enter(&mut own.open(), ""), String::new());
+    let (without_offset, (pid, _)) = (session_without_offset(), session_without_offset());
+    assert!(is_recovered(own, &pid, ""));
     servers.hub().isolate(&node);
     servers[1].io.emit("missed", ());
     servers.settle();
@@ -114,7 +120,7 @@ fn isolated_server_recovers_no_session_with_a_gap() {
     );
     let during_isolation = disconnected_session(own);
     servers.hub().reconnect(&node);
-    for (pid, offset) in [after, during_isolation] {
+    for (pid, offset) in [after, during_isolation, without_offset] {
         assert!(
             !is_recovered(own, &pid, &offset),
             "something is missing behind what it has"

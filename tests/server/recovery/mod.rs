@@ -1,6 +1,7 @@
 //! Clients that reconnect after a broken connection and continue as the same socket.
 
 mod ending;
+mod no_offset;
 mod users;
 
 use std::{
@@ -71,8 +72,10 @@ fn bare(event: &str) -> String {
 
 impl Session {
     fn offer(&self) -> String {
-        let offset = self.offset.as_deref().unwrap();
-        format!("{{\"pid\":\"{}\",\"offset\":\"{offset}\"}}", self.pid)
+        // As in stock clients, the offset is missing before the first event.
+        let offset = self.offset.as_ref();
+        let offset = offset.map_or_else(String::new, |offset| format!(",\"offset\":\"{offset}\""));
+        format!("{{\"pid\":\"{}\"{offset}}}", self.pid)
     }
 
     /// Expects this event as the next.
@@ -269,7 +272,6 @@ fn malformed_offers_start_a_new_session_without_an_error() {
     for offer in [
         String::new(),
         "{}".into(),
-        format!("{{\"pid\":\"{pid}\"}}"),
         format!("{{\"offset\":\"{last}\"}}"),
         format!("{{\"pid\":\"{pid}\",\"offset\":\"\"}}"),
         format!("{{\"pid\":\"{pid}\",\"offset\":\"{last}A\"}}"),

@@ -18,8 +18,8 @@ use super::{
     reader::{entry, next_count},
 };
 use crate::adapter::{
-    AdapterError, BoxFuture, Journal, Missed, Position, Publication, SavedState, Unopened,
-    WireError,
+    AdapterError, BoxFuture, Journal, JournalStart, Missed, Position, Publication, SavedState,
+    Unopened, WireError,
     common::{Broker as _, unwritten},
     interface::Health,
     message::{ParsedMessage, arguments, first},
@@ -170,7 +170,7 @@ impl Journal for RedisJournal {
     fn since(
         &self,
         namespace: &Nsp,
-        position: Position,
+        start: JournalStart,
     ) -> BoxFuture<Result<Option<Missed>, AdapterError>> {
         let shared = self.shared.get().cloned();
         let nsp = namespace.clone();
@@ -180,6 +180,7 @@ impl Journal for RedisJournal {
             let name = &shared.stream.name;
             // The entry at the client's position must still exist. Otherwise later entries may be
             // missing too.
+            let position = start.position();
             let here = position.to_string();
             let known = range(&mut line, name, &here, &here, 1);
             if known.await?.is_empty() {
@@ -189,8 +190,11 @@ impl Journal for RedisJournal {
             // Entries may be large: one is read first, and then as many as fit the size limit.
             let (mut read, mut bytes, mut count) = (0, 0, 1);
             let mut reading = shared.entries.opener().map(Opener::reading);
+            let mut from = match start {
+                JournalStart::At(_) => here,
+                JournalStart::After(_) => format!("({here}"),
+            };
             loop {
-                let from = format!("({last}");
                 let mut page = VecDeque::from(range(&mut line, name, &from, "+", count).await?);
                 // Entries that are added during the read are not awaited, because the caller
                 // follows them.
@@ -215,6 +219,7 @@ impl Journal for RedisJournal {
                         events.extend(event(&shared, &nsp, entry, at));
                     }
                 }
+                from = format!("({last}");
                 if read > MAX_READ || bytes > MAX_BYTES {
                     return Ok(None);
                 }
