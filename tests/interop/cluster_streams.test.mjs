@@ -108,6 +108,37 @@ describe("streams of Redis", { concurrency: true }, () => {
       });
     }
 
+    test("continues at another server although it has received no event", async (t) => {
+      const link = await startLink(urls.a);
+      t.after(() => link.close());
+      const room = `room of ${t.name}`;
+      const [other, witness] = await Promise.all(["b", "node"].map((at) => connect(t, client, urls[at])));
+      const socket = await connect(t, client, link.url, { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 });
+      const [heard, seen] = [[], []];
+      socket.on("n", (n) => heard.push(n));
+      witness.on("n", (n) => seen.push(n));
+      await ask(witness, "join", room);
+      other.emit("in", room, "n", "before");
+      await until(() => seen.length === 1, "the event before");
+      await ask(socket, "join", room);
+      const { id } = socket;
+      for (const [at, missed] of [["b", []], ["a", []], ["b", [0, 1, 2]]]) {
+        const lost = next(socket, "disconnect");
+        link.cut();
+        await lost;
+        await stored(socket);
+        for (const n of missed) other.emit("in", room, "n", n);
+        await until(() => seen.length === 1 + missed.length, "the events");
+        const back = next(socket, "connect");
+        link.restore(urls[at]);
+        await back;
+        assert.deepEqual([socket.recovered, socket.id], [true, id], `at ${at}`);
+      }
+      other.emit("in", room, "n", 3);
+      await until(() => heard.includes(3), "the last event");
+      assert.deepEqual(heard, [0, 1, 2, 3]);
+    });
+
     test("starts a new session if no server has its session", async (t) => {
       const link = await startLink(urls.a);
       t.after(() => link.close());

@@ -17,8 +17,8 @@ after(() => server.stop());
 
 const again = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
 
-/** Connects a client through a link that can be cut, and waits for its first event. */
-async function connectOverLink(t, options = {}) {
+/** Connects a client in a room through a link that can be cut. */
+async function connectWithoutEvent(t, options = {}) {
   const link = await startLink(options.parser ? packed : url);
   t.after(() => link.close());
   const socket = await connect(t, v4, link.url, { ...again, ...options });
@@ -28,10 +28,16 @@ async function connectOverLink(t, options = {}) {
     numbers.push(Buffer.isBuffer(n) ? n.readUInt8() : n);
   });
   await ask(socket, "join", "room");
-  const first = next(socket, "n");
-  socket.emit("in", "room", "n", 0);
-  await first;
   return { link, socket, numbers };
+}
+
+/** Connects a client likewise, and waits for its first event. */
+async function connectOverLink(t, options = {}) {
+  const client = await connectWithoutEvent(t, options);
+  const first = next(client.socket, "n");
+  client.socket.emit("in", "room", "n", 0);
+  await first;
+  return client;
 }
 
 const cases = [["polling"], ["websocket"], ["polling", "websocket"]].flatMap((transports) => [
@@ -60,6 +66,28 @@ for (const [wire, options] of cases) {
       other.emit("in", "room", "n", 10);
       await until(() => numbers.includes(10), "the last event");
       assert.deepEqual(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    });
+
+    test("a client that has received no event continues", async (t) => {
+      const { link, socket, numbers } = await connectWithoutEvent(t, options);
+      const other = await connect(t, v4, options.parser ? packed : url, { parser: options.parser });
+      const { id } = socket;
+      for (const missed of [[], [], [0, 1, 2]]) {
+        const lost = next(socket, "disconnect");
+        link.cut();
+        for (const n of missed) other.emit("in", "room", "n", n % 2 ? n : Buffer.of(n));
+        await ask(other, "echo");
+        await lost;
+        const back = next(socket, "connect");
+        link.restore();
+        await back;
+        assert.equal(socket.recovered, true);
+        assert.equal(socket.id, id);
+      }
+      assert.equal((await ask(socket, "whoami")).recovered, true);
+      other.emit("in", "room", "n", 3);
+      await until(() => numbers.includes(3), "the last event");
+      assert.deepEqual(numbers, [0, 1, 2, 3]);
     });
 
     test("a client continues after the server dropped it repeatedly", async (t) => {
@@ -96,14 +124,21 @@ test("every namespace of a connection continues", async (t) => {
   assert.deepEqual([socket.recovered, chat.recovered], [true, true]);
 });
 
-test("a client that never received an event starts a new session", async (t) => {
-  const socket = await connect(t, v4, url, again);
+test("a client whose first event is no longer stored starts a new session", async (t) => {
+  const { link, socket, numbers } = await connectWithoutEvent(t);
+  const other = await connect(t, v4, url);
   const { id } = socket;
+  const lost = next(socket, "disconnect");
+  link.cut();
+  await lost;
+  for (let n = 0; n <= 2048; n++) other.emit("in", "room", "n", n);
+  await ask(other, "echo");
   const back = next(socket, "connect");
-  socket.emit("drop");
+  link.restore();
   await back;
   assert.equal(socket.recovered, false);
   assert.notEqual(socket.id, id);
+  assert.deepEqual(numbers, []);
 });
 
 test("a volatile event that ends in a text causes a new session", async (t) => {
