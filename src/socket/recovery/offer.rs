@@ -173,9 +173,9 @@ impl Offer {
             return None;
         }
         let Payload { pid, offset } = payload.get(0).ok()?;
-        let offset = match &offset {
-            Value::Null => None,
-            offset => Some(offset.as_str()?),
+        let offset = match offset == Value::Null {
+            true => None,
+            false => Some(offset.as_str()?),
         };
         Self::read(pid.as_str()?, offset)
     }
