@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
+use crate::broker::suspend;
 use crate::nodes::Database;
 use crate::server::LOBBY;
 
@@ -75,7 +76,7 @@ async fn suspend_sleeping_commit(database: &Database) -> Pid {
         let sleeping =
             database.sql("SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
         if let Some(process) = sleeping.parse().ok().and_then(Pid::from_raw) {
-            kill_process(process, Signal::STOP).unwrap();
+            suspend(&[process]);
             return process;
         }
         assert!(start.elapsed() < DEADLINE);

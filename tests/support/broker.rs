@@ -5,6 +5,7 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -12,9 +13,16 @@ use std::{
         Mutex,
         atomic::{AtomicI32, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::port::free_port;
+
+/// More than a signal takes.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A private server, stopped on drop and when the test process ends.
 pub struct Broker {
@@ -82,6 +90,7 @@ impl Broker {
     /// Suspends the server: connections stay open, nothing answers.
     pub fn pause(&self) {
         assert_eq!(self.tell("pause"), "paused");
+        await_suspension(&[Pid::from_raw(self.pid()).unwrap()]);
     }
 
     pub fn resume(&self) {
@@ -95,6 +104,34 @@ impl Broker {
         let mut answer = String::new();
         answers.read_line(&mut answer).unwrap();
         answer.trim_end().to_owned()
+    }
+}
+
+/// Suspends processes.
+pub fn suspend(pids: &[Pid]) {
+    for &pid in pids {
+        // A process that has ended counts as suspended.
+        let _ = kill_process(pid, Signal::STOP);
+    }
+    await_suspension(pids);
+}
+
+/// Waits until all threads of these processes are stopped or have ended, by their states in
+/// proc(5). They run until the thread that gets the signal is scheduled.
+fn await_suspension(pids: &[Pid]) {
+    let is_stopped = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, state)| state);
+        state.is_none_or(|state| state.starts_with(['T', 't', 'Z', 'X']))
+    };
+    let is_suspended = |pid: &Pid| {
+        let threads = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
+        threads.map_or(true, |threads| threads.flatten().all(is_stopped))
+    };
+    let start = Instant::now();
+    while !pids.iter().all(is_suspended) {
+        assert!(start.elapsed() < DEADLINE, "{pids:?} are not suspended");
+        thread::sleep(Duration::from_millis(1)); // Poll interval.
     }
 }
 

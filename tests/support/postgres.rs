@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, suspend};
 
 /// More than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -57,7 +57,7 @@ impl Postgres {
         // Suspended first, so that it starts no new processes. Its children would otherwise
         // continue for a moment.
         let first = Pid::from_raw(self.pid()).unwrap();
-        kill_process(first, Signal::STOP).unwrap();
+        suspend(&[first]);
         let all = self.processes();
         for &pid in all.iter().filter(|pid| **pid != first) {
             let _ = kill_process(pid, Signal::KILL);
@@ -72,9 +72,7 @@ impl Postgres {
 
     /// Suspends all processes of the server: connections stay open, nothing answers.
     pub fn pause(&self) {
-        for pid in self.processes() {
-            let _ = kill_process(pid, Signal::STOP);
-        }
+        suspend(&self.processes());
     }
 
     /// Resumes all processes of the server.

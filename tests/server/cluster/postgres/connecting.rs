@@ -46,38 +46,43 @@ impl PoolerProxy {
                 let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
                 let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let streams = [client.try_clone().unwrap(), server.try_clone().unwrap()];
-                own.open.lock().unwrap().extend(streams);
+                let mut open = own.open.lock().unwrap();
+                open.extend(streams);
+                let is_pooler = own.is_pooler.load(Ordering::Relaxed);
+                drop(open);
                 thread::spawn(move || std::io::copy(&mut from, &mut to));
-                let own = own.clone();
-                thread::spawn(move || own.answer(server, client));
+                thread::spawn(move || answer(is_pooler, server, client));
             }
         });
         between
     }
 
-    fn answer(&self, mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
-        loop {
-            let mut head = [0; 5];
-            from.read_exact(&mut head)?;
-            let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-            let mut rest = vec![0; length as usize - 4];
-            from.read_exact(&mut rest)?;
-            if head[0] != b'A' || !self.is_pooler.load(Ordering::Relaxed) {
-                to.write_all(&[&head[..], &rest].concat())?;
-            }
-        }
-    }
-
-    /// Makes this a pooler or a plain proxy, for new connections.
+    /// Makes this a pooler or a plain proxy for new connections, and closes the others. A closing
+    /// connection stays what it was: if a notification passed on it, the server would be ready for
+    /// a moment, and an event sent on that connection would be lost.
     fn become_pooler(&self, is_pooler: bool) {
+        let mut open = self.open.lock().unwrap();
         self.is_pooler.store(is_pooler, Ordering::Relaxed);
-        for stream in self.open.lock().unwrap().drain(..) {
+        for stream in open.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
     fn url(&self) -> String {
         format!("postgres://roomcast@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+fn answer(is_pooler: bool, mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
+    loop {
+        let mut head = [0; 5];
+        from.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+        let mut rest = vec![0; length as usize - 4];
+        from.read_exact(&mut rest)?;
+        if head[0] != b'A' || !is_pooler {
+            to.write_all(&[&head[..], &rest].concat())?;
+        }
     }
 }
 
