@@ -17,7 +17,7 @@
 //! - [`admission`]: data and decisions about a client before it has a session.
 //! - [`outbox`]: queues and writes the frames of a session.
 //! - [`transport`]: byte streams, and WebSockets on them.
-//! - [`primitives`]: the clock, random ids, and the address of a peer.
+//! - [`primitives`]: the clock, random ids, the address of a peer, and the gate after stalls.
 //!
 //! Three placements are not obvious:
 //!

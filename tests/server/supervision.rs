@@ -53,6 +53,15 @@ fn queue_of_a_panicked_flusher_is_sent() {
 }
 
 #[test]
+fn events_arrive_after_the_watch_of_stalls_has_panicked() {
+    let server = Local::serve(builder().on_stall(async |_| {}));
+    let (mut client, _) = server.connect();
+    kill(&server.io, "stalls");
+    server.io.emit("news", 1);
+    assert_eq!(text(&mut client), "42[\"news\",1]");
+}
+
+#[test]
 fn pings_continue_after_their_task_has_panicked() {
     let config = Config::default().ping_interval(Duration::from_millis(200));
     let server = Local::serve(builder().config(config));

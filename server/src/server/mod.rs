@@ -109,6 +109,17 @@ pub(crate) async fn run(
         None => io,
     };
     let io = services.register(settings, io);
+    let io = match store.is_shared() {
+        true => {
+            let fed = Arc::clone(&services.fed);
+            // Other servers may have revoked credentials while this process stood still.
+            io.on_stall(move |_| {
+                let fed = Arc::clone(&fed);
+                async move { fed.applied().await }
+            })
+        }
+        false => io,
+    };
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     if let Some(this) = io.nodes().into_iter().find(|node| node.is_this) {
         roomcast::internal::set_log_node(&this.id);

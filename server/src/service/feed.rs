@@ -93,7 +93,7 @@ impl FeedProgress {
     /// Waits until every change is applied that is in the feed when this method is called.
     ///
     /// The store must have a feed. This method waits for as long as the store does not answer.
-    pub(in crate::service) async fn applied(&self) {
+    pub(crate) async fn applied(&self) {
         let start = Instant::now();
         loop {
             self.wake();

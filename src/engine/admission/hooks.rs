@@ -5,7 +5,7 @@ use std::{fmt, pin::Pin};
 use http::{HeaderMap, request::Parts};
 
 use super::{error::ConnectionError, view::EngineRequest};
-use crate::engine::primitives::Peer;
+use crate::engine::primitives::{OnStall, Peer};
 
 /// The refusal of [`Builder::allow_request`](crate::Builder::allow_request), with a message, by
 /// default `Forbidden`.
@@ -79,6 +79,7 @@ pub(crate) struct Hooks {
     pub(crate) initial_headers: Option<OnHeaders>,
     pub(crate) headers: Option<OnHeaders>,
     pub(crate) connection_error: Option<OnError>,
+    pub(crate) stall: Option<OnStall>,
 }
 
 impl Hooks {

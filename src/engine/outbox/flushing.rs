@@ -28,6 +28,9 @@ impl Outbox {
         if !queue.has_work() {
             return 0;
         }
+        let Some(queue) = self.unless_held(queue) else {
+            return 0;
+        };
         match queue.stream() {
             Some(stream) => self.write_to(&stream, queue),
             None => self.answer_poll(queue),
@@ -39,7 +42,24 @@ impl Outbox {
     pub(in crate::engine) fn flush_to(&self, stream: &Stream) -> usize {
         let mut queue = self.lock();
         queue.begin_flush();
-        self.write_to(stream, queue)
+        self.unless_held(queue)
+            .map_or(0, |queue| self.write_to(stream, queue))
+    }
+
+    /// Returns the queue if it may be written. While all sessions are held, the queued frames are
+    /// left to the flusher, which waits.
+    fn unless_held<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue<OutboxInner>>,
+    ) -> Option<MutexGuard<'a, Queue<OutboxInner>>> {
+        if self.flusher().may_write() {
+            return Some(queue);
+        }
+        if queue.defer() {
+            drop(queue);
+            self.flusher().enqueue(self.clone());
+        }
+        None
     }
 
     fn write_to<'a>(

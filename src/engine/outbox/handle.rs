@@ -210,6 +210,16 @@ impl Outbox {
         }
     }
 
+    /// Drops all queued frames if all sessions are held after a stall of the process, because they
+    /// may have been queued after the session should have ended. Returns whether they are held.
+    pub(crate) fn drop_held(&self) -> bool {
+        let is_held = !self.0.flusher.may_write();
+        if is_held {
+            self.lock().drop_unsent(self.memory());
+        }
+        is_held
+    }
+
     /// Detaches the driver. Returns the stream of the session, if it has a WebSocket; it is closed
     /// when it is dropped.
     pub(in crate::engine) fn detach(&self) -> Option<Stream> {

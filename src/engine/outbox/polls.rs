@@ -32,7 +32,8 @@ impl Outbox {
     /// Answers a polling request or lets it wait. Most requests need no iteration of the driver.
     pub(in crate::engine) fn poll(&self, id: u64) -> PollOutcome {
         let mut queue = self.lock();
-        let may_wait = queue.takes_polls();
+        // While all sessions are held, the poll is left to the driver, which waits.
+        let may_wait = queue.takes_polls() && self.flusher().may_write();
         if may_wait && !queue.is_empty() {
             let frames = queue.take_for_poll(self.poll_bytes(), self.revision(), self.memory());
             drop(queue);

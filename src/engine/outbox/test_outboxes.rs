@@ -40,6 +40,7 @@ impl TestOutboxes {
         Self {
             flusher: Arc::new(Flusher::new(
                 memory,
+                Arc::default(),
                 heartbeats,
                 usize::MAX,
                 Settings::default(),

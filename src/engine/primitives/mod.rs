@@ -1,5 +1,5 @@
 //! Items that all modules of the engine import: the clock, unguessable ids, the id of a connection
-//! in logs, and the peer of a connection.
+//! in logs, the peer of a connection, and the gate that holds all sessions.
 //!
 //! This module contains only plain values and short functions. It must not depend on any other
 //! module: not on connections, sessions or their contents.
@@ -9,6 +9,7 @@ mod connection_id;
 mod log_scope;
 mod peer;
 mod random;
+mod stall_gate;
 
 pub(in crate::engine) use clock::now;
 pub use connection_id::ConnectionId;
@@ -16,3 +17,4 @@ pub(crate) use log_scope::LogSource;
 pub use log_scope::{LogFields, LogScope, current_log_fields};
 pub(crate) use peer::Peer;
 pub(crate) use random::random_sid;
+pub(crate) use stall_gate::{OnStall, StallGate};

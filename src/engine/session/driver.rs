@@ -136,6 +136,12 @@ impl Driver {
         let source = self.connection.as_ref();
         let source = source.and_then(|connection| connection.log_source());
         let _scope = source.map(LogScope::enter);
+        if self.engine.stalls.poll_open(cx).is_pending() {
+            return match self.engine.stalls.is_expired() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            };
+        }
         let now = now();
         if let Some(throttle) = &mut self.throttle {
             throttle.handle_timeout(now);

@@ -23,7 +23,7 @@ use crate::{
         admission::{ConnectionLimiter, Hooks},
         forwarding::Forwarder,
         outbox::{Flusher, Heartbeats, MemoryBudget, Outbox},
-        primitives::{Peer, now},
+        primitives::{Peer, StallGate, now},
         transport::OpenConnection,
     },
     limit::{Client, Guard, LogThrottle},
@@ -54,6 +54,8 @@ pub(crate) struct Engine {
     pub(in crate::engine) connection_limiter: Arc<ConnectionLimiter>,
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) memory: Arc<MemoryBudget>,
+    /// Holds all sessions after the process stood still.
+    pub(super) stalls: Arc<StallGate>,
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
     pub(super) next_poll: AtomicU64,
@@ -80,6 +82,8 @@ impl Engine {
             config.admission.max_handshakes,
             now(),
         );
+        let on_stall = hooks.stall.clone();
+        let stalls = Arc::new(StallGate::new(on_stall));
         Arc::new(Self {
             application,
             memory: Arc::new(memory),
@@ -101,6 +105,7 @@ impl Engine {
             missing_address_log: LogThrottle::default(),
             missing_addresses_logged: Once::new(),
             sessions: Arc::new(Sessions::new()),
+            stalls,
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),
             next_poll: AtomicU64::new(0),
@@ -198,6 +203,7 @@ impl Engine {
             let memory = Arc::clone(&self.memory);
             let shedding = move || shed_load(Arc::clone(&memory));
             tokio::spawn(self.tasks().clone().keep("load shedding", shedding));
+            self.start_watching_stalls();
             (0..workers.max(1)).map(|_| self.start_flusher()).collect()
         });
         // Only the remainder matters, so the count may wrap. It orders no other memory.
@@ -205,6 +211,15 @@ impl Engine {
         flushers
             .get(index)
             .map_or_else(|| self.new_flusher(), Arc::clone)
+    }
+
+    fn start_watching_stalls(&self) {
+        if self.stalls.is_watched() {
+            let stalls = Arc::clone(&self.stalls);
+            stalls.start();
+            let watch = move || Arc::clone(&stalls).run();
+            tokio::spawn(self.tasks().clone().keep("stalls", watch));
+        }
     }
 
     fn start_flusher(&self) -> Arc<Flusher<Outbox>> {
@@ -226,6 +241,7 @@ impl Engine {
         let memory = Arc::clone(&self.memory);
         Arc::new(Flusher::new(
             memory,
+            Arc::clone(&self.stalls),
             heartbeats,
             self.config.session.max_payload,
             self.config.session.deflate_settings(),
@@ -284,6 +300,7 @@ impl Drop for Engine {
         for flusher in self.flushers.get().into_iter().flatten() {
             flusher.stop();
         }
+        self.stalls.stop();
         self.memory.stop();
     }
 }

@@ -1,5 +1,7 @@
 //! Builder methods that set engine hooks: functions that inspect requests and responses.
 
+use std::{sync::Arc, time::Duration};
+
 use http::HeaderMap;
 
 use super::builder::Builder;
@@ -118,6 +120,34 @@ impl Builder {
         look: impl Fn(&ConnectionError) + Send + Sync + 'static,
     ) -> Self {
         self.hooks.connection_error = Some(Box::new(look));
+        self
+    }
+
+    /// Catches up after the process stood still for more than a second, for example because it or
+    /// its virtual machine was suspended.
+    ///
+    /// The function receives the duration. Until its future completes, nothing is read from clients
+    /// and nothing is sent to them, not even events that other tasks emit. So it can read what other
+    /// servers have revoked in the meantime. If it then calls
+    /// [`Io::revalidate`](crate::Io::revalidate), rejected clients receive nothing that was queued
+    /// before, and their connections end. The other clients receive everything, in order.
+    ///
+    /// After 30 seconds, clients that have sent something are disconnected without the events that are
+    /// queued for them. The other clients disconnect when they miss a ping. If the wall clock is set
+    /// forward by more than a second, the function is called as well. Without this function, stalls are
+    /// not detected.
+    ///
+    /// ```
+    /// # use roomcast::Io;
+    /// # async fn read_revocations() {}
+    /// let io = Io::builder().on_stall(async |_| read_revocations().await);
+    /// ```
+    pub fn on_stall<F, R>(mut self, catch_up: F) -> Self
+    where
+        F: Fn(Duration) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.stall = Some(Arc::new(move |stalled| Box::pin(catch_up(stalled))));
         self
     }
 }

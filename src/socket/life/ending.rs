@@ -64,8 +64,13 @@ impl Socket {
             crate::socket::core::io::connection_log!(
                 self.0.io,socket = %self.0.id, namespace = self.nsp(), reason, more, "expelled");
         }
+        let is_held = self.outbox().drop_held();
         self.emit("error", ErrorEvent::of(refusal));
         self.disconnect();
+        if is_held {
+            // The dropped frames may have belonged to other sockets of the connection.
+            self.drop_connection();
+        }
     }
 
     /// Disconnects the client from this namespace. The client does not reconnect by itself.

@@ -19,7 +19,10 @@ use roomcast_protocol::websocket::deflate::Settings;
 
 use super::heartbeats::{Heartbeats, PingTarget};
 use crate::{
-    engine::{outbox::waiting::MemoryBudget, primitives::now},
+    engine::{
+        outbox::waiting::MemoryBudget,
+        primitives::{StallGate, now},
+    },
     metrics::Timing,
 };
 
@@ -42,6 +45,7 @@ pub(in crate::engine) trait Flush {
 pub(crate) struct Flusher<T> {
     list: Mutex<List<T>>,
     memory: Arc<MemoryBudget>,
+    stalls: Arc<StallGate>,
     heartbeats: Heartbeats<T>,
     poll_bytes: usize,
     deflate: Settings,
@@ -64,6 +68,7 @@ impl<T> Flusher<T> {
     /// whose messages are compressed with these settings if a client negotiates that.
     pub(in crate::engine) fn new(
         memory: Arc<MemoryBudget>,
+        stalls: Arc<StallGate>,
         heartbeats: Heartbeats<T>,
         poll_bytes: usize,
         deflate: Settings,
@@ -71,6 +76,7 @@ impl<T> Flusher<T> {
         Self {
             list: Mutex::new(List::default()),
             memory,
+            stalls,
             heartbeats,
             poll_bytes,
             deflate,
@@ -94,6 +100,12 @@ impl<T> Flusher<T> {
     /// Returns the memory account of slow clients of all sessions.
     pub(in crate::engine::outbox) fn memory(&self) -> &MemoryBudget {
         &self.memory
+    }
+
+    /// Returns whether sessions may be written now.
+    #[inline]
+    pub(in crate::engine::outbox) fn may_write(&self) -> bool {
+        self.stalls.is_open()
     }
 
     #[cfg(test)]
@@ -155,6 +167,9 @@ impl<T: Flush> Flusher<T> {
     }
 
     fn poll_work(&self, work: &mut Work<'_, T>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stalls.poll_open(cx).is_pending() {
+            return Poll::Pending;
+        }
         let sessions = &mut work.sessions;
         {
             let mut list = self.list.lock();
@@ -360,6 +375,7 @@ mod tests {
         let heartbeats = Heartbeats::new(INTERVAL, INTERVAL, now());
         Arc::new(Flusher::new(
             memory,
+            Arc::default(),
             heartbeats,
             usize::MAX,
             Settings::default(),

@@ -1,0 +1,282 @@
+//! Holds all sessions after the process stood still, until the application has caught up.
+//!
+//! A process that was suspended does not know what other servers have changed in the meantime. When
+//! it resumes, all its tasks are due, in any order. So tasks that read or write sessions check the
+//! age of the last tick themselves. They do not rely on the ticking task to run before them.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+use tokio::time::{sleep, timeout};
+
+use super::now;
+
+/// What the application does after a stall of this duration. Sessions are held until it is done.
+pub(crate) type OnStall =
+    Arc<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// The interval of the ticks.
+const TICK: Duration = Duration::from_millis(200);
+/// The process stood still if the last tick is older than this.
+const STALL: Duration = Duration::from_secs(1);
+/// Sessions whose drivers are held for longer end, so that clients can use another server.
+const MAX_HOLD: Duration = Duration::from_secs(30);
+
+/// Determines whether sessions may be read and written.
+pub(crate) struct StallGate {
+    /// `None` if the gate is always open.
+    on_stall: Option<OnStall>,
+    origin: Instant,
+    /// The time of the last tick by each clock, in milliseconds.
+    ticked: [AtomicU64; 2],
+    /// Whether the application is catching up.
+    is_held: AtomicBool,
+    is_expired: AtomicBool,
+    is_stopped: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl StallGate {
+    pub(in crate::engine) fn new(on_stall: Option<OnStall>) -> Self {
+        Self {
+            on_stall,
+            origin: Instant::now(),
+            ticked: [AtomicU64::new(0), AtomicU64::new(0)],
+            is_held: AtomicBool::new(false),
+            is_expired: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Returns whether stalls are watched at all.
+    pub(in crate::engine) fn is_watched(&self) -> bool {
+        self.on_stall.is_some()
+    }
+
+    /// Returns whether sessions may be read and written now.
+    #[inline]
+    pub(in crate::engine) fn is_open(&self) -> bool {
+        // The tick is checked before the flag: a stall is flagged before its tick is stored.
+        self.on_stall.is_none()
+            || (self.age(self.clocks()) <= STALL && !self.is_held.load(Ordering::Acquire))
+            || self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Ready if the gate is open. Otherwise the task is woken when it may be.
+    pub(in crate::engine) fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_open() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.lock();
+        // The gate may have opened before the lock was taken.
+        if self.is_open() {
+            return Poll::Ready(());
+        }
+        waiting.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Returns whether sessions have been held for too long and must end.
+    pub(in crate::engine) fn is_expired(&self) -> bool {
+        self.is_expired.load(Ordering::Acquire)
+    }
+
+    /// Begins to watch: the time before this call is not a stall.
+    pub(in crate::engine) fn start(&self) {
+        self.record(self.clocks());
+    }
+
+    /// Ticks until stopped. After a panic it can be run again.
+    pub(in crate::engine) async fn run(self: Arc<Self>) {
+        let Some(on_stall) = &self.on_stall else {
+            return;
+        };
+        while !self.is_stopped.load(Ordering::Acquire) {
+            // A predecessor that panicked may have left the gate closed.
+            let was_held = self.is_held.load(Ordering::Acquire);
+            let stalled = self.tick();
+            if let Some(stalled) = stalled.or_else(|| was_held.then_some(Duration::ZERO)) {
+                self.hold(on_stall, stalled).await;
+            }
+            self.wake();
+            sleep(TICK).await;
+        }
+    }
+
+    /// Opens the gate for good.
+    pub(in crate::engine) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Holds all sessions until the application has caught up.
+    async fn hold(&self, on_stall: &OnStall, stalled: Duration) {
+        tracing::warn!(time = ?stalled, "this process stood still, sessions wait until it has caught up");
+        let began = now();
+        let mut catching_up = on_stall(stalled);
+        loop {
+            let is_done = timeout(TICK, &mut catching_up).await.is_ok();
+            if let Some(again) = self.tick() {
+                // What was read may be older than this stall.
+                catching_up = on_stall(again);
+            } else if is_done {
+                break;
+            }
+            if now() - began > MAX_HOLD && !self.is_expired.swap(true, Ordering::AcqRel) {
+                tracing::warn!(
+                    "could not catch up after this process stood still, waiting clients are disconnected"
+                );
+            }
+            if self.is_expired() {
+                self.wake();
+            }
+        }
+        self.is_expired.store(false, Ordering::Release);
+        self.is_held.store(false, Ordering::Release);
+        tracing::info!(time = ?(now() - began), "caught up after this process stood still");
+    }
+
+    /// Records the time. Closes the gate and returns the duration if the process stood still.
+    fn tick(&self) -> Option<Duration> {
+        // The clocks are read once: a stall after this line is left to the next tick.
+        let now = self.clocks();
+        let stalled = Some(self.age(now)).filter(|age| *age > STALL);
+        if stalled.is_some() {
+            self.is_held.store(true, Ordering::Release);
+        }
+        self.record(now);
+        stalled
+    }
+
+    fn record(&self, now: [u64; 2]) {
+        for (ticked, now) in self.ticked.iter().zip(now) {
+            ticked.store(now, Ordering::Release);
+        }
+    }
+
+    /// Returns the time since the last tick, by the clock that has advanced more.
+    fn age(&self, now: [u64; 2]) -> Duration {
+        let ages = self.ticked.iter().zip(now);
+        let ages = ages.map(|(ticked, now)| now.saturating_sub(ticked.load(Ordering::Acquire)));
+        Duration::from_millis(ages.max().unwrap_or_default())
+    }
+
+    /// Returns the monotonic clock and the wall clock. Only the wall clock shows for how long a
+    /// machine was suspended. If it is set forward, sessions wait for a moment needlessly.
+    fn clocks(&self) -> [u64; 2] {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        [self.origin.elapsed(), wall.unwrap_or_default()]
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn wake(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Default for StallGate {
+    /// Returns a gate that is always open.
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl fmt::Debug for StallGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StallGate")
+            .field("is_open", &self.is_open())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// A gate whose application catches up once per permit.
+    fn gate() -> (Arc<StallGate>, Arc<Semaphore>) {
+        let permits = Arc::new(Semaphore::new(0));
+        let granted = Arc::clone(&permits);
+        let gate = StallGate::new(Some(Arc::new(move |_| {
+            let granted = Arc::clone(&granted);
+            Box::pin(async move { granted.acquire().await.unwrap().forget() })
+        })));
+        gate.start();
+        (Arc::new(gate), permits)
+    }
+
+    /// Lets the last tick of one clock be old.
+    fn stall(gate: &StallGate, clock: usize) {
+        let ticked = &gate.ticked[clock];
+        ticked.store(gate.clocks()[clock].saturating_sub(5000), Ordering::Release);
+    }
+
+    async fn opened(gate: &StallGate) {
+        std::future::poll_fn(|cx| gate.poll_open(cx)).await;
+    }
+
+    #[tokio::test]
+    async fn stall_closes_the_gate_before_and_after_its_tick() {
+        // The monotonic clock of this process is too young.
+        const WALL: usize = 1;
+        let (gate, _) = gate();
+        assert!(gate.is_open() && gate.tick().is_none());
+        stall(&gate, WALL);
+        assert!(!gate.is_open());
+        assert!(
+            gate.tick()
+                .is_some_and(|time| time >= Duration::from_secs(5))
+        );
+        assert!(!gate.is_open() && gate.tick().is_none());
+        let unwatched = StallGate::default();
+        stall(&unwatched, WALL);
+        assert!(unwatched.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gate_opens_after_the_last_stall_is_caught_up_with() {
+        let (gate, permits) = gate();
+        let running = tokio::spawn(Arc::clone(&gate).run());
+        for stalls in 1..=2 {
+            stall(&gate, 1);
+            sleep(2 * TICK).await;
+            assert!(!gate.is_open(), "{stalls}");
+        }
+        permits.add_permits(1);
+        opened(&gate).await;
+        assert_eq!(permits.available_permits(), 0);
+        stall(&gate, 1);
+        gate.stop();
+        opened(&gate).await;
+        permits.add_permits(1);
+        running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_held_for_too_long_end_until_the_gate_opens() {
+        let (gate, permits) = gate();
+        let running = tokio::spawn(Arc::clone(&gate).run());
+        stall(&gate, 1);
+        sleep(MAX_HOLD).await;
+        assert!(!gate.is_open() && !gate.is_expired());
+        sleep(3 * TICK).await;
+        assert!(!gate.is_open() && gate.is_expired());
+        permits.add_permits(1);
+        opened(&gate).await;
+        assert!(!gate.is_expired());
+        running.abort();
+    }
+}

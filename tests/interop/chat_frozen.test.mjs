@@ -1,0 +1,105 @@
+// A server that was suspended while another one revoked a user and removed a member. After it
+// resumes, it sends neither of them anything later, and the others everything, once and in order.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { by, conversation, nothing, person, postgres, startServers } from "./chat_servers.mjs";
+import { startLink } from "./link.mjs";
+import { call } from "./people.mjs";
+import { startBroker } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
+import { until } from "./support.mjs";
+
+/** Time in milliseconds for which a server is suspended, longer than a busy machine stalls it. */
+const SUSPENDED = 3000;
+/** Number of events of each kind before, and of each kind after the revocation. */
+const COUNT = 20;
+
+async function must(url, path, body) {
+  const { status, body: answer } = await call(url, "POST", `/api/v1/${path}`, body);
+  assert.equal(status, 200, JSON.stringify(answer));
+}
+
+async function freeze(t, here, there, name, transport, isJoined = true) {
+  const ann = await person(t, here, `ann ${name}`);
+  const at = (one) => person(t, there, `${one} ${name}`, { transports: [transport] });
+  const [rex, bob, eve] = [await at("rex"), await at("bob"), await at("eve")];
+  const conversationId = await conversation([ann, rex, bob, eve]);
+  for (const one of [ann, rex, bob, eve]) await one.must("join_conversation", { conversationId });
+  const sent = [];
+  const send = async (phase) => {
+    for (let n = 0; n < COUNT; n++) {
+      sent.push((await ann.must("message", { conversationId, content: phase })).message.seq);
+      await must(here.url, "emit", { event: "news", args: [{ phase, n }], users: [rex.name, bob.name, eve.name] });
+    }
+  };
+  await send("before");
+  const hasAll = (one) => one.all("message").length >= sent.length && (!isJoined || one.all("news").length >= sent.length);
+  for (const one of [rex, bob, eve]) await until(() => hasAll(one), `the first events for ${one.name}`);
+
+  await there.pause();
+  // The user's own commands wait as well.
+  const { socket } = rex;
+  for (let n = 0; n < COUNT; n++) socket.emit("message", { conversationId, content: "revoked" });
+  await must(here.url, "revocations", { userId: rex.name });
+  await ann.must("remove_member", { conversationId, userId: bob.name });
+  await send("after");
+  await sleep(SUSPENDED);
+  there.resume();
+
+  await until(() => hasAll(eve), () => `all events for Eve, not ${eve.all("message").length}`);
+  await until(() => !socket.connected, "the revoked user to be disconnected");
+  const { messages } = await eve.must("message_history", { conversationId, limit: 100 });
+  const leaks = {
+    messagesOfRevoked: rex.all("message").length - COUNT,
+    eventsOfRevoked: rex.all("news").length - COUNT,
+    messagesOfRemoved: bob.all("message").length - COUNT,
+    commandsOfRevoked: messages.filter(({ content }) => content === "revoked").length,
+  };
+  const none = { messagesOfRevoked: 0, eventsOfRevoked: isJoined ? 0 : -COUNT, messagesOfRemoved: 0, commandsOfRevoked: 0 };
+  assert.deepEqual(leaks, none, name);
+  assert.deepEqual(eve.all("message").map(({ seq }) => seq), sent, "each once and in order");
+  if (isJoined) assert.deepEqual(eve.all("news").slice(COUNT).map(({ n }) => n), [...Array(COUNT).keys()]);
+  assert.deepEqual(rex.all("error").map(({ code }) => code), ["TOKEN_REVOKED"]);
+  assert.match(there.output(), /this process stood still/);
+}
+
+describe("a server that was suspended", { concurrency: true }, () => {
+  for (const [name, start, joined] of [
+    ["Redis", () => startRedis(), by],
+    ["NATS", () => startBroker("nats", "-js"), (nats) => ({ ROOMCAST_ADAPTER__URL: `nats://${nats.address}`, ROOMCAST_ADAPTER__KEY: "chat" })],
+    ["PostgreSQL", () => {}, () => ({ ROOMCAST_ADAPTER__URL: postgres.url })],
+    ["nothing", () => {}, () => nothing],
+  ]) {
+    describe(`joined by ${name}`, () => {
+      let broker;
+      before(async () => (broker = await start()));
+      after(() => broker?.end());
+      for (const transport of ["websocket", "polling"]) {
+        test(`sends revoked and removed users nothing later: ${transport}`, async (t) => {
+          const [here, there] = await startServers(t, 2, name === "nothing" ? nothing : joined(broker));
+          await freeze(t, here, there, `${name}-${transport}`, transport, name !== "nothing");
+        });
+      }
+    });
+  }
+
+  test("closes connections if its database does not answer, and serves clients when it does", async (t) => {
+    const link = await startLink(postgres.url);
+    t.after(() => link.close());
+    const ROOMCAST_STORE = `postgres://roomcast@${new URL(link.url).host}/postgres`;
+    const [there] = await startServers(t, 1, nothing, { ROOMCAST_STORE });
+    const ann = await person(t, there, "ann cut off");
+    link.swallow();
+    await there.pause();
+    // Clients that wait for nothing disconnect when they miss a ping.
+    ann.socket.emit("conversations", {});
+    await sleep(SUSPENDED);
+    there.resume();
+    await until(() => !ann.socket.connected, "the connection to be closed");
+    link.resume({ isBroken: true });
+    await until(() => /caught up after this process stood still/.test(there.output()), "the server to catch up");
+    const bob = await person(t, there, "bob cut off");
+    await bob.must("create_conversation", { title: "later", memberIds: [] });
+  });
+});
