@@ -43,6 +43,10 @@ options! {
         /// Whether recovering clients skip the [middleware](crate::NamespaceBuilder::middleware).
         /// Authentication is never skipped. Default `true`, as in the official server.
         skip_middlewares: bool = true, run_middlewares: false;
+        /// Whether a client may recover that has received no event and so has no offset. It gets
+        /// all events of the session. Default `true`; `false` as in the official server, where the
+        /// client starts a new session.
+        without_offset: bool = true, only_with_offset: false;
     }
 }
 

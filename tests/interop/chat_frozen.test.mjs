@@ -60,7 +60,9 @@ async function freeze(t, here, there, name, transport, isJoined = true) {
   assert.deepEqual(leaks, none, name);
   assert.deepEqual(eve.all("message").map(({ seq }) => seq), sent, "each once and in order");
   if (isJoined) assert.deepEqual(eve.all("news").slice(COUNT).map(({ n }) => n), [...Array(COUNT).keys()]);
-  assert.deepEqual(rex.all("error").map(({ code }) => code), ["TOKEN_REVOKED"]);
+  const errors = rex.all("error").map(({ code }) => code);
+  // A connection that closes between two polls does not get the error.
+  assert.ok(errors.join() === "TOKEN_REVOKED" || (transport === "polling" && errors.length === 0), errors.join());
   assert.match(there.output(), /this process stood still/);
 }
 

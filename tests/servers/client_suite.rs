@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 async fn main() -> Result<(), roomcast::Error> {
     let mut io = Io::builder()
         .config(Config::default().ping_interval(Duration::from_millis(2000)))
-        .recovery(Recovery::default())
+        .recovery(Recovery::default().only_with_offset())
         .allow_request(async |_: EngineRequest| {
             // Clients with a timeout of 0 ms must time out before they connect.
             tokio::time::sleep(Duration::from_millis(10)).await;

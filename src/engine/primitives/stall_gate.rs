@@ -12,11 +12,12 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::{sync::Notify, time::timeout};
 
 use super::now;
 
@@ -40,6 +41,10 @@ pub(crate) struct StallGate {
     ticked: [AtomicU64; 2],
     /// Whether the application is catching up.
     is_held: AtomicBool,
+    /// The longest stall with which the application has not begun to catch up, in milliseconds, or
+    /// zero.
+    noticed: AtomicU64,
+    notice: Notify,
     is_expired: AtomicBool,
     is_stopped: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
@@ -52,6 +57,8 @@ impl StallGate {
             origin: Instant::now(),
             ticked: [AtomicU64::new(0), AtomicU64::new(0)],
             is_held: AtomicBool::new(false),
+            noticed: AtomicU64::new(0),
+            notice: Notify::new(),
             is_expired: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -92,11 +99,31 @@ impl StallGate {
     }
 
     /// Begins to watch: the time before this call is not a stall.
-    pub(in crate::engine) fn start(&self) {
+    ///
+    /// A thread of its own ticks, because the tasks of a busy server may wait for a second although
+    /// the process runs.
+    pub(in crate::engine) fn start(self: &Arc<Self>) {
         self.record(self.clocks());
+        let gate = Arc::downgrade(self);
+        let tick = move || {
+            while let Some(gate) = gate.upgrade() {
+                if gate.is_stopped.load(Ordering::Acquire) {
+                    return;
+                }
+                gate.tick();
+                drop(gate);
+                thread::sleep(TICK);
+            }
+        };
+        let ticking = thread::Builder::new().name("stalls".into()).spawn(tick);
+        if let Err(error) = ticking {
+            tracing::error!(%error, "could not start a thread, this server does not notice if its process stands still");
+            self.stop();
+        }
     }
 
-    /// Ticks until stopped. After a panic it can be run again.
+    /// Has the application catch up after each stall until stopped. After a panic it can be run
+    /// again.
     pub(in crate::engine) async fn run(self: Arc<Self>) {
         let Some(on_stall) = &self.on_stall else {
             return;
@@ -104,12 +131,12 @@ impl StallGate {
         while !self.is_stopped.load(Ordering::Acquire) {
             // A predecessor that panicked may have left the gate closed.
             let was_held = self.is_held.load(Ordering::Acquire);
-            let stalled = self.tick();
+            let stalled = self.take_noticed();
             if let Some(stalled) = stalled.or_else(|| was_held.then_some(Duration::ZERO)) {
                 self.hold(on_stall, stalled).await;
             }
             self.wake();
-            sleep(TICK).await;
+            let _ = timeout(TICK, self.notice.notified()).await;
         }
     }
 
@@ -126,7 +153,7 @@ impl StallGate {
         let mut catching_up = on_stall(stalled);
         loop {
             let is_done = timeout(TICK, &mut catching_up).await.is_ok();
-            if let Some(again) = self.tick() {
+            if let Some(again) = self.take_noticed() {
                 // What was read may be older than this stall.
                 catching_up = on_stall(again);
             } else if is_done {
@@ -146,16 +173,24 @@ impl StallGate {
         tracing::info!(time = ?(now() - began), "caught up after this process stood still");
     }
 
-    /// Records the time. Closes the gate and returns the duration if the process stood still.
-    fn tick(&self) -> Option<Duration> {
+    /// Records the time. Closes the gate if the process stood still.
+    fn tick(&self) {
         // The clocks are read once: a stall after this line is left to the next tick.
         let now = self.clocks();
-        let stalled = Some(self.age(now)).filter(|age| *age > STALL);
-        if stalled.is_some() {
+        let age = self.age(now);
+        if age > STALL {
+            let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            self.noticed.fetch_max(millis, Ordering::AcqRel);
             self.is_held.store(true, Ordering::Release);
+            self.notice.notify_one();
         }
         self.record(now);
-        stalled
+    }
+
+    /// Returns a stall that was noticed since the last call.
+    fn take_noticed(&self) -> Option<Duration> {
+        let millis = self.noticed.swap(0, Ordering::AcqRel);
+        (millis > 0).then(|| Duration::from_millis(millis))
     }
 
     fn record(&self, now: [u64; 2]) {
@@ -202,7 +237,7 @@ impl fmt::Debug for StallGate {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
+    use tokio::{sync::Semaphore, time::sleep};
 
     use super::*;
 
@@ -214,7 +249,7 @@ mod tests {
             let granted = Arc::clone(&granted);
             Box::pin(async move { granted.acquire().await.unwrap().forget() })
         })));
-        gate.start();
+        gate.record(gate.clocks());
         (Arc::new(gate), permits)
     }
 
@@ -233,14 +268,17 @@ mod tests {
         // The monotonic clock of this process is too young.
         const WALL: usize = 1;
         let (gate, _) = gate();
-        assert!(gate.is_open() && gate.tick().is_none());
+        gate.tick();
+        assert!(gate.is_open() && gate.take_noticed().is_none());
         stall(&gate, WALL);
         assert!(!gate.is_open());
+        gate.tick();
         assert!(
-            gate.tick()
+            gate.take_noticed()
                 .is_some_and(|time| time >= Duration::from_secs(5))
         );
-        assert!(!gate.is_open() && gate.tick().is_none());
+        gate.tick();
+        assert!(!gate.is_open() && gate.take_noticed().is_none());
         let unwatched = StallGate::default();
         stall(&unwatched, WALL);
         assert!(unwatched.is_open());
@@ -252,6 +290,7 @@ mod tests {
         let running = tokio::spawn(Arc::clone(&gate).run());
         for stalls in 1..=2 {
             stall(&gate, 1);
+            gate.tick();
             sleep(2 * TICK).await;
             assert!(!gate.is_open(), "{stalls}");
         }
@@ -259,6 +298,7 @@ mod tests {
         opened(&gate).await;
         assert_eq!(permits.available_permits(), 0);
         stall(&gate, 1);
+        gate.tick();
         gate.stop();
         opened(&gate).await;
         permits.add_permits(1);
@@ -270,6 +310,7 @@ mod tests {
         let (gate, permits) = gate();
         let running = tokio::spawn(Arc::clone(&gate).run());
         stall(&gate, 1);
+        gate.tick();
         sleep(MAX_HOLD).await;
         assert!(!gate.is_open() && !gate.is_expired());
         sleep(3 * TICK).await;

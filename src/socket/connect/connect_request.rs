@@ -176,7 +176,8 @@ impl Connect {
         if self.0.shared.outbox().revision().is_v3() {
             return None;
         }
-        Offer::of(&self.0.payload)
+        let recovery = self.io().config().recovery.as_ref()?;
+        Offer::of(&self.0.payload).filter(|offer| offer.last.is_some() || recovery.without_offset)
     }
 
     pub(crate) fn payload(&self) -> &Args {

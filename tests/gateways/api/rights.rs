@@ -270,7 +270,8 @@ async fn calls_refused_together_are_admitted_at_their_retry_times() {
         Some(Instant::now() + Duration::from_millis(wait))
     });
     let mut times: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
-    // First calls that arrive late can take the capacity of callers that already return.
+    // First calls that arrive late on a busy machine can take the capacity of callers that already
+    // return. If all were told the same time, at most 50 of them would be admitted.
     times.retain(|time| *time > Instant::now());
     assert!(!times.is_empty());
     let returns = times.iter().map(|time| async {
@@ -279,7 +280,11 @@ async fn calls_refused_together_are_admitted_at_their_retry_times() {
     });
     let statuses = join_all(returns).await;
     let refused = statuses.iter().filter(|status| **status != 200).count();
-    assert!(refused <= 5, "{refused} of {} again", statuses.len());
+    assert!(
+        refused <= statuses.len() / 4,
+        "{refused} of {} again",
+        statuses.len()
+    );
 }
 
 #[tokio::test]

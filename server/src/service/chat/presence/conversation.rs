@@ -314,10 +314,10 @@ impl Presence {
     pub(in crate::service) fn leave(
         &mut self,
         now: Instant,
-        socket: SocketId,
+        socket: &SocketId,
         user: &str,
     ) -> Option<Notice> {
-        if !self.remove(now, &socket, user)? {
+        if !self.remove(now, socket, user)? {
             return None;
         }
         let user = self.forget(user, Departure::Left)?;
@@ -329,8 +329,8 @@ impl Presence {
     }
 
     /// Records that a user's socket was lost. If it was the last, the grace period starts.
-    pub(in crate::service) fn lose(&mut self, now: Instant, socket: SocketId, user: &str) {
-        if self.remove(now, &socket, user) != Some(true) {
+    pub(in crate::service) fn lose(&mut self, now: Instant, socket: &SocketId, user: &str) {
+        if self.remove(now, socket, user) != Some(true) {
             return;
         }
         // The grace period starts with the last socket, because reloading a page loses one and

@@ -258,7 +258,7 @@ mod tests {
             "still here"
         );
         presence.set_remote(now, [row("ann", 1, 1)], &none(), NO_TIMEOUT);
-        assert_eq!(presence.leave(now, socket(1), "ann"), None, "still there");
+        assert_eq!(presence.leave(now, &socket(1), "ann"), None, "still there");
         let notices = presence.set_remote(now, [], &none(), NO_TIMEOUT);
         assert_eq!(notices, [Notice::Disconnected(user("ann"))]);
     }
@@ -268,7 +268,7 @@ mod tests {
         let (mut presence, now) = start();
         presence.set_remote(now, [], &none(), NO_TIMEOUT);
         presence.join(now, socket(1), &user("ann"), since(1));
-        presence.lose(now, socket(1), "ann");
+        presence.lose(now, &socket(1), "ann");
         assert_eq!(
             presence.set_remote(now, [row("ann", 1, 2)], &none(), NO_TIMEOUT),
             []

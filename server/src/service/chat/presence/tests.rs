@@ -35,7 +35,7 @@ fn joining_twice_changes_nothing() {
         None
     );
     assert_eq!(presence.poll_timeout(), None);
-    assert_eq!(presence.leave(now, socket(1), "ann"), left("ann"));
+    assert_eq!(presence.leave(now, &socket(1), "ann"), left("ann"));
 }
 
 #[test]
@@ -43,9 +43,9 @@ fn only_the_last_leaving_socket_is_announced_immediately() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.join(now, socket(2), &user("ann"), Time::now());
-    assert_eq!(presence.leave(now, socket(1), "ann"), None);
-    assert_eq!(presence.leave(now, socket(1), "ann"), None);
-    assert_eq!(presence.leave(now, socket(2), "ann"), left("ann"));
+    assert_eq!(presence.leave(now, &socket(1), "ann"), None);
+    assert_eq!(presence.leave(now, &socket(1), "ann"), None);
+    assert_eq!(presence.leave(now, &socket(2), "ann"), left("ann"));
     assert!(presence.is_empty());
 }
 
@@ -54,7 +54,7 @@ fn disconnected_user_is_announced_after_the_grace_period() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     drain(&mut presence, now);
-    presence.lose(now, socket(1), "ann");
+    presence.lose(now, &socket(1), "ann");
     assert_eq!(connections(&presence), [("ann".into(), 0)]);
     assert_eq!(
         drain(&mut presence, now + GRACE - Duration::from_millis(1)),
@@ -72,7 +72,7 @@ fn disconnected_user_is_announced_after_the_grace_period() {
 fn reconnect_within_the_grace_period_is_not_announced() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
-    presence.lose(now, socket(1), "ann");
+    presence.lose(now, &socket(1), "ann");
     let back = now + GRACE / 2;
     assert_eq!(
         presence.join(back, socket(2), &user("ann"), Time::now()),
@@ -80,16 +80,16 @@ fn reconnect_within_the_grace_period_is_not_announced() {
     );
     assert_eq!(drain(&mut presence, now + GRACE * 2), [Notice::List]);
     assert_eq!(connections(&presence), [("ann".into(), 1)]);
-    assert_eq!(presence.leave(back, socket(2), "ann"), left("ann"));
+    assert_eq!(presence.leave(back, &socket(2), "ann"), left("ann"));
 }
 
 #[test]
 fn each_disconnect_starts_a_new_grace_period() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
-    presence.lose(now, socket(1), "ann");
+    presence.lose(now, &socket(1), "ann");
     presence.join(now + GRACE / 2, socket(2), &user("ann"), Time::now());
-    presence.lose(now + GRACE / 2, socket(2), "ann");
+    presence.lose(now + GRACE / 2, &socket(2), "ann");
     let notices = drain(&mut presence, now + GRACE);
     assert!(!notices.contains(&Notice::Disconnected(user("ann"))));
     let notices = drain(&mut presence, now + GRACE / 2 + GRACE);
@@ -101,7 +101,7 @@ fn disconnect_of_one_of_two_sockets_is_not_announced() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.join(now, socket(2), &user("ann"), Time::now());
-    presence.lose(now, socket(1), "ann");
+    presence.lose(now, &socket(1), "ann");
     assert_eq!(drain(&mut presence, now + GRACE * 2), [Notice::List]);
     assert_eq!(connections(&presence), [("ann".into(), 1)]);
 }
@@ -115,7 +115,7 @@ fn expelled_user_loses_all_sockets_even_in_the_grace_period() {
     assert_eq!((sockets, notice), (vec![socket(1), socket(2)], left("ann")));
     assert!(presence.is_empty() && presence.expel(now, "ann").is_none());
     presence.join(now, socket(3), &user("bob"), Time::now());
-    presence.lose(now, socket(3), "bob");
+    presence.lose(now, &socket(3), "bob");
     let (sockets, notice) = presence.expel(now, "bob").unwrap();
     assert_eq!((sockets, notice), (vec![], left("bob")));
     assert_eq!(drain(&mut presence, now + GRACE), [Notice::List]);
@@ -128,15 +128,15 @@ fn each_changed_user_is_published_once() {
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.join(now, socket(2), &user("ann"), Time::now());
     presence.join(now, socket(3), &user("bob"), Time::now());
-    presence.leave(now, socket(3), "bob");
+    presence.leave(now, &socket(3), "bob");
     let changed = presence.take_changed();
     let changed: Vec<_> = changed.keys().map(AsRef::as_ref).collect();
     assert_eq!(changed, ["ann", "bob"]);
     assert_eq!(presence.shared("ann").unwrap().connections, 2);
     assert_eq!(presence.shared("bob"), None);
     assert!(presence.take_changed().is_empty());
-    presence.leave(now, socket(1), "ann");
-    presence.lose(now, socket(2), "ann");
+    presence.leave(now, &socket(1), "ann");
+    presence.lose(now, &socket(2), "ann");
     assert_eq!(presence.take_changed().len(), 1);
     let in_grace = presence.shared("ann").unwrap().connections;
     assert_eq!(in_grace, 1, "as long as the grace lasts");
@@ -178,7 +178,7 @@ fn large_lists_are_truncated_and_sent_less_often() {
     assert_eq!((here.users.len(), here.count), (1000, 2000));
     let mut lists = Vec::new();
     let mut emitted = BTreeSet::new();
-    presence.leave(now, socket(0), "u0");
+    presence.leave(now, &socket(0), "u0");
     let mut time = now;
     while let Some(next) = presence.poll_timeout() {
         time = next.max(time);
@@ -211,7 +211,7 @@ fn looping_user_causes_few_notices_with_the_correct_last_state() {
     for n in 0..100 {
         let time = now + Duration::from_millis(n);
         emitted.extend(presence.join(time, socket(2), &user("bob"), Time::now()));
-        emitted.extend(presence.leave(time, socket(2), "bob"));
+        emitted.extend(presence.leave(time, &socket(2), "bob"));
     }
     emitted.extend(presence.join(now + INTERVAL / 2, socket(2), &user("bob"), Time::now()));
     emitted.extend(drain(&mut presence, now + INTERVAL));
@@ -243,7 +243,7 @@ fn evicted_user_is_listed_without_sockets_until_the_removal_is_announced() {
     presence.join(now, socket(3), &user("bob"), Time::now());
     assert_eq!(presence.evict(now, "ann"), both);
     assert!(presence.is_evicted("ann") && !presence.has(&socket(1), "ann"));
-    presence.lose(now, socket(1), "ann");
+    presence.lose(now, &socket(1), "ann");
     assert_eq!(
         connections(&presence),
         [("ann".into(), 0), ("bob".into(), 1)]
@@ -253,7 +253,7 @@ fn evicted_user_is_listed_without_sockets_until_the_removal_is_announced() {
     let expelled = presence.expel(later, "ann");
     assert_eq!(expelled, Some((Vec::new(), left("ann"))));
     // A user in the grace period cannot return either.
-    presence.lose(later, socket(3), "bob");
+    presence.lose(later, &socket(3), "bob");
     assert!(presence.is_attended());
     assert_eq!(presence.evict(later, "bob"), []);
     assert!(presence.is_evicted("bob") && !presence.is_attended());

@@ -170,9 +170,9 @@ impl LiveConversation {
         deliberate: bool,
     ) {
         let notice = if deliberate {
-            self.presence.leave(now, socket, &user.user_id)
+            self.presence.leave(now, &socket, &user.user_id)
         } else {
-            self.presence.lose(now, socket, &user.user_id);
+            self.presence.lose(now, &socket, &user.user_id);
             None
         };
         // A user may type in one tab and close another.

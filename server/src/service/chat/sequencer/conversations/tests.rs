@@ -22,7 +22,7 @@ fn conversation_is_live_while_pinned_or_joined() {
     drop(pin);
     assert_eq!(conversations.with(id, |live| live.id), Some(id));
     conversations.with(id, |live| {
-        live.presence.leave(Instant::now(), socket(1), "ann")
+        live.presence.leave(Instant::now(), &socket(1), "ann")
     });
     assert_eq!(conversations.with(id, |_| ()), None);
     assert!(is_empty(&conversations));
@@ -112,7 +112,7 @@ fn concurrent_joins_and_leaves_evict_the_conversation() {
                     join(conversations, id, socket(n));
                     drop(pin);
                     let left = conversations.with(id, |live| {
-                        live.presence.leave(Instant::now(), socket(n), "ann");
+                        live.presence.leave(Instant::now(), &socket(n), "ann");
                     });
                     assert_eq!(left, Some(()), "nobody else takes it away");
                 }
@@ -138,7 +138,7 @@ fn joins_and_departures_are_published() {
     assert!(conversations.take_shared(10).is_empty());
     conversations.restore_shared(rows);
     conversations.with(id, |live| {
-        live.presence.leave(Instant::now(), socket(1), "ann");
+        live.presence.leave(Instant::now(), &socket(1), "ann");
     });
     let rows = conversations.take_shared(10);
     assert_eq!(rows.len(), 1);
