@@ -347,7 +347,7 @@ impl Chat {
             // it receives nothing after it has left.
             socket.leave(&live.room);
             self.0.conversations.exit(&socket.id(), id);
-            live.depart(&socket.namespace(), now(), socket.id(), &user(by), true);
+            live.depart(&socket.namespace(), now(), &socket.id(), &user(by), true);
         });
     }
 

@@ -108,7 +108,7 @@ impl Chat {
                 live.depart(
                     &socket.namespace(),
                     now(),
-                    socket.id(),
+                    &socket.id(),
                     &user(by),
                     deliberate,
                 );

@@ -165,14 +165,14 @@ impl LiveConversation {
         &mut self,
         namespace: &Namespace,
         now: Instant,
-        socket: SocketId,
+        socket: &SocketId,
         user: &User,
         deliberate: bool,
     ) {
         let notice = if deliberate {
-            self.presence.leave(now, &socket, &user.user_id)
+            self.presence.leave(now, socket, &user.user_id)
         } else {
-            self.presence.lose(now, &socket, &user.user_id);
+            self.presence.lose(now, socket, &user.user_id);
             None
         };
         // A user may type in one tab and close another.
