@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 /// session id, so it may be shown to other clients. Every socket is in the room named after its id.
 ///
 /// Clients of Engine.IO v3 (`socket.io-client` 2) compute their id instead: the session id in `/`,
-/// and `/chat#` followed by the session id in `/chat`. Such an id allows whoever knows it to receive
-/// and send in place of the client.
+/// and `/chat#` followed by the session id in `/chat`. Such an id allows whoever knows it to
+/// receive and send in place of the client.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SocketId(Repr);
 
@@ -121,8 +121,8 @@ pub(crate) type IdMap<V> = HashMap<SocketId, V, BuildHasherDefault<IdHasher>>;
 /// A set of socket ids.
 pub(crate) type IdSet = HashSet<SocketId, BuildHasherDefault<IdHasher>>;
 
-/// A hasher for socket ids. Each id ends with characters that the server draws at random, so clients
-/// cannot aim for collisions.
+/// A hasher for socket ids. Each id ends with characters that the server draws at random, so
+/// clients cannot aim for collisions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IdHasher(u64);
 

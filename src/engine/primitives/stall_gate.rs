@@ -93,8 +93,17 @@ impl StallGate {
         Poll::Pending
     }
 
-    /// Returns whether sessions have been held for too long and must end.
-    pub(in crate::engine) fn is_expired(&self) -> bool {
+    /// Returns `None` if the gate is open. Otherwise ready if the session has been held for too long
+    /// and must end.
+    pub(in crate::engine) fn poll_held(&self, cx: &Context<'_>) -> Option<Poll<()>> {
+        let is_held = self.poll_open(cx).is_pending();
+        is_held.then(|| match self.is_expired() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+    }
+
+    fn is_expired(&self) -> bool {
         self.is_expired.load(Ordering::Acquire)
     }
 

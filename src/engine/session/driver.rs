@@ -129,19 +129,13 @@ impl Driver {
 
     /// Runs until the session has ended and its transports are closed.
     pub(in crate::engine) async fn run(mut self) {
-        poll_fn(|cx| self.iterate(cx)).await;
+        poll_fn(|cx| self.engine.held(cx).unwrap_or_else(|| self.iterate(cx))).await;
     }
 
     fn iterate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let source = self.connection.as_ref();
         let source = source.and_then(|connection| connection.log_source());
         let _scope = source.map(LogScope::enter);
-        if self.engine.stalls.poll_open(cx).is_pending() {
-            return match self.engine.stalls.is_expired() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            };
-        }
         let now = now();
         if let Some(throttle) = &mut self.throttle {
             throttle.handle_timeout(now);

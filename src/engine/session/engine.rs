@@ -6,6 +6,7 @@ use std::{
         Arc, Once, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -55,7 +56,7 @@ pub(crate) struct Engine {
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) memory: Arc<MemoryBudget>,
     /// Holds all sessions after the process stood still.
-    pub(super) stalls: Arc<StallGate>,
+    stalls: Arc<StallGate>,
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
     pub(super) next_poll: AtomicU64,
@@ -192,6 +193,11 @@ impl Engine {
 
     pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
         self.stopped.subscribe()
+    }
+
+    /// Returns `None` unless all sessions are held. Otherwise ready if the session must end.
+    pub(super) fn held(&self, cx: &Context<'_>) -> Option<Poll<()>> {
+        self.stalls.poll_held(cx)
     }
 
     /// Returns the flusher for the next session; flushers are assigned round-robin.

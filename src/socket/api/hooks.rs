@@ -126,16 +126,17 @@ impl Builder {
     /// Catches up after the process stood still for more than a second, for example because it or
     /// its virtual machine was suspended.
     ///
-    /// The function receives the duration. Until its future completes, nothing is read from clients
-    /// and nothing is sent to them, not even events that other tasks emit. So it can read what other
-    /// servers have revoked in the meantime. If it then calls
+    /// The function receives the duration. Until its future completes, nothing is read from
+    /// clients and nothing is sent to them, not even events that other tasks emit. So it can read
+    /// what other servers have revoked in the meantime. If it then calls
     /// [`Io::revalidate`](crate::Io::revalidate), rejected clients receive nothing that was queued
-    /// before, and their connections end. The other clients receive everything, in order.
+    /// before. If such a client is in further namespaces, its connection ends. The other clients
+    /// receive everything, in order.
     ///
-    /// After 30 seconds, clients that have sent something are disconnected without the events that are
-    /// queued for them. The other clients disconnect when they miss a ping. If the wall clock is set
-    /// forward by more than a second, the function is called as well. Without this function, stalls are
-    /// not detected.
+    /// After 30 seconds, clients that have sent something are disconnected without the events that
+    /// are queued for them. The other clients disconnect when they miss a ping. If the wall clock
+    /// is set forward by more than a second, the function is called as well. Without this function,
+    /// stalls are not detected.
     ///
     /// ```
     /// # use roomcast::Io;

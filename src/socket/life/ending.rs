@@ -67,8 +67,8 @@ impl Socket {
         let is_held = self.outbox().drop_held();
         self.emit("error", ErrorEvent::of(refusal));
         self.disconnect();
-        if is_held {
-            // The dropped frames may have belonged to other sockets of the connection.
+        if is_held && !self.shared().sockets().is_empty() {
+            // The dropped frames may have belonged to these sockets.
             self.drop_connection();
         }
     }

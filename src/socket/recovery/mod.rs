@@ -14,6 +14,8 @@ mod table;
 mod unknown;
 
 pub(crate) use channel::{Channel, Numbered};
-pub(crate) use offer::{EventOffset, LastOffset, Offer, Offset, Pid, Tag};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use offer::Offset;
+pub(crate) use offer::{EventOffset, LastOffset, Offer, Pid, Tag};
 pub(crate) use recoverable::Recoverable;
 pub(crate) use table::{KnownClient, RecoveryTable};
