@@ -45,23 +45,30 @@ const cases = [["polling"], ["websocket"], ["polling", "websocket"]].flatMap((tr
   ["MessagePack", { transports, parser }],
 ]);
 
+/** Breaks the network of a client while something happens, and checks that the client recovers. */
+async function continuesAfter(link, socket, happens) {
+  const { id } = socket;
+  const lost = next(socket, "disconnect");
+  link.cut();
+  await happens();
+  await lost;
+  const back = next(socket, "connect");
+  link.restore();
+  await back;
+  assert.equal(socket.recovered, true);
+  assert.equal(socket.id, id);
+}
+
 for (const [wire, options] of cases) {
   describe(`${wire} over ${options.transports.join(" and ")}`, () => {
     test("a client continues after its network broke", async (t) => {
       const { link, socket, numbers } = await connectOverLink(t, options);
       const other = await connect(t, v4, options.parser ? packed : url, { parser: options.parser });
-      const { id } = socket;
-      const lost = next(socket, "disconnect");
-      link.cut();
-      for (let n = 1; n < 10; n++) other.emit("in", "room", "n", n % 3 ? n : Buffer.of(n));
-      other.emit("volatile", "n", 99);
-      await ask(other, "echo");
-      await lost;
-      const back = next(socket, "connect");
-      link.restore();
-      await back;
-      assert.equal(socket.recovered, true);
-      assert.equal(socket.id, id);
+      await continuesAfter(link, socket, async () => {
+        for (let n = 1; n < 10; n++) other.emit("in", "room", "n", n % 3 ? n : Buffer.of(n));
+        other.emit("volatile", "n", 99);
+        await ask(other, "echo");
+      });
       assert.equal((await ask(socket, "whoami")).recovered, true);
       other.emit("in", "room", "n", 10);
       await until(() => numbers.includes(10), "the last event");
@@ -71,18 +78,11 @@ for (const [wire, options] of cases) {
     test("a client that has received no event continues", async (t) => {
       const { link, socket, numbers } = await connectWithoutEvent(t, options);
       const other = await connect(t, v4, options.parser ? packed : url, { parser: options.parser });
-      const { id } = socket;
       for (const missed of [[], [], [0, 1, 2]]) {
-        const lost = next(socket, "disconnect");
-        link.cut();
-        for (const n of missed) other.emit("in", "room", "n", n % 2 ? n : Buffer.of(n));
-        await ask(other, "echo");
-        await lost;
-        const back = next(socket, "connect");
-        link.restore();
-        await back;
-        assert.equal(socket.recovered, true);
-        assert.equal(socket.id, id);
+        await continuesAfter(link, socket, async () => {
+          for (const n of missed) other.emit("in", "room", "n", n % 2 ? n : Buffer.of(n));
+          await ask(other, "echo");
+        });
       }
       assert.equal((await ask(socket, "whoami")).recovered, true);
       other.emit("in", "room", "n", 3);

@@ -178,7 +178,7 @@ impl Connection {
             return false;
         }
         if self.in_middleware > 0
-            && let Some(held) = self.held_events(&event.socket.id())
+            && let Some(held) = self.held_events(&event.socket.0.id)
         {
             // The event was parked or in the serial queue, so it is older than the events held
             // since.
@@ -289,7 +289,7 @@ impl Connection {
         match event.run.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => self.apply_outcome(&event, outcome),
             Poll::Pending => {
-                if let Some(held) = self.held_slot(&event.socket.id()) {
+                if let Some(held) = self.held_slot(&event.socket.0.id) {
                     *held = Some(Box::default());
                 }
                 self.in_middleware += 1;
@@ -459,7 +459,7 @@ impl Connection {
                         socket,
                         serial_queue,
                         ..
-                    } if socket.id() == *id => Some(serial_queue),
+                    } if socket.0.id == *id => Some(serial_queue),
                     SlotState::Occupied { .. } | SlotState::Connecting => None,
                 });
             let Some(serial_queue) = serial_queue else {
@@ -502,7 +502,7 @@ impl Connection {
         slots
             .map(|slot| &mut slot.state)
             .find_map(|state| match state {
-                SlotState::Occupied { socket, held, .. } if socket.id() == *id => Some(held),
+                SlotState::Occupied { socket, held, .. } if socket.0.id == *id => Some(held),
                 SlotState::Occupied { .. } | SlotState::Connecting => None,
             })
     }

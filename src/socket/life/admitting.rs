@@ -115,7 +115,7 @@ impl NamespaceInner {
             watchers.notify_push(self.metrics(), &frame, Push::Queued);
         }
         self.metrics().shift(Gauge::Sockets, 1);
-        self.socket_changed(&socket.id());
+        self.socket_changed(&socket.0.id);
         Ok(())
     }
 
