@@ -59,7 +59,7 @@ const NAMELESS: [(&str, &str); 22] = [
         "One query for a new admin, which has a deadline.",
     ),
     (
-        "service/api/trace/mod.rs",
+        "service/api/trace.rs",
         "The lines of one trace, which ends 20 s after its last request.",
     ),
     (

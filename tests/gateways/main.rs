@@ -94,7 +94,6 @@ mod prices;
 #[cfg(feature = "postgres")]
 mod publications;
 mod published;
-mod recording;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 #[path = "../support/redis.rs"]
 mod redis_server;

@@ -138,7 +138,7 @@ describe("docs/reference", { concurrency: true }, () => {
       if (reference && !ajv.validate({ $ref: `api${reference}` }, body)) wrong.push(`${route}: ${JSON.stringify(body)} ${ajv.errorsText()}`);
       const { code, status, type, text } = await run(printed.get(route.replace("/api/v1", "")), { URL: url, TOKEN: admin() });
       const isOk = status >= 200 && status < 300;
-      // A trace and a recording go on until the time limit of curl.
+      // A trace goes on until the time limit of curl.
       const expected = type.startsWith("application/x-ndjson") ? [0, TIMED_OUT] : isOk ? [0] : [REFUSED];
       // Conversations, messages and entries of the examples do not exist, and some changes
       // contradict each other.

@@ -15,7 +15,6 @@ mod manual;
 mod output;
 mod progress;
 mod remote;
-mod replay;
 mod serve;
 mod settings;
 
@@ -111,10 +110,6 @@ enum Command {
     /// Show what happens to a user, a socket or a conversation on a running server and its cluster,
     /// one line of JSON for each step.
     Trace(remote::TraceArguments),
-    /// Record what clients send to a running server, without texts unless consent is stated.
-    Record(remote::RecordArguments),
-    /// Send what was recorded to any Socket.IO server, and compare answers and latency.
-    Replay(replay::ReplayArguments),
     /// List the administrative acts that a running server has recorded, one line of JSON for each.
     Audit(remote::AuditArguments),
     /// Check whether a running server is ready for clients: the health check of a container.
@@ -200,7 +195,6 @@ pub fn run() -> ExitCode {
         Some(Command::Bench(arguments)) if !arguments.makes_tokens() => {
             return bench::run(arguments, None);
         }
-        Some(Command::Replay(arguments)) => return replay::run(arguments),
         Some(Command::Catalog(catalog)) => return catalog::run(catalog),
         Some(Command::Completions(completions)) => return manual::completions(completions),
         Some(Command::Man) => return manual::page(),
@@ -258,7 +252,6 @@ pub fn run() -> ExitCode {
     }
     match command {
         Command::Bench(arguments) => bench::run(&arguments, Some(&settings)),
-        Command::Replay(arguments) => replay::run(&arguments),
         Command::Catalog(catalog) => catalog::run(&catalog),
         Command::Completions(completions) => manual::completions(&completions),
         Command::Man => manual::page(),
@@ -278,7 +271,6 @@ pub fn run() -> ExitCode {
         Command::ExportUser(arguments) => remote::export_user(&settings, &arguments),
         Command::EraseUser(arguments) => remote::erase_user(&settings, &arguments),
         Command::Trace(arguments) => remote::trace(&settings, &arguments),
-        Command::Record(arguments) => remote::record(&settings, &arguments),
         Command::Audit(arguments) => remote::audit(&settings, &arguments),
         Command::LogLevel(arguments) => remote::log_level(&settings, arguments),
         Command::Health(arguments) => remote::health(Some(&settings), &arguments),

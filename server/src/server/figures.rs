@@ -36,7 +36,7 @@ pub(super) fn register(
         }
         out.gauge(
             "roomcast_tracers",
-            "Running traces and recordings of operators on this server, including traces that other servers requested.",
+            "Running traces of operators on this server, including those that other servers requested.",
             traces.count(),
         );
         out.gauge(

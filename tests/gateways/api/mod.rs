@@ -124,7 +124,7 @@ async fn user(server: &Server, name: &str) -> Client {
 }
 
 /// The permissions that the API requires and users do not have.
-const SERVICE: [&str; 25] = [
+const SERVICE: [&str; 24] = [
     "api:sessions",
     "api:revocations",
     "api:blocks",
@@ -139,7 +139,6 @@ const SERVICE: [&str; 25] = [
     "api:rooms",
     "api:trace",
     "api:users",
-    "traffic:record",
     "audit:read",
     "trades:publish",
     "signals:publish",

@@ -183,7 +183,6 @@ async fn an_answer_is_repeated_only_with_the_permissions_of_its_request() {
         "api:rooms",
         "api:trace",
         "api:users",
-        "traffic:record",
         "audit:read",
         "trades:read",
         "signals:read",

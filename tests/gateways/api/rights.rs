@@ -97,7 +97,6 @@ pub(super) fn full(path: &str) -> String {
     match path {
         "/explain" => "/explain?user=ann&event=message".into(),
         "/trace" => "/trace?userId=ann&seconds=1".into(),
-        "/recording" => "/recording?everyone=true&seconds=1".into(),
         "/users/0f8fad5b-d9cb-469f-a165-70867728950e" => format!("{path}?messages=remove"),
         path => path.into(),
     }

@@ -79,7 +79,7 @@ function request(method, path, item, document) {
   const operation = item[method];
   const parameters = [...(item.parameters ?? []), ...(operation.parameters ?? [])];
   const query = parameters.filter((parameter) => parameter.in === "query");
-  const needed = query.filter(({ name, required }) => required || (/\/(trace|recording)$/.test(path) && name === "userId")).map(({ name, schema }) => `${name}=${encodeURIComponent(sample(schema, document, name))}`);
+  const needed = query.filter(({ name, required }) => required || (path.endsWith("/trace") && name === "userId")).map(({ name, schema }) => `${name}=${encodeURIComponent(sample(schema, document, name))}`);
   const target = filled(path, parameters, document) + (needed.length ? `?${needed.join("&")}` : "");
   const content = operation.requestBody?.content["application/json"]?.schema;
   const id = operation.operationId;

@@ -67,8 +67,6 @@ permissions! {
     ApiTrace = "api:trace",
     /// Follow it with texts and addresses.
     TraceUnmasked = "trace:unmasked",
-    /// Record over HTTP what clients send.
-    TrafficRecord = "traffic:record",
     /// Read the audit log.
     AuditRead = "audit:read",
     /// Create logins over HTTP with more permissions than the caller has.

@@ -1,11 +1,9 @@
 //! Commands that call a running server: `audit`, `call`, `emit`, `sockets`, `nodes`, `export-user`,
-//! `erase-user`, `trace`, `record`, `log-level` and `health`. They use its HTTP API or, for `emit`,
+//! `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for `emit`,
 //! optionally the adapter.
 
 mod audit;
 mod health;
-mod lines;
-mod record;
 mod trace;
 mod users;
 
@@ -21,7 +19,6 @@ use serde_json::{Value, json, value::RawValue};
 
 pub(super) use self::audit::{AuditArguments, audit, operator};
 pub(super) use self::health::{HealthArguments, health};
-pub(super) use self::record::{RecordArguments, record};
 pub(super) use self::trace::{TraceArguments, trace};
 pub(super) use self::users::{EraseUserArguments, ExportUserArguments, erase_user, export_user};
 use super::database::audit::{AuditTable, DatabaseAct};
@@ -44,7 +41,7 @@ struct Server {
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// Token of the caller. Default: a token signed with the configured key, valid for a minute or
-    /// the duration of the trace or recording.
+    /// the duration of the trace.
     #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use clap::Args;
 use form_urlencoded::Serializer;
-use http::Method;
+use http::{Method, Response};
+use http_body_util::BodyExt as _;
 use humantime_serde::re::humantime::parse_duration;
-use tokio::time::Instant;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::super::output::outln;
-use super::lines::read_lines;
-use super::{ANSWER, Caller, Server, run};
-use crate::auth::jwt::jwks::request_with;
+use super::{ANSWER, Caller, Server, refusal, run};
+use crate::auth::jwt::jwks::{FetchError, request_with};
 use crate::config::Settings;
 
 /// Arguments of `trace`.
@@ -39,8 +40,7 @@ pub(in crate::cli) struct TraceArguments {
     server: Server,
 }
 
-/// Parses the duration of a stream.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).map_err(|error| error.to_string())?;
     let is_valid = (1..=MAX_SECONDS).contains(&duration.as_secs()) && duration.subsec_nanos() == 0;
     is_valid
@@ -61,11 +61,7 @@ pub(in crate::cli) fn trace(settings: &Settings, arguments: &TraceArguments) -> 
         let caller = Caller::for_time(settings, &arguments.server, role, time)?;
         let (url, request) = caller.request(None, Method::GET, &path(arguments), String::new())?;
         let deadline = Instant::now() + arguments.duration + ANSWER;
-        let print = |line: &str| {
-            outln!("{line}");
-            Ok(line.contains(ENDED))
-        };
-        let read = async |response| read_lines(response, print).await;
+        let read = async |response| print_lines(response).await;
         let read = request_with(&url, request, read);
         let outcome = tokio::time::timeout_at(deadline, read).await;
         let outcome = outcome.map_err(|_| format!("{}: the stream did not end", caller.url))?;
@@ -92,9 +88,52 @@ fn path(arguments: &TraceArguments) -> String {
     query.finish()
 }
 
+/// Prints the lines of a response. The inner error is the reason of a refusal or of an early end.
+async fn print_lines(response: Response<Incoming>) -> Result<Result<(), String>, FetchError> {
+    let status = response.status();
+    let mut body = response.into_body();
+    let mut rest = Vec::new();
+    let mut has_ended = false;
+    // The server sends at least an empty line every few seconds.
+    while let Some(frame) = timeout(SILENCE, body.frame())
+        .await
+        .map_err(|_| FetchError::Broken)?
+    {
+        let frame = frame.map_err(FetchError::Http)?;
+        rest.extend_from_slice(&frame.into_data().unwrap_or_default());
+        if rest.len() > MAX_LINE {
+            return Err(FetchError::TooLarge(MAX_LINE));
+        }
+        if !status.is_success() {
+            continue;
+        }
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end();
+            if !line.is_empty() {
+                has_ended = line.contains(ENDED);
+                outln!("{line}");
+            }
+        }
+    }
+    if !status.is_success() {
+        return Ok(Err(refusal(status, &String::from_utf8_lossy(&rest))));
+    }
+    Ok(if has_ended {
+        Ok(())
+    } else {
+        Err("the server ended the stream early".to_owned())
+    })
+}
+
 /// The role of a caller that may see texts.
-pub(super) const ADMIN: &str = "admin";
+const ADMIN: &str = "admin";
 /// The field that marks the last line.
 const ENDED: &str = r#""step":"ended""#;
 /// Maximum duration of a trace in seconds.
 const MAX_SECONDS: u64 = 3600;
+/// Maximum bytes of a line.
+const MAX_LINE: usize = 1 << 20;
+/// The time without any line after which the server counts as gone.
+const SILENCE: Duration = Duration::from_secs(20);

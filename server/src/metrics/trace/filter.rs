@@ -14,8 +14,6 @@ pub(crate) enum Filter {
     Socket(String),
     /// What concerns a conversation.
     Conversation(Uuid),
-    /// All connections. Only recordings select them.
-    Everyone,
 }
 
 /// What a step concerns.
@@ -36,7 +34,6 @@ impl Filter {
                 .as_ref()
                 .is_some_and(|socket| socket.as_str() == id),
             Self::Conversation(id) => subject.conversation == Some(*id),
-            Self::Everyone => true,
         }
     }
 
@@ -44,7 +41,7 @@ impl Filter {
     pub(crate) const fn conversation(&self) -> Option<Uuid> {
         match self {
             Self::Conversation(id) => Some(*id),
-            Self::User(_) | Self::Socket(_) | Self::Everyone => None,
+            Self::User(_) | Self::Socket(_) => None,
         }
     }
 
@@ -54,7 +51,6 @@ impl Filter {
             Self::User(user) => format!("user {user}"),
             Self::Socket(id) => format!("socket {id}"),
             Self::Conversation(id) => format!("conversation {id}"),
-            Self::Everyone => "everyone".to_owned(),
         }
     }
 }

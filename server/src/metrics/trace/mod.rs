@@ -9,7 +9,6 @@
 mod context;
 mod filter;
 mod packet;
-mod recording;
 #[cfg_attr(
     not(feature = "otlp"),
     allow(dead_code, reason = "without an exporter, no span is recorded")
@@ -26,17 +25,12 @@ use std::sync::{
 use parking_lot::RwLock;
 use roomcast::{Io, Socket};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::{Inventoried, Inventory, Size};
 
 pub(crate) use self::context::{TraceContext, lenient};
 pub(crate) use self::filter::{Filter, Subject};
 pub(crate) use self::packet::unmasked;
-pub(crate) use self::recording::{
-    Answered, Backlog, Dropped, Ended, Header, Masker, Opened, Policy, RecordLine, Recorder,
-    SentEvent, VERSION, Vocabulary, names_user,
-};
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{AttributeValue, Sampling, Span};
 pub(crate) use self::spans::{OpenSpan, SpanKind, Spans};
@@ -69,23 +63,13 @@ impl Inventoried for Traces {
             inventory.add("spans", queued as u64, None);
         }
         let tracers = self.0.tracers.read().clone();
-        let (mut trace_lines, mut record_lines) = (0, Size::default());
-        let (mut observed, mut recorded) = (Size::default(), Size::default());
+        let (mut lines, mut observed) = (0, Size::default());
         for tracer in tracers {
-            let [lines, connections] = tracer.sizes();
-            observed += connections;
-            match &tracer.recorder {
-                Some(recorder) => {
-                    record_lines += lines;
-                    recorded += recorder.connections();
-                }
-                None => trace_lines += lines.count as u64,
-            }
+            lines += tracer.queued() as u64;
+            observed += tracer.connections();
         }
-        inventory.add("lines of traces", trace_lines, None);
-        inventory.size("lines of recordings", record_lines);
+        inventory.add("lines of traces", lines, None);
         inventory.size("traced connections", observed);
-        inventory.size("recorded connections", recorded);
     }
 }
 
@@ -127,7 +111,7 @@ impl Traces {
     /// Returns whether a tracer selects the subject.
     pub(crate) fn matches(&self, subject: &Subject<'_>) -> bool {
         let tracers = self.0.tracers.read();
-        tracers.iter().any(|tracer| tracer.traces(subject))
+        tracers.iter().any(|tracer| tracer.filter.matches(subject))
     }
 
     /// Records a step for the tracers that select its subject.
@@ -144,7 +128,7 @@ impl Traces {
             return;
         }
         for tracer in self.0.tracers.read().iter() {
-            if tracer.traces(subject) {
+            if tracer.filter.matches(subject) {
                 tracer.record(subject, step, fields(tracer.detail));
             }
         }
@@ -163,46 +147,11 @@ impl Traces {
         detail: Detail,
         io: &Io,
     ) -> Result<(Arc<Tracer>, Lines), TooManyTracers> {
-        let (tracer, lines) = self.add(id, reader, filter, detail, None, io)?;
-        watch::observe_all(&tracer, io);
-        Ok((tracer, lines))
-    }
-
-    /// Adds a tracer that records what the selected clients send. Clients that connect later are
-    /// recorded at once, and those of the backlog when the caller lets it observe them.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Self::start).
-    pub(crate) fn start_recording(
-        &self,
-        filter: Filter,
-        recorder: Recorder,
-        io: &Io,
-    ) -> Result<(Arc<Tracer>, Lines, Backlog), TooManyTracers> {
-        let id = Uuid::new_v4();
-        let reader = Reader::Caller;
-        let (tracer, lines) = self.add(id, reader, filter, Detail::Masked, Some(recorder), io)?;
-        let mut backlog = Backlog::find(&tracer, &tracer.filter, io);
-        // The first sockets are observed before the caller receives the first line.
-        backlog.observe_some(&tracer);
-        Ok((tracer, lines, backlog))
-    }
-
-    fn add(
-        &self,
-        id: TracerId,
-        reader: Reader,
-        filter: Filter,
-        detail: Detail,
-        recorder: Option<Recorder>,
-        io: &Io,
-    ) -> Result<(Arc<Tracer>, Lines), TooManyTracers> {
         let node = self.0.node.get_or_init(|| {
             let own = io.nodes().into_iter().find(|node| node.is_this);
             own.map_or_else(|| ALONE.to_owned(), |node| node.id.to_string())
         });
-        let (tracer, lines) = Tracer::new(id, reader, filter, detail, recorder, node);
+        let (tracer, lines) = Tracer::new(id, reader, filter, detail, node);
         let tracer = Arc::new(tracer);
         {
             let mut tracers = self.0.tracers.write();
@@ -212,6 +161,7 @@ impl Traces {
             tracers.push(Arc::clone(&tracer));
             self.0.active.store(tracers.len(), Ordering::Relaxed);
         }
+        watch::observe_all(&tracer, io);
         Ok((tracer, lines))
     }
 

@@ -8,9 +8,6 @@ use super::tracer::Detail;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Packet<'a> {
     pub(super) kind: Kind,
-    /// The number of announced attachments, or `None` if the packet cannot have any.
-    pub(super) attachments: Option<u64>,
-    pub(super) namespace: &'a [u8],
     /// The number of an acknowledgement.
     pub(super) ack_id: Option<u64>,
     /// The name of an event.
@@ -50,8 +47,6 @@ impl<'a> Packet<'a> {
         let bytes = data.len();
         let other = Self {
             kind: Kind::Other,
-            attachments: None,
-            namespace: b"/",
             ack_id: None,
             event: None,
             content: &[],
@@ -70,27 +65,22 @@ impl<'a> Packet<'a> {
         };
         let (digits, after) = split_digits(rest);
         // Attachments are counted before a hyphen.
-        let (attachments, rest) = match after.split_first() {
-            Some((b'-', after)) if !digits.is_empty() => (number(digits), after),
-            _ => (None, rest),
+        let rest = match after.split_first() {
+            Some((b'-', after)) if !digits.is_empty() => after,
+            _ => rest,
         };
         // A namespace begins with a slash and ends with a comma.
-        let (namespace, rest) = match rest.first() {
+        let rest = match rest.first() {
             Some(b'/') => match rest.iter().position(|byte| *byte == b',') {
-                Some(comma) => {
-                    let (namespace, after) = rest.split_at(comma);
-                    (namespace, after.get(1..).unwrap_or_default())
-                }
-                None => (rest, &[][..]),
+                Some(comma) => rest.get(comma + 1..).unwrap_or_default(),
+                None => &[],
             },
-            _ => (&b"/"[..], rest),
+            _ => rest,
         };
         let (digits, content) = split_digits(rest);
-        let ack_id = number(digits);
+        let ack_id = str::from_utf8(digits).ok().and_then(|id| id.parse().ok());
         Self {
             kind,
-            attachments,
-            namespace,
             ack_id,
             event: (kind == Kind::Event).then(|| name(content)).flatten(),
             content,
@@ -111,26 +101,18 @@ impl<'a> Packet<'a> {
         if let Some(id) = self.ack_id {
             fields.insert("ackId".into(), id.into());
         }
-        if detail == Detail::Unmasked
-            && self.kind == Kind::Event
-            && let Some(list) = self.list()
-        {
-            let arguments = list.into_iter().skip(1).collect();
-            fields.insert("payload".into(), unmasked(Value::Array(arguments)));
+        if detail == Detail::Unmasked && self.kind == Kind::Event {
+            // Attachments follow the text after a record separator in the polling format.
+            let text = self.content.split(|byte| *byte == RECORD_SEPARATOR).next();
+            let payload = text.and_then(|text| serde_json::from_slice(text).ok());
+            let list: Option<Vec<Value>> = payload;
+            if let Some(list) = list {
+                let arguments = list.into_iter().skip(1).collect();
+                fields.insert("payload".into(), unmasked(Value::Array(arguments)));
+            }
         }
         fields
     }
-
-    /// Returns the values of an event or an acknowledgement: of an event, the first is its name.
-    pub(super) fn list(&self) -> Option<Vec<Value>> {
-        // Attachments follow the text after a record separator in the polling format.
-        let text = self.content.split(|byte| *byte == RECORD_SEPARATOR).next();
-        text.and_then(|text| serde_json::from_slice(text).ok())
-    }
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
@@ -160,19 +142,14 @@ pub(crate) fn unmasked(mut payload: Value) -> Value {
     payload
 }
 
-/// Returns whether the values of fields or events with this name are secrets.
-pub(super) fn names_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRETS.iter().any(|secret| name.contains(secret))
-}
-
 /// Replaces the values of fields that hold secrets.
 fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                if names_secret(name) {
-                    *value = REDACTED.into();
+                let name = name.to_ascii_lowercase();
+                if SECRETS.iter().any(|secret| name.contains(secret)) {
+                    *value = "***".into();
                 } else {
                     redact(value);
                 }
@@ -183,8 +160,6 @@ fn redact(value: &mut Value) {
     }
 }
 
-/// What replaces a secret.
-pub(super) const REDACTED: &str = "***";
 /// Parts of the names of fields whose values are never shown.
 const SECRETS: [&str; 8] = [
     "token",

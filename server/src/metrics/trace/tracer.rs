@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::filter::{Filter, Subject};
-use super::recording::Recorder;
 use crate::metrics::Size;
 
 /// Identifies a tracer on all servers.
@@ -44,8 +43,6 @@ pub(crate) struct Tracer {
     pub(crate) reader: Reader,
     pub(crate) filter: Filter,
     pub(crate) detail: Detail,
-    /// What a recording needs. A tracer with a recorder records no steps.
-    pub(crate) recorder: Option<Recorder>,
     node: String,
     queue: mpsc::Sender<Line>,
     /// Lines that found no place in the queue and are not reported yet.
@@ -67,7 +64,6 @@ impl Tracer {
         reader: Reader,
         filter: Filter,
         detail: Detail,
-        recorder: Option<Recorder>,
         node: &str,
     ) -> (Self, Lines) {
         let (queue, lines) = mpsc::channel(QUEUE);
@@ -76,7 +72,6 @@ impl Tracer {
             reader,
             filter,
             detail,
-            recorder,
             node: node.to_owned(),
             queue,
             dropped: AtomicU64::new(0),
@@ -91,13 +86,8 @@ impl Tracer {
     /// Queues a line about a step.
     pub(crate) fn record(&self, subject: &Subject<'_>, step: &str, fields: Map<String, Value>) {
         if !self.is_stopped() {
-            let _ = self.queue(self.line(subject, step, fields));
+            self.queue(self.line(subject, step, fields));
         }
-    }
-
-    /// Returns the id of this server.
-    pub(crate) fn node(&self) -> &str {
-        &self.node
     }
 
     /// Returns a line about a step.
@@ -124,23 +114,11 @@ impl Tracer {
         Value::Object(line).to_string()
     }
 
-    /// Returns whether the tracer traces a subject, and does not record its events.
-    pub(super) fn traces(&self, subject: &Subject<'_>) -> bool {
-        self.recorder.is_none() && self.filter.matches(subject)
-    }
-
-    /// Queues a line, or counts it if the queue is full. Returns whether it is queued.
-    pub(crate) fn queue(&self, line: Line) -> bool {
-        let is_queued = self.queue.try_send(line).is_ok();
-        if !is_queued {
+    /// Queues a line, or counts it if the queue is full.
+    pub(crate) fn queue(&self, line: Line) {
+        if self.queue.try_send(line).is_err() {
             self.count_dropped(1);
         }
-        is_queued
-    }
-
-    /// Returns how many lines find a place in the queue now.
-    pub(super) fn room(&self) -> usize {
-        self.queue.capacity()
     }
 
     /// Counts lines that the reader does not get.
@@ -189,14 +167,14 @@ impl Tracer {
         }
     }
 
-    /// Returns the sizes of the queue of lines and of the table of observed connections. The bytes
-    /// of queued lines are counted for recordings only.
-    pub(super) fn sizes(&self) -> [Size; 2] {
-        let lines = Size {
-            count: self.queue.max_capacity() - self.queue.capacity(),
-            bytes: self.recorder.as_ref().map_or(0, Recorder::queued_bytes),
-        };
-        [lines, Size::of_map(&self.observed.lock())]
+    /// Returns the number of queued lines.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// Returns the size of the table of observed connections.
+    pub(super) fn connections(&self) -> Size {
+        Size::of_map(&self.observed.lock())
     }
 }
 

@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 
 use super::filter::Subject;
 use super::packet::{Kind, Packet};
-use super::recording::{self, Found};
 use super::tracer::{Detail, Tracer};
 
 /// Records and observes all connected sockets that a tracer selects. A filter by conversation
@@ -38,12 +37,7 @@ pub(super) fn observe_all(tracer: &Arc<Tracer>, io: &Io) {
 /// If the tracer selects the socket, records that it connected, and observes its connection.
 pub(super) fn connected(tracer: &Arc<Tracer>, socket: &Socket) {
     let user = socket.principal();
-    if !tracer.filter.matches(&subject(socket, &user.subject)) {
-        return;
-    }
-    if let Some(recorder) = &tracer.recorder {
-        recording::observe(tracer, recorder, socket, Found::Connecting);
-    } else {
+    if tracer.filter.matches(&subject(socket, &user.subject)) {
         let fields = opening(socket, tracer.detail);
         record(tracer, socket, &user.subject, "connected", fields);
         observe(tracer, socket, &user.subject);
@@ -52,9 +46,6 @@ pub(super) fn connected(tracer: &Arc<Tracer>, socket: &Socket) {
 
 /// If the tracer selects the socket, records that it disconnected.
 pub(super) fn disconnected(tracer: &Arc<Tracer>, socket: &Socket, reason: &str) {
-    if let Some(recorder) = &tracer.recorder {
-        return recording::disconnected(tracer, recorder, socket, reason);
-    }
     let user = socket.principal();
     if tracer.filter.matches(&subject(socket, &user.subject)) {
         let fields = object(json!({"reason": reason}));
@@ -216,7 +207,7 @@ impl Observer {
 }
 
 /// Reads an outgoing packet, which begins with its Engine.IO type.
-pub(super) fn created(data: &[u8]) -> Packet<'_> {
+fn created(data: &[u8]) -> Packet<'_> {
     Packet::read(data.get(1..).unwrap_or_default())
 }
 

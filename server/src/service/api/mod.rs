@@ -38,9 +38,7 @@ pub(crate) use sockets::{
     SocketInfo, SocketList, describe_socket, disconnect, list_sockets, move_socket,
 };
 pub(crate) use statistics::gauge;
-pub(crate) use trace::{
-    Follow, Followed, Record, Recording, StreamedLine, follow, record, trace_for_peers, vocabulary,
-};
+pub(crate) use trace::{Follow, Followed, StreamedLine, follow, trace_for_peers};
 pub(crate) use users::{
     EraseQuery, EraseUser, Erasure, ExportQuery, ExportUser, FindUser, UserExport, UserPresence,
     erase_user, export_user, find_user,

@@ -14,7 +14,6 @@ const SHOWN: &[&str] = &[
     "channelId",
     "cidr",
     "configured",
-    "consent",
     "conversationId",
     "createdAt",
     "deletedAt",

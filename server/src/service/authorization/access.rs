@@ -208,7 +208,7 @@ impl Access {
             // Users read the chat with permissions of their own.
             let reads = name.ends_with(":read") && !name.starts_with("chat:");
             let serves = name.starts_with("api:") || name.ends_with(":publish");
-            reads || serves || **permission == Permission::TrafficRecord
+            reads || serves
         };
         let mut all = Permission::ALL.iter().filter(calls);
         all.any(|permission| permissions.has(*permission))

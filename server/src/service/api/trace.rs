@@ -4,8 +4,6 @@
 //! id. It repeats the request while the operator listens: so a server that joins later takes part,
 //! and a peer ends its tracer if the requesting server has died. Peers send their lines in batches.
 
-mod record;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +24,6 @@ use crate::service::rules::bounds::UserId;
 use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
-pub(crate) use record::{Record, Recording, record, vocabulary};
 use roomcast::{Builder, Io, Namespace, SocketId, handler::ServerSide};
 
 /// `GET /api/v1/trace`
@@ -141,7 +138,6 @@ pub(crate) fn follow(
         command.user_id.as_deref(),
         command.socket_id.as_deref(),
         command.conversation_id,
-        "conversationId",
     )?;
     let detail = if command.unmasked {
         access.require(&by, Permission::TraceUnmasked)?;
@@ -185,12 +181,11 @@ fn seconds(requested: Option<u64>) -> Result<u64, ServiceError> {
     Ok(seconds)
 }
 
-/// Returns what a query selects. `other` is the parameter that can replace user and socket.
+/// Returns what a query selects.
 fn selected(
     user: Option<&str>,
     socket: Option<&str>,
     conversation: Option<Uuid>,
-    other: &str,
 ) -> Result<Filter, ServiceError> {
     match (user, socket, conversation) {
         (Some(user), None, None) => {
@@ -209,7 +204,7 @@ fn selected(
         (None, None, Some(conversation)) => Ok(Filter::Conversation(conversation)),
         _ => Err(ServiceError::invalid(
             "userId",
-            format!("is required, or instead one of socketId and {other}"),
+            "is required, or instead one of socketId and conversationId",
         )),
     }
 }
@@ -324,7 +319,7 @@ impl Followed {
     }
 
     fn note(&self, step: &str, fields: &[(&str, serde_json::Value)]) {
-        let _ = self.tracer.queue(self.line(step, fields));
+        self.tracer.queue(self.line(step, fields));
     }
 }
 
@@ -409,7 +404,7 @@ fn receive(traces: &Traces, announcer: &Announcer, io: &Io, message: TraceMessag
             if let Some(known) = known.filter(|known| known.reader == Reader::Caller) {
                 known.count_dropped(dropped);
                 for line in lines {
-                    let _ = known.queue(line);
+                    known.queue(line);
                 }
             }
         }
@@ -419,7 +414,7 @@ fn receive(traces: &Traces, announcer: &Announcer, io: &Io, message: TraceMessag
 /// Sends the lines of a requested tracer to the other servers, in batches, until it ends or is not
 /// renewed. Only the server that requested it uses them.
 async fn relay(traces: Traces, tracer: Arc<Tracer>, mut lines: Lines, peers: Peers) {
-    let _ = tracer.queue(tracer.line(&Subject::default(), "tracing", serde_json::Map::new()));
+    tracer.queue(tracer.line(&Subject::default(), "tracing", serde_json::Map::new()));
     loop {
         let ends_at = tracer.renewed_at() + LEASE;
         if ends_at <= Instant::now() {
