@@ -5,7 +5,7 @@
     benches/instructions/compression.py TARGET/dist/examples/interop [ENCODING...]
 
 It posts an event with about 4 KiB and 64 KiB of JSON, which the contract server sends back, and polls it in each encoding that is
-named (zstd, br, gzip, deflate; default: all). A count is the difference of two runs that differ in the number of polls, without
+named (gzip, deflate; default: both). A count is the difference of two runs that differ in the number of polls, without
 that of uncompressed responses. Wants valgrind.
 """
 import http.client
@@ -15,7 +15,7 @@ import sys
 
 from adapters import collected
 
-ENCODINGS = ["zstd", "br", "gzip", "deflate"]
+ENCODINGS = ["gzip", "deflate"]
 # Bytes of the response, and polls that are counted.
 SIZES = [(4 << 10, 40), (64 << 10, 10)]
 # Polls before those, so that what is made once has been made.

@@ -118,9 +118,7 @@ options! {
     HttpCompression {
         /// Minimum size of a compressed response, in bytes. Default 1,024.
         threshold: usize = 1024;
-        /// Compression level, 1 (fast) to 9 (small). It is the level of gzip and deflate, and one
-        /// more than the quality of Brotli. Zstandard has level 1 up to 3, level 3 up to 7, and
-        /// level 9 from then on. Default 6.
+        /// Compression level, 1 (fast) to 9 (small). Default 6.
         level: u32 = 6;
     }
 }

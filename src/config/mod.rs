@@ -84,9 +84,9 @@ groups! {
         cors: Option<Cors>, as impl Into<Option<Cors>>, by Into::into = None;
         /// The cookie with the session id, if any. Default `None`.
         cookie: Option<Cookie>, as impl Into<Option<Cookie>>, by Into::into = None;
-        /// Compression of polling responses with gzip or deflate, and with the features `zstd` and
-        /// `brotli` also with these. The client chooses with `Accept-Encoding`. Events that are
-        /// sent [without compression](crate::Broadcast::without_compression) are not compressed.
+        /// Compression of polling responses with gzip or deflate. The client chooses with
+        /// `Accept-Encoding`. Events that are sent
+        /// [without compression](crate::Broadcast::without_compression) are not compressed.
         /// Default: from 1,024 bytes on.
         #[serde(alias = "httpCompression")]
         http_compression: Option<HttpCompression>, as impl Into<Option<HttpCompression>>, by Into::into = Some(HttpCompression::default());

@@ -61,8 +61,8 @@ test("long answers are compressed unless their event disables compression", asyn
   for (const [event, bytes, encoding, accepted = "gzip, deflate"] of [
     ["packed", 2000, "gzip"],
     ["packed", 2000, "deflate", "deflate"],
-    ["packed", 2000, "br", "gzip, deflate, br"],
-    ["packed", 200_000, "br", "gzip, deflate, br"],
+    ["packed", 200_000, "gzip", "gzip, deflate, br, zstd"],
+    ["packed", 2000, null, "br, zstd"],
     ["packed", 100, null],
     ["plain", 2000, null],
     ["plain", 2000, null, "gzip, deflate, br"],
@@ -77,13 +77,13 @@ test("long answers are compressed unless their event disables compression", asyn
   }
 });
 
-test("Chromium accepts Zstandard for long answers and decodes them", async (t) => {
+test("Chromium accepts gzip for long answers and decodes them", async (t) => {
   const browser = await launch();
   t.after(() => browser.close());
   const page = await browser.newPage();
   // Any page of the server may read its answers.
   await page.goto(url());
-  const text = "zstd ".repeat(20_000);
+  const text = "gzip ".repeat(20_000);
   const [encoding, message] = await page.evaluate(
     async ([address, text]) => {
       const { sid } = JSON.parse((await (await fetch(address)).text()).slice(1));
@@ -96,7 +96,7 @@ test("Chromium accepts Zstandard for long answers and decodes them", async (t) =
     },
     [url(), text],
   );
-  assert.equal(encoding, "zstd");
+  assert.equal(encoding, "gzip");
   assert.equal(message, `42["n","${text}"]`);
 });
 

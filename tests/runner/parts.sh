@@ -275,7 +275,7 @@ features() {
     cargo doc -p roomcast-protocol -p roomcast --no-deps --all-features || return 1
   cargo test -p roomcast-public-api-tests --test public_api || return 1
   RUSTDOCFLAGS='-D warnings' cargo doc -p roomcast --no-deps || return 1
-  for set in '' axum brotli client client-tls client-webpki-roots forwarding msgpack nats postgres redis tls zstd; do
+  for set in '' axum client client-tls client-webpki-roots forwarding msgpack nats postgres redis tls; do
     cargo clippy -p roomcast --lib --features "$set" -- -D warnings || return 1
   done
   for set in '' nats sqlite postgres otlp acme; do

@@ -275,11 +275,9 @@ fn polling_answers_are_compressed_from_the_threshold_on() {
     for (accepted, expected) in [
         ("gzip, deflate", "gzip"),
         ("deflate", "deflate"),
-        ("gzip, deflate, br", "br"),
-        ("gzip, deflate, br, zstd", "zstd"),
-        ("gzip;q=0.9, br;q=0.8, zstd;q=0.5", "gzip"),
-        ("gzip;q=0.7, br;q=0.8, zstd;q=0", "br"),
-        ("*", "zstd"),
+        ("gzip, deflate, br, zstd", "gzip"),
+        ("gzip;q=0.7, deflate;q=0.8, br", "deflate"),
+        ("*", "gzip"),
     ] {
         // The second answer is large enough to be compressed on another thread.
         for bytes in [at, 500_000] {
@@ -289,18 +287,16 @@ fn polling_answers_are_compressed_from_the_threshold_on() {
             let body = &body[..];
             let mut text = String::new();
             match expected {
-                "br" => brotli::Decompressor::new(body, 4096).read_to_string(&mut text),
                 "gzip" => flate2::read::GzDecoder::new(body).read_to_string(&mut text),
-                "zstd" => zstd::Decoder::new(body).unwrap().read_to_string(&mut text),
                 _ => flate2::read::ZlibDecoder::new(body).read_to_string(&mut text),
             }
             .unwrap();
             assert!(text == whole(bytes), "{accepted}");
         }
     }
-    let (encoding, body) = poll(&server, "big", at - 1, "br, zstd");
+    let (encoding, body) = poll(&server, "big", at - 1, "deflate");
     assert_eq!((encoding, body.len()), (None, 1023));
-    for accepted in ["identity", "gzip;q=0", "br;q=0, zstd;q=0", "compress"] {
+    for accepted in ["identity", "gzip;q=0", "br, zstd", "compress"] {
         assert_eq!(poll(&server, "big", 2000, accepted).0, None, "{accepted}");
     }
 }
@@ -308,7 +304,7 @@ fn polling_answers_are_compressed_from_the_threshold_on() {
 #[test]
 fn polling_answers_are_uncompressed_if_either_side_declines() {
     let server = serve(Config::default());
-    for accepted in ["gzip", "br", "zstd"] {
+    for accepted in ["gzip", "deflate"] {
         let (encoding, body) = poll(&server, "plain", 2000, accepted);
         assert_eq!((encoding, body.len()), (None, 2012), "{accepted}");
     }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use flate2::{Compress, Compression, bufread::ZlibEncoder};
 use http::{HeaderMap, HeaderValue, header};
 
-/// A supported encoding.
+/// An encoding. Files can have all of them, responses to polling those of
+/// [`OF_RESPONSES`](Encoding::OF_RESPONSES).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Zstd,
@@ -17,17 +18,7 @@ pub(crate) enum Encoding {
 
 impl Encoding {
     /// The encodings of polling responses, in order of preference.
-    ///
-    /// Zstandard makes responses about as small as gzip in a third of the time. Brotli makes small
-    /// responses up to 7 % smaller, in 2.3 to 2.5 times the time (`benches/README.md`).
-    pub(crate) const OF_RESPONSES: &[Self] = &[
-        #[cfg(feature = "zstd")]
-        Self::Zstd,
-        #[cfg(feature = "brotli")]
-        Self::Brotli,
-        Self::Gzip,
-        Self::Deflate,
-    ];
+    pub(crate) const OF_RESPONSES: &[Self] = &[Self::Gzip, Self::Deflate];
 
     /// Returns the name of the encoding in headers.
     pub(crate) fn header(self) -> HeaderValue {
@@ -59,15 +50,6 @@ impl Encoding {
         best.map(|(_, encoding)| encoding)
     }
 
-    /// Returns the size in bytes up to which compression may occupy a worker thread, for about the
-    /// same time in every encoding.
-    pub(crate) const fn max_inline(self) -> usize {
-        match self {
-            Self::Brotli => 32 << 10,
-            Self::Zstd | Self::Gzip | Self::Deflate => 64 << 10,
-        }
-    }
-
     /// Compresses `bytes` completely. `level` is 1 (fast) to 9 (small).
     pub(crate) fn compress(self, bytes: &[u8], level: u32) -> io::Result<Bytes> {
         let level = level.clamp(1, 9) as u8;
@@ -78,15 +60,8 @@ impl Encoding {
                 let compress = Compress::new_with_window_bits(zlib_level(level), true, WINDOW);
                 deflate(bytes, compress)
             }
-            #[cfg(feature = "brotli")]
-            Self::Brotli => brotli(bytes, level),
-            #[cfg(feature = "zstd")]
-            Self::Zstd => zstd(bytes, level),
-            // Without these features, only files that were compressed in advance use them.
-            #[cfg(not(feature = "brotli"))]
-            Self::Brotli => Err(io::ErrorKind::Unsupported.into()),
-            #[cfg(not(feature = "zstd"))]
-            Self::Zstd => Err(io::ErrorKind::Unsupported.into()),
+            // Only files that were compressed in advance use them.
+            Self::Brotli | Self::Zstd => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -104,42 +79,6 @@ fn deflate(bytes: &[u8], compress: Compress) -> io::Result<Bytes> {
 
 /// The window of gzip and zlib, as a power of two.
 const WINDOW: u8 = 15;
-
-/// Encodes a Brotli stream (RFC 7932).
-#[cfg(feature = "brotli")]
-fn brotli(bytes: &[u8], level: u8) -> io::Result<Bytes> {
-    let window = usize::BITS - bytes.len().leading_zeros();
-    let parameters = brotli::enc::BrotliEncoderParams {
-        // Quality 5 makes responses at most about as large as gzip at level 6, the default.
-        quality: level.saturating_sub(1).max(1).into(),
-        // A window that is larger than the response only costs memory. 22 is the encoder's default.
-        lgwin: window.clamp(MIN_WINDOW, MAX_WINDOW).cast_signed(),
-        size_hint: bytes.len(),
-        ..Default::default()
-    };
-    let mut stream = Vec::with_capacity(bytes.len() / 4);
-    brotli::BrotliCompress(&mut &*bytes, &mut stream, &parameters)?;
-    Ok(stream.into())
-}
-
-/// The smallest and largest window of Brotli that is used, as powers of two.
-#[cfg(feature = "brotli")]
-const MIN_WINDOW: u32 = 10;
-#[cfg(feature = "brotli")]
-const MAX_WINDOW: u32 = 22;
-
-/// Encodes one Zstandard frame (RFC 8878). At these levels, its window is below the 8 MiB that
-/// clients must support (RFC 9659).
-#[cfg(feature = "zstd")]
-fn zstd(bytes: &[u8], level: u8) -> io::Result<Bytes> {
-    // Levels 4 to 8 take two to six times as long as 3, and make responses hardly smaller.
-    let level = match level {
-        ..=3 => 1,
-        4..=7 => 3,
-        8.. => 9,
-    };
-    Ok(zstd::bulk::compress(bytes, level)?.into())
-}
 
 /// Returns the quality of an encoding for a client, in thousandths. 0 is a refusal.
 fn quality(accepted: &str, encoding: Encoding) -> u32 {
@@ -176,17 +115,16 @@ mod tests {
     fn choose(accepted: &str) -> Option<Encoding> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_ENCODING, accepted.parse().unwrap());
-        Encoding::choose(&headers, &[Encoding::Gzip, Encoding::Deflate])
+        Encoding::choose(&headers, Encoding::OF_RESPONSES)
     }
 
     fn decompress(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
         match encoding {
-            Encoding::Zstd => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut plain),
-            Encoding::Brotli => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut plain),
             Encoding::Gzip => flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain),
             // "deflate" is the zlib format (RFC 9110, 8.4.1.2).
             Encoding::Deflate => flate2::read::ZlibDecoder::new(bytes).read_to_end(&mut plain),
+            Encoding::Zstd | Encoding::Brotli => panic!("no encoding of responses"),
         }
         .unwrap();
         plain
@@ -202,7 +140,8 @@ mod tests {
             ("GZIP;q=0.5, deflate;q=0.8", Some(Deflate)),
             ("gzip;q=0, *", Some(Deflate)),
             ("*", Some(Gzip)),
-            ("br", None),
+            ("gzip, deflate, br, zstd", Some(Gzip)),
+            ("br, zstd", None),
             ("identity", None),
             ("gzip;q=0", None),
             ("gzip;q=none", None),
@@ -225,26 +164,6 @@ mod tests {
             member[member.len() - 8..],
             [0x26, 0x39, 0xf4, 0xcb, 9, 0, 0, 0]
         );
-    }
-
-    #[test]
-    fn responses_prefer_zstd_then_brotli_among_equal_qualities() {
-        use Encoding::{Brotli, Deflate, Gzip, Zstd};
-        for (accepted, chosen) in [
-            // Chromium and Firefox.
-            ("gzip, deflate, br, zstd", Some(Zstd)),
-            // Safari.
-            ("gzip, deflate, br", Some(Brotli)),
-            ("zstd;q=0, gzip, br", Some(Brotli)),
-            ("br;q=0.9, zstd;q=0.8, gzip", Some(Gzip)),
-            ("br;q=0.9, zstd;q=0.8", Some(Brotli)),
-            ("*;q=0.1, zstd;q=0, br;q=0, gzip;q=0", Some(Deflate)),
-            ("BR", Some(Brotli)),
-            ("x-zstd, brotli", None),
-        ] {
-            let best = Encoding::best(accepted, Encoding::OF_RESPONSES);
-            assert_eq!(best, chosen, "{accepted}");
-        }
     }
 
     #[test]

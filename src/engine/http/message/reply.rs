@@ -179,7 +179,7 @@ pub(in crate::engine::http) async fn compressed(
     encoding: Encoding,
     form: Form,
 ) -> Reply {
-    let done = if packets.len() > encoding.max_inline() {
+    let done = if packets.len() > MAX_INLINE {
         // Compressing this much would block the other tasks of this worker.
         let packets = packets.clone();
         tokio::task::spawn_blocking(move || encoding.compress(&packets, level))
@@ -309,6 +309,9 @@ impl Cookie {
             && self.domain.as_deref().is_none_or(is_plain)
     }
 }
+
+/// The size in bytes up to which compression may occupy a worker thread.
+const MAX_INLINE: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
