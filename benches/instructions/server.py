@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What one unit of work costs the chat server: instructions in user space, counted by callgrind.
 
-    cargo build --profile dist -p roomcast-server --bin roomcast
+    cargo build --profile dist -p roomcast-server --features dist
     benches/instructions/server.py NAME=PROGRAM[,VARIABLE=VALUE...]...
 
 Each argument is a program with settings, and a column of the table; all are compared with the first. The value `otlp=RATIO` of

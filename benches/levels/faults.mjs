@@ -2,7 +2,7 @@
 // PostgreSQL, connected by one Redis, while every minute a part of them is killed, stopped,
 // suspended or cut off.
 //
-//     cargo build --profile dist
+//     cargo build --profile dist -p roomcast-server --features dist
 //     node benches/levels/faults.mjs target/dist/roomcast [MINUTES (60)] [CLIENTS (200)] [SECONDS BETWEEN FAULTS (60)]
 //
 // Stock clients with the delays of their defaults send messages to conversations of five, and

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How soon clients are connected again after their server has gone.
 
-    cargo build --profile dist -p roomcast-server --bin roomcast -p roomcast-loadgen --example returning
+    cargo build --profile dist -p roomcast-server --features dist -p roomcast-loadgen --example returning
     benches/levels/reconnect.py TARGET/dist [CLIENTS (10000)] [SCENARIO...]
 
 The clients have tokens, use WebSocket, and reconnect as the stock client does by its defaults

@@ -1,7 +1,7 @@
 // Two servers of one chat on one PostgreSQL: how much later than at the sender's server a message
 // is with a member at the other one, through each adapter and without any.
 //
-//     cargo build --profile dist
+//     cargo build --profile dist -p roomcast-server --features dist
 //     node benches/nodes/chat.mjs target/dist/roomcast [MESSAGES PER SECOND] [SECONDS] [ADAPTER...]
 //
 // The servers have the first core; PostgreSQL, the broker and the clients, which are those of

@@ -278,7 +278,7 @@ features() {
   for set in '' axum client client-tls client-webpki-roots forwarding msgpack nats postgres redis tls; do
     cargo clippy -p roomcast --lib --features "$set" -- -D warnings || return 1
   done
-  for set in '' nats sqlite postgres otlp acme; do
+  for set in '' nats sqlite postgres otlp acme html; do
     cargo clippy -p roomcast-server --lib --tests --no-default-features --features "$set" -- -D warnings || return 1
   done
 }

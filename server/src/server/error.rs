@@ -47,8 +47,8 @@ pub(crate) enum RunError {
     Admin(SocketAddr, std::io::Error),
     /// The address of redirects cannot be bound.
     Redirect(SocketAddr, std::io::Error),
-    /// This build has no orders of certificates.
-    NoAcme(&'static str),
+    /// The configuration needs a feature, named by the text, without which this server was built.
+    Absent(&'static str),
     /// The files of the certificate cannot be written.
     Certificate(FileFault),
     /// Signals cannot be received.
@@ -86,7 +86,7 @@ impl fmt::Display for RunError {
             Self::Redirect(address, _) => {
                 write!(f, "cannot listen on {address} (server.tls.redirect_listen)")
             }
-            Self::NoAcme(fault) => f.write_str(fault),
+            Self::Absent(fault) => f.write_str(fault),
             Self::Certificate(_) => f.write_str("cannot write the certificate"),
             Self::Signals(_) => f.write_str("cannot receive signals"),
             Self::ServiceManager(_) => {
@@ -111,7 +111,7 @@ impl std::error::Error for RunError {
             | Self::Outbound(_)
             | Self::Adapter(_)
             | Self::MetricsToken(_)
-            | Self::NoAcme(_)
+            | Self::Absent(_)
             | Self::Hurried
             | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),

@@ -348,6 +348,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     settings.check().map_err(RunError::Settings)?;
     Store::check(&settings.store).map_err(RunError::Open)?;
     cluster::check(settings).map_err(RunError::Adapter)?;
+    Chat::check(&settings.chat).map_err(RunError::Absent)?;
     check_certificate(settings)?;
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
@@ -373,7 +374,7 @@ fn check_certificate(settings: &Settings) -> Result<(), RunError> {
     if settings.server.acme.url.is_none() {
         return tls(settings).map(drop);
     }
-    Acme::UNAVAILABLE.map_or(Ok(()), |fault| Err(RunError::NoAcme(fault)))
+    Acme::UNAVAILABLE.map_or(Ok(()), |fault| Err(RunError::Absent(fault)))
 }
 
 /// Reads the token of scrapers from its file, if configured.

@@ -118,6 +118,7 @@ impl Services {
             (announcer.clone(), Arc::clone(&fed), traces.clone()),
             Arc::clone(&metrics),
         );
+        let chat = chat.map_err(RunError::Absent)?;
         let bundled = settings.market.bundle_subscriptions;
         let bundled = bundled.then(|| notifications.clone());
         let market = Market::new(journals.clone(), bundled, &settings.market);

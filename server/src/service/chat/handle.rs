@@ -55,6 +55,10 @@ impl Chat {
     /// `announcer`, if there is one.
     ///
     /// [`Chat::run`] must run alongside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
     pub(crate) fn new(
         store: Store,
         access: Access,
@@ -63,14 +67,14 @@ impl Chat {
         recovery: Option<Duration>,
         (announcer, fed, traces): (Option<Announcer>, Arc<FeedProgress>, Traces),
         metrics: Arc<Metrics>,
-    ) -> Self {
+    ) -> Result<Self, &'static str> {
         let tempo = PresenceConfig {
             grace: presence.grace,
             interval: presence.interval,
             listed: presence.listed,
             is_shared: store.is_shared(),
         };
-        let rules = Arc::new(Rules::new(chat.content));
+        let rules = Arc::new(Rules::new(chat.content)?);
         let has_recovery = recovery.is_some();
         let common = SharedContext::new(
             Arc::clone(&rules),
@@ -80,7 +84,7 @@ impl Chat {
             traces,
             Arc::clone(&metrics),
         );
-        Self(Arc::new(ChatInner {
+        Ok(Self(Arc::new(ChatInner {
             store,
             access,
             conversations: Conversations::new(tempo, common),
@@ -91,7 +95,16 @@ impl Chat {
             losses: Losses::new(Arc::clone(&metrics)),
             statuses: SharedStatuses::new(metrics),
             fed,
-        }))
+        })))
+    }
+
+    /// Checks whether a chat can be created with these settings.
+    ///
+    /// # Errors
+    ///
+    /// If this build lacks a feature that they need; the error names it.
+    pub(crate) fn check(chat: &config::Chat) -> Result<(), &'static str> {
+        Rules::new(chat.content).map(drop)
     }
 
     /// Returns the announcer to other servers of the store, if there is one.

@@ -17,6 +17,10 @@ pub(crate) mod emission;
 pub(crate) mod emissions;
 pub(crate) mod event;
 mod examples;
+#[cfg(feature = "html")]
+pub(in crate::service) mod html;
+#[cfg(not(feature = "html"))]
+#[path = "no_html.rs"]
 pub(in crate::service) mod html;
 pub(crate) mod policy;
 pub(in crate::service) mod rooms;

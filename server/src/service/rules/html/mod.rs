@@ -32,11 +32,14 @@ pub(in crate::service) enum Rules {
 }
 
 impl Rules {
-    pub(in crate::service) fn new(content: config::Content) -> Self {
-        match content {
+    /// # Errors
+    ///
+    /// None in a build with the feature `html`.
+    pub(in crate::service) fn new(content: config::Content) -> Result<Self, &'static str> {
+        Ok(match content {
             config::Content::Text => Self::Text,
             config::Content::Html => Self::Html(Box::new(Html::new())),
-        }
+        })
     }
 
     /// Returns the text to store for a text that a client sent.

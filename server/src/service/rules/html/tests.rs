@@ -134,7 +134,7 @@ fn markup_outside_the_list_is_removed() {
 
 #[test]
 fn sanitizing_stored_html_again_changes_nothing() {
-    let rules = Rules::new(config::Content::Html);
+    let rules = Rules::new(config::Content::Html).unwrap();
     for text in ATTACKS.iter().chain(MUTATIONS) {
         if let Ok(stored) = rules.admit((*text).into(), 10_000) {
             assert_eq!(clean(&stored), stored, "{text}");
@@ -145,7 +145,7 @@ fn sanitizing_stored_html_again_changes_nothing() {
 
 #[test]
 fn html_stored_under_other_rules_is_sanitized_when_sent() {
-    let rules = Rules::new(config::Content::Html);
+    let rules = Rules::new(config::Content::Html).unwrap();
     for text in ATTACKS.iter().chain(MUTATIONS) {
         let stored = Arc::new(message(text));
         let shown = rules.show(&stored);
@@ -157,7 +157,7 @@ fn html_stored_under_other_rules_is_sanitized_when_sent() {
 
 #[test]
 fn sanitized_html_is_sent_without_a_copy() {
-    let rules = Rules::new(config::Content::Html);
+    let rules = Rules::new(config::Content::Html).unwrap();
     let sent = "<b onclick=x>bold</b> & <a href='https://a/?b&c'>link</a><br>";
     let stored = Arc::new(message(&rules.admit(sent.into(), 1000).unwrap()));
     assert!(Arc::ptr_eq(&rules.show(&stored), &stored));
@@ -282,7 +282,7 @@ const PIECES: &[&str] = &[
 
 #[test]
 fn text_whose_html_grows_beyond_the_limit_is_refused() {
-    let rules = Rules::new(config::Content::Html);
+    let rules = Rules::new(config::Content::Html).unwrap();
     let many = "<b a=1>".repeat(MAX_TAGS + 1);
     assert!(rules.admit(many, 10_000).is_err());
     // The maximum number of open elements and blocks: each block repeats all elements.
@@ -300,7 +300,7 @@ fn text_whose_html_grows_beyond_the_limit_is_refused() {
 
 #[test]
 fn text_of_only_scripts_is_refused() {
-    let rules = Rules::new(config::Content::Html);
+    let rules = Rules::new(config::Content::Html).unwrap();
     for text in [
         "<script>x</script>",
         "<style>x</style>",
@@ -370,7 +370,7 @@ fn is_harmless(html: &str) -> bool {
 
 #[test]
 fn quotes_are_shown_as_text_even_if_truncated() {
-    let rules = Rules::new(config::Content::Html);
+    let rules = Rules::new(config::Content::Html).unwrap();
     for (excerpt, shown) in [
         ("<b>hello</b> you", "hello you"),
         ("<b>hel", "hel"),
