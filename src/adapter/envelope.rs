@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use roomcast_protocol::socket::{Args, Nsp};
+use roomcast_protocol::socket::{Args, Arguments, Nsp};
 
-use super::operation::{Audience, Delivery, Flags, Kind, Operation, Position, Target};
+use super::operation::{
+    Audience, Delivery, Flags, Kind, Operation, OperationKind, Position, Target,
+};
 pub(super) use super::operation::{Item, NodeId};
 use crate::names::{Room, RoomName, SocketId};
 
@@ -141,7 +143,7 @@ impl Publication {
         rooms: &'a Audience<'a>,
         except: &'a [RoomName<'a>],
         stream: impl FnOnce(&Delivery) -> u64,
-    ) -> Operation<'a, Args> {
+    ) -> Operation<'a> {
         let flags = Flags {
             delivery: self.delivery.clone().map(|_| Some(stream(&self.delivery))),
             compress: self.compress,
@@ -158,7 +160,7 @@ impl Publication {
             flags,
             stream: None,
         };
-        let kind = match &self.kind {
+        let kind: OperationKind<'a> = match &self.kind {
             Kind::Broadcast { event, args } => Kind::Broadcast {
                 event: &**event,
                 args,
@@ -184,12 +186,12 @@ impl Publication {
     }
 }
 
-impl<A> Operation<'_, A> {
+impl Operation<'_> {
     /// Converts the operation for other servers. `args` encodes the arguments like those of
     /// clients.
     pub(crate) fn publication<X>(
         &self,
-        args: impl FnOnce(&A) -> Result<Args, X>,
+        args: impl FnOnce(&dyn Arguments) -> Result<Args, X>,
     ) -> Result<Publication, X> {
         let Target {
             namespace,

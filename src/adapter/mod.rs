@@ -47,7 +47,7 @@ pub(crate) use nodes::{
 };
 pub use nodes::{Load, Node, NodeIdConflict, NodeOptions};
 pub use operation::{AdapterError, Delivery, Item, Kind, NodeId, Position, Unanswered};
-pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, Target};
+pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, OperationKind, Target};
 #[cfg(all(
     feature = "fuzzing",
     any(feature = "nats", feature = "postgres", feature = "redis")

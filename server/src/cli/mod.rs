@@ -157,7 +157,6 @@ impl Command {
             Self::Bench(arguments) => arguments.json,
             Self::Token(arguments) => arguments.json,
             Self::Explain(arguments) => arguments.json,
-            Self::Replay(arguments) => arguments.json,
             Self::Health(arguments) => arguments.json,
             Self::Serve
             | Self::Export(_)
@@ -170,7 +169,6 @@ impl Command {
             | Self::ExportUser(_)
             | Self::EraseUser(_)
             | Self::Trace(_)
-            | Self::Record(_)
             | Self::Audit(_)
             | Self::Completions(_)
             | Self::Man => false,

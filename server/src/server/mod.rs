@@ -42,7 +42,7 @@ use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
 use crate::service::api::LogLevel;
 use crate::service::{
-    Hooks, Leases, Market,
+    Chat, Hooks, Leases, Market,
     api::Publications,
     audit::{Audit, AuditFile},
     cluster::{self, Sealing},

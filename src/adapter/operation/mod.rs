@@ -10,7 +10,7 @@ mod position;
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast_protocol::socket::{Args, Nsp};
+use roomcast_protocol::socket::{Args, Arguments, Nsp};
 
 pub use self::{
     answers::{AdapterError, Item, Unanswered},
@@ -213,11 +213,16 @@ pub(crate) struct Target<'a> {
 
 /// An operation on sockets. An application creates it. The server applies it to its own sockets and
 /// publishes it for the sockets of other servers.
-#[derive(Clone, Debug)]
-pub(crate) struct Operation<'a, A> {
+///
+/// The arguments are a trait object, so that what follows is compiled once and not for each type.
+#[derive(Clone)]
+pub(crate) struct Operation<'a> {
     pub(crate) target: Target<'a>,
-    pub(crate) kind: Kind<&'a str, &'a A, &'a [Room]>,
+    pub(crate) kind: OperationKind<'a>,
 }
+
+/// The kind of an [`Operation`].
+pub(crate) type OperationKind<'a> = Kind<&'a str, &'a dyn Arguments, &'a [Room]>;
 
 /// The namespace of heartbeats. Clients cannot connect to it.
 pub(crate) const NAMESPACE: &str = "/.roomcast";

@@ -27,7 +27,7 @@ pub(super) fn emit(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
-    args: &impl Arguments,
+    args: &dyn Arguments,
     publish: impl FnOnce(Option<&Frame>) -> RemoteOutcome,
 ) -> Applied {
     let frame = match encode(target.flags, namespace, None, event, args) {
@@ -68,7 +68,7 @@ pub(super) fn emit_with_acks(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
-    args: &impl Arguments,
+    args: &dyn Arguments,
     publish: impl FnOnce(Option<&Frame>) -> RemoteOutcome,
 ) -> Applied {
     let config = &namespace.config().sockets;
@@ -121,7 +121,7 @@ fn notify_observers(
     namespace: &namespace::NamespaceInner,
     reached: &[SocketId],
     event: &str,
-    args: &impl Arguments,
+    args: &dyn Arguments,
     frame: &Frame,
 ) {
     if reached.is_empty() || !namespace.has_observers() {

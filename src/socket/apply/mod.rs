@@ -30,7 +30,7 @@ pub(crate) use target_namespace::TargetNamespace;
 
 use std::sync::Arc;
 
-use roomcast_protocol::{Frame, socket::Arguments};
+use roomcast_protocol::Frame;
 
 use self::emitting::AckRequest;
 use crate::{
@@ -68,10 +68,7 @@ pub(crate) enum Outcome {
 
 /// Applies an operation to the sockets of this server, and publishes it unless it is local.
 #[inline]
-pub(crate) fn apply<A: Arguments>(
-    target_namespace: &TargetNamespace,
-    operation: &Operation<'_, A>,
-) -> Applied {
+pub(crate) fn apply(target_namespace: &TargetNamespace, operation: &Operation<'_>) -> Applied {
     // A journaled operation is applied when the journal delivers it, in the same order on all
     // servers.
     if let Some(remote) = publishing::journal(target_namespace, operation) {
@@ -92,9 +89,9 @@ pub(crate) fn apply<A: Arguments>(
 /// Applies an operation to the sockets of this server, and publishes it with `publish`, which
 /// receives the frame that they receive.
 #[inline]
-fn act<A: Arguments>(
+fn act(
     namespace: &Arc<namespace::NamespaceInner>,
-    operation: &Operation<'_, A>,
+    operation: &Operation<'_>,
     publish: impl FnOnce(Option<&Frame>) -> RemoteOutcome,
 ) -> Applied {
     let target = &operation.target;

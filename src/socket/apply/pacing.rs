@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// Sends an event, or holds it until its key may be sent again. A held event has no result yet.
-pub(crate) fn apply_paced<A: Arguments>(
+pub(crate) fn apply_paced(
     target_namespace: &TargetNamespace,
-    operation: &Operation<'_, A>,
+    operation: &Operation<'_>,
     interval: Duration,
 ) -> Applied {
     let (Kind::Broadcast { event, args }, Some(io)) = (&operation.kind, target_namespace.io())
@@ -108,16 +108,16 @@ fn send(target_namespace: &TargetNamespace, held: &HeldEvent) -> Applied {
         flags: held.flags,
         stream: held.stream.as_deref(),
     };
-    let (event, args) = (&*held.event, &held.args);
+    let (event, args) = (&*held.event, &held.args as &dyn Arguments);
     let kind = Kind::Broadcast { event, args };
     apply(target_namespace, &Operation { target, kind })
 }
 
-fn held<A: Arguments>(
+fn held(
     target_namespace: &TargetNamespace,
     target: &Target<'_>,
     event: &str,
-    payload: &A,
+    payload: &dyn Arguments,
     interval: Duration,
 ) -> Result<HeldEvent, EncodeError> {
     let own = |name: &RoomName<'_>| RoomName::from(name.clone().into_room());

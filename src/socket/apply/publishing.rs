@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast_protocol::{Frame, socket::Arguments};
+use roomcast_protocol::Frame;
 
 use super::{RemoteOutcome, TargetNamespace, Unpublished};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Returns whether an operation is applied when a journal delivers it.
-fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
+fn is_journaled(joined: &Joined, operation: &Operation<'_>) -> bool {
     joined.journal().is_some()
         && match operation.kind {
             Kind::Broadcast { .. } | Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } => {
@@ -29,10 +29,10 @@ fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
 /// answer.
 ///
 /// If the namespace is not open on this server, this server does not know its members.
-fn needs_no_peer<A>(
+fn needs_no_peer(
     joined: &Joined,
     target_namespace: &TargetNamespace,
-    operation: &Operation<'_, A>,
+    operation: &Operation<'_>,
 ) -> bool {
     match operation.kind {
         // Heartbeats are also server-side events, but do not use this path.
@@ -51,9 +51,9 @@ fn needs_no_peer<A>(
 /// Publishes an operation through the journal, which also delivers it to this server.
 ///
 /// Returns `None` if the operation does not use the journal.
-pub(super) fn journal<A: Arguments>(
+pub(super) fn journal(
     target_namespace: &TargetNamespace,
-    operation: &Operation<'_, A>,
+    operation: &Operation<'_>,
 ) -> Option<RemoteOutcome> {
     let joined = target_namespace.cluster().joined()?;
     if operation.target.local || !is_journaled(joined, operation) || !joined.journal()?.is_up() {
@@ -70,9 +70,9 @@ pub(super) fn journal<A: Arguments>(
 /// Publishes an operation unless it is local. `frame` is the frame that this server's sockets
 /// receive.
 #[inline]
-pub(super) fn publish_to_peers<A: Arguments>(
+pub(super) fn publish_to_peers(
     target_namespace: &TargetNamespace,
-    operation: &Operation<'_, A>,
+    operation: &Operation<'_>,
     frame: Option<&Frame>,
 ) -> RemoteOutcome {
     match target_namespace.cluster().joined() {
@@ -89,10 +89,10 @@ pub(super) fn publish_to_peers<A: Arguments>(
     }
 }
 
-fn publish<A: Arguments>(
+fn publish(
     joined: &Arc<Joined>,
     target_namespace: &TargetNamespace,
-    operation: &Operation<'_, A>,
+    operation: &Operation<'_>,
     frame: Option<&Frame>,
 ) -> RemoteOutcome {
     if operation.target.rooms.has_no_target() {

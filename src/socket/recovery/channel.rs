@@ -132,19 +132,18 @@ impl<S: Clone> Channel<S> {
 }
 
 /// An event's arguments, followed by its offset.
-#[derive(Debug)]
-pub(crate) struct Numbered<'a, A> {
-    args: &'a A,
+pub(crate) struct Numbered<'a> {
+    args: &'a dyn Arguments,
     number: EventOffset,
 }
 
-impl<'a, A: Arguments> Numbered<'a, A> {
-    pub(crate) fn new(args: &'a A, number: EventOffset) -> Self {
+impl<'a> Numbered<'a> {
+    pub(crate) fn new(args: &'a dyn Arguments, number: EventOffset) -> Self {
         Self { args, number }
     }
 }
 
-impl<A: Arguments> Arguments for Numbered<'_, A> {
+impl Arguments for Numbered<'_> {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
         self.args.encode(encoder)?;
         encoder.value(&self.number)

@@ -81,7 +81,7 @@ impl<'a> Direct<'a> {
 
     /// Sends an event through the journal, in the journal's order. Returns `None` if it must be
     /// sent directly.
-    fn publish(&self, event: &str, args: &impl Arguments) -> Option<Emitted> {
+    fn publish(&self, event: &str, args: &dyn Arguments) -> Option<Emitted> {
         use crate::{
             adapter::{AdapterError, Kind, Publication},
             socket::types::{EmitError, Room, args},
@@ -117,14 +117,19 @@ impl<'a> Direct<'a> {
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
     #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        if let Some(emitted) = self.publish(event, &args) {
+        self.emit_erased(event, &args)
+    }
+
+    /// Sends an event. Compiled once, and not for each type of arguments.
+    fn emit_erased(&self, event: &str, args: &dyn Arguments) -> Emitted {
+        if let Some(emitted) = self.publish(event, args) {
             return emitted;
         }
         let namespace = self.socket.namespace_inner();
-        match encode(self.flags, namespace, None, event, &args) {
+        match encode(self.flags, namespace, None, event, args) {
             Ok(frame) => {
                 let push = self.socket.push(&frame, mode(self.flags.delivery));
-                self.socket.notify_outgoing(push, event, &args);
+                self.socket.notify_outgoing(push, event, args);
                 let mut tally = Tally::default();
                 tally.count(push);
                 tally.into()
@@ -178,7 +183,7 @@ impl<'a> Direct<'a> {
         }
     }
 
-    fn request_ack(&self, event: &str, args: &impl Arguments) -> Result<PendingAck, AckError> {
+    fn request_ack(&self, event: &str, args: &dyn Arguments) -> Result<PendingAck, AckError> {
         let namespace = self.socket.namespace_inner();
         let id = namespace.next_ack_id();
         let frame = encode(self.flags, namespace, Some(id), event, args);

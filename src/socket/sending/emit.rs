@@ -102,7 +102,7 @@ pub(crate) fn encode(
     namespace: &namespace::NamespaceInner,
     id: Option<u64>,
     event: &str,
-    args: &impl Arguments,
+    args: &dyn Arguments,
 ) -> Result<Frame, EncodeError> {
     let nsp = namespace.name.as_str();
     let parser = namespace.config().sockets.parser;
@@ -115,7 +115,9 @@ pub(crate) fn encode(
     let frame = match stamp {
         Some((stamp, offset)) => {
             let args = Numbered::new(args, offset);
-            parser.event(nsp, id, event, &args)?.with_stamp(stamp)
+            parser
+                .event(nsp, id, event, &args as &dyn Arguments)?
+                .with_stamp(stamp)
         }
         None => parser.event(nsp, id, event, args)?,
     };

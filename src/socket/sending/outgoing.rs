@@ -28,7 +28,7 @@ impl Socket {
 
     /// Notifies observers of an event, if it was queued for this client.
     #[inline]
-    pub(crate) fn notify_outgoing(&self, push: Push, event: &str, args: &impl Arguments) {
+    pub(crate) fn notify_outgoing(&self, push: Push, event: &str, args: &dyn Arguments) {
         let Some(listeners) = self.listeners() else {
             return;
         };

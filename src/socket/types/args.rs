@@ -18,12 +18,12 @@ pub(crate) fn literal(json: &str) -> Args {
 }
 
 /// Converts arguments to the type of received arguments.
-pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, EncodeError> {
+pub(crate) fn arguments(parser: Parser, args: &dyn Arguments) -> Result<Args, EncodeError> {
     read(parser, &parser.ack("/", 0, args)?)
 }
 
 /// Converts arguments to JSON, or to MessagePack if they exceed the number of JSON attachments.
-pub(crate) fn any_arguments(args: &impl Arguments) -> Result<Args, EncodeError> {
+pub(crate) fn any_arguments(args: &dyn Arguments) -> Result<Args, EncodeError> {
     match arguments(Parser::Json, args) {
         #[cfg(feature = "msgpack")]
         Err(EncodeError::TooManyAttachments) => arguments(Parser::MessagePack, args),

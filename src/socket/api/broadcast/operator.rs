@@ -6,7 +6,7 @@ use roomcast_protocol::socket::{Argument, Arguments};
 
 use super::remote::Fetched;
 use crate::{
-    adapter::{AdapterError, Audience, Delivery, Flags, Kind, Operation, Target},
+    adapter::{AdapterError, Audience, Delivery, Flags, Kind, Operation, OperationKind, Target},
     socket::{
         apply::{
             Applied, Outcome, RemoteOutcome, TargetNamespace, Unpublished, apply, apply_paced,
@@ -195,8 +195,7 @@ impl<'a> Broadcast<'a> {
         self
     }
 
-    #[inline]
-    fn operation<'o, A>(&'o self, kind: Kind<&'o str, &'o A, &'o [Room]>) -> Operation<'o, A> {
+    fn operation<'o>(&'o self, kind: OperationKind<'o>) -> Operation<'o> {
         let target = self.target();
         Operation { target, kind }
     }
@@ -226,7 +225,11 @@ impl<'a> Broadcast<'a> {
     /// reason, the event still reaches the sockets of this server.
     #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        let args = &args;
+        self.emit_erased(event, &args)
+    }
+
+    /// Sends an event. Compiled once, and not for each type of arguments.
+    fn emit_erased(&self, event: &str, args: &dyn Arguments) -> Emitted {
         let operation = self.operation(Kind::Broadcast { event, args });
         let applied = match self.interval {
             None => apply(&self.target_namespace, &operation),
@@ -273,12 +276,7 @@ impl<'a> Broadcast<'a> {
         self.request_acks(true, event, &args)
     }
 
-    fn request_acks<R: Argument>(
-        &self,
-        local: bool,
-        event: &str,
-        args: &impl Arguments,
-    ) -> Acks<R> {
+    fn request_acks<R: Argument>(&self, local: bool, event: &str, args: &dyn Arguments) -> Acks<R> {
         let mut operation = self.operation(Kind::BroadcastWithAck { event, args });
         operation.target.local = local;
         // All servers use the same timeout.
@@ -316,7 +314,7 @@ impl<'a> Broadcast<'a> {
     /// all servers.
     #[must_use]
     pub fn sockets(&self) -> Vec<Socket> {
-        let mut operation = self.operation::<()>(Kind::FetchSockets);
+        let mut operation = self.operation(Kind::FetchSockets);
         operation.target.local = true;
         match apply(&self.target_namespace, &operation).local {
             Outcome::Sockets(sockets) => sockets,
@@ -329,29 +327,20 @@ impl<'a> Broadcast<'a> {
     ///
     /// The result also lists the servers that did not answer within [`timeout`](Self::timeout).
     pub async fn fetch_sockets(&self) -> Fetched {
-        let applied = apply(
-            &self.target_namespace,
-            &self.operation::<()>(Kind::FetchSockets),
-        );
+        let applied = apply(&self.target_namespace, &self.operation(Kind::FetchSockets));
         Fetched::collect(&self.target_namespace, applied).await
     }
 
     /// Adds the selected sockets to rooms. Sockets that have reached their room limit are skipped.
     pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let rooms = owned(rooms);
-        apply(
-            &self.target_namespace,
-            &self.operation::<()>(Kind::Join(&rooms)),
-        );
+        apply(&self.target_namespace, &self.operation(Kind::Join(&rooms)));
     }
 
     /// Removes the selected sockets from rooms, including disconnected but recoverable sockets.
     pub fn leave<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let rooms = owned(rooms);
-        apply(
-            &self.target_namespace,
-            &self.operation::<()>(Kind::Leave(&rooms)),
-        );
+        apply(&self.target_namespace, &self.operation(Kind::Leave(&rooms)));
     }
 
     /// Disconnects the selected sockets from the namespace; see
@@ -371,7 +360,7 @@ impl<'a> Broadcast<'a> {
     fn end(&self, close: bool) {
         apply(
             &self.target_namespace,
-            &self.operation::<()>(Kind::Disconnect { close }),
+            &self.operation(Kind::Disconnect { close }),
         );
     }
 }

@@ -6,12 +6,15 @@ use roomcast_protocol::socket::{Args, Argument, ArgumentError, Arguments, Encode
 
 use super::super::namespace_builder::{NamespaceBuilder, needs_of};
 use crate::{
-    adapter::{AdapterError, Audience, Flags, Item, Kind, Operation, Request, Target, Unanswered},
+    adapter::{
+        AdapterError, Audience, Flags, Item, Kind, Operation, OperationKind, Request, Target,
+        Unanswered,
+    },
     socket::{
         apply::{RemoteOutcome, Unpublished, apply},
         core::{Io, Namespace, ServerSide, ServerSideHandler},
         dispatch::{HandlerFuture, Middleware},
-        types::{BuildError, IntoAck as _, Room, args},
+        types::{BuildError, IntoAck as _, args},
     },
 };
 
@@ -210,11 +213,11 @@ impl Namespace {
             .map_err(ServerSideError::Decode)
     }
 
-    fn publish_server_side<A: Arguments>(
+    fn publish_server_side(
         &self,
         event: &str,
-        args: &A,
-        kind: Kind<&str, &A, &[Room]>,
+        args: &dyn Arguments,
+        kind: OperationKind<'_>,
     ) -> Result<Option<Request>, ServerSideError> {
         if RESERVED.contains(&event) {
             return Err(ServerSideError::Reserved);

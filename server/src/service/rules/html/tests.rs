@@ -309,7 +309,7 @@ fn text_of_only_scripts_is_refused() {
     ] {
         assert!(rules.admit(text.into(), 100).is_err(), "{text}");
     }
-    let text = Rules::new(config::Content::Text);
+    let text = Rules::new(config::Content::Text).unwrap();
     let admitted = text.admit("<script>x</script>".into(), 100).unwrap();
     assert_eq!(admitted, "<script>x</script>", "text is nothing but text");
 }
@@ -401,7 +401,7 @@ fn quotes_are_shown_as_text_even_if_truncated() {
             pinned_at: Time::now(),
         };
         assert_eq!(rules.show_pin(pin).message.excerpt, shown, "{excerpt}");
-        let text = Rules::new(config::Content::Text);
+        let text = Rules::new(config::Content::Text).unwrap();
         assert_eq!(text.show(&reply).reply_to, Some(quote), "{excerpt}");
     }
 }
