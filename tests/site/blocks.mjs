@@ -114,7 +114,7 @@ test("blocks in Python can be parsed", () => {
   return check("python", 4, (text) => refused("block.py", text, "python3", "-c", parse));
 });
 
-test("blocks in JSON can be parsed", () => check("json", 300, (text) => errorOf(() => JSON.parse(text))));
+test("blocks in JSON can be parsed", () => check("json", 5, (text) => errorOf(() => JSON.parse(text))));
 
 test("blocks in YAML can be parsed", () => check("yaml", 2, (text) => errorOf(() => yaml.parse(text, { strict: true }))));
 

@@ -304,7 +304,9 @@ async fn refusal_of_a_server_event_names_an_existing_route_or_none() {
     let service = Caller::service(&server);
     let document = service.get("/openapi.json").await;
     let events = catalogue();
-    let rows = events.lines().filter_map(|line| line.strip_prefix("| [`")?.split('`').next());
+    let rows = events
+        .lines()
+        .filter_map(|line| line.strip_prefix("| [`")?.split('`').next());
     let (mut published, mut without) = (BTreeSet::new(), BTreeSet::new());
     for event in rows {
         let body = json!({"event": event, "everyone": true, "args": [{}]});
