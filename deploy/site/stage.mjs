@@ -140,7 +140,7 @@ for (const file of copied) {
 cpSync(mermaid, join(folder, "mermaid.min.js"));
 for (const file of ["site.css", "diagrams.js"]) cpSync(join(root, "deploy/site", file), join(folder, file));
 // The changelog has the words of everything.
-const isSearched = `"project/changelog.md" = { enable = false }\n`;
+const isSearched = `\n[output.html.search.chapter]\n"project/changelog.md" = { enable = false }\n`;
 const config = (read("book.toml") + isSearched)
   .replace('["deploy/site/site.css"]', '["site.css"]\nadditional-js = ["mermaid.min.js", "diagrams.js"]');
 writeFileSync(join(folder, "book.toml"), config);
