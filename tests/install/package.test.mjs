@@ -125,7 +125,7 @@ async function served(t, machine) {
 /** Makes a backup as the documented line of cron does, with the PATH of cron. */
 function backedUp(asked, machine) {
   const page = read("docs/backup.md");
-  const [, folder] = /`(install -d .+?)`/.exec(page);
+  const [, folder] = /^(install -d .+)$/m.exec(page);
   const [, line] = /^30 3 \* \* \* root (.+)$/m.exec(page);
   const cron = (command) => asked("env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", command.replaceAll("\\%", "%"));
   for (const command of [folder, line]) {
