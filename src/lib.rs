@@ -112,11 +112,6 @@ pub mod types {
 #[doc = include_str!("../docs/migrating-from-node.md")]
 pub struct MigratingFromNode;
 
-/// Compiles the code block of the page about middleware.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/middleware.md")]
-pub struct Middleware;
-
 /// Compiles the code block of the page about Rust clients.
 #[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../docs/rust-client.md")]

@@ -1,7 +1,8 @@
-// Prepares a copy of the documentation for mdBook: `node stage.mjs FOLDER MERMAID`.
+// Prepares a copy of the documentation for mdBook: `node stage.mjs FOLDER EVENTS MERMAID`.
 //
 // The copy has a last line with version, date and commit on each page. Links that leave docs/ lead
-// to copies of their targets. Pages that are documentation of the library for rustdoc lose what
+// to copies of their targets. EVENTS is the page of events, which `roomcast catalog` prints: links to
+// the section about that command lead to it. Pages that are documentation of the library for rustdoc lose what
 // only rustdoc understands.
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
@@ -9,8 +10,12 @@ import { dirname, join, posix, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
-const [, , folder, mermaid] = process.argv;
-const read = (path) => readFileSync(join(root, path), "utf8");
+const [, , folder, events, mermaid] = process.argv;
+const read = (path) => readFileSync(path === EVENTS ? events : join(root, path), "utf8");
+
+/** The page of events, which is in no folder of the project, and the section that stands for it there. */
+const EVENTS = "docs/events.md";
+const CATALOGUE = "docs/command-line.md#the-catalogue-of-events";
 
 /** Pages outside docs/ that belong to the site, by their path in it. */
 const added = {
@@ -59,6 +64,7 @@ function link(page, staged, target) {
   if (/^([a-z]+:|#|$)/i.test(target)) return target;
   const [path, anchor] = target.split("#");
   const file = posix.normalize(posix.join(posix.dirname(page), path));
+  if (`${file}#${anchor}` === CATALOGUE) return posix.relative(posix.dirname(staged), EVENTS);
   let to = added[file] ?? file;
   if (!existsSync(join(root, file))) {
     problems.push(`${page}: ${target} does not exist`);
@@ -111,7 +117,8 @@ function pages(path) {
 }
 
 const footer = edition();
-const all = pages("docs").map((page) => [page, page.replace(/\/README\.md$/, "/index.md")]);
+const committed = pages("docs").filter((page) => page !== EVENTS);
+const all = [...committed, EVENTS].map((page) => [page, page.replace(/\/README\.md$/, "/index.md")]);
 for (const [page, to] of [...all, ...Object.entries(added)]) {
   mkdirSync(join(folder, posix.dirname(to)), { recursive: true });
   if (page.endsWith(".md")) writeFileSync(join(folder, to), staged(page, to, footer));
@@ -120,7 +127,11 @@ for (const [page, to] of [...all, ...Object.entries(added)]) {
 const summary = join(folder, "docs/SUMMARY.md");
 const project = Object.entries({ "The repository": "repository", Changelog: "changelog", Benches: "benches" });
 const rows = project.map(([title, name]) => `- [${title}](project/${name}.md)`);
-writeFileSync(summary, `${readFileSync(summary, "utf8").trimEnd()}\n\n# Project\n\n${rows.join("\n")}\n`);
+const listed = readFileSync(summary, "utf8").trimEnd();
+const chat = "- [The chat's protocol](chat.md)\n";
+if (!listed.includes(chat)) problems.push(`docs/SUMMARY.md: ${chat.trim()} is missing`);
+const index = listed.replace(chat, `${chat}  - [Events](events.md)\n`);
+writeFileSync(summary, `${index}\n\n# Project\n\n${rows.join("\n")}\n`);
 for (const file of copied) {
   const to = join(folder, "docs/files", `${file}.txt`);
   mkdirSync(dirname(to), { recursive: true });
@@ -129,7 +140,7 @@ for (const file of copied) {
 cpSync(mermaid, join(folder, "mermaid.min.js"));
 for (const file of ["site.css", "diagrams.js"]) cpSync(join(root, "deploy/site", file), join(folder, file));
 // The changelog has the words of everything.
-const isSearched = `"project/changelog.md" = { enable = false }\n`;
+const isSearched = `\n[output.html.search.chapter]\n"project/changelog.md" = { enable = false }\n`;
 const config = (read("book.toml") + isSearched)
   .replace('["deploy/site/site.css"]', '["site.css"]\nadditional-js = ["mermaid.min.js", "diagrams.js"]');
 writeFileSync(join(folder, "book.toml"), config);

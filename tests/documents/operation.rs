@@ -1,4 +1,4 @@
-//! `docs/upgrading.md` lists each migration, and `docs/rotation.md` names each secret of the
+//! `docs/upgrading.md` lists each migration, and `docs/operations.md` names each secret of the
 //! configuration.
 
 use std::collections::BTreeSet;
@@ -33,8 +33,8 @@ fn every_migration_has_a_row_and_every_row_a_migration() {
 }
 
 #[test]
-fn every_secret_of_the_configuration_is_named_in_the_page_of_rotation() {
-    let document = read("docs/rotation.md");
+fn every_secret_of_the_configuration_has_steps_of_rotation() {
+    let document = read("docs/operations.md");
     let mut found = 0;
     for (file, section) in [
         ("admin/ui.rs", "admin_ui"),
@@ -48,7 +48,7 @@ fn every_secret_of_the_configuration_is_named_in_the_page_of_rotation() {
         for field in secrets(&read(&format!("server/src/config/{file}"))) {
             let key = format!("`{section}.{field}`");
             // The previous secret of webhooks is named in the row of the present one.
-            assert!(document.contains(&key), "docs/rotation.md has no {key}");
+            assert!(document.contains(&key), "docs/operations.md has no {key}");
             found += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! The steps of `docs/rotation.md`, executed as an operator executes them.
+//! The steps of `docs/operations.md`, executed as an operator executes them.
 
 use std::fs;
 use std::path::Path;

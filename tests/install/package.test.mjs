@@ -27,7 +27,7 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
     must("dpkg-deb", ["--extract", package_, folder]);
     const shipped = join(folder, "usr/share/doc/roomcast");
     const pages = readdirSync(join(shipped, "docs"), { recursive: true }).filter((path) => path.endsWith(".md"));
-    assert.ok(pages.includes("install.md") && pages.includes("howto/kubernetes.md"), `${pages}`);
+    assert.ok(pages.includes("install.md") && pages.includes("tutorials/axum.md"), `${pages}`);
     const broken = pages.flatMap((page) => {
       const place = join(shipped, "docs", page);
       const links = [...readFileSync(place, "utf8").matchAll(/\]\(([^)#:\s]+\.(?:md|png))(?:#[^)]*)?\)/g)];
@@ -125,7 +125,7 @@ async function served(t, machine) {
 /** Makes a backup as the documented line of cron does, with the PATH of cron. */
 function backedUp(asked, machine) {
   const page = read("docs/backup.md");
-  const [, folder] = /`(install -d .+?)`/.exec(page);
+  const [, folder] = /^(install -d .+)$/m.exec(page);
   const [, line] = /^30 3 \* \* \* root (.+)$/m.exec(page);
   const cron = (command) => asked("env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", command.replaceAll("\\%", "%"));
   for (const command of [folder, line]) {

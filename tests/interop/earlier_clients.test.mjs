@@ -1,4 +1,4 @@
-// Programs that use earlier names of events and fields, with the shim of docs/earlier-clients.md,
+// Programs that use earlier names of events and fields, with the shim of docs/clients.md,
 // against the server.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -7,7 +7,7 @@ import { LOBBY, call, enter, logged, server } from "./people.mjs";
 import { until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-const page = readFileSync(new URL("../../docs/earlier-clients.md", import.meta.url), "utf8");
+const page = readFileSync(new URL("../../docs/clients.md", import.meta.url), "utf8");
 const [, code] = page.match(/```js\n(\/\*\*.*?)```/s);
 const { withEarlierNames } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
 

@@ -31,7 +31,7 @@ fn public_api_matches_its_snapshot() {
             .unwrap();
         let _ = write!(text, "\n{api}");
     }
-    let snapshot = root.join("docs/public-api.txt");
+    let snapshot = root.join("tests/public_api/public-api.txt");
     if std::env::var_os("WRITE_GENERATED_FILES").is_some() {
         fs::write(&snapshot, &text).unwrap();
     }
@@ -42,6 +42,6 @@ fn public_api_matches_its_snapshot() {
         .find(|(old, new)| old != new);
     assert!(
         stored == text,
-        "docs/public-api.txt is out of date: run tests/generate; first difference: {differs:?}"
+        "tests/public_api/public-api.txt is out of date: run tests/generate; first difference: {differs:?}"
     );
 }

@@ -43,6 +43,30 @@ after(async () => {
   served?.close();
 });
 
+/** Words that a new reader searches for, and the page with the answer. */
+const ANSWERS = [
+  ["first chat", "tutorials/first-chat"],
+  ["virtual machine", "install"],
+  ["limits.connections", "reference/configuration"],
+  ["certificate renewal", "install"],
+  ["memory per connection", "scaling"],
+  ["roomcast_store_up", "reference/metrics"],
+  ["session id unknown", "troubleshooting"],
+  ["backup restore", "backup"],
+  ["upgrading", "upgrading"],
+  ["data lost", "troubleshooting"],
+  ["web page bundler", "tutorials/first-chat"],
+  ["moving a node backend", "migrating-from-node"],
+  ["send with curl", "tutorials/backend"],
+  ["embed axum", "tutorials/axum"],
+  ["RATE_LIMITED", "reference/errors"],
+  ["middleware order", "guide"],
+  ["effectively once", "delivery"],
+  ["transport close", "troubleshooting"],
+  ["client away", "architecture"],
+  ["event of your own", "tutorials/own-event"],
+];
+
 /** The links to what a search has found. */
 const RESULTS = "#mdbook-searchresults li a[href]";
 
@@ -65,7 +89,7 @@ async function open(t, path, options = {}) {
 describe("the documentation site", () => {
   test("has no broken link or anchor, and loads nothing from other hosts", () => {
     const pages = files(folder).filter((file) => file.endsWith(".html"));
-    assert.ok(pages.length > 90, `${pages.length} pages`);
+    assert.ok(pages.length > 50, `${pages.length} pages`);
     const ids = new Map(pages.map((file) => [file, new Set([...readFileSync(file, "utf8").matchAll(/\sid="([^"]*)"/g)].map(([, id]) => unescaped(id)))]));
     const wrong = [];
     let checked = 0;
@@ -88,7 +112,7 @@ describe("the documentation site", () => {
         else if (anchor && ids.has(found) && !ids.get(found).has(decodeURIComponent(anchor))) wrong.push(`${name}: ${to} has no such heading`);
       }
     }
-    assert.ok(checked > 5_000, `${checked} links`);
+    assert.ok(checked > 3_000, `${checked} links`);
     assert.deepEqual(wrong, []);
   });
 
@@ -126,13 +150,10 @@ describe("the documentation site", () => {
     assert.deepEqual(faults, []);
   });
 
-  test("finds the answer to each of the twenty questions by its words", async (t) => {
-    const questions = readFileSync(join(root, "docs/questions.md"), "utf8");
-    const answers = [...questions.matchAll(/^ {3}Answer: \[.+?\]\((.+?)\.md(?:#(.+?))?\), search: `(.+?)`$/gm)];
-    assert.equal(answers.length, 20);
+  test("finds the answers to questions of new readers by their words", async (t) => {
     const { page } = await open(t, "index.html");
     const lost = [];
-    for (const [, path, , words] of answers) {
+    for (const [words, path] of ANSWERS) {
       await page.goto(`${site}/index.html?search=${encodeURIComponent(words)}`);
       const results = page.locator(RESULTS);
       await results.first().waitFor();
@@ -145,8 +166,8 @@ describe("the documentation site", () => {
   test("follows the colours of the system, and a reader can choose dark", async (t) => {
     const background = (page) => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
     const lightness = (colour) => colour.match(/\d+(\.\d+)?/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
-    const light = await open(t, "lifecycle.html", { colorScheme: "light" });
-    const dark = await open(t, "lifecycle.html", { colorScheme: "dark" });
+    const light = await open(t, "architecture.html", { colorScheme: "light" });
+    const dark = await open(t, "architecture.html", { colorScheme: "dark" });
     assert.ok(lightness(await background(light.page)) > 200, await background(light.page));
     assert.ok(lightness(await background(dark.page)) < 80, await background(dark.page));
     for (const [name, { page }] of Object.entries({ light, dark })) {
@@ -161,7 +182,7 @@ describe("the documentation site", () => {
 
   test("draws every diagram without other hosts, also on a phone", async (t) => {
     const drawn = [];
-    for (const path of ["diagrams.html", "lifecycle.html", "architecture.html", "scaling.html"]) {
+    for (const path of ["architecture.html", "scaling.html"]) {
       const { page, faults } = await open(t, path, { viewport: { width: 360, height: 640 } });
       const count = await page.locator("pre.mermaid").count();
       await until(async () => (await page.locator("pre.mermaid svg").count()) === count, () => `the diagrams of ${path}`);

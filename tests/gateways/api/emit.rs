@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Caller, QUICK, start, user};
+use super::{Caller, QUICK, catalogue, start, user};
 use crate::guard::KEY;
 use crate::server::Server;
 use crate::support::DEADLINE;
@@ -303,8 +303,10 @@ async fn refusal_of_a_server_event_names_an_existing_route_or_none() {
     let server = start();
     let service = Caller::service(&server);
     let document = service.get("/openapi.json").await;
-    let events = include_str!("../../../docs/events.md").lines();
-    let rows = events.filter_map(|line| line.strip_prefix("| [`")?.split('`').next());
+    let events = catalogue();
+    let rows = events
+        .lines()
+        .filter_map(|line| line.strip_prefix("| [`")?.split('`').next());
     let (mut published, mut without) = (BTreeSet::new(), BTreeSet::new());
     for event in rows {
         let body = json!({"event": event, "everyone": true, "args": [{}]});

@@ -12,12 +12,13 @@ mod rights;
 mod sockets;
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::guard::{KEY, signed};
-use crate::server::Server;
+use crate::server::{ROOMCAST, Server};
 use crate::support::{RawClient, Response};
 
 /// Tests send requests faster than services.
@@ -25,6 +26,13 @@ const QUICK: (&str, &str) = ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0");
 
 fn start() -> Server {
     Server::with(&[KEY, QUICK])
+}
+
+/// Returns the catalogue of events, as the program prints it.
+fn catalogue() -> String {
+    let output = Command::new(ROOMCAST).arg("catalog").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Returns a token of a user with these roles.

@@ -5,12 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::audit::{entries, newest};
-use super::{Caller, start, token, user};
+use super::{Caller, catalogue, start, token, user};
 use crate::client::Client;
 use crate::server::Server;
 
-/// Generated from the definitions of the events.
-const EVENTS: &str = include_str!("../../../docs/events.md");
 /// The text of a user, which no entry of the audit may contain.
 const CANARY: &str = "canary-of-a-text";
 
@@ -65,7 +63,8 @@ async fn moderation_of_others_data_is_recorded_with_before_and_after() {
         ("delete_conversation", of_room.clone(), &path),
     ];
     // All events that `chat:moderate` can allow.
-    let rows = EVENTS.lines().filter(|line| line.starts_with("| [`"));
+    let events = catalogue();
+    let rows = events.lines().filter(|line| line.starts_with("| [`"));
     let rows = rows.filter(|line| line.contains("a user with `chat:moderate`"));
     let listed: BTreeSet<_> = rows.map(|line| line.split('`').nth(1).unwrap()).collect();
     let acted: BTreeSet<_> = acts.iter().map(|(event, ..)| *event).collect();

@@ -1,5 +1,5 @@
 //! Secrets that a running server replaces on SIGHUP: the new secret is used, the old one is
-//! refused, and connected clients stay connected. The steps are those of `docs/rotation.md`. Each
+//! refused, and connected clients stay connected. The steps are those of `docs/operations.md`. Each
 //! reload is in the audit log.
 
 mod audited;

@@ -289,7 +289,7 @@ async fn uncertain_webhook_answer_leaves_the_trade_pending() {
     }
 }
 
-/// The executor's token is replaced while a trade is unsettled: `docs/rotation.md`, R7.
+/// The executor's token is replaced while a trade is unsettled: `docs/operations.md`, R7.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_token_keeps_an_unsettled_trade_pending() {
     let refused = Reply::Answer(401, r#"{"status":"failed","message":"bad token"}"#);

@@ -46,7 +46,7 @@ export function shownBy(manager) {
   return states;
 }
 
-/** The states that may follow each state; see docs/client.md. */
+/** The states that may follow each state; see docs/clients.md. */
 const NEXT = {
   connecting: ["online", "offline", "refused", "idle"],
   online: ["unresponsive", "offline", "closed", "idle"],

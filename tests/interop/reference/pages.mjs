@@ -159,7 +159,7 @@ export function errors(reasons) {
     `| code | message | when |\n|---|---|---|\n${handshake.join("\n")}`,
     "`roomcast_requests_rejected_total` counts refused requests by reason: " + `${reasons.map(code).join(", ")}.`,
     "## `connect_error`",
-    "A refusal of a namespace reaches the client as `connect_error` with `message` and `data.code`. The chat server sends `UNAUTHENTICATED` for missing or invalid credentials, and `RATE_LIMITED` with `retryAfter` above a limit ([limits](../limits.md#joining-namespaces)). Middleware of the library chooses its own codes ([middleware and errors](../middleware.md)).",
+    "A refusal of a namespace reaches the client as `connect_error` with `message` and `data.code`. The chat server sends `UNAUTHENTICATED` for missing or invalid credentials, and `RATE_LIMITED` with `retryAfter` above a limit ([limits](../limits.md#joining-namespaces)). Middleware of the library chooses its own codes ([middleware and errors](../guide.md#middleware-and-errors)).",
     "## Disconnects",
     "Handlers of `disconnect` and the log have these reasons. `roomcast_sessions_closed_total` counts sessions by reason.",
     `| reason | meaning |\n|---|---|\n${disconnects.join("\n")}`,

@@ -19,58 +19,107 @@ const plainAdmin: Socket<AdminServerToClientEvents, AdminClientToServerEvents> =
 
 /** Every event that the server sends. */
 export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToClientEvents[Name]>[0] } = {
+  // To sockets in the conversation, except the sending socket.
   "message": {"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","createdAt":"2025-01-31T12:00:00.000Z","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","mentions":["bob"],"metadata":{},"replyTo":{"excerpt":"is anybody there?","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","seq":6,"userId":"bob","userName":"Bob"},"seq":7,"type":"user","userId":"ada","userName":"Ada","version":1},
+  // To sockets in the conversation, except the sending socket.
   "message_edited": {"content":"hello, Bob","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","createdAt":"2025-01-31T12:00:00.000Z","editedAt":"2025-01-31T12:01:00.000Z","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","metadata":{},"seq":7,"type":"user","userId":"ada","userName":"Ada","version":2},
+  // To sockets in the conversation, except the sending socket.
   "message_deleted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","deletedAt":"2025-01-31T12:00:00.000Z","deletedBy":"ada","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","seq":7},
+  // To the sending socket, if it set `confirmDelivery`.
   "message_delivered": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","delivered":2,"expected":2,"messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timedOut":false},
+  // To the user's other sockets, and sockets in the conversation if there are at most 50.
   "message_read": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","seq":7,"userId":"ada"},
+  // To sockets in the conversation, except the sending socket.
   "message_reaction": {"added":true,"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","count":1,"emoji":"👍","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","seq":7,"timestamp":"2025-01-31T12:00:00.000Z","userId":"bob"},
+  // To sockets in the conversation, except the sending socket.
   "message_pinned": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","pin":{"message":{"excerpt":"is anybody there?","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","seq":6,"userId":"bob","userName":"Bob"},"pinnedAt":"2025-01-31T12:00:00.000Z","pinnedBy":"ada"}},
+  // To sockets in the conversation, except the sending socket.
   "message_unpinned": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","seq":6,"timestamp":"2025-01-31T12:00:00.000Z","unpinnedBy":"ada"},
+  // To sockets in the conversation, except the user's.
   "user_joined": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
+  // To sockets in the conversation, except the user's.
   "user_left": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
+  // To sockets in the conversation, except the user's.
   "user_disconnected": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
+  // To sockets in the conversation.
   "presence": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","count":1,"users":[{"connections":1,"name":"Ada","since":"2025-01-31T12:00:00.000Z","userId":"ada"}]},
+  // To sockets in the conversation, except the sending socket.
   "typing": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","isTyping":true,"name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},
+  // To sockets in conversations of which the user is a member, all sockets of members of those with at most 100 members, and the user's other sockets; not the sending socket.
   "status": {"status":"busy","text":"in a meeting","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},
+  // To sockets in the conversation, and all sockets of users who became members or are no longer members, or of all members if the title has changed; not the sending socket.
   "conversation_updated": {"conversation":{"createdAt":"2025-01-31T12:00:00.000Z","id":"0f8fad5b-d9cb-469f-a165-70867728950e","memberIds":["ada","bob"],"ownerId":"ada","title":"Engines","updatedAt":"2025-01-31T12:00:00.000Z"},"timestamp":"2025-01-31T12:00:00.000Z"},
+  // To sockets in the conversation, and all sockets of its members; not the sending socket.
   "conversation_deleted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","deletedAt":"2025-01-31T12:00:00.000Z","deletedBy":"ada"},
+  // To sockets in the conversation on that server.
   "conversation:interrupted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"},
+  // To the user's other sockets.
   "notification_level": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","level":"mentions"},
+  // To the socket.
   "trades:subscribed": {"room":"trades:ada","snapshot":{"hasMore":false,"revision":1,"trades":[{"executedPrice":190.5,"quantity":2.0,"side":"buy","status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"}]}},
+  // To the socket.
   "trades:unsubscribed": {"room":"trades:ada"},
+  // To sockets that follow the user's trades.
   "trade:update": {"executedPrice":190.5,"quantity":2.0,"revision":1,"side":"buy","status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"},
+  // To sockets that follow the user's trades.
   "trade:withdrawn": {"revision":2,"timestamp":"2025-01-31T12:01:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"},
+  // To the socket that ordered it, or the user's other sockets if it has disconnected.
   "trade:executed": {"executedPrice":190.5,"quantity":2.0,"side":"buy","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"},
+  // To the socket that ordered it, or the user's other sockets if it has disconnected.
   "trade:error": {"code":"NO_PRICE","message":"no price of the symbol is known","symbol":"AAPL","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"},
+  // To the socket.
   "signals:subscribed": {"room":"signals:gold","snapshot":{"hasMore":false,"revision":1,"signals":[{"action":"buy","channelId":"gold","confidence":75.0,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"}]}},
+  // To the socket.
   "signals:unsubscribed": {"room":"signals"},
+  // To sockets that follow all signals or the signals of its channel.
   "signal:new": {"action":"buy","channelId":"gold","confidence":75.0,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","revision":1,"signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"},
+  // To sockets that follow all signals or the signals of its channel.
   "signal:withdrawn": {"channelId":"gold","revision":2,"signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timestamp":"2025-01-31T12:01:00.000Z"},
+  // To the socket.
   "portfolio:subscribed": {"room":"portfolio:ada","snapshot":{"portfolio":{"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},"revision":1}},
+  // To the socket.
   "portfolio:unsubscribed": {"room":"portfolio:ada"},
+  // To sockets that follow the portfolio.
   "portfolio:update": {"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"revision":1,"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},
+  // To the socket.
   "prices:subscribed": {"rooms":["prices:AAPL","prices:BTC/USD"],"snapshot":{"prices":[{"price":190.5,"symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z"}]}},
+  // To the socket.
   "prices:unsubscribed": {"rooms":["prices:BTC/USD"]},
+  // To sockets that follow the symbol.
   "price:update": {"price":190.5,"symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z"},
+  // To sockets that follow the symbol.
   "price:withdrawn": {"reason":"expired","symbol":"AAPL","timestamp":"2025-02-07T12:00:00.000Z"},
+  // To the socket.
   "notifications:subscribed": {"room":"notifications:ada","snapshot":{"hasMore":false,"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}],"revision":1,"unread":1}},
+  // To the socket.
   "notifications:unsubscribed": {"room":"notifications:ada"},
+  // To sockets that follow the user's notifications.
   "notification:new": {"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"},
+  // To sockets that follow the user's notifications.
   "notification:batch": {"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}]},
+  // To sockets that follow the user's notifications, except the acknowledging socket.
   "notification:acked": {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timestamp":"2025-01-31T12:01:00.000Z"},
+  // To sockets that follow the user's notifications, except the acknowledging socket.
   "notifications:acked": {"notificationIds":["0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"],"timestamp":"2025-01-31T12:01:00.000Z"},
+  // To sockets that follow the user's notifications.
   "notifications:unread": {"revision":7,"unread":3},
+  // To sockets that follow the user's notifications.
   "notification:withdrawn": {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","reason":"withdrawn","timestamp":"2025-01-31T12:01:00.000Z"},
+  // To the socket, after it has connected.
   "session": {"expiresAt":"2025-01-31T12:00:00.000Z","guest":false,"name":"Ada","permissions":["chat:read","chat:send","chat:manage","chat:type"],"roles":[],"status":{"status":"busy","text":"in a meeting","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},"userId":"ada"},
+  // To the socket whose event failed.
   "error": {"code":"RATE_LIMITED","event":"typing","message":"too many events of this kind, try again later","retryAfter":200,"status":429,"type":"rateLimit"},
+  // To the socket, before its credentials expire.
   "auth:expiring": {"expiresAt":"2025-01-31T12:00:00.000Z"},
 };
 
 /** Every event that the server sends. */
 export const heardByAdmins: { [Name in keyof AdminServerToClientEvents]: Parameters<AdminServerToClientEvents[Name]>[0] } = {
+  // To sockets in `/admin` on all servers.
   "admin:refusals": {"node":"chat-1","refusals":[{"count":3,"reason":"expired","type":"authentication"}],"timestamp":"2025-01-31T12:00:00.000Z"},
+  // To sockets in `/admin` on all servers; a new socket receives the failures of its server, and the latest alerts of all.
   "admin:alert": {"alert":"RoomcastStoreUnavailable","node":"chat-1","part":"store","state":"unavailable","timestamp":"2025-01-31T12:00:00.000Z"},
+  // To sockets in `/admin` on all servers.
   "admin:node": {"change":"joined","node":"chat-2","timestamp":"2025-01-31T12:00:00.000Z"},
 };
 

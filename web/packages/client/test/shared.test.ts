@@ -184,9 +184,9 @@ test("a request that changes nothing, or an unknown answer, is not repeated", as
 
 test("every event withheld from the sending socket is repeated or exempt", () => {
   // The working directory of the tests is `web`.
-  const rows = readFileSync("../docs/events.md", "utf8").matchAll(/^\| \[`([^`]+)`\]\(#\S+-from-the-server\) \|[^|]*\|[^|]*\|([^|]*)\|/gm);
-  const withheld = [...rows].filter(([, , to]) => /except the \w+ socket|not the sending socket|the user's other sockets/.test(to ?? "")).map(([, name]) => name);
-  // The leader receives the outcome of a trade, and posts it to all tabs. docs/client.md names the
+  const rows = readFileSync("packages/client/test/events.ts", "utf8").matchAll(/^ {2}\/\/ To (.*)\.\n {2}"([^"]+)": /gm);
+  const withheld = [...rows].filter(([, to]) => /except the \w+ socket|not the sending socket|the user's other sockets/.test(to ?? "")).map(([, , name]) => name);
+  // The leader receives the outcome of a trade, and posts it to all tabs. docs/clients.md names the
   // others.
   const exceptions = ["typing", "notifications:acked", "trade:executed", "trade:error"];
   const repeated = new Set(Object.values(CHANGES).map(([, event]) => event));
