@@ -127,6 +127,13 @@ part_interop_full() {
   # Fewer than by default, because some of these files need a core for themselves.
   local files=("${full_interop[@]/#/tests/interop/}") files_at_once=$(($(nproc) + 1))
   counted 'javascript clients of full' parse_node node_tests "${files[@]/%/.test.mjs}"
+}
+
+part_backends() {
+  require 'rust toolchain' toolchain || return
+  require 'servers' servers || return
+  interop_programs || return
+  local files=() files_at_once=$(($(nproc) + 1))
   mapfile -t files < <(grep -l 'from "./variants.mjs"' tests/interop/*.test.mjs)
   TEST_VARIANTS=others counted 'further backends' parse_node node_tests "${files[@]}"
   # The client in Rust against the official server, by the tests that it passes against ours.
@@ -168,11 +175,15 @@ part_browser() {
 # needs both cores.
 part_pages() {
   page_programs || return
+  counted 'pages' parse_node page_tests page_texts page_access page_bounds page_faulty page_kept page_leaving page_view \
+    page_invites page_figures page_trading
+}
+
+part_further_pages() {
+  page_programs || return
   require 'firefox' firefox_browser || return
-  local all=(page_texts page_access page_bounds page_faulty page_kept page_leaving page_view page_invites page_figures
-    page_firefox page_trading page_dashboard page_dashboard_sockets page_drill_down admin_ui page_notifications page_status page_marks
-    origins client/tabs)
-  counted 'pages' parse_node page_tests "${all[@]}"
+  counted 'further pages' parse_node page_tests page_firefox page_dashboard page_dashboard_sockets page_drill_down admin_ui \
+    page_notifications page_status page_marks origins client/tabs
   TEST_VARIANTS=others counted 'further sizes and colours' parse_node page_tests page page_entering
 }
 
@@ -230,7 +241,8 @@ part_versions() {
     cargo test -p roomcast --test server --no-fail-fast -- cluster::redis cluster::streams cluster::nats cluster::sealed
 }
 
-# All targets are built with sanitizers, in their own profile, before each runs for ten seconds.
+# Each target is built with sanitizers, in a profile of their own, and runs for ten seconds. With FUZZ_HALF, these are
+# every second one.
 part_fuzz() {
   require 'rust toolchain' toolchain || return
   require 'cargo-fuzz' fuzzer || return
@@ -238,8 +250,10 @@ part_fuzz() {
   export RUSTC_BOOTSTRAP=1
   local target targets
   targets=$(cargo fuzz list) || { count 'fuzz targets' 0 1; return; }
-  require 'fuzz build' cargo fuzz build || return
+  if [ -n "${FUZZ_HALF:-}" ]; then targets=$(awk -v half="$FUZZ_HALF" 'NR % 2 == half' <<<"$targets"); fi
   for target in $targets; do
+    # The first build takes most of the time. A target that does not build counts as failed.
+    require "fuzz build" cargo fuzz build "$target" || return
     check "fuzz $target" fuzz_target "$target"
   done
   unset RUSTC_BOOTSTRAP
