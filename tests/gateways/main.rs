@@ -35,7 +35,6 @@ mod corrections;
 mod credentials;
 mod deletion;
 #[cfg(feature = "postgres")]
-mod doctor;
 #[cfg(feature = "postgres")]
 #[path = "../support/grants.rs"]
 mod documented;
@@ -45,6 +44,7 @@ mod erasure_tables;
 mod exact;
 #[cfg(feature = "postgres")]
 mod feed;
+mod fitness;
 mod guard;
 mod guests;
 mod health;

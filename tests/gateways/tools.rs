@@ -162,7 +162,7 @@ fn connections_are_tried_without_changing_anything() {
     ] {
         let line = output
             .lines()
-            .find(|line| line.starts_with(&format!("failed  {key}: ")));
+            .find(|line| line.starts_with(&format!("error   {key}: ")));
         let line = line.unwrap_or_else(|| panic!("no {key} in {output}"));
         assert!(line.contains(fault) && line.contains(remedy), "{line}");
     }
@@ -244,7 +244,7 @@ fn files_without_rights_are_named_with_the_remedy() {
     set_mode(&keys, 0o444);
     let (code, output) = check();
     assert_eq!(code, 1, "{output}");
-    let start = format!("failed  log.file: {}: ", log.display());
+    let start = format!("error   log.file: {}: ", log.display());
     let line = output.lines().find(|line| line.starts_with(&start));
     let line = line.unwrap_or_else(|| panic!("no {start} in {output}"));
     for part in [
@@ -366,7 +366,7 @@ fn role_without_migration_right_gets_the_missing_right_named() {
     let down = format!("postgres://bare:x@{}/{name}", nowhere());
     let (code, output) = store(&down, "check-config --connect");
     assert!(
-        code == 1 && output.contains("failed  store.url") && !output.contains(":x@"),
+        code == 1 && output.contains("error   store.url") && !output.contains(":x@"),
         "{output}"
     );
 }

@@ -33,7 +33,7 @@ const unquoted = (literal) => literal.slice(1, -1).replace(/\\\n\s*/g, "").repla
 
 /** Returns each line of the log that a source writes: level, message and fields. */
 export function logEvents(path, source) {
-  if (/(^|\/)(tests|testing|fixtures)(\.rs$|\/)/.test(path) || path.startsWith("server/src/cli/doctor")) return [];
+  if (/(^|\/)(tests|testing|fixtures)(\.rs$|\/)/.test(path) || path.startsWith("server/src/cli/connect")) return [];
   const text = source.split("\n#[cfg(test)]\nmod ")[0];
   const constants = new Map([...text.matchAll(/const ([A-Z_]+): &str =\s*("(?:[^"\\]|\\[\s\S])*");/g)].map(([, name, literal]) => [name, unquoted(literal)]));
   // The rest of a joined constant is a remedy.

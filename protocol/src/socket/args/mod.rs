@@ -316,13 +316,8 @@ impl Args {
                 let mut json = serde_json::Deserializer::from_slice(span.of(&self.text));
                 T::deserialize(WithAttachments::none(&mut json)).map_err(|error| error.to_string())
             }
-            (Format::Json, Some(_)) => {
-                value(|read| self.read(span, None, read)).map_err(|error| error.to_string())
-            }
-            #[cfg(feature = "msgpack")]
-            (Format::MessagePack, _) => {
-                T::deserialize(&mut self.msgpack(span)).map_err(|error| error.to_string())
-            }
+            // Rarer forms share one deserialiser without a type, for which each type is compiled once.
+            _ => value(|read| self.read(span, None, read)).map_err(|error| error.to_string()),
         };
         outcome.map_err(|error| {
             self.located(i, span, &error, &mut |deserializer| {
@@ -353,7 +348,7 @@ impl Args {
     }
 
     /// Parses an argument through a deserialiser without a type. Each type of an argument is
-    /// compiled once for it and for each of the faster ways of [`get`](Self::get).
+    /// compiled once for it, and once for the JSON without attachments of [`get`](Self::get).
     fn read(
         &self,
         span: Span,

@@ -12,17 +12,18 @@ use crate::config::{AdminListen, Settings};
 
 /// Checks the addresses of clients and of operators.
 pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
-    let mut findings = vec![address("server.listen", settings.server.listen).await];
+    let has_tls = settings.server.tls.cert_file.is_some();
+    let mut findings = vec![address("server.listen", settings.server.listen, has_tls).await];
     if let Some(listen) = settings.server.tls.redirect_listen {
-        findings.push(address("server.tls.redirect_listen", listen).await);
+        findings.push(address("server.tls.redirect_listen", listen, false).await);
     }
     if let AdminListen::At(listen) = settings.server.admin_listen() {
-        findings.push(address("server.admin_listen", listen).await);
+        findings.push(address("server.admin_listen", listen, false).await);
     }
     findings
 }
 
-async fn address(key: &str, address: SocketAddr) -> Finding {
+async fn address(key: &str, address: SocketAddr, has_tls: bool) -> Finding {
     let error = match bind(address) {
         Ok(()) => return Finding::ok(key, format!("{address} is free")),
         Err(error) => error,
@@ -38,7 +39,12 @@ async fn address(key: &str, address: SocketAddr) -> Finding {
     } else {
         format!("set {key} to an address of this machine")
     };
-    Finding::bad(Status::Error, key, format!("{address}: {error}"), remedy)
+    // A running server with TLS does not answer without it, and cannot be told from other programs.
+    let status = match has_tls && error.kind() == ErrorKind::AddrInUse {
+        true => Status::Warning,
+        false => Status::Error,
+    };
+    Finding::bad(status, key, format!("{address}: {error}"), remedy)
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<()> {
@@ -54,8 +60,7 @@ fn bind(address: SocketAddr) -> std::io::Result<()> {
     socket.listen(1).map(drop)
 }
 
-/// Returns whether a roomcast server answers at an address. A server with TLS answers a request
-/// without TLS by closing the connection, and counts as another program.
+/// Returns whether a roomcast server without TLS answers at an address.
 async fn is_roomcast(address: SocketAddr) -> bool {
     // The listener of operators serves metrics, but not the state of clients.
     for (path, part) in [

@@ -1,42 +1,24 @@
-//! `roomcast doctor`: checks whether the server can run here as configured, and what to change.
+//! `roomcast check-config --connect`: checks whether the server can run here as configured, and
+//! what to change.
 
 mod access;
-pub(super) mod connect;
 mod machine;
 mod ports;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::Path};
 
-use clap::Args;
 use serde::Serialize;
-use serde_json::json;
 
-use super::output::{fail, outln};
-use super::settings::Mistake;
+use super::output::outln;
 use crate::{
-    auth::configured,
     config::Settings,
     server::{Trial, try_all},
     store::{Examination, Store},
 };
 
-/// Arguments of `doctor`.
-#[derive(Clone, Debug, Args)]
-pub(super) struct Doctor {
-    /// Print the findings as JSON.
-    #[arg(long)]
-    pub(super) json: bool,
-    /// The configuration file.
-    #[arg(skip)]
-    pub(super) file: Option<PathBuf>,
-    /// The file of environment variables.
-    #[arg(skip)]
-    pub(super) env_file: Option<PathBuf>,
-}
-
 /// The result of a check.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(super) struct Finding {
     status: Status,
     /// The checked configuration key, or part of the machine.
     subject: String,
@@ -79,42 +61,21 @@ impl Finding {
     }
 }
 
-/// Checks everything and prints a line for each finding. `mistakes` are those of the configuration.
-pub(super) fn run(
+/// Checks the machine, the files and all targets of a valid configuration, which was read from
+/// these files.
+///
+/// # Errors
+///
+/// If the runtime cannot be started.
+pub(super) fn examine(
     settings: &Settings,
-    mistakes: &[Mistake],
-    warnings: &[String],
-    doctor: &Doctor,
-) -> ExitCode {
-    if !mistakes.is_empty() {
-        return misconfigured(mistakes, doctor);
-    }
-    let runtime = match super::runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return fail(
-                doctor.json,
-                format_args!("cannot start the runtime: {error}"),
-                1,
-            );
-        }
-    };
-    let mut findings = vec![Finding::ok("configuration", "valid")];
-    let warnings = warnings.iter().cloned().chain(configured::advice(settings));
-    findings.extend(warnings.map(|warning| Finding {
-        status: Status::Warning,
-        ..Finding::ok("configuration", warning)
-    }));
-    findings.extend(access::files(
-        settings,
-        doctor.file.as_deref(),
-        doctor.env_file.as_deref(),
-    ));
+    file: Option<&Path>,
+    env_file: Option<&Path>,
+) -> io::Result<Vec<Finding>> {
+    let runtime = super::runtime()?;
+    let mut findings = access::files(settings, file, env_file);
     findings.push(machine::open_files(settings));
-    findings.extend(machine::kernel(
-        settings,
-        std::path::Path::new("/proc/sys/net"),
-    ));
+    findings.extend(machine::kernel(settings, Path::new("/proc/sys/net")));
     findings.extend(runtime.block_on(async {
         let mut findings = ports::check(settings).await;
         let trials = try_all(settings).await;
@@ -125,40 +86,33 @@ pub(super) fn run(
         }
         findings
     }));
-    let has = |status| findings.iter().any(|finding| finding.status == status);
-    if doctor.json {
-        let report = json!({"ok": !has(Status::Error), "findings": findings});
-        outln!("{report:#}");
-    } else {
-        for Finding {
-            status,
-            subject,
-            found,
-            remedy,
-        } in &findings
-        {
-            let status = match status {
-                Status::Ok => "ok",
-                Status::Warning => "warning",
-                Status::Error => "error",
-            };
-            let remedy = remedy.iter().map(|remedy| format!(": {remedy}"));
-            outln!("{status:8}{subject}: {found}{}", remedy.collect::<String>());
-        }
-    }
-    match has(Status::Error) {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    Ok(findings)
+}
+
+/// Prints a line for each finding.
+pub(super) fn print(findings: &[Finding]) {
+    for Finding {
+        status,
+        subject,
+        found,
+        remedy,
+    } in findings
+    {
+        let status = match status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Error => "error",
+        };
+        let remedy = remedy.iter().map(|remedy| format!(": {remedy}"));
+        outln!("{status:8}{subject}: {found}{}", remedy.collect::<String>());
     }
 }
 
-fn misconfigured(mistakes: &[Mistake], doctor: &Doctor) -> ExitCode {
-    if doctor.json {
-        let report = json!({"ok": false, "mistakes": mistakes});
-        outln!("{report:#}");
-        return ExitCode::from(super::REFUSED);
-    }
-    super::refuse(mistakes, false)
+/// Returns whether nothing prevents the server from running. Warnings do not.
+pub(super) fn is_fit(findings: &[Finding]) -> bool {
+    findings
+        .iter()
+        .all(|finding| finding.status != Status::Error)
 }
 
 fn tried(trial: Trial) -> Finding {

@@ -1,4 +1,5 @@
-//! `roomcast doctor` names what is broken and what to do, and ignores what works.
+//! `roomcast check-config --connect` names what prevents the server from running here and what to
+//! do, and accepts what works.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -14,9 +15,11 @@ use crate::guard::SECRET;
 use crate::postgres::Postgres;
 use crate::server::{ROOMCAST, ServerProcess};
 
+const CHECK: [&str; 2] = ["check-config", "--connect"];
+
 /// Runs the command, and returns its exit code and output.
-fn doctor(folder: &Path, variables: &[(&str, &str)]) -> (i32, String) {
-    within(Command::new(ROOMCAST).arg("doctor"), folder, variables)
+fn check(folder: &Path, variables: &[(&str, &str)]) -> (i32, String) {
+    within(Command::new(ROOMCAST).args(CHECK), folder, variables)
 }
 
 fn within(command: &mut Command, folder: &Path, variables: &[(&str, &str)]) -> (i32, String) {
@@ -54,11 +57,11 @@ fn expect(outcome: &(i32, String), code: i32, beginning: &str, part: &str) {
 }
 
 #[test]
-fn doctor_accepts_a_working_server_beside_its_database() {
+fn check_accepts_a_working_server_beside_its_database() {
     let folder = TempDir::new().unwrap();
-    let outcome = doctor(folder.path(), &[]);
+    let outcome = check(folder.path(), &[]);
     for (beginning, part) in [
-        ("ok      configuration:", "valid"),
+        ("the configuration is valid", ""),
         ("ok      server.listen:", "is free"),
         ("ok      store.url:", "works"),
         ("ok      database schema:", "this server has version"),
@@ -71,7 +74,7 @@ fn doctor_accepts_a_working_server_beside_its_database() {
         ("ROOMCAST_LISTEN", &*address),
         ("ROOMCAST_SERVER__ADMIN_LISTEN", "off"),
     ];
-    let outcome = doctor(folder.path(), &running);
+    let outcome = check(folder.path(), &running);
     expect(
         &outcome,
         0,
@@ -79,31 +82,31 @@ fn doctor_accepts_a_working_server_beside_its_database() {
         "in use by a running roomcast",
     );
     let json = within(
-        Command::new(ROOMCAST).args(["doctor", "--json"]),
+        Command::new(ROOMCAST).args(CHECK).arg("--json"),
         folder.path(),
         &running,
     );
     let report: Value = serde_json::from_str(&json.1).unwrap();
-    assert_eq!((json.0, &report["ok"]), (0, &true.into()));
+    assert_eq!((json.0, &report["valid"]), (0, &true.into()));
     assert_eq!(report["findings"][0]["status"], "ok");
 }
 
 #[test]
-fn doctor_names_busy_ports_open_secrets_and_low_limits() {
+fn check_names_busy_ports_open_secrets_and_low_limits() {
     let folder = TempDir::new().unwrap();
     let path = folder.path();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
-    let outcome = doctor(path, &[("ROOMCAST_LISTEN", &address)]);
+    let outcome = check(path, &[("ROOMCAST_LISTEN", &address)]);
     expect(
         &outcome,
         1,
         "error   server.listen:",
         "names the program: stop it, or set",
     );
-    let outcome = doctor(path, &[("ROOMCAST_SERVER__ADMIN_LISTEN", &address)]);
+    let outcome = check(path, &[("ROOMCAST_SERVER__ADMIN_LISTEN", &address)]);
     expect(&outcome, 1, "error   server.admin_listen:", &address);
-    let outcome = doctor(
+    let outcome = check(
         path,
         &[
             ("ROOMCAST_SERVER__ADMIN_LISTEN", "192.0.2.1:9464"),
@@ -125,27 +128,27 @@ fn doctor_names_busy_ports_open_secrets_and_low_limits() {
     let file = ("ROOMCAST_AUTH__JWT__KEYS_FILE", keys.to_str().unwrap());
     fs::set_permissions(&keys, Permissions::from_mode(0o644)).unwrap();
     expect(
-        &doctor(path, &[file]),
+        &check(path, &[file]),
         1,
         "error   auth.jwt.keys_file:",
         "chmod o-rwx",
     );
     fs::set_permissions(&keys, Permissions::from_mode(0o660)).unwrap();
     expect(
-        &doctor(path, &[file]),
+        &check(path, &[file]),
         0,
         "warning auth.jwt.keys_file:",
         "chmod g-w",
     );
     fs::set_permissions(&keys, Permissions::from_mode(0o600)).unwrap();
     expect(
-        &doctor(path, &[file]),
+        &check(path, &[file]),
         0,
         "ok      auth.jwt.keys_file:",
         "0600",
     );
 
-    let limited = format!("ulimit -n 256 && exec {ROOMCAST} doctor");
+    let limited = format!("ulimit -n 256 && exec {ROOMCAST} check-config --connect");
     let many = ("ROOMCAST_LIMITS__CONNECTIONS", "5000");
     let outcome = within(Command::new("bash").args(["-c", &limited]), path, &[many]);
     expect(&outcome, 1, "error   open files:", "set LimitNOFILE=5128");
@@ -153,7 +156,8 @@ fn doctor_names_busy_ports_open_secrets_and_low_limits() {
     expect(&outcome, 0, "warning open files:", "at most 256");
 
     // The settings belong to a network namespace.
-    let kernel = format!("echo 16 > /proc/sys/net/core/somaxconn && exec {ROOMCAST} doctor");
+    let kernel =
+        format!("echo 16 > /proc/sys/net/core/somaxconn && exec {ROOMCAST} check-config --connect");
     let outcome = within(
         Command::new("unshare").args(["-rn", "sh", "-c", &kernel]),
         path,
@@ -164,7 +168,7 @@ fn doctor_names_busy_ports_open_secrets_and_low_limits() {
         "{}",
         outcome.1
     );
-    let outcome = doctor(path, &[("ROOMCAST_CHAT__PAGE", "0")]);
+    let outcome = check(path, &[("ROOMCAST_CHAT__PAGE", "0")]);
     assert!(
         outcome.0 == 2 && outcome.1.contains("chat.page is zero"),
         "{}",
@@ -173,7 +177,7 @@ fn doctor_names_busy_ports_open_secrets_and_low_limits() {
 }
 
 #[test]
-fn doctor_names_every_private_file_that_other_users_can_read() {
+fn check_names_every_private_file_that_other_users_can_read() {
     let folder = TempDir::new().unwrap();
     let path = folder.path();
     // The server does not start with an open file of the token: the configuration is refused.
@@ -200,7 +204,7 @@ fn doctor_names_every_private_file_that_other_users_can_read() {
         let shown = file.to_str().unwrap();
         let run = || {
             let mut command = Command::new(ROOMCAST);
-            command.arg("doctor");
+            command.args(CHECK);
             if variable == "--env-file" {
                 return within(command.args([variable, shown]), path, &[]);
             }
@@ -224,7 +228,7 @@ fn doctor_names_every_private_file_that_other_users_can_read() {
 }
 
 #[test]
-fn doctor_names_files_that_the_server_cannot_write() {
+fn check_names_files_that_the_server_cannot_write() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     for (variable, key) in [
@@ -235,23 +239,23 @@ fn doctor_names_files_that_the_server_cannot_write() {
             ("file/log", "file is not a folder"),
             (".", ". is a folder: name a file"),
         ] {
-            let outcome = doctor(folder.path(), &[(variable, file)]);
+            let outcome = check(folder.path(), &[(variable, file)]);
             expect(&outcome, 1, &format!("error   {key}: {file}:"), fault);
         }
-        let outcome = doctor(folder.path(), &[(variable, "new/log")]);
+        let outcome = check(folder.path(), &[(variable, "new/log")]);
         expect(&outcome, 0, &format!("ok      {key}: new/log"), "works");
     }
     assert!(!folder.path().join("new").exists());
 }
 
 #[test]
-fn doctor_names_faults_of_database_broker_and_clock() {
+fn check_names_faults_of_database_broker_and_clock() {
     let folder = TempDir::new().unwrap();
     let path = folder.path();
     let postgres = Postgres::start();
     let url = postgres.database();
     let name = url.rsplit('/').next().unwrap().split('?').next().unwrap();
-    let outcome = doctor(path, &[("ROOMCAST_STORE", &url)]);
+    let outcome = check(path, &[("ROOMCAST_STORE", &url)]);
     expect(
         &outcome,
         0,
@@ -264,7 +268,7 @@ fn doctor_names_faults_of_database_broker_and_clock() {
         ("ROOMCAST_STORE__MIGRATE", "false"),
     ];
     expect(
-        &doctor(path, &unmigrated),
+        &check(path, &unmigrated),
         1,
         "error   store.url:",
         "run `roomcast migrate`",
@@ -277,7 +281,7 @@ fn doctor_names_faults_of_database_broker_and_clock() {
     );
     let separator = if url.contains('?') { '&' } else { '?' };
     let slow = format!("{url}{separator}options=-csearch_path%3Dpublic,pg_catalog");
-    let outcome = doctor(path, &[("ROOMCAST_STORE", &slow)]);
+    let outcome = check(path, &[("ROOMCAST_STORE", &slow)]);
     expect(
         &outcome,
         1,
@@ -294,7 +298,7 @@ fn doctor_names_faults_of_database_broker_and_clock() {
         ("ROOMCAST_STORE", &*url),
         ("ROOMCAST_ADAPTER__URL", &*broker),
     ];
-    let outcome = doctor(path, &variables);
+    let outcome = check(path, &variables);
     expect(
         &outcome,
         1,
@@ -302,7 +306,7 @@ fn doctor_names_faults_of_database_broker_and_clock() {
         "check the address and the credentials",
     );
     let down = format!("postgres://roomcast:canary@{nowhere}/chat");
-    let outcome = doctor(path, &[("ROOMCAST_STORE", &down)]);
+    let outcome = check(path, &[("ROOMCAST_STORE", &down)]);
     expect(&outcome, 1, "error   store.url:", "");
     assert!(!outcome.1.contains("canary"), "{}", outcome.1);
 }
