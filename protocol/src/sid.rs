@@ -138,11 +138,21 @@ fn shown(text: &[u8]) -> &str {
 
 fn read<const N: usize>(text: &str) -> Option<[u8; N]> {
     let bytes: [u8; N] = text.as_bytes().try_into().ok()?;
-    bytes
-        .iter()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        .then_some(bytes)
+    let is_id = |byte: &u8| IS_OF_ID.get(usize::from(*byte)) == Some(&true);
+    bytes.iter().all(is_id).then_some(bytes)
 }
+
+/// Whether each byte may be part of an id. Every request of a polling session has an id, and a table
+/// takes about half the instructions of five comparisons.
+const IS_OF_ID: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        byte += 1;
+    }
+    table
+};
 
 const LENGTH: usize = 20;
 const TAG: usize = 8;

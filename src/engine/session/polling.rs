@@ -92,8 +92,10 @@ impl Driver {
     /// Removes a poll whose client aborted the request. Returns `false` if it had already been
     /// answered.
     pub(super) fn remove_poll(&mut self, id: u64) -> bool {
+        let arrived = self.polls.len();
         self.polls.retain(|pending| pending.id != id);
-        self.outbox.lock().remove_poll(id)
+        // A client can abort its poll before this task has handled it.
+        self.polls.len() < arrived || self.outbox.lock().remove_poll(id)
     }
 
     fn on_poll(&mut self, pending: PendingPoll, now: Instant) {

@@ -21,7 +21,7 @@ use crate::{
         accept::{Endpoints, bind, serve},
         admission::Handshake,
         http::{Fallback, Site},
-        outbox::{Attaching, DropPolicy, Mode, Outbox, Push, TestOutboxes},
+        outbox::{Attaching, Control, DropPolicy, Mode, Outbox, PollOutcome, Push, TestOutboxes},
         primitives::{Peer, now, random_sid},
         session::{Driver, Engine, RawEngine, RawSession},
     },
@@ -365,6 +365,20 @@ async fn long_payload_is_read_in_iterations_and_answered_at_its_end() {
     let body = vec!["4x"; 1000].join("\x1e");
     assert_eq!(echo.post(&sid, &body).await, (200, "ok".into()));
     assert_eq!(echo.poll(&sid).await, (200, body));
+}
+
+#[tokio::test]
+async fn poll_aborted_before_the_driver_handles_it_ends_the_session() {
+    let echo = echo(Config::default());
+    echo.open().await;
+    let outbox = echo.engine.sessions.all().remove(0);
+    // No task runs until all three are queued. The first leaves the poll to the driver.
+    assert!(outbox.control(Control::PollAborted { id: u64::MAX }));
+    let PollOutcome::Waiting(_answered) = outbox.poll(1) else {
+        panic!("there is nothing for it");
+    };
+    assert!(outbox.control(Control::PollAborted { id: 1 }));
+    echo.all_closed().await;
 }
 
 #[tokio::test]

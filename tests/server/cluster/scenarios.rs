@@ -304,14 +304,15 @@ pub(super) fn unsent_heartbeats_are_not_lost(
     restore();
     until(|| !is_down(0) && !is_down(1));
     until(|| lost()[0] > 0);
-    servers.settle();
+    // The heartbeats were queued before the event. Messages that the test sends from here on count,
+    // too, if a busy machine loses the connection again.
     assert_eq!(lost(), [1, 0]);
     // Its next heartbeat reports the loss to the other server.
     let reported = || {
         let nodes = servers[1].io.nodes();
         nodes.iter().map(|node| node.load.lost).sum::<u64>()
     };
-    until(|| reported() == 1);
+    until(|| reported() == lost()[0]);
 }
 
 /// A server without peers stops publishing when it knows this for sure, and publishes again from

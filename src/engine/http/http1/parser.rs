@@ -15,7 +15,11 @@ use roomcast_protocol::Sid;
 
 use crate::engine::{
     forwarding,
-    http::message::{host, reply::Form},
+    http::message::{
+        characters::{Characters, split_at_byte},
+        host,
+        reply::Form,
+    },
 };
 
 /// Maximum size of a request head, in bytes.
@@ -105,9 +109,9 @@ fn session_request(
         "POST" => true,
         _ => return None,
     };
-    let (path, query) = request.path?.split_once('?')?;
-    let is_simple = |byte: u8| byte.is_ascii_alphanumeric() || b"=&-_.".contains(&byte);
-    if request.version != Some(1) || !query.bytes().all(is_simple) {
+    let (path, query) = split_at_byte(request.path?, b'?');
+    let query = query?;
+    if request.version != Some(1) || !query.bytes().all(|byte| SIMPLE.contains(byte)) {
         return None;
     }
     let (mut hosts, mut body, mut keep_alive) = (0, None, true);
@@ -211,6 +215,9 @@ fn plain(
         keep_alive,
     })
 }
+
+/// The characters of a query that needs no decoding.
+const SIMPLE: Characters = Characters::alphanumeric_and(b"=&-_.");
 
 /// Returns whether a `Connection` header requests a close (RFC 9110, 7.6.1).
 pub(super) fn closes(connection: &[u8]) -> bool {

@@ -5,6 +5,8 @@
 
 use http::{HeaderMap, Version, header};
 
+use super::characters::Characters;
+
 /// Returns whether a request names exactly one valid host. HTTP/1.0 may omit it; versions after
 /// HTTP/1.1 specify it elsewhere.
 pub(in crate::engine::http) fn is_named(version: Version, headers: &HeaderMap) -> bool {
@@ -54,12 +56,10 @@ fn is_registered_name(mut name: &[u8]) -> bool {
 
 /// Returns whether a byte may appear unescaped in a name (`unreserved` and `sub-delims`).
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'='
-        )
+    NAME.contains(byte)
 }
+
+const NAME: Characters = Characters::alphanumeric_and(b"-._~!$&'()*+,;=");
 
 /// Returns whether these bytes are empty, or a colon followed by digits.
 fn is_port(port: &[u8]) -> bool {

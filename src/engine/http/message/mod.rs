@@ -5,6 +5,7 @@
 //! here waits, except for the compression thread.
 
 pub(crate) mod body;
+pub(in crate::engine::http) mod characters;
 pub(crate) mod compression;
 pub(in crate::engine::http) mod cors;
 pub(in crate::engine::http) mod extensions;

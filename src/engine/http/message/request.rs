@@ -12,7 +12,10 @@ use roomcast_protocol::{
     websocket::handshake::{self, HandshakeError, has_token},
 };
 
-use super::refusal::{RequestError, Unknown};
+use super::{
+    characters::split_at_byte,
+    refusal::{RequestError, Unknown},
+};
 use crate::{
     Config,
     engine::admission::{CredentialsFault, check_credentials},
@@ -101,12 +104,15 @@ impl<'a> Query<'a> {
             for (name, value) in form_urlencoded::parse(query.as_bytes()) {
                 parsed.take(&name, value);
             }
-        } else {
-            // Without escapes, nothing needs to be decoded or allocated.
-            for pair in query.split('&') {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                parsed.take(name, value.into());
-            }
+            return parsed;
+        }
+        // Without escapes, nothing needs to be decoded or allocated.
+        let mut rest = Some(query);
+        while let Some(pairs) = rest {
+            let (pair, others) = split_at_byte(pairs, b'&');
+            let (name, value) = split_at_byte(pair, b'=');
+            parsed.take(name, value.unwrap_or_default().into());
+            rest = others;
         }
         parsed
     }

@@ -217,8 +217,9 @@ impl Session {
             match control {
                 Control::Poll(pending) => self.polls.push(pending),
                 Control::PollAborted { id } => {
+                    let arrived = self.polls.len();
                     self.polls.retain(|pending| pending.id != id);
-                    if self.outbox.lock().remove_poll(id) {
+                    if self.polls.len() < arrived || self.outbox.lock().remove_poll(id) {
                         self.end();
                     }
                 }
