@@ -230,7 +230,13 @@ pub fn run() -> ExitCode {
         let examined = (check_config.connect && mistakes.is_empty())
             .then(|| connect::examine(&settings, file.as_deref(), env_file.as_deref()));
         return match examined.transpose() {
-            Ok(findings) => report(check_config, &settings, &mistakes, warnings, findings),
+            Ok(findings) => report(
+                check_config,
+                &settings,
+                &mistakes,
+                warnings,
+                findings.as_deref(),
+            ),
             Err(error) => fail(
                 check_config.json,
                 format_args!("cannot start the runtime: {error}"),
@@ -288,13 +294,13 @@ fn report(
     settings: &Settings,
     mistakes: &[Mistake],
     mut warnings: Vec<String>,
-    findings: Option<Vec<connect::Finding>>,
+    findings: Option<&[connect::Finding]>,
 ) -> ExitCode {
     let is_valid = mistakes.is_empty();
     if is_valid {
         warnings.extend(configured::advice(settings));
     }
-    let is_fit = connect::is_fit(findings.as_deref().unwrap_or_default());
+    let is_fit = connect::is_fit(findings.unwrap_or_default());
     if check.json {
         let outcome = json!({
             "valid": is_valid, "mistakes": mistakes, "warnings": warnings, "findings": findings,
@@ -305,7 +311,7 @@ fn report(
         if is_valid {
             outln!("the configuration is valid");
         }
-        connect::print(findings.as_deref().unwrap_or_default());
+        connect::print(findings.unwrap_or_default());
     }
     match (is_valid, is_fit) {
         (false, _) if check.json => ExitCode::from(REFUSED),
