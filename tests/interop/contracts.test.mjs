@@ -215,7 +215,12 @@ test("events after generated publications match their schemas", async (t) => {
       const own = { ...followed(body), ...(id && { [id]: `generated ${n}` }) };
       return [body, body.prices ? { prices: body.prices.map(followed) } : own];
     });
-    const statuses = await Promise.all(bodies.map(async (body) => (await call(url, "POST", `/api/v1${path}`, body, service)).status));
+    const statuses = [];
+    // A busy machine does not accept hundreds of connections within the timeout of `fetch`.
+    while (bodies.length > 0) {
+      const calls = bodies.splice(0, 25).map((body) => call(url, "POST", `/api/v1${path}`, body, service));
+      statuses.push(...(await Promise.all(calls)).map(({ status }) => status));
+    }
     assert.ok(statuses.includes(200), `${path}: ${statuses}`);
     assert.ok(statuses.every((status) => status < 500), `${path}: ${statuses}`);
   }

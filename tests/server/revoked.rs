@@ -1,8 +1,13 @@
 //! Clients whose credentials are no longer valid.
 
-use std::sync::{
-    Arc, Barrier,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
 use roomcast::{Authenticate, Connect, Io, Principal, Refusal, testing::serve};
@@ -42,7 +47,7 @@ async fn concurrent_revocation_checks_notify_a_client_once() {
         let finders: Vec<_> = (0..FINDERS)
             .map(|_| {
                 let (io, start) = (server.io().clone(), Arc::clone(&start));
-                std::thread::spawn(move || {
+                thread::spawn(move || {
                     start.wait();
                     io.revalidate();
                 })
@@ -55,4 +60,39 @@ async fn concurrent_revocation_checks_notify_a_client_once() {
         assert_eq!(error["code"], "TOKEN_REVOKED");
         assert!(client.next().await.is_err(), "nothing follows but the end");
     }
+}
+
+#[tokio::test]
+async fn revocation_check_returns_after_a_concurrent_one_has_disconnected_the_client() {
+    let is_revoked = Arc::new(AtomicBool::new(false));
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.authenticate(Revocable(Arc::clone(&is_revoked)))
+    });
+    let server = serve(io).await;
+    let _client = server.client().connect().await.unwrap();
+    let [socket] = server.io().of("/").local().sockets().try_into().unwrap();
+    // The first check stops before the client is disconnected.
+    let (notifying, notified) = mpsc::channel();
+    let (go_on, released) = mpsc::channel();
+    let released = Mutex::new(released);
+    let observer = socket.on_any_outgoing(move |_| {
+        notifying.send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+    });
+    let _observer = observer.unwrap();
+    is_revoked.store(true, Ordering::Release);
+    let io = server.io().clone();
+    let first = thread::spawn(move || io.revalidate());
+    notified.recv().unwrap();
+    let (io, checked) = (server.io().clone(), socket.clone());
+    let second = thread::spawn(move || {
+        io.revalidate();
+        checked.is_connected()
+    });
+    // The second check has time to return too early.
+    thread::sleep(Duration::from_millis(100));
+    assert!(!second.is_finished());
+    go_on.send(()).unwrap();
+    assert_eq!(first.join().unwrap(), 1);
+    assert!(!second.join().unwrap(), "disconnected when it returns");
 }

@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU16, Ordering},
+        atomic::{AtomicU16, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -51,8 +51,9 @@ pub(crate) struct SocketInner {
     principal: Mutex<Arc<Principal>>,
     /// The number of replacements of the principal.
     renewals: AtomicU16,
-    /// Whether the client was notified that its credentials are no longer valid.
-    pub(in crate::socket) expelled: AtomicBool,
+    /// Whether the client was notified that its credentials are no longer valid, and disconnected.
+    /// Locked while that happens.
+    pub(in crate::socket) expelled: Mutex<bool>,
     payload: Args,
     pub(in crate::socket) rooms: Mutex<Joined>,
     acks: AckTable,
@@ -119,7 +120,7 @@ impl Socket {
             shared,
             principal: Mutex::new(principal),
             renewals: AtomicU16::new(0),
-            expelled: AtomicBool::new(false),
+            expelled: Mutex::new(false),
             payload,
             rooms: Mutex::default(),
             acks: AckTable::default(),
@@ -149,7 +150,7 @@ impl Socket {
             shared,
             principal: Mutex::new(principal),
             renewals: AtomicU16::new(0),
-            expelled: AtomicBool::new(false),
+            expelled: Mutex::new(false),
             payload,
             rooms: Mutex::default(),
             acks: AckTable::default(),

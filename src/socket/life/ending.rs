@@ -1,6 +1,6 @@
 //! Ends sockets, for any cause.
 
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use roomcast_protocol::{
     engine::CloseReason,
@@ -53,8 +53,12 @@ impl Socket {
 
     /// Disconnects a client whose credentials are no longer valid, and notifies it before.
     pub(crate) fn expel(&self, refusal: &Refusal) {
-        // Several tasks may detect this concurrently; the client is notified once.
-        if !self.is_connected() || self.0.expelled.swap(true, Ordering::AcqRel) {
+        // Several tasks may detect this concurrently; the client is notified once. The others wait,
+        // because their callers rely on its end. An observer of events that calls this gives up.
+        let Some(mut expelled) = self.0.expelled.try_lock_for(MAX_EXPULSION) else {
+            return;
+        };
+        if !self.is_connected() || std::mem::replace(&mut *expelled, true) {
             return;
         }
         let reason = refusal.reason();
@@ -231,3 +235,6 @@ fn reason_arguments(reason: DisconnectReason, description: Option<&str>) -> Args
         None => args::literal(&format!("[\"{reason}\"]")),
     }
 }
+
+/// The maximum time to wait for another task that disconnects the same client.
+const MAX_EXPULSION: Duration = Duration::from_secs(1);

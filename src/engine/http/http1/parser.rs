@@ -221,6 +221,9 @@ const SIMPLE: Characters = Characters::alphanumeric_and(b"=&-_.");
 
 /// Returns whether a `Connection` header requests a close (RFC 9110, 7.6.1).
 pub(super) fn closes(connection: &[u8]) -> bool {
+    if connection.eq_ignore_ascii_case(b"keep-alive") {
+        return false;
+    }
     let mut options = connection.split(|byte| *byte == b',');
     connection.is_ascii()
         && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))

@@ -42,6 +42,9 @@ pub(in crate::engine::http) fn is_valid(host: &[u8]) -> bool {
 
 /// Returns whether these bytes are a registered name or an IPv4 address.
 fn is_registered_name(mut name: &[u8]) -> bool {
+    if name.iter().all(|byte| is_name_byte(*byte)) {
+        return true;
+    }
     loop {
         name = match name {
             [] => return true,

@@ -12,10 +12,7 @@ use roomcast_protocol::{
     websocket::handshake::{self, HandshakeError, has_token},
 };
 
-use super::{
-    characters::split_at_byte,
-    refusal::{RequestError, Unknown},
-};
+use super::refusal::{RequestError, Unknown};
 use crate::{
     Config,
     engine::admission::{CredentialsFault, check_credentials},
@@ -100,21 +97,37 @@ impl<'a> Parameter<'a> {
 impl<'a> Query<'a> {
     fn parse(query: &'a str) -> Self {
         let mut parsed = Self::default();
-        if query.bytes().any(|byte| byte == b'%' || byte == b'+') {
-            for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-                parsed.take(&name, value);
-            }
-            return parsed;
-        }
         // Without escapes, nothing needs to be decoded or allocated.
-        let mut rest = Some(query);
-        while let Some(pairs) = rest {
-            let (pair, others) = split_at_byte(pairs, b'&');
-            let (name, value) = split_at_byte(pair, b'=');
-            parsed.take(name, value.unwrap_or_default().into());
-            rest = others;
+        let (mut start, mut equals) = (0, None);
+        for (at, byte) in query.bytes().enumerate() {
+            match byte {
+                b'%' | b'+' => return Self::parse_escaped(query),
+                b'=' if equals.is_none() => equals = Some(at),
+                b'&' => {
+                    parsed.take_pair(query, start, equals, at);
+                    (start, equals) = (at + 1, None);
+                }
+                _ => {}
+            }
+        }
+        parsed.take_pair(query, start, equals, query.len());
+        parsed
+    }
+
+    fn parse_escaped(query: &'a str) -> Self {
+        let mut parsed = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            parsed.take(&name, value);
         }
         parsed
+    }
+
+    /// Takes the parameter between two bytes of the query, whose name ends at `equals` if it has a
+    /// value.
+    fn take_pair(&mut self, query: &'a str, start: usize, equals: Option<usize>, end: usize) {
+        let name = query.get(start..equals.unwrap_or(end)).unwrap_or_default();
+        let value = equals.and_then(|equals| query.get(equals + 1..end));
+        self.take(name, value.unwrap_or_default().into());
     }
 
     fn take(&mut self, name: &str, value: Cow<'a, str>) {
