@@ -106,7 +106,10 @@ fn a_default_start_warns_of_nothing_and_ends_with_the_address() {
         let log = server.early_log();
         let noisy = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
         assert_eq!(log.lines().find(noisy), None, "{log}");
-        let lines = log.lines().filter(|line| line.contains("V1__chat")).count();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("V1__schema"))
+            .count();
         assert_eq!(lines, usize::from(migrations), "{log}");
         assert!(!log.contains("refinery"), "{log}");
         let last = log.lines().last().unwrap();
