@@ -255,12 +255,8 @@ CREATE TABLE revocations (
     value      text        NOT NULL COLLATE "C",
     until      timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
-    -- The transaction that last wrote the row.
-    changed_in bigint      NOT NULL DEFAULT 0,
     PRIMARY KEY (kind, value)
 );
-
-CREATE INDEX revocations_by_change ON revocations (changed_in);
 
 -- Blocked networks, except those of the configuration.
 CREATE TABLE blocks (
@@ -953,14 +949,6 @@ CREATE TRIGGER conversation_changes_tell AFTER INSERT ON conversation_changes
     FOR EACH ROW WHEN (NEW.kind IN ('renamed', 'added', 'removed', 'closed'))
     EXECUTE FUNCTION roomcast_tell_change();
 
--- The transaction that wrote a revocation.
-CREATE FUNCTION roomcast_note_change() RETURNS trigger
-    LANGUAGE plpgsql
-    AS $$ BEGIN NEW.changed_in := pg_current_xact_id()::text::bigint; RETURN NEW; END $$;
-
-CREATE TRIGGER revocations_note_change BEFORE INSERT OR UPDATE ON revocations
-    FOR EACH ROW EXECUTE FUNCTION roomcast_note_change();
-
 -- The removal of an expired row is no change.
 CREATE FUNCTION roomcast_tell_revocation() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
@@ -1033,7 +1021,7 @@ CREATE FUNCTION roomcast_tell_journal() RETURNS trigger
     END $$;
 
 CREATE TRIGGER journal_entries_tell AFTER INSERT ON journal_entries
-    FOR EACH ROW WHEN (NEW.journal NOT IN ('executions', 'prices') AND NEW.journal NOT LIKE 'prices:%')
+    FOR EACH ROW WHEN (NEW.journal NOT IN ('executions', 'prices'))
     EXECUTE FUNCTION roomcast_tell_journal();
 
 -- Skips a publication whose key was used within a day. Of two transactions with one key the second
@@ -1068,7 +1056,6 @@ REVOKE ALL ON FUNCTION
         text[], text[], text[], timestamptz[]),
     roomcast_drop_annotations(),
     roomcast_note_added(),
-    roomcast_note_change(),
     roomcast_note_closed(),
     roomcast_note_removed(),
     roomcast_note_title(),

@@ -239,7 +239,7 @@ fn another_user_cannot_lock_the_database_and_is_named_if_it_has() {
     let folder = TempDir::new().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let path = folder.path().join("chat.db.lock");
-    // Earlier versions created a file that every user could open.
+    // Another program may have created a file that every user can open.
     let mut ended = Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
     let ended = format!("process {}", ended.id());
