@@ -34,10 +34,6 @@ mod keys;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;
-#[cfg(feature = "postgres")]
-mod migrating;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod older;
 mod order;
 #[cfg(feature = "postgres")]
 mod plans;

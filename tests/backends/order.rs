@@ -14,12 +14,6 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
-#[cfg(feature = "postgres")]
-use crate::older::postgres_of;
-#[cfg(feature = "sqlite")]
-use crate::older::sqlite_of;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-use crate::older::{CONVERSATION, MESSAGE};
 use crate::random::Random;
 
 on_every_backend! {
@@ -425,35 +419,4 @@ async fn expired_changes_are_replaced_by_the_conversation_state() {
     sql("DELETE FROM conversations");
     let missed = store.missed(id, at(0, 2), at(1, 6), 10).await.unwrap();
     assert!(matches!(missed, Missed::Truncated(None)), "{missed:?}");
-}
-
-#[cfg(feature = "postgres")]
-#[tokio::test]
-async fn conversation_from_before_revisions_continues_its_numbers() {
-    let new = Harness::new(postgres_of(5).await).await;
-    let conversation = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
-    assert_eq!(conversation.revision(), at(1, 0));
-    let edited = new
-        .store
-        .edit_message(edit(MESSAGE, "after"), Origin::default());
-    edited.await.unwrap();
-    new.send(CONVERSATION, "ann", "next").await;
-    let steps = read(&new.store, CONVERSATION, at(0, 0), at(2, 1), 10).await;
-    let steps: Vec<_> = steps.iter().map(|(_, event)| short(event)).collect();
-    assert_eq!(
-        steps,
-        ["message 1 before", "edited 1 after v2", "message 2 next"]
-    );
-}
-
-#[cfg(feature = "sqlite")]
-#[tokio::test]
-async fn sqlite_file_from_before_revisions_continues_its_numbers() {
-    let new = Harness::new(sqlite_of(5).await).await;
-    let edited = new
-        .store
-        .edit_message(edit(MESSAGE, "after"), Origin::default());
-    edited.await.unwrap();
-    let conversation = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
-    assert_eq!(conversation.revision(), at(1, 1));
 }

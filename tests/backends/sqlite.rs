@@ -9,8 +9,7 @@ use roomcast_server::store::{Insert, OpenError, Origin, Page, Store, StoreError}
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::harness::{Harness, file, sqlite, text};
-use crate::older::sqlite_of;
+use crate::harness::{Harness, OF_UNRELEASED_VERSION, file, sqlite, text};
 
 #[tokio::test]
 async fn data_survives_reopening() {
@@ -248,6 +247,30 @@ async fn a_database_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
+async fn a_database_with_other_migrations_is_refused_with_the_remedy() {
+    let (config, _folder) = sqlite();
+    Store::migrate(&config).await.unwrap();
+    let other = Connection::open(file(&config)).unwrap();
+    other.execute_batch(OF_UNRELEASED_VERSION).unwrap();
+    for migrate in [true, false] {
+        let config = config::Store {
+            migrate,
+            ..config.clone()
+        };
+        let error = open(&config).await.unwrap_err();
+        assert!(matches!(error, OpenError::Divergent { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("V1__chat"), "{text}");
+        assert!(text.contains("set store.url to a new database"), "{text}");
+        assert_eq!(Store::examine(&config).await.unwrap_err(), error);
+    }
+    assert!(Store::migrate(&config).await.is_err());
+    let backup = Store::backup(&config, &file(&config).with_extension("copy"), &mut |_| ());
+    let error = backup.unwrap_err().to_string();
+    assert!(error.contains("V1__chat"), "{error}");
+}
+
+#[tokio::test]
 async fn full_durability_stores_messages() {
     let (config, folder) = sqlite();
     let config = config::Store {
@@ -283,31 +306,4 @@ async fn open(config: &config::Store) -> Result<Store, OpenError> {
     Store::open(config, Default::default())
         .await
         .map(|(store, _)| store)
-}
-
-#[tokio::test]
-async fn prices_of_the_previous_version_are_read_after_migration() {
-    let (config, folder) = sqlite_of(12).await;
-    let other = Connection::open(file(&config)).unwrap();
-    other
-        .execute_batch(
-            "INSERT INTO journals (name, revision) VALUES ('prices:A', 7), ('prices:B/C', 1), ('signals', 1);
-             INSERT INTO journal_entries (journal, revision, key, body, is_open, created_at) VALUES
-                 ('prices:A', 7, '', 'a', 1, '2025-01-31T12:00:00.000Z'),
-                 ('prices:B/C', 1, '', 'b', 1, '2025-01-31T12:00:01.000Z'),
-                 ('signals', 1, 's', 's', 0, '2025-01-31T12:00:01.000Z')",
-        )
-        .unwrap();
-    drop(other);
-    let harness = Harness::new((config, folder)).await;
-    let store = &harness.store;
-    for (symbol, revision, body) in [("B/C", 1, "b"), ("A", 2, "a")] {
-        let entry = store.journal_entry("prices", symbol).await.unwrap();
-        let entry = entry.unwrap();
-        assert_eq!((entry.revision, &*entry.body), (revision, body));
-        assert!(entry.is_open);
-        let before = format!("prices:{symbol}");
-        assert_eq!(store.journal_entry(&before, "").await.unwrap(), None);
-    }
-    assert!(store.journal_entry("signals", "s").await.unwrap().is_some());
 }

@@ -86,7 +86,7 @@ fn migrate_backup_and_restore_are_recorded_by_name() {
     let migrated = lines(folder, &mut seen, "migrate");
     assert_eq!(outcomes(&migrated), ["", "done"]);
     let applied = migrated[1]["after"]["migrations"].as_array().unwrap();
-    assert!(applied.len() > 10, "{migrated:?}");
+    assert_eq!(applied[0], "V1__schema", "{migrated:?}");
     let [operation, outcome, _, after] = table(folder).remove(0);
     assert_eq!(
         (operation.as_deref(), outcome.as_deref()),

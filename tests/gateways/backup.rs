@@ -253,6 +253,11 @@ fn unusable_backups_are_refused_and_nothing_is_changed() {
                  FROM refinery_schema_history LIMIT 1";
     assert_eq!(newer.execute(added, []).unwrap(), 1);
     drop(newer);
+    fs::copy(path("good"), path("unreleased")).unwrap();
+    let unreleased = rusqlite::Connection::open(path("unreleased")).unwrap();
+    let renamed = "UPDATE refinery_schema_history SET name = 'chat'";
+    assert_eq!(unreleased.execute(renamed, []).unwrap(), 1);
+    drop(unreleased);
     let other = rusqlite::Connection::open(path("other")).unwrap();
     other.execute_batch("CREATE TABLE messages (a)").unwrap();
     drop(other);
@@ -263,6 +268,10 @@ fn unusable_backups_are_refused_and_nothing_is_changed() {
     destroy(folder.path());
     for (name, reason) in [
         ("newer", "version 999, this program knows versions up to"),
+        (
+            "unreleased",
+            "its migration V1__chat is not one of this version",
+        ),
         ("other", "not a database of Roomcast"),
         ("bad", "the database is damaged"),
         ("text", "file is not a database"),

@@ -73,7 +73,7 @@ const WITH_USERS: &[(&str, &str, &str)] = &[
     ),
     ("publication_keys", "key", "used_at"),
     ("reads", "user_id", "conversation_id seq"),
-    ("revocations", "value", "changed_in created_at kind until"),
+    ("revocations", "value", "created_at kind until"),
     (
         "sessions",
         "data roles user_id",

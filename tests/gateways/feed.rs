@@ -14,7 +14,7 @@ use crate::support::RawClient;
 /// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Returns the SQL with which a server of the previous version revokes a user.
+/// Returns the SQL with which another program revokes a user.
 fn revoke(user: &str) -> String {
     format!("INSERT INTO revocations VALUES ('user', '{user}', '2100-01-01', now())")
 }

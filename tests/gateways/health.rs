@@ -214,23 +214,6 @@ fn an_admin_address_in_use_is_an_error_only_if_it_is_configured() {
     server.terminate();
 }
 
-#[test]
-fn removed_metrics_key_is_refused_and_names_its_replacement() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("roomcast.toml");
-    std::fs::write(&path, "[server]\nopen_metrics = true").unwrap();
-    let file = path.to_str().unwrap();
-    for variable in [
-        ("ROOMCAST_SERVER__OPEN_METRICS", "false"),
-        ("ROOMCAST_CONFIG", file),
-    ] {
-        let get_json = fails(folder.path(), &[variable]);
-        for part in ["server.open_metrics", "was removed", "server.metrics_token"] {
-            assert!(get_json.contains(part), "{part} in {get_json}");
-        }
-    }
-}
-
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn details_report_adapter_health_losses_queue_and_lag() {

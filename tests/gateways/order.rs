@@ -265,20 +265,18 @@ async fn a_conversation_that_is_deleted_at_one_server_ends_at_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_by_the_previous_version_are_seen_in_order() {
+async fn changes_by_another_program_are_seen_in_order() {
     let mut all = TwoServers::new().await;
     let sent = all.send("first").await;
     assert_eq!(next(&mut all.bob).await, "message \"first\"");
     let id = sent["id"].as_str().unwrap();
-    // As the previous version writes: it knows neither the column nor the table, and may have no
-    // right to it.
+    // The program has no right to the tables and columns that triggers write.
     all.sql(&format!(
-        "CREATE ROLE of_the_version_before;
+        "CREATE ROLE of_another_program;
          GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, members, messages, message_versions
-             TO of_the_version_before;
-         -- The migration has given it to all that had the rights above.
-         GRANT EXECUTE ON FUNCTION roomcast_words(text) TO of_the_version_before;
-         SET ROLE of_the_version_before;
+             TO of_another_program;
+         GRANT EXECUTE ON FUNCTION roomcast_words(text) TO of_another_program;
+         SET ROLE of_another_program;
          BEGIN;
          SELECT id, last_seq, is_open, owner_id FROM conversations WHERE id = $ID FOR NO KEY UPDATE;
          INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type, metadata,
@@ -315,7 +313,7 @@ async fn changes_by_the_previous_version_are_seen_in_order() {
     ));
     assert_eq!(next(&mut all.bob).await, "\"Old\" of 2");
     assert_eq!(next(&mut all.ann).await, "\"Old\" of 2");
-    // The current version continues from there.
+    // The server continues from there.
     all.send("third").await;
     assert_eq!(
         all.sql("SELECT last_seq, changes FROM conversations WHERE id = $ID"),

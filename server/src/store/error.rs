@@ -112,6 +112,14 @@ pub enum OpenError {
         /// What failed.
         reason: String,
     },
+    /// The database has a migration that differs from this version's. A version before 0.1.0, or a
+    /// modified version, created the database.
+    Divergent {
+        /// The database file, or the server and database; without credentials.
+        database: String,
+        /// The name of the migration.
+        migration: String,
+    },
     /// Another server uses the database file.
     Taken {
         /// The database file.
@@ -136,6 +144,14 @@ impl fmt::Display for OpenError {
             Self::Migration { database, reason } => {
                 write!(f, "cannot migrate the database {database}: {reason}")
             }
+            Self::Divergent {
+                database,
+                migration,
+            } => write!(
+                f,
+                "cannot use the database {database}: {}: set store.url to a new database",
+                divergence(migration)
+            ),
             Self::Taken { database, by } => write!(
                 f,
                 "the database {database} is in use by {by}: stop that server, configure another \
@@ -147,3 +163,11 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+/// Describes a database with a migration that differs from this version's.
+pub(super) fn divergence(migration: &str) -> String {
+    format!(
+        "its migration {migration} is not one of this version, so a version before 0.1.0 or a \
+         modified version created it"
+    )
+}

@@ -11,30 +11,30 @@ use super::OpenError;
 
 /// Applies the pending migrations of an SQLite database, or only checks that none is pending.
 ///
-/// A database with migrations unknown to this version was written by a newer version and is
-/// refused.
+/// A database of a newer version is refused.
 #[cfg(feature = "sqlite")]
 pub(super) fn sqlite(
     connection: &mut rusqlite::Connection,
     path: &std::path::Path,
     apply: bool,
 ) -> Result<Vec<String>, OpenError> {
-    let refused = |error: refinery::Error| OpenError::Migration {
-        database: path.display().to_string(),
+    let database = path.display().to_string();
+    let refused = |error: &dyn std::error::Error| OpenError::Migration {
+        database: database.clone(),
         reason: error.to_string(),
     };
+    let schema = sqlite_schema(connection).map_err(|error| refused(&error))?;
+    let version = schema.known_version(&database)?;
     let runner = in_sqlite::migrations::runner();
     if !apply {
-        let applied = runner.get_applied_migrations(connection).map_err(refused)?;
-        let last = applied.iter().map(refinery::Migration::version).max();
         // If migrating is disabled, the server only checks the version and refuses an outdated
         // schema.
-        return complete(&runner, last.unwrap_or(0), &path.display().to_string());
+        return complete(&runner, version.unwrap_or(0), &database);
     }
     runner
         .run(connection)
         .map(|report| names(&report))
-        .map_err(refused)
+        .map_err(|error| refused(&error))
 }
 
 /// The version of the tables of an SQLite database.
@@ -46,26 +46,78 @@ pub(super) struct SqliteSchema {
     pub(super) newest: i32,
     /// The number of migrations that this server would apply.
     pub(super) pending: usize,
+    /// The name of the first applied migration that differs from this server's migrations.
+    pub(super) divergent: Option<String>,
+}
+
+#[cfg(feature = "sqlite")]
+impl SqliteSchema {
+    /// Returns the version, or an error if the migrations differ from this server's.
+    pub(super) fn known_version(self, database: &str) -> Result<Option<i32>, OpenError> {
+        match self.divergent {
+            Some(migration) => Err(OpenError::Divergent {
+                database: database.into(),
+                migration,
+            }),
+            None => Ok(self.version),
+        }
+    }
 }
 
 /// Reads the version of the tables without changing the database.
 #[cfg(feature = "sqlite")]
 pub(super) fn sqlite_schema(connection: &rusqlite::Connection) -> rusqlite::Result<SqliteSchema> {
     let runner = in_sqlite::migrations::runner();
-    let is_known = connection.table_exists(None, "refinery_schema_history")?;
-    let query = "SELECT max(version) FROM refinery_schema_history";
-    let version = if is_known {
-        connection.query_row(query, [], |row| row.get::<_, Option<i32>>(0))?
+    let history = if connection.table_exists(None, "refinery_schema_history")? {
+        let mut query = connection.prepare(HISTORY)?;
+        let applied = query.query_map([], |row| {
+            Ok(Applied {
+                version: row.get(0)?,
+                name: row.get(1)?,
+                checksum: row.get(2)?,
+            })
+        })?;
+        applied.collect::<rusqlite::Result<Vec<_>>>()?
     } else {
-        None
+        Vec::new()
     };
+    let version = history.last().map(|applied| applied.version);
     let versions = runner.get_migrations().iter();
     let pending = versions.filter(|migration| Some(migration.version()) > version);
     Ok(SqliteSchema {
         version,
         newest: newest(&runner),
         pending: pending.count(),
+        divergent: divergent(&runner, &history),
     })
+}
+
+/// A row of the history of migrations.
+struct Applied {
+    version: i32,
+    name: String,
+    checksum: String,
+}
+
+const HISTORY: &str =
+    "SELECT version, name, checksum FROM refinery_schema_history ORDER BY version";
+
+/// Returns the name of the first applied migration that differs from this server's migrations.
+///
+/// Migrations of newer versions do not count.
+fn divergent(runner: &Runner, history: &[Applied]) -> Option<String> {
+    let newest = newest(runner);
+    let differs = |applied: &&Applied| {
+        let mut own = runner.get_migrations().iter();
+        applied.version <= newest
+            && !own.any(|own| {
+                own.version() == applied.version
+                    && own.name() == applied.name
+                    && own.checksum().to_string() == applied.checksum
+            })
+    };
+    let applied = history.iter().find(differs)?;
+    Some(format!("V{}__{}", applied.version, applied.name))
 }
 
 /// Applies the pending migrations of a PostgreSQL database, or only checks that none is pending.
@@ -86,40 +138,40 @@ pub(super) async fn postgres(
     // working.
     let runner = in_postgres::migrations::runner().set_abort_missing(false);
     if !apply {
-        let known = client
-            .query_one(
-                "SELECT to_regclass('refinery_schema_history') IS NOT NULL",
-                &[],
-            )
-            .await;
-        let known = known
-            .and_then(|row| row.try_get(0))
-            .map_err(|error| refused(chain(&error)))?;
-        let last = if known {
-            runner
-                .get_last_applied_migration_async(client)
-                .await
-                .map_err(|error| refused(chain(&error)))?
-        } else {
-            None
+        let version = match postgres_version(client).await {
+            Ok(version) => version.known(database)?,
+            Err(error) => return Err(refused(chain(&error))),
         };
-        complete(&runner, last.map_or(0, |last| last.version()), database)?;
+        complete(&runner, version, database)?;
         return compatible(client, &runner).await.map_err(refused);
     }
     // The lock belongs to the database session, so PostgreSQL releases it when the connection
     // closes. The short timeout that follows applies to table locks: while a migration waits for a
     // table lock, all later requests for the table queue after it.
-    let lock = format!(
-        "SET lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'; SELECT pg_advisory_lock({LOCK});
-         SET lock_timeout = '{TABLE_LOCK_TIMEOUT}'"
-    );
+    let lock =
+        format!("SET lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'; SELECT pg_advisory_lock({LOCK})");
     client
         .batch_execute(&lock)
         .await
         .map_err(|error| refused(error.to_string()))?;
+    match postgres_version(client).await {
+        Ok(version) => version.known(database)?,
+        Err(error) => {
+            let (text, code) = (chain(&error), code(&error));
+            return Err(refused(explain(client, text, code).await));
+        }
+    };
+    let timeout = format!("SET lock_timeout = '{TABLE_LOCK_TIMEOUT}'");
+    client
+        .batch_execute(&timeout)
+        .await
+        .map_err(|error| refused(error.to_string()))?;
     let applied = match run(&runner, client).await {
         Ok(applied) => applied,
-        Err(error) => return Err(refused(explain(client, &error).await)),
+        Err(error) => {
+            let (text, code) = (chain(&error), code(&error));
+            return Err(refused(explain(client, text, code).await));
+        }
     };
     // Compatibility is checked after the migrations, because another server may have migrated
     // further while this one waited.
@@ -129,6 +181,54 @@ pub(super) async fn postgres(
         .await
         .map_err(|error| refused(error.to_string()))?;
     Ok(applied)
+}
+
+/// The version of the tables of a PostgreSQL database.
+#[cfg(feature = "postgres")]
+pub(super) struct PostgresVersion {
+    /// The last applied migration, or 0.
+    version: i32,
+    /// The name of the first applied migration that differs from this server's migrations.
+    divergent: Option<String>,
+}
+
+#[cfg(feature = "postgres")]
+impl PostgresVersion {
+    /// Returns the version, or an error if the migrations differ from this server's.
+    pub(super) fn known(self, database: &str) -> Result<i32, OpenError> {
+        match self.divergent {
+            Some(migration) => Err(OpenError::Divergent {
+                database: database.into(),
+                migration,
+            }),
+            None => Ok(self.version),
+        }
+    }
+}
+
+/// Reads the version of the tables without changing the database.
+#[cfg(feature = "postgres")]
+pub(super) async fn postgres_version(
+    client: &tokio_postgres::Client,
+) -> Result<PostgresVersion, tokio_postgres::Error> {
+    let exists = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
+    let exists: bool = client.query_one(exists, &[]).await?.try_get(0)?;
+    let rows = match exists {
+        true => client.query(HISTORY, &[]).await?,
+        false => Vec::new(),
+    };
+    let applied = rows.iter().map(|row| {
+        Ok(Applied {
+            version: row.try_get(0)?,
+            name: row.try_get(1)?,
+            checksum: row.try_get(2)?,
+        })
+    });
+    let history = applied.collect::<Result<Vec<_>, tokio_postgres::Error>>()?;
+    Ok(PostgresVersion {
+        version: history.last().map_or(0, |applied| applied.version),
+        divergent: divergent(&in_postgres::migrations::runner(), &history),
+    })
 }
 
 /// Applies migrations, each in its own transaction. Retries after a delay if a table lock times
@@ -175,15 +275,14 @@ fn code(error: &(dyn std::error::Error + 'static)) -> Option<SqlState> {
 
 /// Describes why the migrations failed. If the role lacks a right, names the right.
 #[cfg(feature = "postgres")]
-async fn explain(client: &tokio_postgres::Client, error: &refinery::Error) -> String {
-    let text = chain(error);
+async fn explain(client: &tokio_postgres::Client, text: String, code: Option<SqlState>) -> String {
     // Without a schema in which the role may create tables, PostgreSQL reports that no schema
     // exists.
     let lacks = [
         SqlState::INSUFFICIENT_PRIVILEGE,
         SqlState::INVALID_SCHEMA_NAME,
     ];
-    if !code(error).is_some_and(|code| lacks.contains(&code)) {
+    if !code.is_some_and(|code| lacks.contains(&code)) {
         return text;
     }
     match missing_right(client).await {

@@ -1,6 +1,10 @@
 //! Opening: which databases are accepted, and how their tables are created and migrated.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
 use super::*;
+use crate::harness::OF_UNRELEASED_VERSION;
 
 #[tokio::test]
 async fn inserts_into_formerly_empty_tables_scan_no_whole_table() {
@@ -31,7 +35,10 @@ async fn one_of_concurrent_migrations_runs() {
     let applied = tasks.join_all().await;
     let busy: Vec<_> = applied.iter().filter(|names| !names.is_empty()).collect();
     assert_eq!(busy.len(), 1, "{applied:?}");
-    assert!(busy[0].iter().any(|name| name.contains("chat")), "{busy:?}");
+    assert!(
+        busy[0].iter().any(|name| name.contains("schema")),
+        "{busy:?}"
+    );
 }
 
 #[tokio::test]
@@ -61,6 +68,70 @@ async fn tables_of_a_newer_version_are_used_unless_they_refuse() {
     let error = open(&config).await.unwrap_err();
     assert!(matches!(error, OpenError::Migration { .. }), "{error}");
     assert!(error.to_string().contains("999"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_with_other_migrations_is_refused_with_the_remedy() {
+    let (config, _) = postgres();
+    Store::migrate(&config).await.unwrap();
+    sql(&config, OF_UNRELEASED_VERSION);
+    for migrate in [true, false] {
+        let config = config::Store {
+            migrate,
+            ..config.clone()
+        };
+        let error = open(&config).await.unwrap_err();
+        assert!(matches!(error, OpenError::Divergent { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("V1__chat"), "{text}");
+        assert!(text.contains("set store.url to a new database"), "{text}");
+        assert_eq!(Store::try_out(&config).await.unwrap_err(), error);
+        assert_eq!(Store::examine(&config).await.unwrap_err(), error);
+    }
+    assert!(Store::migrate(&config).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migration_that_times_out_on_a_lock_is_repeated() {
+    let (config, _) = postgres();
+    // The migration waits for this transaction, because it creates a table with the same name.
+    let mut other = Command::new("psql")
+        .args(["-X", "-q", "-A", "-t", &config.url])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut commands = other.stdin.take().unwrap();
+    let create = "BEGIN; CREATE TABLE conversations (id uuid); SELECT 'created';";
+    writeln!(commands, "{create}").unwrap();
+    let mut created = String::new();
+    let mut answers = BufReader::new(other.stdout.take().unwrap());
+    answers.read_line(&mut created).unwrap();
+    assert_eq!(created, "created\n");
+
+    let migrating = tokio::spawn({
+        let config = config.clone();
+        async move { Store::migrate(&config).await }
+    });
+    let waiting = "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE NOT l.granted AND a.datname = current_database()";
+    for is_waiting in ["t", "f"] {
+        let reached = async {
+            while sql(&config, waiting) != is_waiting {
+                // Poll interval.
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, reached).await.unwrap();
+    }
+    // The migration has timed out, so other transactions that queue after it proceed.
+    assert!(!migrating.is_finished());
+
+    drop(commands);
+    other.wait().unwrap();
+    let applied = timeout(DEADLINE, migrating).await.unwrap().unwrap();
+    let applied = applied.unwrap();
+    assert!(applied[0].contains("schema"), "{applied:?}");
 }
 
 #[tokio::test]

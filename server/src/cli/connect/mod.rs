@@ -13,7 +13,7 @@ use super::output::outln;
 use crate::{
     config::Settings,
     server::{Trial, try_all},
-    store::{Examination, Store},
+    store::{Examination, OpenError, Store},
 };
 
 /// The result of a check.
@@ -136,7 +136,11 @@ async fn database(settings: &Settings) -> Vec<Finding> {
     } = match Store::examine(&settings.store).await {
         Ok(examination) => examination,
         Err(error) => {
-            let remedy = "check the address and the rights of store.url";
+            let remedy = if matches!(error, OpenError::Divergent { .. }) {
+                "set store.url to a new database"
+            } else {
+                "check the address and the rights of store.url"
+            };
             return vec![Finding::bad(
                 Status::Error,
                 "database",

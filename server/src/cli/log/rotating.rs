@@ -39,7 +39,7 @@ impl Rotating {
             files: files.max(1),
         };
         for number in 1.. {
-            // Earlier versions created files that other users could read. The numbers have no gaps.
+            // Other programs may have created or copied the files. The numbers have no gaps.
             let file = log.numbered(number);
             if !file.exists() {
                 break;

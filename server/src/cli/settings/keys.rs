@@ -22,34 +22,6 @@ pub(super) const PORT: &str = "PORT";
 pub(super) const PREFIX: &str = "ROOMCAST_";
 /// Fields of the settings that are not keys, because other keys set them.
 const NOT_KEYS: [&str; 1] = ["engine.cors"];
-/// Removed keys, and their replacements.
-pub(super) const REMOVED: [(&str, &str); 1] = [(
-    "server.open_metrics",
-    "it was removed: /metrics and /health/websocket/detailed are served at server.admin_listen \
-     (127.0.0.1:9464); to read them at server.listen, set server.metrics_token and send it as a \
-     bearer token (docs/operations.md, \"Metrics\")",
-)];
-/// Renamed keys, and their present names. Keys that end in `_s` were numbers of seconds, and are
-/// durations now.
-pub(super) const RENAMED: [(&str, &str); 17] = [
-    ("auth.backend.patience", "auth.backend.outage_grace"),
-    ("auth.expiring_lead_s", "auth.expiring_lead"),
-    ("auth.grace_s", "auth.grace"),
-    ("auth.jwt.jwks_refresh_s", "auth.jwt.jwks_refresh"),
-    ("auth.jwt.jwks_timeout_s", "auth.jwt.jwks_timeout"),
-    ("auth.jwt.leeway_s", "auth.jwt.leeway"),
-    ("auth.jwt.max_lifetime_s", "auth.jwt.max_lifetime"),
-    ("auth.session_max_ttl_s", "auth.session_max_ttl"),
-    ("market.keep", "market.retention"),
-    ("market.webhook.pause", "market.webhook.retry_delay"),
-    ("market.webhook.resume", "market.webhook.reconcile_after"),
-    ("publications.keep", "publications.retention"),
-    ("server.event_overlap", "server.deprecated_events"),
-    ("store.group", "store.max_batch"),
-    ("store.lanes", "store.writers"),
-    ("store.waiting_reads", "store.max_pending_reads"),
-    ("webhooks.pause", "webhooks.retry_delay"),
-];
 /// Variables with which other programs locate Redis. They have no effect here.
 pub(super) const REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_URL"];
 /// Variables with the prefix that do not set keys.

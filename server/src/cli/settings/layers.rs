@@ -10,8 +10,8 @@ use super::Overrides;
 use super::environment::Origins;
 use super::error::{Mistake, Place, is_secret};
 use super::keys::{
-    ALIASES, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, REMOVED, RENAMED, flatten,
-    is_of_kubernetes, is_of_role, is_section, known, redis_warning, variable,
+    ALIASES, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, flatten, is_of_kubernetes, is_of_role,
+    is_section, known, redis_warning, variable,
 };
 use crate::config::Settings;
 
@@ -97,8 +97,6 @@ impl Layers {
                 });
             } else if value.is_table() && is_section(&key) {
                 // A section may be empty.
-            } else if let Some(fault) = removed(&key, &from) {
-                self.mistakes.push(Mistake::at(place.named(&key), fault));
             } else {
                 let nearest = self.nearest(&key);
                 let place = place.with_unknown(&key, nearest.as_deref(), &value);
@@ -153,20 +151,13 @@ impl Layers {
                 continue;
             }
             let value = Value::String(value);
-            if let Some(fault) = removed(&key, &name) {
-                // Such a key may have protected or permitted something, so it must not be
-                // ignored silently.
-                let place = origins.place(&name).named(&key);
-                self.mistakes.push(Mistake::at(place, fault));
-            } else {
-                let nearest = self.nearest(&key);
-                let fault = format!("unknown variable {name}");
-                let place = origins.place(&name);
-                let place = place.with_unknown(&key, nearest.as_deref(), &value);
-                let mut mistake = Mistake::at(place, fault);
-                mistake.nearest = nearest.map(|nearest| variable(&nearest));
-                self.unknown.push(mistake);
-            }
+            let nearest = self.nearest(&key);
+            let fault = format!("unknown variable {name}");
+            let place = origins.place(&name);
+            let place = place.with_unknown(&key, nearest.as_deref(), &value);
+            let mut mistake = Mistake::at(place, fault);
+            mistake.nearest = nearest.map(|nearest| variable(&nearest));
+            self.unknown.push(mistake);
         }
     }
 
@@ -338,26 +329,6 @@ fn is_meant(value: &OsStr) -> bool {
         .to_str()
         .is_some_and(|text| text.starts_with("tcp://"));
     !value.is_empty() && !is_of_kubernetes
-}
-
-/// Returns the fault of a removed or renamed key.
-fn removed(key: &str, from: &str) -> Option<String> {
-    if let Some((_, now)) = RENAMED.iter().find(|(renamed, _)| *renamed == key) {
-        let now = if from.starts_with(PREFIX) {
-            variable(now)
-        } else {
-            (*now).to_owned()
-        };
-        // Earlier versions had these values as numbers of seconds.
-        let unit = if key.ends_with("_s") {
-            ", with a unit, such as `30s`"
-        } else {
-            ""
-        };
-        return Some(format!("`{key}` was renamed: set `{now}` instead{unit}"));
-    }
-    let (_, instead) = REMOVED.iter().find(|(removed, _)| *removed == key)?;
-    Some(format!("`{key}`: {instead}"))
 }
 
 /// Parses text as a boolean or an integer, or else returns it as a string.

@@ -2,7 +2,7 @@ use std::io::Write as _;
 
 use toml::Table;
 
-use super::keys::{Kind, RENAMED, is_section, variable};
+use super::keys::{Kind, is_section};
 use super::*;
 use crate::config::Durability;
 
@@ -162,32 +162,6 @@ fn an_unknown_key_in_the_file_is_an_error_with_the_nearest_name() {
 }
 
 #[test]
-fn renamed_keys_are_refused_with_their_current_name() {
-    let layers = Layers::new();
-    for (old, new) in RENAMED {
-        assert!(layers.is_known(new) && !layers.is_known(old), "{old}");
-        let unit = if old.ends_with("_s") {
-            ", with a unit, such as `30s`"
-        } else {
-            ""
-        };
-        let (name, now) = (variable(old), variable(new));
-        let error = from_env(&[(name.as_str(), "1")]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("{name}: `{old}` was renamed: set `{now}` instead{unit}")
-        );
-        let file = file(&format!("{old} = 1"));
-        let error = load(Some(file.path()), std::iter::empty(), Overrides::default()).unwrap_err();
-        let path = file.path().display();
-        assert_eq!(
-            error.to_string(),
-            format!("{path}: line 1: `{old}` was renamed: set `{new}` instead{unit}")
-        );
-    }
-}
-
-#[test]
 fn durations_of_auth_need_a_unit() {
     let settings = from_env(&[
         ("ROOMCAST_AUTH__GRACE", "1500ms"),
@@ -245,7 +219,7 @@ const MISTAKEN: &[(&str, Variables, &[&str])] = &[
         "chat = { page = 0, content_chars = 0 }\nauth.grace_s = 5\n[presence]\nlease = \"0s\"\n",
         &[("ROOMCAST_LIMITS__BLOCK_TIME", "2000years")],
         &[
-            "FILE: line 2: `auth.grace_s` was renamed: set `auth.grace` instead",
+            "FILE: line 2: unknown key `auth.grace_s`, did you mean `auth.grace`?",
             "FILE: line 1: chat.page is zero (value 0, expected integer)",
             "FILE: line 1: chat.content_chars is zero (value 0, expected integer (characters))",
             "FILE: line 4: presence.lease is zero (value \"0s\"",

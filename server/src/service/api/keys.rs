@@ -43,23 +43,8 @@ impl RequestKeys {
         Self { store }
     }
 
-    /// Acquires a caller's key for a request. `hashes` has its hash, and the hash used by earlier
-    /// versions.
+    /// Acquires a caller's key for a request, which its hash identifies.
     pub(crate) async fn begin(
-        &self,
-        caller: &str,
-        key: &str,
-        hashes: [String; 2],
-    ) -> Result<BeginOutcome, ServiceError> {
-        let [hash, before] = hashes;
-        let outcome = self.begin_as(caller, key, hash).await?;
-        if matches!(outcome, BeginOutcome::Other) {
-            return self.begin_as(caller, key, before).await;
-        }
-        Ok(outcome)
-    }
-
-    async fn begin_as(
         &self,
         caller: &str,
         key: &str,

@@ -14,6 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{FILE_SUFFIXES, connect, with_suffix};
 use crate::config::private_files;
+use crate::store::error::divergence;
 use crate::store::migrate;
 use crate::store::opening::{CopyError, CopyProgress, DatabaseCopy, FormerDatabase};
 
@@ -181,6 +182,11 @@ fn check(copy: &Path, from: &Path) -> Result<DatabaseCopy, CopyError> {
     let Some(version) = schema.version else {
         return Err(CopyError::file(from, "it is not a database of Roomcast"));
     };
+    if let Some(migration) = &schema.divergent {
+        let reason = divergence(migration);
+        let reason = format!("{reason}: use the program of the server that wrote it");
+        return Err(CopyError::file(from, reason));
+    }
     if version > schema.newest {
         let reason = format!(
             "its tables have version {version}, this program knows versions up to {}: use the \

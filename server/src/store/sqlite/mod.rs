@@ -237,21 +237,16 @@ pub(super) fn version(path: &Path) -> Result<Option<i32>, OpenError> {
     if !path.exists() {
         return Ok(None);
     }
-    let read = || -> rusqlite::Result<Option<i32>> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let is_known = "SELECT count(*) FROM sqlite_master WHERE name = 'refinery_schema_history'";
-        match connection.query_row(is_known, [], |row| row.get(0))? {
-            0_i64 => Ok(None),
-            _ => {
-                let last = "SELECT max(version) FROM refinery_schema_history";
-                connection.query_row(last, [], |row| row.get(0))
-            }
-        }
-    };
-    read().map_err(|error: rusqlite::Error| OpenError::Database {
-        database: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    let database = path.display().to_string();
+    let schema = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .and_then(|connection| migrate::sqlite_schema(&connection));
+    match schema {
+        Ok(schema) => schema.known_version(&database),
+        Err(error) => Err(OpenError::Database {
+            database,
+            reason: error.to_string(),
+        }),
+    }
 }
 
 /// Opens the write connection.

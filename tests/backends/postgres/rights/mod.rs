@@ -1,8 +1,8 @@
 //! Rights of database roles, and where they are documented.
 
+mod defaults;
 mod duties;
 mod grants;
-mod migration;
 mod objects;
 mod planted;
 

@@ -14,7 +14,7 @@ use axum::{
     Extension,
     body::{Body, to_bytes},
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -182,16 +182,7 @@ async fn take(
     let granted = granted.join(" ");
     let address = address.as_bytes();
     let request_hash = hash_of(&[FORM, method, address, granted.as_bytes(), &canonical]);
-    // Earlier versions stored responses by the bytes of the request.
-    let before = if parts.method == Method::POST {
-        hash_of(&[address, &body])
-    } else {
-        hash_of(&[method, address, &body])
-    };
-    let begun = once
-        .keys
-        .begin(&caller.subject, key, [request_hash, before])
-        .await;
+    let begun = once.keys.begin(&caller.subject, key, request_hash).await;
     let conflict = |message| ApiError::new(StatusCode::CONFLICT, "CONFLICT", message);
     match begun.map_err(|error| ApiError::from(error).into_response())? {
         BeginOutcome::Mine(held) => {

@@ -61,15 +61,7 @@ pub(in crate::store) async fn examine(
     let client = address.connect().await;
     let client = client.map_err(|_| address.failed("cannot connect"))?;
     let read = async {
-        let history = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
-        let is_known: bool = client.query_one(history, &[]).await?.try_get(0)?;
-        let schema: Option<i32> = match is_known {
-            true => {
-                let last = "SELECT max(version)::int4 FROM refinery_schema_history";
-                client.query_one(last, &[]).await?.try_get(0)?
-            }
-            false => None,
-        };
+        let version = migrations::postgres_version(&client).await?;
         let before = Timestamp::now();
         let clock = client.query_one("SELECT clock_timestamp()", &[]).await?;
         let clock: Timestamp = clock.try_get(0)?;
@@ -77,11 +69,11 @@ pub(in crate::store) async fn examine(
         // The database has read its clock between these two.
         let (early, late) = (before.duration_since(clock), after.duration_since(clock));
         let ahead = (early.as_secs_f64() + late.as_secs_f64()) / 2.0;
-        Ok::<_, Error>((schema.unwrap_or(0), ahead))
+        Ok::<_, Error>((version, ahead))
     };
-    let (schema, ahead) = read.await.map_err(|error| address.refused(&error))?;
+    let (version, ahead) = read.await.map_err(|error| address.refused(&error))?;
     Ok(Examination {
-        schema,
+        schema: version.known(&address.name())?,
         newest: migrations::newest_postgres(),
         clock_ahead: Some(ahead),
     })
