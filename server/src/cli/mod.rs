@@ -95,21 +95,11 @@ enum Command {
     Call(remote::CallArguments),
     /// Publish an event to a room or to everyone, through a running server or an adapter.
     Emit(remote::EmitArguments),
-    /// List the sockets of a running server and its cluster, one line of JSON for each.
-    Sockets(remote::SocketsArguments),
-    /// List the servers in the cluster of a running server.
-    Nodes(remote::NodesArguments),
-    /// Print the log level of a running server, or set it, also by module.
-    LogLevel(remote::LogLevelArguments),
-    /// Print all that a running server stores of a user, one line of JSON for each record.
-    ExportUser(remote::ExportUserArguments),
-    /// Erase a user of a running server and the user's data. It can be repeated.
-    EraseUser(remote::EraseUserArguments),
+    #[command(flatten)]
+    Route(remote::RouteCommand),
     /// Show what happens to a user, a socket or a conversation on a running server and its cluster,
     /// one line of JSON for each step.
     Trace(remote::TraceArguments),
-    /// List the administrative acts that a running server has recorded, one line of JSON for each.
-    Audit(remote::AuditArguments),
     /// Check whether a running server is ready for clients: the health check of a container.
     Health(remote::HealthArguments),
     /// Print the completions of this command line for a shell.
@@ -162,13 +152,8 @@ impl Command {
             | Self::Catalog(_)
             | Self::Call(_)
             | Self::Emit(_)
-            | Self::Sockets(_)
-            | Self::Nodes(_)
-            | Self::LogLevel(_)
-            | Self::ExportUser(_)
-            | Self::EraseUser(_)
+            | Self::Route(_)
             | Self::Trace(_)
-            | Self::Audit(_)
             | Self::Completions(_)
             | Self::Man => false,
         }
@@ -270,13 +255,8 @@ pub fn run() -> ExitCode {
         Command::Explain(explain) => identity::explain(&settings, explain),
         Command::Call(arguments) => remote::call(&settings, arguments),
         Command::Emit(arguments) => remote::emit(&settings, arguments),
-        Command::Sockets(arguments) => remote::sockets(&settings, &arguments),
-        Command::Nodes(arguments) => remote::nodes(&settings, &arguments),
-        Command::ExportUser(arguments) => remote::export_user(&settings, &arguments),
-        Command::EraseUser(arguments) => remote::erase_user(&settings, &arguments),
+        Command::Route(command) => command.run(&settings),
         Command::Trace(arguments) => remote::trace(&settings, &arguments),
-        Command::Audit(arguments) => remote::audit(&settings, &arguments),
-        Command::LogLevel(arguments) => remote::log_level(&settings, arguments),
         Command::Health(arguments) => remote::health(Some(&settings), &arguments),
         Command::PrintConfig(print) => print_config(&settings, &print),
     }

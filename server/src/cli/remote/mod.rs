@@ -2,10 +2,10 @@
 //! `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for `emit`,
 //! optionally the adapter.
 
-mod audit;
 mod health;
+mod operator;
+mod routes;
 mod trace;
-mod users;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -17,10 +17,10 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json, value::RawValue};
 
-pub(super) use self::audit::{AuditArguments, audit, operator};
 pub(super) use self::health::{HealthArguments, health};
+pub(super) use self::operator::operator;
+pub(super) use self::routes::RouteCommand;
 pub(super) use self::trace::{TraceArguments, trace};
-pub(super) use self::users::{EraseUserArguments, ExportUserArguments, erase_user, export_user};
 use super::database::audit::{AuditTable, DatabaseAct};
 use super::identity::Minter;
 use super::output::{errln, outln};
@@ -92,39 +92,6 @@ pub(super) struct CallArguments {
     /// Role in the token that is signed for the call.
     #[arg(long, default_value = SERVICE, conflicts_with = "token")]
     role: String,
-    #[command(flatten)]
-    server: Server,
-}
-
-/// Arguments of `sockets`.
-#[derive(Clone, Debug, Args)]
-pub(super) struct SocketsArguments {
-    /// Only sockets of this user.
-    #[arg(long)]
-    user: Option<String>,
-    /// Only sockets in this room.
-    #[arg(long)]
-    room: Option<String>,
-    #[command(flatten)]
-    server: Server,
-}
-
-/// Arguments of `nodes`.
-#[derive(Clone, Debug, Args)]
-pub(super) struct NodesArguments {
-    #[command(flatten)]
-    server: Server,
-}
-
-/// Arguments of `log-level`.
-#[derive(Clone, Debug, Args)]
-pub(super) struct LogLevelArguments {
-    /// New filter, such as `info` or `info,roomcast::engine=debug`. Default: none, and the filter
-    /// in force is printed.
-    filter: Option<String>,
-    /// Set the filter of the configuration again.
-    #[arg(long, conflicts_with = "filter")]
-    reset: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -250,69 +217,6 @@ fn through_adapter(
     _: &Emit,
 ) -> std::future::Ready<Result<(), String>> {
     std::future::ready(Err("this build has no adapter".to_owned()))
-}
-
-/// Prints all sockets, one line of JSON for each.
-pub(super) fn sockets(settings: &Settings, arguments: &SocketsArguments) -> ExitCode {
-    run(async {
-        let caller = Caller::new(settings, &arguments.server)?;
-        let mut cursor: Option<String> = None;
-        loop {
-            let mut query = Serializer::new("/sockets?limit=200".to_owned());
-            for (name, value) in [
-                ("userId", &arguments.user),
-                ("room", &arguments.room),
-                ("cursor", &cursor),
-            ] {
-                if let Some(value) = value {
-                    query.append_pair(name, value);
-                }
-            }
-            let page = caller
-                .call(Method::GET, &query.finish(), String::new())
-                .await?;
-            for socket in page
-                .get("sockets")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
-                outln!("{socket}");
-            }
-            let missing = page.get("missing").and_then(Value::as_u64);
-            if missing.is_some_and(|missing| missing > 0) {
-                errln!("roomcast: not all servers have answered");
-            }
-            cursor = page
-                .get("cursor")
-                .and_then(Value::as_str)
-                .map(str::to_owned);
-            if cursor.is_none() {
-                return Ok(());
-            }
-        }
-    })
-}
-
-/// Prints the servers of the cluster.
-pub(super) fn nodes(settings: &Settings, arguments: &NodesArguments) -> ExitCode {
-    run(async {
-        let caller = Caller::new(settings, &arguments.server)?;
-        let answer = caller.call(Method::GET, "/nodes", String::new()).await?;
-        print(&answer)
-    })
-}
-
-/// Prints the log level of a server, or sets it.
-pub(super) fn log_level(settings: &Settings, arguments: LogLevelArguments) -> ExitCode {
-    run(async {
-        let caller = Caller::new(settings, &arguments.server)?;
-        let (method, body) = match arguments.filter {
-            None if !arguments.reset => (Method::GET, String::new()),
-            filter => (Method::PUT, json!({ "level": filter }).to_string()),
-        };
-        print(&caller.call(method, "/log-level", body).await?)
-    })
 }
 
 fn print(answer: &Value) -> Result<(), String> {
