@@ -12,7 +12,6 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
-use form_urlencoded::Serializer;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json, value::RawValue};
