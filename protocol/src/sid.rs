@@ -144,6 +144,10 @@ fn read<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// Whether each byte may be part of an id. Every request of a polling session has an id, and a table
 /// takes about half the instructions of five comparisons.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a constant has no other way, and cannot panic later"
+)]
 const IS_OF_ID: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0_u8;

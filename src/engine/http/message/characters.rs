@@ -5,6 +5,10 @@
 pub(in crate::engine::http) struct Characters([bool; 256]);
 
 impl Characters {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a constant has no other way, and cannot panic later"
+    )]
     pub(in crate::engine::http) const fn alphanumeric_and(others: &[u8]) -> Self {
         let mut table = [false; 256];
         let mut byte = 0;
