@@ -31,7 +31,7 @@ use crate::{
 
 /// The server to call, and the caller's credentials.
 #[derive(Clone, Debug, Args)]
-struct Server {
+pub(super) struct Server {
     /// URL of the server: `https`, or `http` on this machine. Default: the address on which the
     /// configured server listens.
     #[arg(long)]
