@@ -84,10 +84,10 @@ async fn revocation_check_returns_after_a_concurrent_one_has_disconnected_the_cl
     let io = server.io().clone();
     let first = thread::spawn(move || io.revalidate());
     notified.recv().unwrap();
-    let (io, checked) = (server.io().clone(), socket.clone());
+    let io = server.io().clone();
     let second = thread::spawn(move || {
         io.revalidate();
-        checked.is_connected()
+        socket.is_connected()
     });
     // The second check has time to return too early.
     thread::sleep(Duration::from_millis(100));
