@@ -20,7 +20,7 @@ mod examples;
 #[cfg(feature = "html")]
 pub(in crate::service) mod html;
 #[cfg(not(feature = "html"))]
-#[path = "no_html.rs"]
+#[path = "html/no_html.rs"]
 pub(in crate::service) mod html;
 pub(crate) mod policy;
 pub(in crate::service) mod rooms;
