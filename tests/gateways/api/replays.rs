@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use roomcast_server::store::{Attempt, KeyState, StoredResponse, Time};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use super::{CHAT, Caller, QUICK, SERVICE, start};
 use crate::guard::KEY;
@@ -233,60 +230,5 @@ async fn the_same_json_in_another_order_is_the_same_request() {
     }
 }
 
-#[tokio::test]
-async fn answer_stored_by_an_earlier_version_is_found() {
-    let server = start();
-    let now: Time = "2025-01-31T12:00:00.000Z".parse().unwrap();
-    let later: Time = "9999-01-31T12:00:00.000Z".parse().unwrap();
-    for (method, path, parts) in [
-        ("POST", "/trades", vec!["/trades", TRADE]),
-        (
-            "PUT",
-            "/users/ann/status",
-            vec!["PUT", "/users/ann/status", STATUS],
-        ),
-    ] {
-        let key = hash(&["backend", method]);
-        let id = Uuid::new_v4();
-        let attempt = Attempt {
-            key: key.clone(),
-            request: hash(&parts),
-            id,
-            now,
-            locked_until: now,
-            expires_at: later,
-        };
-        assert_eq!(
-            server.store.begin_request(attempt).await,
-            Ok(KeyState::First)
-        );
-        let body = Some(r#"{"kept":true}"#.to_owned());
-        let answer = StoredResponse { status: 200, body };
-        server
-            .store
-            .end_request(&key, id, Some(answer))
-            .await
-            .unwrap();
-        let body = *parts.last().unwrap();
-        let keyed = Caller::service(&server).with_key(method);
-        let again = keyed.send(method, path, body).await;
-        assert_eq!(again.body, r#"{"kept":true}"#, "{method} {path}");
-    }
-}
-
-/// Hashes several parts as the server does.
-fn hash(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 const TRADE: &str =
     r#"{"tradeId":"t","userId":"ann","symbol":"S","status":"pending","quantity":2.50}"#;
-const STATUS: &str = r#"{"status":"busy"}"#;
