@@ -333,4 +333,4 @@ fn a_folder_open_to_every_user_is_refused_in_production() {
 }
 
 /// The user id of `nobody`.
-const OTHER_USER: u32 = 65534;
+pub(crate) const OTHER_USER: u32 = 65534;

@@ -3,17 +3,18 @@
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
 use crate::config::key_set;
 use crate::guard::{KEY, SECRET};
 use crate::server::{ROOMCAST, ServerProcess};
-use crate::starting::as_another_user;
+use crate::starting::{OTHER_USER, as_another_user};
 
 /// Runs a command to its end, and returns its exit code and output.
 fn run(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> (i32, String) {
@@ -196,8 +197,8 @@ fn an_adapter_that_does_not_work_is_named_with_the_remedy() {
         ];
         let (code, output) = run(folder.path(), "check-config --connect", &variables);
         assert!(code == 1 && !output.contains("canary"), "{url}: {output}");
-        let outcome = if fault.is_some() { "failed" } else { "ok    " };
-        let start = format!("{outcome}  adapter.url: ");
+        let outcome = if fault.is_some() { "error" } else { "ok" };
+        let start = format!("{outcome:8}adapter.url: ");
         let line = output.lines().find(|line| line.starts_with(&start));
         let line = line.unwrap_or_else(|| panic!("{url}: {output}"));
         if let Some(fault) = fault {
@@ -219,6 +220,10 @@ fn files_without_rights_are_named_with_the_remedy() {
     fs::create_dir(&closed).unwrap();
     let keys = folder.path().join("keys.json");
     fs::write(&keys, key_set(SECRET, "HS256")).unwrap();
+    // Only the group of the other user may read the file.
+    if geteuid().is_root() {
+        chown(&keys, None, Some(OTHER_USER)).unwrap();
+    }
     let log = closed.join("log/roomcast.log");
     let check = || {
         let variables = [
@@ -241,7 +246,7 @@ fn files_without_rights_are_named_with_the_remedy() {
     let fault = format!("auth.jwt.keys_file: {}: Permission denied", keys.display());
     assert!(code == 2 && output.contains(&fault), "{output}");
 
-    set_mode(&keys, 0o444);
+    set_mode(&keys, 0o440);
     let (code, output) = check();
     assert_eq!(code, 1, "{output}");
     let start = format!("error   log.file: {}: ", log.display());
