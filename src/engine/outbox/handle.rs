@@ -210,14 +210,14 @@ impl Outbox {
         }
     }
 
-    /// Drops all queued frames if all sessions are held after a stall of the process, because they
-    /// may have been queued after the session should have ended. Returns whether they are held.
-    pub(crate) fn drop_held(&self) -> bool {
-        let is_held = !self.0.flusher.may_write();
-        if is_held {
-            self.lock().drop_unsent(self.memory());
-        }
-        is_held
+    /// Returns whether all sessions are held after a stall of the process.
+    pub(crate) fn is_held(&self) -> bool {
+        !self.0.flusher.may_write()
+    }
+
+    /// Drops all queued frames.
+    pub(crate) fn drop_queued(&self) {
+        self.lock().drop_unsent(self.memory());
     }
 
     /// Detaches the driver. Returns the stream of the session, if it has a WebSocket; it is closed

@@ -68,10 +68,26 @@ impl Socket {
             crate::socket::core::io::connection_log!(
                 self.0.io,socket = %self.0.id, namespace = self.nsp(), reason, more, "expelled");
         }
-        let is_held = self.outbox().drop_held();
+        if self.outbox().is_held() {
+            return self.expel_held(refusal);
+        }
         self.emit("error", ErrorEvent::of(refusal));
         self.disconnect();
-        if is_held && !self.shared().sockets().is_empty() {
+    }
+
+    /// Disconnects the client while all sessions are held after a stall of the process: what is
+    /// queued may have been queued after the session should have ended.
+    fn expel_held(&self, refusal: &Refusal) {
+        // Other tasks send events to its rooms meanwhile, so the socket leaves them first.
+        self.close(DisconnectReason::ServerNamespaceDisconnect);
+        self.outbox().drop_queued();
+        let parser = self.0.io.config().sockets.parser;
+        let error = parser.event(self.nsp(), None, "error", &ErrorEvent::of(refusal));
+        for frame in [error, parser.disconnect(self.nsp())].into_iter().flatten() {
+            // A disconnected or overflowing client ends anyway.
+            let _ = self.shared().push(&frame, Mode::Reliable, self.metrics());
+        }
+        if !self.shared().sockets().is_empty() {
             // The dropped frames may have belonged to these sockets.
             self.drop_connection();
         }
