@@ -98,14 +98,14 @@ other_versions() {
   "$folder/bin/redis-server" --version && "$folder/bin/nats-server" --version
 }
 
-# The server as it was at an older commit, in a folder of its own below the target directory. The default is the last
-# commit before the program could be installed and monitored: it is the oldest that a rolling upgrade must start from.
+# The server as it was at an older commit, in a folder of its own below the target directory. The default is the first
+# commit with one migration for each backend: it is the oldest that a rolling upgrade can start from.
 older_server() {
-  local from="${ROLLING_FROM:-85fc20187e73d9bf446b4bca0c2758227c512481}" tree="$CARGO_TARGET_DIR/older"
+  local from="${ROLLING_FROM:-dff1ba09fe4ccd65a94d284cf9a191b4d81fed1a}" tree="$CARGO_TARGET_DIR/older"
   echo "building $(git rev-parse --short "$from")"
   rm -rf "$tree/source" && mkdir -p "$tree/source" || return 1
   git archive "$from" | tar -x -C "$tree/source" || return 1
-  (cd "$tree/source" && cargo build --bins --target-dir "$tree/target")
+  (cd "$tree/source" && cargo build -p roomcast-server --features dist --target-dir "$tree/target")
 }
 
 # systemd's own checks of the unit, and what shows the calls of a server.
