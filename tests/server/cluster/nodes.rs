@@ -1,7 +1,12 @@
 //! The list of servers in a cluster.
 
 use std::{
-    sync::{Arc, Barrier, Mutex},
+    future::poll_fn,
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
     thread,
     time::Duration,
 };
@@ -171,16 +176,28 @@ fn one_of_two_servers_with_the_same_id_ends_when_they_meet() {
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let [a, b] = [0, 1].map(ends);
+    // As if the server stopped for the conflict, and was polled just before it.
+    let stopped = Arc::new(AtomicUsize::new(0));
     let run = |io: &Io| {
         let server = Server::new(io.clone()).bind("127.0.0.1:0");
         let server = runtime.block_on(server).unwrap();
-        runtime.spawn(server.run())
+        let (io, stopped, mut polls) = (io.clone(), Arc::clone(&stopped), 0);
+        let stop = poll_fn(move |_| {
+            polls += usize::from(io.node_taken().is_some());
+            if polls < 2 {
+                return Poll::Pending;
+            }
+            stopped.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(())
+        });
+        runtime.spawn(server.run_until(stop))
     };
     let running = [&a, &b].map(run);
     hub.reconnect(b.node().unwrap());
     until(|| a.node_taken().is_some() || b.node_taken().is_some());
     let ended = usize::from(a.node_taken().is_none());
     until(|| running[ended].is_finished());
+    assert_eq!(stopped.load(Ordering::Relaxed), 1);
     let stays = [&a, &b][1 - ended];
     until(|| names(stays) == [stays.node().unwrap().clone()]);
     assert!(stays.node_taken().is_none() && !running[1 - ended].is_finished());

@@ -1,6 +1,9 @@
 //! Serves an [`Io`] on its own listeners.
 
-use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -155,12 +158,21 @@ impl Server {
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let io = self.io.clone();
         let mut running = self.start();
+        tokio::pin!(stop);
         tokio::select! {
-            // If `stop` ends because of the conflict as well, its last steps must not be dropped.
             biased;
             () = running.ended() => {}
-            () = stop => running.stop().await,
-            () = io.until_node_taken() => running.stop().await,
+            () = &mut stop => running.stop().await,
+            () = io.until_node_taken() => {
+                // If `stop` waits for the conflict as well, its last steps must not be dropped. It
+                // may have been polled just before the conflict.
+                poll_fn(|cx| {
+                    let _ = stop.as_mut().poll(cx);
+                    Poll::Ready(())
+                })
+                .await;
+                running.stop().await;
+            }
         }
     }
 
