@@ -1,6 +1,9 @@
 //! Scenarios that hold with every adapter. The modules of the adapters run them on their servers.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use roomcast::{
     Ack, Builder, Event, Io, Parser, SocketId,
@@ -294,6 +297,18 @@ pub(super) fn unsent_heartbeats_are_not_lost(
     let is_down = |i: usize| matches!(servers[i].io.adapter_health(), Some(Health::Down(_)));
     let queued = |i: usize| servers[i].io.adapter_backlog().unwrap().messages;
     servers.settle();
+    // The broker may not have confirmed the last answer, which would count as lost although it has
+    // arrived. The second heartbeat after it is in a later batch.
+    for _ in 0..2 {
+        let since = Instant::now();
+        let has_heard = |i: usize| {
+            let nodes = servers[i].io.nodes();
+            nodes
+                .iter()
+                .all(|node| node.is_this || node.heartbeat_age < since.elapsed())
+        };
+        until(|| has_heard(0) && has_heard(1));
+    }
     assert_eq!(lost(), [0, 0]);
     fail();
     until(|| is_down(0) && is_down(1));
@@ -304,8 +319,7 @@ pub(super) fn unsent_heartbeats_are_not_lost(
     restore();
     until(|| !is_down(0) && !is_down(1));
     until(|| lost()[0] > 0);
-    // The heartbeats were queued before the event. Messages that the test sends from here on count,
-    // too, if a busy machine loses the connection again.
+    // The heartbeats were queued before the event.
     assert_eq!(lost(), [1, 0]);
     // Its next heartbeat reports the loss to the other server.
     let reported = || {
