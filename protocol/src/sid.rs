@@ -142,8 +142,8 @@ fn read<const N: usize>(text: &str) -> Option<[u8; N]> {
     bytes.iter().all(is_id).then_some(bytes)
 }
 
-/// Whether each byte may be part of an id. Every request of a polling session has an id, and a table
-/// takes about half the instructions of five comparisons.
+/// Whether each byte may be part of an id. Every request of a polling session has an id, and a
+/// table takes about half the instructions of five comparisons.
 #[expect(
     clippy::indexing_slicing,
     reason = "a constant has no other way, and cannot panic later"

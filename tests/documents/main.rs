@@ -1,5 +1,5 @@
-//! Documents that are lists: each command, default, migration, dependency and task of the program is
-//! described as it is. The pages form a site without gaps.
+//! Documents that are lists: each command, default, migration, dependency and task of the program
+//! is described as it is. The pages form a site without gaps.
 
 #![allow(
     clippy::unwrap_used,

@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,30 +14,13 @@ use crate::config::key_set;
 use crate::guard::SECRET;
 use crate::postgres::Postgres;
 use crate::server::{ROOMCAST, ServerProcess};
+use crate::tools::within;
 
 const CHECK: [&str; 2] = ["check-config", "--connect"];
 
 /// Runs the command, and returns its exit code and output.
 fn check(folder: &Path, variables: &[(&str, &str)]) -> (i32, String) {
     within(Command::new(ROOMCAST).args(CHECK), folder, variables)
-}
-
-fn within(command: &mut Command, folder: &Path, variables: &[(&str, &str)]) -> (i32, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command
-        .current_dir(folder)
-        .env("ROOMCAST_STORE", "sqlite:chat.db")
-        .env("ROOMCAST_LISTEN", "127.0.0.1:0")
-        .env("XDG_STATE_HOME", folder)
-        .env("NO_COLOR", "1")
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap();
-    let output = String::from_utf8([stdout, stderr].concat()).unwrap();
-    (status.code().unwrap(), output)
 }
 
 /// Returns whether a line begins with a status and a subject, and contains a part.

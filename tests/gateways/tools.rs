@@ -28,12 +28,20 @@ fn run_program(
     arguments: &str,
     variables: &[(&str, &str)],
 ) -> (i32, String) {
+    within(program.args(arguments.split(' ')), folder, variables)
+}
+
+/// Runs a prepared command in a folder, and returns its exit code and output.
+pub(crate) fn within(
+    command: &mut Command,
+    folder: &Path,
+    variables: &[(&str, &str)],
+) -> (i32, String) {
     let Output {
         status,
         stdout,
         stderr,
-    } = program
-        .args(arguments.split(' '))
+    } = command
         .current_dir(folder)
         .env("ROOMCAST_STORE", "sqlite:chat.db")
         .env("ROOMCAST_LISTEN", "127.0.0.1:0")

@@ -63,7 +63,7 @@ async fn concurrent_revocation_checks_notify_a_client_once() {
 }
 
 #[tokio::test]
-async fn revocation_check_returns_after_a_concurrent_one_has_disconnected_the_client() {
+async fn revocation_check_returns_after_a_concurrent_one_has_taken_effect() {
     let is_revoked = Arc::new(AtomicBool::new(false));
     let io = Io::builder().namespace("/", |namespace| {
         namespace.authenticate(Revocable(Arc::clone(&is_revoked)))

@@ -316,7 +316,8 @@ impl Args {
                 let mut json = serde_json::Deserializer::from_slice(span.of(&self.text));
                 T::deserialize(WithAttachments::none(&mut json)).map_err(|error| error.to_string())
             }
-            // Rarer forms share one deserialiser without a type, for which each type is compiled once.
+            // Rarer forms share one deserialiser without a type, so each type is compiled once for
+            // it.
             _ => value(|read| self.read(span, None, read)).map_err(|error| error.to_string()),
         };
         outcome.map_err(|error| {

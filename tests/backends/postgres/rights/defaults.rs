@@ -7,8 +7,8 @@ use super::Database;
 use super::duties::perform;
 use crate::harness::{postgres, sql};
 
-/// Returns a database whose tables are created under these default privileges, and the role that the
-/// statements name `{role}`.
+/// Returns a database whose tables are created under these default privileges, and the role that
+/// the statements name `{role}`.
 async fn database_with(privileges: &str) -> (Database, String) {
     let (config, _) = postgres();
     let role = format!("Default_{}", Uuid::new_v4().simple());
