@@ -26,6 +26,8 @@ pub(in crate::service) struct LocalChanges {
     /// Whether the store is shared, so that other servers change it.
     is_followed: bool,
     state: Mutex<PendingWrites>,
+    /// Held while rows are applied and put into effect.
+    applying: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +71,7 @@ impl LocalChanges {
         Self {
             is_followed,
             state: Mutex::default(),
+            applying: Mutex::default(),
         }
     }
 
@@ -174,8 +177,8 @@ impl RevocationApplier {
         for revoked in rows.iter().filter_map(revoked) {
             missing.remove(&revoked);
         }
-        let mut all = self.finish(self.access.apply_rows(&rows));
-        all.add(self.finish(self.access.lift(missing)));
+        let mut all = self.apply_now(|access| access.apply_rows(&rows));
+        all.add(self.apply_now(|access| access.lift(missing)));
         Ok(all)
     }
 
@@ -190,7 +193,7 @@ impl RevocationApplier {
             for revoked in rows.iter().filter_map(revoked) {
                 missing.remove(&revoked);
             }
-            all.add(self.finish(self.access.apply_rows(&rows)));
+            all.add(self.apply_now(|access| access.apply_rows(&rows)));
             // Pages are read by key, because an offset would skip rows when others are removed
             // concurrently.
             last = rows.pop().filter(|_| rows.len() + 1 == PAGE);
@@ -198,14 +201,14 @@ impl RevocationApplier {
                 break;
             }
         }
-        all.add(self.finish(self.access.lift(missing)));
+        all.add(self.apply_now(|access| access.lift(missing)));
         self.is_full.fetch_and(all.too_many, Ordering::Relaxed);
         Ok(all)
     }
 
-    /// Puts applied changes into effect.
-    fn finish(&self, outcome: ApplyOutcome) -> Applied {
-        self.access.apply(&self.io, outcome);
+    /// Applies changes and puts them into effect.
+    fn apply_now(&self, change: impl FnOnce(&Access) -> ApplyOutcome) -> Applied {
+        let outcome = self.access.apply(&self.io, change);
         let (own, too_many) = (outcome.own > 0, outcome.too_many > 0);
         if too_many && !self.is_full.swap(true, Ordering::Relaxed) {
             tracing::error!(
@@ -225,23 +228,31 @@ impl Access {
     ///
     /// An announcement adds and never removes, because it may be older than changes from the feed.
     pub(in crate::service) fn apply_announced_revocation(&self, io: &Io, row: &Revocation) {
-        let known = revoked(row).and_then(|revoked| self.0.revocations.until(&revoked));
-        if known.is_none_or(|until| Time::from(until) < row.until) {
-            let outcome = self.apply_rows(std::slice::from_ref(row));
-            self.apply(io, outcome);
-        }
+        self.apply(io, |access| {
+            let known = revoked(row).and_then(|revoked| access.0.revocations.until(&revoked));
+            match known {
+                Some(until) if Time::from(until) >= row.until => ApplyOutcome::default(),
+                _ => access.apply_rows(std::slice::from_ref(row)),
+            }
+        });
     }
 
-    /// Disconnects the sockets that the changes affect.
-    fn apply(&self, io: &Io, outcome: ApplyOutcome) {
+    /// Applies changes and disconnects the sockets that they affect.
+    ///
+    /// A caller that finds its rows applied by another task returns after they have taken effect,
+    /// because sessions may be served from then on.
+    fn apply(&self, io: &Io, change: impl FnOnce(&Self) -> ApplyOutcome) -> ApplyOutcome {
+        let _applying = self.0.own.applying.lock();
+        let outcome = change(self);
         if outcome.news == 0 {
-            return;
+            return outcome;
         }
         self.gauge();
         // The permission cache may contain permissions of a revoked role.
         self.0.roles.forget(|_, _| true);
         let (entries, disconnected) = (outcome.news, io.revalidate());
         tracing::info!(entries, disconnected, "revoked by another server");
+        outcome
     }
 
     /// Applies rows that differ from memory.
@@ -299,11 +310,17 @@ const PAGE: usize = 1000;
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+        time::Duration,
+    };
+
+    use roomcast::{Authenticate, Connect, Principal, Refusal, testing::serve};
 
     use super::*;
     use crate::{
-        auth::{MAX_REVOCATIONS, Principal, Revocations, Roles},
+        auth::{MAX_REVOCATIONS, Revocations, Roles},
         config,
         store::Store,
     };
@@ -353,6 +370,58 @@ mod tests {
         assert_eq!(access.apply_rows(&[ann]), news(0));
         assert_eq!(access.apply_rows(&[row("ann", -1)]), news(1));
         assert!(!is_revoked(&revocations, "ann"));
+    }
+
+    /// Admits Ann unless she is revoked.
+    struct Listed(Arc<Revocations>);
+
+    impl Authenticate for Listed {
+        async fn authenticate(&self, _: Connect) -> Result<Principal, Refusal> {
+            Ok(Principal::new("ann"))
+        }
+
+        fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+            match self.0.covers(principal) {
+                true => Err(Refusal::new("TOKEN_REVOKED", "gone")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn row_that_another_task_applies_has_taken_effect() {
+        let revocations = Arc::default();
+        let access = access(&revocations).await;
+        let io = Io::builder().namespace("/", |namespace| {
+            namespace.authenticate(Listed(Arc::clone(&revocations)))
+        });
+        let server = serve(io).await;
+        let _client = server.client().connect().await.unwrap();
+        let [socket] = server.io().of("/").local().sockets().try_into().unwrap();
+        // The first task stops before the client is disconnected.
+        let (notifying, notified) = mpsc::channel();
+        let (go_on, released) = mpsc::channel();
+        let released = Mutex::new(released);
+        let observer = socket.on_any_outgoing(move |_| {
+            notifying.send(()).unwrap();
+            released.lock().recv().unwrap();
+        });
+        let _observer = observer.unwrap();
+        let ann = row("ann", 60);
+        let (announced, io, first) = (ann.clone(), server.io().clone(), access.clone());
+        let first = thread::spawn(move || first.apply_announced_revocation(&io, &announced));
+        notified.recv().unwrap();
+        let reader = RevocationApplier::new(access, server.io().clone());
+        let second = thread::spawn(move || {
+            reader.apply_now(|access| access.apply_rows(&[ann]));
+            socket.is_connected()
+        });
+        // The second task has time to return too early.
+        thread::sleep(Duration::from_millis(100));
+        assert!(!second.is_finished());
+        go_on.send(()).unwrap();
+        first.join().unwrap();
+        assert!(!second.join().unwrap(), "disconnected when it returns");
     }
 
     #[tokio::test]
