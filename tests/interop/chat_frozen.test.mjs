@@ -8,7 +8,7 @@ import { startLink } from "./link.mjs";
 import { call } from "./people.mjs";
 import { startBroker } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
-import { until } from "./support.mjs";
+import { ask, metricIs, until } from "./support.mjs";
 
 /** Time in milliseconds for which a server is suspended, longer than a busy machine stalls it. */
 const SUSPENDED = 3000;
@@ -85,6 +85,26 @@ describe("a server that was suspended", { concurrency: true }, () => {
       }
     });
   }
+
+  test("catches up while commands use all connections to its database", async (t) => {
+    const link = await startLink(postgres.url);
+    t.after(() => link.close());
+    const ROOMCAST_STORE = `postgres://roomcast@${new URL(link.url).host}/postgres`;
+    const [there] = await startServers(t, 1, nothing, { ROOMCAST_STORE });
+    const people = await Promise.all([...Array(COUNT).keys()].map((n) => person(t, there, `busy ${n}`)));
+    // The answers to the queries arrive after the process stood still.
+    link.swallow();
+    const answers = people.map((one) => ask(one.socket, "conversations", {}));
+    await metricIs(there.url, 'roomcast_events_received_total{event="conversations"}', (count) => count === COUNT);
+    await there.pause();
+    await sleep(SUSPENDED);
+    link.resume({ isBroken: false });
+    there.resume();
+    // Those that have waited for a connection for too long are answered with an error.
+    for (const answer of await Promise.all(answers)) assert.ok("success" in answer, JSON.stringify(answer));
+    assert.match(there.output(), /this process stood still/);
+    assert.doesNotMatch(there.output(), /could not catch up/);
+  });
 
   test("closes connections if its database does not answer, and serves clients when it does", async (t) => {
     const link = await startLink(postgres.url);

@@ -31,6 +31,11 @@ pub(crate) trait SessionHandler: Send + 'static {
         Poll::Pending
     }
 
+    /// Drives work that has started, while all sessions are held after a stall of the process, and
+    /// starts nothing. The work may hold what the application needs to catch up, such as a
+    /// connection to its database.
+    fn poll_started(&mut self, _cx: &mut Context<'_>) {}
+
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called.
     fn poll_timeout(&self) -> Option<Instant> {
         None

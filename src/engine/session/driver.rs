@@ -129,13 +129,22 @@ impl Driver {
 
     /// Runs until the session has ended and its transports are closed.
     pub(in crate::engine) async fn run(mut self) {
-        poll_fn(|cx| self.engine.held(cx).unwrap_or_else(|| self.iterate(cx))).await;
+        poll_fn(|cx| {
+            let source = self.connection.as_ref();
+            let source = source.and_then(|connection| connection.log_source());
+            let _scope = source.map(LogScope::enter);
+            match self.engine.held(cx) {
+                None => self.iterate(cx),
+                Some(held) => {
+                    self.run_started(cx);
+                    held
+                }
+            }
+        })
+        .await;
     }
 
     fn iterate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let source = self.connection.as_ref();
-        let source = source.and_then(|connection| connection.log_source());
-        let _scope = source.map(LogScope::enter);
         let now = now();
         if let Some(throttle) = &mut self.throttle {
             throttle.handle_timeout(now);
@@ -407,6 +416,15 @@ impl Driver {
         };
         if let Poll::Ready(reason) = connection.poll(cx) {
             self.end(reason, End::Flush(CloseCode::NORMAL));
+        }
+    }
+
+    /// Runs only what has started, while all sessions are held.
+    fn run_started(&mut self, cx: &mut Context<'_>) {
+        if self.ending.is_none()
+            && let Some(connection) = &mut self.connection
+        {
+            connection.poll_started(cx);
         }
     }
 

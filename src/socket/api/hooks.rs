@@ -127,8 +127,9 @@ impl Builder {
     /// its virtual machine was suspended.
     ///
     /// The function receives the duration. Until its future completes, nothing is read from
-    /// clients and nothing is sent to them, not even events that other tasks emit. So it can read
-    /// what other servers have revoked in the meantime. If it then calls
+    /// clients and nothing is sent to them, not even events that other tasks emit. Handlers that
+    /// have started continue, and no other handler starts. So it can read what other servers have
+    /// revoked in the meantime. If it then calls
     /// [`Io::revalidate`](crate::Io::revalidate), rejected clients receive nothing that was queued
     /// before. If such a client is in further namespaces, its connection ends. The other clients
     /// receive everything, in order.

@@ -43,7 +43,7 @@ pub(crate) struct Connection {
     pub(super) decoder: Decoder,
     pub(super) slots: Vec<NamespaceSlot>,
     /// Allocated for the first waiting job, and dropped with the last.
-    jobs: Option<FuturesUnordered<Job>>,
+    jobs: Option<Box<Jobs>>,
     /// The number of handlers and middleware runs among the jobs.
     pub(super) running: usize,
     /// The number of middleware runs among the jobs, at most one for each socket.
@@ -96,6 +96,31 @@ pub(super) enum Job {
     /// Taken out when the middleware completes.
     Middleware(Option<Box<EventInMiddleware>>),
     Admission(Admission),
+}
+
+/// Jobs whose end is not handled yet.
+#[derive(Default)]
+struct Jobs {
+    waiting: FuturesUnordered<Job>,
+    /// Jobs that ended while all sessions were held.
+    ended: VecDeque<Done>,
+}
+
+impl Jobs {
+    /// Returns the next job that has ended, or `None` if there is no job left.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Done>> {
+        match self.ended.pop_front() {
+            Some(done) => Poll::Ready(Some(done)),
+            None => self.waiting.poll_next_unpin(cx),
+        }
+    }
+
+    /// Drives the waiting jobs, and keeps those that end.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(done)) = self.waiting.poll_next_unpin(cx) {
+            self.ended.push_back(done);
+        }
+    }
 }
 
 pub(super) enum Done {
@@ -160,6 +185,14 @@ impl SessionHandler for Connection {
         self.renew();
         // Handlers close a connection through its outbox, so this never requests an end.
         Poll::Pending
+    }
+
+    fn poll_started(&mut self, cx: &mut Context<'_>) {
+        // What follows the end of a job may start others, so it waits until sessions are no longer
+        // held.
+        if let Some(jobs) = &mut self.jobs {
+            jobs.poll_waiting(cx);
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -364,31 +397,38 @@ impl Connection {
     }
 
     pub(super) fn wait_for(&mut self, job: Job) {
-        self.jobs.get_or_insert_default().push(job);
+        self.jobs.get_or_insert_default().waiting.push(job);
     }
 
     /// Polls the waiting handlers, middleware and admissions.
     fn run_jobs(&mut self, cx: &mut Context<'_>) {
         while let Some(jobs) = &mut self.jobs {
-            match jobs.poll_next_unpin(cx) {
-                Poll::Ready(Some(Done::Handler(serial))) => {
-                    self.running -= 1;
-                    if let Some(id) = serial {
-                        self.free_serial_queue(&id);
-                    }
-                    self.unpark();
-                }
-                Poll::Ready(Some(Done::Middleware(checked, outcome))) => {
-                    self.running -= 1;
-                    self.middleware_done(&checked, outcome);
-                    self.unpark();
-                }
-                Poll::Ready(Some(Done::Admission(connect, outcome))) => {
-                    let now = tokio::time::Instant::now().into_std();
-                    self.decided(&connect, outcome, now);
-                }
+            match jobs.poll_next(cx) {
+                Poll::Ready(Some(done)) => self.after(done),
                 Poll::Ready(None) => self.jobs = None,
                 Poll::Pending => return,
+            }
+        }
+    }
+
+    /// Continues after a job has ended.
+    fn after(&mut self, done: Done) {
+        match done {
+            Done::Handler(serial) => {
+                self.running -= 1;
+                if let Some(id) = serial {
+                    self.free_serial_queue(&id);
+                }
+                self.unpark();
+            }
+            Done::Middleware(checked, outcome) => {
+                self.running -= 1;
+                self.middleware_done(&checked, outcome);
+                self.unpark();
+            }
+            Done::Admission(connect, outcome) => {
+                let now = tokio::time::Instant::now().into_std();
+                self.decided(&connect, outcome, now);
             }
         }
     }
@@ -474,7 +514,7 @@ impl Drop for Connection {
             watchers.close();
         }
         self.shared.release();
-        let jobs = self.jobs.take().into_iter().flatten();
+        let jobs = self.jobs.take().into_iter().flat_map(|jobs| jobs.waiting);
         let handlers = jobs.filter_map(|job| match job {
             Job::Handler(running) => Some(running),
             // Pending middleware and admissions have no further effect. A dropped claim releases
@@ -494,7 +534,7 @@ mod tests {
         let client = size_of::<Connection>() + size_of::<ConnInner>() + size_of::<NamespaceSlot>();
         // Includes eight bytes for the idle time of a client, and eight for its joins. Includes
         // eight for the messages that a custom parser waits for.
-        assert!(client <= 440, "{client}");
+        assert!(client <= 424, "{client}");
         // Includes eight bytes for the ids that clients of Engine.IO v3 compute.
         let socket = size_of::<crate::socket::core::socket::SocketInner>();
         assert!(socket <= 352, "{socket}");
