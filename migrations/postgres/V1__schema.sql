@@ -197,6 +197,19 @@ CREATE TABLE notification_levels (
     PRIMARY KEY (conversation_id, user_id)
 );
 
+-- The statuses that users set.
+CREATE TABLE user_statuses (
+    user_id    text        NOT NULL COLLATE "C" PRIMARY KEY,
+    status     text        NOT NULL CHECK (status IN ('online', 'away', 'busy', 'offline')),
+    text       text,
+    -- Each change of a user has a later time than the one before.
+    set_at     timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+
+-- Finds expired statuses, which are removed.
+CREATE INDEX user_statuses_by_end ON user_statuses (expires_at);
+
 -- Servers and presence -----------------------------------------------------------------------------
 
 -- The servers that use this database. A server whose lease has expired counts as dead.
@@ -990,6 +1003,25 @@ CREATE TRIGGER blocks_tell_deleted AFTER DELETE ON blocks
     FOR EACH ROW WHEN (OLD.expires_at IS NULL OR OLD.expires_at > clock_timestamp())
     EXECUTE FUNCTION roomcast_tell_block();
 
+CREATE FUNCTION roomcast_tell_status() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
+    AS $$ BEGIN
+        IF TG_RELID <> 'user_statuses'::regclass::oid THEN
+            RAISE insufficient_privilege
+                USING MESSAGE = 'roomcast_tell_status is for the table user_statuses only';
+        END IF;
+        INSERT INTO changes (topic, key)
+            SELECT DISTINCT 'user_statuses', user_id
+            FROM (VALUES (OLD.user_id), (NEW.user_id)) AS entries (user_id) WHERE user_id IS NOT NULL;
+        RETURN NULL;
+    END $$;
+
+CREATE TRIGGER user_statuses_tell AFTER INSERT OR UPDATE ON user_statuses
+    FOR EACH ROW EXECUTE FUNCTION roomcast_tell_status();
+
+CREATE TRIGGER user_statuses_tell_deleted AFTER DELETE ON user_statuses
+    FOR EACH ROW WHEN (OLD.expires_at > clock_timestamp()) EXECUTE FUNCTION roomcast_tell_status();
+
 CREATE FUNCTION roomcast_tell_table() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ BEGIN
@@ -1072,6 +1104,7 @@ REVOKE ALL ON FUNCTION
     roomcast_tell_conversation(),
     roomcast_tell_journal(),
     roomcast_tell_revocation(),
+    roomcast_tell_status(),
     roomcast_tell_table(),
     roomcast_use_publication_key(),
     roomcast_words(text)
@@ -1082,7 +1115,8 @@ REVOKE ALL ON TABLE
     api_keys, audit, blocks, changes, changes_kept, cluster_secrets, conversation_changes, conversations, invites,
     journal_entries, journals, members, message_emojis, message_reactions, message_versions, messages, nodes,
     notification_levels, pins, presences, publication_head, publication_keys, publication_nodes, publications, reads,
-    revocations, roomcast_schema, sessions, shared_locks, shared_values, webhook_deliveries
+    revocations, roomcast_schema, sessions, shared_locks, shared_values, user_statuses,
+    webhook_deliveries
     FROM PUBLIC;
 
 REVOKE ALL ON SEQUENCE changes_id_seq, publications_id_seq, shared_numbers FROM PUBLIC;

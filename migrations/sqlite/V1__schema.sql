@@ -165,6 +165,19 @@ CREATE TABLE notification_levels (
     PRIMARY KEY (conversation_id, user_id)
 ) STRICT, WITHOUT ROWID;
 
+-- The statuses that users set.
+CREATE TABLE user_statuses (
+    user_id    TEXT NOT NULL PRIMARY KEY,
+    status     TEXT NOT NULL CHECK (status IN ('online', 'away', 'busy', 'offline')),
+    text       TEXT,
+    -- Each change of a user has a later time than the one before.
+    set_at     TEXT NOT NULL,
+    expires_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Finds expired statuses, which are removed.
+CREATE INDEX user_statuses_by_end ON user_statuses (expires_at);
+
 -- Logins, revocations and blocks -------------------------------------------------------------------
 
 CREATE TABLE sessions (

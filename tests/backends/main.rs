@@ -54,6 +54,7 @@ mod retention;
 mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod statuses;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

@@ -295,8 +295,18 @@ async fn erase_with_texts(server: &ServerProcess, mut scene: Scene) {
         "https://x.example/zebracanary.png"
     );
 
+    let status = records.iter().find(|one| one["kind"] == "status").unwrap();
+    assert_eq!(status["data"]["status"], "busy");
+    assert_eq!(status["data"]["text"], SECRET_TEXT);
+
     scene.bob.events_until_now("message_deleted").await;
+    assert_eq!(scene.bob.event("status").await["status"], "busy");
     erase(server, "remove").await;
+    let reset = scene.bob.event("status").await;
+    assert_eq!(
+        (&reset["userId"], &reset["status"]),
+        (&json!(ADA), &json!("online"))
+    );
     assert_eq!(scene.ada.event("error").await["code"], "TOKEN_REVOKED");
     let mut deleted = BTreeSet::new();
     while deleted.len() < 3 {

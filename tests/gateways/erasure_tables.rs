@@ -79,7 +79,7 @@ const WITH_USERS: &[(&str, &str, &str)] = &[
         "data roles user_id",
         "created_at expires_at id_hash ttl_s",
     ),
-    ("shared_values", "value", "key version"),
+    ("user_statuses", "status text user_id", "expires_at set_at"),
     (
         "webhook_deliveries",
         "body",
@@ -102,6 +102,7 @@ const WITHOUT_USERS: &[(&str, &str)] = &[
     ),
     ("roomcast_schema", "oldest only_row store_id"),
     ("shared_locks", "expires_at fence holder name"),
+    ("shared_values", "key value version"),
 ];
 
 /// The rows of all tables as text, with the names of their tables.

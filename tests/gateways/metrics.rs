@@ -170,8 +170,6 @@ async fn inventory_lists_what_is_held_for_permitted_readers_only() {
         ("present users", 1),
         ("commits after a gap", 0),
         ("store queue", 0),
-        ("statuses", 1),
-        ("changed statuses", 0),
         ("rooms of journals", 0),
         ("snapshots of journals", 0),
         ("entries to emit", 0),

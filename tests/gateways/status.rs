@@ -108,6 +108,19 @@ async fn returning_user_keeps_its_status() {
 }
 
 #[tokio::test]
+async fn status_survives_a_restart() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let said = say(&mut ann, "busy", Some("writing")).await;
+    let server = server.restart(&[]);
+    let mut back = server.guest("ann").await;
+    assert_eq!(back.session["status"], said);
+    assert_eq!(say(&mut back, "busy", Some("writing")).await, said);
+    let later = say(&mut back, "away", None).await;
+    assert!(later["timestamp"].as_str() > said["timestamp"].as_str());
+}
+
+#[tokio::test]
 async fn repeated_status_is_acknowledged_without_an_event() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
@@ -176,7 +189,6 @@ async fn status_is_the_same_at_all_servers_with_any_adapter() {
         let said = say(&mut ann, "busy", Some("in a meeting")).await;
         assert_eq!(bob.event("status").await, said);
         assert_eq!(tab.event("status").await, said);
-        // The other server has not read the status yet, and decides by what is stored.
         let back = say(&mut tab, "online", None).await;
         assert!(back["timestamp"].as_str() > said["timestamp"].as_str());
         assert_eq!(ann.event("status").await, back);
@@ -231,7 +243,6 @@ async fn status_arrives_within_the_promise_during_an_adapter_outage() {
     let (_database, first, second) = two(Some(&url));
     let mut bob = second.guest("bob").await;
     bob.must("join_conversation", json!(LOBBY)).await;
-    // Several users, so that their values are read at different times.
     let mut people = Vec::new();
     for n in 0..6 {
         people.push(first.guest(&format!("user {n}")).await);
@@ -252,7 +263,7 @@ async fn status_arrives_within_the_promise_during_an_adapter_outage() {
     while received.len() < said.len() {
         received.insert(bob.event("status").await.to_string());
     }
-    // The promise is six seconds; a slow or busy machine may take longer.
+    // The promise is a second; a slow or busy machine may take longer.
     assert!(
         start.elapsed() < Duration::from_secs(20),
         "{:?}",
@@ -302,7 +313,6 @@ async fn statuses_of_an_isolated_server_arrive_within_the_promise() {
     let second = database.server_with(&[("ROOMCAST_ADAPTER__URL", &url)]);
     let mut bob = second.guest("bob").await;
     bob.must("join_conversation", json!(LOBBY)).await;
-    // Several users, so that their values are read at different times.
     let mut people = Vec::new();
     for n in 0..6 {
         people.push(first.guest(&format!("user {n}")).await);
@@ -329,7 +339,7 @@ async fn statuses_of_an_isolated_server_arrive_within_the_promise() {
             received.insert(bob.event("status").await.to_string());
         }
         assert_eq!(received, said);
-        // The promise is six seconds; a slow or busy machine may take longer.
+        // The promise is a second; a slow or busy machine may take longer.
         let took = start.elapsed();
         assert!(took < Duration::from_secs(20), "{round}: {took:?}");
         second

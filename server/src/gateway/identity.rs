@@ -67,18 +67,21 @@ pub(super) fn register(
 pub(super) fn greet(catalogue: &mut Catalogue, access: Access) {
     catalogue.namespace(|namespace| {
         namespace.on_connect(move |event: Event, chat: State<Chat>| {
-            let principal = event.principal();
-            let identity = Identity {
-                user_id: &principal.subject,
-                name: &principal.name,
-                roles: &principal.roles,
-                permissions: &access.permissions(&principal),
-                guest: principal.guest,
-                expires_at: principal.expires_at.map(Time::from),
-                status: chat.status_of(&principal.subject),
-            };
-            SESSION.emit_to(&event.socket, &identity);
-            async {}
+            let access = access.clone();
+            async move {
+                let principal = event.principal();
+                let status = chat.status_at_connect(&principal.subject).await;
+                let identity = Identity {
+                    user_id: &principal.subject,
+                    name: &principal.name,
+                    roles: &principal.roles,
+                    permissions: &access.permissions(&principal),
+                    guest: principal.guest,
+                    expires_at: principal.expires_at.map(Time::from),
+                    status,
+                };
+                SESSION.emit_to(&event.socket, &identity);
+            }
         })
     });
 }

@@ -116,10 +116,6 @@ metric_table! {
             "Messages emitted without requesting confirmations of their delivery." {
             ConfirmationsSkipped,
         }
-        "roomcast_statuses_forgotten_total" =>
-            "User statuses discarded because the space for statuses was full." {
-            StatusesForgotten,
-        }
         "roomcast_leases_lost_total" => "Leases of this server that were lost." { LeasesLost }
         "roomcast_nodes_expired_total" => "Other servers removed because their lease expired." {
             NodesExpired,

@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::gateway;
 use crate::service::{
     Applier, Blocks, ChangeFeed, ConversationNews, Follower, JournalNews, Leases, PriceApplier,
-    Retention, RevocationApplier, api::Publications, cluster,
+    Retention, RevocationApplier, StatusNews, api::Publications, cluster,
 };
 use crate::store::{Commits, Store};
 use crate::supervisor::Supervisor;
@@ -60,7 +60,7 @@ impl StartedTasks {
         appliers.push(Box::new(PriceApplier::new(market, namespace)));
         limits(settings, services, io, supervisor);
         published(services, io, supervisor);
-        let (leases, emission) = chat(settings, services, store, io, commits, supervisor).await;
+        let (leases, emission) = chat(settings, services, store, io, commits, supervisor);
         credentials(services, io, supervisor);
         feed(services, store, io, appliers, supervisor).await;
         let publications = publications(settings, services, store, io, supervisor).await;
@@ -138,7 +138,7 @@ fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
 }
 
 /// Starts the tasks that emit messages and maintain presence, on this server and across servers.
-async fn chat(
+fn chat(
     settings: &Settings,
     services: &Services,
     store: &Store,
@@ -152,14 +152,6 @@ async fn chat(
             announcer.clone().run(namespace.clone())
         });
     }
-    // The statuses are loaded before clients connect; afterwards the task updates them.
-    services.chat.open_statuses(io).await;
-    let (chat, namespace) = (services.chat.clone(), io.of("/"));
-    let mut follower = Follower::new("statuses");
-    if store.is_shared() {
-        follower = follower.measured(&services.metrics);
-    }
-    follower.start(supervisor, move || chat.status_reader(namespace.clone()));
     let leases = store.leases().map(|leases| {
         let (chat, namespace) = (services.chat.clone(), io.of("/"));
         let (lease, metrics) = (settings.presence.lease, Arc::clone(&services.metrics));
@@ -214,9 +206,14 @@ async fn feed(
     let news = Box::new(ConversationNews::new(services.chat.clone(), io.of("/")));
     // Revocations and blocks have a separate reader, so that they do not wait for conversation
     // changes.
-    let news = ChangeFeed::second_reader(feed.clone(), news, &services.fed).await;
+    let news = ChangeFeed::additional_reader(feed.clone(), news, &services.fed).await;
     let follower = Follower::new("conversation news").measured(&services.metrics);
     follower.start(supervisor, move || news.reader());
+    // Statuses have a reader as well: each needs the recipients, and many may change at once.
+    let statuses = Box::new(StatusNews::new(services.chat.clone(), io.of("/")));
+    let statuses = ChangeFeed::additional_reader(feed.clone(), statuses, &services.fed).await;
+    let follower = Follower::new("statuses").measured(&services.metrics);
+    follower.start(supervisor, move || statuses.reader());
     let (changes, follower) = ChangeFeed::new(feed, appliers, &services.fed);
     let follower = follower.measured(&services.metrics);
     follower.start(supervisor, move || changes.reader());

@@ -1,8 +1,8 @@
 //! Applies changes that other servers have committed to the shared store.
 //!
 //! A [`FeedReader`] follows the change feed. For each changed table, the registered [`Applier`]
-//! reads the current rows, so a change may be applied again and in any order. Two readers exist, so
-//! that revocations do not wait for conversation changes.
+//! reads the current rows, so a change may be applied again and in any order. Three readers exist, so
+//! that revocations wait neither for conversation changes nor for statuses.
 //!
 //! A new reader, or a reader that lags behind the retained feed, marks the end of the feed and then
 //! reads the tables.
@@ -73,7 +73,7 @@ struct FeedInner {
 #[derive(Debug)]
 pub(crate) struct FeedProgress {
     woken: watch::Sender<()>,
-    /// The follower of the main reader. The second reader does not apply revocations.
+    /// The follower of the main reader. The additional readers do not apply revocations.
     main: Follower,
 }
 
@@ -139,11 +139,11 @@ impl ChangeFeed {
         (changes, fed.main.clone())
     }
 
-    /// Creates the feed of a second reader, which does not shorten it.
+    /// Creates the feed of an additional reader, which does not shorten it.
     ///
     /// It applies every change made after this call. If the store does not answer now, the reader
     /// starts with its first iteration.
-    pub(crate) async fn second_reader(
+    pub(crate) async fn additional_reader(
         feed: Feed,
         applier: Box<dyn Applier>,
         fed: &Arc<FeedProgress>,

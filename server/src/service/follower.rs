@@ -28,7 +28,6 @@ use tokio::time::{Instant, sleep};
 use crate::metrics::Metrics;
 use crate::store::{PublicationFault, StoreError};
 use crate::supervisor::Supervisor;
-use roomcast::adapter::values::ValueError;
 
 /// A source of changes, with the mark up to which this server has applied them.
 pub(crate) trait Followed: Send {
@@ -270,12 +269,6 @@ impl From<PublicationFault> for Failure {
             PublicationFault::Denied(why) => Self::Denied(why),
             PublicationFault::Store(error) => error.into(),
         }
-    }
-}
-
-impl From<ValueError> for Failure {
-    fn from(error: ValueError) -> Self {
-        Self::Failed(error.to_string())
     }
 }
 

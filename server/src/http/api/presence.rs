@@ -92,7 +92,7 @@ async fn status(
     Path(user): Path<String>,
 ) -> Result<Response, ApiError> {
     let allowed = at.access.allow(by, ReadStatus { user })?;
-    Ok(Json(at.chat.found_status(allowed)?).into_response())
+    Ok(Json(at.chat.found_status(allowed).await?).into_response())
 }
 
 async fn set_status(
@@ -108,5 +108,6 @@ async fn set_status(
     };
     let command = SetStatus { status, text };
     let allowed = at.access.allow_served(by, Some(user), command)?;
-    Ok(Json(at.chat.set_status(allowed, None).await?).into_response())
+    let status = at.chat.set_status(allowed, &at.namespace(), None).await?;
+    Ok(Json(status).into_response())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::auth::{Permission, Principal};
@@ -14,7 +15,7 @@ use crate::service::chat::presence::conversation::MAX_LISTED;
 use crate::service::chat::presence::remote::remote_present;
 use crate::service::chat::sequencer::conversations::{Entered, LiveConversation};
 use crate::service::chat::sequencer::delivery::user_room;
-use crate::service::chat::servers::StatusReader;
+use crate::service::chat::servers::{retention, statuses_of};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{
     GetPresence, GetStatuses, Join, Joined, Leave, SetStatus, SetTyping, Statuses,
@@ -22,7 +23,9 @@ use crate::service::rules::commands::attendance::{
 use crate::service::rules::content;
 use crate::service::rules::emissions::attendance::{Here, Status, UserStatus};
 use crate::service::rules::event::Command;
-use crate::store::{Committed, Messages, Opening, Page, Pin, Revision, StoreError, Time};
+use crate::store::{
+    Committed, Messages, NewStatus, Opening, Page, Pin, Revision, StoreError, Time,
+};
 use roomcast::{Io, Namespace, Socket, SocketId};
 
 /// `GET /api/v1/conversations/{id}/presence`
@@ -178,18 +181,19 @@ impl Chat {
         let conversations = &self.0.conversations;
         let users = conversations.with(id, |live| live.presence.list(id).users);
         let users = users.unwrap_or_default();
-        // The statuses are read last, since later changes to them arrive live.
+        // The statuses are read last, since later changes to them arrive live. The socket has
+        // joined, so a failure is no reason to reject the join.
         let members = membership
             .conversation
             .member_ids
             .iter()
             .map(String::as_str);
         let present = users.iter().map(|present| &*present.user.user_id);
-        let statuses = self.0.statuses.of(members.chain(present));
+        let statuses = statuses_of(&self.0.store, members.chain(present)).await;
         Ok(Joined {
             conversation: membership.conversation,
             users,
-            statuses,
+            statuses: statuses.unwrap_or_default(),
             missed,
             opening,
         })
@@ -221,7 +225,7 @@ impl Chat {
             .0
             .store
             .announce(Committed::Announced(id), through, false);
-        match tokio::time::timeout(CATCH_UP, emitted).await {
+        match timeout(CATCH_UP, emitted).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) if !self.0.store.is_shared() => Ok(()),
             Ok(Err(_)) | Err(_) => Err(ServiceError::unavailable(JOIN_DELAY)),
@@ -279,7 +283,7 @@ impl Chat {
             return;
         }
         let conversations = &self.0.conversations;
-        let met = tokio::time::timeout(PRESENCE_TIMEOUT, conversations.arrive(id)).await;
+        let met = timeout(PRESENCE_TIMEOUT, conversations.arrive(id)).await;
         if !matches!(met, Ok(Ok(()))) {
             conversations.with(id, |live| live.presence.announce_unknown());
             conversations.request_lookup(id);
@@ -423,19 +427,32 @@ impl Chat {
     pub(crate) async fn set_status(
         &self,
         allowed: Allowed<SetStatus>,
+        namespace: &Namespace,
         from: Option<SocketId>,
     ) -> Result<UserStatus, ServiceError> {
         let (by, SetStatus { status, text }) = allowed.into_parts();
         if let Some(text) = &text {
             content::check_status_text(text)?;
         }
-        let text = text.map(Arc::from);
-        self.0.statuses.set(&by.subject, status, text, from).await
+        let mut new = NewStatus {
+            user_id: by.subject.as_str().into(),
+            status,
+            text: text.map(Arc::from),
+            retention: Duration::ZERO,
+        };
+        new.retention = retention(&by.subject, new.is_default());
+        let Self(inner) = self;
+        inner.statuses.set(namespace, &inner.store, new, from).await
     }
 
     /// Removes the status of a user. Returns whether there was one.
-    pub(in crate::service) async fn erase_status(&self, user: &str) -> Result<bool, ServiceError> {
-        self.0.statuses.remove(user).await
+    pub(in crate::service) async fn erase_status(
+        &self,
+        namespace: &Namespace,
+        user: &str,
+    ) -> Result<bool, ServiceError> {
+        let Self(inner) = self;
+        inner.statuses.remove(namespace, &inner.store, user).await
     }
 
     /// Returns the statuses of the users and members of a conversation.
@@ -459,23 +476,31 @@ impl Chat {
         let present = here.iter().map(|present| &*present.user.user_id);
         Ok(Statuses {
             conversation_id,
-            statuses: self.0.statuses.of(members.chain(present)),
+            statuses: statuses_of(&self.0.store, members.chain(present)).await?,
         })
     }
 
     /// Returns the status of a user, if the user has set one.
-    pub(crate) fn status_of(&self, user: &str) -> Option<UserStatus> {
-        self.0.statuses.get(user)
+    async fn status_of(&self, user: &str) -> Result<Option<UserStatus>, StoreError> {
+        let statuses = statuses_of(&self.0.store, [user]).await?;
+        Ok(statuses.into_iter().next())
+    }
+
+    /// Returns the status of a user who connects. If the store does not answer soon, the user
+    /// connects without it.
+    pub(crate) async fn status_at_connect(&self, user: &str) -> Option<UserStatus> {
+        let status = timeout(CONNECT_TIMEOUT, self.status_of(user)).await;
+        status.ok()?.ok()?
     }
 
     /// Returns the status of a user, for other services.
-    pub(crate) fn found_status(
+    pub(crate) async fn found_status(
         &self,
         allowed: Allowed<ReadStatus>,
     ) -> Result<FoundStatus, ServiceError> {
         let (_, ReadStatus { user }) = allowed.into_parts();
         content::check_user_id("userId", &user)?;
-        let status = self.status_of(&user);
+        let status = self.status_of(&user).await?;
         Ok(FoundStatus {
             user_id: user.into(),
             status: status
@@ -485,18 +510,6 @@ impl Chat {
             timestamp: status.as_ref().map(|status| status.timestamp),
             text: status.and_then(|status| status.text),
         })
-    }
-
-    /// Loads the statuses set before this server started.
-    pub(crate) async fn open_statuses(&self, io: &Io) {
-        if let Some(values) = io.values() {
-            self.0.statuses.open(&values).await;
-        }
-    }
-
-    /// Returns a follower of the statuses, which also emits those of this server.
-    pub(crate) fn status_reader(&self, namespace: Namespace) -> StatusReader {
-        StatusReader::new(self.clone(), namespace)
     }
 
     /// Returns the users in a conversation, for other services.
@@ -550,6 +563,9 @@ impl Chat {
 const JOIN_TRIES: u32 = 8;
 /// The delay after which a client whose join failed may retry.
 const JOIN_DELAY: Duration = Duration::from_millis(500);
+
+/// The timeout for reading the status of a user who connects.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout for a joining client to learn which users are on other servers.
 const PRESENCE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -17,7 +17,7 @@ use crate::service::chat::sequencer::announced::AnnouncedChanges;
 use crate::service::chat::sequencer::conversations::{
     Arrival, Conversations, PresenceLookups, SharedContext,
 };
-use crate::service::chat::servers::SharedStatuses;
+use crate::service::chat::servers::StatusEmitter;
 use crate::service::cluster::{Announcer, News, Presence as PresenceNews};
 use crate::service::feed::FeedProgress;
 use crate::service::notifications::Notifications;
@@ -44,8 +44,8 @@ pub(in crate::service) struct ChatInner {
     pub(super) recovery: Option<Duration>,
     /// The users who lost a connection a moment ago.
     pub(super) losses: Losses,
-    /// The statuses that users have set.
-    pub(super) statuses: SharedStatuses,
+    /// Stores and emits the statuses of users.
+    pub(super) statuses: StatusEmitter,
     /// Reports which revocations of other servers are applied here.
     pub(super) fed: Arc<FeedProgress>,
 }
@@ -92,8 +92,8 @@ impl Chat {
             limits: chat.clone(),
             notifications,
             recovery,
-            losses: Losses::new(Arc::clone(&metrics)),
-            statuses: SharedStatuses::new(metrics),
+            losses: Losses::new(metrics),
+            statuses: StatusEmitter::new(),
             fed,
         })))
     }
@@ -290,7 +290,6 @@ impl Inventoried for Chat {
     fn report(&self, inventory: &mut Inventory) {
         self.0.conversations.report(inventory);
         self.0.losses.report(inventory);
-        self.0.statuses.report(inventory);
         if let Some(announcer) = self.announcer() {
             announcer.report(inventory);
         }

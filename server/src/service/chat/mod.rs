@@ -35,4 +35,4 @@ pub(in crate::service) use sequencer::{
     conversations::is_room_of_conversation,
     delivery::{is_user_room, user_room},
 };
-pub(crate) use servers::{ConversationNews, HandoverData, HandoverError, Leases};
+pub(crate) use servers::{ConversationNews, HandoverData, HandoverError, Leases, StatusNews};

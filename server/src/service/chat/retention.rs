@@ -58,17 +58,13 @@ impl Retention {
 
     /// Removes everything that is expired or deleted by now, and returns the number of rows.
     async fn run_once(&self) -> Result<u64, StoreError> {
-        let result = match self.expire().await {
-            // After a failure the rest waits for the next run, which spares a store in trouble.
-            Ok(expired) => match self.purge().await {
-                Ok(purged) => self
-                    .expire_audit()
-                    .await
-                    .map(|acts| expired + purged + acts),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
+        // After a failure the rest waits for the next run, which spares a store in trouble.
+        let removing = async {
+            let (expired, purged) = (self.expire().await?, self.purge().await?);
+            let (acts, statuses) = (self.expire_audit().await?, self.expire_statuses().await?);
+            Ok(expired + purged + acts + statuses)
         };
+        let result = removing.await;
         self.metrics.count(match result {
             Ok(_) => Counter::RetentionDone,
             Err(_) => Counter::RetentionFailed,
@@ -103,6 +99,20 @@ impl Retention {
         let before = Time::now().before(self.audit_age);
         loop {
             let removed = self.store.expire_audit(before, self.batch).await?;
+            if removed == 0 {
+                return Ok(all);
+            }
+            all += removed;
+            sleep(BATCH_DELAY).await;
+        }
+    }
+
+    /// Removes expired statuses of users.
+    async fn expire_statuses(&self) -> Result<u64, StoreError> {
+        let mut all = 0;
+        let now = Time::now();
+        loop {
+            let removed = self.store.expire_statuses(now, self.batch).await?;
             if removed == 0 {
                 return Ok(all);
             }
@@ -175,6 +185,28 @@ mod tests {
             ..crate::store::AuditQuery::default()
         };
         assert_eq!(store.audit(query).await, Ok(vec![kept]));
+    }
+
+    #[tokio::test]
+    async fn only_expired_statuses_are_removed() {
+        let config = config(DAY);
+        let (store, _commits) = Store::open(&config, Arc::default()).await.unwrap();
+        let now = Time::now();
+        for n in 0..6 {
+            let new = crate::store::NewStatus {
+                user_id: format!("user {n}").into(),
+                status: crate::store::Status::Busy,
+                text: None,
+                retention: DAY,
+            };
+            let age = DAY * u32::from(n > 0);
+            store.set_status(new, now.before(age)).await.unwrap();
+        }
+        let job = Retention::new(store.clone(), &config, DAY, Arc::default());
+        assert_eq!(job.run_once().await, Ok(5));
+        let users = (0..6).map(|n| format!("user {n}")).collect();
+        let left = store.statuses(users, 10, now.before(DAY)).await.unwrap();
+        assert_eq!(left.len(), 1);
     }
 
     #[tokio::test]

@@ -20,8 +20,8 @@ pub(super) mod keys;
 pub(super) mod logins;
 pub(super) mod members;
 pub(super) mod messages;
-mod notices;
 pub(super) mod read_marks;
+pub(super) mod statuses;
 
 pub use annotations::{
     Annotate, Annotated, Annotation, Level, Opening, Pin, Pinned, Quote, Reaction, ReactionChange,
@@ -41,10 +41,11 @@ pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};
 pub use members::MemberChange;
 pub use messages::{
-    Authorship, Delete, Edit, Insert, Message, MessageKind, NewMessage, Search, Version, words,
+    Authorship, Delete, Edit, Insert, Message, MessageKind, NewMessage, Notice, Search, Version,
+    words,
 };
-pub use notices::Notice;
 pub use read_marks::{MAX_UNREAD_COUNT, MarkRead, ReadMark};
+pub use statuses::{NewStatus, Status, UserStatus};
 
 /// The user who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]

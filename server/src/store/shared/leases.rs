@@ -94,18 +94,6 @@ impl Leases {
         }
     }
 
-    /// Returns how many servers have a lease.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be read.
-    pub async fn count(&self) -> Result<usize, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.count_leases().await,
-        }
-    }
-
     /// Returns the time until the next lease of another server expires, or `None` if there is no
     /// other server.
     ///

@@ -10,9 +10,9 @@ use roomcast_server::config;
 use roomcast_server::store::{
     Actor, Amend, Annotate, Annotation, Append, Attempt, AuditEntry, AuditQuery, Change, Current,
     Delete, DeleteConversation, Delivery, Edit, EraseAuthor, IfOpen, Insert, Invite, JournalSweep,
-    Level, Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice,
-    Origin, Page, PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search, Store,
-    StoredResponse, Time, UserDataPlace, words,
+    Level, Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, NewStatus,
+    Notice, Origin, Page, PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search,
+    Status, Store, StoredResponse, Time, UserDataPlace, words,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -76,6 +76,7 @@ async fn serve(database: &Database, role: &str) -> Result<(), String> {
     let done = async {
         chat(&store).await?;
         invites(&store).await?;
+        statuses(&store).await?;
         journals(&store).await?;
         logins(&store).await?;
         keys(&store).await?;
@@ -127,6 +128,22 @@ async fn audit(store: &Store) -> Result<(), String> {
         return Err(format!("{found:?}"));
     }
     must!(store.expire_audit(later(), 10));
+    Ok(())
+}
+
+async fn statuses(store: &Store) -> Result<(), String> {
+    for status in [Status::Busy, Status::Away, Status::Online] {
+        let new = NewStatus {
+            user_id: "ann".into(),
+            status,
+            text: None,
+            retention: LONG,
+        };
+        expect(must!(store.set_status(new.clone(), Time::now())))?;
+        must!(store.set_status(new, Time::now()));
+    }
+    must!(store.remove_status("ann"));
+    must!(store.expire_statuses(Time::now(), 10));
     Ok(())
 }
 

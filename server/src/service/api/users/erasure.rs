@@ -25,7 +25,7 @@ use crate::store::{
     Actor, Annotate, Annotation, Change, DeleteConversation, ERASED_USER, EraseAuthor,
     MemberChange, Origin, StoreError, Time, UserRecord,
 };
-use roomcast::Io;
+use roomcast::{Io, Namespace};
 
 /// `DELETE /api/v1/users/{id}`
 #[derive(Debug)]
@@ -102,12 +102,10 @@ pub(crate) async fn erase_user(
         tracing::info!(by = by.subject, user, messages = ?query.messages, "erasing a user");
         // Access ends first, so that the user adds nothing to what is being erased.
         erasure.disconnected = chat.0.access.revoke_user(io, &user).await?;
-        if chat.erase_status(&user).await? {
-            erasure.erased.insert("status", 1);
-        }
     }
     let eraser = Eraser {
         chat,
+        namespace: io.of("/"),
         user: &user,
         messages: query.messages,
         began: progress.began,
@@ -151,6 +149,7 @@ fn is_kept(kind: &str) -> bool {
 /// other users share.
 struct Eraser<'a> {
     chat: &'a Chat,
+    namespace: Namespace,
     user: &'a str,
     messages: MessageErasure,
     began: Time,
@@ -159,6 +158,7 @@ struct Eraser<'a> {
 impl Eraser<'_> {
     async fn erase(&self, record: UserRecord) -> Result<(), ServiceError> {
         match record.kind {
+            "status" => self.erase_status().await,
             "membership" => self.leave(uuid(&record.key)?).await,
             "reaction" => self.unreact(&record).await,
             "message" => self.erase_message(&record).await,
@@ -166,6 +166,11 @@ impl Eraser<'_> {
             // The statements of the section erase all other records.
             _ => Ok(()),
         }
+    }
+
+    async fn erase_status(&self) -> Result<(), ServiceError> {
+        self.chat.erase_status(&self.namespace, self.user).await?;
+        Ok(())
     }
 
     /// Removes a membership. The longest-standing member becomes the owner of a conversation of

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::erasure::{is_event_of, without_events};
 use super::place::Progress;
@@ -72,14 +72,6 @@ pub(crate) async fn export_user(
     let mut records = Vec::new();
     if query.cursor.is_none() {
         tracing::info!(by = by.subject, user, "exporting the data of a user");
-        records.extend(chat.status_of(&user).and_then(|status| {
-            let data = to_raw_value(&status).ok()?;
-            Some(ExportedRecord {
-                kind: "status",
-                data,
-                body: None,
-            })
-        }));
     }
     let mut bytes = 0;
     loop {

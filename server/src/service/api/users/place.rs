@@ -51,8 +51,8 @@ mod tests {
         let began: Time = "2025-01-31T12:00:00Z".parse().unwrap();
         for (section, after) in [
             (0, "ff 0"),
-            (4, "0190b0e0-0000-7000-8000-000000000000"),
-            (4, ""),
+            (5, "0190b0e0-0000-7000-8000-000000000000"),
+            (5, ""),
         ] {
             let after = after.to_owned();
             let place = UserDataPlace { section, after };
@@ -67,7 +67,7 @@ mod tests {
             &encoded("0"),
             &encoded("x 2025-01-31T12:00:00Z "),
             &encoded("0 yesterday "),
-            &encoded("4 2025-01-31T12:00:00Z '; DROP TABLE messages"),
+            &encoded("5 2025-01-31T12:00:00Z '; DROP TABLE messages"),
             &encoded("99 2025-01-31T12:00:00Z "),
         ] {
             assert!(Progress::of(Some(wrong)).is_err(), "{wrong}");

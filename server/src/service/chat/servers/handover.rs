@@ -16,7 +16,7 @@ use crate::service::chat::sequencer::conversations::{LiveConversation, conversat
 use crate::service::chat::sequencer::delivery::{emit_step, emit_updated, user_room};
 use crate::service::chat::sequencer::gap::as_shown;
 use crate::service::chat::sequencer::recorded::Recorded;
-use crate::service::chat::servers::statuses::contacts;
+use crate::service::chat::servers::statuses::{contacts, statuses_of};
 use crate::service::fault::ServiceError;
 use crate::service::rules::emissions::attendance::STATUS;
 use crate::service::rules::rooms::Followed;
@@ -371,7 +371,7 @@ impl Chat {
             users.extend(members.flat_map(|found| found.conversation.member_ids));
         }
         users.extend(contacts(&self.0.store, user).await?);
-        let statuses = self.0.statuses.of(users.iter().map(String::as_str));
+        let statuses = statuses_of(&self.0.store, users.iter().map(String::as_str)).await?;
         for status in statuses.iter().filter(|status| status.timestamp > lately) {
             STATUS.emit(audience(socket), status);
         }

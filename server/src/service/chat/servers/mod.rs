@@ -1,8 +1,7 @@
 //! The communication about the chat between servers of one store:
 //! * `inbound` receives the announcements and changes of other servers.
-//! * `announced` detects whether announcements may be missing.
 //! * `leases` publishes the presence of this server's users while it runs.
-//! * `statuses` stores the statuses of users, and `status_reader` reads those of other servers.
+//! * `statuses` stores the statuses of users, and emits changes of this and other servers.
 //! * `handover` hands clients over to another server.
 //!
 //! The composition root runs [`Leases`] and [`ConversationNews`] as tasks, and the chat's handle
@@ -10,15 +9,13 @@
 //! clients. This module must not notify clients of other servers, and must not rely on the arrival
 //! of announcements.
 
-mod announced;
 mod handover;
 mod inbound;
 mod leases;
-mod status_reader;
 mod statuses;
 
 pub(crate) use handover::{HandoverData, HandoverError};
 pub(crate) use inbound::ConversationNews;
 pub(crate) use leases::Leases;
-pub(crate) use status_reader::StatusReader;
-pub(in crate::service::chat) use statuses::SharedStatuses;
+pub(crate) use statuses::StatusNews;
+pub(in crate::service::chat) use statuses::{StatusEmitter, retention, statuses_of};

@@ -60,7 +60,7 @@ events! {
         does: "sets the sender's status: online, away, busy or offline, optionally with a text",
         example: {"status": "busy", "text": "in a meeting"},
         answered: attendance::status(),
-        call: Chat::set_status(from), serial: true,
+        call: Chat::set_status(namespace, from), serial: true,
     }
     STATUSES {
         event: "statuses", payload: GetStatuses, answer: Statuses,

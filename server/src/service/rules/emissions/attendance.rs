@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::service::rules::emission::{Keyed, emissions};
 use crate::service::rules::examples::{self, CONVERSATION, NOON};
 use crate::store::Time;
+pub(crate) use crate::store::{Status, UserStatus};
 
 emissions! {
     USER_JOINED {
@@ -53,31 +54,6 @@ emissions! {
         rooms: [Conversation, User],
         example: status(),
     }
-}
-
-/// The availability that a user sets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub(crate) enum Status {
-    #[default]
-    Online,
-    Away,
-    Busy,
-    Offline,
-}
-
-/// The status of a user. Of two statuses of a user, the one with the later `timestamp` is current.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct UserStatus {
-    pub(crate) user_id: Arc<str>,
-    pub(crate) status: Status,
-    /// Absent if the user set no text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) text: Option<Arc<str>>,
-    /// When the status was set. Each change has a later time.
-    pub(crate) timestamp: Time,
 }
 
 /// A user as shown to other users.

@@ -136,6 +136,19 @@ pub(super) const SECTIONS: &[Section] = &[
          FROM sessions WHERE user_id = $1 AND id_hash > $2 AND id_hash <= $3 ORDER BY id_hash",
     )
     .erase(&["DELETE FROM sessions WHERE user_id = $1 AND id_hash > $2 AND id_hash <= $3"]),
+    // It is removed before the memberships, whose users are notified.
+    Section::new(
+        "status",
+        "",
+        "SELECT max(user_id) FROM (SELECT user_id FROM user_statuses
+         WHERE user_id = $1 AND user_id > $2 LIMIT $5) w",
+    )
+    .find(
+        "SELECT user_id, json_build_object('status', status, 'text', text, 'timestamp', set_at,
+             'expiresAt', expires_at), NULL
+         FROM user_statuses WHERE user_id = $1 AND user_id > $2 AND user_id <= $3",
+    )
+    .erase(&["DELETE FROM user_statuses WHERE user_id = $1 AND user_id > $2 AND user_id <= $3"]),
     Section::new(
         "invitation",
         "",

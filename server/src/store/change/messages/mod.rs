@@ -1,5 +1,6 @@
 //! Messages: their rows, the rules for sending and changing them, and the methods of [`Store`].
 
+mod notices;
 #[cfg(feature = "postgres")]
 pub(in crate::store) mod postgres;
 #[cfg(feature = "sqlite")]
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Actor, Change, Notice, Quote, Reaction};
+pub use notices::Notice;
+
+use super::{Actor, Change, Quote, Reaction};
 use crate::store::page::{Messages, Page};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};

@@ -59,15 +59,6 @@ impl Postgres {
         ))
     }
 
-    pub(in crate::store) async fn count_leases(&self) -> Result<usize, StoreError> {
-        read!(self, client => client.query_one_cached(
-            "SELECT count(*) FROM nodes WHERE expires_at > statement_timestamp()",
-            &[],
-            |row| row.try_get(0),
-        ))
-        .map(|count: i64| usize::try_from(count).unwrap_or_default())
-    }
-
     pub(in crate::store) async fn next_end(
         &self,
         node: Uuid,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::change::Message;
-use super::super::{Append, Appended, Entry};
+use super::Message;
+use crate::store::{Append, Appended, Entry};
 
 /// Creates the journal entries that notify mentioned users of a message.
 ///
