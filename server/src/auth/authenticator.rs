@@ -236,8 +236,7 @@ pub(crate) fn name_given(data: &str) -> Option<String> {
     serde_json::from_str::<Data>(data).ok()?.name
 }
 
-/// Returns the `name` in the data of a login, if it is valid. Logins created by older servers may
-/// have invalid names.
+/// Returns the `name` in the data of a login, if it is valid.
 fn name_in(data: &str) -> Option<String> {
     name_given(data).filter(|name| is_name(name, MAX_NAME))
 }

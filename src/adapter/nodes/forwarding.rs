@@ -13,10 +13,6 @@ use serde_json::Value;
 pub(crate) struct Forwarding {
     pub(crate) tag: Tag,
     pub(crate) key: [u8; Self::KEY],
-    /// Whether the server adds timestamps to forwarded requests, and expects them.
-    pub(crate) is_timed: bool,
-    /// Whether the server answers challenges. No request is forwarded to a server that does not.
-    pub(crate) proves_itself: bool,
 }
 
 impl Forwarding {
@@ -31,8 +27,6 @@ impl Forwarding {
         Self {
             tag: Tag::from_random(tag),
             key,
-            is_timed: true,
-            proves_itself: true,
         }
     }
 }
@@ -50,16 +44,9 @@ impl fmt::Debug for Forwarding {
 #[derive(Serialize, Deserialize)]
 struct Texts {
     /// The version of the other fields.
-    #[serde(default = "version")]
     v: u32,
     tag: Arc<str>,
     key: Arc<str>,
-    /// Servers of the previous version neither send nor read this field.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    timed: bool,
-    /// Servers of the previous version do not answer challenges.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    proves: bool,
 }
 
 impl TryFrom<Texts> for Forwarding {
@@ -70,8 +57,6 @@ impl TryFrom<Texts> for Forwarding {
         Ok(Self {
             tag: Tag::parse(&texts.tag).ok_or("not a tag")?,
             key: key.and_then(|key| key.try_into().ok()).ok_or("not a key")?,
-            is_timed: texts.timed,
-            proves_itself: texts.proves,
         })
     }
 }
@@ -82,8 +67,6 @@ impl From<Forwarding> for Texts {
             v: VERSION,
             tag: of.tag.as_str().into(),
             key: URL_SAFE_NO_PAD.encode(of.key).into(),
-            timed: of.is_timed,
-            proves: of.proves_itself,
         }
     }
 }
@@ -96,10 +79,7 @@ pub(super) fn read_this_version<'de, D: Deserializer<'de>>(
     let Some(value) = Option::<Value>::deserialize(from)? else {
         return Ok(None);
     };
-    match value
-        .get("v")
-        .map_or_else(|| Some(u64::from(VERSION)), Value::as_u64)
-    {
+    match value.get("v").and_then(Value::as_u64) {
         Some(v) if v == u64::from(VERSION) => {
             let forwarding = serde_json::from_value(value);
             forwarding.map(Some).map_err(D::Error::custom)
@@ -107,11 +87,6 @@ pub(super) fn read_this_version<'de, D: Deserializer<'de>>(
         Some(_) => Ok(None),
         None => Err(D::Error::custom("not a version")),
     }
-}
-
-/// Returns the version of servers that do not send one.
-const fn version() -> u32 {
-    VERSION
 }
 
 /// The version of the fields. It changes if servers of the previous version cannot use them.

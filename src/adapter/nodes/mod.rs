@@ -168,13 +168,12 @@ impl Registry {
     }
 
     /// Returns the address, the key and the uptime of the peer to which requests with this tag are
-    /// forwarded. The uptime is `None` if the peer does not use timestamps. Returns `None` for a
-    /// peer that cannot prove its identity.
+    /// forwarded.
     #[cfg(feature = "forwarding")]
     pub(crate) fn owner(
         &self,
         tag: roomcast_protocol::Tag,
-    ) -> Option<(Arc<str>, [u8; 32], Option<Duration>)> {
+    ) -> Option<(Arc<str>, [u8; 32], Duration)> {
         // This scans all peers, but there are at most a thousand, and only requests for other
         // servers get here.
         let peers = self.peers.lock();
@@ -182,13 +181,11 @@ impl Registry {
         peers.find_map(|known| {
             let forwarding = known
                 .forwarding
-                .filter(|forwarding| forwarding.tag == tag && forwarding.proves_itself)?;
+                .filter(|forwarding| forwarding.tag == tag)?;
             let (uptime, received_at) = known.uptime;
             // After a delayed heartbeat, the peer seems younger than it is until its next
             // heartbeat.
-            let uptime = forwarding
-                .is_timed
-                .then(|| uptime.saturating_add(received_at.elapsed()));
+            let uptime = uptime.saturating_add(received_at.elapsed());
             Some((known.node.address.clone()?, forwarding.key, uptime))
         })
     }
@@ -197,15 +194,6 @@ impl Registry {
     #[cfg(feature = "forwarding")]
     pub(crate) fn uptime(&self) -> Duration {
         self.since.elapsed()
-    }
-
-    /// Returns whether a peer forwards requests without timestamps, like servers of the previous
-    /// version.
-    #[cfg(feature = "forwarding")]
-    pub(crate) fn has_untimed(&self) -> bool {
-        let peers = self.peers.lock();
-        let mut forwarding = peers.values().filter_map(|known| known.forwarding);
-        forwarding.any(|forwarding| !forwarding.is_timed)
     }
 
     /// Returns whether the name of a peer satisfies the predicate.

@@ -90,8 +90,7 @@ fn known_peer_can_forward_requests_until_the_server_leaves() {
     receiver.receive_heartbeat(&other("x"), sealed);
     let (address, key, uptime) = receiver.owner(forwarding.tag).unwrap();
     assert_eq!((&*address, key), ("http://h:1", forwarding.key));
-    assert!(uptime.unwrap() <= sender.uptime() + Duration::from_millis(1));
-    assert!(!receiver.has_untimed());
+    assert!(uptime <= sender.uptime() + Duration::from_millis(1));
     assert!(receiver.owner(Forwarding::random().tag).is_none());
     receiver.forget(&other("x"));
     assert!(receiver.owner(forwarding.tag).is_none());
@@ -102,31 +101,19 @@ fn known_peer_can_forward_requests_until_the_server_leaves() {
 async fn uptime_of_peer_advances_between_heartbeats() {
     let registry = registry(NodeOptions::default());
     let key = "A".repeat(43);
-    let announce = |timed: Value| {
-        let forwarding = json!({"tag": "AAAAAAA_", "key": key, "timed": timed, "proves": true});
-        let beat = beat(|beat| beat["forwarding"] = forwarding).unwrap();
-        registry.receive_heartbeat(&other("x"), beat);
-    };
-    let uptime = || {
-        let (.., uptime) = registry.owner(roomcast_protocol::Tag::parse("AAAAAAA_")?)?;
-        uptime
-    };
-    announce(json!(true));
+    let forwarding = json!({"v": 1, "tag": "AAAAAAA_", "key": key});
+    let beat = beat(|beat| beat["forwarding"] = forwarding).unwrap();
+    registry.receive_heartbeat(&other("x"), beat);
     advance(Duration::from_secs(3)).await;
-    assert_eq!(uptime(), Some(Duration::from_secs(8)));
-    assert!(!registry.has_untimed());
-    // Servers of the previous version do not send the field `timed`.
-    announce(json!(false));
-    assert_eq!(uptime(), None);
-    assert!(registry.has_untimed());
-    registry.forget(&other("x"));
-    assert!(!registry.has_untimed());
+    let tag = roomcast_protocol::Tag::parse("AAAAAAA_").unwrap();
+    let (.., uptime) = registry.owner(tag).unwrap();
+    assert_eq!(uptime, Duration::from_secs(8));
 }
 
 #[test]
 fn heartbeat_has_whole_address_and_debug_hides_its_key() {
     let forwarding = |tag: &str, key: &str| {
-        let forwarding = json!({"tag": tag, "key": key});
+        let forwarding = json!({"v": 1, "tag": tag, "key": key});
         beat(|beat| beat["forwarding"] = forwarding)
     };
     let key = "A".repeat(43);

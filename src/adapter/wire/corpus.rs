@@ -64,9 +64,6 @@ fn publications() -> Vec<(&'static str, Publication)> {
     };
     let key = "A".repeat(43);
     let forwarding = format!(r#""forwarding":{{"v":1,"tag":"AAAAAAA_","key":"{key}"}},"load""#);
-    let proving = forwarding.replace("},", ",\"timed\":true,\"proves\":true},");
-    let proving = read(beat.replace("\"load\"", &proving));
-    let timed = read(beat.replace("\"load\"", &forwarding.replace("},", ",\"timed\":true},")));
     let forwarding = read(beat.replace("\"load\"", &forwarding));
     let beat = read(beat.to_owned());
     vec![
@@ -158,14 +155,6 @@ fn publications() -> Vec<(&'static str, Publication)> {
         (
             "a heartbeat that says where requests go",
             forwarding.publication().unwrap(),
-        ),
-        (
-            "a heartbeat of a server that is told when a request is handed on",
-            timed.publication().unwrap(),
-        ),
-        (
-            "a heartbeat of a server that proves its identity",
-            proving.publication().unwrap(),
         ),
         ("a good-bye", bye()),
         ("a value was changed", changed("numbers:a\"").unwrap()),

@@ -44,7 +44,7 @@ pub(in crate::engine) use self::{
 };
 
 /// The header with the maximum time that a forwarded poll should wait, in milliseconds. It is only
-/// evaluated together with a proof. Servers of the previous version ignore it.
+/// evaluated together with a proof.
 pub(in crate::engine) const HOLD: http::HeaderName =
     http::HeaderName::from_static("x-roomcast-hold");
 /// Maximum number of idle connections to one server.
@@ -65,8 +65,8 @@ const UNIT: usize = 1024;
 pub(crate) struct Owner {
     authority: Authority,
     key: [u8; 32],
-    /// The uptime of that server; `None` if it does not evaluate times.
-    uptime: Option<Duration>,
+    /// The uptime of that server.
+    uptime: Duration,
 }
 
 /// The announcements of the servers of the cluster.
@@ -75,13 +75,11 @@ pub(crate) trait Directory: Send + Sync {
     fn owner(&self, tag: Tag) -> Option<Owner>;
     /// Returns the uptime of this server.
     fn uptime(&self) -> Duration;
-    /// Returns whether another server forwards requests without a time.
-    fn has_untimed(&self) -> bool;
 }
 
 impl Owner {
     /// Creates an owner from an address of the form `http://HOST:PORT`; `None` for other forms.
-    pub(crate) fn new(address: &str, key: [u8; 32], uptime: Option<Duration>) -> Option<Self> {
+    pub(crate) fn new(address: &str, key: [u8; 32], uptime: Duration) -> Option<Self> {
         Some(Self {
             authority: authority(address)?,
             key,
@@ -246,7 +244,6 @@ impl Forwarder {
         let context = proof::ProofContext {
             key: &self.key,
             uptime: self.directory.uptime(),
-            takes_untimed: self.directory.has_untimed(),
         };
         proof::verify(&context, method, target, proof)
     }
@@ -404,6 +401,8 @@ impl fmt::Debug for Forwarder {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::Owner;
 
     #[test]
@@ -413,7 +412,10 @@ mod tests {
             "http://10.0.0.2:65535",
             "http://[fd00::1]:3000",
         ] {
-            assert!(Owner::new(address, [0; 32], None).is_some(), "{address}");
+            assert!(
+                Owner::new(address, [0; 32], Duration::ZERO).is_some(),
+                "{address}"
+            );
         }
         for address in [
             "10.0.0.2:3000",
@@ -425,7 +427,10 @@ mod tests {
             "http://u@b:1",
             "http://b:+1",
         ] {
-            assert!(Owner::new(address, [0; 32], None).is_none(), "{address}");
+            assert!(
+                Owner::new(address, [0; 32], Duration::ZERO).is_none(),
+                "{address}"
+            );
         }
     }
 }

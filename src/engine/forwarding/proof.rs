@@ -16,7 +16,6 @@ use sha2::Sha256;
 use crate::engine::primitives::Peer;
 
 /// The header with the proof: `http` or `https`, the client's address, the time, and the code.
-/// Servers of the previous version send no time, and are sent none.
 pub(in crate::engine) const HEADER: HeaderName = HeaderName::from_static("x-roomcast-forwarded");
 
 /// Maximum difference between the time in a proof and the uptime of the receiving server, in either
@@ -38,8 +37,6 @@ pub(super) struct ProofContext<'a> {
     pub(super) key: &'a [u8; 32],
     /// The uptime of the verifying server.
     pub(super) uptime: Duration,
-    /// Whether some server of the cluster sends proofs without a time.
-    pub(super) takes_untimed: bool,
 }
 
 /// Why a proof is rejected.
@@ -54,8 +51,6 @@ pub(in crate::engine) enum ProofError {
         /// The uptime of the verifying server, in seconds.
         now: u64,
     },
-    /// The proof has no time, although all servers of the cluster send one.
-    Untimed,
 }
 
 impl fmt::Display for ProofError {
@@ -66,22 +61,19 @@ impl fmt::Display for ProofError {
                 f,
                 "the proof is for uptime second {at} of this server, which is at second {now}"
             ),
-            Self::Untimed => f.write_str("the proof has no time"),
         }
     }
 }
 
-/// Creates a proof for a server with this uptime; without a time if that server does not evaluate
-/// it.
+/// Creates a proof for a server with this uptime.
 pub(in crate::engine) fn sign(
     key: &[u8; 32],
     signed: SignedFields<'_>,
-    uptime: Option<Duration>,
+    uptime: Duration,
 ) -> Option<HeaderValue> {
-    let mut shown = shown(signed.client);
-    if let Some(uptime) = uptime {
-        shown = format!("{shown} {}", uptime.as_secs());
-    }
+    let Peer { address, secure } = signed.client;
+    let scheme = if secure { "https" } else { "http" };
+    let shown = format!("{scheme} {address} {}", uptime.as_secs());
     let code = mac(key, signed.method, signed.target, &shown)?;
     let code = URL_SAFE_NO_PAD.encode(code.finalize().into_bytes());
     HeaderValue::try_from(format!("{shown} {code}")).ok()
@@ -95,30 +87,21 @@ pub(super) fn verify(
 ) -> Result<Peer, ProofError> {
     let (peer, at) = read(known.key, method, target, proof).ok_or(ProofError::Forged)?;
     let now = known.uptime.as_secs();
-    match at {
-        Some(at) if at.abs_diff(now) > LEEWAY.as_secs() => Err(ProofError::Stale { at, now }),
-        None if !known.takes_untimed => Err(ProofError::Untimed),
-        Some(_) | None => Ok(peer),
+    if at.abs_diff(now) > LEEWAY.as_secs() {
+        return Err(ProofError::Stale { at, now });
     }
+    Ok(peer)
 }
 
 /// Parses a proof with a correct code.
-fn read(
-    key: &[u8; 32],
-    method: &Method,
-    target: &str,
-    proof: &HeaderValue,
-) -> Option<(Peer, Option<u64>)> {
+fn read(key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue) -> Option<(Peer, u64)> {
     let (shown, code) = proof.to_str().ok()?.rsplit_once(' ')?;
     let code = URL_SAFE_NO_PAD.decode(code).ok()?;
     // `verify_slice` takes constant time, so its duration does not reveal the code.
     mac(key, method, target, shown)?.verify_slice(&code).ok()?;
     let mut parts = shown.split(' ');
     let (scheme, address) = (parts.next()?, parts.next()?);
-    let at = match parts.next() {
-        Some(at) => Some(at.parse().ok()?),
-        None => None,
-    };
+    let at = parts.next()?.parse().ok()?;
     let peer = Peer {
         address: address.parse().ok()?,
         secure: scheme == "https",
@@ -126,13 +109,8 @@ fn read(
     parts.next().is_none().then_some((peer, at))
 }
 
-fn shown(client: Peer) -> String {
-    let scheme = if client.secure { "https" } else { "http" };
-    format!("{scheme} {}", client.address)
-}
-
 /// Computes the code over all parts. No part can contain the separator, so different requests have
-/// different inputs. The input includes the time, so removing it from a proof invalidates the code.
+/// different inputs.
 fn mac(key: &[u8; 32], method: &Method, target: &str, shown: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
     for part in [method.as_str(), target, shown] {
@@ -149,7 +127,7 @@ mod tests {
     const TARGET: &str = "/socket.io/?EIO=4&sid=x";
     const NOW: Duration = Duration::from_millis(1_000_900);
 
-    fn signed(at: Option<u64>) -> (Peer, HeaderValue) {
+    fn signed(at: u64) -> (Peer, HeaderValue) {
         let client = Peer {
             address: "[2001:db8::7]:4711".parse().unwrap(),
             secure: true,
@@ -159,29 +137,20 @@ mod tests {
             target: TARGET,
             client,
         };
-        let proof = sign(&[7; 32], signed, at.map(Duration::from_secs));
+        let proof = sign(&[7; 32], signed, Duration::from_secs(at));
         (client, proof.unwrap())
     }
 
-    fn known(key: &[u8; 32], takes_untimed: bool) -> ProofContext<'_> {
-        ProofContext {
-            key,
-            uptime: NOW,
-            takes_untimed,
-        }
+    fn known(key: &[u8; 32]) -> ProofContext<'_> {
+        ProofContext { key, uptime: NOW }
     }
 
     #[test]
     fn a_proof_has_the_documented_form() {
-        for (at, expected) in [
-            (Some(1000), "https [2001:db8::7]:4711 1000"),
-            (None, "https [2001:db8::7]:4711"),
-        ] {
-            let (_, proof) = signed(at);
-            let (shown, code) = proof.to_str().unwrap().rsplit_once(' ').unwrap();
-            assert_eq!(shown, expected);
-            assert_eq!(code.len(), 43);
-        }
+        let (_, proof) = signed(1000);
+        let (shown, code) = proof.to_str().unwrap().rsplit_once(' ').unwrap();
+        assert_eq!(shown, "https [2001:db8::7]:4711 1000");
+        assert_eq!(code.len(), 43);
     }
 
     #[test]
@@ -191,25 +160,22 @@ mod tests {
         let mut read_lines = 0;
         for line in corpus.lines().filter(|line| !line.starts_with('#')) {
             let [is, _, proof] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
-            let (client, again) = match is {
-                "timed" => signed(Some(1000)),
-                "untimed" => signed(None),
-                unknown => panic!("{unknown}"),
-            };
+            assert_eq!(is, "timed");
+            let (client, again) = signed(1000);
             assert_eq!(again, proof);
             let proof = HeaderValue::from_str(proof).unwrap();
-            let checked = verify(&known(&[7; 32], true), &Method::GET, TARGET, &proof);
+            let checked = verify(&known(&[7; 32]), &Method::GET, TARGET, &proof);
             assert_eq!(checked, Ok(client));
             read_lines += 1;
         }
-        assert_eq!(read_lines, 2, "both are in the corpus");
+        assert_eq!(read_lines, 1);
     }
 
     #[test]
     fn proof_is_valid_for_one_key_request_client_and_time() {
-        let (client, proof) = signed(Some(1000));
+        let (client, proof) = signed(1000);
         let check = |key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue| {
-            verify(&known(key, true), method, target, proof)
+            verify(&known(key), method, target, proof)
         };
         let (good, forged) = (Ok(client), Err(ProofError::Forged));
         assert_eq!(check(&[7; 32], &Method::GET, TARGET, &proof), good);
@@ -248,22 +214,11 @@ mod tests {
             (1061, false),
             (u64::MAX, false),
         ] {
-            let (client, proof) = signed(Some(at));
-            let checked = verify(&known(&[7; 32], true), &Method::GET, TARGET, &proof);
+            let (client, proof) = signed(at);
+            let checked = verify(&known(&[7; 32]), &Method::GET, TARGET, &proof);
             let stale = ProofError::Stale { at, now: 1000 };
             let expected = if holds { Ok(client) } else { Err(stale) };
             assert_eq!(checked, expected);
         }
-    }
-
-    #[test]
-    fn untimed_proof_is_valid_only_if_a_peer_sends_no_times() {
-        let (client, proof) = signed(None);
-        let check = |takes_untimed| {
-            let known = known(&[7; 32], takes_untimed);
-            verify(&known, &Method::GET, TARGET, &proof)
-        };
-        assert_eq!(check(true), Ok(client));
-        assert_eq!(check(false), Err(ProofError::Untimed));
     }
 }

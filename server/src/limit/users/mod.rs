@@ -43,8 +43,7 @@ pub(crate) enum Class {
     Changes,
     /// All other events.
     Requests,
-    /// Namespace joins. It must be the last class, because servers of earlier versions know only
-    /// four.
+    /// Namespace joins.
     Joins,
 }
 

@@ -125,9 +125,7 @@ pub(super) struct RoomQuery {
     prefix: Option<String>,
     after: Option<String>,
     limit: usize,
-    /// Whether the largest rooms are requested. Servers of an earlier version return the first by
-    /// name.
-    #[serde(default)]
+    /// Whether the largest rooms are requested, instead of the first by name.
     by_size: bool,
 }
 

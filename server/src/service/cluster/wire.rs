@@ -54,11 +54,9 @@ pub(in crate::service) struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::service) event: Option<InlineEvent>,
     /// The user that this step removes from the members.
-    ///
-    /// Servers of an earlier version ignore it and find the removal in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::service) removed: Option<Arc<str>>,
-    /// The trace of the event that caused the step. Servers of an earlier version ignore it.
+    /// The trace of the event that caused the step.
     #[serde(
         default,
         deserialize_with = "lenient",
@@ -92,7 +90,7 @@ pub(in crate::service) struct Presence {
     pub(in crate::service) conversation_id: Uuid,
     /// Users that left deliberately.
     pub(in crate::service) left: Vec<Arc<str>>,
-    /// Users whose connections were lost. Servers of an earlier version omit them.
+    /// Users whose connections were lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::service) lost: Vec<Arc<str>>,
 }

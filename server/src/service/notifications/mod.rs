@@ -58,8 +58,8 @@ enum Body {
         acked: NotificationAcked,
         /// The socket that acknowledged it, which gets no event. Empty if there is none.
         socket: String,
-        /// The acknowledged notification, for the history. Earlier versions did not store it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        /// The acknowledged notification, for the history. Absent if it was not open any more.
+        #[serde(skip_serializing_if = "Option::is_none")]
         notification: Option<Notification>,
     },
     /// The notification ended before the user acknowledged it. The key of the entry is its id.

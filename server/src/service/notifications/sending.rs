@@ -302,7 +302,6 @@ fn known(entry: &Entry, new: &New) -> SentOutcome {
         Some(Body::Withdrawn { .. }) => return SentOutcome::Withdrawn,
         Some(Body::Acked { .. }) | None => SentOutcome::Acknowledged,
     };
-    // Earlier versions acknowledged a notification without storing its content.
     let Some(known) = stored_notification(entry) else {
         return outcome;
     };

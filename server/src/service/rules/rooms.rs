@@ -81,8 +81,7 @@ impl RoomKind {
 pub(crate) enum Followed {
     /// A room whose name identifies what the socket follows.
     Room(String),
-    /// A channel of signals whose room name has only a hash. Older servers do not understand this
-    /// variant and have the client start a new session.
+    /// A channel of signals whose room name has only a hash.
     Channel {
         /// The channel.
         signals: String,

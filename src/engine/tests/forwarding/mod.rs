@@ -29,8 +29,6 @@ pub(super) struct Cluster(Arc<Mutex<HashMap<Tag, Announcement>>>);
 struct Announcement {
     address: String,
     key: u8,
-    /// Whether the server evaluates times.
-    is_timed: bool,
 }
 
 /// The uptime of all servers.
@@ -39,16 +37,11 @@ const UPTIME: Duration = Duration::from_secs(1000);
 impl Directory for Cluster {
     fn owner(&self, tag: Tag) -> Option<Owner> {
         let known = self.0.lock().get(&tag).cloned()?;
-        let uptime = known.is_timed.then_some(UPTIME);
-        Owner::new(&known.address, [known.key; 32], uptime)
+        Owner::new(&known.address, [known.key; 32], UPTIME)
     }
 
     fn uptime(&self) -> Duration {
         UPTIME
-    }
-
-    fn has_untimed(&self) -> bool {
-        self.0.lock().values().any(|known| !known.is_timed)
     }
 }
 
@@ -81,16 +74,8 @@ impl Cluster {
         let known = Announcement {
             address: format!("http://{address}"),
             key: number,
-            is_timed: true,
         };
         self.0.lock().insert(tag(number), known);
-    }
-
-    /// Sets which servers evaluate times.
-    fn set_timed(&self, is_timed: impl Fn(u8) -> bool) {
-        for known in self.0.lock().values_mut() {
-            known.is_timed = is_timed(known.key);
-        }
     }
 
     pub(super) fn serve(&self, number: u8, config: Config) -> Echo {

@@ -135,10 +135,6 @@ impl Directory for Arc<Registry> {
     fn uptime(&self) -> std::time::Duration {
         Registry::uptime(self)
     }
-
-    fn has_untimed(&self) -> bool {
-        Registry::has_untimed(self)
-    }
 }
 
 impl Builder {

@@ -181,7 +181,7 @@ async fn take(
     let granted: Vec<_> = granted.map(|permission| permission.as_str()).collect();
     let granted = granted.join(" ");
     let address = address.as_bytes();
-    let request_hash = hash_of(&[FORM, method, address, granted.as_bytes(), &canonical]);
+    let request_hash = hash_of(&[method, address, granted.as_bytes(), &canonical]);
     let begun = once.keys.begin(&caller.subject, key, request_hash).await;
     let conflict = |message| ApiError::new(StatusCode::CONFLICT, "CONFLICT", message);
     match begun.map_err(|error| ApiError::from(error).into_response())? {
@@ -272,8 +272,6 @@ async fn store_response(held: HeldKey, response: Response) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
-/// The first part of a request hash: the version of its format.
-const FORM: &[u8] = b"2";
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks a response that repeats a stored one.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");

@@ -72,7 +72,7 @@ struct ListedAlert {
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<String>,
     state: PartState,
-    /// When it began. Absent if an older version of the server has stored the alert.
+    /// When it began. Absent if the id has no time.
     #[serde(skip_serializing_if = "Option::is_none")]
     began_at: Option<Time>,
     /// When it ended, if it has.

@@ -90,19 +90,11 @@ impl ClusterTotals {
         self.queues.polls += one.queues.polls;
     }
 
-    /// Counts the users and rooms of all servers. Servers of an earlier version send no samples, so
-    /// their numbers are added.
+    /// Counts the users and rooms of all servers.
     fn count_names(&mut self, reports: &[ServerReport]) {
-        let (mut users, mut rooms) = (Vec::new(), Vec::new());
-        for report in reports {
-            if let Some(names) = &report.names {
-                users.push(&names.users);
-                rooms.push(&names.rooms);
-            } else {
-                self.users += report.statistics.users;
-                self.rooms += report.statistics.rooms.count;
-            }
-        }
+        let names = reports.iter().map(|report| &report.names);
+        let (users, rooms): (Vec<_>, Vec<_>) =
+            names.map(|names| (&names.users, &names.rooms)).unzip();
         self.users += distinct(&users);
         self.rooms += distinct(&rooms);
     }

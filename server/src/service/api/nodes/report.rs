@@ -58,9 +58,8 @@ pub(in crate::service::api) struct ServerReport {
     /// The counts of each of [`MINUTES`](super::recent::MINUTES).
     pub(super) recent: Vec<TimeCounts>,
     pub(super) parts: ServerParts,
-    /// The users and rooms. Absent in reports of earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) names: Option<ReportedNames>,
+    /// The users and rooms.
+    pub(super) names: ReportedNames,
 }
 
 /// Samples of the names that can be at several servers.
@@ -127,7 +126,7 @@ impl Reports {
             recent: self.0.snapshots.recent(Instant::now(), &since_start),
             since_start,
             parts: ServerParts::of(io, readiness),
-            names: Some(ReportedNames::of(io)),
+            names: ReportedNames::of(io),
         })
     }
 }

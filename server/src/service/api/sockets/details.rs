@@ -78,8 +78,6 @@ pub(crate) async fn describe_socket(
     };
     let query = SocketQuery::one(id.clone());
     let (answers, UnansweredServers(missing)) = request_all(io, &NodeRequest::Sockets(query)).await;
-    // A server of an earlier version ignores the id and answers with its first socket, so a socket
-    // there may not be found.
     let found = pages_of(answers)
         .flat_map(|page| page.sockets)
         .find(|socket| socket.id == id);

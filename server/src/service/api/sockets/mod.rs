@@ -122,11 +122,10 @@ pub(super) struct SocketQuery {
     room: Option<String>,
     after: Option<String>,
     limit: usize,
-    /// Servers of an earlier version return all sockets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<String>,
-    /// Only this socket. Servers of an earlier version return all sockets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Only this socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<SocketId>,
 }
 
@@ -150,9 +149,8 @@ impl SocketQuery {
 pub(super) struct SocketPage {
     sockets: Vec<SocketInfo>,
     has_more: bool,
-    /// The last socket that the server has checked, if it has more. Absent from servers of an
-    /// earlier version, which check as many as they return.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The last socket that the server has searched, if it has more. Absent without a search.
+    #[serde(skip_serializing_if = "Option::is_none")]
     checked: Option<SocketId>,
 }
 
@@ -188,12 +186,12 @@ pub(crate) async fn list_sockets(
         room: command.room,
         after: command.cursor,
         limit,
-        search: search.as_ref().map(|search| search.text().to_owned()),
+        search: search.map(|search| search.text().to_owned()),
         id: None,
     };
     let (answers, UnansweredServers(missing)) = request_all(io, &NodeRequest::Sockets(query)).await;
     let pages = pages_of(answers).collect();
-    Ok(merge(pages, search.as_ref(), limit, missing))
+    Ok(merge(pages, limit, missing))
 }
 
 fn pages_of(answers: Vec<NodeAnswer>) -> impl Iterator<Item = SocketPage> {
@@ -202,21 +200,13 @@ fn pages_of(answers: Vec<NodeAnswer>) -> impl Iterator<Item = SocketPage> {
 
 /// Merges the pages of all servers. The result ends where the first of them ends, because that
 /// server has not checked its later sockets yet.
-fn merge(
-    pages: Vec<SocketPage>,
-    search: Option<&Search>,
-    limit: usize,
-    missing: usize,
-) -> SocketList {
+fn merge(pages: Vec<SocketPage>, limit: usize, missing: usize) -> SocketList {
     let ends = pages.iter().filter_map(SocketPage::complete_until);
     let mut end = ends.min_by(|a, b| a.as_str().cmp(b.as_str()));
     let mut sockets: Vec<SocketInfo> = pages.into_iter().flat_map(|page| page.sockets).collect();
-    sockets.retain(|socket| {
-        let is_complete = end
-            .as_ref()
-            .is_none_or(|end| socket.id.as_str() <= end.as_str());
-        is_complete && search.is_none_or(|search| search.matches_info(socket))
-    });
+    if let Some(end) = &end {
+        sockets.retain(|socket| socket.id.as_str() <= end.as_str());
+    }
     sockets.sort_unstable_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
     if sockets.len() > limit {
         sockets.truncate(limit);
@@ -451,12 +441,11 @@ mod tests {
     #[test]
     fn merged_pages_end_where_the_first_server_stopped_checking() {
         let pages = vec![page("BF", true, Some('M')), page("AQZ", false, None)];
-        let list = merge(pages, None, 50, 0);
+        let list = merge(pages, 50, 0);
         assert_eq!(shown(&list), ("ABF".to_owned(), Some(id('M'))));
         // A server that has checked many sockets without a match still continues.
         let list = merge(
             vec![page("", true, Some('C')), page("D", false, None)],
-            None,
             50,
             1,
         );
@@ -465,21 +454,14 @@ mod tests {
             ((String::new(), Some(id('C'))), 1)
         );
         assert!(list.has_more);
-        let list = merge(vec![page("CA", false, None)], None, 50, 0);
+        let list = merge(vec![page("CA", false, None)], 50, 0);
         assert_eq!(shown(&list), ("AC".to_owned(), None));
     }
 
     #[test]
     fn a_full_merged_page_ends_at_its_last_socket() {
         let pages = vec![page("BD", true, None), page("AC", true, Some('X'))];
-        let list = merge(pages, None, 3, 0);
+        let list = merge(pages, 3, 0);
         assert_eq!(shown(&list), ("ABC".to_owned(), Some(id('C'))));
-    }
-
-    #[test]
-    fn pages_of_servers_that_do_not_search_are_filtered_and_continued() {
-        let search = Search::new("USER-b");
-        let list = merge(vec![page("ABC", true, None)], Some(&search), 3, 0);
-        assert_eq!(shown(&list), ("B".to_owned(), Some(id('C'))));
     }
 }

@@ -1,6 +1,6 @@
 //! Searches for sockets by the beginning of what an operator knows of them.
 
-use super::{ListSockets, SocketInfo};
+use super::ListSockets;
 use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::USER_NAME_CHARS;
 use crate::service::rules::content::Beginning;
@@ -46,15 +46,6 @@ impl Search {
             || self.0.begins_a_word(&principal.name)
             || self.0.begins(&super::address_of(socket))
             || self.0.begins_a_word(&super::agent_of(socket))
-    }
-
-    /// Returns whether a described socket matches. A server of an earlier version does not search.
-    pub(super) fn matches_info(&self, socket: &SocketInfo) -> bool {
-        self.0.begins(socket.id.as_str())
-            || self.0.begins(&socket.user_id)
-            || self.0.begins_a_word(&socket.name)
-            || self.0.begins(&socket.address)
-            || self.0.begins_a_word(&socket.agent)
     }
 }
 

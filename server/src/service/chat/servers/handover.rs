@@ -40,8 +40,8 @@ struct EmittedPosition {
     seq: u64,
     changes: u64,
     /// The number of the last message before the client joined. The client received all later
-    /// messages live. Earlier versions do not send it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// messages live.
+    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
 }
 

@@ -103,7 +103,6 @@ async fn purge(client: &ClientWrapper, before: Time, limit: usize) -> Result<u64
              WHERE c.deleted_at IS NOT NULL LIMIT $2)
          DELETE FROM reads USING old, mine WHERE mine.locked
              AND reads.conversation_id = old.conversation_id AND reads.user_id = old.user_id";
-    // A server of the previous version may have stored messages since the deletion.
     const ROWS: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
          old AS MATERIALIZED (
              SELECT c.id FROM conversations c WHERE c.deleted_at < $3

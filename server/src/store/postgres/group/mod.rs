@@ -5,8 +5,7 @@
 //!
 //! The number of statements does not depend on the number of messages. One statement each locks,
 //! checks members, finds repetitions, inserts and updates the counters; then follows one commit.
-//! Other changes run one by one. Triggers number them, so that servers of the previous version
-//! number them too.
+//! Other changes run one by one, and triggers number them.
 
 mod references;
 
