@@ -6,7 +6,8 @@ use roomcast::{
     AckError, BuildError, Refusal,
     adapter::{
         AdapterError, InvalidSecrets, LostMessages, NodeIdConflict, Unopened, WireError, nats,
-        postgres, redis, values::ValueError,
+        postgres, redis,
+        values::{NoValueStore, ValueError},
     },
     client::{ClientError, ConnectError},
     connection::ConnectionError,
@@ -37,6 +38,7 @@ fn all_errors_implement_display_and_error() {
     is_error::<JoinError>();
     is_error::<ListenError>();
     is_error::<LostMessages>();
+    is_error::<NoValueStore>();
     is_error::<NodeIdConflict>();
     is_error::<Refusal>();
     is_error::<Refused>();

@@ -34,7 +34,9 @@ pub(in crate::adapter) trait BrokerAdapter: Send + Sync + 'static {
 
     fn timeout(&self) -> Duration;
 
-    fn value_store(&self) -> Box<dyn ValueStore>;
+    fn value_store(&self) -> Option<Box<dyn ValueStore>> {
+        None
+    }
 
     fn session_journal(&self) -> Option<Arc<dyn Journal>> {
         None
@@ -212,7 +214,7 @@ impl<T: BrokerAdapter> Adapter for T {
     }
 
     fn values(&self) -> Option<Box<dyn ValueStore>> {
-        Some(self.value_store())
+        self.value_store()
     }
 
     fn journal(&self) -> Option<Arc<dyn Journal>> {

@@ -124,9 +124,10 @@ pub trait Adapter: Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
-    /// Returns the shared store for [values](crate::Io::values) and locks. Called once, before
-    /// [`receive`](Self::receive). Default `None`: each server stores them in its own memory,
-    /// unless [`Builder::values`](crate::Builder::values) sets a store.
+    /// Returns the store that all servers of the cluster share for [values](crate::Io::values) and
+    /// locks. Called once, before [`receive`](Self::receive), unless
+    /// [`Builder::values`](crate::Builder::values) sets a store. Default `None`: the cluster has no
+    /// values, and [`Io::values`](crate::Io::values) returns an error.
     fn values(&self) -> Option<Box<dyn ValueStore>> {
         None
     }

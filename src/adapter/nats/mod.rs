@@ -20,7 +20,6 @@ mod members;
 mod publishing;
 mod streams;
 mod subjects;
-mod values;
 
 use std::{
     borrow::Cow,
@@ -42,7 +41,6 @@ use self::{
     broker::{Address, BrokerLink, Listener, Message},
     members::Members,
     subjects::Subjects,
-    values::NatsValues,
 };
 use super::{
     common::{Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, SharedAddress, StateCell},
@@ -50,7 +48,6 @@ use super::{
     interface::{Adapter as _, AdapterError, Health, Inbox, Servers},
     nodes::NAMESPACE,
     seal::{Protection, Purpose, SealOptions, Sealer, Secrets},
-    values::ValueStore,
 };
 use crate::names::Room;
 
@@ -67,6 +64,9 @@ use crate::names::Room;
 ///
 /// An event for a room is decoded by the servers on which the room is open. Other servers only
 /// check its subject.
+///
+/// The adapter stores no [values and locks](crate::Io::values). Set a store for them with
+/// [`Builder::values`](crate::Builder::values).
 pub struct Nats {
     address: SharedAddress<Address>,
     key: String,
@@ -212,8 +212,7 @@ impl Nats {
     /// secrets. Default: nothing is sealed, and every client of NATS can read and write the
     /// messages of the servers.
     ///
-    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed;
-    /// only the permissions of the broker protect them. See `docs/cluster.md`.
+    /// All servers and emitters of the cluster need the same list. See `docs/cluster.md`.
     #[must_use]
     pub fn sealed(mut self, secrets: Secrets) -> Self {
         self.sealing.secrets = Some(secrets);
@@ -364,10 +363,6 @@ impl BrokerAdapter for Nats {
 
     fn timeout(&self) -> Duration {
         self.timeout
-    }
-
-    fn value_store(&self) -> Box<dyn ValueStore> {
-        Box::new(NatsValues::new(self.address.clone(), &self.key))
     }
 
     fn has_room_channels(&self) -> bool {

@@ -110,27 +110,15 @@ pub(super) fn room(namespace: &str, room: &str) -> Option<String> {
     (name.len() <= MAX_ROOM).then_some(name)
 }
 
-/// Returns the name of the key-value bucket of a cluster. NATS permits fewer characters in it than
-/// in subjects.
-pub(super) fn bucket(key: &str) -> String {
-    format!("roomcast-{}", escaped(key, b"-", '_'))
-}
-
-/// Returns a text as one part of a subject. Letters, digits, `-` and `_` stay unchanged; other
-/// bytes are escaped.
-pub(super) fn token(text: &str) -> String {
-    escaped(text, b"-_", '=')
-}
-
-/// Keeps letters, digits and the bytes in `plain`. Replaces each other byte by `sign` and its
-/// hexadecimal digits.
-fn escaped(text: &str, plain: &[u8], sign: char) -> String {
+/// Returns a text as one part of a subject. Letters, digits, `-` and `_` stay unchanged. Each other
+/// byte becomes `=` and its hexadecimal digits.
+fn token(text: &str) -> String {
     let mut token = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) {
             token.push(char::from(byte));
         } else {
-            token.push(sign);
+            token.push('=');
             let digits = [byte >> 4, byte & 15];
             token.extend(
                 digits

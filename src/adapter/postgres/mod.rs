@@ -325,9 +325,9 @@ impl BrokerAdapter for Postgres {
         self.timeout
     }
 
-    fn value_store(&self) -> Box<dyn ValueStore> {
+    fn value_store(&self) -> Option<Box<dyn ValueStore>> {
         let (address, table) = (self.address.clone(), self.table.clone());
-        Box::new(PostgresValues::new(address, table, &self.key))
+        Some(Box::new(PostgresValues::new(address, table, &self.key)))
     }
 }
 

@@ -399,8 +399,8 @@ impl BrokerAdapter for Redis {
         self.timeout
     }
 
-    fn value_store(&self) -> Box<dyn ValueStore> {
-        Box::new(RedisValues::new(self.place.clone(), &self.key))
+    fn value_store(&self) -> Option<Box<dyn ValueStore>> {
+        Some(Box::new(RedisValues::new(self.place.clone(), &self.key)))
     }
 
     fn session_journal(&self) -> Option<Arc<dyn Journal>> {

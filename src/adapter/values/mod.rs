@@ -127,6 +127,30 @@ impl fmt::Display for ValueError {
 /// `source` is `None`, because the text contains all details.
 impl std::error::Error for ValueError {}
 
+/// The reason why [`Io::values`](crate::Io::values) returns no values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoValueStore {
+    /// The server is not built yet.
+    NotBuilt,
+    /// The [adapter](super::Adapter::values) stores no values, and
+    /// [`Builder::values`](crate::Builder::values) sets no store.
+    Unsupported,
+}
+
+impl fmt::Display for NoValueStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotBuilt => "the server is not built yet: get its values after `Builder::build`",
+            Self::Unsupported => {
+                "the adapter does not support values and locks: set a store with `Builder::values`"
+            }
+        })
+    }
+}
+
+impl std::error::Error for NoValueStore {}
+
 /// The state that this server shares with its cluster; see [`Io::values`](crate::Io::values).
 /// Cloning is a few reference counts.
 #[derive(Clone)]

@@ -133,7 +133,7 @@ impl Receiver for Applier {
     }
 
     fn value_changed(&self, key: &str) {
-        if let Some(values) = self.io.upgrade().and_then(|io| io.values()) {
+        if let Some(Ok(values)) = self.io.upgrade().map(|io| io.values()) {
             values.notify_watchers(key);
         }
     }

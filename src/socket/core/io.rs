@@ -90,7 +90,7 @@ pub(crate) struct Built {
     pub(crate) registry: Arc<Registry>,
     /// Forwards requests to other servers.
     pub(crate) forwarder: Option<Arc<Forwarder>>,
-    pub(crate) values: Values,
+    pub(crate) values: Option<Values>,
     /// The application's handover function.
     pub(crate) handover: Option<Handover>,
     /// `None` if recovery is disabled.

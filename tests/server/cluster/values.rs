@@ -12,34 +12,38 @@ use std::{
 use roomcast::{
     Builder, Io,
     adapter::{
+        Adapter,
         nats::Nats,
-        values::{Expected, Keyspace, Memory, Put, ValueError, Versioned},
+        values::{Expected, Keyspace, Memory, NoValueStore, Put, ValueError},
     },
 };
 use serde_json::Value;
 
-use super::{Postgres, Servers, Wire, quiet};
+use super::{Postgres, Servers, Wire, hub::Hub, quiet};
 use crate::{local::until, nats_server::NatsServer, postgres_server, redis_server::RedisServer};
 
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Runs a suite on three servers that share values in the memory of this process, in Redis, in
-/// PostgreSQL and in NATS.
+/// Runs a suite on three servers that share values in the memory of this process, in Redis and in
+/// PostgreSQL.
 fn each(suite: impl Fn(&Servers)) {
     // A test that fails prints where.
     let suite = |name: &str, servers: &Servers| {
         println!("values in {name}");
         suite(servers);
     };
-    let memory = Memory::default();
-    let joined = Servers::joined(3, |io: Builder| quiet(io).values(memory.clone()));
-    suite("memory", &joined);
+    let in_memory = || {
+        let memory = Memory::default();
+        move |io: Builder| quiet(io).values(memory.clone())
+    };
+    suite("memory", &Servers::joined(3, in_memory()));
     for wire in Wire::ALL {
         let servers = Servers::on_redis(RedisServer::shared(), 3, wire, quiet);
         suite(&format!("Redis, {wire:?}"), &servers);
     }
     suite("PostgreSQL", &Servers::on_postgres(3, quiet));
-    suite("NATS", &Servers::on_nats(NatsServer::shared(), 3, quiet));
+    let on_nats = Servers::on_nats(NatsServer::shared(), 3, in_memory());
+    suite("memory, announced through NATS", &on_nats);
 }
 
 fn numbers(servers: &Servers, i: usize) -> Keyspace<u64> {
@@ -250,120 +254,40 @@ fn survives(servers: &Servers, kill: impl FnOnce(), restart: impl FnOnce()) {
     assert_eq!(read.unwrap().unwrap().value, 7);
 }
 
-#[test]
-fn values_are_unavailable_only_while_nats_is_down() {
-    let nats = NatsServer::start();
-    let servers = Servers::on_nats(&nats, 1, quiet);
-    survives(&servers, || nats.kill(), || nats.restart());
+/// Returns the reason why a server has no values, and whether it has a store after one is set.
+fn without_store(adapter: impl Adapter, other: impl Adapter) -> (NoValueStore, bool) {
+    let io = quiet(Io::builder().adapter(adapter)).build().unwrap();
+    let missing = io.values().err();
+    let with_store = quiet(Io::builder().adapter(other)).values(Memory::default());
+    let with_store = with_store.build().unwrap();
+    (missing.unwrap(), with_store.values().is_ok())
 }
 
-#[test]
-fn values_fail_on_nats_without_jetstream() {
-    let nats = NatsServer::start_with("");
-    let servers = Servers::on_nats(&nats, 1, quiet);
-    let values = servers[0].io.values().unwrap();
-    let numbers = numbers(&servers, 0);
-    let runtime = &servers[0].runtime;
-    for _ in 0..2 {
-        let read = runtime.block_on(numbers.get("n"));
-        let why = read.unwrap_err().to_string();
-        assert!(why.contains("this NATS has no JetStream"), "{why}");
-        let taken = runtime.block_on(values.try_lock("one", LEASE));
-        let why = taken.unwrap_err().to_string();
-        assert!(why.contains("this NATS has no JetStream"), "{why}");
+#[tokio::test]
+async fn adapter_without_a_value_store_needs_one_from_the_builder() {
+    let nats = || Nats::new("nats://127.0.0.1:1").unwrap();
+    let hub = Hub::new();
+    for (missing, has_set_store) in [
+        without_store(nats(), nats()),
+        without_store(hub.adapter(), hub.adapter()),
+    ] {
+        assert_eq!(missing, NoValueStore::Unsupported);
+        assert!(missing.to_string().contains("`Builder::values`"));
+        assert!(has_set_store);
     }
 }
 
-#[test]
-fn nats_survives_the_first_use_by_many_servers() {
-    let nats = NatsServer::start();
-    let servers = Servers::on_nats(&nats, 1, quiet);
-    for round in 0..40 {
-        let key = format!("round{round}");
-        let read = |_| {
-            let adapter = Nats::new(&nats.url()).unwrap().key(&key);
-            let io = quiet(Io::builder().adapter(adapter)).build().unwrap();
-            async move {
-                let values = io.values().unwrap();
-                let numbers = values.keyspace("numbers", 1, |_, value: Value| Ok(value));
-                numbers.get("n").await.map(|_: Option<Versioned<u64>>| ())
-            }
-        };
-        servers[0].runtime.block_on(async {
-            let reading: Vec<_> = (0..12).map(read).map(tokio::spawn).collect();
-            for reading in reading {
-                let read = reading.await.unwrap();
-                assert!(read.is_ok(), "round {round}: {read:?}");
-            }
-        });
-    }
-}
-
-#[test]
-fn full_nats_bucket_still_accepts_changes_of_existing_keys() {
-    let nats = NatsServer::start();
-    let servers = Servers::on_nats(&nats, 1, quiet);
-    let numbers = numbers(&servers, 0);
-    servers[0].runtime.block_on(async {
-        // As an operator creates it.
-        let client = async_nats::connect(nats.url()).await.unwrap();
-        let bucket = bucket(&servers);
-        let config = async_nats::jetstream::stream::Config {
-            name: format!("KV_{bucket}"),
-            subjects: vec![format!("$KV.{bucket}.>")],
-            discard: async_nats::jetstream::stream::DiscardPolicy::New,
-            max_messages: 2,
-            max_messages_per_subject: 1,
-            ..Default::default()
-        };
-        let context = async_nats::jetstream::new(client);
-        context.create_stream(config).await.unwrap();
-        for key in ["a", "b"] {
-            let put = numbers.put(key, Expected::Nothing, &1).await;
-            assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
-        }
-        let full = numbers.put("c", Expected::Nothing, &1).await;
-        assert!(matches!(full, Err(ValueError::Full)), "{full:?}");
-        let full = numbers.put("c", Expected::Anything, &1).await;
-        assert!(matches!(full, Err(ValueError::Full)), "{full:?}");
-        let changed = numbers.put("a", Expected::Anything, &2).await;
-        assert!(matches!(changed, Ok(Put::Stored(_))), "{changed:?}");
-        let removed = numbers.remove("b", Expected::Anything).await;
-        assert!(matches!(removed, Ok(Put::Stored(_))), "{removed:?}");
-        let put = numbers.put("c", Expected::Nothing, &1).await;
-        assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
-    });
-}
-
-#[test]
-fn deleted_nats_bucket_is_created_again_on_put() {
-    let nats = NatsServer::start();
-    let servers = Servers::on_nats(&nats, 1, quiet);
-    let numbers = numbers(&servers, 0);
-    servers[0].runtime.block_on(async {
-        let context = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
-        for n in 0..3 {
-            let put = numbers.put("a", Expected::Nothing, &n).await;
-            assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
-            let bucket = format!("KV_{}", bucket(&servers));
-            context.delete_stream(bucket).await.unwrap();
-        }
-        assert!(numbers.get("a").await.is_err());
-    });
-}
-
-fn bucket(servers: &Servers) -> String {
-    let key: String = servers.key.bytes().map(escaped).collect();
-    format!("roomcast-{key}")
-}
-
-/// Returns a byte of the servers' key as escaped in the name of their bucket.
-fn escaped(byte: u8) -> String {
-    if byte.is_ascii_alphanumeric() {
-        char::from(byte).to_string()
-    } else {
-        format!("_{byte:02x}")
-    }
+#[tokio::test]
+async fn values_without_an_adapter_are_in_memory_after_the_build() {
+    let io = quiet(Io::builder());
+    let handle = io.handle();
+    assert_eq!(handle.values().err(), Some(NoValueStore::NotBuilt));
+    let _io = io.build().unwrap();
+    let numbers = handle.values().unwrap();
+    let numbers = numbers.keyspace::<u64>("numbers", 1, |_, value: Value| Ok(value));
+    let put = numbers.put("n", Expected::Nothing, &7).await.unwrap();
+    assert!(matches!(put, Put::Stored(_)));
+    assert_eq!(numbers.get("n").await.unwrap().unwrap().value, 7);
 }
 
 #[test]

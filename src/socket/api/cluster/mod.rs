@@ -21,7 +21,7 @@ use crate::{
     adapter::{
         Adapter, Backlog, Cluster, Gaps, Health, Joined, Node, NodeId, NodeIdConflict, NodeOptions,
         Registry,
-        values::{Memory, ValueStore, Values},
+        values::{Memory, NoValueStore, ValueStore, Values},
     },
     engine::{Forwarder, random_sid},
     metrics::{Exposition, Metrics},
@@ -64,9 +64,10 @@ impl Membership {
         metrics.extend(move |out| weak.upgrade().iter().for_each(|io| io.expose_nodes(out)));
         let max = Some(connections).filter(|_| !has_no_peers);
         let (registry, forwarder) = registry(&node, self.node, max, config, metrics);
-        let own = self.adapter.as_ref().and_then(|adapter| adapter.values());
-        let store = self.values.or(own);
-        let store = store.unwrap_or_else(|| Box::new(Memory::default()));
+        let store = self.values.or_else(|| match &self.adapter {
+            Some(adapter) => adapter.values(),
+            None => Some(Box::new(Memory::default())),
+        });
         let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
             Cluster::Joined(Joined::new(
                 node.clone(),
@@ -78,7 +79,7 @@ impl Membership {
                 metrics,
             ))
         });
-        let values = Values::new(store, cluster.clone());
+        let values = store.map(|store| Values::new(store, cluster.clone()));
         Ok((cluster, node, registry, forwarder, values))
     }
 }
@@ -89,7 +90,7 @@ type Entered = (
     NodeId,
     Arc<Registry>,
     Option<Arc<Forwarder>>,
-    Values,
+    Option<Values>,
 );
 
 /// Creates the peer registry, and the request forwarder if forwarding is enabled. `connections` is
@@ -157,7 +158,8 @@ impl Builder {
         self
     }
 
-    /// Sets the store of [values](Io::values) and locks. Default is the adapter's store.
+    /// Sets the store of [values](Io::values) and locks. Default is the adapter's store, or the
+    /// memory of this server if it has no adapter.
     pub fn values(mut self, store: impl ValueStore) -> Self {
         self.membership.values = Some(Box::new(store));
         self
@@ -255,22 +257,26 @@ impl Io {
         }
     }
 
-    /// Returns the values and locks that the servers of the cluster share, or `None` before the
-    /// server is built.
+    /// Returns the values and locks that the servers of the cluster share.
     ///
     /// Values have versions and change by compare-and-set. If several servers change the same
     /// version at the same time, the first one wins. The other servers receive a conflict, and must
     /// read the value again before they retry.
     ///
     /// Values are in the store that [`Builder::values`](crate::Builder::values) sets. If it sets
-    /// none, they are in that of the [adapter](crate::adapter::Adapter::values): Redis, PostgreSQL
-    /// and NATS have one. Otherwise they are in this server's memory.
+    /// none, they are in that of the [adapter](crate::adapter::Adapter::values): Redis and
+    /// PostgreSQL have one, NATS does not. Without an adapter, they are in this server's memory.
+    ///
+    /// # Errors
+    ///
+    /// If the server is not built yet, or if its adapter has no store and none is set. The result
+    /// does not change after the server is built, so an application can check it at its start.
     ///
     /// ```
     /// # async fn example(io: roomcast::Io) -> Result<(), Box<dyn std::error::Error>> {
     /// use roomcast::adapter::values::{Expected, Put};
     ///
-    /// let values = io.values().ok_or("not built")?;
+    /// let values = io.values()?;
     /// let counts = values.keyspace::<u64>("visits", 1, |_, value| Ok(value));
     /// let known = counts.get("lobby").await?;
     /// let put = match &known {
@@ -283,9 +289,9 @@ impl Io {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
-    pub fn values(&self) -> Option<Values> {
-        self.0.built.get().map(|built| built.values.clone())
+    pub fn values(&self) -> Result<Values, NoValueStore> {
+        let built = self.0.built.get().ok_or(NoValueStore::NotBuilt)?;
+        built.values.clone().ok_or(NoValueStore::Unsupported)
     }
 
     /// Returns whether the [adapter](crate::Builder::adapter) works, as far as it knows, or `None`

@@ -22,11 +22,7 @@ const LEASE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_client_without_the_secret_changes_values_and_takes_locks() {
-    for transport in [
-        Transport::Redis(Wire::Classic),
-        Transport::Postgres,
-        Transport::Nats,
-    ] {
+    for transport in [Transport::Redis(Wire::Classic), Transport::Postgres] {
         let cluster = Cluster::new(transport);
         // The second program has no more than the rights of the broker.
         let servers = [cluster.serve(&sealed()), cluster.serve(&Form::Plain)];
