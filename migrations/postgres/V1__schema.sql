@@ -446,25 +446,6 @@ CREATE TABLE api_keys (
 
 CREATE INDEX api_keys_expires_at ON api_keys (expires_at);
 
--- Values that servers share ------------------------------------------------------------------------
-
--- All versions and fences come from one sequence, so no number is used twice.
-CREATE SEQUENCE shared_numbers AS bigint;
-
-CREATE TABLE shared_values (
-    key     text   NOT NULL COLLATE "C" PRIMARY KEY,
-    version bigint NOT NULL,
-    value   text   NOT NULL
-);
-
--- Locks with leases. The row of a released lock stays, so the fence is always drawn under its lock.
-CREATE TABLE shared_locks (
-    name       text        NOT NULL COLLATE "C" PRIMARY KEY,
-    fence      bigint      NOT NULL,
-    holder     text        NOT NULL,
-    expires_at timestamptz NOT NULL
-);
-
 -- The audit log ------------------------------------------------------------------------------------
 
 -- Each administrative act, with the actor and what it changed. A server inserts the row before the
@@ -1115,11 +1096,10 @@ REVOKE ALL ON TABLE
     api_keys, audit, blocks, changes, changes_kept, cluster_secrets, conversation_changes, conversations, invites,
     journal_entries, journals, members, message_emojis, message_reactions, message_versions, messages, nodes,
     notification_levels, pins, presences, publication_head, publication_keys, publication_nodes, publications, reads,
-    revocations, roomcast_schema, sessions, shared_locks, shared_values, user_statuses,
-    webhook_deliveries
+    revocations, roomcast_schema, sessions, user_statuses, webhook_deliveries
     FROM PUBLIC;
 
-REVOKE ALL ON SEQUENCE changes_id_seq, publications_id_seq, shared_numbers FROM PUBLIC;
+REVOKE ALL ON SEQUENCE changes_id_seq, publications_id_seq FROM PUBLIC;
 
 -- Default privileges of the owner may have granted rights to roles. A role that may insert messages
 -- and update conversations is the role of a server: it also gets the functions that servers call. A

@@ -60,5 +60,3 @@ mod store;
 mod support;
 #[cfg(feature = "postgres")]
 mod tls;
-#[cfg(feature = "postgres")]
-mod values;

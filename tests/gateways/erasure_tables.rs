@@ -101,8 +101,6 @@ const WITHOUT_USERS: &[(&str, &str)] = &[
         "applied_on checksum name version",
     ),
     ("roomcast_schema", "oldest only_row store_id"),
-    ("shared_locks", "expires_at fence holder name"),
-    ("shared_values", "key value version"),
 ];
 
 /// The rows of all tables as text, with the names of their tables.

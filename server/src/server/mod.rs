@@ -104,10 +104,6 @@ pub(crate) async fn run(
     let joined = cluster::join(io, settings, &sealing);
     let (io, adapter) = joined.map_err(RunError::Adapter)?;
     let services = Services::open(settings, &store, metrics, log_level).await?;
-    let io = match store.values() {
-        Some(values) => io.values(values),
-        None => io,
-    };
     let io = services.register(settings, io);
     let io = match store.is_shared() {
         true => {

@@ -1,5 +1,5 @@
-//! State that the servers of one store share: leases, presence, conversation order, the change feed
-//! and shared values.
+//! State that the servers of one store share: leases, presence, conversation order and the change
+//! feed.
 //!
 //! The handles exist only for stores that several servers can share; other stores return `None`.
 //! Journals and the audit log exist in all stores. Every server sends their entries to its clients
@@ -11,7 +11,6 @@ pub(super) mod journals;
 mod leases;
 mod order;
 mod publications;
-mod values;
 
 pub use audit::{AuditEntry, AuditQuery};
 #[cfg(feature = "postgres")]
@@ -26,7 +25,6 @@ pub use order::Missed;
 pub(crate) use order::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, RecentChange};
 pub(crate) use publications::NUMBERING_BATCH;
 pub use publications::{Audience, Publication, PublicationFault, Publications};
-pub use values::SharedValues;
 
 #[cfg(feature = "postgres")]
 use super::postgres::Postgres;
@@ -61,12 +59,6 @@ impl Store {
     #[must_use]
     pub fn leases(&self) -> Option<Leases> {
         self.shared().map(Leases)
-    }
-
-    /// Returns the shared values and locks, or `None` if the store belongs to a single server.
-    #[must_use]
-    pub fn values(&self) -> Option<SharedValues> {
-        self.shared().map(SharedValues)
     }
 
     /// Returns the change feed, or `None` if the store belongs to a single server.

@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast::adapter::values::{Expected, Put, ValueStore};
 use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::store::{
@@ -84,7 +83,6 @@ async fn serve(database: &Database, role: &str) -> Result<(), String> {
         deliveries(&store).await?;
         erasure(&store).await?;
         leases(&store).await?;
-        values(&store).await?;
         feed(&store).await?;
         publications(database, &store).await?;
         health(database, &store).await
@@ -512,23 +510,6 @@ async fn leases(store: &Store) -> Result<(), String> {
     must!(leases.next_end(Uuid::new_v4()));
     must!(leases.end(node));
     must!(leases.remove_expired(LONG));
-    Ok(())
-}
-
-async fn values(store: &Store) -> Result<(), String> {
-    let values = store.values().ok_or("no values")?;
-    let key = Uuid::new_v4().to_string();
-    for expected in [Expected::Nothing, Expected::Anything] {
-        let put = must!(values.put(&key, expected, Some("a".into())));
-        if !matches!(put, Put::Stored(_)) {
-            return Err(format!("{put:?}"));
-        }
-    }
-    must!(values.get(&key));
-    must!(values.put(&key, Expected::Anything, None));
-    let fence = must!(values.lock(&key, "a", LONG)).ok_or("no lock")?;
-    must!(values.renew(&key, fence, LONG));
-    must!(values.unlock(&key, fence));
     Ok(())
 }
 

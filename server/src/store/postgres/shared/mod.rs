@@ -1,5 +1,5 @@
-//! The SQL of state that only servers of one PostgreSQL database share: leases, the change feed,
-//! publications and values.
+//! The SQL of state that only servers of one PostgreSQL database share: leases, the change feed and
+//! publications.
 //!
 //! The handles in `store/shared` call this module. Messages and conversation changes go through the
 //! lanes and `group` instead. This module must not emit events or keep state; all shared state is
@@ -9,4 +9,3 @@ mod feed;
 mod leases;
 mod publications;
 pub(super) mod secrets;
-mod values;
