@@ -36,9 +36,10 @@ mod wire;
 
 pub(crate) use cluster::{Cluster, Joined, Receiver, Request, Tail};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-pub use common::{Emission, Emitter, LostMessages};
+pub use common::{Emission, Emitter, LiveUrl, LostMessages};
 pub use envelope::{Channel, Envelope, Message, Publication, Reply};
 pub use interface::journal::{Journal, JournalStart, Missed, Origin, SavedState};
+pub use interface::subscriber::{Subscriber, Subscriptions};
 pub use interface::{Adapter, Backlog, BoxFuture, Gaps, Health, Inbox, Servers};
 #[cfg(feature = "forwarding")]
 pub(crate) use nodes::Forwarding;

@@ -22,7 +22,7 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -37,9 +37,12 @@ pub(crate) use self::{receiver::Receiver, requests::Request, tail::Tail};
 use super::{
     Unopened, WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
-    interface::journal::{Journal, Position},
     interface::{
         Adapter, AdapterError, Backlog, BoxFuture, Deliver, Gaps as Missed, Health, Inbox, Servers,
+    },
+    interface::{
+        journal::{Journal, Position},
+        subscriber::{Subscriber, Subscriptions},
     },
     nodes::{self, HandoverRequest, Registry},
     operation::Kind,
@@ -73,9 +76,9 @@ impl Cluster {
     #[inline]
     pub(crate) fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self
-            && joined.follows_rooms
+            && let Some(subscriber) = joined.subscriber(Subscriptions::has_rooms)
         {
-            joined.room_changed(nsp, room, exists);
+            joined.room_changed(subscriber, nsp, room, exists);
         }
     }
 
@@ -84,9 +87,9 @@ impl Cluster {
     #[inline]
     pub(crate) fn socket_changed(&self, nsp: &Nsp, id: &SocketId, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self
-            && joined.follows_sockets
+            && let Some(subscriber) = joined.subscriber(Subscriptions::has_sockets)
         {
-            joined.room_changed(nsp, &Room::from(id.as_str()), exists);
+            joined.room_changed(subscriber, nsp, &Room::from(id.as_str()), exists);
         }
     }
 
@@ -99,7 +102,8 @@ impl Cluster {
 
     #[inline]
     pub(crate) fn follows_rooms(&self) -> bool {
-        self.joined().is_some_and(|joined| joined.follows_rooms)
+        let joined = self.joined();
+        joined.is_some_and(|joined| joined.subscriber(Subscriptions::has_rooms).is_some())
     }
 
     #[inline]
@@ -129,8 +133,9 @@ pub(crate) struct Joined {
     seen: Mutex<SeenEnvelopes>,
     requests: Arc<Requests>,
     timeout: Duration,
-    follows_rooms: bool,
-    follows_sockets: bool,
+    /// The subscriber of the adapter and what it follows. Empty before the server is started, and
+    /// if the adapter has none.
+    subscriber: OnceLock<(Arc<dyn Subscriber>, Subscriptions)>,
     /// The rooms that the adapter considers open, without a limit. The lock is held during calls of
     /// the adapter, so that it receives the changes of a room in order.
     opened: Mutex<HashSet<(Nsp, Room)>>,
@@ -162,8 +167,7 @@ impl Joined {
         Arc::new(Self {
             node,
             timeout: adapter.request_timeout(),
-            follows_rooms: adapter.follows_rooms(),
-            follows_sockets: adapter.follows_rooms() && adapter.follows_sockets(),
+            subscriber: OnceLock::new(),
             journal: adapter.journal().filter(|_| recovers),
             applied: Mutex::default(),
             adapter,
@@ -186,6 +190,11 @@ impl Joined {
     pub(crate) fn start(self: &Arc<Self>) {
         let server = Arc::downgrade(self);
         self.adapter.receive(Inbox::new(self.node.clone(), server));
+        if let Some(subscriber) = self.adapter.subscriber() {
+            let subscriptions = subscriber.subscriptions();
+            // The server is started once, so the cell is empty.
+            let _ = self.subscriber.set((subscriber, subscriptions));
+        }
         self.namespace_changed(&Nsp::from(nodes::NAMESPACE), || true);
     }
 
@@ -211,8 +220,10 @@ impl Joined {
     }
 
     pub(crate) async fn followed(&self) {
-        // No request to other servers takes longer than this timeout either.
-        let _ = timeout(self.timeout, self.adapter.followed()).await;
+        if let Some((subscriber, _)) = self.subscriber.get() {
+            // No request to other servers takes longer than this timeout either.
+            let _ = timeout(self.timeout, Arc::clone(subscriber).followed()).await;
+        }
     }
 
     /// Returns the journal, if sessions are stored for other servers.
@@ -409,30 +420,46 @@ impl Joined {
         }
     }
 
-    fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
+    /// Returns the subscriber, if it follows these channels.
+    #[inline]
+    fn subscriber(&self, follows: impl FnOnce(Subscriptions) -> bool) -> Option<&dyn Subscriber> {
+        let (subscriber, subscriptions) = self.subscriber.get()?;
+        follows(*subscriptions).then_some(&**subscriber)
+    }
+
+    fn room_changed(
+        &self,
+        subscriber: &dyn Subscriber,
+        nsp: &Nsp,
+        room: &Room,
+        exists: impl FnOnce() -> bool,
+    ) {
         // `exists` runs under this lock. If two tasks change a room concurrently, the later call
         // observes the final state, so the adapter never keeps an outdated state.
         let mut opened = self.opened.lock();
         let key = (nsp.clone(), room.clone());
         if exists() {
             if opened.insert(key) {
-                self.adapter.room_opened(nsp.as_str(), room);
+                subscriber.room_opened(nsp.as_str(), room);
             }
         } else if opened.remove(&key) {
-            self.adapter.room_closed(nsp.as_str(), room);
+            subscriber.room_closed(nsp.as_str(), room);
         }
     }
 }
 
 impl Joined {
     fn namespace_changed(&self, nsp: &Nsp, exists: impl FnOnce() -> bool) {
+        let Some((subscriber, _)) = self.subscriber.get() else {
+            return;
+        };
         let mut namespaces = self.namespaces.lock();
         if exists() {
             if namespaces.insert(nsp.clone()) {
-                self.adapter.namespace_opened(nsp.as_str());
+                subscriber.namespace_opened(nsp.as_str());
             }
         } else if namespaces.remove(nsp) {
-            self.adapter.namespace_closed(nsp.as_str());
+            subscriber.namespace_closed(nsp.as_str());
         }
     }
 }

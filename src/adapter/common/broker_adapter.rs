@@ -7,16 +7,14 @@ use std::{
 
 use roomcast_protocol::socket::Nsp;
 
-use super::outbound::Broker;
-use crate::{
-    adapter::{
-        envelope::{Envelope, NodeId},
-        interface::{
-            Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers, journal::Journal,
-        },
-        values::ValueStore,
+use super::{options::Options, outbound::Broker};
+use crate::adapter::{
+    envelope::{Envelope, NodeId},
+    interface::{
+        Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers, journal::Journal,
+        subscriber::Subscriber,
     },
-    names::Room,
+    values::ValueStore,
 };
 
 /// The settings of an adapter, from which its state is created when it is attached to a server.
@@ -27,12 +25,10 @@ use crate::{
 pub(in crate::adapter) trait BrokerAdapter: Send + Sync + 'static {
     type State: BrokerState;
 
-    fn cell(&self) -> &StateCell<Self::State>;
+    fn options(&self) -> &Options<Self::State>;
 
     /// Creates the state. Called once.
     fn attach(&self, inbox: Inbox) -> Arc<Self::State>;
-
-    fn timeout(&self) -> Duration;
 
     fn value_store(&self) -> Option<Box<dyn ValueStore>> {
         None
@@ -41,19 +37,13 @@ pub(in crate::adapter) trait BrokerAdapter: Send + Sync + 'static {
     fn session_journal(&self) -> Option<Arc<dyn Journal>> {
         None
     }
-
-    fn has_room_channels(&self) -> bool {
-        false
-    }
-
-    fn has_socket_channels(&self) -> bool {
-        false
-    }
 }
 
 /// The state of an adapter that is attached to a server. The methods correspond to those of
 /// [`Adapter`].
-pub(in crate::adapter) trait BrokerState: Send + Sync + 'static {
+pub(in crate::adapter) trait BrokerState: Subscriber {
+    /// The address of the broker, with its credentials.
+    type Address: Clone + Send + Sync + 'static;
     type Link: Broker;
 
     fn link(&self) -> &Arc<Self::Link>;
@@ -67,8 +57,6 @@ pub(in crate::adapter) trait BrokerState: Send + Sync + 'static {
         namespace: Nsp,
     ) -> impl Future<Output = Result<Servers, AdapterError>> + Send;
 
-    fn followed(self: Arc<Self>) -> impl Future<Output = ()> + Send;
-
     /// Queues the leave messages of this server. The link sends them before it closes.
     fn leave(&self);
 
@@ -79,14 +67,6 @@ pub(in crate::adapter) trait BrokerState: Send + Sync + 'static {
     fn replays_missed(&self) -> bool {
         false
     }
-
-    fn namespace_opened(&self, _namespace: Nsp) {}
-
-    fn namespace_closed(&self, _namespace: Nsp) {}
-
-    fn room_opened(&self, _namespace: &str, _room: &Room) {}
-
-    fn room_closed(&self, _namespace: &str, _room: &Room) {}
 }
 
 /// The state of an adapter, empty until the adapter is attached to a server. Ends the link when it
@@ -119,55 +99,61 @@ impl<S: BrokerState> Drop for StateCell<S> {
     }
 }
 
+fn attached<T: BrokerAdapter>(adapter: &T) -> Result<&Arc<T::State>, AdapterError> {
+    adapter.options().state.get()
+}
+
 impl<T: BrokerAdapter> Adapter for T {
     fn receive(&self, inbox: Inbox) {
         // `receive` is called once, so the cell is empty.
-        let _ = self.cell().0.set(self.attach(inbox));
+        let _ = self.options().state.0.set(self.attach(inbox));
+    }
+
+    fn subscriber(&self) -> Option<Arc<dyn Subscriber>> {
+        let state: Arc<T::State> = Arc::clone(attached(self).ok()?);
+        Some(state)
     }
 
     fn task(&self) -> Option<BoxFuture<()>> {
-        let state = self.cell().get().ok()?;
+        let state = attached(self).ok()?;
         Some(Box::pin(Arc::clone(state.link()).run()))
     }
 
     fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
-        self.cell().get()?.publish(envelope)
+        attached(self)?.publish(envelope)
     }
 
     fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
-        self.cell().get()?.reply(to, envelope)
+        attached(self)?.reply(to, envelope)
     }
 
     fn has_no_peers(&self) -> bool {
-        let state = self.cell().get();
-        state.is_ok_and(|state| state.has_no_peers())
+        attached(self).is_ok_and(|state| state.has_no_peers())
     }
 
     fn servers(&self, namespace: &str) -> BoxFuture<Result<Servers, AdapterError>> {
-        let state = self.cell().get().cloned();
+        let state = attached(self).cloned();
         let namespace = Nsp::from(namespace);
         Box::pin(async move { state?.servers(namespace).await })
     }
 
     fn replays_missed(&self) -> bool {
-        let state = self.cell().get();
-        state.is_ok_and(|state| state.replays_missed())
+        attached(self).is_ok_and(|state| state.replays_missed())
     }
 
     fn health(&self) -> Health {
-        match self.cell().get() {
+        match attached(self) {
             Ok(state) => state.link().health(),
             Err(_) => Health::Down("not connected yet".to_owned()),
         }
     }
 
     fn backlog(&self) -> Backlog {
-        let state = self.cell().get();
-        state.map_or_else(|_| Backlog::default(), |state| state.link().backlog())
+        attached(self).map_or_else(|_| Backlog::default(), |state| state.link().backlog())
     }
 
     fn close(&self) -> BoxFuture<()> {
-        let state = self.cell().get().cloned();
+        let state = attached(self).cloned();
         Box::pin(async {
             if let Ok(state) = state {
                 state.leave();
@@ -176,41 +162,8 @@ impl<T: BrokerAdapter> Adapter for T {
         })
     }
 
-    fn followed(&self) -> BoxFuture<()> {
-        let state = self.cell().get().cloned();
-        Box::pin(async {
-            if let Ok(state) = state {
-                state.followed().await;
-            }
-        })
-    }
-
-    fn namespace_opened(&self, namespace: &str) {
-        if let Ok(state) = self.cell().get() {
-            state.namespace_opened(Nsp::from(namespace));
-        }
-    }
-
-    fn namespace_closed(&self, namespace: &str) {
-        if let Ok(state) = self.cell().get() {
-            state.namespace_closed(Nsp::from(namespace));
-        }
-    }
-
-    fn room_opened(&self, namespace: &str, room: &Room) {
-        if let Ok(state) = self.cell().get() {
-            state.room_opened(namespace, room);
-        }
-    }
-
-    fn room_closed(&self, namespace: &str, room: &Room) {
-        if let Ok(state) = self.cell().get() {
-            state.room_closed(namespace, room);
-        }
-    }
-
     fn request_timeout(&self) -> Duration {
-        self.timeout()
+        self.options().timeout
     }
 
     fn values(&self) -> Option<Box<dyn ValueStore>> {
@@ -219,13 +172,5 @@ impl<T: BrokerAdapter> Adapter for T {
 
     fn journal(&self) -> Option<Arc<dyn Journal>> {
         self.session_journal()
-    }
-
-    fn follows_rooms(&self) -> bool {
-        self.has_room_channels()
-    }
-
-    fn follows_sockets(&self) -> bool {
-        self.has_socket_channels()
     }
 }

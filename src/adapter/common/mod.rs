@@ -8,11 +8,11 @@ mod broker_adapter;
 mod channels;
 mod emitter;
 mod lifetime;
+mod options;
 mod outbound;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod probes;
 mod queue;
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 mod shared_address;
 #[cfg(any(feature = "nats", feature = "postgres"))]
 mod sole_server;
@@ -29,11 +29,12 @@ pub(super) use emitter::is_emitter;
 pub use emitter::{Emission, Emitter, LostMessages};
 pub(super) use emitter::{Losses, emitter_name, unwritten};
 pub(super) use lifetime::ProbeTimer;
+pub(super) use options::{Options, option_methods};
 pub(super) use outbound::{Broker, InFlightMessages, Outbound};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use probes::Probes;
 pub(super) use queue::{Limits, Outgoing};
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub use shared_address::LiveUrl;
 pub(super) use shared_address::SharedAddress;
 #[cfg(any(feature = "nats", feature = "postgres"))]
 pub(super) use sole_server::{GREETING, SoleServer};

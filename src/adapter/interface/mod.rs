@@ -1,6 +1,7 @@
 //! The interface between the library and adapters.
 
 pub(crate) mod journal;
+pub(crate) mod subscriber;
 
 use std::{
     fmt,
@@ -13,9 +14,9 @@ pub(super) use super::operation::AdapterError;
 #[cfg(feature = "redis")]
 use roomcast_protocol::socket::Nsp;
 
-use self::journal::Journal;
 #[cfg(feature = "redis")]
 use self::journal::Position;
+use self::{journal::Journal, subscriber::Subscriber};
 use super::{
     WireError,
     envelope::{Envelope, NodeId, Publication},
@@ -86,42 +87,16 @@ pub trait Adapter: Send + Sync + 'static {
         None
     }
 
-    /// Called when a namespace is opened on this server; after [`receive`](Self::receive), and one
-    /// call at a time. From then on, messages to the namespace must arrive. An implementation must
-    /// not deliver to the inbox here.
-    fn namespace_opened(&self, _namespace: &str) {}
-
-    /// Called when a namespace no longer exists on this server.
-    fn namespace_closed(&self, _namespace: &str) {}
+    /// Returns what subscribes to the channels of namespaces and rooms, for transports that have
+    /// such channels. Called once, after [`receive`](Self::receive). Default: none.
+    fn subscriber(&self) -> Option<Arc<dyn Subscriber>> {
+        None
+    }
 
     /// Returns the time limit for requests to other servers that have no time limit of their own.
     /// Default 5 s.
     fn request_timeout(&self) -> Duration {
         Duration::from_secs(5)
-    }
-
-    /// Returns whether the server calls [`room_opened`](Self::room_opened) and
-    /// [`room_closed`](Self::room_closed). Called once. Default `false`.
-    fn follows_rooms(&self) -> bool {
-        false
-    }
-
-    /// Returns whether the server also calls [`room_opened`](Self::room_opened) and
-    /// [`room_closed`](Self::room_closed) for the room of each socket's own id. Called once.
-    /// Default `false`: events for one socket use the same route as events for the whole namespace.
-    fn follows_sockets(&self) -> bool {
-        false
-    }
-
-    /// Called when a room has its first member on this server. From then on, events for the room
-    /// must arrive. The server never holds the lock of a room during the call. The next call for
-    /// the same room is `room_closed`. Neither method may deliver to the inbox.
-    fn room_opened(&self, _namespace: &str, _room: &Room) {}
-
-    /// Waits until events arrive for all rooms that were opened before the call, or until this
-    /// cannot be determined. Default: returns immediately.
-    fn followed(&self) -> BoxFuture<()> {
-        Box::pin(std::future::ready(()))
     }
 
     /// Returns the store that all servers of the cluster share for [values](crate::Io::values) and
@@ -146,10 +121,6 @@ pub trait Adapter: Send + Sync + 'static {
     fn journal(&self) -> Option<Arc<dyn Journal>> {
         None
     }
-
-    /// Called when a room has no member on this server any longer, and no disconnected client that
-    /// could return to it.
-    fn room_closed(&self, _namespace: &str, _room: &Room) {}
 }
 
 /// The return type of adapter methods that may wait.

@@ -109,7 +109,7 @@ impl Outgoing for Message {
 
 /// The address of NATS, and the limits of the stream.
 #[derive(Clone)]
-pub(super) struct Address {
+pub(crate) struct Address {
     pub(super) servers: Vec<ServerAddr>,
     pub(super) options: ConnectOptions,
     /// The time that the stream stores a message.

@@ -19,12 +19,13 @@ impl From<Nats> for Emitter {
         let losses = Arc::new(Losses::default());
         let listener: Arc<dyn Listener> = Arc::<Losses>::clone(&losses);
         let listener = Arc::downgrade(&listener);
-        let subjects = Arc::new(Subjects::new(&nats.key, UID));
+        let subjects = Arc::new(Subjects::new(&nats.options.key, UID));
         let link = nats.link(Arc::clone(&subjects), listener, false);
-        let node = emitter_name(nats.sealing.secrets.is_some());
+        let sealing = &nats.options.sealing;
+        let node = emitter_name(sealing.secrets.is_some());
         let purpose = nats.purpose();
-        let accepts_plain = nats.sealing.accepts_plain;
-        let secrets = nats.sealing.secrets.as_ref();
+        let accepts_plain = sealing.accepts_plain;
+        let secrets = sealing.secrets.as_ref();
         let sealer = secrets.map(|secrets| Sealer::new(secrets, &purpose));
         Self::connect(link, losses, move |link: &BrokerLink, publication| {
             let message = envelope::Message::Publication(publication.clone());

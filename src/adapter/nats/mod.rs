@@ -43,11 +43,14 @@ use self::{
     subjects::Subjects,
 };
 use super::{
-    common::{Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, SharedAddress, StateCell},
+    common::{Broker as _, BrokerAdapter, BrokerState, GREETING, Options, option_methods},
     envelope::{self, Envelope, NodeId},
-    interface::{Adapter as _, AdapterError, Health, Inbox, Servers},
+    interface::{
+        Adapter as _, AdapterError, BoxFuture, Health, Inbox, Servers,
+        subscriber::{Subscriber, Subscriptions},
+    },
     nodes::NAMESPACE,
-    seal::{Protection, Purpose, SealOptions, Sealer, Secrets},
+    seal::{Protection, Purpose, Sealer},
 };
 use crate::names::Room;
 
@@ -68,12 +71,7 @@ use crate::names::Room;
 /// The adapter stores no [values and locks](crate::Io::values). Set a store for them with
 /// [`Builder::values`](crate::Builder::values).
 pub struct Nats {
-    address: SharedAddress<Address>,
-    key: String,
-    timeout: Duration,
-    limits: Limits,
-    sealing: SealOptions,
-    shared: StateCell<NatsState>,
+    options: Options<NatsState>,
 }
 
 /// The reason why a URL is not valid for NATS. Its text does not repeat the URL, which may contain
@@ -117,37 +115,21 @@ impl Nats {
             (Some(token), None) => options.token(token),
             (Some(user), Some(password)) => options.user_and_password(user, password),
         };
+        let address = Address {
+            servers,
+            options,
+            keep: Duration::from_secs(60),
+            keep_bytes: 256 << 20,
+        };
         Ok(Self {
-            address: SharedAddress::new(Address {
-                servers,
-                options,
-                keep: Duration::from_secs(60),
-                keep_bytes: 256 << 20,
-            }),
-            key: "socket.io".to_owned(),
-            timeout: Duration::from_secs(5),
-            limits: Limits {
-                messages: 65_536,
-                bytes: 64 << 20,
-                message_bytes: Envelope::MAX_BYTES,
-            },
-            sealing: SealOptions::default(),
-            shared: StateCell::default(),
+            options: Options::new(address, Envelope::MAX_BYTES),
         })
-    }
-
-    /// Sets the key, which separates clusters on one NATS: it is part of every subject, and of the
-    /// name of the stream. Default `socket.io`.
-    #[must_use]
-    pub fn key(mut self, key: &str) -> Self {
-        key.clone_into(&mut self.key);
-        self
     }
 
     /// Adds the certificates in a PEM file to those of the system, to verify certificates of NATS.
     #[must_use]
     pub fn root_certificates(self, file: &Path) -> Self {
-        self.address.change(|address| {
+        self.options.address.change(|address| {
             let options = std::mem::take(&mut address.options);
             address.options = options.add_root_certificates(file.to_owned());
         });
@@ -160,9 +142,10 @@ impl Nats {
     ///
     /// If the text is not a valid `.creds` file.
     pub fn credentials(self, text: &str) -> Result<Self, InvalidUrl> {
-        let options = self.address.now().options.credentials(text);
+        let options = self.options.address.now().options.credentials(text);
         let options = options.map_err(|_| InvalidUrl("the credentials are malformed"))?;
-        self.address.change(|address| address.options = options);
+        let address = &self.options.address;
+        address.change(|address| address.options = options);
         Ok(self)
     }
 
@@ -171,74 +154,16 @@ impl Nats {
     /// An existing stream is used unchanged.
     #[must_use]
     pub fn keep(self, age: Duration, bytes: usize) -> Self {
-        self.address.change(|address| {
+        self.options.address.change(|address| {
             address.keep = age.max(Duration::from_secs(1));
             address.keep_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         });
         self
     }
 
-    /// Sets the time limit for requests to other servers that have no time limit of their own.
-    /// Default 5 s.
-    #[must_use]
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Sets the limits of the send queue: messages, default 65,536, and their bytes, default 64
-    /// MiB.
-    ///
-    /// The receive queue has a limit of messages only: 750 with JetStream, which is read in parts,
-    /// and 65,536 without it. Its size is at most that number times the `max_payload` of NATS.
-    #[must_use]
-    pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
-        self.limits.messages = messages;
-        self.limits.bytes = bytes;
-        self
-    }
-
-    /// Sets the maximum size of a message in bytes, including its subject. Default 64 MiB. Emitting
-    /// a larger message fails. The same applies to the `max_payload` of NATS, by default 1 MiB.
-    /// That limit is unknown before the first connection; messages that turn out to be larger are
-    /// lost and counted.
-    #[must_use]
-    pub fn max_message(mut self, bytes: usize) -> Self {
-        self.limits.message_bytes = bytes;
-        self
-    }
-
-    /// Seals outgoing messages, and ignores incoming messages that are not sealed with one of these
-    /// secrets. Default: nothing is sealed, and every client of NATS can read and write the
-    /// messages of the servers.
-    ///
-    /// All servers and emitters of the cluster need the same list. See `docs/cluster.md`.
-    #[must_use]
-    pub fn sealed(mut self, secrets: Secrets) -> Self {
-        self.sealing.secrets = Some(secrets);
-        self
-    }
-
-    /// Accepts unsealed messages too, and sends each message in both forms. This serves one rolling
-    /// upgrade of a cluster whose servers do not seal yet. The unsealed messages of a server that
-    /// seals are ignored.
-    ///
-    /// It has no effect unless [`sealed`](Self::sealed) is set. With it, nothing is protected.
-    #[must_use]
-    pub fn accept_plain(mut self) -> Self {
-        self.sealing.accepts_plain = true;
-        self
-    }
-
-    /// Returns the URL, which can be replaced while the adapter is in use.
-    #[must_use]
-    pub fn live_url(&self) -> LiveUrl {
-        LiveUrl(self.address.clone())
-    }
-
     /// Returns the purpose of the keys of this adapter.
     fn purpose(&self) -> Purpose {
-        Purpose::new("nats", &self.key)
+        Purpose::new("nats", &self.options.key)
     }
 
     fn link(
@@ -247,34 +172,30 @@ impl Nats {
         listener: Weak<dyn Listener>,
         listens: bool,
     ) -> BrokerLink {
-        let address = self.address.clone();
-        BrokerLink::new(address, subjects, self.limits, listener, listens)
+        let Options {
+            address, limits, ..
+        } = &self.options;
+        BrokerLink::new(address.clone(), subjects, *limits, listener, listens)
     }
 }
 
-/// The URL of an adapter, which can be replaced while the adapter is in use, for example because
-/// its password has changed. Clones share it.
-///
-/// ```
-/// use roomcast::adapter::nats::{self, Nats};
-///
-/// let adapter = Nats::new("nats://u:old@localhost")?;
-/// let url = adapter.live_url();
-/// // The adapter is in use now, and the password of the broker is replaced.
-/// url.replace(&Nats::new("nats://u:new@localhost")?);
-/// # Ok::<(), nats::InvalidUrl>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct LiveUrl(SharedAddress<Address>);
-
-impl LiveUrl {
-    /// Replaces the URL by that of another adapter, which needs no server. New connections use the
-    /// new URL. Connections that exist stay until they break.
-    ///
-    /// Both URLs must name the same broker. Otherwise servers that are connected to different
-    /// brokers do not reach each other.
-    pub fn replace(&self, other: &Nats) {
-        self.0.replace(&other.address);
+option_methods! {
+    Nats {
+        /// It is part of every subject, and of the name of the stream.
+        key;
+        request_timeout;
+        ///
+        /// The receive queue has a limit of messages only: 750 with JetStream, which is read in
+        /// parts, and 65,536 without it. Its size is at most that number times the `max_payload` of
+        /// NATS.
+        queue;
+        /// The size includes the subject. Default 64 MiB. The same applies to the `max_payload` of
+        /// NATS, by default 1 MiB. That limit is unknown before the first connection; messages that
+        /// turn out to be larger are lost and counted.
+        max_message;
+        /// Default: nothing is sealed, and every client of NATS can read and write the messages of
+        /// the servers.
+        sealed;
     }
 }
 
@@ -335,21 +256,22 @@ struct Sealers {
 impl BrokerAdapter for Nats {
     type State = NatsState;
 
-    fn cell(&self) -> &StateCell<NatsState> {
-        &self.shared
+    fn options(&self) -> &Options<NatsState> {
+        &self.options
     }
 
     fn attach(&self, inbox: Inbox) -> Arc<NatsState> {
+        let Options { key, sealing, .. } = &self.options;
         Arc::new_cyclic(|shared: &Weak<NatsState>| {
-            let subjects = Arc::new(Subjects::new(&self.key, inbox.node().as_str()));
+            let subjects = Arc::new(Subjects::new(key, inbox.node().as_str()));
             let members = Members::new(inbox.lease());
             NatsState {
                 link: Arc::new(self.link(Arc::clone(&subjects), shared.clone(), true)),
                 inbox,
                 subjects,
                 members,
-                protection: Protection::new(&self.sealing, &self.purpose()),
-                sealers: self.sealing.secrets.as_ref().map(|secrets| {
+                protection: Protection::new(sealing, &self.purpose()),
+                sealers: sealing.secrets.as_ref().map(|secrets| {
                     let sealer = || Sealer::new(secrets, &self.purpose());
                     Sealers {
                         messages: sealer(),
@@ -360,17 +282,10 @@ impl BrokerAdapter for Nats {
             }
         })
     }
-
-    fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    fn has_room_channels(&self) -> bool {
-        true
-    }
 }
 
 impl BrokerState for NatsState {
+    type Address = Address;
     type Link = BrokerLink;
 
     fn link(&self) -> &Arc<BrokerLink> {
@@ -397,10 +312,6 @@ impl BrokerState for NatsState {
         Ok(Servers::Known(self.members.nodes()))
     }
 
-    async fn followed(self: Arc<Self>) {
-        self.members.alone.until_known().await;
-    }
-
     fn leave(&self) {
         // Without a connection, the leave message would stay in the queue, and closing would wait
         // for it.
@@ -417,6 +328,12 @@ impl BrokerState for NatsState {
     fn replays_missed(&self) -> bool {
         self.link.replays_missed()
     }
+}
+
+impl Subscriber for NatsState {
+    fn subscriptions(&self) -> Subscriptions {
+        Subscriptions::Rooms
+    }
 
     fn room_opened(&self, namespace: &str, room: &Room) {
         if let Some(name) = subjects::room(namespace, room.as_str()) {
@@ -428,6 +345,10 @@ impl BrokerState for NatsState {
         if let Some(name) = subjects::room(namespace, room.as_str()) {
             self.rooms.lock().remove(&name);
         }
+    }
+
+    fn followed(self: Arc<Self>) -> BoxFuture<()> {
+        Box::pin(async move { self.members.alone.until_known().await })
     }
 }
 
@@ -470,7 +391,7 @@ impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The addresses are omitted because they may contain passwords.
         f.debug_struct("Nats")
-            .field("key", &self.key)
+            .field("key", &self.options.key)
             .field("health", &self.health())
             .finish_non_exhaustive()
     }

@@ -8,7 +8,7 @@ use super::{
     sending::Sender,
 };
 use crate::adapter::{
-    common::{Emitter, Losses, emitter_name, unwritten},
+    common::{Emitter, Losses, Options, emitter_name, unwritten},
     message::write_message,
 };
 
@@ -19,8 +19,9 @@ impl From<Postgres> for Emitter {
         let listener: Arc<dyn Listener> = Arc::<Losses>::clone(&losses);
         let listener = Arc::downgrade(&listener);
         let link = postgres.link(None, listener);
-        let name = emitter_name(postgres.sealing.secrets.is_some());
-        let sender = Sender::new(name.as_str(), &postgres.key, &postgres.sealing);
+        let Options { key, sealing, .. } = &postgres.options;
+        let name = emitter_name(sealing.secrets.is_some());
+        let sender = Sender::new(name.as_str(), key, sealing);
         Self::connect(link, losses, move |link: &BrokerLink, publication| {
             let written = write_message(name.as_str(), publication).map_err(unwritten)?;
             sender.send(link, &publication.namespace, written, false)

@@ -55,17 +55,17 @@ pub use super::common::chain;
 use super::{
     WireError,
     common::{
-        Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, SharedAddress, StateCell,
-        is_emitter, unwritten,
+        Broker as _, BrokerAdapter, BrokerState, GREETING, Options, is_emitter, option_methods,
+        unwritten,
     },
     envelope::{Envelope, Message, NodeId, Publication},
-    interface::{AdapterError, Health, Inbox, Servers},
+    interface::{AdapterError, BoxFuture, Health, Inbox, Servers, subscriber::Subscriber},
     message::{
         ForeignRequests, NodeCompatible, ParsedMessage, Pulse, RequestOrigin, Response,
         publish_to_nodes, read_message, reply_to_node, write_message, write_pulse, write_response,
     },
     nodes::NAMESPACE,
-    seal::{Opened, SealOptions, Secrets},
+    seal::Opened,
     values::ValueStore,
 };
 
@@ -88,16 +88,11 @@ use super::{
 /// `roomcast_locks` and `roomcast_numbers`. They are created on first use. Operations on them use
 /// up to four additional connections.
 pub struct Postgres {
-    address: SharedAddress<Address>,
-    key: String,
+    options: Options<PostgresState>,
     table: Table,
     age: Duration,
     apart: HashSet<Nsp>,
     heartbeat: (Duration, Duration),
-    timeout: Duration,
-    limits: Limits,
-    sealing: SealOptions,
-    shared: StateCell<PostgresState>,
 }
 
 /// The reason why a URL is not valid for PostgreSQL. Its text does not repeat the URL, which may
@@ -125,31 +120,14 @@ impl Postgres {
     ///
     /// If the URL is invalid, or if the file of certificates cannot be read.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
-        let address = Address::parse(url);
+        let address = Address::parse(url).map_err(|fault| InvalidUrl(fault.to_string()))?;
         Ok(Self {
-            address: SharedAddress::new(address.map_err(|fault| InvalidUrl(fault.to_string()))?),
-            key: "socket.io".to_owned(),
+            options: Options::new(address, 16 << 20),
             table: Table::new("socket_io_attachments"),
             age: Duration::from_secs(30),
             apart: HashSet::from([Nsp::from(NAMESPACE)]),
             heartbeat: (Duration::from_secs(5), Duration::from_secs(10)),
-            timeout: Duration::from_secs(5),
-            limits: Limits {
-                messages: 65_536,
-                bytes: 64 << 20,
-                message_bytes: 16 << 20,
-            },
-            sealing: SealOptions::default(),
-            shared: StateCell::default(),
         })
-    }
-
-    /// Sets the prefix of the channel names: `channelPrefix` of Node's adapter. Default
-    /// `socket.io`.
-    #[must_use]
-    pub fn key(mut self, key: &str) -> Self {
-        key.clone_into(&mut self.key);
-        self
     }
 
     /// Sets the table for messages that are binary or longer than 7,999 bytes: `tableName` of
@@ -178,14 +156,6 @@ impl Postgres {
         self
     }
 
-    /// Sets the time limit for requests to other servers that have no time limit of their own.
-    /// Default 5 s, as in Node's adapter.
-    #[must_use]
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
     /// Adds namespaces whose messages use a separate queue and connection. They do not wait for
     /// large or frequent events of other namespaces. Each call adds namespaces. The messages of one
     /// server in a namespace stay in order; between namespaces there is no order. Default: only the
@@ -196,92 +166,42 @@ impl Postgres {
         self
     }
 
-    /// Sets the limits of the send queue: messages, default 65,536, and their bytes, default 64
-    /// MiB. The same limits apply to the receive queue. They apply to each of the two pairs of
-    /// queues; see [`apart`](Self::apart).
-    #[must_use]
-    pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
-        self.limits.messages = messages;
-        self.limits.bytes = bytes;
-        self
-    }
-
-    /// Sets the maximum size of a message in bytes. Default 16 MiB.
-    #[must_use]
-    pub fn max_message(mut self, bytes: usize) -> Self {
-        self.limits.message_bytes = bytes;
-        self
-    }
-
-    /// Seals outgoing messages, and ignores incoming messages that are not sealed with one of these
-    /// secrets. Default: the wire format of Node's adapters, which every client of the broker can
-    /// read and write.
-    ///
-    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed;
-    /// only the permissions of the broker protect them. See `docs/cluster.md`.
-    #[must_use]
-    pub fn sealed(mut self, secrets: Secrets) -> Self {
-        self.sealing.secrets = Some(secrets);
-        self
-    }
-
-    /// Accepts unsealed messages too, and sends each message in both forms. This serves one rolling
-    /// upgrade of a cluster whose servers do not seal yet. The unsealed messages of a server that
-    /// seals are ignored.
-    ///
-    /// It has no effect unless [`sealed`](Self::sealed) is set. With it, nothing is protected.
-    #[must_use]
-    pub fn accept_plain(mut self) -> Self {
-        self.sealing.accepts_plain = true;
-        self
-    }
-
-    /// Returns the URL, which can be replaced while the adapter is in use.
-    #[must_use]
-    pub fn live_url(&self) -> LiveUrl {
-        LiveUrl(self.address.clone())
-    }
-
     fn link(&self, own: Option<(String, Arc<str>)>, listener: Weak<dyn Listener>) -> BrokerLink {
-        let (address, table) = (self.address.clone(), self.table.clone());
-        let apart = self.apart.clone();
-        let openers = Arc::new(Openers::new(&self.sealing, &self.key));
-        BrokerLink::new(
+        let Options {
             address,
-            table,
+            key,
+            limits,
+            sealing,
+            ..
+        } = &self.options;
+        BrokerLink::new(
+            address.clone(),
+            self.table.clone(),
             self.age,
-            apart,
+            self.apart.clone(),
             own,
-            self.limits,
-            openers,
+            *limits,
+            Arc::new(Openers::new(sealing, key)),
             listener,
         )
     }
 }
 
-/// The URL of an adapter, which can be replaced while the adapter is in use, for example because
-/// its password has changed. Clones share it.
-///
-/// ```
-/// use roomcast::adapter::postgres::{self, Postgres};
-///
-/// let adapter = Postgres::new("postgres://u:old@localhost/chat")?;
-/// let url = adapter.live_url();
-/// // The adapter is in use now, and the password of the broker is replaced.
-/// url.replace(&Postgres::new("postgres://u:new@localhost/chat")?);
-/// # Ok::<(), postgres::InvalidUrl>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct LiveUrl(SharedAddress<Address>);
-
-impl LiveUrl {
-    /// Replaces the URL by that of another adapter, which needs no server. New connections use the
-    /// new URL. Connections that exist stay until they break.
-    ///
-    /// Both URLs must name the same broker. Otherwise servers that are connected to different
-    /// brokers do not reach each other.
-    pub fn replace(&self, other: &Postgres) {
-        self.0.replace(&other.address);
+option_methods! {
+    Postgres {
+        /// It is the prefix of the channel names: `channelPrefix` of Node's adapter.
+        key;
+        /// It is the same in Node's adapter.
+        request_timeout;
+        /// The same limits apply to the receive queue. They apply to each of the two pairs of
+        /// queues; see [`apart`](Self::apart).
+        queue;
+        /// Default 16 MiB.
+        max_message;
+        /// Default: the wire format of Node's adapters, which every client of the broker can read
+        /// and write. Values and locks are never sealed; only the permissions of the broker protect
+        /// them.
+        sealed;
     }
 }
 
@@ -298,21 +218,22 @@ pub(super) struct PostgresState {
 impl BrokerAdapter for Postgres {
     type State = PostgresState;
 
-    fn cell(&self) -> &StateCell<PostgresState> {
-        &self.shared
+    fn options(&self) -> &Options<PostgresState> {
+        &self.options
     }
 
     fn attach(&self, inbox: Inbox) -> Arc<PostgresState> {
+        let Options { key, sealing, .. } = &self.options;
         let state = Arc::new_cyclic(|state: &Weak<PostgresState>| {
-            let own = own_channel(&self.key, inbox.node());
+            let own = own_channel(key, inbox.node());
             let own = (inbox.node().to_string(), own);
             let (interval, peer_timeout) = self.heartbeat;
             PostgresState {
                 link: Arc::new(self.link(Some(own), state.clone())),
                 inbox: inbox.clone(),
-                key: self.key.clone(),
+                key: key.clone(),
                 members: Members::new(interval, peer_timeout),
-                sender: Sender::new(inbox.node().as_str(), &self.key, &self.sealing),
+                sender: Sender::new(inbox.node().as_str(), key, sealing),
                 foreign_requests: ForeignRequests::default(),
             }
         });
@@ -321,17 +242,15 @@ impl BrokerAdapter for Postgres {
         state
     }
 
-    fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     fn value_store(&self) -> Option<Box<dyn ValueStore>> {
-        let (address, table) = (self.address.clone(), self.table.clone());
-        Some(Box::new(PostgresValues::new(address, table, &self.key)))
+        let Options { address, key, .. } = &self.options;
+        let (address, table) = (address.clone(), self.table.clone());
+        Some(Box::new(PostgresValues::new(address, table, key)))
     }
 }
 
 impl BrokerState for PostgresState {
+    type Address = Address;
     type Link = BrokerLink;
 
     fn link(&self) -> &Arc<BrokerLink> {
@@ -363,11 +282,6 @@ impl BrokerState for PostgresState {
         Ok(Servers::Known(self.members.nodes(&nsp)))
     }
 
-    async fn followed(self: Arc<Self>) {
-        self.link.subscriptions.followed().await;
-        self.members.alone.until_known().await;
-    }
-
     fn leave(&self) {
         // Without a connection, the leave messages would stay in the queue, and closing would wait
         // for them.
@@ -381,15 +295,19 @@ impl BrokerState for PostgresState {
     fn has_no_peers(&self) -> bool {
         self.members.alone.is_certain()
     }
+}
 
-    fn namespace_opened(&self, nsp: Nsp) {
+impl Subscriber for PostgresState {
+    fn namespace_opened(&self, namespace: &str) {
+        let nsp = Nsp::from(namespace);
         self.members.open(&nsp);
         let channel = channel(&self.key, &nsp);
         let target = Some(Target::Namespace(nsp));
         self.link.subscriptions.listen(channel, target);
     }
 
-    fn namespace_closed(&self, nsp: Nsp) {
+    fn namespace_closed(&self, namespace: &str) {
+        let nsp = Nsp::from(namespace);
         self.send_pulse(&nsp, Pulse::Bye);
         for node in self.members.close(&nsp) {
             self.inbox.left(&node);
@@ -397,6 +315,13 @@ impl BrokerState for PostgresState {
         self.link
             .subscriptions
             .listen(channel(&self.key, &nsp), None);
+    }
+
+    fn followed(self: Arc<Self>) -> BoxFuture<()> {
+        Box::pin(async move {
+            self.link.subscriptions.followed().await;
+            self.members.alone.until_known().await;
+        })
     }
 }
 
@@ -526,16 +451,16 @@ impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL is omitted because it may contain a password.
         f.debug_struct("Postgres")
-            .field("database", &self.address.now().name())
-            .field("key", &self.key)
+            .field("database", &self.options.address.now().name())
+            .field("key", &self.options.key)
             .finish_non_exhaustive()
     }
 }
 
 /// For fuzz targets: opens a notification that is not sealed, which must fail.
 #[cfg(feature = "fuzzing")]
-pub(super) fn fuzz(secrets: &Secrets, text: &str) {
-    let options = SealOptions {
+pub(super) fn fuzz(secrets: &super::Secrets, text: &str) {
+    let options = super::seal::SealOptions {
         secrets: Some(secrets.clone()),
         accepts_plain: false,
     };

@@ -21,23 +21,24 @@ impl From<Redis> for Emitter {
         let losses = Arc::new(Losses::default());
         let listener: Arc<dyn Listener> = Arc::<Losses>::clone(&losses);
         let listener = Arc::downgrade(&listener);
-        let sealers = Sealers::new(&redis.sealing, &redis.key);
+        let options = &redis.options;
+        let sealers = Sealers::new(&options.sealing, &options.key);
         let name = emitter_name(sealers.is_some());
-        let own = NodeId::new(&own).map(|own| own_channel(&redis.key, &own));
+        let own = NodeId::new(&own).map(|own| own_channel(&options.key, &own));
         let link = BrokerLink::new(
-            redis.place.clone(),
+            options.address.clone(),
             redis.wire.channel_kind(),
             own.unwrap_or_default(),
-            redis.limits,
+            options.limits,
             listener,
         );
         let stream = Arc::new(redis.stream());
         let joins = RecentJoins::default();
         Self::connect(link, losses, move |link: &BrokerLink, publication| {
-            let Redis { wire, key, .. } = &redis;
-            note_joins(*wire, key, &joins, publication);
+            let (wire, key) = (redis.wire, redis.options.key.as_str());
+            note_joins(wire, key, &joins, publication);
             let name = name.as_str();
-            let sent = write_publication(*wire, key, &stream, &joins, name, publication)?;
+            let sent = write_publication(wire, key, &stream, &joins, name, publication)?;
             match &sealers {
                 Some(sealers) => sealers.send(link, sent),
                 None => link.publish(sent),

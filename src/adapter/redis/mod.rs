@@ -47,15 +47,14 @@ use self::{
 };
 pub use super::common::{Emission, Emitter, LostMessages};
 use super::{
-    common::{Broker as _, BrokerAdapter, BrokerState, Limits, SharedAddress, StateCell},
+    common::{Broker as _, BrokerAdapter, BrokerState, Options, option_methods},
     envelope::{Envelope, NodeId},
-    interface::{AdapterError, Inbox, Servers, journal::Journal},
+    interface::{AdapterError, Inbox, Servers, journal::Journal, subscriber::Subscriptions},
     message::{publish_to_nodes, reply_to_node},
     nodes::NAMESPACE,
-    seal::{Protection, SealOptions, Secrets},
+    seal::Protection,
     values::ValueStore,
 };
-use crate::names::Room;
 
 /// The adapter for Redis; set with [`Builder::adapter`](crate::Builder::adapter).
 ///
@@ -67,8 +66,7 @@ use crate::names::Room;
 /// Messages that were in flight when a connection broke, or that waited for longer, are lost and
 /// counted.
 pub struct Redis {
-    place: SharedAddress<RedisAddress>,
-    key: String,
+    options: Options<RedisState>,
     wire: Wire,
     /// The name of the stream, unless it equals the key.
     stream: Option<String>,
@@ -76,11 +74,7 @@ pub struct Redis {
     read_count: usize,
     recovers: bool,
     session_prefix: String,
-    timeout: Duration,
     specific: bool,
-    limits: Limits,
-    sealing: SealOptions,
-    shared: StateCell<RedisState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,21 +85,6 @@ enum Wire {
         /// Whether its channels are sharded.
         is_sharded: bool,
     },
-}
-
-/// The channels to which a [sharded](Redis::sharded) adapter subscribes. All servers must agree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Subscriptions {
-    /// One channel per namespace, and one per room with members on this server, except the rooms of
-    /// the sockets' own ids. Node calls it `dynamic`.
-    #[default]
-    Rooms,
-    /// One channel per namespace. Node calls it `static`.
-    Namespaces,
-    /// One channel per namespace, one per room with members on this server, and one per socket.
-    /// Events for one socket then only reach its server. Node calls it `dynamic-private`.
-    RoomsAndSockets,
 }
 
 impl Redis {
@@ -133,29 +112,21 @@ impl Redis {
             false => Wire::Classic,
         };
         Ok(Self {
-            place: SharedAddress::new(place),
-            key: "socket.io".to_owned(),
+            // The size is half of what Redis queues for a server before it disconnects the server.
+            options: Options::new(place, 16 << 20),
             wire,
             stream: None,
             max_len: 10_000,
             read_count: 100,
             recovers: false,
             session_prefix: "sio:session:".to_owned(),
-            timeout: Duration::from_secs(5),
             specific: false,
-            limits: Limits {
-                messages: 65_536,
-                bytes: 64 << 20,
-                // Half of what Redis queues for a server before it disconnects the server.
-                message_bytes: 16 << 20,
-            },
-            sealing: SealOptions::default(),
-            shared: StateCell::default(),
         })
     }
 
     /// Selects the sharded form: `createShardedAdapter` in Node. It requires Redis 7. In a cluster,
-    /// each message goes to one node instead of all nodes.
+    /// each message goes to one node instead of all nodes. Node calls the subscriptions `dynamic`,
+    /// `static` and `dynamic-private`, in the order of [`Subscriptions`].
     #[must_use]
     pub fn sharded(mut self, subscriptions: Subscriptions) -> Self {
         self.wire = Wire::Sharded(subscriptions);
@@ -229,23 +200,6 @@ impl Redis {
         self.recovers && matches!(self.wire, Wire::Streams { .. })
     }
 
-    /// Sets the prefix of the channel names: `key` of Node's classic adapter, and `channelPrefix`
-    /// of its sharded and streams adapters. In the streams form, it is also the name of the stream.
-    /// Default `socket.io`.
-    #[must_use]
-    pub fn key(mut self, key: &str) -> Self {
-        key.clone_into(&mut self.key);
-        self
-    }
-
-    /// Sets the time limit for requests to other servers that have no time limit of their own:
-    /// `requestsTimeout` of Node's adapter. Default 5 s.
-    #[must_use]
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
     /// Uses a channel per server for answers to Node servers: `publishOnSpecificResponseChannel` of
     /// Node's classic adapter. Answers to servers of this library always do.
     #[must_use]
@@ -254,107 +208,63 @@ impl Redis {
         self
     }
 
-    /// Sets the limits of the send queue: messages, default 65,536, and their bytes, default 64
-    /// MiB.
-    #[must_use]
-    pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
-        self.limits.messages = messages;
-        self.limits.bytes = bytes;
-        self
-    }
-
-    /// Sets the maximum size of a message in bytes. By default, Redis disconnects servers for which
-    /// more than 32 MiB are queued; see its option `client-output-buffer-limit`. Default 16 MiB.
-    #[must_use]
-    pub fn max_message(mut self, bytes: usize) -> Self {
-        self.limits.message_bytes = bytes;
-        self
-    }
-
-    /// Seals outgoing messages, and ignores incoming messages that are not sealed with one of these
-    /// secrets. Default: the wire format of Node's adapters, which every client of the broker can
-    /// read and write.
-    ///
-    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed;
-    /// only the permissions of the broker protect them. See `docs/cluster.md`.
-    #[must_use]
-    pub fn sealed(mut self, secrets: Secrets) -> Self {
-        self.sealing.secrets = Some(secrets);
-        self
-    }
-
-    /// Accepts unsealed messages too, and sends each message in both forms. This serves one rolling
-    /// upgrade of a cluster whose servers do not seal yet. The unsealed messages of a server that
-    /// seals are ignored.
-    ///
-    /// It has no effect unless [`sealed`](Self::sealed) is set. With it, nothing is protected.
-    #[must_use]
-    pub fn accept_plain(mut self) -> Self {
-        self.sealing.accepts_plain = true;
-        self
-    }
-
-    /// Returns the URL, which can be replaced while the adapter is in use.
-    #[must_use]
-    pub fn live_url(&self) -> LiveUrl {
-        LiveUrl(self.place.clone())
-    }
-
     fn stream(&self) -> Stream {
         Stream {
-            name: self.stream.clone().unwrap_or_else(|| self.key.clone()),
+            name: self
+                .stream
+                .clone()
+                .unwrap_or_else(|| self.options.key.clone()),
             max_len: self.max_len,
             read_count: self.read_count,
         }
     }
 }
 
-/// The URL of an adapter, which can be replaced while the adapter is in use, for example because
-/// its password has changed. Clones share it.
-///
-/// ```
-/// use roomcast::adapter::redis::{self, Redis};
-///
-/// let adapter = Redis::new("redis://:old@localhost")?;
-/// let url = adapter.live_url();
-/// // The adapter is in use now, and the password of the broker is replaced.
-/// url.replace(&Redis::new("redis://:new@localhost")?);
-/// # Ok::<(), redis::InvalidUrl>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct LiveUrl(SharedAddress<RedisAddress>);
-
-impl LiveUrl {
-    /// Replaces the URL by that of another adapter, which needs no server. New connections use the
-    /// new URL. Connections that exist stay until they break.
-    ///
-    /// Both URLs must name the same broker. Otherwise servers that are connected to different
-    /// brokers do not reach each other.
-    pub fn replace(&self, other: &Redis) {
-        self.0.replace(&other.place);
+option_methods! {
+    Redis {
+        /// It is the prefix of the channel names: `key` of Node's classic adapter, and
+        /// `channelPrefix` of its sharded and streams adapters. In the streams form, it is also the
+        /// name of the stream.
+        key;
+        /// It is `requestsTimeout` of Node's adapter.
+        request_timeout;
+        queue;
+        /// By default, Redis disconnects servers for which more than 32 MiB are queued; see its
+        /// option `client-output-buffer-limit`. Default 16 MiB.
+        max_message;
+        /// Default: the wire format of Node's adapters, which every client of the broker can read
+        /// and write. Values and locks are never sealed; only the permissions of the broker protect
+        /// them.
+        sealed;
     }
 }
 
 impl BrokerAdapter for Redis {
     type State = RedisState;
 
-    fn cell(&self) -> &StateCell<RedisState> {
-        &self.shared
+    fn options(&self) -> &Options<RedisState> {
+        &self.options
     }
 
     fn attach(&self, inbox: Inbox) -> Arc<RedisState> {
+        let Options {
+            address,
+            key,
+            limits,
+            sealing: seal_options,
+            ..
+        } = &self.options;
         let shared = Arc::new_cyclic(|shared: &Weak<RedisState>| {
             let channel_kind = self.wire.channel_kind();
-            let own = own_channel(&self.key, inbox.node());
+            let own = own_channel(key, inbox.node());
             let journals = self.journals() && inbox.recovers();
             let listener: Weak<dyn Listener> = shared.clone();
-            let link =
-                BrokerLink::new(self.place.clone(), channel_kind, own, self.limits, listener);
-            let sealers = Sealers::new(&self.sealing, &self.key).map(Arc::new);
+            let link = BrokerLink::new(address.clone(), channel_kind, own, *limits, listener);
+            let sealers = Sealers::new(seal_options, key).map(Arc::new);
             let own = OwnMessages::new(inbox.node().as_str(), sealers.clone());
             let link = link.ignore_own(own).sealing(sealers.is_some());
             let scope = self.wire.request_scope();
-            let heartbeats = scope.channel(&self.key, &Nsp::from(NAMESPACE));
+            let heartbeats = scope.channel(key, &Nsp::from(NAMESPACE));
             let link = link.heartbeats_on(heartbeats.clone());
             let link = match self.wire {
                 Wire::Streams { .. } => link.reading(self.stream()),
@@ -365,7 +275,7 @@ impl BrokerAdapter for Redis {
             RedisState {
                 link: Arc::new(link),
                 inbox,
-                key: self.key.clone(),
+                key: key.clone(),
                 wire: self.wire,
                 stream: Arc::new(self.stream()),
                 specific: self.specific,
@@ -377,8 +287,8 @@ impl BrokerAdapter for Redis {
                 open: Default::default(),
                 replays: Default::default(),
                 sealers,
-                channels: Protection::new(&self.sealing, &sealing::channels(&self.key)),
-                entries: Protection::new(&self.sealing, &sealing::entries(&self.key)),
+                channels: Protection::new(seal_options, &sealing::channels(key)),
+                entries: Protection::new(seal_options, &sealing::entries(key)),
             }
         });
         let (inbox, has_stream) = (
@@ -395,33 +305,27 @@ impl BrokerAdapter for Redis {
         shared
     }
 
-    fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     fn value_store(&self) -> Option<Box<dyn ValueStore>> {
-        Some(Box::new(RedisValues::new(self.place.clone(), &self.key)))
+        let Options { address, key, .. } = &self.options;
+        Some(Box::new(RedisValues::new(address.clone(), key)))
     }
 
     fn session_journal(&self) -> Option<Arc<dyn Journal>> {
         self.journals().then(|| -> Arc<dyn Journal> {
             let prefix = self.session_prefix.clone();
-            let shared = self.shared.shared();
-            Arc::new(RedisJournal::new(shared, prefix, &self.sealing, &self.key))
+            let Options {
+                key,
+                sealing,
+                state,
+                ..
+            } = &self.options;
+            Arc::new(RedisJournal::new(state.shared(), prefix, sealing, key))
         })
-    }
-
-    fn has_room_channels(&self) -> bool {
-        use Subscriptions::{Rooms, RoomsAndSockets};
-        matches!(self.wire, Wire::Sharded(Rooms | RoomsAndSockets))
-    }
-
-    fn has_socket_channels(&self) -> bool {
-        self.wire == Wire::Sharded(Subscriptions::RoomsAndSockets)
     }
 }
 
 impl BrokerState for RedisState {
+    type Address = RedisAddress;
     type Link = BrokerLink;
 
     fn link(&self) -> &Arc<BrokerLink> {
@@ -444,10 +348,6 @@ impl BrokerState for RedisState {
         Ok(Servers::Count(subscribed + self.heartbeats.count(&nsp)))
     }
 
-    async fn followed(self: Arc<Self>) {
-        self.link.subscriptions.followed().await;
-    }
-
     fn leave(&self) {
         for nsp in self.heartbeats.namespaces() {
             self.send_leave(&nsp);
@@ -458,29 +358,13 @@ impl BrokerState for RedisState {
     fn replays_missed(&self) -> bool {
         self.link.position().is_some()
     }
-
-    fn namespace_opened(&self, nsp: Nsp) {
-        self.open_namespace(nsp);
-    }
-
-    fn namespace_closed(&self, nsp: Nsp) {
-        self.close_namespace(&nsp);
-    }
-
-    fn room_opened(&self, namespace: &str, room: &Room) {
-        self.open_room(namespace, room);
-    }
-
-    fn room_closed(&self, namespace: &str, room: &Room) {
-        self.close_room(namespace, room);
-    }
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL is omitted because it may contain a password.
         f.debug_struct("Redis")
-            .field("key", &self.key)
+            .field("key", &self.options.key)
             .field("wire", &self.wire)
             .finish_non_exhaustive()
     }

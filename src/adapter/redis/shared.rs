@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 
 use super::{
-    Subscriptions, Wire,
+    Wire,
     anonymous::AnonymousAnswers,
     broker::{BrokerLink, Listener},
     channels::{self, ChannelKind, Route, Scope, Target, escape},
@@ -26,7 +26,10 @@ use crate::{
         Position, Unopened, WireError,
         common::{Broker as _, unwritten},
         envelope::{Envelope, Message, NodeId, Publication},
-        interface::{AdapterError, Inbox},
+        interface::{
+            AdapterError, BoxFuture, Inbox,
+            subscriber::{Subscriber, Subscriptions},
+        },
         message::{
             ForeignRequests, NodeCompatible, ParsedMessage, Request, RequestOrigin, Response,
             packed_response, read_message, write_message, write_response,
@@ -121,31 +124,6 @@ impl RedisState {
         }
     }
 
-    /// Subscribes to the channels of a namespace.
-    pub(super) fn open_namespace(&self, nsp: Nsp) {
-        for (scope, channel_kind, name) in self.channels_of(&nsp) {
-            let target = Target::Namespace(Route {
-                namespace: nsp.clone(),
-                scope,
-            });
-            self.link
-                .subscriptions
-                .listen((channel_kind, name.into()), Some(target));
-        }
-        self.open.lock().insert(nsp);
-    }
-
-    /// Unsubscribes from the channels of a namespace.
-    pub(super) fn close_namespace(&self, nsp: &Nsp) {
-        for (_, channel_kind, name) in self.channels_of(nsp) {
-            self.link
-                .subscriptions
-                .listen((channel_kind, name.into()), None);
-        }
-        self.open.lock().remove(nsp);
-        self.send_leave(nsp);
-    }
-
     /// Sends a leave message to servers that count their peers by heartbeats.
     pub(super) fn send_leave(&self, nsp: &Nsp) {
         let leave = self.heartbeats.closed(self.inbox.node().as_str(), nsp);
@@ -159,28 +137,6 @@ impl RedisState {
         // A loss is harmless: another heartbeat follows a heartbeat, and a server whose leave
         // message is lost expires.
         let _ = self.link.publish(Sent::Entry(stream, entry, None));
-    }
-
-    /// Subscribes to the channel of a room, if it has one.
-    pub(super) fn open_room(&self, namespace: &str, room: &Room) {
-        let nsp = Nsp::from(namespace);
-        if let Some(name) = room_channel(self.wire, &self.key, &nsp, room) {
-            let target = Target::Namespace(Route {
-                namespace: nsp,
-                scope: Scope::Events,
-            });
-            let name = (ChannelKind::Sharded, name.into());
-            self.link.subscriptions.listen(name, Some(target));
-        }
-    }
-
-    /// Unsubscribes from the channel of a room, if it has one.
-    pub(super) fn close_room(&self, namespace: &str, room: &Room) {
-        let nsp = Nsp::from(namespace);
-        if let Some(name) = room_channel(self.wire, &self.key, &nsp, room) {
-            let name = (ChannelKind::Sharded, name.into());
-            self.link.subscriptions.listen(name, None);
-        }
     }
 
     fn process(&self, route: &Route, opened: Opened) -> Result<(), WireError> {
@@ -322,6 +278,64 @@ impl RedisState {
         if let Err(error) = self.respond(&RequestOrigin { namespace, request }, &rooms) {
             crate::throttled_log!(warn, %error, "could not send requested rooms to another server");
         }
+    }
+}
+
+impl Subscriber for RedisState {
+    fn subscriptions(&self) -> Subscriptions {
+        match self.wire {
+            Wire::Sharded(subscriptions) => subscriptions,
+            Wire::Classic | Wire::Streams { .. } => Subscriptions::Namespaces,
+        }
+    }
+
+    fn namespace_opened(&self, namespace: &str) {
+        let nsp = Nsp::from(namespace);
+        for (scope, channel_kind, name) in self.channels_of(&nsp) {
+            let target = Target::Namespace(Route {
+                namespace: nsp.clone(),
+                scope,
+            });
+            self.link
+                .subscriptions
+                .listen((channel_kind, name.into()), Some(target));
+        }
+        self.open.lock().insert(nsp);
+    }
+
+    fn namespace_closed(&self, namespace: &str) {
+        let nsp = Nsp::from(namespace);
+        for (_, channel_kind, name) in self.channels_of(&nsp) {
+            self.link
+                .subscriptions
+                .listen((channel_kind, name.into()), None);
+        }
+        self.open.lock().remove(&nsp);
+        self.send_leave(&nsp);
+    }
+
+    fn room_opened(&self, namespace: &str, room: &Room) {
+        let nsp = Nsp::from(namespace);
+        if let Some(name) = room_channel(self.wire, &self.key, &nsp, room) {
+            let target = Target::Namespace(Route {
+                namespace: nsp,
+                scope: Scope::Events,
+            });
+            let name = (ChannelKind::Sharded, name.into());
+            self.link.subscriptions.listen(name, Some(target));
+        }
+    }
+
+    fn room_closed(&self, namespace: &str, room: &Room) {
+        let nsp = Nsp::from(namespace);
+        if let Some(name) = room_channel(self.wire, &self.key, &nsp, room) {
+            let name = (ChannelKind::Sharded, name.into());
+            self.link.subscriptions.listen(name, None);
+        }
+    }
+
+    fn followed(self: Arc<Self>) -> BoxFuture<()> {
+        Box::pin(async move { self.link.subscriptions.followed().await })
     }
 }
 

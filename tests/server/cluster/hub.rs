@@ -14,7 +14,7 @@ use roomcast::{
     Room,
     adapter::{
         Adapter, AdapterError, BoxFuture, Channel, Envelope, Health, Inbox, Message, NodeId,
-        Servers,
+        Servers, Subscriber, Subscriptions,
     },
     types::Bytes,
 };
@@ -323,6 +323,7 @@ impl HubState {
 }
 
 /// The adapter of one server.
+#[derive(Clone)]
 pub(super) struct HubAdapter {
     hub: Hub,
     node: Arc<OnceLock<NodeId>>,
@@ -385,8 +386,15 @@ impl Adapter for HubAdapter {
         Box::pin(async move { hub.send_leave(&node) })
     }
 
-    fn follows_rooms(&self) -> bool {
-        self.hub.state().follows_rooms
+    fn subscriber(&self) -> Option<Arc<dyn Subscriber>> {
+        let follows_rooms = self.hub.state().follows_rooms;
+        follows_rooms.then(|| -> Arc<dyn Subscriber> { Arc::new(self.clone()) })
+    }
+}
+
+impl Subscriber for HubAdapter {
+    fn subscriptions(&self) -> Subscriptions {
+        Subscriptions::Rooms
     }
 
     fn room_opened(&self, namespace: &str, room: &Room) {

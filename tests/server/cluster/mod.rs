@@ -43,10 +43,8 @@ use std::{
 use roomcast::{
     Builder, Io,
     adapter::{
-        Adapter, Health, NodeId, Secrets,
-        nats::Nats,
-        postgres::Postgres,
-        redis::{Redis, Subscriptions},
+        Adapter, Health, NodeId, Secrets, Subscriptions, nats::Nats, postgres::Postgres,
+        redis::Redis,
     },
     handler::ServerSide,
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roomcast::{
     Ack, Builder, Io, SocketId,
-    adapter::redis::{Redis, Subscriptions},
+    adapter::{Subscriptions, redis::Redis},
     handler::ServerSide,
     metrics::Counter,
     options::Recovery,

@@ -13,12 +13,7 @@ use std::env;
 
 use roomcast::{
     Builder,
-    adapter::{
-        Secrets,
-        nats::Nats,
-        postgres::Postgres,
-        redis::{Redis, Subscriptions},
-    },
+    adapter::{Secrets, Subscriptions, nats::Nats, postgres::Postgres, redis::Redis},
 };
 
 /// Gives the server an adapter if one is configured.

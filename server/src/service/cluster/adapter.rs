@@ -10,13 +10,16 @@ use super::Sealing;
 use super::sealing::configured;
 use crate::config::{Settings, Subscriptions as Listening};
 #[cfg(feature = "nats")]
-use roomcast::adapter::nats::{self, Nats};
+use roomcast::adapter::nats::Nats;
 #[cfg(feature = "postgres")]
-use roomcast::adapter::postgres::{self, Postgres};
-#[cfg(feature = "redis")]
-use roomcast::adapter::redis::{self, InvalidUrl, Redis, Subscriptions};
+use roomcast::adapter::postgres::Postgres;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-use roomcast::adapter::{Emitter, InvalidSecrets};
+use roomcast::adapter::{Emitter, InvalidSecrets, LiveUrl};
+#[cfg(feature = "redis")]
+use roomcast::adapter::{
+    Subscriptions,
+    redis::{InvalidUrl, Redis},
+};
 use roomcast::{Builder, adapter::NodeOptions};
 
 /// The reason why these settings give no adapter.
@@ -126,16 +129,16 @@ pub(crate) fn emitter(
 /// The URL of the adapter in use, if there is one. Its credentials can be replaced. Clones share
 /// it.
 #[derive(Clone, Default)]
-pub(crate) struct AdapterUrl(Option<LiveUrl>);
+pub(crate) struct AdapterUrl(Option<AnyUrl>);
 
 #[derive(Clone)]
-enum LiveUrl {
+enum AnyUrl {
     #[cfg(feature = "nats")]
-    Nats(nats::LiveUrl),
+    Nats(LiveUrl<Nats>),
     #[cfg(feature = "postgres")]
-    Postgres(postgres::LiveUrl),
+    Postgres(LiveUrl<Postgres>),
     #[cfg(feature = "redis")]
-    Redis(redis::LiveUrl),
+    Redis(LiveUrl<Redis>),
 }
 
 impl AdapterUrl {
@@ -153,11 +156,11 @@ impl AdapterUrl {
         let (live, new) = (self.0.clone(), new.transpose()?);
         Ok(move || match (live, new) {
             #[cfg(feature = "nats")]
-            (Some(LiveUrl::Nats(live)), Some(Adapter::Nats(new))) => live.replace(&new),
+            (Some(AnyUrl::Nats(live)), Some(Adapter::Nats(new))) => live.replace(&new),
             #[cfg(feature = "postgres")]
-            (Some(LiveUrl::Postgres(live)), Some(Adapter::Postgres(new))) => live.replace(&new),
+            (Some(AnyUrl::Postgres(live)), Some(Adapter::Postgres(new))) => live.replace(&new),
             #[cfg(feature = "redis")]
-            (Some(LiveUrl::Redis(live)), Some(Adapter::Redis(new))) => live.replace(&new),
+            (Some(AnyUrl::Redis(live)), Some(Adapter::Redis(new))) => live.replace(&new),
             // An adapter of another kind needs a restart.
             (_, _) => {}
         })
@@ -224,17 +227,17 @@ impl Adapter {
         match self {
             #[cfg(feature = "nats")]
             Self::Nats(nats) => {
-                let url = LiveUrl::Nats(nats.live_url());
+                let url = AnyUrl::Nats(nats.live_url());
                 (io.adapter(*nats), AdapterUrl(Some(url)))
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(postgres) => {
-                let url = LiveUrl::Postgres(postgres.live_url());
+                let url = AnyUrl::Postgres(postgres.live_url());
                 (io.adapter(*postgres), AdapterUrl(Some(url)))
             }
             #[cfg(feature = "redis")]
             Self::Redis(redis) => {
-                let url = LiveUrl::Redis(redis.live_url());
+                let url = AnyUrl::Redis(redis.live_url());
                 (io.adapter(*redis), AdapterUrl(Some(url)))
             }
         }
