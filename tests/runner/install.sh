@@ -99,9 +99,9 @@ other_versions() {
 }
 
 # The server as it was at an older commit, in a folder of its own below the target directory. The default is the first
-# commit with one migration for each backend: it is the oldest that a rolling upgrade can start from.
+# commit with the present schema: it is the oldest that a rolling upgrade can start from.
 older_server() {
-  local from="${ROLLING_FROM:-dff1ba09fe4ccd65a94d284cf9a191b4d81fed1a}" tree="$CARGO_TARGET_DIR/older"
+  local from="${ROLLING_FROM:-29779aa4313f64ee3a779371435930d088e0f5e1}" tree="$CARGO_TARGET_DIR/older"
   echo "building $(git rev-parse --short "$from")"
   rm -rf "$tree/source" && mkdir -p "$tree/source" || return 1
   git archive "$from" | tar -x -C "$tree/source" || return 1
