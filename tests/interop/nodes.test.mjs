@@ -239,7 +239,12 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
         const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
         await until(isOld, "the first to be nobody's twin");
         const isUsed = /ended with 1\n[^]*node id `one` is in use by http:\/\/one\.example:3000: give each server its own node\.id/;
-        await assert.rejects(startServer({ ...keyed, ...member("one") }), isUsed);
+        // A server that is too slow to learn of the other one at its start ends as soon as it does.
+        const starting = startServer({ ...keyed, ...member("one") });
+        const late = starting.then(async (it) => {
+          throw new Error(`ended with ${await within(it.ended, "the second to end")}\n${it.output()}`);
+        });
+        await assert.rejects(late, isUsed);
         await know([a], 1);
       });
     }
