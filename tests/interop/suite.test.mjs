@@ -200,7 +200,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
 }
 
 test("no session opens without a delay", async (t) => {
-  // A session opens within the millisecond that Node makes of the delay, unless the network is slow.
+  // A session opens within the millisecond that Node waits for, unless the network is slow.
   const link = await startLink(server.url);
   t.after(() => link.close());
   link.slow(100);

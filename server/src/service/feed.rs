@@ -1,8 +1,8 @@
 //! Applies changes that other servers have committed to the shared store.
 //!
 //! A [`FeedReader`] follows the change feed. For each changed table, the registered [`Applier`]
-//! reads the current rows, so a change may be applied again and in any order. Three readers exist, so
-//! that revocations wait neither for conversation changes nor for statuses.
+//! reads the current rows, so a change may be applied again and in any order. Three readers exist,
+//! so that revocations wait neither for conversation changes nor for statuses.
 //!
 //! A new reader, or a reader that lags behind the retained feed, marks the end of the feed and then
 //! reads the tables.

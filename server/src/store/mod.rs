@@ -45,6 +45,7 @@ mod postgres;
 mod shared;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod statement;
 mod time;
 mod write;
 

@@ -66,17 +66,11 @@ impl DatabaseAct {
             stated: Some(crate::cli::remote::operator()),
             ..Requester::default()
         };
-        let entry = new_entry(
-            requester,
-            settings.node.id.clone().unwrap_or_default(),
-            "command",
-            operation,
-        );
+        let node = settings.node.id.clone().unwrap_or_default();
+        let mut entry = new_entry(requester, node, "command", operation);
+        entry.request = request.clone();
         let mut act = Self {
-            entry: AuditEntry {
-                request: Some(request.to_string()),
-                ..entry
-            },
+            entry,
             file: open_file(settings)?,
             is_stored: false,
         };
@@ -114,7 +108,7 @@ impl DatabaseAct {
         table: AuditTable,
     ) -> Result<(), String> {
         self.entry.outcome = Some(if is_done { "done" } else { "failed" }.to_owned());
-        self.entry.after = (!after.is_null()).then(|| after.to_string());
+        self.entry.after = after.clone();
         self.entry.finished_at = Some(Time::now());
         self.write()?;
         if table == AuditTable::Skip || settings.store.url == "memory:" {

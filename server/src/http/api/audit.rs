@@ -19,7 +19,7 @@ use crate::auth::{Permission, Principal};
 use crate::metrics::trace::TraceContext;
 use crate::service::{
     Access, ServiceError,
-    audit::{ActOutcome, Audit, AuditPage, ListAudit, Requester, StartedAct},
+    audit::{ActOutcome, Audit, AuditPage, ListAudit, Requester, StartedAct, of_path},
 };
 
 /// Returns the routes, below `/api/v1`.
@@ -96,17 +96,10 @@ pub(super) async fn record(
         Err(refusal) => return refusal.into_response(),
     };
     let parameters = request.extract_parts::<RawPathParams>().await;
-    let parameters: Vec<(String, String)> = parameters.map_or_else(
-        |_| Vec::new(),
-        |found| {
-            let pairs = found.iter();
-            pairs
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect()
-        },
-    );
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let parameters: Vec<_> = parameters.iter().flatten().map(owned).collect();
     let path = route.as_str();
-    let path = path.strip_prefix(PREFIX).unwrap_or(path).to_owned();
+    let about = of_path(path.strip_prefix(PREFIX).unwrap_or(path), &parameters);
     if request.method().is_safe() {
         let query = request.uri().query().unwrap_or_default();
         let asked = form_urlencoded::parse(query.as_bytes());
@@ -114,7 +107,7 @@ pub(super) async fn record(
             .map(|(name, value)| (name.into_owned(), scalar(&value)))
             .collect();
         let audit = &recording.audit;
-        let begun = audit.begin_http(requester, operation, &path, &parameters, &asked);
+        let begun = audit.begin(requester, "http", operation, about, &asked);
         return record_read(begun, request, next).await;
     }
     let (parts, body) = request.into_parts();
@@ -126,7 +119,7 @@ pub(super) async fn record(
     // The operation and the record of its outcome do not end with the connection of the caller.
     let performed = TraceContext::spawn(async move {
         let audit = &recording.audit;
-        let begun = audit.begin_http(requester, operation, &path, &parameters, &asked);
+        let begun = audit.begin(requester, "http", operation, about, &asked);
         let act = match tokio::time::timeout(RECORD_TIMEOUT, begun).await {
             Ok(Ok(act)) => act,
             Ok(Err(refusal)) => return ApiError::from(refusal).into_response(),

@@ -64,14 +64,14 @@ pub(super) async fn reload(read: Reload, owners: Arc<Owners>, audit: Audit) {
         "changed": key_names(&plan.changed),
         "restart": key_names(&plan.restart),
     });
-    let started = audit.begin_reload(&request).await;
+    let started = audit.begin_reload(request).await;
     let applied = tokio::task::spawn_blocking(plan.apply).await;
     match applied {
-        Ok(Ok(())) => started.end(ActOutcome::Done, &Value::Null).await,
+        Ok(Ok(())) => started.end_reload(ActOutcome::Done, Value::Null).await,
         Ok(Err(ReloadRefusal { reason, keys })) => {
             let after = json!({"reason": reason, "keys": key_names(&keys)});
-            started.end(ActOutcome::Refused, &after).await;
+            started.end_reload(ActOutcome::Refused, after).await;
         }
-        Err(_panic) => started.end(ActOutcome::Failed, &Value::Null).await,
+        Err(_panic) => started.end_reload(ActOutcome::Failed, Value::Null).await,
     }
 }

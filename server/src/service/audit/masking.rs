@@ -5,88 +5,19 @@
 use serde_json::{Map, Value};
 
 /// The fields whose values are recorded: ids, names, numbers, times and reasons of operators.
-const SHOWN: &[&str] = &[
-    "accepted",
-    "acknowledged",
-    "answers",
-    "authorId",
-    "category",
-    "channelId",
-    "cidr",
-    "configured",
-    "conversationId",
-    "createdAt",
-    "deletedAt",
-    "editedAt",
-    "error",
-    "event",
-    "except",
-    "expiresAt",
-    "id",
-    "jti",
-    "kind",
-    "level",
-    "memberIds",
-    "messageId",
-    "messages",
-    "notificationId",
-    "ownerId",
-    "pinnedAt",
-    "pinnedBy",
-    "price",
-    "priority",
-    "published",
-    "quantity",
-    "reason",
-    "role",
-    "roles",
-    "room",
-    "rooms",
-    "side",
-    "signalId",
-    "socketId",
-    "source",
-    "state",
-    "status",
-    "symbol",
-    "timestamp",
-    "tradeId",
-    "type",
-    "until",
-    "update",
-    "updatedAt",
-    "userId",
-    "userIds",
-    "users",
-    "withdrawn",
-];
+const SHOWN: &str = "
+    accepted acknowledged answers authorId category channelId cidr configured conversationId
+    createdAt deletedAt editedAt error event except expiresAt id jti kind level memberIds
+    messageId messages notificationId ownerId pinnedAt pinnedBy price priority published quantity
+    reason role roles room rooms side signalId socketId source state status symbol timestamp
+    tradeId type until update updatedAt userId userIds users withdrawn";
 /// Numbers and switches: a text in such a field is a mistake of the caller, and can be anything.
-const NUMBERS: &[&str] = &[
-    "ackTimeout",
-    "answered",
-    "connections",
-    "disconnected",
-    "everyone",
-    "expected",
-    "invites",
-    "isDeleted",
-    "isOpen",
-    "lastSeq",
-    "memberCount",
-    "missing",
-    "queued",
-    "revision",
-    "seconds",
-    "seq",
-    "success",
-    "timedOut",
-    "ttlSeconds",
-    "unmasked",
-    "version",
-    "volatile",
-];
+const NUMBERS: &str = "
+    ackTimeout answered connections disconnected everyone expected invites isDeleted isOpen
+    lastSeq memberCount missing queued revision seconds seq success timedOut ttlSeconds unmasked
+    version volatile";
 /// Fields that are titles of conversations in some operations and texts for users in others.
-const TITLES: &[&str] = &["title"];
+const TITLES: &str = "title";
 
 /// Returns a copy in which the values of unlisted fields are replaced.
 pub(super) fn masked(value: &Value, shows_titles: bool) -> Value {
@@ -110,10 +41,10 @@ fn copy(value: &Value, shows_titles: bool, depth: usize) -> Value {
         }
         Value::Object(fields) => {
             let shown = fields.iter().take(MAX_ITEMS).map(|(name, value)| {
-                let name_text = name.as_str();
-                let is_shown = SHOWN.contains(&name_text)
-                    || (NUMBERS.contains(&name_text) && (value.is_number() || value.is_boolean()))
-                    || (shows_titles && TITLES.contains(&name_text));
+                let is_in = |names: &str| names.split_whitespace().any(|known| known == name);
+                let is_shown = is_in(SHOWN)
+                    || (is_in(NUMBERS) && (value.is_number() || value.is_boolean()))
+                    || (shows_titles && is_in(TITLES));
                 let value = match is_shown || value.is_null() {
                     true => copy(value, shows_titles, depth + 1),
                     false => MASK.into(),

@@ -19,13 +19,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::masking::{masked, shortened};
 pub(crate) use self::moderation::Moderation;
 pub(crate) use self::reload::key_names;
-use self::subject::{Subject, of_path};
+pub(crate) use self::subject::{Subject, of_path};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
 use crate::service::authorization::{Allowed, Blocks};
@@ -81,7 +81,8 @@ pub(crate) struct StartedAct {
     audit: Audit,
     entry: AuditEntry,
     subject: Option<Subject>,
-    shows_titles: bool,
+    /// Whether the entry is missing in the table or the file.
+    is_missing: bool,
 }
 
 /// How an act ended.
@@ -130,77 +131,28 @@ impl Audit {
         }))
     }
 
-    /// Records an HTTP operation before it is performed.
+    /// Records an act before it is performed: its path and the object that it changes, if it has
+    /// them, and what the request asks for.
     ///
     /// # Errors
     ///
-    /// If it cannot be recorded. The operation must not be performed then.
-    pub(crate) async fn begin_http(
+    /// If it cannot be recorded. The act must not be performed then.
+    pub(crate) async fn begin(
         &self,
         requester: Requester,
+        via: &str,
         operation: &str,
-        route: &str,
-        parameters: &[(String, String)],
+        (path, subject): (Option<String>, Option<Subject>),
         request: &Value,
     ) -> Result<StartedAct, ServiceError> {
-        let (path, subject) = of_path(route, parameters);
-        let shows_titles = route.starts_with("/conversations");
-        let entry = self.entry(requester, "http", operation);
+        let mut entry = self.entry(requester, via, operation);
+        entry.target = path.as_deref().map(shortened);
+        entry.request = masked(request, shows_titles(&entry));
         let started = StartedAct {
             audit: self.clone(),
-            entry: AuditEntry {
-                target: Some(shortened(&path)),
-                request: text(&masked(request, shows_titles)),
-                ..entry
-            },
+            entry,
             subject,
-            shows_titles,
-        };
-        started.begin().await
-    }
-
-    /// Records an event of an admin before it is handled.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be recorded. The event must not be handled then.
-    pub(crate) async fn begin_event(
-        &self,
-        requester: Requester,
-        event: &str,
-        request: &Value,
-    ) -> Result<StartedAct, ServiceError> {
-        let started = StartedAct {
-            audit: self.clone(),
-            entry: AuditEntry {
-                request: text(&masked(request, false)),
-                ..self.entry(requester, "socket", event)
-            },
-            subject: None,
-            shows_titles: false,
-        };
-        started.begin().await
-    }
-
-    /// Records an event of a moderator before it is handled.
-    async fn begin_moderation(
-        &self,
-        requester: Requester,
-        event: &str,
-        target: String,
-        subject: Subject,
-        request: &Value,
-    ) -> Result<StartedAct, ServiceError> {
-        let shows_titles = matches!(subject, Subject::Conversation(_));
-        let started = StartedAct {
-            audit: self.clone(),
-            entry: AuditEntry {
-                target: Some(shortened(&target)),
-                request: text(&masked(request, shows_titles)),
-                ..self.entry(requester, "socket", event)
-            },
-            subject: Some(subject),
-            shows_titles,
+            is_missing: false,
         };
         started.begin().await
     }
@@ -233,7 +185,7 @@ impl Audit {
         Ok(AuditPage {
             cursor: last.map(|entry| entry.id.to_string()),
             has_more,
-            entries: found.into_iter().map(ShownAuditEntry::from).collect(),
+            entries: found,
         })
     }
 
@@ -246,21 +198,6 @@ impl Audit {
         let written = self.write_line(entry).await;
         let written = written.map_err(|error| error.to_string());
         stored.map_err(|error| error.to_string()).and(written)
-    }
-
-    /// Writes an entry with its outcome to the file. Returns whether table and file have it.
-    async fn finish(&self, entry: &AuditEntry, stored: Result<(), StoreError>) -> bool {
-        let Err(error) = self.write(entry, stored).await else {
-            return true;
-        };
-        self.0.metrics.count(Counter::AuditIncomplete);
-        tracing::error!(
-            id = %entry.id,
-            operation = entry.operation,
-            %error,
-            "the outcome of an administrative act could not be recorded"
-        );
-        false
     }
 
     async fn write_line(&self, entry: &AuditEntry) -> std::io::Result<()> {
@@ -292,7 +229,7 @@ impl StartedAct {
         let inner = &self.audit.0;
         let stored = async {
             if let Some(subject) = &self.subject {
-                self.entry.before = text(&inner.state(subject).await?);
+                self.entry.before = inner.state(subject).await?;
             }
             inner.store.begin_audit(self.entry.clone()).await?;
             let Err(error) = self.audit.write_line(&self.entry).await else {
@@ -328,34 +265,59 @@ impl StartedAct {
 
     /// Records the outcome of the act. `answer` is what the requester gets.
     pub(crate) async fn end(mut self, outcome: ActOutcome, answer: &Value) {
-        let Self {
-            audit,
-            entry,
-            subject,
-            shows_titles,
-        } = &mut self;
-        let inner = &audit.0;
-        let state = match subject {
-            Some(subject) if outcome == ActOutcome::Done => inner.state(subject).await,
-            _ => Ok(masked(answer, *shows_titles)),
-        };
         // A disconnect has no stored object: the answer has the number of connections.
-        if let Some(count) = answer.get("disconnected").filter(|_| subject.is_none()) {
-            entry.before = text(&serde_json::json!({"connections": count}));
+        if let Some(count) = answer
+            .get("disconnected")
+            .filter(|_| self.subject.is_none())
+        {
+            self.entry.before = json!({"connections": count});
         }
         // The log level has no stored object either: the answer has the former one.
         if let Some(former) = answer.get("former") {
-            entry.before = text(&serde_json::json!({"level": former}));
+            self.entry.before = json!({"level": former});
         }
+        let after = match &self.subject {
+            Some(subject) if outcome == ActOutcome::Done => self.audit.0.state(subject).await,
+            _ => Ok(masked(answer, shows_titles(&self.entry))),
+        };
+        self.finish(outcome, after).await;
+    }
+
+    /// Records the outcome and the state after the act, and the whole entry if it is missing.
+    async fn finish(mut self, outcome: ActOutcome, after: Result<Value, StoreError>) {
+        let AuditInner { store, metrics, .. } = &*self.audit.0;
+        let (entry, is_missing) = (&mut self.entry, self.is_missing);
         entry.outcome = Some(outcome.as_str().to_owned());
         entry.finished_at = Some(Time::now());
         let recorded = async {
-            entry.after = text(&state?);
-            inner.store.end_audit(entry.clone()).await
+            entry.after = after?;
+            if is_missing {
+                store.begin_audit(entry.clone()).await?;
+            }
+            // An insertion that seemed to fail may have been stored without the outcome.
+            store.end_audit(entry.clone()).await
         };
         let stored = recorded.await;
-        audit.finish(entry, stored).await;
+        match self.audit.write(entry, stored).await {
+            Ok(()) if is_missing => metrics.count(Counter::AuditRecorded),
+            Ok(()) => {}
+            Err(error) => {
+                metrics.count(Counter::AuditIncomplete);
+                tracing::error!(
+                    id = %entry.id,
+                    operation = entry.operation,
+                    %error,
+                    "the outcome of an administrative act could not be recorded"
+                );
+            }
+        }
     }
+}
+
+/// Returns whether titles are those of conversations, and not texts for users.
+fn shows_titles(entry: &AuditEntry) -> bool {
+    let target = entry.target.as_deref();
+    target.is_some_and(|path| path.starts_with("/conversations"))
 }
 
 /// Returns an entry of an act that begins now.
@@ -376,9 +338,9 @@ pub(crate) fn new_entry(
         connection_id: requester.connection,
         operation: operation.to_owned(),
         target: None,
-        request: None,
-        before: None,
-        after: None,
+        request: Value::Null,
+        before: Value::Null,
+        after: Value::Null,
         outcome: None,
         finished_at: None,
     }
@@ -386,8 +348,7 @@ pub(crate) fn new_entry(
 
 /// Returns a line of the audit file: the entry as JSON.
 pub(crate) fn line(entry: &AuditEntry) -> String {
-    let shown = ShownAuditEntry::from(entry.clone());
-    let mut line = serde_json::to_string(&shown).unwrap_or_default();
+    let mut line = serde_json::to_string(entry).unwrap_or_default();
     line.push('\n');
     line
 }
@@ -395,11 +356,6 @@ pub(crate) fn line(entry: &AuditEntry) -> String {
 fn write_to(file: &mut (dyn Write + Send), line: &str) -> std::io::Result<()> {
     file.write_all(line.as_bytes())?;
     file.flush()
-}
-
-/// Returns a value as text, or `None` for null.
-fn text(value: &Value) -> Option<String> {
-    (!value.is_null()).then(|| value.to_string())
 }
 
 /// Maximum time to write a line of the file.
@@ -431,80 +387,10 @@ impl Command for ListAudit {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "AuditList")]
 pub(crate) struct AuditPage {
-    entries: Vec<ShownAuditEntry>,
+    entries: Vec<AuditEntry>,
     /// The start of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
     /// Whether there are more entries.
     has_more: bool,
-}
-
-/// An administrative act.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(rename = "AuditEntry")]
-pub(crate) struct ShownAuditEntry {
-    id: Uuid,
-    /// When the act began.
-    timestamp: Time,
-    /// The server that performed the act.
-    node: String,
-    /// How the act was requested: `http`, `socket`, `command` or `signal`.
-    via: String,
-    /// The user whose credentials the server has verified.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<String>,
-    /// The user of the operating system that the command line states. Nothing proves this name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stated_user: Option<String>,
-    /// The address of the client.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
-    /// The id of the Socket.IO connection in the log.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connection_id: Option<String>,
-    /// The name of the act: the `operationId` of an HTTP operation, or the name of an event.
-    operation: String,
-    /// The path of the operation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    /// The body of the request, with masked values.
-    request: Value,
-    /// The state before the act. Null if there was none.
-    before: Value,
-    /// The state after the act, or the error.
-    after: Value,
-    /// `done`, `refused` or `failed`. Absent while the act runs, and if the server stopped before
-    /// it could record the outcome.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<String>,
-    /// When the act ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finished_at: Option<Time>,
-}
-
-impl From<AuditEntry> for ShownAuditEntry {
-    fn from(entry: AuditEntry) -> Self {
-        let json = |text: Option<String>| {
-            let value = text.and_then(|text| serde_json::from_str(&text).ok());
-            value.unwrap_or(Value::Null)
-        };
-        Self {
-            id: entry.id,
-            timestamp: entry.created_at,
-            node: entry.node,
-            via: entry.via,
-            user_id: entry.user_id,
-            stated_user: entry.stated_user,
-            address: entry.address,
-            connection_id: entry.connection_id,
-            operation: entry.operation,
-            target: entry.target,
-            request: json(entry.request),
-            before: json(entry.before),
-            after: json(entry.after),
-            outcome: entry.outcome,
-            finished_at: entry.finished_at,
-        }
-    }
 }

@@ -40,26 +40,6 @@ pub(crate) enum Target {
     Member(Uuid, String),
 }
 
-/// These read the fields of the payload that the event handles, and ignore others as it does.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NamedMessage {
-    message_id: Uuid,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NamedConversation {
-    conversation_id: Uuid,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NamedMember {
-    conversation_id: Uuid,
-    user_id: String,
-}
-
 impl TargetKind {
     /// Reads what an event names.
     ///
@@ -67,19 +47,21 @@ impl TargetKind {
     ///
     /// If the argument does not name it. The event must not be handled then.
     pub(crate) fn read(self, args: &Args) -> Result<Target, ServiceError> {
-        let target = match self {
-            Self::Message => args
-                .get(0)
-                .map(|named: NamedMessage| Target::Message(named.message_id)),
-            Self::Conversation => args
-                .get(0)
-                .map(|named: NamedConversation| Target::Conversation(named.conversation_id)),
-            Self::Member => args
-                .get(0)
-                .map(|named: NamedMember| Target::Member(named.conversation_id, named.user_id)),
-        };
-        target.map_err(|_| late())
+        let named: Value = args.get(0).map_err(|_| late())?;
+        Ok(match self {
+            Self::Message => Target::Message(field(&named, "messageId")?),
+            Self::Conversation => Target::Conversation(field(&named, "conversationId")?),
+            Self::Member => {
+                Target::Member(field(&named, "conversationId")?, field(&named, "userId")?)
+            }
+        })
     }
+}
+
+/// Reads a field that the event handles. Others are ignored, as the event does.
+fn field<'a, T: Deserialize<'a>>(named: &'a Value, name: &str) -> Result<T, ServiceError> {
+    let value = named.get(name).ok_or_else(late)?;
+    T::deserialize(value).map_err(|_| late())
 }
 
 impl Moderation {
@@ -117,12 +99,13 @@ impl Moderation {
         request: &Value,
     ) -> Result<Option<StartedAct>, ServiceError> {
         let begun = async {
-            let Some((target, subject)) = self.of_others(by, policy, target).await? else {
+            let Some((path, subject)) = self.of_others(by, policy, target).await? else {
                 return Ok(None);
             };
+            let about = (Some(path), Some(subject));
             let audit = self.0.audit.get().ok_or_else(late)?;
             let requester = Requester::of_socket(by, socket);
-            let begun = audit.begin_moderation(requester, policy.event, target, subject, request);
+            let begun = audit.begin(requester, "socket", policy.event, about, request);
             begun.await.map(Some)
         };
         let begun = tokio::time::timeout(RECORD_TIMEOUT, begun).await;

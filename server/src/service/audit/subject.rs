@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 /// The stored object that an act changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(crate) enum Subject {
     Conversation(Uuid),
     Message(Uuid),
     /// A login session, by the hash of its id.
@@ -23,7 +23,10 @@ pub(super) enum Subject {
 
 /// Returns the object of an HTTP operation by the path of its route, and the path as it is
 /// recorded.
-pub(super) fn of_path(route: &str, parameters: &[(String, String)]) -> (String, Option<Subject>) {
+pub(crate) fn of_path(
+    route: &str,
+    parameters: &[(String, String)],
+) -> (Option<String>, Option<Subject>) {
     let is_login = route.contains("/sessions/{id}");
     let mut path = String::new();
     for segment in route.split('/').filter(|segment| !segment.is_empty()) {
@@ -36,7 +39,7 @@ pub(super) fn of_path(route: &str, parameters: &[(String, String)]) -> (String, 
             None => path.push_str(segment),
         }
     }
-    (path, subject(route, parameters))
+    (Some(path), subject(route, parameters))
 }
 
 fn value<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -143,7 +146,8 @@ mod tests {
     fn path(route: &str, values: &[(&str, &str)]) -> (String, Option<Subject>) {
         let values = values.iter();
         let values = values.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        of_path(route, &values.collect::<Vec<_>>())
+        let (path, subject) = of_path(route, &values.collect::<Vec<_>>());
+        (path.unwrap(), subject)
     }
 
     #[test]

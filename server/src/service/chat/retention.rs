@@ -168,9 +168,9 @@ mod tests {
             connection_id: None,
             operation: "revoke".into(),
             target: None,
-            request: None,
-            before: None,
-            after: None,
+            request: serde_json::Value::Null,
+            before: serde_json::Value::Null,
+            after: serde_json::Value::Null,
             outcome: None,
             finished_at: None,
         };

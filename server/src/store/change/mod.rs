@@ -3,7 +3,8 @@
 //! queries of both backends.
 //!
 //! Services create and receive these values. Both backends use the rules, so that each is written
-//! once. Only the files `sqlite.rs` and `postgres.rs` contain SQL.
+//! once. The queries of a feature are [statements](super::statement) that both backends run, or are
+//! in its files `sqlite.rs` and `postgres.rs`.
 
 use std::sync::Arc;
 

@@ -5,15 +5,15 @@
 //! witness.
 
 use deadpool_postgres::ClientWrapper;
-use jiff::Timestamp;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::sql::signed;
+use super::sql::parameters;
 use crate::store::Time;
 use crate::store::change::annotations::postgres::detail;
 use crate::store::change::{Committed, Revision};
+use crate::store::statement::{Statement, values};
 use crate::store::write::Done;
 
 /// An in-doubt transaction, with everything that is needed to find its outcome.
@@ -25,192 +25,103 @@ pub(super) struct InDoubtCommit {
     pub(super) process: i32,
     /// The results of its changes, if it was committed.
     pub(super) done: Vec<(Done, Revision)>,
-    pub(super) witness: Witness,
+    /// Returns whether data is stored that only this transaction can have stored. `None` if there
+    /// is no such data: the changes may be stored twice and are not emitted.
+    pub(super) witness: Option<Statement>,
     pub(super) reason: String,
 }
 
-/// Data that only this transaction can have stored.
-#[derive(Debug)]
-pub(super) enum Witness {
-    Messages(Vec<Uuid>),
-    /// A former text of a message, replaced at this time.
-    Version {
-        message: Uuid,
-        version: i32,
-        at: Timestamp,
-    },
-    Conversation {
-        id: Uuid,
-        at: Timestamp,
-    },
-    Member {
-        conversation: Uuid,
-        user: String,
-        is_in: bool,
-        at: Timestamp,
-    },
-    /// A new title, set at this time.
-    Title {
-        conversation: Uuid,
-        at: Timestamp,
-    },
-    /// A step of a conversation with this detail.
-    Annotation {
-        conversation: Uuid,
-        number: u64,
-        detail: String,
-    },
-    /// A conversation that was deleted at this time.
-    Deletion {
-        conversation: Uuid,
-        at: Timestamp,
-    },
-    /// No witness: the changes may be stored twice and are not emitted.
-    Nothing,
-}
-
-impl Witness {
-    /// Returns the best witness of a group with these results, which has created a conversation.
-    pub(super) fn of(done: &[(Done, Revision)], created: Option<Uuid>, now: Time) -> Self {
-        let events = || {
-            done.iter()
-                .filter_map(|(done, revision)| Some((done.event()?, revision)))
+/// Returns a query for the best witness of a group with these results, which has created a
+/// conversation.
+pub(super) fn witness(
+    done: &[(Done, Revision)],
+    created: Option<Uuid>,
+    now: Time,
+) -> Option<Statement> {
+    let events = || {
+        done.iter()
+            .filter_map(|(done, revision)| Some((done.event()?, revision)))
+    };
+    let ids = events().filter_map(|(event, _)| {
+        let Committed::Message(message) = event else {
+            return None;
         };
-        let ids = events().filter_map(|(event, _)| {
-            let Committed::Message(message) = event else {
-                return None;
-            };
-            Some(message.id)
-        });
-        let ids: Vec<Uuid> = ids.collect();
-        if !ids.is_empty() {
-            // New messages are the best witness: their ids are random and were never stored before.
-            return Self::Messages(ids);
-        }
-        let at = now.timestamp();
-        let mut best = created.map_or(Self::Nothing, |id| Self::Conversation { id, at });
-        for (event, revision) in events() {
-            match event {
-                Committed::Annotated(annotated) => {
-                    return Self::Annotation {
-                        conversation: annotated.conversation_id(),
-                        number: revision.changes,
-                        detail: detail(annotated),
-                    };
-                }
-                Committed::Edited(message) => {
-                    // An edit increases the version, so the version that it replaced is the
-                    // witness. A deletion does not increase it.
-                    return Self::version(message.id, message.version.saturating_sub(1), at);
-                }
-                Committed::Deleted { message, .. } => {
-                    return Self::version(message.id, message.version, at);
-                }
-                // The last member change is the witness, because it may undo earlier ones.
-                Committed::Members {
-                    conversation,
-                    user_id,
-                    removed,
-                } => {
-                    best = Self::Member {
-                        conversation: conversation.id,
-                        user: user_id.clone(),
-                        is_in: !removed,
-                        at,
-                    };
-                }
-                Committed::Renamed(renamed) => {
-                    let conversation = renamed.id;
-                    best = Self::Title { conversation, at };
-                }
-                Committed::ConversationDeleted { deleted, .. } => {
-                    let conversation = deleted.conversation_id;
-                    return Self::Deletion { conversation, at };
-                }
-                Committed::Message(_) | Committed::Repeated(_) | Committed::Announced(_) => {}
-            }
-        }
-        best
+        Some(message.id)
+    });
+    let ids: Vec<Uuid> = ids.collect();
+    if !ids.is_empty() {
+        // New messages are the best witness: their ids are random and were never stored before.
+        let sql = "SELECT EXISTS (SELECT 1 FROM messages WHERE id = ANY($1))";
+        return Some(Statement::new(sql, values![ids]));
     }
-
-    fn version(message: Uuid, version: u32, at: Timestamp) -> Self {
-        Self::Version {
-            message,
-            version: i32::try_from(version).unwrap_or(i32::MAX),
-            at,
-        }
-    }
-
-    /// Returns whether the witness is stored, or `None` if there is no witness.
-    async fn is_there(&self, client: &ClientWrapper) -> Result<Option<bool>, Error> {
-        let row = match self {
-            Self::Messages(ids) => {
-                let sql = "SELECT EXISTS (SELECT 1 FROM messages WHERE id = ANY($1))";
-                client.query_one(sql, &[ids]).await?
+    let mut best = created.map(|id| {
+        let sql = "SELECT EXISTS (SELECT 1 FROM conversations WHERE id = $1 AND created_at = $2)";
+        Statement::new(sql, values![id, now])
+    });
+    for (event, revision) in events() {
+        match event {
+            Committed::Annotated(annotated) => {
+                return Some(Statement::new(
+                    "SELECT EXISTS (SELECT 1 FROM conversation_changes
+                         WHERE conversation_id = $1 AND number = $2 AND detail = $3)",
+                    values![
+                        annotated.conversation_id(),
+                        revision.changes,
+                        detail(annotated),
+                    ],
+                ));
             }
-            Self::Version {
-                message,
-                version,
-                at,
-            } => {
-                let sql = "SELECT EXISTS (SELECT 1 FROM message_versions
-                    WHERE message_id = $1 AND version = $2 AND replaced_at = $3)";
-                client.query_one(sql, &[message, version, at]).await?
+            Committed::Edited(message) => {
+                // An edit increases the version, so the version that it replaced is the witness. A
+                // deletion does not increase it.
+                return Some(replaced(message.id, message.version.saturating_sub(1), now));
             }
-            Self::Conversation { id, at } => {
-                let sql = "SELECT EXISTS (SELECT 1 FROM conversations
-                    WHERE id = $1 AND created_at = $2)";
-                client.query_one(sql, &[id, at]).await?
+            Committed::Deleted { message, .. } => {
+                return Some(replaced(message.id, message.version, now));
             }
-            Self::Member {
+            // The last member change is the witness, because it may undo earlier ones.
+            Committed::Members {
                 conversation,
-                user,
-                is_in: true,
-                at,
+                user_id,
+                removed,
             } => {
-                let sql = "SELECT EXISTS (SELECT 1 FROM members
-                    WHERE conversation_id = $1 AND user_id = $2 AND joined_at = $3)";
-                client.query_one(sql, &[conversation, user, at]).await?
+                let sql = if *removed {
+                    "SELECT NOT EXISTS (SELECT 1 FROM members
+                             WHERE conversation_id = $1 AND user_id = $2)
+                         AND EXISTS (SELECT 1 FROM conversations
+                             WHERE id = $1 AND updated_at >= $3)"
+                } else {
+                    "SELECT EXISTS (SELECT 1 FROM members
+                         WHERE conversation_id = $1 AND user_id = $2 AND joined_at = $3)"
+                };
+                best = Some(Statement::new(
+                    sql,
+                    values![conversation.id, &**user_id, now],
+                ));
             }
-            Self::Member {
-                conversation,
-                user,
-                is_in: false,
-                at,
-            } => {
-                let sql = "SELECT NOT EXISTS (SELECT 1 FROM members
-                        WHERE conversation_id = $1 AND user_id = $2)
-                    AND EXISTS (SELECT 1 FROM conversations WHERE id = $1 AND updated_at >= $3)";
-                client.query_one(sql, &[conversation, user, at]).await?
-            }
-            Self::Title { conversation, at } => {
+            Committed::Renamed(renamed) => {
                 let sql = "SELECT EXISTS (SELECT 1 FROM conversations
                     WHERE id = $1 AND updated_at = $2)";
-                client.query_one(sql, &[conversation, at]).await?
+                best = Some(Statement::new(sql, values![renamed.id, now]));
             }
-            Self::Annotation {
-                conversation,
-                number,
-                detail,
-            } => {
-                let sql = "SELECT EXISTS (SELECT 1 FROM conversation_changes
-                    WHERE conversation_id = $1 AND number = $2 AND detail = $3)";
-                let number = signed(*number);
-                client
-                    .query_one(sql, &[conversation, &number, detail])
-                    .await?
-            }
-            Self::Deletion { conversation, at } => {
+            Committed::ConversationDeleted { deleted, .. } => {
                 let sql = "SELECT EXISTS (SELECT 1 FROM conversations
                     WHERE id = $1 AND deleted_at = $2)";
-                client.query_one(sql, &[conversation, at]).await?
+                return Some(Statement::new(sql, values![deleted.conversation_id, now]));
             }
-            // Without a witness, the transaction number must do: only changes that may be stored
-            // twice are in doubt then.
-            Self::Nothing => return Ok(None),
-        };
-        row.try_get(0).map(Some)
+            Committed::Message(_) | Committed::Repeated(_) | Committed::Announced(_) => {}
+        }
     }
+    best
+}
+
+/// Returns a query for a former text of a message, replaced at this time.
+fn replaced(message: Uuid, version: u32, at: Time) -> Statement {
+    Statement::new(
+        "SELECT EXISTS (SELECT 1 FROM message_versions
+             WHERE message_id = $1 AND version = $2 AND replaced_at = $3)",
+        values![message, version, at],
+    )
 }
 
 impl InDoubtCommit {
@@ -230,9 +141,14 @@ impl InDoubtCommit {
         }
         // The witness has priority over the transaction number, which a database may have reused
         // after a crash.
-        if let Some(is_there) = self.witness.is_there(client).await? {
-            return Ok(Some(is_there));
+        if let Some(witness) = &self.witness {
+            let row = client
+                .query_one(witness.postgres, &parameters(witness))
+                .await?;
+            return row.try_get(0).map(Some);
         }
+        // Without a witness, the transaction number must do: only changes that may be stored twice
+        // are in doubt then.
         let status = client
             .query_one(
                 "SELECT pg_xact_status($1::text::xid8)",

@@ -14,12 +14,13 @@ use super::reading::{once, read};
 use super::sql::{signed, time, unsigned};
 use crate::store::change::annotations::postgres::show;
 use crate::store::change::conversations::postgres::membership;
-use crate::store::change::messages::postgres::{find_all, messages, metadata};
+use crate::store::change::messages::postgres::{find_all, messages};
 use crate::store::change::{
     Committed, Conversation, DeletedConversation, Membership, Message, Revision,
 };
 use crate::store::page::{Messages, Page};
 use crate::store::postgres::sql::CachedStatements;
+use crate::store::statement::Columns;
 use crate::store::{
     MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, Missed, RecentChange, StoreError, Time,
 };
@@ -461,7 +462,14 @@ impl MessageVersions {
                 |row| {
                     let key = (row.try_get("message_id")?, row.try_get("version")?);
                     let text = row.try_get("content")?;
-                    Ok((key, (text, metadata(row)?, time(row, "replaced_at")?)))
+                    Ok((
+                        key,
+                        (
+                            text,
+                            Columns::get(row, "metadata")?,
+                            time(row, "replaced_at")?,
+                        ),
+                    ))
                 },
             )
             .await?;

@@ -1,14 +1,20 @@
 //! Cached statements, and the conversion of values between rows and Rust.
 
 use std::future::Future;
+use std::sync::Arc;
 
+use bytes::BytesMut;
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use crate::store::Time;
+use super::Postgres;
+use super::reading::{change, read};
+use crate::store::statement::{self, Column, Columns, Record, Statement, Value};
+pub(in crate::store) use crate::store::statement::{one_more, signed, unsigned};
+use crate::store::{StoreError, Time};
 
 /// Runs statements that each connection prepares once.
 ///
@@ -78,13 +84,165 @@ impl CachedStatements for ClientWrapper {
     }
 }
 
-pub(in crate::store) fn time(row: &Row, column: &str) -> Result<Time, Error> {
-    row.try_get::<_, Timestamp>(column).map(Time::from)
+impl Postgres {
+    pub(in crate::store) async fn rows(
+        &self,
+        query: Statement,
+    ) -> Result<Vec<statement::Row>, StoreError> {
+        read!(self, client => rows(client, &query))
+    }
+
+    pub(in crate::store) async fn change_rows(
+        &self,
+        change: Statement,
+    ) -> Result<Vec<statement::Row>, StoreError> {
+        change!(self, client => rows(client, &change))
+    }
+
+    pub(in crate::store) async fn execute(&self, change: Statement) -> Result<u64, StoreError> {
+        change!(self, client => execute(client, &change))
+    }
+
+    pub(in crate::store) async fn tidy(&self, change: Statement) -> Result<u64, StoreError> {
+        read!(self, client => execute(client, &change))
+    }
 }
 
-pub(in crate::store) fn optional_time(row: &Row, column: &str) -> Result<Option<Time>, Error> {
-    let time: Option<Timestamp> = row.try_get(column)?;
-    Ok(time.map(Time::from))
+/// Returns the rows of a statement.
+pub(super) async fn rows(
+    client: &ClientWrapper,
+    statement: &Statement,
+) -> Result<Vec<statement::Row>, Error> {
+    let prepared = client.prepare_cached(statement.postgres).await?;
+    let rows = client.query(&prepared, &parameters(statement)).await?;
+    let columns = prepared.columns().iter();
+    let columns: Arc<[String]> = columns.map(|column| column.name().to_owned()).collect();
+    let rows = rows.iter().map(|row| {
+        let values = (0..row.len()).map(|column| row.try_get(column));
+        Ok(statement::Row::new(
+            &columns,
+            values.collect::<Result<_, _>>()?,
+        ))
+    });
+    rows.collect()
+}
+
+/// Returns the number of rows that a statement changes.
+pub(in crate::store) async fn execute(
+    client: &ClientWrapper,
+    statement: &Statement,
+) -> Result<u64, Error> {
+    client
+        .execute_cached(statement.postgres, &parameters(statement))
+        .await
+}
+
+/// Returns the parameters of a statement.
+pub(super) fn parameters(statement: &Statement) -> Vec<&(dyn ToSql + Sync)> {
+    let parameters = statement.parameters.iter();
+    parameters
+        .map(|value| value as &(dyn ToSql + Sync))
+        .collect()
+}
+
+type ConversionError = Box<dyn std::error::Error + Sync + Send>;
+
+impl ToSql for Value {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, ConversionError> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Flag(flag) => flag.to_sql_checked(kind, out),
+            Self::Number(number) if *kind == Type::INT4 => {
+                let number = i32::try_from(*number).unwrap_or(i32::MAX);
+                number.to_sql_checked(kind, out)
+            }
+            Self::Number(number) => number.to_sql_checked(kind, out),
+            Self::Text(text) => text.to_sql_checked(kind, out),
+            Self::Texts(texts) => texts.to_sql_checked(kind, out),
+            Self::Id(id) => id.to_sql_checked(kind, out),
+            Self::Ids(ids) => ids.to_sql_checked(kind, out),
+            Self::Time(time) => time.timestamp().to_sql_checked(kind, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        // Each variant checks the type itself.
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Value {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, ConversionError> {
+        Ok(match *kind {
+            Type::BOOL => Self::Flag(bool::from_sql(kind, raw)?),
+            Type::INT4 => Self::Number(i32::from_sql(kind, raw)?.into()),
+            Type::INT8 => Self::Number(i64::from_sql(kind, raw)?),
+            Type::UUID => Self::Id(Uuid::from_sql(kind, raw)?),
+            Type::TIMESTAMPTZ => Self::Time(Timestamp::from_sql(kind, raw)?.into()),
+            Type::TEXT_ARRAY => Self::Texts(Vec::from_sql(kind, raw)?),
+            _ => Self::Text(String::from_sql(kind, raw)?),
+        })
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, ConversionError> {
+        Ok(Self::Null)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        let known = [
+            Type::BOOL,
+            Type::INT4,
+            Type::INT8,
+            Type::UUID,
+            Type::TIMESTAMPTZ,
+            Type::TEXT_ARRAY,
+        ];
+        known.contains(kind) || <String as FromSql>::accepts(kind)
+    }
+}
+
+/// A column of another type than the database's.
+struct Stored<T>(T);
+
+impl<T: Column> Stored<T> {
+    fn of(value: Value) -> Result<Self, ConversionError> {
+        let stored = T::of(value).map(Self);
+        stored.ok_or_else(|| "the value has an unexpected type".into())
+    }
+}
+
+impl<'a, T: Column> FromSql<'a> for Stored<T> {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, ConversionError> {
+        Self::of(Value::from_sql(kind, raw)?)
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, ConversionError> {
+        Self::of(Value::Null)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <Value as FromSql>::accepts(kind)
+    }
+}
+
+impl Columns for Row {
+    type Error = Error;
+
+    fn get<T: Column>(&self, column: &str) -> Result<T, Error> {
+        let stored = self.try_get(column);
+        stored.map(|Stored(value)| value)
+    }
+}
+
+/// Reads a row.
+pub(in crate::store) fn record<T: Record>(row: &Row) -> Result<T, Error> {
+    T::read(row)
+}
+
+pub(in crate::store) fn time(row: &Row, column: &str) -> Result<Time, Error> {
+    row.try_get::<_, Timestamp>(column).map(Time::from)
 }
 
 /// Returns the unique id of the database.
@@ -94,22 +252,3 @@ pub(in crate::store) async fn store_id(client: &ClientWrapper) -> Result<Uuid, E
         .query_one_cached(sql, &[], |row| row.try_get(0))
         .await
 }
-
-/// Converts a signed integer of PostgreSQL; a `seq` is never negative.
-pub(in crate::store) fn unsigned(seq: i64) -> u64 {
-    u64::try_from(seq).unwrap_or(0)
-}
-
-/// Converts a bound, which may be any number that a client sends. Values past the maximum mean "the
-/// end".
-pub(in crate::store) fn signed(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
-}
-
-/// Returns `limit + 1`: the extra row shows whether there are more.
-pub(in crate::store) fn one_more(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
-}
-
-/// The advisory lock that a server holds while it removes expired rows.
-pub(in crate::store) const EXPIRE_LOCK: i64 = 0x726f_6f6d_0002;

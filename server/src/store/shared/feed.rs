@@ -17,6 +17,8 @@
 use uuid::Uuid;
 
 use super::SharedBackend;
+use crate::store::change::blocks::StoredBlock;
+use crate::store::statement::{Columns, Record, Single, Statement, values};
 use crate::store::{Revocation, StoreError};
 use roomcast::network::Block;
 
@@ -86,10 +88,22 @@ impl Feed {
     ///
     /// If it could not be read.
     pub async fn end(&self) -> Result<FeedMark, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.feed_end().await,
-        }
+        // Deletes rows of future transactions, and resets `changes_kept` if it holds one. A
+        // database restored from another database's dump has such rows. No mark would show them, so
+        // each read would return them again.
+        let end = Statement::new(
+            "WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
+                 foreign_rows AS (
+                     DELETE FROM changes WHERE changed_in >= (SELECT pg_snapshot_xmax(now) FROM s)),
+                 foreign_since AS (
+                     UPDATE changes_kept SET since = '0'
+                     WHERE since > (SELECT pg_snapshot_xmax(now) FROM s))
+             SELECT now::text AS value FROM s",
+            values![],
+        );
+        let end = self.0.rows(end).await?.pop();
+        let end = end.map(|Single(snapshot)| FeedMark::at(snapshot));
+        end.ok_or(StoreError::Failed)
     }
 
     /// Returns at most `limit` changes after a mark, without gaps even under concurrent commits.
@@ -105,10 +119,46 @@ impl Feed {
         mark: &FeedMark,
         limit: usize,
     ) -> Result<Option<FeedPage>, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.read_feed(mark, limit).await,
+        let reading = mark.reading.as_ref();
+        let (changed_in, id) = reading.map(|last| (&*last.changed_in, last.id)).unzip();
+        let read = Statement::new(
+            READ,
+            values![&*mark.snapshot, changed_in, id.unwrap_or(0), limit],
+        );
+        let rows: Vec<FeedRow> = self.0.rows(read).await?;
+        let mut changes = Vec::new();
+        let mut next = mark.clone();
+        for row in rows {
+            // Such a mark is rejected as a whole, because the missing changes are unknown.
+            if row.is_unusable {
+                return Ok(None);
+            }
+            // A row committed between two pages may sort before the second. So the mark after the
+            // last page is the snapshot of the first: the next read returns what that does not
+            // show.
+            let snapshot = reading.map_or(row.snapshot, |first| first.snapshot.clone());
+            let (Some(changed), Some((changed_in, id))) = (row.changed, row.place) else {
+                next = FeedMark::at(snapshot);
+                continue;
+            };
+            changes.push(changed);
+            next.reading = Some(FeedCursor {
+                snapshot,
+                changed_in,
+                id,
+            });
         }
+        if changes.len() < limit
+            && let Some(reading) = next.reading.take()
+        {
+            next = FeedMark::at(reading.snapshot);
+        }
+        let has_more = next.reading.is_some();
+        Ok(Some(FeedPage {
+            changes,
+            next,
+            has_more,
+        }))
     }
 
     /// Removes changes before `below` that all readers have read, and the oldest beyond about
@@ -120,10 +170,29 @@ impl Feed {
     ///
     /// If that could not be stored.
     pub async fn shorten(&self, below: Option<&FeedMark>, most: usize) -> Result<bool, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.shorten_feed(below, most).await,
-        }
+        // Rows of the oldest running transaction and of later ones are retained, because it may
+        // still commit rows that no reader has read.
+        let shorten = Statement::new(
+            "WITH below AS MATERIALIZED (
+                 SELECT greatest(pg_snapshot_xmin($1::text::pg_snapshot), (
+                     SELECT changed_in FROM changes
+                     WHERE changed_in < pg_snapshot_xmin(pg_current_snapshot())
+                     ORDER BY changed_in DESC, id DESC OFFSET $2 LIMIT 1)) AS changed_in),
+             told AS (
+                 UPDATE changes_kept SET since = below.changed_in
+                 FROM below WHERE since < below.changed_in),
+             old AS MATERIALIZED (
+                 SELECT c.changed_in, c.id FROM changes c
+                 WHERE c.changed_in < (SELECT changed_in FROM below)
+                 ORDER BY c.changed_in, c.id LIMIT $3 FOR UPDATE SKIP LOCKED),
+             gone AS (
+                 DELETE FROM changes c USING old
+                 WHERE c.changed_in = old.changed_in AND c.id = old.id RETURNING 1)
+             SELECT count(*) AS value FROM gone",
+            values![below.map(|mark| &*mark.snapshot), most, MAX_REMOVED],
+        );
+        let removed = self.0.rows(shorten).await?.pop();
+        Ok(removed.is_some_and(|Single(removed): Single<i64>| removed >= MAX_REMOVED))
     }
 
     /// Returns the existing revocations among these kinds and values.
@@ -132,13 +201,7 @@ impl Feed {
     ///
     /// If they could not be read.
     pub async fn revocations(&self, names: &[(&str, &str)]) -> Result<Vec<Revocation>, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => {
-                let (kinds, values): (Vec<_>, Vec<_>) = names.iter().copied().unzip();
-                postgres.revocations_named(&kinds, &values).await
-            }
-        }
+        self.0.rows(Revocation::named(names)).await
     }
 
     /// Returns at most `limit` revocations after `last`, or from the first, ordered by kind and
@@ -152,14 +215,7 @@ impl Feed {
         last: Option<&Revocation>,
         limit: usize,
     ) -> Result<Vec<Revocation>, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => {
-                let last = last.map(|last| (&*last.kind, &*last.value));
-                let (kind, value) = last.unwrap_or_default();
-                postgres.revocations_after(kind, value, limit).await
-            }
-        }
+        self.0.rows(Revocation::after(last, limit)).await
     }
 
     /// Returns the existing blocks among these ids.
@@ -168,9 +224,51 @@ impl Feed {
     ///
     /// If they could not be read.
     pub async fn blocks(&self, ids: &[Uuid]) -> Result<Vec<Block>, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.blocks_named(ids).await,
-        }
+        let found = self.0.rows(StoredBlock::named(ids)).await;
+        found.map(StoredBlock::valid)
+    }
+}
+
+/// Returns at most `$4` rows that the mark `$1` does not show, ordered by transaction, after the
+/// row `$2`, `$3`. A mark is unusable if some rows may have been removed, or if it is newer than
+/// the database: it then belongs to another database, or this one has lost transactions.
+///
+/// A mark is a snapshot, which tells for each transaction whether it had ended. Rows that a
+/// snapshot does not show were written by transactions from its `xmin` on, in any commit order.
+/// `changes_kept` holds the first transaction from which the feed is complete.
+const READ: &str = "WITH s AS MATERIALIZED (
+                 SELECT pg_current_snapshot() AS now, m.mark, pg_snapshot_xmin(m.mark) AS oldest
+                 FROM (SELECT $1::text::pg_snapshot AS mark) m)
+             SELECT s.now::text AS snapshot,
+                 s.oldest > pg_snapshot_xmax(s.now)
+                     OR coalesce(s.oldest < (SELECT since FROM changes_kept), true) AS is_unusable,
+                 c.changed_in::text, c.id, c.topic, c.key
+             FROM s LEFT JOIN LATERAL (
+                 SELECT c.changed_in, c.id, c.topic, c.key FROM changes c
+                 WHERE (c.changed_in, c.id) > (coalesce($2::text::xid8, s.oldest), $3::bigint)
+                     AND NOT pg_visible_in_snapshot(c.changed_in, s.mark)
+                 ORDER BY c.changed_in, c.id LIMIT $4) c ON true
+             ORDER BY c.changed_in, c.id";
+/// The maximum number of rows that one statement removes.
+const MAX_REMOVED: i64 = 10_000;
+
+struct FeedRow {
+    snapshot: String,
+    is_unusable: bool,
+    place: Option<(String, i64)>,
+    changed: Option<Changed>,
+}
+
+impl Record for FeedRow {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        let (changed_in, id): (Option<String>, Option<i64>) =
+            (row.get("changed_in")?, row.get("id")?);
+        let (topic, key): (Option<String>, _) = (row.get("topic")?, row.get("key")?);
+        Ok(Self {
+            snapshot: row.get("snapshot")?,
+            is_unusable: row.get("is_unusable")?,
+            place: changed_in.zip(id),
+            changed: topic.map(|topic| Changed { topic, key }),
+        })
     }
 }

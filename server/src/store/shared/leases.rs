@@ -18,6 +18,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::SharedBackend;
+use crate::store::statement::{Columns, Record, Statement, values};
 use crate::store::{StoreError, Time};
 
 /// The leases of the servers that share a store. Cloning gives another handle.
@@ -40,6 +41,18 @@ pub struct PresenceEntry {
     pub since: Time,
 }
 
+impl Record for PresenceEntry {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            conversation_id: row.get("conversation_id")?,
+            user_id: row.get("user_id")?,
+            name: row.get("name")?,
+            connections: row.get("connections")?,
+            since: row.get("since")?,
+        })
+    }
+}
+
 impl Leases {
     /// Creates a lease for a server. The id must never have been used before.
     ///
@@ -47,10 +60,13 @@ impl Leases {
     ///
     /// If it could not be stored.
     pub async fn take(&self, node: Uuid, lease: Duration) -> Result<(), StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.take_lease(node, lease).await,
-        }
+        let take = Statement::new(
+            "INSERT INTO nodes (id, expires_at)
+             VALUES ($1, clock_timestamp() + $2::int8 * interval '1 millisecond')
+             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
+            values![node, lease],
+        );
+        self.0.tidy(take).await.map(drop)
     }
 
     /// Extends a server's lease. Returns `false` if it has expired.
@@ -61,10 +77,12 @@ impl Leases {
     ///
     /// If it could not be stored.
     pub async fn renew(&self, node: Uuid, lease: Duration) -> Result<bool, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.renew_lease(node, lease).await,
-        }
+        let renew = Statement::new(
+            "UPDATE nodes SET expires_at = clock_timestamp() + $2::int8 * interval '1 millisecond'
+             WHERE id = $1 AND expires_at > clock_timestamp()",
+            values![node, lease],
+        );
+        Ok(self.0.tidy(renew).await? > 0)
     }
 
     /// Ends a server's lease and removes its presence entries.
@@ -73,10 +91,8 @@ impl Leases {
     ///
     /// If it could not be stored.
     pub async fn end(&self, node: Uuid) -> Result<(), StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.end_lease(node).await,
-        }
+        let end = Statement::new("DELETE FROM nodes WHERE id = $1", values![node]);
+        self.0.tidy(end).await.map(drop)
     }
 
     /// Removes the entries of servers whose leases expired at least `dead_for` ago. Returns the
@@ -88,10 +104,14 @@ impl Leases {
     ///
     /// If it could not be stored.
     pub async fn remove_expired(&self, dead_for: Duration) -> Result<u64, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.remove_expired_nodes(dead_for).await,
-        }
+        // Rows that another server is removing are skipped, so that neither server waits.
+        let remove = Statement::new(
+            "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
+                 WHERE expires_at <= clock_timestamp() - $1::int8 * interval '1 millisecond'
+                 FOR UPDATE SKIP LOCKED)",
+            values![dead_for],
+        );
+        self.0.tidy(remove).await
     }
 
     /// Returns the time until the next lease of another server expires, or `None` if there is no
@@ -136,11 +156,38 @@ impl Leases {
         node: Uuid,
         conversations: &[Uuid],
     ) -> Result<Vec<PresenceEntry>, StoreError> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => {
-                postgres.remote_presence(node, conversations).await
+        let mut found: Vec<PresenceEntry> = Vec::new();
+        // Each statement reads a page, so that its result is bounded.
+        loop {
+            let last = found.last();
+            // The first user id is not empty, so this position is before all rows.
+            let (after, user) = last.map_or((Uuid::nil(), ""), |last| {
+                (last.conversation_id, last.user_id.as_str())
+            });
+            let page = Statement::new(
+                PRESENCE,
+                values![node, conversations.to_vec(), after, user, PAGE_ROWS],
+            );
+            let page: Vec<PresenceEntry> = self.0.rows(page).await?;
+            let is_last = page.len() < PAGE_ROWS;
+            found.extend(page);
+            if is_last {
+                return Ok(found);
             }
         }
     }
 }
+
+const PRESENCE: &str = "SELECT p.conversation_id, p.user_id, max(p.name) AS name,
+        least(coalesce(sum(p.connections) FILTER (WHERE n.is_alive), 0),
+            2147483647)::int4 AS connections,
+        coalesce(min(p.since) FILTER (WHERE n.is_alive), min(p.since)) AS since
+    FROM presences p
+    JOIN (SELECT id, expires_at > statement_timestamp() AS is_alive FROM nodes) n
+        ON n.id = p.node_id
+    WHERE p.conversation_id = ANY($2) AND p.node_id <> $1
+        AND (p.conversation_id, p.user_id) > ($3, $4)
+    GROUP BY p.conversation_id, p.user_id
+    ORDER BY p.conversation_id, p.user_id LIMIT $5";
+/// The number of rows in one page of presence.
+const PAGE_ROWS: usize = 100_000;

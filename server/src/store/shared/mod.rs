@@ -13,8 +13,6 @@ mod order;
 mod publications;
 
 pub use audit::{AuditEntry, AuditQuery};
-#[cfg(feature = "postgres")]
-pub(super) use feed::FeedCursor;
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
 pub use journals::{
     Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
@@ -28,13 +26,40 @@ pub use publications::{Audience, Publication, PublicationFault, Publications};
 
 #[cfg(feature = "postgres")]
 use super::postgres::Postgres;
-use super::{Backend, Store};
+use super::statement::{Record, Statement};
+use super::{Backend, Store, StoreError};
 
 /// The backends that several servers can share.
 #[derive(Clone, Debug)]
 enum SharedBackend {
     #[cfg(feature = "postgres")]
     Postgres(Postgres),
+}
+
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(
+        unused_variables,
+        clippy::unused_async,
+        reason = "without PostgreSQL no store is shared"
+    )
+)]
+impl SharedBackend {
+    /// Returns the rows of a query.
+    async fn rows<T: Record>(&self, query: Statement) -> Result<Vec<T>, StoreError> {
+        match *self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(ref postgres) => super::statement::records(&postgres.rows(query).await?),
+        }
+    }
+
+    /// Changes rows, and returns their number.
+    async fn tidy(&self, change: Statement) -> Result<u64, StoreError> {
+        match *self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(ref postgres) => postgres.tidy(change).await,
+        }
+    }
 }
 
 impl Store {

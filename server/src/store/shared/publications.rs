@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::SharedBackend;
 use crate::store::StoreError;
+use crate::store::statement::{Columns, Record, Single, Statement, values};
 
 /// The maximum number of publications that one transaction numbers.
 pub(crate) const NUMBERING_BATCH: i32 = 1000;
@@ -66,6 +67,26 @@ pub enum PublicationFault {
     Store(StoreError),
 }
 
+impl Record for Publication {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        let (target, name): (String, Option<String>) = (row.get("target")?, row.get("name")?);
+        let name = name.unwrap_or_default();
+        let audience = match &*target {
+            "room" => Audience::Room(name),
+            "user" => Audience::User(name),
+            // A check constraint allows no other target.
+            _ => Audience::Everyone,
+        };
+        Ok(Self {
+            position: row.get("position")?,
+            audience,
+            event: row.get("event")?,
+            payload: row.get("payload")?,
+            is_refused: row.get("is_refused")?,
+        })
+    }
+}
+
 impl fmt::Display for PublicationFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -90,10 +111,11 @@ impl Publications {
     ///
     /// If that could not be stored.
     pub async fn number(&self) -> Result<i64, PublicationFault> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.number_publications().await,
-        }
+        let number = Statement::new(
+            "SELECT roomcast_number_publications($1) AS value",
+            values![NUMBERING_BATCH],
+        );
+        self.value(number).await
     }
 
     /// Returns at most `limit` publications after a position, in order.
@@ -106,12 +128,13 @@ impl Publications {
         position: i64,
         limit: usize,
     ) -> Result<Vec<Publication>, PublicationFault> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => {
-                postgres.publications_after(position, limit).await
-            }
-        }
+        self.rows(Statement::new(
+            "SELECT position, target, name, event, payload::text AS payload,
+                 refused IS NOT NULL AS is_refused
+             FROM publications WHERE position > $1 ORDER BY position LIMIT $2",
+            values![position, limit],
+        ))
+        .await
     }
 
     /// Records why a publication is not emitted. The first recorded reason remains.
@@ -120,12 +143,12 @@ impl Publications {
     ///
     /// If that could not be stored.
     pub async fn refuse(&self, position: i64, reason: &str) -> Result<(), PublicationFault> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => {
-                postgres.refuse_publication(position, reason).await
-            }
-        }
+        let refuse = Statement::new(
+            "UPDATE publications SET refused = left($2, 200)
+             WHERE position = $1 AND refused IS NULL",
+            values![position, reason],
+        );
+        self.rows::<Single<i64>>(refuse).await.map(drop)
     }
 
     /// Returns the position at which the server of this name resumes, or `None` if the name is
@@ -142,10 +165,18 @@ impl Publications {
         node: &str,
         oldest: Duration,
     ) -> Result<Option<i64>, PublicationFault> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.publication_place(node, oldest).await,
-        }
+        // If the database has lost rows, the recorded position may be past its end; then the server
+        // resumes at the end.
+        let place = Statement::new(
+            "SELECT least(h.position, greatest(n.position, (
+                 SELECT max(p.position) FROM publications p
+                 WHERE p.numbered_at < clock_timestamp()
+                     - $2::int8 * interval '1 millisecond'))) AS value
+             FROM publication_nodes n CROSS JOIN publication_head h WHERE n.node = $1",
+            values![node, oldest],
+        );
+        let found = self.rows(place).await?.pop();
+        Ok(found.map(|Single(position)| position))
     }
 
     /// Records the position that a server has reached.
@@ -154,12 +185,13 @@ impl Publications {
     ///
     /// If that could not be stored.
     pub async fn note_place(&self, node: &str, position: i64) -> Result<(), PublicationFault> {
-        match self.0 {
-            #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => {
-                postgres.note_publication_place(node, position).await
-            }
-        }
+        let note = Statement::new(
+            "INSERT INTO publication_nodes (node, position, told_at)
+             VALUES ($1, $2, clock_timestamp())
+             ON CONFLICT (node) DO UPDATE SET position = $2, told_at = clock_timestamp()",
+            values![node, position],
+        );
+        self.rows::<Single<i64>>(note).await.map(drop)
     }
 
     /// Removes some of the publications numbered longer than `keep` ago, and those beyond about
@@ -172,9 +204,55 @@ impl Publications {
     ///
     /// If that could not be stored.
     pub async fn forget(&self, keep: Duration, most: i64) -> Result<bool, PublicationFault> {
+        // Rows that another server is removing are skipped.
+        let forget = Statement::new(
+            "WITH old AS MATERIALIZED (
+                 SELECT id FROM publications
+                 WHERE position IS NOT NULL AND refused IS NULL AND (
+                     numbered_at < clock_timestamp() - $1::int8 * interval '1 millisecond'
+                     OR position <= (SELECT position FROM publication_head) - $2)
+                 ORDER BY position LIMIT $3 FOR UPDATE SKIP LOCKED),
+             refused AS MATERIALIZED (
+                 SELECT id FROM publications
+                 WHERE refused IS NOT NULL AND (
+                     numbered_at < clock_timestamp() - interval '7 days'
+                     OR position <= (
+                         SELECT position FROM publications WHERE refused IS NOT NULL
+                         ORDER BY position DESC OFFSET 10000 LIMIT 1))
+                 ORDER BY position LIMIT $3 FOR UPDATE SKIP LOCKED),
+             gone AS (
+                 DELETE FROM publications p USING (TABLE old UNION ALL TABLE refused) o
+                 WHERE p.id = o.id RETURNING 1),
+             used AS MATERIALIZED (
+                 SELECT key FROM publication_keys WHERE used_at < clock_timestamp() - interval '24 hours'
+                 LIMIT $3 FOR UPDATE SKIP LOCKED),
+             free AS (DELETE FROM publication_keys k USING used WHERE k.key = used.key RETURNING 1),
+             nodes AS (
+                 DELETE FROM publication_nodes WHERE told_at < clock_timestamp() - interval '1 day')
+             SELECT greatest((SELECT count(*) FROM gone), (SELECT count(*) FROM free)) AS value",
+            values![keep, most, MAX_REMOVED],
+        );
+        Ok(self.value(forget).await? >= MAX_REMOVED)
+    }
+
+    /// Returns the number in the only row of a statement.
+    async fn value(&self, statement: Statement) -> Result<i64, PublicationFault> {
+        let found = self.rows(statement).await?.pop();
+        let Single(value) = found.ok_or(StoreError::Failed)?;
+        Ok(value)
+    }
+
+    /// Runs a statement once. Each may be repeated.
+    async fn rows<T: Record>(&self, statement: Statement) -> Result<Vec<T>, PublicationFault> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.forget_publications(keep, most).await,
+            SharedBackend::Postgres(ref postgres) => {
+                let rows = postgres.publication_rows(&statement).await?;
+                Ok(crate::store::statement::records(&rows)?)
+            }
         }
     }
 }
+
+/// The maximum number of rows of each kind that one statement removes.
+const MAX_REMOVED: i64 = 10_000;

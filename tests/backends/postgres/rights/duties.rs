@@ -104,9 +104,9 @@ async fn audit(store: &Store) -> Result<(), String> {
         connection_id: None,
         operation: "revoke".into(),
         target: None,
-        request: None,
-        before: None,
-        after: None,
+        request: serde_json::Value::Null,
+        before: serde_json::Value::Null,
+        after: serde_json::Value::Null,
         outcome: None,
         finished_at: None,
     };

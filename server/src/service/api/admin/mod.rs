@@ -201,7 +201,8 @@ impl Admin {
         act: impl Future<Output = Result<T, ServiceError>>,
     ) -> Result<T, ServiceError> {
         let audit = &self.built()?.audit;
-        let started = audit.begin_event(requester, event, request).await?;
+        let begun = audit.begin(requester, "socket", event, (None, None), request);
+        let started = begun.await?;
         let result = act.await;
         let answer = match &result {
             Ok(answer) => serde_json::to_value(answer).unwrap_or_default(),

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Actor, Change};
-use crate::metrics::Timing;
 use crate::store::change::Message;
+use crate::store::statement::{Columns, Pair, Record, Statement, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -39,6 +39,30 @@ pub struct Quote {
     /// When it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Time>,
+}
+
+impl Record for Quote {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            id: row.get("id")?,
+            seq: row.get("seq")?,
+            user_id: row.get("user_id")?,
+            user_name: row.get("user_name")?,
+            excerpt: row.get("excerpt")?,
+            edited_at: row.get("edited_at")?,
+            deleted_at: row.get("deleted_at")?,
+        })
+    }
+}
+
+impl Record for Pin {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            message: Quote::read(row)?,
+            pinned_by: row.get("pinned_by")?,
+            pinned_at: row.get("pinned_at")?,
+        })
+    }
 }
 
 impl Quote {
@@ -395,7 +419,12 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn pinned(&self, message: Uuid) -> Result<Option<(String, Time)>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.pinned(message)).await)
+        let select = Statement::new(
+            "SELECT pinned_by AS key, pinned_at AS value FROM pins WHERE message_id = $1",
+            values![message],
+        );
+        let found = self.with_answer_timeout(self.rows(select)).await?.pop();
+        Ok(found.map(|Pair(by, at)| (by, at)))
     }
 
     /// Stores a user's notification level in a conversation. Returns `false` if it is unknown or
@@ -410,7 +439,15 @@ impl Store {
         user: &str,
         level: Level,
     ) -> Result<bool, StoreError> {
-        each!(self, backend => self.timed_answer(Timing::StoreChange, backend.set_level(conversation, user, level)).await)
+        let set = Statement::new(
+            "INSERT INTO notification_levels (conversation_id, user_id, level)
+             SELECT id, $2, $3 FROM conversations
+             WHERE id = $1 AND deleted_at IS NULL AND (is_open OR EXISTS (
+                 SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))
+             ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
+            values![conversation, user, level.as_str()],
+        );
+        Ok(self.execute_timed(set).await? > 0)
     }
 }
 

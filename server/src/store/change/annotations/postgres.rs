@@ -5,19 +5,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use deadpool_postgres::ClientWrapper;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::store::change::members::postgres::is_member;
 use crate::store::change::messages::postgres as messages;
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, Opening, Pin, Quote,
-    Reaction, ReactionCounts,
+    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, Opening, Quote, Reaction,
+    ReactionCounts,
 };
 use crate::store::page::Messages;
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, optional_time, time, unsigned};
-use crate::store::postgres::{Postgres, change, read};
+use crate::store::postgres::sql::{CachedStatements, record, time, unsigned};
+use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
 /// The columns of a quote, from the table `m`, with an excerpt of 200 characters as in all stores.
@@ -34,35 +34,6 @@ impl Postgres {
         user: Option<&str>,
     ) -> Result<Option<Opening>, StoreError> {
         read!(self, client => opening(client, conversation, user))
-    }
-
-    pub(in crate::store) async fn pinned(
-        &self,
-        message: Uuid,
-    ) -> Result<Option<(String, Time)>, StoreError> {
-        read!(self, client => client.query_opt_cached(
-            "SELECT pinned_by, pinned_at FROM pins WHERE message_id = $1",
-            &[&message],
-            |row| Ok((row.try_get("pinned_by")?, time(row, "pinned_at")?)),
-        ))
-    }
-
-    /// Stores a member's notification level.
-    pub(in crate::store) async fn set_level(
-        &self,
-        conversation: Uuid,
-        user: &str,
-        level: Level,
-    ) -> Result<bool, StoreError> {
-        change!(self, client => client.execute_cached(
-            "INSERT INTO notification_levels (conversation_id, user_id, level)
-             SELECT id, $2, $3 FROM conversations
-             WHERE id = $1 AND deleted_at IS NULL AND (is_open OR EXISTS (
-                 SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))
-             ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
-            &[&conversation, &user, &level.as_str()],
-        ))
-        .map(|stored| stored > 0)
     }
 }
 
@@ -82,13 +53,7 @@ async fn opening(
                  WHERE pins.conversation_id = $1 ORDER BY pinned_at DESC, m.seq DESC"
             ),
             &[&conversation],
-            |row| {
-                Ok(Pin {
-                    message: quote(row)?,
-                    pinned_by: row.try_get("pinned_by")?,
-                    pinned_at: time(row, "pinned_at")?,
-                })
-            },
+            record,
         )
         .await?;
     let (notification_level, others_read_seq) = client
@@ -224,22 +189,10 @@ async fn quotes(client: &ClientWrapper, ids: &[Uuid]) -> Result<HashMap<Uuid, Qu
                 " FROM messages m WHERE m.id = ANY($1)"
             ),
             &[&ids],
-            |row| Ok((row.try_get("id")?, quote(row)?)),
+            |row| Ok((row.try_get("id")?, record(row)?)),
         )
         .await?;
     Ok(quotes.into_iter().collect())
-}
-
-fn quote(row: &Row) -> Result<Quote, Error> {
-    Ok(Quote {
-        id: row.try_get("id")?,
-        seq: unsigned(row.try_get("seq")?),
-        user_id: row.try_get("user_id")?,
-        user_name: row.try_get("user_name")?,
-        excerpt: row.try_get("excerpt")?,
-        edited_at: optional_time(row, "edited_at")?,
-        deleted_at: optional_time(row, "deleted_at")?,
-    })
 }
 
 /// Adds or removes a reaction or a pin, and records it as a step of the conversation.

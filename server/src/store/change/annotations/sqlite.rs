@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::store::change::annotations::EXCERPT_CHARS;
@@ -11,13 +11,13 @@ use crate::store::change::conversations::sqlite::owner;
 use crate::store::change::members::sqlite::{is_member, last_seq};
 use crate::store::change::messages::sqlite as messages;
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, NewMessage, Opening, Pin,
-    Quote, Reaction, ReactionCounts,
+    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, NewMessage, Opening, Quote,
+    Reaction, ReactionCounts,
 };
 use crate::store::page::Messages;
 use crate::store::shared::journals::sqlite as journals;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id, signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, record, signed, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -28,31 +28,6 @@ impl Sqlite {
     ) -> Result<Option<Opening>, StoreError> {
         let user = user.map(str::to_owned);
         self.read(move |connection| opening(connection, conversation, user.as_deref()))
-            .await
-    }
-
-    pub(in crate::store) async fn pinned(
-        &self,
-        message: Uuid,
-    ) -> Result<Option<(String, Time)>, StoreError> {
-        self.read(move |connection| {
-            connection.query_opt_cached(
-                "SELECT pinned_by, pinned_at FROM pins WHERE message_id = ?1",
-                [Id(message)],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn set_level(
-        &self,
-        conversation: Uuid,
-        user: &str,
-        level: Level,
-    ) -> Result<bool, StoreError> {
-        let user = user.to_owned();
-        self.write(move |connection| set_level(connection, conversation, &user, level))
             .await
     }
 }
@@ -74,13 +49,7 @@ fn opening(
          FROM pins JOIN messages ON messages.id = pins.message_id
          WHERE pins.conversation_id = ?1 ORDER BY pinned_at DESC, seq DESC",
         params![Id(conversation), EXCERPT_CHARS],
-        |row| {
-            Ok(Pin {
-                message: quote(row)?,
-                pinned_by: row.get("pinned_by")?,
-                pinned_at: row.get("pinned_at")?,
-            })
-        },
+        record,
     )?;
     let (notification_level, others_read_seq) = match user {
         Some(user) => (
@@ -122,23 +91,6 @@ pub(in crate::store) fn level(
         |row| row.get(0),
     )?;
     Ok(Level::of(level.as_deref()))
-}
-
-fn set_level(
-    connection: &Connection,
-    conversation: Uuid,
-    user: &str,
-    level: Level,
-) -> rusqlite::Result<bool> {
-    if last_seq(connection, conversation, Some(user))?.is_none() {
-        return Ok(false);
-    }
-    connection.execute_cached(
-        "INSERT INTO notification_levels (conversation_id, user_id, level) VALUES (?1, ?2, ?3)
-         ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
-        params![Id(conversation), user, level.as_str()],
-    )?;
-    Ok(true)
 }
 
 /// Adds quotes and reactions to the messages of a page, as `reader` sees them.
@@ -227,20 +179,8 @@ fn found(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<(Uuid, Qu
              edited_at, deleted_at
          FROM messages WHERE id = ?1",
         params![Id(id), EXCERPT_CHARS],
-        |row| Ok((row.get::<_, Id>("conversation_id")?.0, quote(row)?)),
+        |row| Ok((row.get::<_, Id>("conversation_id")?.0, record(row)?)),
     )
-}
-
-fn quote(row: &Row<'_>) -> rusqlite::Result<Quote> {
-    Ok(Quote {
-        id: row.get::<_, Id>("id")?.0,
-        seq: unsigned(row.get("seq")?),
-        user_id: row.get("user_id")?,
-        user_name: row.get("user_name")?,
-        excerpt: row.get("excerpt")?,
-        edited_at: row.get("edited_at")?,
-        deleted_at: row.get("deleted_at")?,
-    })
 }
 
 /// Returns the quote of the message that `new` replies to.

@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{Actor, Change, Level};
+use crate::store::statement::{Columns, Pair, Record, Single, Statement, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -179,6 +180,34 @@ pub struct ConversationSummary {
     pub updated_at: Time,
 }
 
+impl Record for ConversationSummary {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            id: row.get("id")?,
+            title: row.get("title")?,
+            owner_id: row.get("owner_id")?,
+            open: row.get("is_open")?,
+            members: row.get("members")?,
+            last_seq: row.get("last_seq")?,
+            created_at: row.get("created_at")?,
+            updated_at: row.get("updated_at")?,
+        })
+    }
+}
+
+/// The query of summaries, with the condition on the ids.
+macro_rules! summaries {
+    ($ids:literal) => {
+        concat!(
+            "SELECT id, title, owner_id, is_open, last_seq, created_at, updated_at,
+                 (SELECT count(*) FROM members WHERE conversation_id = conversations.id) AS members
+             FROM conversations WHERE id ",
+            $ids,
+            " AND deleted_at IS NULL ORDER BY id"
+        )
+    };
+}
+
 /// The last conversation of a page: the next page has those that changed before it. One that
 /// changes meanwhile comes to the front of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
@@ -316,7 +345,16 @@ impl Store {
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<(Uuid, Option<String>)>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.conversation_titles(after, limit)).await)
+        let select = Statement::new(
+            "SELECT id AS key, title AS value FROM conversations
+             WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2",
+            values![after.unwrap_or_default(), limit],
+        );
+        let found = self.with_answer_timeout(self.rows(select)).await?;
+        Ok(found
+            .into_iter()
+            .map(|Pair(id, title)| (id, title))
+            .collect())
     }
 
     /// Returns those of these conversations that exist, in the order of their ids.
@@ -328,7 +366,9 @@ impl Store {
         &self,
         ids: Vec<Uuid>,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.conversation_summaries(ids)).await)
+        let select = Statement::new(summaries!("= ANY($1)"), values![ids])
+            .for_sqlite(summaries!("IN (SELECT value FROM json_each($1))"));
+        self.with_answer_timeout(self.rows(select)).await
     }
 
     /// Returns the ids of at most `limit` conversations that `user` is a member of.
@@ -341,7 +381,15 @@ impl Store {
         user: &str,
         limit: usize,
     ) -> Result<Vec<Uuid>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.conversation_ids(user, limit)).await)
+        let select = Statement::new(
+            "SELECT id AS value FROM conversations
+             WHERE id IN (SELECT conversation_id FROM members WHERE user_id = $1
+                 UNION SELECT id FROM conversations WHERE is_open) AND deleted_at IS NULL
+             LIMIT $2",
+            values![user, limit],
+        );
+        let found = self.with_answer_timeout(self.rows(select)).await?;
+        Ok(found.into_iter().map(|Single(id)| id).collect())
     }
 }
 

@@ -9,8 +9,8 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::store::change::{
-    Change, Conversation, ConversationSummary, Cursor, Level, List, ListedConversation,
-    MAX_UNREAD_COUNT, Membership, NewConversation, Rename,
+    Change, Conversation, Cursor, Level, List, ListedConversation, MAX_UNREAD_COUNT, Membership,
+    NewConversation, Rename,
 };
 use crate::store::page::PageBuilder;
 use crate::store::postgres::group::LockedRows;
@@ -34,63 +34,6 @@ impl Postgres {
         limit: usize,
     ) -> Result<List, StoreError> {
         read!(self, client => conversations(client, user, before, limit))
-    }
-
-    pub(in crate::store) async fn conversation_titles(
-        &self,
-        after: Option<Uuid>,
-        limit: usize,
-    ) -> Result<Vec<(Uuid, Option<String>)>, StoreError> {
-        let (after, limit) = (
-            after.unwrap_or_default(),
-            i64::try_from(limit).unwrap_or(i64::MAX),
-        );
-        read!(self, client => client.query_cached(
-            "SELECT id, title FROM conversations
-             WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2",
-            &[&after, &limit],
-            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
-        ))
-    }
-
-    pub(in crate::store) async fn conversation_summaries(
-        &self,
-        ids: Vec<Uuid>,
-    ) -> Result<Vec<ConversationSummary>, StoreError> {
-        read!(self, client => client.query_cached(
-            "SELECT id, title, owner_id, is_open, last_seq, created_at, updated_at,
-                 (SELECT count(*) FROM members WHERE conversation_id = conversations.id) AS members
-             FROM conversations WHERE id = ANY($1) AND deleted_at IS NULL ORDER BY id",
-            &[&ids],
-            |row| {
-                Ok(ConversationSummary {
-                    id: row.try_get("id")?,
-                    title: row.try_get("title")?,
-                    owner_id: row.try_get("owner_id")?,
-                    open: row.try_get("is_open")?,
-                    members: unsigned(row.try_get("members")?),
-                    last_seq: unsigned(row.try_get("last_seq")?),
-                    created_at: time(row, "created_at")?,
-                    updated_at: time(row, "updated_at")?,
-                })
-            },
-        ))
-    }
-
-    pub(in crate::store) async fn conversation_ids(
-        &self,
-        user: &str,
-        limit: usize,
-    ) -> Result<Vec<Uuid>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        read!(self, client => client.query_cached(
-            "SELECT id FROM conversations
-             WHERE id IN (SELECT conversation_id FROM members WHERE user_id = $1
-                 UNION SELECT id FROM conversations WHERE is_open) AND deleted_at IS NULL
-             LIMIT $2",
-            &[&user, &limit],
-            |row| row.try_get(0),
-        ))
     }
 }
 

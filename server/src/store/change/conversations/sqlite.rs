@@ -6,8 +6,8 @@ use uuid::Uuid;
 use crate::store::change::members::sqlite::{is_member, last_seq};
 use crate::store::change::read_marks::sqlite::unread;
 use crate::store::change::{
-    Change, Conversation, ConversationSummary, Cursor, Level, List, ListedConversation, Membership,
-    NewConversation, Rename, Revision,
+    Change, Conversation, Cursor, Level, List, ListedConversation, Membership, NewConversation,
+    Rename, Revision,
 };
 use crate::store::page::PageBuilder;
 use crate::store::sqlite::Sqlite;
@@ -35,76 +35,6 @@ impl Sqlite {
         self.read(move |connection| conversations(connection, &user, before, limit))
             .await
     }
-
-    pub(in crate::store) async fn conversation_titles(
-        &self,
-        after: Option<Uuid>,
-        limit: usize,
-    ) -> Result<Vec<(Uuid, Option<String>)>, StoreError> {
-        self.read(move |connection| {
-            connection.query_cached(
-                "SELECT id, title FROM conversations
-                 WHERE deleted_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2",
-                params![
-                    Id(after.unwrap_or_default()),
-                    i64::try_from(limit).unwrap_or(i64::MAX)
-                ],
-                |row| Ok((row.get::<_, Id>(0)?.0, row.get(1)?)),
-            )
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn conversation_summaries(
-        &self,
-        mut ids: Vec<Uuid>,
-    ) -> Result<Vec<ConversationSummary>, StoreError> {
-        ids.sort_unstable();
-        ids.dedup();
-        self.read(move |connection| {
-            let summaries = ids.iter().map(|id| summary(connection, *id));
-            summaries.filter_map(Result::transpose).collect()
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn conversation_ids(
-        &self,
-        user: &str,
-        limit: usize,
-    ) -> Result<Vec<Uuid>, StoreError> {
-        let user = user.to_owned();
-        self.read(move |connection| {
-            connection.query_cached(
-                "SELECT conversation_id FROM members WHERE user_id = ?1
-                 UNION SELECT id FROM conversations WHERE is_open LIMIT ?2",
-                params![user, i64::try_from(limit).unwrap_or(i64::MAX)],
-                |row| row.get(0).map(|Id(id)| id),
-            )
-        })
-        .await
-    }
-}
-
-fn summary(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<ConversationSummary>> {
-    connection.query_opt_cached(
-        "SELECT title, owner_id, is_open, last_seq, created_at, updated_at,
-             (SELECT count(*) FROM members WHERE conversation_id = ?1) AS members
-         FROM conversations WHERE id = ?1 AND deleted_at IS NULL",
-        [Id(id)],
-        |row| {
-            Ok(ConversationSummary {
-                id,
-                title: row.get("title")?,
-                owner_id: row.get("owner_id")?,
-                open: row.get("is_open")?,
-                members: unsigned(row.get("members")?),
-                last_seq: unsigned(row.get("last_seq")?),
-                created_at: row.get("created_at")?,
-                updated_at: row.get("updated_at")?,
-            })
-        },
-    )
 }
 
 /// Stores a conversation unless its id exists, and reads it.

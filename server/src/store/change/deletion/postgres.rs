@@ -4,11 +4,11 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
 use crate::store::change::conversations::postgres::read_back;
-use crate::store::change::invites::postgres as invites;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, EXPIRE_LOCK, time};
+use crate::store::postgres::sql::{CachedStatements, time};
 use crate::store::postgres::{Postgres, read};
+use crate::store::statement::EXPIRE_LOCK;
 use crate::store::write::DeletionOperation;
 use crate::store::{StoreError, Time};
 
@@ -53,7 +53,9 @@ pub(in crate::store) async fn delete_conversation(
     client
         .execute_cached("DELETE FROM members WHERE conversation_id = $1", &[&id])
         .await?;
-    invites::remove(client, id, now).await?;
+    client
+        .execute_cached("DELETE FROM invites WHERE conversation_id = $1", &[&id])
+        .await?;
     Ok(Change::Done(Removal {
         deleted: DeletedConversation {
             conversation_id: id,

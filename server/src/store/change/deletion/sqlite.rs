@@ -3,7 +3,6 @@
 use rusqlite::{Connection, params};
 
 use crate::store::change::conversations::sqlite::read_conversation;
-use crate::store::change::invites::sqlite as invites;
 use crate::store::change::members::sqlite::is_member;
 use crate::store::change::{Change, DeletedConversation, Removal};
 use crate::store::sqlite::Sqlite;
@@ -73,7 +72,7 @@ pub(in crate::store) fn delete_conversation(
         params![Id(id), now, deletion.by.user_id],
     )?;
     connection.execute_cached("DELETE FROM members WHERE conversation_id = ?1", [Id(id)])?;
-    invites::remove(connection, id, now)?;
+    connection.execute_cached("DELETE FROM invites WHERE conversation_id = ?1", [Id(id)])?;
     Ok(Change::Done(Removal {
         deleted: DeletedConversation {
             conversation_id: id,

@@ -20,6 +20,7 @@ use sections::SECTIONS;
 pub(in crate::store) use sections::Section;
 
 use super::{Change, Message};
+use crate::store::statement::{Pair, Statement, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -272,9 +273,17 @@ impl Store {
         body: Option<String>,
         before: Time,
     ) -> Result<u64, StoreError> {
-        each!(self, backend => {
-            self.with_answer_timeout(backend.edit_delivery(id, body, before)).await
-        })
+        let edit = match body {
+            Some(body) => Statement::new(
+                "UPDATE webhook_deliveries SET body = $3 WHERE id = $1 AND created_at < $2",
+                values![id, before, body],
+            ),
+            None => Statement::new(
+                "DELETE FROM webhook_deliveries WHERE id = $1 AND created_at < $2",
+                values![id, before],
+            ),
+        };
+        self.with_answer_timeout(self.execute(edit)).await
     }
 
     /// Returns some of the waiting webhook deliveries whose body contains a text, with their
@@ -284,7 +293,17 @@ impl Store {
     ///
     /// If they could not be read.
     pub async fn deliveries_with(&self, text: String) -> Result<Vec<(Uuid, String)>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.deliveries_with(text)).await)
+        let select = Statement::new(
+            "SELECT id AS key, body AS value FROM webhook_deliveries
+             WHERE strpos(body, $1) > 0 LIMIT $2",
+            values![text, MAX_DELIVERIES],
+        )
+        .for_sqlite(
+            "SELECT id AS key, body AS value FROM webhook_deliveries
+             WHERE instr(body, $1) > 0 LIMIT $2",
+        );
+        let found = self.with_answer_timeout(self.rows(select)).await?;
+        Ok(found.into_iter().map(|Pair(id, body)| (id, body)).collect())
     }
 
     /// Removes the notifications of a mention from the journals of these users. Returns how many.
@@ -304,9 +323,17 @@ impl Store {
         // Other transactions use the same order, so that none deadlock.
         journals.sort_unstable();
         let key = format!("mention:{message}");
-        each!(self, backend => {
-            self.with_answer_timeout(backend.erase_entries(journals, key)).await
-        })
+        let delete = Statement::new(
+            "DELETE FROM journal_entries WHERE (journal, revision) IN (
+                 SELECT journal, revision FROM journal_entries
+                 WHERE journal = ANY($1) AND key = $2 ORDER BY journal, revision FOR UPDATE)",
+            values![journals, key],
+        )
+        .for_sqlite(
+            "DELETE FROM journal_entries
+             WHERE journal IN (SELECT value FROM json_each($1)) AND key = $2",
+        );
+        self.with_answer_timeout(self.execute(delete)).await
     }
 
     /// Erases the author of a message, optionally with its text, and waits until that is emitted.

@@ -7,11 +7,11 @@ use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt as _;
 use tokio_postgres::Error;
 use tokio_postgres::types::{ToSql, Type};
-use uuid::Uuid;
 
-use super::{EraseAuthor, FoundRows, MAX_DELIVERIES, Section, SectionQuery};
+use super::{EraseAuthor, FoundRows, Section, SectionQuery};
 use crate::store::change::annotations::postgres::show;
-use crate::store::change::messages::postgres::{find, list, replace};
+use crate::store::change::messages::list;
+use crate::store::change::messages::postgres::{find, replace};
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
 use crate::store::postgres::group::LockedRows;
 use crate::store::postgres::sql::CachedStatements;
@@ -34,49 +34,6 @@ impl Postgres {
         query: SectionQuery,
     ) -> Result<u64, StoreError> {
         change!(self, client => erase(client, section, &query))
-    }
-
-    pub(in crate::store) async fn deliveries_with(
-        &self,
-        text: String,
-    ) -> Result<Vec<(Uuid, String)>, StoreError> {
-        read!(self, client => client.query_cached(
-            "SELECT id, body FROM webhook_deliveries WHERE strpos(body, $1) > 0 LIMIT $2",
-            &[&text, &MAX_DELIVERIES],
-            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
-        ))
-    }
-
-    pub(in crate::store) async fn edit_delivery(
-        &self,
-        id: Uuid,
-        body: Option<String>,
-        before: Time,
-    ) -> Result<u64, StoreError> {
-        let before = before.timestamp();
-        match body {
-            Some(body) => change!(self, client => client.execute_cached(
-                "UPDATE webhook_deliveries SET body = $3 WHERE id = $1 AND created_at < $2",
-                &[&id, &before, &body],
-            )),
-            None => change!(self, client => client.execute_cached(
-                "DELETE FROM webhook_deliveries WHERE id = $1 AND created_at < $2",
-                &[&id, &before],
-            )),
-        }
-    }
-
-    pub(in crate::store) async fn erase_entries(
-        &self,
-        journals: Vec<String>,
-        key: String,
-    ) -> Result<u64, StoreError> {
-        change!(self, client => client.execute_cached(
-            "DELETE FROM journal_entries WHERE (journal, revision) IN (
-                 SELECT journal, revision FROM journal_entries
-                 WHERE journal = ANY($1) AND key = $2 ORDER BY journal, revision FOR UPDATE)",
-            &[&journals, &key],
-        ))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Reads and erases the data of a user in SQLite.
 
 use rusqlite::{Connection, Statement, params};
-use uuid::Uuid;
 
-use super::{EraseAuthor, FoundRows, MAX_DELIVERIES, Section, SectionQuery};
+use super::{EraseAuthor, FoundRows, Section, SectionQuery};
 use crate::store::change::annotations::sqlite::shown;
 use crate::store::change::members::sqlite::last_seq;
-use crate::store::change::messages::sqlite::{find, list, replace};
+use crate::store::change::messages::list;
+use crate::store::change::messages::sqlite::{find, replace};
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::sql::{CachedStatements, Id};
@@ -35,60 +35,6 @@ impl Sqlite {
                 let mut statement = connection.prepare_cached(&translated(sql))?;
                 bind(&mut statement, &query)?;
                 erased += statement.raw_execute()? as u64;
-            }
-            Ok(erased)
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn deliveries_with(
-        &self,
-        text: String,
-    ) -> Result<Vec<(Uuid, String)>, StoreError> {
-        self.read(move |connection| {
-            connection.query_cached(
-                "SELECT id, body FROM webhook_deliveries WHERE instr(body, ?1) > 0 LIMIT ?2",
-                params![text, MAX_DELIVERIES],
-                |row| Ok((row.get::<_, Id>(0)?.0, row.get(1)?)),
-            )
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn edit_delivery(
-        &self,
-        id: Uuid,
-        body: Option<String>,
-        before: Time,
-    ) -> Result<u64, StoreError> {
-        self.write(move |connection| {
-            let edited = match &body {
-                Some(body) => connection.execute_cached(
-                    "UPDATE webhook_deliveries SET body = ?3 WHERE id = ?1 AND created_at < ?2",
-                    params![Id(id), before, body],
-                ),
-                None => connection.execute_cached(
-                    "DELETE FROM webhook_deliveries WHERE id = ?1 AND created_at < ?2",
-                    params![Id(id), before],
-                ),
-            };
-            edited.map(|count| count as u64)
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn erase_entries(
-        &self,
-        journals: Vec<String>,
-        key: String,
-    ) -> Result<u64, StoreError> {
-        self.write(move |connection| {
-            let mut erased = 0;
-            for journal in &journals {
-                erased += connection.execute_cached(
-                    "DELETE FROM journal_entries WHERE journal = ?1 AND key = ?2",
-                    [journal, &key],
-                )? as u64;
             }
             Ok(erased)
         })

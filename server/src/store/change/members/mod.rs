@@ -8,6 +8,7 @@ pub(in crate::store) mod sqlite;
 use uuid::Uuid;
 
 use super::{Actor, Change, Conversation};
+use crate::store::statement::{Single, Statement, values};
 use crate::store::write::{MemberOperation, Write};
 use crate::store::{Backend, Origin, Store, StoreError};
 
@@ -104,6 +105,20 @@ impl Store {
         most_members: usize,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.contacts(user, most_members, limit)).await)
+        // The SQL adds one.
+        let most_members = i64::try_from(most_members).unwrap_or(i64::MAX - 1);
+        // The count stops at the limit, however large a conversation is.
+        let select = Statement::new(
+            "WITH small AS MATERIALIZED (
+                 SELECT own.conversation_id FROM members own
+                 WHERE own.user_id = $1 AND (SELECT count(*) FROM (SELECT 1 FROM members m
+                     WHERE m.conversation_id = own.conversation_id
+                     LIMIT CAST($2 AS bigint) + 1) counted) <= $2)
+             SELECT DISTINCT m.user_id AS value FROM small JOIN members m USING (conversation_id)
+             WHERE m.user_id <> $1 LIMIT $3",
+            values![user, most_members, limit],
+        );
+        let found = self.with_answer_timeout(self.rows(select)).await?;
+        Ok(found.into_iter().map(|Single(user)| user).collect())
     }
 }

@@ -5,10 +5,9 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::store::change::conversations::postgres::read_back;
-use crate::store::change::invites::postgres::take;
-use crate::store::change::{Change, Conversation, MemberChange};
+use crate::store::change::{Change, Conversation, Invite, MemberChange};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::CachedStatements;
+use crate::store::postgres::sql::{CachedStatements, execute};
 use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
@@ -19,27 +18,6 @@ impl Postgres {
         user: &str,
     ) -> Result<bool, StoreError> {
         read!(self, client => is_member(client, conversation, Some(user)))
-    }
-
-    pub(in crate::store) async fn contacts(
-        &self,
-        user: &str,
-        most_members: usize,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        let [most_members, limit] =
-            [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
-        // The count stops at the limit, however large a conversation is.
-        read!(self, client => client.query_cached(
-            "WITH small AS MATERIALIZED (
-                 SELECT own.conversation_id FROM members own
-                 WHERE own.user_id = $1 AND (SELECT count(*) FROM (SELECT FROM members m
-                     WHERE m.conversation_id = own.conversation_id LIMIT $2::int8 + 1) counted) <= $2)
-             SELECT DISTINCT m.user_id FROM small JOIN members m USING (conversation_id)
-             WHERE m.user_id <> $1 LIMIT $3",
-            &[&user, &most_members, &limit],
-            |row| row.try_get(0),
-        ))
     }
 }
 
@@ -95,7 +73,7 @@ pub(in crate::store) async fn change_member(
     } else if let Some(hash) = invite
         && !is_member
         // A member who follows the link again does not use it up.
-        && !take(client, hash, id, now).await?
+        && execute(client, &Invite::take(hash, id, now)).await? == 0
     {
         return Ok(Change::Absent);
     } else {

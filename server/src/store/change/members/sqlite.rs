@@ -4,10 +4,9 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::store::change::conversations::sqlite::{owner, read_conversation};
-use crate::store::change::invites::sqlite as invites;
-use crate::store::change::{Change, Conversation, MemberChange};
+use crate::store::change::{Change, Conversation, Invite, MemberChange};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id};
+use crate::store::sqlite::sql::{CachedStatements, Id, execute};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -18,17 +17,6 @@ impl Sqlite {
     ) -> Result<bool, StoreError> {
         let user = user.to_owned();
         self.read(move |connection| is_member(connection, conversation, &user))
-            .await
-    }
-
-    pub(in crate::store) async fn contacts(
-        &self,
-        user: &str,
-        most_members: usize,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        let user = user.to_owned();
-        self.read(move |connection| contacts(connection, &user, most_members, limit))
             .await
     }
 }
@@ -87,7 +75,7 @@ pub(in crate::store) fn change_member(
     } else if let Some(hash) = invite
         && !is_member
         // A member who follows the link again does not use it up.
-        && !invites::take(connection, hash, change.conversation_id, now)?
+        && execute(connection, &Invite::take(hash, change.conversation_id, now))? == 0
     {
         return Ok(Change::Absent);
     } else {
@@ -131,27 +119,6 @@ fn is_full(
         "SELECT count(*) >= ?3 AND count(*) FILTER (WHERE user_id = ?2) = 0
          FROM members WHERE conversation_id = ?1",
         params![Id(change.conversation_id), change.user_id, most],
-        |row| row.get(0),
-    )
-}
-
-fn contacts(
-    connection: &Connection,
-    user: &str,
-    most_members: usize,
-    limit: usize,
-) -> rusqlite::Result<Vec<String>> {
-    let [most_members, limit] =
-        [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
-    // The count stops at the limit, however large a conversation is.
-    connection.query_cached(
-        "WITH small AS MATERIALIZED (
-             SELECT own.conversation_id FROM members own
-             WHERE own.user_id = ?1 AND (SELECT count(*) FROM (SELECT 1 FROM members m
-                 WHERE m.conversation_id = own.conversation_id LIMIT ?2 + 1)) <= ?2)
-         SELECT DISTINCT m.user_id FROM small JOIN members m USING (conversation_id)
-         WHERE m.user_id <> ?1 LIMIT ?3",
-        params![user, most_members, limit],
         |row| row.get(0),
     )
 }

@@ -18,6 +18,7 @@ pub use notices::Notice;
 
 use super::{Actor, Change, Quote, Reaction};
 use crate::store::page::{Messages, Page};
+use crate::store::statement::{Columns, Record, Single, Statement, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -133,6 +134,52 @@ pub struct Version {
     pub replaced_by: String,
 }
 
+impl Record for Message {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        let kind: String = row.get("type")?;
+        let mentions: Option<Vec<String>> = row.get("mentions")?;
+        Ok(Self {
+            id: row.get("id")?,
+            conversation_id: row.get("conversation_id")?,
+            seq: row.get("seq")?,
+            user_id: row.get("user_id")?,
+            user_name: row.get("user_name")?,
+            content: row.get("content")?,
+            // A check constraint allows no other kind.
+            kind: match &*kind {
+                "ai" => MessageKind::Ai,
+                _ => MessageKind::User,
+            },
+            metadata: row.get("metadata")?,
+            reply_to: None,
+            mentions: mentions.unwrap_or_default(),
+            reactions: Vec::new(),
+            answers: row.get("reply_to")?,
+            version: row.get("version")?,
+            created_at: row.get("created_at")?,
+            edited_at: row.get("edited_at")?,
+            deleted_at: row.get("deleted_at")?,
+        })
+    }
+}
+
+impl Record for Version {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            version: row.get("version")?,
+            content: row.get("content")?,
+            metadata: row.get("metadata")?,
+            replaced_at: row.get("replaced_at")?,
+            replaced_by: row.get("replaced_by")?,
+        })
+    }
+}
+
+/// Encodes a list of texts for the column `mentions`.
+pub(in crate::store) fn list(texts: &[String]) -> String {
+    serde_json::to_string(texts).expect("texts are JSON")
+}
+
 fn empty_object() -> Box<RawValue> {
     RawValue::from_string("{}".into()).expect("an empty object is JSON")
 }
@@ -242,6 +289,16 @@ pub struct Authorship {
     pub user_id: String,
     /// Whether it has been deleted.
     pub is_deleted: bool,
+}
+
+impl Record for Authorship {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            conversation_id: row.get("conversation_id")?,
+            user_id: row.get("user_id")?,
+            is_deleted: row.get("is_deleted")?,
+        })
+    }
 }
 
 /// A new text for a message.
@@ -418,7 +475,12 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.versions(message)).await)
+        let select = Statement::new(
+            "SELECT version, content, metadata, replaced_at, replaced_by FROM message_versions
+             WHERE message_id = $1 ORDER BY version",
+            values![message],
+        );
+        self.with_answer_timeout(self.rows(select)).await
     }
 
     /// Returns the author of a message, or `None` if it is unknown. This is for admins: membership
@@ -428,7 +490,13 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
-        each!(self, backend => backend.authorship(message).await)
+        let select = Statement::new(
+            "SELECT m.conversation_id, m.user_id, m.deleted_at IS NOT NULL AS is_deleted
+             FROM messages m JOIN conversations c ON c.id = m.conversation_id
+             WHERE m.id = $1 AND c.deleted_at IS NULL",
+            values![message],
+        );
+        Ok(self.rows(select).await?.pop())
     }
 
     /// Returns the conversation that a message belongs to, which never changes.
@@ -436,7 +504,12 @@ impl Store {
         &self,
         message: Uuid,
     ) -> Result<Option<Uuid>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.conversation_of(message)).await)
+        let select = Statement::new(
+            "SELECT conversation_id AS value FROM messages WHERE id = $1",
+            values![message],
+        );
+        let found = self.with_answer_timeout(self.rows(select)).await?.pop();
+        Ok(found.map(|Single(conversation)| conversation))
     }
 
     /// Removes about `limit` of the oldest messages that were stored before `time`, with their

@@ -6,22 +6,19 @@ use std::sync::Arc;
 use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Row, RowStream};
+use tokio_postgres::{Error, RowStream};
 use uuid::Uuid;
 
 use crate::store::change::annotations::postgres::{show, shown_page};
 use crate::store::change::members::postgres::is_member;
-use crate::store::change::{
-    Actor, Authorship, Change, Delete, Edit, Message, MessageKind, Search, Version,
-};
+use crate::store::change::messages::list;
+use crate::store::change::{Actor, Change, Delete, Edit, Message, Search};
 use crate::store::page::{Messages, Page, PageBuilder};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{
-    CachedStatements, EXPIRE_LOCK, one_more, optional_time, signed, time, unsigned,
-};
+use crate::store::postgres::sql::{CachedStatements, one_more, record, signed};
 use crate::store::postgres::{Postgres, read};
+use crate::store::statement::EXPIRE_LOCK;
 use crate::store::{StoreError, Time};
 
 /// The columns of a message. Queries name columns everywhere: a prepared statement with `*` fails
@@ -53,56 +50,6 @@ impl Postgres {
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
         read!(self, client => self::search(client, user, &search, limit))
-    }
-
-    pub(in crate::store) async fn versions(
-        &self,
-        message: Uuid,
-    ) -> Result<Vec<Version>, StoreError> {
-        read!(self, client => client.query_cached(
-            "SELECT version, content, metadata, replaced_at, replaced_by FROM message_versions
-             WHERE message_id = $1 ORDER BY version",
-            &[&message],
-            |row| {
-                Ok(Version {
-                    version: version(row)?,
-                    content: row.try_get("content")?,
-                    metadata: metadata(row)?,
-                    replaced_at: time(row, "replaced_at")?,
-                    replaced_by: row.try_get("replaced_by")?,
-                })
-            },
-        ))
-    }
-
-    pub(in crate::store) async fn conversation_of(
-        &self,
-        message: Uuid,
-    ) -> Result<Option<Uuid>, StoreError> {
-        read!(self, client => client.query_opt_cached(
-            "SELECT conversation_id FROM messages WHERE id = $1",
-            &[&message],
-            |row| row.try_get(0),
-        ))
-    }
-
-    pub(in crate::store) async fn authorship(
-        &self,
-        message: Uuid,
-    ) -> Result<Option<Authorship>, StoreError> {
-        read!(self, client => client.query_opt_cached(
-            "SELECT m.conversation_id, m.user_id, m.deleted_at IS NOT NULL
-             FROM messages m JOIN conversations c ON c.id = m.conversation_id
-             WHERE m.id = $1 AND c.deleted_at IS NULL",
-            &[&message],
-            |row| {
-                Ok(Authorship {
-                    conversation_id: row.try_get(0)?,
-                    user_id: row.try_get(1)?,
-                    is_deleted: row.try_get(2)?,
-                })
-            },
-        ))
     }
 
     pub(in crate::store) async fn expire(
@@ -291,7 +238,7 @@ pub(in crate::store) async fn find(
                 " FROM messages WHERE id = $1"
             ),
             &[&id],
-            message,
+            record,
         )
         .await
 }
@@ -309,7 +256,7 @@ pub(in crate::store) async fn find_all(
                 " FROM messages WHERE id = ANY($1)"
             ),
             &[&ids],
-            message,
+            record,
         )
         .await
 }
@@ -451,63 +398,9 @@ async fn collect(rows: RowStream, limit: usize, descending: bool) -> Result<Mess
     let mut rows = pin!(rows);
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.try_next().await? {
-        if !builder.push(Arc::new(message(&row)?)) {
+        if !builder.push(Arc::new(record(&row)?)) {
             break;
         }
     }
     Ok(builder.finish(descending))
-}
-
-pub(in crate::store) fn message(row: &Row) -> Result<Message, Error> {
-    Ok(Message {
-        id: row.try_get("id")?,
-        conversation_id: row.try_get("conversation_id")?,
-        seq: unsigned(row.try_get("seq")?),
-        user_id: row.try_get("user_id")?,
-        user_name: row.try_get("user_name")?,
-        content: row.try_get("content")?,
-        // A check constraint allows no other kind.
-        kind: match row.try_get("type")? {
-            "ai" => MessageKind::Ai,
-            _ => MessageKind::User,
-        },
-        metadata: metadata(row)?,
-        reply_to: None,
-        mentions: mentions(row)?,
-        reactions: Vec::new(),
-        answers: row.try_get("reply_to")?,
-        version: version(row)?,
-        created_at: time(row, "created_at")?,
-        edited_at: optional_time(row, "edited_at")?,
-        deleted_at: optional_time(row, "deleted_at")?,
-    })
-}
-
-/// Returns the column `metadata`. Invalid JSON, which only another program can have written,
-/// becomes an empty object.
-pub(in crate::store) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
-    let text: String = row.try_get("metadata")?;
-    Ok(RawValue::from_string(text).unwrap_or_else(|error| {
-        roomcast::throttled_log!(warn, %error, "a message's metadata is not JSON");
-        RawValue::from_string("{}".into()).expect("an empty object is JSON")
-    }))
-}
-
-/// Encodes a list of texts for the column `mentions`.
-pub(in crate::store) fn list(texts: &[String]) -> String {
-    serde_json::to_string(texts).expect("texts are JSON")
-}
-
-/// Returns the column `mentions`. Invalid JSON, which only another program can have written,
-/// becomes an empty list.
-fn mentions(row: &Row) -> Result<Vec<String>, Error> {
-    let list: Option<&str> = row.try_get("mentions")?;
-    Ok(list
-        .and_then(|list| serde_json::from_str(list).ok())
-        .unwrap_or_default())
-}
-
-fn version(row: &Row) -> Result<u32, Error> {
-    let version: i32 = row.try_get("version")?;
-    Ok(u32::try_from(version).unwrap_or(0))
 }

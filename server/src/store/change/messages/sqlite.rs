@@ -6,20 +6,16 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Type, ValueRef};
-use rusqlite::{Connection, Row, named_params, params};
-use serde_json::value::RawValue;
+use rusqlite::{Connection, named_params, params};
 use uuid::Uuid;
 
 use crate::store::change::annotations::sqlite::{notify, references, shown, shown_page};
 use crate::store::change::members::sqlite::{is_member, last_seq};
-use crate::store::change::{
-    Actor, Authorship, Change, Delete, Edit, Insert, Message, MessageKind, NewMessage, Search,
-    Version,
-};
+use crate::store::change::messages::list;
+use crate::store::change::{Actor, Change, Delete, Edit, Insert, Message, NewMessage, Search};
 use crate::store::page::{Messages, Page, PageBuilder};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id, one_more, signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, one_more, record, signed, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -52,58 +48,6 @@ impl Sqlite {
         let user = user.to_owned();
         self.read(move |connection| self::search(connection, &user, &search, limit))
             .await
-    }
-
-    pub(in crate::store) async fn versions(
-        &self,
-        message: Uuid,
-    ) -> Result<Vec<Version>, StoreError> {
-        self.read(move |connection| {
-            connection.query_cached(
-                "SELECT * FROM message_versions WHERE message_id = ?1 ORDER BY version",
-                [Id(message)],
-                |row| {
-                    Ok(Version {
-                        version: row.get("version")?,
-                        content: row.get("content")?,
-                        metadata: metadata(row)?,
-                        replaced_at: row.get("replaced_at")?,
-                        replaced_by: row.get("replaced_by")?,
-                    })
-                },
-            )
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn conversation_of(
-        &self,
-        message: Uuid,
-    ) -> Result<Option<Uuid>, StoreError> {
-        self.read(move |connection| conversation_of(connection, message))
-            .await
-    }
-
-    pub(in crate::store) async fn authorship(
-        &self,
-        message: Uuid,
-    ) -> Result<Option<Authorship>, StoreError> {
-        self.read(move |connection| {
-            connection.query_opt_cached(
-                "SELECT conversation_id, user_id, messages.deleted_at IS NOT NULL
-                 FROM messages JOIN conversations ON conversations.id = conversation_id
-                 WHERE messages.id = ?1 AND conversations.deleted_at IS NULL",
-                [Id(message)],
-                |row| {
-                    Ok(Authorship {
-                        conversation_id: row.get::<_, Id>(0)?.0,
-                        user_id: row.get(1)?,
-                        is_deleted: row.get(2)?,
-                    })
-                },
-            )
-        })
-        .await
     }
 
     /// Removes the oldest messages of each affected conversation.
@@ -195,7 +139,7 @@ pub(in crate::store) fn find(
     connection: &Connection,
     id: Uuid,
 ) -> rusqlite::Result<Option<Message>> {
-    connection.query_opt_cached("SELECT * FROM messages WHERE id = ?1", [Id(id)], message)
+    connection.query_opt_cached("SELECT * FROM messages WHERE id = ?1", [Id(id)], record)
 }
 
 /// Returns the message that a user sent with this client id.
@@ -203,7 +147,7 @@ fn sent(connection: &Connection, user: &str, id: &str) -> rusqlite::Result<Optio
     connection.query_opt_cached(
         "SELECT * FROM messages WHERE user_id = ?1 AND client_message_id = ?2",
         [user, id],
-        message,
+        record,
     )
 }
 
@@ -321,7 +265,7 @@ pub(in crate::store) fn messages(
     let mut rows = statement.query(params![Id(conversation), after, before, one_more(limit)])?;
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.next()? {
-        if !builder.push(Arc::new(message(row)?)) {
+        if !builder.push(Arc::new(record(row)?)) {
             break;
         }
     }
@@ -373,7 +317,7 @@ pub(in crate::store) fn search(
     ])?;
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.next()? {
-        if !builder.push(Arc::new(message(row)?)) {
+        if !builder.push(Arc::new(record(row)?)) {
             break;
         }
     }
@@ -389,64 +333,4 @@ fn all_of(words: &[String]) -> String {
         let _ = write!(query, "\"{}\" ", word.replace('"', ""));
     }
     query
-}
-
-fn conversation_of(connection: &Connection, message: Uuid) -> rusqlite::Result<Option<Uuid>> {
-    connection
-        .query_opt_cached(
-            "SELECT conversation_id FROM messages WHERE id = ?1",
-            [Id(message)],
-            |row| row.get::<_, Id>(0),
-        )
-        .map(|id| id.map(|id| id.0))
-}
-
-pub(in crate::store) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
-    Ok(Message {
-        id: row.get::<_, Id>("id")?.0,
-        conversation_id: row.get::<_, Id>("conversation_id")?.0,
-        seq: unsigned(row.get("seq")?),
-        user_id: row.get("user_id")?,
-        user_name: row.get("user_name")?,
-        content: row.get("content")?,
-        kind: row.get("type")?,
-        metadata: metadata(row)?,
-        reply_to: None,
-        mentions: mentions(row)?,
-        reactions: Vec::new(),
-        answers: row.get::<_, Option<Id>>("reply_to")?.map(|id| id.0),
-        version: row.get("version")?,
-        created_at: row.get("created_at")?,
-        edited_at: row.get("edited_at")?,
-        deleted_at: row.get("deleted_at")?,
-    })
-}
-
-/// Encodes a list of texts for the column `mentions`.
-pub(in crate::store) fn list(texts: &[String]) -> String {
-    serde_json::to_string(texts).expect("texts are JSON")
-}
-
-fn mentions(row: &Row<'_>) -> rusqlite::Result<Vec<String>> {
-    let Some(list) = row.get::<_, Option<String>>("mentions")? else {
-        return Ok(Vec::new());
-    };
-    serde_json::from_str(&list)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
-}
-
-/// Returns the column `metadata`.
-fn metadata(row: &Row<'_>) -> rusqlite::Result<Box<RawValue>> {
-    RawValue::from_string(row.get("metadata")?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
-}
-
-impl FromSql for MessageKind {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        match value.as_str()? {
-            "user" => Ok(Self::User),
-            "ai" => Ok(Self::Ai),
-            _ => Err(FromSqlError::InvalidType),
-        }
-    }
 }

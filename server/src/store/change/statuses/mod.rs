@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Change;
 use crate::metrics::Timing;
+use crate::store::statement::{Columns, EXPIRE_LOCK, Record, Statement, values};
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// The availability that a user sets.
@@ -73,6 +74,19 @@ pub struct UserStatus {
     pub text: Option<Arc<str>>,
     /// When the status was set. Each change has a later time.
     pub timestamp: Time,
+}
+
+impl Record for UserStatus {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        let (user_id, status): (String, String) = (row.get("user_id")?, row.get("status")?);
+        let text: Option<String> = row.get("text")?;
+        Ok(Self {
+            user_id: user_id.into(),
+            status: Status::of(&status),
+            text: text.map(Into::into),
+            timestamp: row.get("set_at")?,
+        })
+    }
 }
 
 impl UserStatus {
@@ -144,9 +158,11 @@ impl Store {
     ///
     /// If that could not be stored.
     pub async fn remove_status(&self, user: &str) -> Result<bool, StoreError> {
-        let removed = each!(self, backend => {
-            self.timed_answer(Timing::StoreChange, backend.remove_status(user)).await?
-        });
+        let delete = Statement::new(
+            "DELETE FROM user_statuses WHERE user_id = $1",
+            values![user],
+        );
+        let removed = self.execute_timed(delete).await? > 0;
         if removed {
             self.fed.notify_one();
         }
@@ -170,18 +186,40 @@ impl Store {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        each!(self, backend => self.with_answer_timeout(backend.statuses(users, limit, now)).await)
+        let select = Statement::new(
+            "SELECT user_id, status, text, set_at FROM user_statuses
+             WHERE user_id = ANY($1) AND expires_at > $2 ORDER BY user_id LIMIT $3",
+            values![users, now, limit],
+        )
+        .for_sqlite(
+            "SELECT user_id, status, text, set_at FROM user_statuses
+             WHERE user_id IN (SELECT value FROM json_each($1)) AND expires_at > $2
+             ORDER BY user_id LIMIT $3",
+        );
+        self.with_answer_timeout(self.rows(select)).await
     }
 
     /// Removes at most `limit` statuses that have expired by `now`, and returns their number.
+    /// Removes none while another server is removing expired rows.
     ///
     /// # Errors
     ///
     /// If that could not be stored.
     pub async fn expire_statuses(&self, now: Time, limit: usize) -> Result<u64, StoreError> {
-        each!(self, backend => {
-            self.timed_answer(Timing::StoreChange, backend.expire_statuses(now, limit)).await
-        })
+        let delete = Statement::new(
+            "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($3) AS locked),
+             old AS MATERIALIZED (SELECT user_id FROM user_statuses WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2)
+             DELETE FROM user_statuses s USING old, mine WHERE mine.locked
+                 AND s.user_id = old.user_id AND s.expires_at <= $1",
+            values![now, limit, EXPIRE_LOCK],
+        )
+        .for_sqlite(
+            "DELETE FROM user_statuses WHERE user_id IN (
+                 SELECT user_id FROM user_statuses WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2)",
+        );
+        self.execute_timed(delete).await
     }
 }
 

@@ -24,8 +24,8 @@ use uuid::Uuid;
 
 use self::references::References;
 use super::failure::Failure;
-use super::in_doubt::{InDoubtCommit, Witness};
-use super::sql::{signed, unsigned};
+use super::in_doubt::{InDoubtCommit, witness};
+use super::sql::{record, signed, unsigned};
 use crate::store::Time;
 use crate::store::change::annotations::postgres::{annotate, show};
 use crate::store::change::conversations::postgres::{changes_of, insert_conversation, rename};
@@ -33,12 +33,13 @@ use crate::store::change::deletion::postgres::delete_conversation;
 use crate::store::change::erasure::postgres::erase_author;
 use crate::store::change::members::postgres::change_member;
 use crate::store::change::messages::postgres::{
-    NewRows, change_text, message, message_columns, remove_text,
+    NewRows, change_text, message_columns, remove_text,
 };
 use crate::store::change::read_marks::postgres::mark_read;
 use crate::store::change::{
     Committed, Insert, MemberChange, Message, NewConversation, NewMessage, Revision,
 };
+use crate::store::statement;
 use crate::store::write::{Done, MemberOperation, Write};
 use roomcast::internal::chain;
 
@@ -108,7 +109,7 @@ pub(super) async fn transact(
     let done: Vec<(Done, Revision)> = done.into_iter().flatten().collect();
     // The witness is chosen before the commit is sent, because the connection may be lost
     // afterwards.
-    let witness = Witness::of(&done, locked.created, now);
+    let witness = witness(&done, locked.created, now);
     commit(client, locked, done, witness, patience).await
 }
 
@@ -185,7 +186,7 @@ async fn commit(
     client: &ClientWrapper,
     mut locked: LockedRows,
     done: Vec<(Done, Revision)>,
-    witness: Witness,
+    witness: Option<statement::Statement>,
     patience: Duration,
 ) -> Result<Vec<(Done, Revision)>, Aborted> {
     // The transaction's number and process were read with the locks, in case the commit gets no
@@ -341,7 +342,7 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
     )?;
     let sent = sent
         .iter()
-        .map(|row| Ok((row.try_get("client_message_id")?, Arc::new(message(row)?))))
+        .map(|row| Ok((row.try_get("client_message_id")?, Arc::new(record(row)?))))
         .collect::<Result<Vec<(String, _)>, Error>>()?;
     let (sent_ids, mut messages): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
     show(client, &mut messages, None).await?;

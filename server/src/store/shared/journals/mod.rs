@@ -15,6 +15,7 @@ pub(in crate::store) mod sqlite;
 use serde::Deserialize;
 
 use crate::metrics::Timing;
+use crate::store::statement::{Columns, Record, Statement, values};
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// An entry of a journal.
@@ -35,6 +36,35 @@ pub struct Entry {
     pub created_at: Time,
     /// When it expires, if it does.
     pub expires_at: Option<Time>,
+}
+
+impl Record for Entry {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            revision: row.get("revision")?,
+            key: row.get("key")?,
+            body: row.get("body")?,
+            category: row.get("category")?,
+            is_open: row.get("is_open")?,
+            created_at: row.get("created_at")?,
+            expires_at: row.get("expires_at")?,
+        })
+    }
+}
+
+/// The revision of a journal and the number of its open entries.
+struct OpenCount {
+    revision: u64,
+    open: u64,
+}
+
+impl Record for OpenCount {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            revision: row.get("revision")?,
+            open: row.get("open")?,
+        })
+    }
 }
 
 /// An entry to append.
@@ -393,7 +423,13 @@ impl Store {
         through: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.journal_after(journal, after, through, limit)).await)
+        let select = Statement::new(
+            "SELECT revision, key, body, category, is_open, created_at, expires_at
+             FROM journal_entries WHERE journal = $1 AND revision > $2 AND revision <= $3
+             ORDER BY revision LIMIT $4",
+            values![journal, after, through, limit],
+        );
+        self.with_answer_timeout(self.rows(select)).await
     }
 
     /// Returns how many open entries of a journal have not expired at `now`, and the revision at
@@ -403,7 +439,17 @@ impl Store {
     ///
     /// If they could not be counted.
     pub async fn count_open(&self, journal: &str, now: Time) -> Result<(u64, u64), StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.count_open(journal, now)).await)
+        // One statement reads both, so that they are consistent.
+        let select = Statement::new(
+            "SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0) AS revision,
+                 (SELECT count(*) FROM journal_entries
+                  WHERE journal = $1 AND is_current AND is_open
+                      AND (expires_at IS NULL OR expires_at > $2)) AS open",
+            values![journal, now],
+        );
+        let counted: Vec<OpenCount> = self.with_answer_timeout(self.rows(select)).await?;
+        let counted = counted.first().ok_or(StoreError::Failed)?;
+        Ok((counted.revision, counted.open))
     }
 
     /// Returns the current entry of a key.
@@ -416,7 +462,13 @@ impl Store {
         journal: &str,
         key: &str,
     ) -> Result<Option<Entry>, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.journal_entry(journal, key)).await)
+        let select = Statement::new(
+            "SELECT revision, key, body, category, is_open, created_at, expires_at
+             FROM journal_entries WHERE journal = $1 AND key = $2 AND is_current",
+            values![journal, key],
+        );
+        let found = self.with_answer_timeout(self.rows(select));
+        Ok(found.await?.pop())
     }
 
     /// Removes closed entries of a journal whose revision is smaller than `before`.
@@ -425,7 +477,12 @@ impl Store {
     ///
     /// If that could not be stored.
     pub async fn trim_journal(&self, journal: &str, before: u64) -> Result<(), StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.trim_journal(journal, before)).await)
+        let delete = Statement::new(
+            "DELETE FROM journal_entries
+             WHERE journal = $1 AND revision < $2 AND is_current AND NOT is_open",
+            values![journal, before],
+        );
+        self.with_answer_timeout(self.tidy(delete)).await.map(drop)
     }
 
     /// Removes open entries appended before `before`, and open withdrawals appended before
@@ -442,9 +499,19 @@ impl Store {
         before: Time,
         withdrawn_before: Time,
     ) -> Result<u64, StoreError> {
-        each!(self, backend => {
-            self.with_answer_timeout(backend.expire_journal(journal, before, withdrawn_before)).await
-        })
+        // An entry that another server replaces concurrently stays.
+        let delete = Statement::new(
+            "DELETE FROM journal_entries
+             WHERE journal = $1 AND is_current AND is_open AND (created_at < $2
+                 OR (starts_with(body, $4) AND created_at < $3))",
+            values![journal, before, withdrawn_before, WITHDRAWAL],
+        )
+        .for_sqlite(
+            "DELETE FROM journal_entries
+             WHERE journal = $1 AND is_current AND is_open AND (created_at < $2
+                 OR (substr(body, 1, length($4)) = $4 AND created_at < $3))",
+        );
+        self.with_answer_timeout(self.tidy(delete)).await
     }
 
     /// Removes expired, replaced and old entries. Returns how many.
@@ -453,6 +520,38 @@ impl Store {
     ///
     /// If that could not be stored.
     pub async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
-        each!(self, backend => self.with_answer_timeout(backend.sweep_journals(sweep)).await)
+        // Of several servers, each skips the rows that another one is removing.
+        let delete = Statement::new(
+            "WITH over AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries WHERE expires_at <= $1
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             replaced AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries WHERE NOT is_current AND created_at < $2
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             closed AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries
+                 WHERE is_current AND NOT is_open AND created_at < $3 AND expires_at IS NULL
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             old AS (TABLE over UNION TABLE replaced UNION TABLE closed)
+             DELETE FROM journal_entries e USING old
+             WHERE e.journal = old.journal AND e.revision = old.revision",
+            values![
+                sweep.now,
+                sweep.replaced_before,
+                sweep.closed_before,
+                sweep.limit,
+            ],
+        )
+        .for_sqlite(
+            "DELETE FROM journal_entries WHERE (journal, revision) IN (
+                 SELECT * FROM (SELECT journal, revision FROM journal_entries
+                     WHERE expires_at <= $1 LIMIT $4)
+                 UNION SELECT * FROM (SELECT journal, revision FROM journal_entries
+                     WHERE NOT is_current AND created_at < $2 LIMIT $4)
+                 UNION SELECT * FROM (SELECT journal, revision FROM journal_entries
+                     WHERE is_current AND NOT is_open AND created_at < $3 AND expires_at IS NULL
+                     LIMIT $4))",
+        );
+        self.with_answer_timeout(self.tidy(delete)).await
     }
 }

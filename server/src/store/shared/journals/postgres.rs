@@ -4,14 +4,12 @@
 //! open entry replaces itself.
 
 use deadpool_postgres::ClientWrapper;
-use jiff::Timestamp;
 use tokio_postgres::{Error, Row, types::ToSql};
 
-use crate::store::postgres::sql::{CachedStatements, signed, unsigned};
+use crate::store::postgres::sql::{CachedStatements, record, signed, unsigned};
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{
-    Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
-    StoreError, Time, WITHDRAWAL,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalView, Quota, Replace, StoreError, Time,
 };
 
 impl Postgres {
@@ -38,86 +36,6 @@ impl Postgres {
         current: Current<'_>,
     ) -> Result<JournalView, StoreError> {
         read!(self, client => view(client, &current))
-    }
-
-    /// Removes closed entries before a revision.
-    pub(in crate::store) async fn trim_journal(
-        &self,
-        journal: &str,
-        before: u64,
-    ) -> Result<(), StoreError> {
-        read!(self, client => client.execute_cached(
-            "DELETE FROM journal_entries
-             WHERE journal = $1 AND revision < $2 AND is_current AND NOT is_open",
-            &[&journal, &signed(before)],
-        ))
-        .map(drop)
-    }
-
-    /// Returns the revision and the number of open entries. One statement reads both, so that they
-    /// are consistent.
-    pub(in crate::store) async fn count_open(
-        &self,
-        journal: &str,
-        now: Time,
-    ) -> Result<(u64, u64), StoreError> {
-        read!(self, client => client.query_one_cached(
-            "SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0),
-                 (SELECT count(*) FROM journal_entries
-                  WHERE journal = $1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > $2))",
-            &[&journal, &now.timestamp()],
-            |row| Ok((unsigned(row.try_get(0)?), unsigned(row.try_get(1)?))),
-        ))
-    }
-
-    /// Returns the entries between two revisions.
-    pub(in crate::store) async fn journal_after(
-        &self,
-        journal: &str,
-        after: u64,
-        through: u64,
-        limit: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        read!(self, client => client.query_cached(
-            "SELECT revision, key, body, category, is_open, created_at, expires_at
-             FROM journal_entries WHERE journal = $1 AND revision > $2 AND revision <= $3
-             ORDER BY revision LIMIT $4",
-            &[&journal, &signed(after), &signed(through), &count(limit)],
-            entry,
-        ))
-    }
-
-    /// Returns the current entry of a key.
-    pub(in crate::store) async fn journal_entry(
-        &self,
-        journal: &str,
-        key: &str,
-    ) -> Result<Option<Entry>, StoreError> {
-        read!(self, client => client.query_opt_cached(
-            "SELECT revision, key, body, category, is_open, created_at, expires_at
-             FROM journal_entries WHERE journal = $1 AND key = $2 AND is_current",
-            &[&journal, &key],
-            entry,
-        ))
-    }
-
-    /// Removes open entries appended before a time, and open withdrawals appended before another
-    /// time.
-    ///
-    /// An entry that another server replaces concurrently stays.
-    pub(in crate::store) async fn expire_journal(
-        &self,
-        journal: &str,
-        before: Time,
-        withdrawn_before: Time,
-    ) -> Result<u64, StoreError> {
-        let (before, withdrawn_before) = (before.timestamp(), withdrawn_before.timestamp());
-        read!(self, client => client.execute_cached(
-            "DELETE FROM journal_entries
-             WHERE journal = $1 AND is_current AND is_open AND (created_at < $2
-                 OR (starts_with(body, $4) AND created_at < $3))",
-            &[&journal, &before, &withdrawn_before, &WITHDRAWAL],
-        ))
     }
 
     /// Replaces the current entry of a key under the lock of the journal's row, in one statement.
@@ -149,35 +67,7 @@ impl Postgres {
                 &amend.created_at.timestamp(),
                 &amend.expires_at.map(Time::timestamp),
             ],
-            entry,
-        ))
-    }
-
-    /// Removes some expired, replaced and old entries. Skips rows that another server is removing.
-    pub(in crate::store) async fn sweep_journals(
-        &self,
-        sweep: JournalSweep,
-    ) -> Result<u64, StoreError> {
-        read!(self, client => client.execute_cached(
-            "WITH over AS MATERIALIZED (
-                 SELECT journal, revision FROM journal_entries WHERE expires_at <= $1
-                 LIMIT $4 FOR UPDATE SKIP LOCKED),
-             replaced AS MATERIALIZED (
-                 SELECT journal, revision FROM journal_entries WHERE NOT is_current AND created_at < $2
-                 LIMIT $4 FOR UPDATE SKIP LOCKED),
-             closed AS MATERIALIZED (
-                 SELECT journal, revision FROM journal_entries
-                 WHERE is_current AND NOT is_open AND created_at < $3 AND expires_at IS NULL
-                 LIMIT $4 FOR UPDATE SKIP LOCKED),
-             old AS (TABLE over UNION TABLE replaced UNION TABLE closed)
-             DELETE FROM journal_entries e USING old
-             WHERE e.journal = old.journal AND e.revision = old.revision",
-            &[
-                &sweep.now.timestamp(),
-                &sweep.replaced_before.timestamp(),
-                &sweep.closed_before.timestamp(),
-                &count(sweep.limit),
-            ],
+            record,
         ))
     }
 }
@@ -320,8 +210,8 @@ fn if_open(append: &Append) -> &'static str {
 
 fn appended(row: &Row) -> Result<Appended, Error> {
     Ok(match row.try_get("outcome")? {
-        "stored" => Appended::Stored(entry(row)?),
-        "there" => Appended::There(entry(row)?),
+        "stored" => Appended::Stored(record(row)?),
+        "there" => Appended::There(record(row)?),
         "absent" => Appended::Absent,
         _ => Appended::Full,
     })
@@ -385,7 +275,7 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
             ],
             |row| {
                 let number: Option<i64> = row.try_get("revision")?;
-                let entry = number.map(|_| entry(row)).transpose()?;
+                let entry = number.map(|_| record(row)).transpose()?;
                 Ok((unsigned(row.try_get("at")?), entry))
             },
         )
@@ -396,20 +286,6 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
         view.entries.extend(entry);
     }
     Ok(view)
-}
-
-fn entry(row: &Row) -> Result<Entry, Error> {
-    Ok(Entry {
-        revision: unsigned(row.try_get("revision")?),
-        key: row.try_get("key")?,
-        body: row.try_get("body")?,
-        category: row.try_get("category")?,
-        is_open: row.try_get("is_open")?,
-        created_at: row.try_get::<_, Timestamp>("created_at")?.into(),
-        expires_at: row
-            .try_get::<_, Option<Timestamp>>("expires_at")?
-            .map(Time::from),
-    })
 }
 
 fn count(number: usize) -> i64 {

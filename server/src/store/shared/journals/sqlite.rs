@@ -1,12 +1,11 @@
 //! The SQL of journals.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, record, signed, unsigned};
 use crate::store::{
-    Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
-    StoreError, Time, WITHDRAWAL,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalView, Quota, Replace, StoreError, Time,
 };
 
 impl Sqlite {
@@ -67,102 +66,9 @@ impl Sqlite {
         .await
     }
 
-    /// Removes closed entries before a revision.
-    pub(in crate::store) async fn trim_journal(
-        &self,
-        journal: &str,
-        before: u64,
-    ) -> Result<(), StoreError> {
-        let journal = journal.to_owned();
-        self.write(move |connection| {
-            connection.execute_cached(
-                "DELETE FROM journal_entries
-                 WHERE journal = ?1 AND revision < ?2 AND is_current AND NOT is_open",
-                params![journal, signed(before)],
-            )?;
-            Ok(())
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn count_open(
-        &self,
-        journal: &str,
-        now: Time,
-    ) -> Result<(u64, u64), StoreError> {
-        let journal = journal.to_owned();
-        self.read(move |connection| count_open(connection, &journal, now))
-            .await
-    }
-
-    /// Returns the entries between two revisions.
-    pub(in crate::store) async fn journal_after(
-        &self,
-        journal: &str,
-        after: u64,
-        through: u64,
-        limit: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        let journal = journal.to_owned();
-        self.read(move |connection| {
-            connection.query_cached(
-                "SELECT * FROM journal_entries
-                 WHERE journal = ?1 AND revision > ?2 AND revision <= ?3
-                 ORDER BY revision LIMIT ?4",
-                params![
-                    journal,
-                    signed(after),
-                    signed(through),
-                    i64::try_from(limit).unwrap_or(i64::MAX)
-                ],
-                entry,
-            )
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn journal_entry(
-        &self,
-        journal: &str,
-        key: &str,
-    ) -> Result<Option<Entry>, StoreError> {
-        let (journal, key) = (journal.to_owned(), key.to_owned());
-        self.read(move |connection| current(connection, &journal, &key))
-            .await
-    }
-
-    pub(in crate::store) async fn sweep_journals(
-        &self,
-        sweep: JournalSweep,
-    ) -> Result<u64, StoreError> {
-        self.write(move |connection| self::sweep(connection, &sweep))
-            .await
-    }
-
     pub(in crate::store) async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
         self.write(move |connection| self::amend(connection, &amend))
             .await
-    }
-
-    /// Removes open entries appended before a time, and open withdrawals appended before another
-    /// time.
-    pub(in crate::store) async fn expire_journal(
-        &self,
-        journal: &str,
-        before: Time,
-        withdrawn_before: Time,
-    ) -> Result<u64, StoreError> {
-        let journal = journal.to_owned();
-        self.write(move |connection| {
-            let expired = connection.execute_cached(
-                "DELETE FROM journal_entries
-                 WHERE journal = ?1 AND is_current AND is_open AND (created_at < ?2
-                     OR (substr(body, 1, length(?4)) = ?4 AND created_at < ?3))",
-                params![journal, before, withdrawn_before, WITHDRAWAL],
-            )?;
-            Ok(expired as u64)
-        })
-        .await
     }
 }
 
@@ -389,7 +295,7 @@ fn view(connection: &Connection, current: &Current<'_>) -> rusqlite::Result<Jour
                 current.before.map_or(i64::MAX, signed),
                 current.excluded_prefix()
             ],
-            entry,
+            record,
         )?;
         entries.extend(found);
     }
@@ -438,39 +344,6 @@ fn current(connection: &Connection, journal: &str, key: &str) -> rusqlite::Resul
     connection.query_opt_cached(
         "SELECT * FROM journal_entries WHERE journal = ?1 AND key = ?2 AND is_current",
         [journal, key],
-        entry,
+        record,
     )
-}
-
-/// Removes some expired, replaced and old entries.
-fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::Result<u64> {
-    let mut removed = 0;
-    for (condition, time) in [
-        ("expires_at <= ?1", sweep.now),
-        ("NOT is_current AND created_at < ?1", sweep.replaced_before),
-        (
-            "is_current AND NOT is_open AND created_at < ?1 AND expires_at IS NULL",
-            sweep.closed_before,
-        ),
-    ] {
-        let sql = format!(
-            "DELETE FROM journal_entries WHERE (journal, revision) IN
-                 (SELECT journal, revision FROM journal_entries WHERE {condition} LIMIT ?2)"
-        );
-        let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX);
-        removed += connection.execute_cached(&sql, params![time, limit])? as u64;
-    }
-    Ok(removed)
-}
-
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    Ok(Entry {
-        revision: unsigned(row.get("revision")?),
-        key: row.get("key")?,
-        body: row.get("body")?,
-        category: row.get("category")?,
-        is_open: row.get("is_open")?,
-        created_at: row.get("created_at")?,
-        expires_at: row.get("expires_at")?,
-    })
 }
