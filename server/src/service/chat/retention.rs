@@ -74,65 +74,53 @@ impl Retention {
 
     /// Removes messages that are too old.
     async fn expire(&self) -> Result<u64, StoreError> {
-        let mut all = 0;
         // A time before the start of the calendar is older than any message. The time is fixed for
         // the whole run. Otherwise the run would chase messages that expire in the meantime.
         let retained_since = self.age.map(|age| Timestamp::now().checked_sub(age));
         let Some(Ok(before)) = retained_since else {
             return Ok(0);
         };
-        loop {
+        in_batches(|| async {
             let removed = self.store.expire(Time::from(before), self.batch).await?;
-            if removed == 0 {
-                return Ok(all);
-            }
             self.metrics.add(Counter::MessagesExpired, removed);
-            all += removed;
-            // A batch holds locks and fills the database log, so writers get a chance in between.
-            sleep(BATCH_DELAY).await;
-        }
+            Ok(removed)
+        })
+        .await
     }
 
     /// Removes acts from the audit log that are too old.
     async fn expire_audit(&self) -> Result<u64, StoreError> {
-        let mut all = 0;
         let before = Time::now().before(self.audit_age);
-        loop {
-            let removed = self.store.expire_audit(before, self.batch).await?;
-            if removed == 0 {
-                return Ok(all);
-            }
-            all += removed;
-            sleep(BATCH_DELAY).await;
-        }
+        in_batches(|| self.store.expire_audit(before, self.batch)).await
     }
 
     /// Removes expired statuses of users.
     async fn expire_statuses(&self) -> Result<u64, StoreError> {
-        let mut all = 0;
         let now = Time::now();
-        loop {
-            let removed = self.store.expire_statuses(now, self.batch).await?;
-            if removed == 0 {
-                return Ok(all);
-            }
-            all += removed;
-            sleep(BATCH_DELAY).await;
-        }
+        in_batches(|| self.store.expire_statuses(now, self.batch)).await
     }
 
     /// Removes the remains of deleted conversations.
     async fn purge(&self) -> Result<u64, StoreError> {
-        let mut all = 0;
         let before = Time::from(Timestamp::now() - DELETED_RETENTION);
-        loop {
-            let removed = self.store.purge(before, self.batch).await?;
-            if removed == 0 {
-                return Ok(all);
-            }
-            all += removed;
-            sleep(BATCH_DELAY).await;
+        in_batches(|| self.store.purge(before, self.batch)).await
+    }
+}
+
+/// Removes batches until nothing is left, and returns the number of rows.
+async fn in_batches<F>(mut remove: impl FnMut() -> F) -> Result<u64, StoreError>
+where
+    F: Future<Output = Result<u64, StoreError>>,
+{
+    let mut all = 0;
+    loop {
+        let removed = remove().await?;
+        if removed == 0 {
+            return Ok(all);
         }
+        all += removed;
+        // A batch holds locks and fills the database log, so writers get a chance in between.
+        sleep(BATCH_DELAY).await;
     }
 }
 
