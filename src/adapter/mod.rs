@@ -11,15 +11,14 @@ mod cluster;
 mod common;
 mod envelope;
 mod interface;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "redis")),
     allow(dead_code, unused_imports, reason = "some parts have only one user")
 )]
-mod message;
-#[cfg(feature = "nats")]
-pub mod nats;
-mod nodes;
+mod node_js;
 mod operation;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -34,19 +33,19 @@ mod seal;
 pub mod values;
 mod wire;
 
-pub(crate) use cluster::{Cluster, Joined, Receiver, Request, Tail};
+#[cfg(feature = "forwarding")]
+pub(crate) use cluster::Forwarding;
+pub(crate) use cluster::{
+    Cluster, HandoverId, HandoverRequest, HandoverState, Joined, MissedEvent, Receiver, Registry,
+    Request, Tail, keep as keep_nodes,
+};
+pub use cluster::{Load, Node, NodeIdConflict, NodeOptions};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use common::{Emission, Emitter, LiveUrl, LostMessages};
 pub use envelope::{Channel, Envelope, Message, Publication, Reply};
 pub use interface::journal::{Journal, JournalStart, Missed, Origin, SavedState};
 pub use interface::subscriber::{Subscriber, Subscriptions};
 pub use interface::{Adapter, Backlog, BoxFuture, Gaps, Health, Inbox, Servers};
-#[cfg(feature = "forwarding")]
-pub(crate) use nodes::Forwarding;
-pub(crate) use nodes::{
-    HandoverId, HandoverRequest, HandoverState, MissedEvent, Registry, keep as keep_nodes,
-};
-pub use nodes::{Load, Node, NodeIdConflict, NodeOptions};
 pub use operation::{AdapterError, Delivery, Item, Kind, NodeId, Position, Unanswered};
 pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, OperationKind, Target};
 #[cfg(all(

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::Joined;
+use super::{
+    Joined,
+    nodes::{self, Heartbeat, HeartbeatOutcome, Node, NodeIdConflict},
+};
 use crate::adapter::{
     WireError,
     envelope::NodeId,
     interface::{Deliver as _, Health},
-    nodes::{self, Heartbeat, HeartbeatOutcome, Node, NodeIdConflict},
     operation::Kind,
     values,
 };

@@ -5,6 +5,7 @@
 //! - `deduplication` detects repeated envelopes.
 //! - `gaps` tracks periods in which messages may be missing.
 //! - `membership` sends and receives heartbeats.
+//! - `nodes` is the list of servers that the heartbeats maintain.
 //! - `receiver` is the interface to which operations of other servers are passed.
 //! - `requests` tracks which servers must answer a request, and its deadline.
 //! - `tail` records journal events while a client reads earlier events.
@@ -14,6 +15,7 @@
 mod deduplication;
 mod gaps;
 mod membership;
+pub(super) mod nodes;
 mod receiver;
 mod requests;
 mod tail;
@@ -32,8 +34,16 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::time::timeout;
 
+#[cfg(feature = "forwarding")]
+pub(crate) use self::nodes::Forwarding;
+pub use self::nodes::{Load, Node, NodeIdConflict, NodeOptions};
 use self::{deduplication::SeenEnvelopes, gaps::Gaps, requests::Requests, tail::Tails};
-pub(crate) use self::{receiver::Receiver, requests::Request, tail::Tail};
+pub(crate) use self::{
+    nodes::{HandoverId, HandoverRequest, HandoverState, MissedEvent, Registry, keep},
+    receiver::Receiver,
+    requests::Request,
+    tail::Tail,
+};
 use super::{
     Unopened, WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
@@ -44,7 +54,6 @@ use super::{
         journal::{Journal, Position},
         subscriber::{Subscriber, Subscriptions},
     },
-    nodes::{self, HandoverRequest, Registry},
     operation::Kind,
 };
 use crate::{

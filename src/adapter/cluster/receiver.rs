@@ -5,12 +5,12 @@ use std::sync::Arc;
 #[cfg(feature = "redis")]
 use roomcast_protocol::socket::Nsp;
 
-use super::Joined;
+use super::{
+    Joined,
+    nodes::{HandoverRequest, Node},
+};
 use crate::{
-    adapter::{
-        envelope::{NodeId, Publication},
-        nodes::{HandoverRequest, Node},
-    },
+    adapter::envelope::{NodeId, Publication},
     names::Room,
 };
 

@@ -16,7 +16,7 @@ use crate::{
         WireError,
         envelope::Publication,
         interface::{AdapterError, BoxFuture, Health},
-        message::arguments,
+        node_js::arguments,
         operation::{Delivery, Kind, NodeId},
     },
     names::{Contract, IntoRooms, Room},

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::adapter::{common::SoleServer, envelope::NodeId, nodes::excuse_stall};
+use crate::adapter::{cluster::nodes::excuse_stall, common::SoleServer, envelope::NodeId};
 
 /// The other servers.
 #[derive(Debug)]

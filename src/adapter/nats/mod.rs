@@ -49,7 +49,7 @@ use super::{
         Adapter as _, AdapterError, BoxFuture, Health, Inbox, Servers,
         subscriber::{Subscriber, Subscriptions},
     },
-    nodes::NAMESPACE,
+    operation::NAMESPACE,
     seal::{Protection, Purpose, Sealer},
 };
 use crate::names::Room;

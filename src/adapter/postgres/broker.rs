@@ -32,7 +32,7 @@ use crate::adapter::{
         Subscriptions, chain, guarded,
     },
     interface::AdapterError,
-    nodes::NAMESPACE,
+    operation::NAMESPACE,
 };
 
 /// The content of a channel.

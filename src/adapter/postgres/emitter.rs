@@ -9,7 +9,7 @@ use super::{
 };
 use crate::adapter::{
     common::{Emitter, Losses, Options, emitter_name, unwritten},
-    message::write_message,
+    node_js::write_message,
 };
 
 impl From<Postgres> for Emitter {

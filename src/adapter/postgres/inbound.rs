@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::broker::Target;
-use crate::adapter::{common::Limits, nodes::NAMESPACE, seal::SealedName};
+use crate::adapter::{common::Limits, operation::NAMESPACE, seal::SealedName};
 
 /// A notification that has arrived.
 #[derive(Debug)]

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::adapter::{common::SoleServer, envelope::NodeId, message::Pulse, nodes::excuse_stall};
+use crate::adapter::{
+    cluster::nodes::excuse_stall, common::SoleServer, envelope::NodeId, node_js::Pulse,
+};
 
 /// The other servers in each namespace of this server.
 #[derive(Debug)]

@@ -60,11 +60,11 @@ use super::{
     },
     envelope::{Envelope, Message, NodeId, Publication},
     interface::{AdapterError, BoxFuture, Health, Inbox, Servers, subscriber::Subscriber},
-    message::{
+    node_js::{
         ForeignRequests, NodeCompatible, ParsedMessage, Pulse, RequestOrigin, Response,
         publish_to_nodes, read_message, reply_to_node, write_message, write_pulse, write_response,
     },
-    nodes::NAMESPACE,
+    operation::NAMESPACE,
     seal::Opened,
     values::ValueStore,
 };

@@ -16,7 +16,7 @@ use super::connection::Body;
 use crate::adapter::{
     WireError,
     envelope::NodeId,
-    message::{first, parse},
+    node_js::{first, parse},
 };
 
 /// Returns the channel of a namespace.
@@ -142,7 +142,7 @@ const TAIL: &str = "\"}";
 mod tests {
     use super::*;
     use crate::adapter::{
-        message::{ParsedMessage, read_message, write_message},
+        node_js::{ParsedMessage, read_message, write_message},
         wire::floats,
     };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::adapter::{envelope::NodeId, message::PeerReply};
+use crate::adapter::{envelope::NodeId, node_js::PeerReply};
 
 /// Answers in the classic wire format do not name their sender. A server sends a count or its
 /// complete answer at once, so each such message gets a new name. An acknowledgement is assigned to

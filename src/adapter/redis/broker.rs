@@ -31,7 +31,7 @@ use crate::adapter::{
         Subscriptions, guarded,
     },
     interface::AdapterError,
-    nodes::NAMESPACE,
+    operation::NAMESPACE,
 };
 
 /// Processes incoming messages. An emitter only counts lost messages.
@@ -466,7 +466,7 @@ mod tests {
     use roomcast_protocol::socket::Nsp;
 
     use super::*;
-    use crate::adapter::{message::kind, redis::streams::Heartbeats};
+    use crate::adapter::{node_js::kind, redis::streams::Heartbeats};
 
     #[derive(Default)]
     struct ReceivedCounts {

@@ -45,13 +45,12 @@ use self::{
     streams::{RedisJournal, Stream},
     values::RedisValues,
 };
-pub use super::common::{Emission, Emitter, LostMessages};
 use super::{
     common::{Broker as _, BrokerAdapter, BrokerState, Options, option_methods},
     envelope::{Envelope, NodeId},
     interface::{AdapterError, Inbox, Servers, journal::Journal, subscriber::Subscriptions},
-    message::{publish_to_nodes, reply_to_node},
-    nodes::NAMESPACE,
+    node_js::{publish_to_nodes, reply_to_node},
+    operation::NAMESPACE,
     seal::Protection,
     values::ValueStore,
 };

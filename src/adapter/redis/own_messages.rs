@@ -9,7 +9,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Parser;
 
 use super::sealing::Sealers;
-use crate::adapter::message::Tree;
+use crate::adapter::node_js::Tree;
 
 /// The byte patterns of the messages of this server.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::adapter::{
         envelope::Publication,
-        message::{Pulse, write_message, write_pulse},
+        node_js::{Pulse, write_message, write_pulse},
         operation::Kind,
         redis::classic,
     };

@@ -11,7 +11,7 @@ use crate::adapter::{
     WireError,
     common::Broker as _,
     interface::AdapterError,
-    message::malformed,
+    node_js::malformed,
     seal::{Purpose, SealOptions, Sealer},
 };
 

@@ -30,12 +30,12 @@ use crate::{
             AdapterError, BoxFuture, Inbox,
             subscriber::{Subscriber, Subscriptions},
         },
-        message::{
+        node_js::{
             ForeignRequests, NodeCompatible, ParsedMessage, Request, RequestOrigin, Response,
             packed_response, read_message, write_message, write_response,
         },
-        nodes::NAMESPACE,
         operation::Kind,
+        operation::NAMESPACE,
         seal::{Opened, Protection},
     },
     names::Room,

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use super::*;
-use crate::adapter::nodes::{Heartbeat, bye, changed};
+use crate::adapter::cluster::nodes::{Heartbeat, bye, changed};
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()

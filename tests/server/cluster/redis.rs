@@ -12,11 +12,7 @@ use std::{
 
 use roomcast::{
     Builder, Io, Parser, SocketId,
-    adapter::{
-        Health,
-        redis::{Emitter, Redis},
-        values::Expected,
-    },
+    adapter::{Emitter, Health, redis::Redis, values::Expected},
     handler::ServerSide,
     metrics::Counter,
 };

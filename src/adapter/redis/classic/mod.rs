@@ -12,7 +12,7 @@ use super::channels::{Route, Scope, room_channel};
 use crate::adapter::{
     WireError,
     envelope::{NodeId, Publication},
-    message::{
+    node_js::{
         Opts, ParsedMessage, PeerReply, Request, Response, Tree, body, event, first, flags, get,
         malformed, names, node, own_request, packed, parse, request_id, request_name, server_event,
         sockets, text,

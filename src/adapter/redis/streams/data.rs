@@ -10,7 +10,7 @@ use crate::{
     adapter::{
         WireError,
         envelope::Envelope,
-        message::{Opts, kind, malformed},
+        node_js::{Opts, kind, malformed},
     },
     names::Room,
 };

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 
 use super::{StreamEntry, name};
-use crate::adapter::message::kind;
+use crate::adapter::node_js::kind;
 
 /// The servers that sent a heartbeat recently, and when this server last sent one.
 #[derive(Debug, Default)]

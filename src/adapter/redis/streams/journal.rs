@@ -22,7 +22,7 @@ use crate::adapter::{
     Unopened, WireError,
     common::{Broker as _, unwritten},
     interface::Health,
-    message::{ParsedMessage, arguments, first},
+    node_js::{ParsedMessage, arguments, first},
     operation::Kind,
     redis::{
         connection::{BrokerConnection, CommandWaiter, Sent},

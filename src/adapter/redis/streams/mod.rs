@@ -22,7 +22,7 @@ pub(crate) use self::{
 use crate::adapter::{
     WireError,
     envelope::{NodeId, Publication},
-    message::{
+    node_js::{
         ParsedMessage, Parts, Request, Response, kind, malformed, read_parts, response_parts,
         write_parts,
     },

@@ -1,17 +1,22 @@
-//! Building blocks of the messages of Node's adapters, for any transport: packets and targets in
-//! JSON or MessagePack, request ids, and pending requests of Node servers.
+//! The wire formats of Node's adapters, for any transport: packets and targets in JSON or
+//! MessagePack, request ids, and pending requests of Node servers.
 //!
-//! Adapters that are compatible with Node servers use this module. It must not depend on a
-//! transport.
+//! - `cluster_adapter` writes and reads the messages of Node's cluster adapters.
+//! - `parts` and `tree` write and read their parts.
+//! - `ids` and `foreign_requests` map request ids.
+//! - `node_compatible` publishes to Node servers and answers them.
+//!
+//! Adapters that are compatible with Node servers use this module. It must not depend on a transport,
+//! nor on the servers in the cluster.
 
-mod cluster;
+mod cluster_adapter;
 mod foreign_requests;
 mod ids;
 mod node_compatible;
 mod parts;
 mod tree;
 
-pub(super) use cluster::{
+pub(super) use cluster_adapter::{
     Parts, kind, packed_response, pulse as write_pulse, read as read_message, read_parts,
     response as write_response, response_parts, write as write_message, write_parts,
 };

@@ -26,7 +26,7 @@ use tokio::{
     time::Instant,
 };
 
-pub(super) use self::heartbeat::{Heartbeat, bye, changed};
+pub(in crate::adapter) use self::heartbeat::{Heartbeat, bye, changed};
 use self::isolation::Isolation;
 pub use self::node::{Load, Node, NodeIdConflict, NodeOptions};
 pub(crate) use self::{
@@ -34,12 +34,12 @@ pub(crate) use self::{
     forwarding::Forwarding,
     handover::{HandoverId, HandoverRequest, HandoverState, MissedEvent},
 };
-pub(super) use super::operation::NAMESPACE;
-use super::{
-    envelope::NodeId,
-    interface::{Backlog, Gaps},
-};
+pub(super) use crate::adapter::operation::NAMESPACE;
 use crate::{
+    adapter::{
+        envelope::NodeId,
+        interface::{Backlog, Gaps},
+    },
     limit::LogThrottle,
     metrics::{Counter, Gauge, Metrics},
 };
@@ -201,7 +201,7 @@ impl Registry {
         self.peers.lock().keys().any(is_it)
     }
 
-    pub(super) const fn name(&self) -> &NodeId {
+    pub(in crate::adapter) const fn name(&self) -> &NodeId {
         &self.name
     }
 
@@ -504,7 +504,10 @@ impl Registry {
 
 /// Moves the times at which the last messages of peers arrived by the time for which this server
 /// stalled. It has not read the messages of that time yet, so its peers were not silent.
-pub(super) fn excuse_stall<'a>(stall: Duration, arrivals: impl Iterator<Item = &'a mut Instant>) {
+pub(in crate::adapter) fn excuse_stall<'a>(
+    stall: Duration,
+    arrivals: impl Iterator<Item = &'a mut Instant>,
+) {
     let now = Instant::now();
     for arrival in arrivals {
         *arrival = (*arrival + stall).min(now);

@@ -12,7 +12,7 @@ use crate::adapter::envelope::NodeId;
 pub struct Node {
     /// The id: [`NodeOptions::id`], or the random name.
     pub id: Arc<str>,
-    /// The name in envelopes and [`Unanswered`](super::super::Unanswered). It is unique, even if a
+    /// The name in envelopes and [`Unanswered`](crate::adapter::Unanswered). It is unique, even if a
     /// server restarts with the same id. It ends with the configured id.
     pub name: NodeId,
     /// The version of the program.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::interface::Gaps;
+use crate::adapter::interface::Gaps;
 
 /// The reachability of the peers, as reported by the adapter.
 #[derive(Debug, Default)]
