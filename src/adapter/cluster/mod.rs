@@ -2,6 +2,7 @@
 //! assigns replies to requests.
 //!
 //! - `mod.rs` publishes and receives.
+//! - `followed` tells the adapter which namespaces and rooms exist here.
 //! - `deduplication` detects repeated envelopes.
 //! - `gaps` tracks periods in which messages may be missing.
 //! - `membership` sends and receives heartbeats.
@@ -13,6 +14,7 @@
 //! `socket` uses it through `Cluster` and `Joined`. It must not depend on transports or sockets.
 
 mod deduplication;
+mod followed;
 mod gaps;
 mod membership;
 pub(super) mod nodes;
@@ -21,10 +23,9 @@ mod requests;
 mod tail;
 
 use std::{
-    collections::HashSet,
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -37,7 +38,9 @@ use tokio::time::timeout;
 #[cfg(feature = "forwarding")]
 pub(crate) use self::nodes::Forwarding;
 pub use self::nodes::{Load, Node, NodeIdConflict, NodeOptions};
-use self::{deduplication::SeenEnvelopes, gaps::Gaps, requests::Requests, tail::Tails};
+use self::{
+    deduplication::SeenEnvelopes, followed::Followed, gaps::Gaps, requests::Requests, tail::Tails,
+};
 pub(crate) use self::{
     nodes::{HandoverId, HandoverRequest, HandoverState, MissedEvent, Registry, keep},
     receiver::Receiver,
@@ -52,7 +55,7 @@ use super::{
     },
     interface::{
         journal::{Journal, Position},
-        subscriber::{Subscriber, Subscriptions},
+        subscriber::Subscriptions,
     },
     operation::Kind,
 };
@@ -85,9 +88,9 @@ impl Cluster {
     #[inline]
     pub(crate) fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self
-            && let Some(subscriber) = joined.subscriber(Subscriptions::has_rooms)
+            && let Some(subscriber) = joined.followed.subscriber_if(Subscriptions::has_rooms)
         {
-            joined.room_changed(subscriber, nsp, room, exists);
+            joined.followed.room_changed(subscriber, nsp, room, exists);
         }
     }
 
@@ -96,23 +99,25 @@ impl Cluster {
     #[inline]
     pub(crate) fn socket_changed(&self, nsp: &Nsp, id: &SocketId, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self
-            && let Some(subscriber) = joined.subscriber(Subscriptions::has_sockets)
+            && let Some(subscriber) = joined.followed.subscriber_if(Subscriptions::has_sockets)
         {
-            joined.room_changed(subscriber, nsp, &Room::from(id.as_str()), exists);
+            let room = Room::from(id.as_str());
+            joined.followed.room_changed(subscriber, nsp, &room, exists);
         }
     }
 
     /// Called after a namespace was created or removed.
     pub(crate) fn namespace_changed(&self, nsp: &Nsp, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self {
-            joined.namespace_changed(nsp, exists);
+            joined.followed.namespace_changed(nsp, exists);
         }
     }
 
     #[inline]
     pub(crate) fn follows_rooms(&self) -> bool {
-        let joined = self.joined();
-        joined.is_some_and(|joined| joined.subscriber(Subscriptions::has_rooms).is_some())
+        let follows = Subscriptions::has_rooms;
+        self.joined()
+            .is_some_and(|joined| joined.followed.subscriber_if(follows).is_some())
     }
 
     #[inline]
@@ -142,15 +147,7 @@ pub(crate) struct Joined {
     seen: Mutex<SeenEnvelopes>,
     requests: Arc<Requests>,
     timeout: Duration,
-    /// The subscriber of the adapter and what it follows. Empty before the server is started, and
-    /// if the adapter has none.
-    subscriber: OnceLock<(Arc<dyn Subscriber>, Subscriptions)>,
-    /// The rooms that the adapter considers open, without a limit. The lock is held during calls of
-    /// the adapter, so that it receives the changes of a room in order.
-    opened: Mutex<HashSet<(Nsp, Room)>>,
-    /// The namespaces that the adapter considers open. The lock is also held during calls of the
-    /// adapter.
-    namespaces: Mutex<HashSet<Nsp>>,
+    followed: Followed,
     /// Whether the task of the adapter was started.
     has_task: AtomicBool,
     journal: Option<Arc<dyn Journal>>,
@@ -176,7 +173,7 @@ impl Joined {
         Arc::new(Self {
             node,
             timeout: adapter.request_timeout(),
-            subscriber: OnceLock::new(),
+            followed: Followed::default(),
             journal: adapter.journal().filter(|_| recovers),
             applied: Mutex::default(),
             adapter,
@@ -185,8 +182,6 @@ impl Joined {
             is_failing: AtomicBool::new(false),
             seen: Mutex::default(),
             requests: Arc::new(Requests::new(max_requests, Arc::clone(metrics))),
-            opened: Mutex::default(),
-            namespaces: Mutex::default(),
             has_task: AtomicBool::new(false),
             registry,
             gaps: Gaps::default(),
@@ -200,11 +195,10 @@ impl Joined {
         let server = Arc::downgrade(self);
         self.adapter.receive(Inbox::new(self.node.clone(), server));
         if let Some(subscriber) = self.adapter.subscriber() {
-            let subscriptions = subscriber.subscriptions();
-            // The server is started once, so the cell is empty.
-            let _ = self.subscriber.set((subscriber, subscriptions));
+            self.followed.start(subscriber);
         }
-        self.namespace_changed(&Nsp::from(nodes::NAMESPACE), || true);
+        self.followed
+            .namespace_changed(&Nsp::from(nodes::NAMESPACE), || true);
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
@@ -229,7 +223,7 @@ impl Joined {
     }
 
     pub(crate) async fn followed(&self) {
-        if let Some((subscriber, _)) = self.subscriber.get() {
+        if let Some(subscriber) = self.followed.subscriber() {
             // No request to other servers takes longer than this timeout either.
             let _ = timeout(self.timeout, Arc::clone(subscriber).followed()).await;
         }
@@ -300,7 +294,7 @@ impl Joined {
 
     /// Returns the number of rooms that the adapter considers open.
     pub(crate) fn opened_rooms(&self) -> usize {
-        self.opened.lock().len()
+        self.followed.rooms()
     }
 
     /// Returns the time limit for requests that have no time limit of their own.
@@ -426,49 +420,6 @@ impl Joined {
                 causes,
                 "ignored messages of the broker that could not be opened"
             );
-        }
-    }
-
-    /// Returns the subscriber, if it follows these channels.
-    #[inline]
-    fn subscriber(&self, follows: impl FnOnce(Subscriptions) -> bool) -> Option<&dyn Subscriber> {
-        let (subscriber, subscriptions) = self.subscriber.get()?;
-        follows(*subscriptions).then_some(&**subscriber)
-    }
-
-    fn room_changed(
-        &self,
-        subscriber: &dyn Subscriber,
-        nsp: &Nsp,
-        room: &Room,
-        exists: impl FnOnce() -> bool,
-    ) {
-        // `exists` runs under this lock. If two tasks change a room concurrently, the later call
-        // observes the final state, so the adapter never keeps an outdated state.
-        let mut opened = self.opened.lock();
-        let key = (nsp.clone(), room.clone());
-        if exists() {
-            if opened.insert(key) {
-                subscriber.room_opened(nsp.as_str(), room);
-            }
-        } else if opened.remove(&key) {
-            subscriber.room_closed(nsp.as_str(), room);
-        }
-    }
-}
-
-impl Joined {
-    fn namespace_changed(&self, nsp: &Nsp, exists: impl FnOnce() -> bool) {
-        let Some((subscriber, _)) = self.subscriber.get() else {
-            return;
-        };
-        let mut namespaces = self.namespaces.lock();
-        if exists() {
-            if namespaces.insert(nsp.clone()) {
-                subscriber.namespace_opened(nsp.as_str());
-            }
-        } else if namespaces.remove(nsp) {
-            subscriber.namespace_closed(nsp.as_str());
         }
     }
 }
