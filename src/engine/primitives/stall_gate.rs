@@ -5,6 +5,7 @@
 //! age of the last tick themselves. They do not rely on the ticking task to run before them.
 
 use std::{
+    collections::HashMap,
     fmt,
     pin::Pin,
     sync::{
@@ -47,7 +48,8 @@ pub(crate) struct StallGate {
     notice: Notify,
     is_expired: AtomicBool,
     is_stopped: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
+    /// By the address of their data, so a task that is polled again is not woken twice.
+    waiting: Mutex<HashMap<usize, Waker>>,
 }
 
 impl StallGate {
@@ -89,7 +91,8 @@ impl StallGate {
         if self.is_open() {
             return Poll::Ready(());
         }
-        waiting.push(cx.waker().clone());
+        let waker = cx.waker();
+        waiting.insert(waker.data().addr(), waker.clone());
         Poll::Pending
     }
 
@@ -225,7 +228,7 @@ impl StallGate {
 
     fn wake(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_values().for_each(Waker::wake);
     }
 }
 
@@ -312,6 +315,17 @@ mod tests {
         opened(&gate).await;
         permits.add_permits(1);
         running.await.unwrap();
+    }
+
+    #[test]
+    fn task_that_is_polled_again_waits_once() {
+        let (gate, _) = gate();
+        stall(&gate, 1);
+        let cx = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            assert!(gate.poll_open(&cx).is_pending());
+        }
+        assert_eq!(gate.waiting.lock().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

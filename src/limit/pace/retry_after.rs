@@ -83,7 +83,7 @@ impl WaitingLine {
     /// Returns the advice for a caller that the rate of `cost` and `burst` refuses and could admit
     /// after `wait`.
     ///
-    /// The line is as long as the burst takes to recover, and at least [`MIN_LENGTH`]. Then it
+    /// The line is as long as the burst takes to recover, and at least 120 s. Then it
     /// starts again, so that callers that do not wait cannot extend it without bound.
     pub fn advise(
         &self,
