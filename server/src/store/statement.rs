@@ -124,7 +124,7 @@ impl<T: Into<Self>> From<Option<T>> for Value {
 
 /// A type of a column.
 pub(in crate::store) trait Column: Sized {
-    /// Converts a value, or returns `None` if it has another type.
+    /// Converts a value, or returns `None` if it has another type or is out of range.
     fn of(value: Value) -> Option<Self>;
 }
 
@@ -145,9 +145,9 @@ macro_rules! from_value {
 from_value! {
     bool = Value::Flag(flag) => Some(flag), Value::Number(number) => Some(number != 0);
     i64 = Value::Number(number) => Some(number);
-    u16 = Value::Number(number) => Some(number.try_into().unwrap_or(0));
-    u32 = Value::Number(number) => Some(number.try_into().unwrap_or(0));
-    u64 = Value::Number(number) => Some(unsigned(number));
+    u16 = Value::Number(number) => number.try_into().ok();
+    u32 = Value::Number(number) => number.try_into().ok();
+    u64 = Value::Number(number) => number.try_into().ok();
     String = Value::Text(text) => Some(text);
     Vec<String> = Value::Texts(texts) => Some(texts),
         Value::Text(json) => serde_json::from_str(&json).ok();
@@ -211,6 +211,31 @@ pub(in crate::store) struct WrongColumn(String);
 pub(in crate::store) trait Record: Sized {
     fn read<R: Columns>(row: &R) -> Result<Self, R::Error>;
 }
+
+/// Reads a record whose fields are columns of the same names, or of the names after the colons.
+macro_rules! record {
+    ($record:ty => $($field:ident $(: $column:literal)?),* $(,)?) => {
+        impl $crate::store::statement::Record for $record {
+            fn read<R: $crate::store::statement::Columns>(row: &R) -> Result<Self, R::Error> {
+                Ok(Self {
+                    $($field: row.get($crate::store::statement::column!($field $($column)?))?,)*
+                })
+            }
+        }
+    };
+}
+
+/// Returns the name of a field's column.
+macro_rules! column {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $column:literal) => {
+        $column
+    };
+}
+
+pub(in crate::store) use {column, record};
 
 /// The columns `key` and `value` of a row.
 pub(in crate::store) struct Pair<K, V>(pub(in crate::store) K, pub(in crate::store) V);

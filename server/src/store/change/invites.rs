@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{Actor, Change, MemberChange};
 use crate::metrics::Timing;
 use crate::store::change::Conversation;
-use crate::store::statement::{Columns, Record, Single, Statement, values};
+use crate::store::statement::{Single, Statement, record, values};
 use crate::store::write::{MemberOperation, Write};
 use crate::store::{Origin, Store, StoreError, Time};
 
@@ -25,17 +25,7 @@ pub struct Invite {
     pub uses_left: Option<u32>,
 }
 
-impl Record for Invite {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            token_hash: row.get("token_hash")?,
-            conversation_id: row.get("conversation_id")?,
-            created_by: row.get("created_by")?,
-            expires_at: row.get("expires_at")?,
-            uses_left: row.get("uses_left")?,
-        })
-    }
-}
+record! { Invite => token_hash, conversation_id, created_by, expires_at, uses_left }
 
 impl Invite {
     /// Returns the statement that uses an invitation for a new member of a conversation. It changes

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::metrics::Timing;
-use crate::store::statement::{Columns, Record, Statement, values};
+use crate::store::statement::{Statement, record, values};
 use crate::store::{Store, StoreError, Time};
 
 /// An attempt to execute a request.
@@ -55,15 +55,7 @@ struct TakenKey {
     body: Option<String>,
 }
 
-impl Record for TakenKey {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            request: row.get("request")?,
-            status: row.get("status")?,
-            body: row.get("body")?,
-        })
-    }
-}
+record! { TakenKey => request, status, body }
 
 impl TakenKey {
     /// Returns the outcome for an attempt to execute this request.

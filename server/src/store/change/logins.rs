@@ -1,6 +1,6 @@
 //! Login sessions, and revocations of credentials that have not expired.
 
-use crate::store::statement::{Columns, Record, Statement, values};
+use crate::store::statement::{Statement, record, values};
 use crate::store::{Store, StoreError, Time};
 
 /// A login session. It contains only the hash of the id, which its user alone knows.
@@ -35,29 +35,9 @@ pub struct Revocation {
     pub until: Time,
 }
 
-impl Record for Login {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            id_hash: row.get("id_hash")?,
-            user_id: row.get("user_id")?,
-            roles: row.get("roles")?,
-            data: row.get("data")?,
-            ttl_s: row.get("ttl_s")?,
-            created_at: row.get("created_at")?,
-            expires_at: row.get("expires_at")?,
-        })
-    }
-}
+record! { Login => id_hash, user_id, roles, data, ttl_s, created_at, expires_at }
 
-impl Record for Revocation {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            kind: row.get("kind")?,
-            value: row.get("value")?,
-            until: row.get("until")?,
-        })
-    }
-}
+record! { Revocation => kind, value, until }
 
 impl Revocation {
     /// Returns a query of the existing revocations among these kinds and values. Only stores that

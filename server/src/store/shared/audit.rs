@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::store::statement::{Columns, Record, Statement, values};
+use crate::store::statement::{Statement, record, values};
 use crate::store::{Store, StoreError, Time};
 
 /// An administrative act.
@@ -70,26 +70,9 @@ pub struct AuditQuery {
     pub limit: usize,
 }
 
-impl Record for AuditEntry {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            id: row.get("id")?,
-            created_at: row.get("created_at")?,
-            node: row.get("node")?,
-            via: row.get("via")?,
-            user_id: row.get("user_id")?,
-            stated_user: row.get("stated_user")?,
-            address: row.get("address")?,
-            connection_id: row.get("connection_id")?,
-            operation: row.get("operation")?,
-            target: row.get("target")?,
-            request: row.get("request")?,
-            before: row.get("state_before")?,
-            after: row.get("state_after")?,
-            outcome: row.get("outcome")?,
-            finished_at: row.get("finished_at")?,
-        })
-    }
+record! { AuditEntry =>
+    id, created_at, node, via, user_id, stated_user, address, connection_id, operation, target,
+    request, before: "state_before", after: "state_after", outcome, finished_at,
 }
 
 impl Store {

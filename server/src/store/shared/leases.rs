@@ -18,7 +18,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::SharedBackend;
-use crate::store::statement::{Columns, Record, Statement, values};
+use crate::store::statement::{Statement, record, values};
 use crate::store::{StoreError, Time};
 
 /// The leases of the servers that share a store. Cloning gives another handle.
@@ -41,17 +41,7 @@ pub struct PresenceEntry {
     pub since: Time,
 }
 
-impl Record for PresenceEntry {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            conversation_id: row.get("conversation_id")?,
-            user_id: row.get("user_id")?,
-            name: row.get("name")?,
-            connections: row.get("connections")?,
-            since: row.get("since")?,
-        })
-    }
-}
+record! { PresenceEntry => conversation_id, user_id, name, connections, since }
 
 impl Leases {
     /// Creates a lease for a server. The id must never have been used before.

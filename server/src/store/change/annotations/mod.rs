@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Actor, Change};
 use crate::store::change::Message;
-use crate::store::statement::{Columns, Pair, Record, Statement, values};
+use crate::store::statement::{Columns, Pair, Record, Statement, record, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -41,19 +41,7 @@ pub struct Quote {
     pub deleted_at: Option<Time>,
 }
 
-impl Record for Quote {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            id: row.get("id")?,
-            seq: row.get("seq")?,
-            user_id: row.get("user_id")?,
-            user_name: row.get("user_name")?,
-            excerpt: row.get("excerpt")?,
-            edited_at: row.get("edited_at")?,
-            deleted_at: row.get("deleted_at")?,
-        })
-    }
-}
+record! { Quote => id, seq, user_id, user_name, excerpt, edited_at, deleted_at }
 
 impl Record for Pin {
     fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{Actor, Change, Level};
-use crate::store::statement::{Columns, Pair, Record, Single, Statement, values};
+use crate::store::statement::{Pair, Single, Statement, record, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -180,19 +180,8 @@ pub struct ConversationSummary {
     pub updated_at: Time,
 }
 
-impl Record for ConversationSummary {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            id: row.get("id")?,
-            title: row.get("title")?,
-            owner_id: row.get("owner_id")?,
-            open: row.get("is_open")?,
-            members: row.get("members")?,
-            last_seq: row.get("last_seq")?,
-            created_at: row.get("created_at")?,
-            updated_at: row.get("updated_at")?,
-        })
-    }
+record! { ConversationSummary =>
+    id, title, owner_id, open: "is_open", members, last_seq, created_at, updated_at,
 }
 
 /// The query of summaries, with the condition on the ids.

@@ -18,7 +18,7 @@ pub use notices::Notice;
 
 use super::{Actor, Change, Quote, Reaction};
 use crate::store::page::{Messages, Page};
-use crate::store::statement::{Columns, Record, Single, Statement, values};
+use crate::store::statement::{Columns, Record, Single, Statement, record, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -163,17 +163,7 @@ impl Record for Message {
     }
 }
 
-impl Record for Version {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            version: row.get("version")?,
-            content: row.get("content")?,
-            metadata: row.get("metadata")?,
-            replaced_at: row.get("replaced_at")?,
-            replaced_by: row.get("replaced_by")?,
-        })
-    }
-}
+record! { Version => version, content, metadata, replaced_at, replaced_by }
 
 /// Encodes a list of texts for the column `mentions`.
 pub(in crate::store) fn list(texts: &[String]) -> String {
@@ -291,15 +281,7 @@ pub struct Authorship {
     pub is_deleted: bool,
 }
 
-impl Record for Authorship {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            conversation_id: row.get("conversation_id")?,
-            user_id: row.get("user_id")?,
-            is_deleted: row.get("is_deleted")?,
-        })
-    }
-}
+record! { Authorship => conversation_id, user_id, is_deleted }
 
 /// A new text for a message.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ pub(in crate::store) mod sqlite;
 use serde::Deserialize;
 
 use crate::metrics::Timing;
-use crate::store::statement::{Columns, Record, Statement, values};
+use crate::store::statement::{Statement, record, values};
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// An entry of a journal.
@@ -38,19 +38,7 @@ pub struct Entry {
     pub expires_at: Option<Time>,
 }
 
-impl Record for Entry {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            revision: row.get("revision")?,
-            key: row.get("key")?,
-            body: row.get("body")?,
-            category: row.get("category")?,
-            is_open: row.get("is_open")?,
-            created_at: row.get("created_at")?,
-            expires_at: row.get("expires_at")?,
-        })
-    }
-}
+record! { Entry => revision, key, body, category, is_open, created_at, expires_at }
 
 /// The revision of a journal and the number of its open entries.
 struct OpenCount {
@@ -58,14 +46,7 @@ struct OpenCount {
     open: u64,
 }
 
-impl Record for OpenCount {
-    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
-        Ok(Self {
-            revision: row.get("revision")?,
-            open: row.get("open")?,
-        })
-    }
-}
+record! { OpenCount => revision, open }
 
 /// An entry to append.
 #[derive(Clone, Debug)]
