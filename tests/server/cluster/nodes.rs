@@ -176,15 +176,18 @@ fn one_of_two_servers_with_the_same_id_ends_when_they_meet() {
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let [a, b] = [0, 1].map(ends);
-    // As if the server stopped for the conflict, and was polled just before it.
+    // As if the server stopped for the conflict, and was notified of it last.
     let stopped = Arc::new(AtomicUsize::new(0));
     let run = |io: &Io| {
         let server = Server::new(io.clone()).bind("127.0.0.1:0");
         let server = runtime.block_on(server).unwrap();
         let (io, stopped, mut polls) = (io.clone(), Arc::clone(&stopped), 0);
-        let stop = poll_fn(move |_| {
+        let stop = poll_fn(move |cx| {
             polls += usize::from(io.node_taken().is_some());
-            if polls < 2 {
+            if polls < 3 {
+                if polls > 0 {
+                    cx.waker().wake_by_ref();
+                }
                 return Poll::Pending;
             }
             stopped.fetch_add(1, Ordering::Relaxed);

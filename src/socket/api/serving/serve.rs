@@ -1,15 +1,12 @@
 //! Serves an [`Io`] on its own listeners.
 
-use std::{
-    convert::Infallible, fmt, future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll,
-    time::Duration,
-};
+use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tower_service::Service;
 
 use super::client_files;
@@ -164,13 +161,9 @@ impl Server {
             () = running.ended() => {}
             () = &mut stop => running.stop().await,
             () = io.until_node_taken() => {
-                // If `stop` waits for the conflict as well, its last steps must not be dropped. It
-                // may have been polled just before the conflict.
-                poll_fn(|cx| {
-                    let _ = stop.as_mut().poll(cx);
-                    Poll::Ready(())
-                })
-                .await;
+                // If `stop` waits for the conflict as well, it may be notified a moment later than
+                // this task, and its last steps must not be dropped.
+                let _ = timeout(CONFLICT_NOTICE, stop).await;
                 running.stop().await;
             }
         }
@@ -215,6 +208,9 @@ impl Server {
         }
     }
 }
+
+/// How long a conflict of ids waits for `stop`, which may wait for something else.
+const CONFLICT_NOTICE: Duration = Duration::from_secs(1);
 
 /// A server that serves its listeners until it is dropped.
 struct Running {
