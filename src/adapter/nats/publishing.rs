@@ -1,6 +1,6 @@
 //! Sends messages on a connection to NATS, and processes its acknowledgements.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{future::pending, pin::pin, sync::atomic::Ordering, time::Duration};
 
 use async_nats::{
     Client,
@@ -9,13 +9,12 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     broker::{BrokerLink, Message},
     streams::StreamRetry,
 };
-use crate::adapter::common::{Broker as _, InFlightMessages, chain};
+use crate::adapter::common::{Broker as _, InFlightMessages, chain, while_awake};
 
 impl BrokerLink {
     /// Counts a message that this user lacks the permission to send. Returns whether the error is
@@ -37,12 +36,9 @@ impl BrokerLink {
     /// and NATS without JetStream sends no acknowledgements. But it answers requests in order, even
     /// if the answer is that there are no responders.
     async fn confirm(client: &Client) -> Result<(), String> {
-        let answer = timeout(
-            ACK_TIMEOUT,
-            client.request(CONFIRMATION_SUBJECT, Bytes::new()),
-        )
-        .await;
-        match answer.map_err(|_| SILENT.to_owned())? {
+        let request = client.request(CONFIRMATION_SUBJECT, Bytes::new());
+        let answer = while_awake(ACK_TIMEOUT, request).await;
+        match answer.ok_or_else(|| SILENT.to_owned())? {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
             Err(error) => Err(chain(&error)),
@@ -131,7 +127,7 @@ impl BrokerLink {
         }
         // The whole batch is sent before the first acknowledgement is awaited, so all
         // acknowledgements take one round trip.
-        let deadline = Instant::now() + ACK_TIMEOUT;
+        let mut silence = pin!(while_awake(ACK_TIMEOUT, pending::<()>()));
         while !acknowledged.is_empty() {
             // Forbidden messages are never acknowledged.
             let refused = *forbidden.borrow_and_update() - forbidden_before;
@@ -141,7 +137,7 @@ impl BrokerLink {
             let answer = tokio::select! {
                 answer = acknowledged.next() => answer,
                 _ = forbidden.changed() => continue,
-                () = sleep_until(deadline) => return Err(SILENT.to_owned()),
+                _ = &mut silence => return Err(SILENT.to_owned()),
             };
             match answer {
                 Some((counted, Ok(stored))) => {

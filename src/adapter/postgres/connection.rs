@@ -15,7 +15,7 @@ use tokio_postgres::{
 
 use super::{address::Address, tls::Stream};
 use crate::adapter::{
-    common::{Outgoing, chain},
+    common::{Outgoing, chain, while_awake},
     envelope::Envelope,
 };
 
@@ -293,11 +293,11 @@ impl BrokerConnection {
 async fn answered<T>(
     response: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<Result<T, String>, String> {
-    match timeout(RESPONSE, response).await {
-        Ok(Ok(answer)) => Ok(Ok(answer)),
-        Ok(Err(error)) if is_refusal(&error) => Ok(Err(chain(&error))),
-        Ok(Err(error)) => Err(chain(&error)),
-        Err(_) => Err(SILENT.to_owned()),
+    match while_awake(RESPONSE, response).await {
+        Some(Ok(answer)) => Ok(Ok(answer)),
+        Some(Err(error)) if is_refusal(&error) => Ok(Err(chain(&error))),
+        Some(Err(error)) => Err(chain(&error)),
+        None => Err(SILENT.to_owned()),
     }
 }
 

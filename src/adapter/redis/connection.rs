@@ -1,6 +1,6 @@
 //! Connections to Redis: to one server, to the server that sentinels name, or to a cluster.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::{
@@ -22,7 +22,10 @@ use super::{
     channels::{ChannelKind, Name},
     streams::{Info, Stream, StreamEntry},
 };
-use crate::adapter::{Publication, common::Outgoing};
+use crate::adapter::{
+    Publication,
+    common::{Outgoing, while_awake},
+};
 
 /// The address of Redis.
 #[derive(Clone)]
@@ -268,12 +271,12 @@ impl RedisAddress {
             Self::One(info) => {
                 let client = Client::open(info.clone())?;
                 let line = client.get_multiplexed_async_connection_with_config(&config);
-                Ok(BrokerConnection::One(line.await?))
+                Ok(BrokerConnection::one(line.await?))
             }
             Self::Sentinels(sentinels, service, user) => {
                 let mut client = sentinel(sentinels, service, user)?.build()?;
                 let line = client.get_async_connection_with_config(&config);
-                Ok(BrokerConnection::One(line.await?))
+                Ok(BrokerConnection::one(line.await?))
             }
             Self::Cluster(nodes) => {
                 let builder: ClusterClientBuilder = ClusterClient::builder(nodes.clone())
@@ -326,6 +329,12 @@ fn sentinel(
 }
 
 impl BrokerConnection {
+    fn one(mut line: MultiplexedConnection) -> Self {
+        // The timeouts are those of `answered` from here on.
+        line.set_response_timeout(LONGEST_RESPONSE);
+        Self::One(line)
+    }
+
     /// Sends messages in order. An error ends the connection. Returns the messages that Redis
     /// refused individually.
     pub(crate) async fn send(
@@ -349,7 +358,8 @@ impl BrokerConnection {
         match (self, messages) {
             // A single message needs no list of responses.
             (Self::One(line), [message]) => {
-                take(0, message.command(channel_kind).query_async(line).await)?
+                let command = message.command(channel_kind);
+                take(0, answered(command.query_async(line)).await)?
             }
             (Self::One(line), _) => {
                 // All messages are sent in one pipeline, and Redis responds in the same order.
@@ -358,7 +368,7 @@ impl BrokerConnection {
                     all.add_command(message.command(channel_kind));
                 }
                 let answers: Vec<RedisResult<Value>> =
-                    all.ignore_errors().query_async(line).await?;
+                    answered(all.ignore_errors().query_async(line)).await?;
                 for (index, answer) in answers.into_iter().enumerate().take(messages.len()) {
                     take(index, answer)?;
                 }
@@ -419,7 +429,7 @@ impl BrokerConnection {
 
     pub(crate) async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
-            Self::One(line) => command.query_async(line).await,
+            Self::One(line) => answered(command.query_async(line)).await,
             Self::Cluster(line) => command.query_async(line).await,
         }
     }
@@ -432,7 +442,7 @@ impl BrokerConnection {
                 for ((channel_kind, name), on) in changes {
                     all.cmd(channel_kind.command(*on)).arg(&name[..]);
                 }
-                all.query_async::<Value>(line).await.map(drop)
+                answered(all.query_async::<Value>(line)).await.map(drop)
             }
             Self::Cluster(line) => {
                 for ((channel_kind, name), on) in changes {
@@ -465,7 +475,7 @@ impl BrokerConnection {
         command.arg(channel);
         type Counts = Vec<(Vec<u8>, usize)>;
         let counts: Counts = match self {
-            Self::One(line) => command.query_async(line).await?,
+            Self::One(line) => answered(command.query_async(line)).await?,
             Self::Cluster(line) => {
                 // Each node of a cluster only counts its own subscribers, and the subscribers of a
                 // channel may be on any node.
@@ -480,10 +490,22 @@ impl BrokerConnection {
     }
 }
 
+/// Waits for the response of a Redis server. The timeout of the client itself also ends if this
+/// process stood still. The connection would then end, and what has arrived on it would be lost. The
+/// connections to a cluster have only the client's timeout, by which it notices nodes that failed.
+async fn answered<T>(response: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    let silence = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
+    while_awake(RESPONSE, response)
+        .await
+        .unwrap_or_else(silence)
+}
+
 /// The timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(2);
 /// The timeout for a response.
 const RESPONSE: Duration = Duration::from_secs(4);
+/// The timeout of the client itself, which must be longer than a stall.
+const LONGEST_RESPONSE: Duration = Duration::from_secs(60);
 /// Maximum time that Redis waits for an entry of a stream before an empty response. It must be
 /// much shorter than [`RESPONSE`], after which the connection counts as broken.
 const BLOCK: Duration = Duration::from_secs(1);
