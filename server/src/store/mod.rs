@@ -50,6 +50,7 @@ mod time;
 mod write;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -162,9 +163,9 @@ impl Store {
     }
 
     /// Returns the answer of a query, or an error after the maximum time.
-    async fn with_answer_timeout<T>(
+    async fn with_answer_timeout<T: Send>(
         &self,
-        answer: impl Future<Output = Result<T, StoreError>>,
+        answer: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         self.timed_answer(Timing::StoreQuery, answer).await
     }
@@ -182,11 +183,29 @@ impl Store {
     /// Returns an answer, or an error after the maximum time. Measures how long that takes.
     ///
     /// A stuck database then still holds the changes, but their senders no longer wait.
-    async fn timed_answer<T>(
+    async fn timed_answer<T: Send>(
         &self,
         timing: Timing,
-        answer: impl Future<Output = Result<T, StoreError>>,
+        answer: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
+        let mut value = None;
+        {
+            let stored = pin!(async {
+                value = Some(answer.await?);
+                Ok(())
+            });
+            self.timed(timing, stored).await?;
+        }
+        value.ok_or(StoreError::Failed)
+    }
+
+    /// The part of [`timed_answer`](Self::timed_answer) that does not depend on the answer, so that
+    /// it is compiled once.
+    async fn timed(
+        &self,
+        timing: Timing,
+        answer: std::pin::Pin<&mut (dyn Future<Output = Result<(), StoreError>> + Send)>,
+    ) -> Result<(), StoreError> {
         let begin = Instant::now();
         let span =
             Spans::start_in_task(SpanKind::Client, || format!("store {}", timing.operation()));
