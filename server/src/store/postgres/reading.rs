@@ -180,8 +180,10 @@ impl Postgres {
             // A statement may still be running on the connection and would block the next one.
             discard_connection(lent.client);
             // Idle connections may be broken as well, although nothing has noticed it yet. The
-            // retry must not get one of them.
-            self.0.readers.retain(|_, _| false);
+            // retry must not get one of them. A slow query says nothing about them.
+            if is_timely {
+                self.0.readers.retain(|_, _| false);
+            }
         } else {
             lent.admission.succeeded();
         }
