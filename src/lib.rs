@@ -7,6 +7,7 @@
 )]
 
 pub mod adapter;
+mod awake;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
@@ -161,6 +162,7 @@ pub mod internal {
     #[cfg(feature = "tls")]
     pub use crate::engine::certificate_validity;
     pub use crate::{
+        awake::while_awake,
         engine::{LogFields, LogScope, current_log_fields},
         limit::{
             ByHash, Debts, Full, LogThrottle, MAX_EVICTABLE_DEBT, PrehashedHasher, RetryAfter,

@@ -23,19 +23,20 @@ const MODULES: &[(&str, Rules)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// Leaves are `metrics`, `names`, `time` and `identity`; `tasks` imports only the metrics. `client`
+/// Leaves are `awake`, `metrics`, `names`, `time` and `identity`; `tasks` imports only the metrics. `client`
 /// imports the return values of handlers from `socket`, and the contracts from `names`.
 const LIBRARY: Rules = &[
     ("metrics", ""),
     ("tasks", "metrics"),
     ("names", ""),
     ("time", ""),
+    ("awake", ""),
     ("network", "time"),
     ("identity", ""),
     ("client", "names socket"),
     ("config", "network"),
     ("limit", "config metrics network"),
-    ("adapter", "limit metrics names"),
+    ("adapter", "awake limit metrics names"),
     ("engine", "config metrics limit tasks time"),
     (
         "socket",

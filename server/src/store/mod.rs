@@ -54,6 +54,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use roomcast::internal::while_awake;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -209,10 +210,10 @@ impl Store {
         let begin = Instant::now();
         let span =
             Spans::start_in_task(SpanKind::Client, || format!("store {}", timing.operation()));
-        let answer = tokio::time::timeout(self.patience, answer).await;
+        let answer = while_awake(self.patience, answer).await;
         self.metrics.time(timing, begin.elapsed());
         // A timeout undoes nothing: the change may still be stored, and is emitted then.
-        let answer = answer.unwrap_or_else(|_| {
+        let answer = answer.unwrap_or_else(|| {
             self.metrics.count(Counter::StoreErrors);
             Err(StoreError::TimedOut)
         });

@@ -3,7 +3,6 @@
 //!
 //! This module must not depend on a transport.
 
-mod awake;
 mod broker_adapter;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod channels;
@@ -22,7 +21,6 @@ mod subscriptions;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub(super) use awake::while_awake;
 pub(super) use broker_adapter::{BrokerAdapter, BrokerState, StateCell};
 #[cfg(any(feature = "nats", feature = "redis"))]
 pub(super) use emitter::UID;

@@ -14,7 +14,10 @@ use super::{
     broker::{BrokerLink, Message},
     streams::StreamRetry,
 };
-use crate::adapter::common::{Broker as _, InFlightMessages, chain, while_awake};
+use crate::{
+    adapter::common::{Broker as _, InFlightMessages, chain},
+    awake::while_awake,
+};
 
 impl BrokerLink {
     /// Counts a message that this user lacks the permission to send. Returns whether the error is

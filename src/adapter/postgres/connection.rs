@@ -14,9 +14,12 @@ use tokio_postgres::{
 };
 
 use super::{address::Address, tls::Stream};
-use crate::adapter::{
-    common::{Outgoing, chain, while_awake},
-    envelope::Envelope,
+use crate::{
+    adapter::{
+        common::{Outgoing, chain},
+        envelope::Envelope,
+    },
+    awake::while_awake,
 };
 
 /// Drives a connection and receives notifications.

@@ -22,9 +22,9 @@ use super::{
     channels::{ChannelKind, Name},
     streams::{Info, Stream, StreamEntry},
 };
-use crate::adapter::{
-    Publication,
-    common::{Outgoing, while_awake},
+use crate::{
+    adapter::{Publication, common::Outgoing},
+    awake::while_awake,
 };
 
 /// The address of Redis.

@@ -9,7 +9,7 @@ use deadpool_postgres::{
 };
 use futures_util::future::{BoxFuture, FutureExt as _};
 use parking_lot::RwLock;
-use roomcast::internal::{MakePostgresTls, PostgresAddress, PostgresFault, chain};
+use roomcast::internal::{MakePostgresTls, PostgresAddress, PostgresFault, chain, while_awake};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error};
@@ -164,9 +164,9 @@ fn reset_plans_hook(patience: Duration) -> Hook {
             if !uses.recycle_count.is_power_of_two() {
                 return Ok(());
             }
-            match timeout(patience, client.batch_execute("DISCARD PLANS")).await {
-                Ok(done) => done.map_err(HookError::Backend),
-                Err(_) => Err(HookError::message("no answer in time")),
+            match while_awake(patience, client.batch_execute("DISCARD PLANS")).await {
+                Some(done) => done.map_err(HookError::Backend),
+                None => Err(HookError::message("no answer in time")),
             }
         })
     })

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use roomcast::internal::LogThrottle;
+use roomcast::internal::{LogThrottle, while_awake};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -154,15 +154,15 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
     } else {
         ("SELECT 1", patience)
     };
-    match timeout(patience, client.batch_execute(question)).await {
-        Ok(Ok(())) => {
+    match while_awake(patience, client.batch_execute(question)).await {
+        Some(Ok(())) => {
             admission.succeeded();
             if is_suspected {
                 health.stores();
             }
         }
         // A database that responds with an error is reachable, even if it does not store.
-        Ok(Err(error)) if error.code().is_some() => {
+        Some(Err(error)) if error.code().is_some() => {
             admission.succeeded();
             // A connection whose probe failed is in an unknown state.
             discard_connection(client);
@@ -170,7 +170,7 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
                 health.fails(&error.into());
             }
         }
-        Ok(Err(_)) | Err(_) => {
+        Some(Err(_)) | None => {
             admission.failed();
             discard_connection(client);
             if is_suspected {

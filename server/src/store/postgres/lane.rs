@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
+use roomcast::internal::while_awake;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -226,8 +227,8 @@ impl Lane {
                 admission.succeeded();
                 // The transaction ends before the connection returns to the pool, or the next user
                 // would be inside it.
-                let undone = timeout(self.patience, client.batch_execute("ROLLBACK")).await;
-                if !matches!(undone, Ok(Ok(()))) {
+                let undone = while_awake(self.patience, client.batch_execute("ROLLBACK")).await;
+                if !matches!(undone, Some(Ok(()))) {
                     discard_connection(client);
                 }
                 Err(Attempt::Failed(failure))
@@ -302,11 +303,11 @@ impl Lane {
     /// Returns whether a transaction was committed, or `None` if it is still running.
     async fn was_committed(&self, doubt: &InDoubtCommit) -> Result<Option<bool>, Failure> {
         let client = self.pool.get().await?;
-        let answer = timeout(self.patience, doubt.outcome(&client)).await;
+        let answer = while_awake(self.patience, doubt.outcome(&client)).await;
         let failure = match answer {
-            Ok(Ok(known)) => return Ok(known),
-            Ok(Err(error)) => error.into(),
-            Err(_) => Failure::timed_out(),
+            Some(Ok(known)) => return Ok(known),
+            Some(Err(error)) => error.into(),
+            None => Failure::timed_out(),
         };
         discard_connection(client);
         Err(failure)

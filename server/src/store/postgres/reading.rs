@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, PoolError, TimeoutType};
 use tokio::sync::SemaphorePermit;
-use tokio::time::error::Elapsed;
 use tokio_postgres::Error;
 
 use super::Postgres;
@@ -26,7 +25,7 @@ macro_rules! read {
         loop {
             let lent = $store.lend(&mut tries).await?;
             let $client: &deadpool_postgres::ClientWrapper = &lent.client;
-            let answer = tokio::time::timeout($store.patience(), $query).await;
+            let answer = roomcast::internal::while_awake($store.patience(), $query).await;
             if let Some(value) = $store.take_back(lent, answer, &mut tries)? {
                 break Ok::<_, $crate::store::StoreError>(value);
             }
@@ -56,7 +55,7 @@ macro_rules! once {
         let _permit = $store.permit_read()?;
         let lent = $store.lend_once().await?;
         let $client: &deadpool_postgres::ClientWrapper = &lent.client;
-        let answer = tokio::time::timeout($store.patience(), $query).await;
+        let answer = roomcast::internal::while_awake($store.patience(), $query).await;
         lent.give_back(answer)
     }};
 }
@@ -71,10 +70,7 @@ pub(in crate::store) struct BorrowedConnection<'a> {
 
 impl BorrowedConnection<'_> {
     /// Returns the connection to the pool after a query that is not retried.
-    pub(super) fn give_back<T>(
-        self,
-        answer: Result<Result<T, Error>, Elapsed>,
-    ) -> Result<T, Failure> {
+    pub(super) fn give_back<T>(self, answer: Option<Result<T, Error>>) -> Result<T, Failure> {
         let answer = timely(answer);
         match &answer {
             Ok(_) => self.admission.succeeded(),
@@ -160,10 +156,10 @@ impl Postgres {
     pub(in crate::store) fn take_back<T>(
         &self,
         lent: BorrowedConnection<'_>,
-        answer: Result<Result<T, Error>, Elapsed>,
+        answer: Option<Result<T, Error>>,
         tries: &mut u32,
     ) -> Result<Option<T>, StoreError> {
-        let is_timely = answer.is_ok();
+        let is_timely = answer.is_some();
         let failure = match timely(answer) {
             Ok(value) => {
                 lent.admission.succeeded();
@@ -212,11 +208,11 @@ impl Postgres {
 }
 
 /// Returns the value of a response, or the failure.
-fn timely<T>(answer: Result<Result<T, Error>, Elapsed>) -> Result<T, Failure> {
+fn timely<T>(answer: Option<Result<T, Error>>) -> Result<T, Failure> {
     match answer {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(Failure::timed_out()),
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Failure::timed_out()),
     }
 }
 

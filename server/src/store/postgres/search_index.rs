@@ -9,8 +9,9 @@ use std::future::pending;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use roomcast::internal::while_awake;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 
 use super::lane::discard_connection;
@@ -47,13 +48,13 @@ async fn sort(pool: &Pool, patience: Duration) -> Result<(), NotAllowed> {
         return Ok(());
     };
     let sorting = client.batch_execute("SELECT gin_clean_pending_list('messages_by_word')");
-    match timeout(patience, sorting).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+    match while_awake(patience, sorting).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             Err(NotAllowed)
         }
         // The next update may succeed, on a working connection.
-        Ok(Err(_)) | Err(_) => {
+        Some(Err(_)) | None => {
             discard_connection(client);
             Ok(())
         }

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::try_join_all;
-use tokio::time::timeout;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
@@ -41,7 +40,7 @@ use crate::store::change::{
 };
 use crate::store::statement;
 use crate::store::write::{Done, MemberOperation, Write};
-use roomcast::internal::chain;
+use roomcast::internal::{chain, while_awake};
 
 /// How a transaction failed.
 #[derive(Debug)]
@@ -195,15 +194,15 @@ async fn commit(
     let count = locked.count(client, None);
     let commit = client.batch_execute("COMMIT");
     // Both are sent together: if counting fails, the commit becomes a rollback.
-    let answer = timeout(patience, async { tokio::join!(biased; count, commit) }).await;
+    let answer = while_awake(patience, async { tokio::join!(biased; count, commit) }).await;
     let reason = match answer {
-        Ok((Ok(()), Ok(()))) => return Ok(done),
-        Ok((Err(error), _) | (Ok(()), Err(error))) if is_refusal(&error) => {
+        Some((Ok(()), Ok(()))) => return Ok(done),
+        Some((Err(error), _) | (Ok(()), Err(error))) if is_refusal(&error) => {
             // The database itself reports that it did not commit.
             return Err(Aborted::Before(error.into()));
         }
-        Ok((Err(error), _) | (Ok(()), Err(error))) => chain(&error),
-        Err(_) => Failure::timed_out().reason,
+        Some((Err(error), _) | (Ok(()), Err(error))) => chain(&error),
+        None => Failure::timed_out().reason,
     };
     Err(Aborted::Committing(InDoubtCommit {
         transaction,
@@ -235,9 +234,9 @@ async fn within<T>(
     patience: Duration,
     step: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Failure> {
-    match timeout(patience, step).await {
-        Ok(result) => result.map_err(Failure::from),
-        Err(_) => Err(Failure::timed_out()),
+    match while_awake(patience, step).await {
+        Some(result) => result.map_err(Failure::from),
+        None => Err(Failure::timed_out()),
     }
 }
 

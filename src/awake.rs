@@ -1,4 +1,6 @@
 //! A timeout that does not count the time for which this process stood still.
+//!
+//! For answers of other programs. It must not know what is waited for.
 
 use std::{pin::pin, time::Duration};
 
@@ -8,10 +10,7 @@ use tokio::time::timeout;
 ///
 /// After a stall, the response may have arrived, but the task that reads it has not run yet. So each
 /// part of the time is waited for by itself, and a stall of any length ends one part only.
-pub(in crate::adapter) async fn while_awake<T>(
-    limit: Duration,
-    response: impl Future<Output = T>,
-) -> Option<T> {
+pub async fn while_awake<T>(limit: Duration, response: impl Future<Output = T>) -> Option<T> {
     let mut response = pin!(response);
     for _ in 0..PARTS {
         if let Ok(response) = timeout(limit / PARTS, response.as_mut()).await {
