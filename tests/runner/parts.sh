@@ -17,14 +17,20 @@ readonly smoke_pages=(browser page page_entering)
 
 # A part that takes more than a tenth of its tier has the reason above it.
 
+# In `ci` and `full`, not in the default tier: Clippy checks all that the tests compile by itself, which takes as long as
+# the tests of a part.
+part_lints() {
+  require 'rust toolchain' toolchain || return
+  check 'lock files' lock_files
+  check 'format' cargo fmt --all --check
+  check 'lints' cargo clippy --workspace --all-targets -- -D warnings
+}
+
 # 2,400 tests. Those of the program need 250 s of processor time, because each starts a server: they kill it,
 # suspend it, or read its metrics and its log. The tests of the library's server wait for timeouts that are tested
 # as such, at the shortest times that a loaded machine keeps.
 part_rust() {
   require 'rust toolchain' toolchain || return
-  check 'lock files' lock_files
-  check 'format' cargo fmt --all --check
-  check 'lints' cargo clippy --workspace --all-targets -- -D warnings
   brokers || return
   require 'certificate authority' authority || return
   require 'openssl' packages 'openssl version' openssl || return
