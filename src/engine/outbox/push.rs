@@ -1,7 +1,7 @@
 //! Adds frames to a queue: the modes of frames, the decision, and its effects.
 //!
-//! All frames of applications pass [`Outbox::append`]. Frames of the protocol itself pass
-//! `append_control`, which no budget limits.
+//! All frames of applications pass [`Outbox::append`], and the pong of Engine.IO 3. Other frames of
+//! the protocol itself pass `append_control`, which no budget limits.
 //!
 //! A frame that exceeds the budget of the session or of all sessions is dropped if it may be lost.
 //! Otherwise the session ends, because reliable frames must never have gaps.
