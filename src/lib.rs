@@ -7,7 +7,6 @@
 )]
 
 pub mod adapter;
-mod awake;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
@@ -162,7 +161,6 @@ pub mod internal {
     #[cfg(feature = "tls")]
     pub use crate::engine::certificate_validity;
     pub use crate::{
-        awake::while_awake,
         engine::{LogFields, LogScope, current_log_fields},
         limit::{
             ByHash, Debts, Full, LogThrottle, MAX_EVICTABLE_DEBT, PrehashedHasher, RetryAfter,
@@ -171,6 +169,7 @@ pub mod internal {
         },
         socket::TableSizes,
         tasks::{TaskEnded, Tasks},
+        time::while_awake,
     };
 
     /// Waits until another server of the cluster has the id of this server, and this one must stop.

@@ -23,20 +23,19 @@ const MODULES: &[(&str, Rules)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// Leaves are `awake`, `metrics`, `names`, `time` and `identity`; `tasks` imports only the metrics. `client`
+/// Leaves are `metrics`, `names`, `time` and `identity`; `tasks` imports only the metrics. `client`
 /// imports the return values of handlers from `socket`, and the contracts from `names`.
 const LIBRARY: Rules = &[
     ("metrics", ""),
     ("tasks", "metrics"),
     ("names", ""),
     ("time", ""),
-    ("awake", ""),
     ("network", "time"),
     ("identity", ""),
     ("client", "names socket"),
     ("config", "network"),
     ("limit", "config metrics network"),
-    ("adapter", "awake limit metrics names"),
+    ("adapter", "limit metrics names time"),
     ("engine", "config metrics limit tasks time"),
     (
         "socket",

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     adapter::common::{Broker as _, InFlightMessages, chain},
-    awake::while_awake,
+    time::while_awake,
 };
 
 impl BrokerLink {

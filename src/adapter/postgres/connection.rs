@@ -19,7 +19,7 @@ use crate::{
         common::{Outgoing, chain},
         envelope::Envelope,
     },
-    awake::while_awake,
+    time::while_awake,
 };
 
 /// Drives a connection and receives notifications.

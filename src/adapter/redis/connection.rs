@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     adapter::{Publication, common::Outgoing},
-    awake::while_awake,
+    time::while_awake,
 };
 
 /// The address of Redis.

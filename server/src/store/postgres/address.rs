@@ -112,7 +112,8 @@ impl Address {
             .max_size(size.max(1))
             .wait_timeout(Some(self.pool_timeout))
             .create_timeout(Some(self.connect_timeout))
-            .recycle_timeout(Some(self.connect_timeout))
+            // `reset_plans_hook` has a timeout of its own.
+            .recycle_timeout(None)
             .runtime(Runtime::Tokio1)
             .post_recycle(reset_plans_hook(self.connect_timeout))
             .build()

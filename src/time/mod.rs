@@ -1,8 +1,12 @@
-//! Text formats of points in time. A leaf module: it must not depend on other modules.
+//! Text formats of points in time, and a timeout. A leaf module: it must not depend on other modules.
 //!
 //! Times before 1970 and after the year 9999 are clamped to the nearest time in that range.
 
+mod awake;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use awake::while_awake;
 
 /// Formats a time as RFC 3339 in UTC with three decimals: `2025-01-31T12:00:00.000Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
