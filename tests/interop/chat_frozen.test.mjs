@@ -14,8 +14,6 @@ import { ask, metricIs, until } from "./support.mjs";
 const SUSPENDED = 6000;
 /** Time in milliseconds in which a server sends a message to its broker. */
 const ANSWER = 200;
-/** Number of queries that a server makes at a time (`store.readers`). */
-const READERS = 4;
 /** Number of events of each kind before, and of each kind after the revocation. */
 const COUNT = 20;
 
@@ -116,11 +114,11 @@ describe("a server that was suspended", { concurrency: true }, () => {
     await sleep(SUSPENDED);
     link.resume({ isBroken: false });
     there.resume();
-    // The answers to those that had a connection arrived in time. Those that have waited for a connection for too
-    // long are answered with an error.
+    // The answers to those that had a connection arrived in time; tasks of the server have the others. Those that have
+    // waited for a connection for too long are answered with an error.
     const all = await Promise.all(answers);
     for (const answer of all) assert.ok("success" in answer, JSON.stringify(answer));
-    assert.ok(all.filter(({ success }) => success).length >= READERS, JSON.stringify(all));
+    assert.ok(all.some(({ success }) => success), JSON.stringify(all));
     assert.match(there.output(), /this process stood still/);
     assert.doesNotMatch(there.output(), /could not catch up/);
   });
