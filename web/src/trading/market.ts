@@ -4,6 +4,7 @@ import type { ExecuteTrade, Portfolio, Signal, Trade, TradeError, TradeExecuted 
 import { explain } from "../words/failure.ts";
 import { Journal } from "./journal.ts";
 import { amount } from "./numbers.ts";
+import { Prices } from "./prices.ts";
 
 /** Maximum number of retained settled trades. All open trades are retained. */
 const MAX_SETTLED = 200;
@@ -41,6 +42,7 @@ export class Market {
   hasMoreTrades = false;
   hasMoreSignals = false;
   outcomes: readonly Outcome[] = [];
+  readonly prices: Prices;
   /** In the order of their last changes. */
   #trades = new Map<string, Trade>();
   #signals = new Map<string, Signal>();
@@ -52,6 +54,7 @@ export class Market {
   constructor(connection: Connection, callbacks: MarketCallbacks) {
     this.#connection = connection;
     this.#callbacks = callbacks;
+    this.prices = new Prices(connection);
     this.#listen();
     const userId = connection.session?.userId ?? "";
     this.#follow("portfolio", { userId });
@@ -93,6 +96,7 @@ export class Market {
   }
 
   close(): void {
+    this.prices.close();
     for (const end of this.#ends) end();
   }
 

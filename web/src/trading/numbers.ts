@@ -1,5 +1,8 @@
+import { type Exact, gainAt, gainPercent } from "./exact.ts";
+
 const plain = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 8 });
 const money = new Intl.NumberFormat("en-GB", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const signed = new Intl.NumberFormat("en-GB", { minimumFractionDigits: 2, maximumFractionDigits: 2, signDisplay: "exceptZero" });
 const scientific = new Intl.NumberFormat("en-GB", { notation: "scientific", maximumSignificantDigits: 6 });
 
 /** Numbers above `HUGE`, and below `TINY`, are written as powers of ten. */
@@ -12,8 +15,20 @@ export function amount(value: number): string {
 }
 
 /** Formats a sum with two decimals. */
-export function sum(value: number): string {
-  return isOrdinary(value) && (value === 0 || Math.abs(value) >= 0.005) ? money.format(value) : special(value);
+export function sum(value: number | Exact): string {
+  return hasCents(Number(value)) ? money.format(value) : special(Number(value));
+}
+
+/** Formats the profit or loss of a position, with its sign and in percent of the cost. */
+export function gain(quantity: number, price: number, averagePrice: number): string {
+  const value = gainAt(quantity, price, averagePrice);
+  const percent = gainPercent(quantity, price, averagePrice);
+  const text = hasCents(Number(value)) ? signed.format(value) : `${Number(value) > 0 ? "+" : ""}${special(Number(value))}`;
+  return percent === undefined ? text : `${text} (${Math.abs(percent) < HUGE ? signed.format(percent) : special(percent)}\u00a0%)`;
+}
+
+function hasCents(value: number): boolean {
+  return isOrdinary(value) && (value === 0 || Math.abs(value) >= 0.005);
 }
 
 function isOrdinary(value: number): boolean {

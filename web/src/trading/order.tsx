@@ -1,8 +1,12 @@
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { ExecuteTrade } from "../types.ts";
 import { Icon } from "../view/icons.tsx";
 import type { Market } from "./market.ts";
-import { amount, isSymbol, quantityOf } from "./numbers.ts";
+import { isSymbol, quantityOf } from "./numbers.ts";
+import { Estimate, Review } from "./review.tsx";
+
+/** Time in milliseconds after a key press before the price of a typed symbol is requested. */
+const TYPING_PAUSE = 300;
 
 /** The form to order a trade, with a separate confirmation. */
 export function Order({ market, isOnline }: { market: Market; isOnline: boolean }) {
@@ -12,9 +16,14 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
   const [problem, setProblem] = useState<{ field: "symbol" | "quantity"; text: string } | undefined>(undefined);
   const [pending, setPending] = useState<ExecuteTrade | undefined>(undefined);
   const [isBusy, setIsBusy] = useState(false);
-  const confirm = useRef<HTMLButtonElement>(null);
-  // Moves the focus once per order, so that later events do not move it back.
-  useLayoutEffect(() => confirm.current?.focus(), [pending]);
+  const { prices } = market;
+  const trimmed = symbol.trim();
+  const valid = isSymbol(trimmed) ? trimmed : undefined;
+  useEffect(() => {
+    const timer = setTimeout(() => prices.followOrder(valid), TYPING_PAUSE);
+    return () => clearTimeout(timer);
+  }, [valid]);
+  useEffect(() => () => prices.followOrder(undefined), []);
   const change = (set: (value: string) => void) => (event: preact.TargetedInputEvent<HTMLInputElement>) => {
     set(event.currentTarget.value);
     setProblem(undefined);
@@ -22,15 +31,16 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
   };
   const review = (form: HTMLFormElement) => {
     const count = quantityOf(quantity);
-    const trimmed = symbol.trim();
-    const wrong = !isSymbol(trimmed)
+    const wrong = valid === undefined
       ? ({ field: "symbol", text: "A symbol has 1 to 32 letters, digits or signs, without spaces." } as const)
       : count === undefined
         ? ({ field: "quantity", text: "A quantity is a number above 0, such as 2 or 0.5, without commas." } as const)
         : undefined;
     setProblem(wrong);
     if (wrong !== undefined) return form.querySelector<HTMLElement>(`[name=${wrong.field}]`)?.focus();
-    if (count !== undefined) setPending({ symbol: trimmed, side, quantity: count });
+    if (valid === undefined || count === undefined) return;
+    prices.followOrder(valid);
+    setPending({ symbol: valid, side, quantity: count });
   };
   const execute = async (order: ExecuteTrade) => {
     setPending(undefined);
@@ -39,7 +49,7 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
     setIsBusy(false);
   };
   return (
-    <section class="card" aria-labelledby="order-title">
+    <section class="card card-order" aria-labelledby="order-title">
       <h2 id="order-title">Order</h2>
       <form
         class="order"
@@ -93,18 +103,14 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
           {problem?.text}
         </p>
         {pending === undefined ? (
-          <button class="button" type="submit" disabled={!isOnline || isBusy}>
-            {isBusy ? "Executing…" : "Review"}
-          </button>
+          <>
+            {valid !== undefined && <Estimate prices={prices} symbol={valid} quantity={quantityOf(quantity)} />}
+            <button class="button" type="submit" disabled={!isOnline || isBusy}>
+              {isBusy ? "Executing…" : "Review"}
+            </button>
+          </>
         ) : (
-          <div class="order-confirm" role="group" aria-label="Confirm the order">
-            <button class="button button-primary" type="button" ref={confirm} onClick={() => void execute(pending)} disabled={!isOnline}>
-              {pending.side === "buy" ? "Buy" : "Sell"} {amount(pending.quantity)} <bdi>{pending.symbol}</bdi> now
-            </button>
-            <button class="button" type="button" onClick={() => setPending(undefined)}>
-              Cancel
-            </button>
-          </div>
+          <Review order={pending} prices={prices} isOnline={isOnline} execute={() => void execute(pending)} cancel={() => setPending(undefined)} />
         )}
       </form>
       <div role="status" aria-label="Outcomes of orders">
