@@ -1,17 +1,17 @@
 import { useEffect, useState } from "preact/hooks";
-import { Spoken } from "../view/parts.tsx";
-import { clockTime, dayKey, exactTime, shortDay } from "../words/time.ts";
+import { Spoken, Time } from "../view/parts.tsx";
+import { exactTime } from "../words/time.ts";
 
 /** Number of lines of a list that are shown until the user expands it. */
 const SHOWN = 50;
 
-/** The time of day, after the day unless it is today. */
+/** The time of day, or the day if it is not today. */
 export function When({ at }: { at: string }) {
-  const isToday = dayKey(at) === dayKey(new Date().toISOString());
+  const day = new Date(at);
+  if (day.toDateString() === new Date().toDateString()) return <Time at={at} />;
   return (
     <time datetime={at} title={exactTime(at)}>
-      {!isToday && `${shortDay(at)}, `}
-      {clockTime(at)}
+      {day.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}
     </time>
   );
 }
