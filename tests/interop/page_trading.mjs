@@ -50,7 +50,8 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await publish("/portfolios", { userId: sub, totalValue: 12_480.5, cash: 850, positions: [{ symbol: "AAPL", quantity: 40, avgPrice: 187.25 }, { symbol: "BTC/USD", quantity: -0.0625, avgPrice: 64_120 }] });
       await section(ada, "Portfolio").getByText("12,480.50").waitFor();
       await section(ada, "Portfolio").getByText("no price yet").last().waitFor();
-      assert.deepEqual(await section(ada, "Portfolio").locator("tbody tr").last().locator("td").allTextContents(), ["-0.0625", "64,120", "no price yet", "unknown", "unknown"]);
+      const cells = section(ada, "Portfolio").locator("tbody tr").last().locator("td");
+      assert.deepEqual(await cells.allTextContents(), ["-0.0625", "64,120", "no price yet", "unknown", "unknown"]);
       await publish("/trades", trade(sub, `${sub}-1`, "pending"));
       const line = page.locator(`[data-trade="${sub}-1"]`);
       await line.getByText("open", { exact: true }).waitFor();

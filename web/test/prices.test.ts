@@ -53,7 +53,7 @@ test("a gain has its sign, and a percentage of a known cost", () => {
   assert.equal(gainPercent(0, 5, 4), undefined);
 });
 
-test("symbols are followed once, within the limits, until they are no longer shown", () => {
+test("symbols are followed once, within limits, while they are shown", () => {
   const { prices, requests, listeners } = fake();
   prices.followPositions(["B", "A", "B"]);
   prices.followOrder("A");

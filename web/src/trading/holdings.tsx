@@ -15,7 +15,9 @@ export function Holdings({ market, toOrder }: { market: Market; toOrder: preact.
   // Symbols contain no spaces.
   useEffect(() => prices.followPositions(symbols), [symbols.join(" ")]);
   useEffect(() => () => prices.followPositions([]), []);
-  if (portfolio === undefined) return <p class="nothing">There is no portfolio yet. It appears here, without a reload, as soon as a service publishes it. {toOrder}</p>;
+  if (portfolio === undefined) {
+    return <p class="nothing">There is no portfolio yet. It appears here, without a reload, as soon as a service publishes it. {toOrder}</p>;
+  }
   const { totalValue, cash, positions, timestamp } = portfolio;
   return (
     <>

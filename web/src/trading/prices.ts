@@ -127,7 +127,9 @@ export class Prices {
     const known = this.#quotes.get(symbol);
     if (last === undefined) this.#quotes.delete(symbol);
     // A repeated subscription sends the same price again, which is not new.
-    else if (known?.price !== last.price || known.timestamp !== last.timestamp) this.#quotes.set(symbol, { price: last.price, timestamp: last.timestamp, receivedAt: Date.now() });
+    else if (known?.price !== last.price || known.timestamp !== last.timestamp) {
+      this.#quotes.set(symbol, { price: last.price, timestamp: last.timestamp, receivedAt: Date.now() });
+    }
   }
 
   #change(): void {

@@ -72,7 +72,9 @@ export function Review({ order, prices, isOnline, execute, cancel }: ReviewProps
         {note}
       </p>
       <p class="nothing">
-        {quote === undefined ? "You can order without a price. You learn the value from the execution." : "The order is executed at the price of that moment, which may differ."}
+        {quote === undefined
+          ? "You can order without a price. You learn the value from the execution."
+          : "The order is executed at the price of that moment, which may differ."}
       </p>
       <span id="order-summary" class="spoken">
         {summary(order, reviewed, now)}
