@@ -69,12 +69,15 @@ fn open(runtime: &Runtime, url: &str) -> Store {
 
 fn measure(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &Store) {
     let mut group = criterion.benchmark_group("search");
-    // The words occur in one of a thousand messages, in one message, in all, and in none.
+    // The words occur in one of a thousand messages, in one message, in all, and in none. The last
+    // two are beginnings of words: of one word, and of several in each message.
     for (search_name, text, found) in [
         ("a rare word", "rare7", 50),
         ("a word that is there once", "once999", 1),
         ("a common word", "message", 50),
         ("a word that is not there", "nowhere", 0),
+        ("a beginning", "rar", 50),
+        ("one letter", "a", 50),
     ] {
         group.bench_function(BenchmarkId::new(search_name, name), |bencher| {
             bencher.iter(|| {

@@ -6,7 +6,9 @@ on_every_backend! {
     a_search_finds_messages_that_have_all_words,
     search_finds_only_messages_its_user_may_read,
     a_search_follows_edits_and_deletions,
-    a_search_treats_operators_as_words,
+    last_word_of_a_search_is_a_prefix,
+    search_input_is_never_query_syntax,
+    search_finds_words_as_long_as_a_query,
     search_continues_before_a_message,
     history_is_read_regardless_of_membership,
     expiry_leaves_the_newest_messages_without_a_gap,
@@ -26,7 +28,7 @@ async fn a_search_finds_messages_that_have_all_words(backend: Backend) {
         harness.send(id, "ann", content).await;
     }
     for (query, expected) in [
-        ("quick", vec![1, 2, 5]),
+        ("quick", vec![1, 2, 3, 5]),
         ("Quick brown", vec![1, 5]),
         ("brown quick", vec![1, 5]),
         ("quick fox bread", vec![]),
@@ -35,7 +37,6 @@ async fn a_search_finds_messages_that_have_all_words(backend: Backend) {
         ("arger", vec![]),
         ("example.org", vec![4]),
         ("witted", vec![2]),
-        ("qui", vec![]),
         ("", vec![]),
         (" ,.- ", vec![]),
         ("the", vec![1]),
@@ -45,6 +46,41 @@ async fn a_search_finds_messages_that_have_all_words(backend: Backend) {
             expected,
             "{query}"
         );
+    }
+}
+
+async fn last_word_of_a_search_is_a_prefix(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    for content in [
+        "Hello world",
+        "HELL or worse",
+        "shell",
+        "Größe: 128 GB",
+        "你好世界",
+    ] {
+        harness.send(id, "ann", content).await;
+    }
+    for (query, expected) in [
+        ("hell", vec![1, 2]),
+        ("Hel", vec![1, 2]),
+        ("h", vec![1, 2]),
+        ("ell", vec![]),
+        ("hellow", vec![]),
+        ("hello wor", vec![1]),
+        ("world hel", vec![1]),
+        // All other words are complete.
+        ("hell wor", vec![2]),
+        ("wor hell", vec![]),
+        ("grö", vec![4]),
+        ("GRÖSS", vec![]),
+        ("1", vec![4]),
+        ("128 g", vec![4]),
+        ("你", vec![5]),
+        ("世界", vec![]),
+    ] {
+        let found = find(&harness, "ann", query, None).await;
+        assert_eq!(found, expected, "{query}");
     }
 }
 
@@ -104,34 +140,109 @@ async fn a_search_follows_edits_and_deletions(backend: Backend) {
     let id = harness.conversation(&["ann"]).await;
     let sent = harness.send(id, "ann", "apple").await;
     done(edit(&harness, &sent, "ann", "pear", None).await);
-    assert_eq!(find(&harness, "ann", "apple", None).await, [0; 0]);
-    assert_eq!(find(&harness, "ann", "pear", None).await, [1]);
+    for (query, expected) in [
+        ("apple", vec![]),
+        ("a", vec![]),
+        ("pear", vec![1]),
+        ("p", vec![1]),
+    ] {
+        assert_eq!(find(&harness, "ann", query, None).await, expected);
+    }
     done(delete(&harness, &sent, user("ann")).await);
-    assert_eq!(find(&harness, "ann", "pear", None).await, [0; 0]);
+    for query in ["pear", "p"] {
+        assert_eq!(find(&harness, "ann", query, None).await, [0; 0]);
+    }
 }
 
-async fn a_search_treats_operators_as_words(backend: Backend) {
+async fn search_input_is_never_query_syntax(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
-    harness.send(id, "ann", "this or that and near").await;
-    harness.send(id, "ann", "something else").await;
-    for query in [
-        "\"this\" OR nothing",
-        "this AND that",
-        "NEAR(this that)",
-        "this & that",
-        "th*",
-        "content:this",
-        "') OR 1=1 --",
-        "-this",
-        "!that",
-        "^this",
+    for content in ["this or that and near", "something else", "content thistle"] {
+        harness.send(id, "ann", content).await;
+    }
+    for (query, expected) in [
+        ("\"this\" OR nothing", vec![]),
+        ("this OR something", vec![]),
+        ("this AND that", vec![1]),
+        ("this NOT something", vec![]),
+        ("NEAR(this that)", vec![1]),
+        ("NEAR(this that, 1)", vec![]),
+        ("this & tha", vec![1]),
+        ("this | something", vec![]),
+        ("this <-> that", vec![1]),
+        ("that <-> this", vec![1]),
+        ("th*", vec![1, 3]),
+        ("\"th\" *", vec![1, 3]),
+        ("th:*", vec![1, 3]),
+        ("th:A", vec![]),
+        ("'th':*A", vec![]),
+        ("t*s", vec![]),
+        ("*", vec![]),
+        ("t%", vec![1, 3]),
+        ("th__", vec![1, 3]),
+        ("content:this", vec![3]),
+        ("{content} : this", vec![3]),
+        ("') OR 1=1 --", vec![]),
+        ("this'", vec![1, 3]),
+        ("'this", vec![1, 3]),
+        ("this\"", vec![1, 3]),
+        ("\\this\\", vec![1, 3]),
+        ("this\\", vec![1, 3]),
+        ("(this", vec![1, 3]),
+        ("this)", vec![1, 3]),
+        ("-this", vec![1, 3]),
+        ("!that", vec![1]),
+        ("^that", vec![1]),
+        ("+that", vec![1]),
+        ("$1 ?1", vec![]),
+        ("th\0is", vec![]),
+        ("\0this\u{1}\u{7f}\u{85}", vec![1, 3]),
+        ("this\r\n\tthat", vec![1]),
+        ("this\u{200b}that", vec![1]),
+        ("th\u{feff}", vec![1, 3]),
     ] {
         let found = find(&harness, "ann", query, None).await;
-        assert!(found.is_empty() || found == [1], "{query}: {found:?}");
+        assert_eq!(found, expected, "{query:?}");
     }
-    assert_eq!(find(&harness, "ann", "this AND that", None).await, [1]);
-    assert_eq!(find(&harness, "ann", "!that", None).await, [1]);
+    // The store does not depend on its callers: a word with other characters is no syntax either.
+    for word in [
+        "this\" OR \"something",
+        "this' | 'something",
+        "'",
+        "\"",
+        "\\",
+        "*",
+        " ",
+        "",
+    ] {
+        let search = Search {
+            words: vec![word.into()],
+            ..Search::default()
+        };
+        let found = harness.store.search("ann", search, 50).await.unwrap();
+        assert_eq!(seqs(&found.unwrap()), [0; 0], "{word:?}");
+    }
+}
+
+/// A query has at most 200 characters and 16 words.
+async fn search_finds_words_as_long_as_a_query(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    let words = (1..=16).map(|n| format!("word{n}")).collect::<Vec<_>>();
+    for content in ["x".repeat(300), "𠀀".repeat(300), words.join(" ")] {
+        harness.send(id, "ann", &content).await;
+    }
+    for (query, expected) in [
+        ("x".repeat(200), vec![1]),
+        ("X".repeat(199), vec![1]),
+        ("x".repeat(301), vec![]),
+        ("𠀀".repeat(200), vec![2]),
+        (words.join(" "), vec![3]),
+        (words.join("*"), vec![3]),
+    ] {
+        let found = find(&harness, "ann", &query, None).await;
+        assert_eq!(found, expected, "{query}");
+    }
 }
 
 async fn search_continues_before_a_message(backend: Backend) {
@@ -139,8 +250,9 @@ async fn search_continues_before_a_message(backend: Backend) {
     let id = harness.conversation(&["ann"]).await;
     let mut sent = Vec::new();
     for _ in 0..5 {
-        sent.push(harness.send(id, "ann", "x").await);
+        sent.push(harness.send(id, "ann", "xylophone").await);
     }
+    // The smallest prefix; the limit applies to it as well.
     let search = |before| Search {
         words: words("x"),
         conversation: None,

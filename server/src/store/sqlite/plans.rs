@@ -69,6 +69,8 @@ fn search_reads_newest_first_and_stops_at_the_limit() {
         ("some", "\"rare7\""),
         ("two words", "\"message\" \"rare7\""),
         ("nothing", "\"nowhere\""),
+        ("one letter", "\"m\" *"),
+        ("a prefix", "\"message\" \"rar\" *"),
     ] {
         database.is_direct(name, SEARCH, params![query, none, none, "ann", 51], &index);
         let before = Id(id(10_000));
@@ -79,8 +81,10 @@ fn search_reads_newest_first_and_stops_at_the_limit() {
             &index,
         );
     }
-    let all = database.steps(SEARCH, params!["\"message\"", none, none, "ann", 51]);
-    assert!(all < LENGTH, "{all} steps for 51 messages of all");
+    for query in ["\"message\"", "\"m\" *"] {
+        let all = database.steps(SEARCH, params![query, none, none, "ann", 51]);
+        assert!(all < LENGTH, "{all} steps for 51 messages of all");
+    }
 }
 
 #[test]

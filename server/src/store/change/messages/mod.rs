@@ -315,7 +315,8 @@ pub struct Delete {
 /// A search in messages.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// The words that a message must contain; see [`words`].
+    /// The words that a message must contain; see [`words`]. The last can be the beginning of a
+    /// word.
     pub words: Vec<String>,
     /// The conversation to search; `None` searches all conversations of the user.
     pub conversation: Option<Uuid>,
@@ -433,6 +434,9 @@ impl Store {
     }
 
     /// Returns at most `limit` of the newest messages that contain all the words, ascending.
+    ///
+    /// The last word also finds the words that begin with it, so that clients can search while a
+    /// user types.
     ///
     /// Searches only conversations that `user` is a member of. Returns `None` if the search names a
     /// conversation that is unknown or has other members. Without words, nothing is found.

@@ -306,7 +306,7 @@ pub(in crate::store) async fn messages(
         .then_some(found))
 }
 
-/// Returns the newest messages that contain all the words.
+/// Returns the newest messages that contain all the words, the last as a prefix.
 async fn search(
     client: &ClientWrapper,
     user: &str,
@@ -346,11 +346,15 @@ async fn search(
     Ok(Some(found))
 }
 
+/// The words become a query such as `' quick' & ' bro':*`. They are split as `roomcast_words` splits
+/// contents, so that the quotes contain only letters, digits and spaces. The spaces prevent an empty
+/// operand, which would be a syntax error.
 const SEARCH: &str = concat!(
     "SELECT ",
     message_columns!(),
     " FROM messages
-     WHERE roomcast_words(content) @@ plainto_tsquery('pg_catalog.simple', $1)
+     WHERE roomcast_words(content) @@ to_tsquery('pg_catalog.simple',
+             ''' ' || regexp_replace(lower($1), '[^[:alnum:]]+', ''' & '' ', 'g') || ''':*')
          AND ($2::uuid IS NULL OR id < $2) AND conversation_id = ANY($3)
      ORDER BY id DESC LIMIT $4",
 );

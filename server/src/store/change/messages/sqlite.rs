@@ -290,7 +290,10 @@ pub(in crate::store) const SEARCH: &str = "SELECT messages.* FROM messages_by_wo
                     AND members.conversation_id = messages.conversation_id)))
     ORDER BY messages_by_word.rowid DESC LIMIT ?5";
 
-/// Returns the newest messages that contain all the words.
+/// Returns the newest messages that contain all the words, the last as a prefix.
+///
+/// FTS5 collects the entries of all words with the prefix before it returns the first message. That
+/// is linear in their number, and the timeout of the reader ends it.
 pub(in crate::store) fn search(
     connection: &Connection,
     user: &str,
@@ -326,11 +329,13 @@ pub(in crate::store) fn search(
     shown_page(connection, page, Some(user), true).map(Some)
 }
 
-/// Returns the words as an FTS5 query, each quoted so that none is an operator.
+/// Returns the words as an FTS5 query, each quoted so that none is an operator. The star makes the
+/// last word a prefix.
 fn all_of(words: &[String]) -> String {
     let mut query = String::new();
     for word in words {
         let _ = write!(query, "\"{}\" ", word.replace('"', ""));
     }
+    query.push('*');
     query
 }
