@@ -283,11 +283,6 @@ export class App {
     return answer !== undefined;
   }
 
-  search(query: string): Promise<{ messages: Message[] }> {
-    if (this.#manager === undefined) return Promise.resolve({ messages: [] });
-    return this.#manager.request("message_search", { query, limit: 30 });
-  }
-
   get notifies(): boolean {
     return browser.get(NOTIFY) === "yes" && "Notification" in globalThis && Notification.permission === "granted";
   }
