@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Args;
 
 use super::catalogue::Catalogue;
-use super::{forwarding, identity, limits};
+use super::{diagnosed, forwarding, identity, limits};
 use crate::auth::{Principal, authenticator::Authenticator};
 use crate::limit::Users;
 use crate::service::api::Admin;
@@ -27,7 +27,9 @@ pub(super) fn register(
         namespace
             .authenticate(admins)
             .middleware(async |connect: Connect| {
-                limits::join(connect.state::<Users>(), &connect.principal().subject)
+                let user = &connect.principal().subject;
+                limits::join(connect.state::<Users>(), user)
+                    .map_err(|refusal| diagnosed::limited(&connect, user, refusal))
             })
             .on_connect(async |event: Event, admin: State<Admin>| admin.entered(&event.socket))
     });

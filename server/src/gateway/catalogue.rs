@@ -18,6 +18,7 @@ use futures_util::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::diagnosed;
 use super::errors::report_failure;
 use super::hooks::HookEvent;
 use super::limits::{self, UNKNOWN};
@@ -25,6 +26,7 @@ use super::moderated::recorded;
 use super::traced::{EventMetadata, TracedEvent, context_of};
 use crate::limit::Users;
 use crate::metrics::Metrics;
+use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::Traces;
 use crate::service::audit::Moderation;
 use crate::service::{
@@ -40,6 +42,7 @@ pub(super) struct Catalogue {
     /// The webhooks that are notified of handled events.
     hooks: Hooks,
     traces: Traces,
+    diagnosis: Diagnosis,
     /// Records the events of moderators.
     moderation: Option<Moderation>,
     /// The rows of all events in the namespace.
@@ -75,6 +78,7 @@ impl Catalogue {
                 .collect(),
             hooks: Hooks::default(),
             traces: Traces::default(),
+            diagnosis: Diagnosis::default(),
             moderation: None,
             overlap,
             served: Vec::new(),
@@ -89,6 +93,11 @@ impl Catalogue {
     /// Records handled events for tracers. Call this before registering events.
     pub(super) fn trace(&mut self, traces: Traces) {
         self.traces = traces;
+    }
+
+    /// Counts events and records refusals for the diagnosis. Call this before registering events.
+    pub(super) fn diagnose(&mut self, diagnosis: Diagnosis) {
+        self.diagnosis = diagnosis;
     }
 
     /// Records the events of moderators in the audit log. Call this before registering events.
@@ -146,10 +155,12 @@ impl Catalogue {
         let hooks = Some(&self.hooks).filter(|hooks| hooks.includes(row.event));
         let hooks = hooks.cloned();
         let traces = self.traces.clone();
+        let diagnosis = self.diagnosis.clone();
         let moderation = self.moderation.clone();
         let moderation = moderation.zip(row.moderates);
         let handler = move |event: roomcast::Event, state: State<S>| {
             received.fetch_add(1, Ordering::Relaxed);
+            diagnosed::count(&diagnosis, &event);
             let context = context_of(&traces, &event);
             let traced = TracedEvent::begin(&traces, &event, context);
             let admitted = checks.admit(row, end, &event);
@@ -200,8 +211,10 @@ impl Catalogue {
         let checks = self.checks;
         let metrics = Arc::clone(checks.users.metrics());
         let traces = self.traces;
+        let (counted, diagnosis) = (self.diagnosis.clone(), self.diagnosis);
         self.namespace
             .fallback(move |event: roomcast::Event| {
+                diagnosed::count(&counted, &event);
                 let context = context_of(&traces, &event);
                 let traced = TracedEvent::begin_unknown(&traces, &event, context);
                 let refusal = Refusal::from(checks.unknown(&event));
@@ -210,7 +223,7 @@ impl Catalogue {
                 }
                 ready(Err::<(), _>(refusal))
             })
-            .on_error(move |failure| report_failure(failure, &metrics))
+            .on_error(move |failure| report_failure(failure, &metrics, &diagnosis))
     }
 
     /// Returns the events that have a row but no handler.

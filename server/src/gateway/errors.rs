@@ -4,7 +4,8 @@ use std::num::NonZeroU64;
 
 use serde_json::json;
 
-use super::limits;
+use super::{diagnosed, limits};
+use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::{Counter, Metrics};
 use crate::service::ServiceError;
 use crate::service::emissions::identity::{ERROR, ErrorEvent};
@@ -119,8 +120,9 @@ impl From<ServiceError> for Refusal {
     }
 }
 
-/// Counts a failed event. Sends the `error` event if it was sent without an acknowledgement.
-pub(super) fn report_failure(failure: &Failure<'_>, metrics: &Metrics) {
+/// Counts and records a failed event. Sends the `error` event if it was sent without an acknowledgement.
+pub(super) fn report_failure(failure: &Failure<'_>, metrics: &Metrics, diagnosis: &Diagnosis) {
+    diagnosed::refused(diagnosis, failure);
     let row = Row::of(failure.refusal.code());
     if let Some(counter) = row.counter {
         metrics.count(counter);

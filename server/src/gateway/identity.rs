@@ -6,7 +6,7 @@ use roomcast_protocol::socket::Args;
 
 use super::admin_ui::AdminUi;
 use super::catalogue::{Catalogue, only_argument};
-use super::limits;
+use super::{diagnosed, limits};
 use crate::{
     auth::{Principal, RefreshOffer, authenticator::Authenticator},
     limit::Users,
@@ -43,12 +43,14 @@ pub(super) fn register(
                 let user = &connect.principal().subject;
                 let users = connect.state::<Users>();
                 if !users.may_connect(user) {
-                    return Err(too_many().because(format!("{user} has too many connections")));
+                    let refusal = too_many().because(format!("{user} has too many connections"));
+                    return Err(diagnosed::limited(&connect, user, refusal));
                 }
                 if connect.data::<ChargedJoin>().is_some() {
                     return Ok(());
                 }
                 limits::join(users, user)
+                    .map_err(|refusal| diagnosed::limited(&connect, user, refusal))
             })
             .on_connect(async |event: Event, users: State<Users>| {
                 if !limits::enter(&users, &event.socket) {
@@ -112,7 +114,8 @@ impl Authenticate for Limited {
         let recovered = Authenticate::recover(&self.authenticator, connect.clone(), previous);
         let principal = recovered.await?;
         // The middleware charges a join, but a recovered client skips it.
-        limits::join(&self.users, &principal.subject)?;
+        limits::join(&self.users, &principal.subject)
+            .map_err(|refusal| diagnosed::limited(&connect, &principal.subject, refusal))?;
         connect.set_data(ChargedJoin);
         Ok(principal)
     }

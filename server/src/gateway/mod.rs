@@ -11,6 +11,7 @@ mod admin;
 mod admin_ui;
 mod catalogue;
 mod chat;
+mod diagnosed;
 mod errors;
 mod forwarding;
 mod hooks;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
+use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::Traces;
 use crate::service::api::{ADMIN, Admin};
 use crate::service::audit::Moderation;
@@ -31,6 +33,7 @@ use crate::service::cluster::Announcer;
 use crate::service::{Access, Chat, Hooks, Market, Overlap};
 pub(crate) use admin_ui::{AdminUi, HashFault, check_hash};
 use catalogue::Catalogue;
+pub(crate) use diagnosed::observe_refusals;
 pub(crate) use limits::report_spending;
 use roomcast::Builder;
 
@@ -43,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) market: Market,
     pub(crate) hooks: Hooks,
     pub(crate) traces: Traces,
+    pub(crate) diagnosis: Diagnosis,
     pub(crate) moderation: Moderation,
     /// The admin UI, which shows changes of sockets.
     pub(crate) admin_ui: Option<AdminUi>,
@@ -51,7 +55,7 @@ pub(crate) struct Parts {
 /// Registers all events of the namespace `/`.
 ///
 /// The builder must have the same [`Users`] and [`Chat`] as states, and a
-/// [`Market`](crate::service::Market). The announcer connects this server to other servers of the
+/// [`Market`](crate::service::Market) and a [`Diagnosis`]. The announcer connects this server to other servers of the
 /// store, if there can be any.
 pub(crate) fn register(
     io: Builder,
@@ -67,10 +71,12 @@ pub(crate) fn register(
         market,
         hooks,
         traces,
+        diagnosis,
         moderation,
         admin_ui,
     } = parts;
     let io = hooks::register(io, &hooks);
+    let io = diagnosed::register(io, &diagnosis);
     io.namespace("/", |namespace| {
         let namespace = match announcer {
             Some(announcer) => limits::listen(namespace, announcer),
@@ -79,6 +85,7 @@ pub(crate) fn register(
         let granted = access.clone();
         let mut catalogue = Catalogue::new(namespace, "/", Arc::clone(&users), access, overlap);
         catalogue.hook(hooks);
+        catalogue.diagnose(diagnosis);
         catalogue.audit(moderation);
         traced::register(&mut catalogue, &traces);
         let services = (chat, market);

@@ -221,7 +221,7 @@ fn span_of(traces: &Traces, event: &Event, context: TraceContext, name: &str) ->
 }
 
 /// Returns the conversation that an event names: in its argument, or as its argument.
-fn conversation(event: &Event) -> Option<Uuid> {
+pub(super) fn conversation(event: &Event) -> Option<Uuid> {
     let args = event.args();
     let about = args.get::<AboutConversation>(0);
     let about = about.map(|about| about.conversation_id);

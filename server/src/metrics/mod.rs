@@ -2,6 +2,7 @@
 //! of the server.
 
 mod build;
+pub(crate) mod diagnosis;
 mod digits;
 mod inventory;
 mod process;

@@ -120,6 +120,9 @@ pub(crate) async fn run(
     if let Some(this) = io.nodes().into_iter().find(|node| node.is_this) {
         roomcast::internal::set_log_node(&this.id);
     }
+    if let Some(guard) = io.guard() {
+        gateway::observe_refusals(guard, services.diagnosis.clone());
+    }
     #[cfg(debug_assertions)]
     supervisor.enable_test_shutdown(&io);
     // Tasks are started before the address is bound, so that all of them run when the first client

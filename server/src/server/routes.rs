@@ -34,6 +34,7 @@ pub(super) fn router(
         access,
         authenticator,
         chat,
+        diagnosis,
         log_level,
         market,
         metrics,
@@ -48,6 +49,7 @@ pub(super) fn router(
         keys: RequestKeys::new(store),
         audit: audit.clone(),
         metrics: Arc::clone(metrics),
+        diagnosis: diagnosis.clone(),
         spans: traces.spans().clone(),
     };
     let connections = http::Connections {

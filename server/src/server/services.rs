@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::gateway::{self, AdminUi};
 use crate::limit::Users;
 use crate::metrics::Metrics;
+use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::{Spans, Traces};
 use crate::service::api::LogLevel;
 use crate::service::{
@@ -37,6 +38,8 @@ pub(super) struct Services {
     /// The backend whose login sessions are accepted, if configured.
     pub(super) backend: Option<Arc<BackendLogins>>,
     pub(super) chat: Chat,
+    /// Finds clients and rooms that cause trouble.
+    pub(super) diagnosis: Diagnosis,
     /// Exports spans, if a collector is configured.
     pub(super) exporter: Option<Exporter>,
     /// The position up to which the change feed of the store was read.
@@ -143,6 +146,7 @@ impl Services {
             authenticator,
             backend,
             chat,
+            diagnosis: Diagnosis::default(),
             exporter,
             fed,
             hooks,
@@ -164,6 +168,7 @@ impl Services {
             .state(self.admin.clone())
             .state(self.admin.reports())
             .state(self.alerts.clone())
+            .state(self.diagnosis.clone())
             .state(self.market.clone())
             .state(self.notifications.clone())
             .state(self.traces.clone())
@@ -177,6 +182,7 @@ impl Services {
             market: self.market.clone(),
             hooks: self.hooks.clone(),
             traces: self.traces.clone(),
+            diagnosis: self.diagnosis.clone(),
             moderation: self.moderation.clone(),
             admin_ui: self.admin_ui.clone(),
         };

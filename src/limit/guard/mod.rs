@@ -9,7 +9,7 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -52,7 +52,10 @@ pub struct Guard {
     /// Automatic blocks, for a store that persists them.
     new_blocks: mpsc::Sender<Block>,
     new_blocks_receiver: Mutex<Option<mpsc::Receiver<Block>>>,
+    observer: OnceLock<Box<Observer>>,
 }
+
+type Observer = dyn Fn(IpAddr, Reason) + Send + Sync;
 
 /// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +193,7 @@ impl Guard {
             log_throttles: Default::default(),
             new_blocks,
             new_blocks_receiver: Mutex::new(Some(new_blocks_receiver)),
+            observer: OnceLock::new(),
         };
         for network in &limits.blocked {
             let block = Block::new(*network, None, "configured", BlockSource::Configuration);
@@ -368,6 +372,12 @@ impl Guard {
         self.new_blocks_receiver.lock().take()
     }
 
+    /// Calls a function for each refused connection. Only the first call has an effect. The function
+    /// must not block.
+    pub fn on_refused(&self, observer: impl Fn(IpAddr, Reason) + Send + Sync + 'static) {
+        let _ = self.observer.set(Box::new(observer));
+    }
+
     /// Removes expired entries periodically; never returns.
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut interval = tokio::time::interval(SWEEP_INTERVAL);
@@ -395,6 +405,9 @@ impl Guard {
     /// Counts and logs a refusal.
     fn refuse(&self, reason: Reason, address: IpAddr, after: Duration) -> Refused {
         self.metrics.count(reason.counter());
+        if let Some(observer) = self.observer.get() {
+            observer(address, reason);
+        }
         let retry_after = after.clamp(Duration::from_secs(1), MAX_RETRY_AFTER);
         let log_throttle = self.log_throttles.get(reason as usize);
         if let Some(more) = log_throttle.and_then(LogThrottle::permit) {

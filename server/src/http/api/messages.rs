@@ -21,6 +21,7 @@ use super::{
     once::IdempotentName,
 };
 use crate::http::forwarding::{forward, serve};
+use crate::metrics::diagnosis::Diagnosis;
 use crate::service::ServiceError;
 use crate::service::bounds::{
     ClientId, Emoji, GivenMetadata, MENTIONS, MessageText, UserId, UserName,
@@ -322,8 +323,12 @@ async fn send(
         reply_to: new.reply_to,
         mentions: Some(new.mentions),
     };
+    let service = by.subject.clone();
     let allowed = at.access.allow_served(by, in_name, message)?;
     let message = at.chat.send(allowed, None).await?;
+    let room = format!("conversation:{conversation_id}");
+    let diagnosis = at.io().state::<Diagnosis>();
+    diagnosis.emitted(&service, [&*room].into_iter());
     Ok((StatusCode::CREATED, Json(Stored { message })))
 }
 

@@ -18,11 +18,13 @@ mod presence;
 mod rooms;
 mod sockets;
 
-use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration,
+};
 
 use axum::{
     Extension, RequestExt as _, Router,
-    extract::{DefaultBodyLimit, MatchedPath, OriginalUri, Path, Request, State},
+    extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, OriginalUri, Path, Request, State},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -33,6 +35,7 @@ pub(crate) use error::{ApiError, JsonBody, Parameters};
 pub(crate) use once::IdempotentName;
 
 use super::{Connections, corrections, market, trace, user_data, withdrawals};
+use crate::metrics::diagnosis::{Culprit, Diagnosis};
 use crate::metrics::trace::{Spans, TraceContext};
 use crate::{
     auth::{AuthFault, Principal},
@@ -75,6 +78,8 @@ pub(crate) struct ApiGuard {
     pub(crate) keys: RequestKeys,
     pub(crate) audit: Audit,
     pub(crate) metrics: Arc<Metrics>,
+    /// Records refused calls.
+    pub(crate) diagnosis: Diagnosis,
     /// Records the spans of sampled calls.
     pub(crate) spans: Spans,
 }
@@ -135,6 +140,7 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
         keys,
         audit,
         metrics,
+        diagnosis,
         spans,
     } = admission;
     let (router, description, rules) = routes.into_parts();
@@ -142,6 +148,7 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
         callers,
         pace,
         metrics,
+        diagnosis,
         spans,
         log_throttle: LogThrottle::new(REFUSALS),
         own: rules.own.clone(),
@@ -177,6 +184,7 @@ struct GuardState {
     callers: Callers,
     pace: Users,
     metrics: Arc<Metrics>,
+    diagnosis: Diagnosis,
     spans: Spans,
     log_throttle: LogThrottle,
     /// The paths at which users may read their own data.
@@ -205,6 +213,8 @@ async fn admit(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
     let metrics = &admission.metrics;
+    let client = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let client = client.map(|ConnectInfo(client)| client.ip().to_canonical());
     let caller = match (admission.callers)(authorization).await {
         Ok(caller) => caller,
         Err(CallerRefusal::Forbidden(caller))
@@ -217,6 +227,22 @@ async fn admit(
                 metrics.count(Counter::CommandsDenied);
             }
             metrics.count(Counter::ApiDenied);
+            let (user, category, reason) = match &refusal {
+                CallerRefusal::Unauthenticated(fault) => {
+                    (None, "authentication", fault.to_string())
+                }
+                CallerRefusal::Forbidden(caller) => {
+                    let reason = "needs another role".to_owned();
+                    (Some(&*caller.subject), "permission", reason)
+                }
+            };
+            let of = Culprit {
+                user,
+                address: client,
+            };
+            admission
+                .diagnosis
+                .refused(of, category, &format!("call: {reason}"));
             return refuse_caller(path, refusal, &admission.log_throttle);
         }
     };
@@ -251,6 +277,15 @@ async fn admit(
     // For the access log.
     response.extensions_mut().insert(Arc::clone(&caller));
     let status = response.status();
+    if let Some((category, reason)) = refusal_of(status) {
+        let of = Culprit {
+            user: Some(&caller.subject),
+            address: client,
+        };
+        admission
+            .diagnosis
+            .refused(of, category, &format!("{method} {path}: {reason}"));
+    }
     if let Some(span) = span {
         span.end_call(&caller.subject, status);
     }
@@ -266,6 +301,15 @@ async fn admit(
         tracing::info!(by, %method, path = logged_path, status = status.as_u16(), "api call");
     }
     response
+}
+
+/// Returns the type and the reason of a refusal by permissions or limits.
+fn refusal_of(status: StatusCode) -> Option<(&'static str, &'static str)> {
+    match status {
+        StatusCode::FORBIDDEN => Some(("permission", "not allowed")),
+        StatusCode::TOO_MANY_REQUESTS => Some(("rateLimit", "too many calls")),
+        _ => None,
+    }
 }
 
 /// Calls the route with a timeout.
@@ -424,6 +468,7 @@ mod tests {
             callers,
             pace: Users::new(&Limits::default(), Arc::default()),
             metrics: Arc::default(),
+            diagnosis: Diagnosis::default(),
             spans: Spans::default(),
             log_throttle: LogThrottle::new(REFUSALS),
             own: HashSet::from(["/api/v1/own/{id}".to_owned()]),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::auth::Permission;
+use crate::metrics::diagnosis::Diagnosis;
 use crate::service::authorization::Allowed;
 use crate::service::chat::{is_room_of_conversation, user_room};
 use crate::service::fault::ServiceError;
@@ -206,6 +207,8 @@ pub(crate) async fn publish(io: &Io, allowed: Allowed<Emit>) -> Result<Emission,
         .iter()
         .map(|room| Room::from(&**room))
         .collect();
+    io.state::<Diagnosis>()
+        .emitted(&by.subject, rooms.iter().map(Room::as_str));
     let namespace = io.of("/");
     let mut to = if command.everyone {
         namespace.except(except)
