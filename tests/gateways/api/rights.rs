@@ -92,9 +92,10 @@ fn shown(path: &str) -> String {
     path.replace("%F0%9F%91%8D", "{emoji}")
 }
 
-/// Adds the parameters that `explain` and the erasure of a user require.
+/// Adds the parameters that some routes require.
 pub(super) fn full(path: &str) -> String {
     match path {
+        "/diagnosis/clients" => "/diagnosis/clients?search=ann".into(),
         "/explain" => "/explain?user=ann&event=message".into(),
         "/trace" => "/trace?userId=ann&seconds=1".into(),
         "/users/0f8fad5b-d9cb-469f-a165-70867728950e" => format!("{path}?messages=remove"),

@@ -11,7 +11,7 @@ const examples = {
   event: "order:shipped", args: [{ order: 4711 }], users: ["ann"], userIds: ["ann"], cidr: "192.0.2.0/24", reason: "floods", jti: "4711", level: "info",
   memberIds: ["ann", "bob"], ttlSeconds: 3600, timestamp: "2026-01-31T12:00:00.000Z", price: 64000.5, entryPrice: 64000, stopLoss: 63000, takeProfit: 66000,
   confidence: 80, quantity: 0.5, executedPrice: 64000, totalValue: 10000, cash: 1000, avgPrice: 60000, actionUrl: null, text: "in a meeting", status: "away",
-  locale: "en",
+  locale: "en", search: "ann",
 };
 
 /** Returns a valid value of a schema. */

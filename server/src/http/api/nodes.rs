@@ -1,5 +1,6 @@
-//! `/api/v1/nodes`, `/api/v1/stats`, `/api/v1/alerts` and `/api/v1/log-level`: the servers of the
-//! cluster, their state and alerts, and the log level of this server.
+//! `/api/v1/nodes`, `/api/v1/stats`, `/api/v1/diagnosis`, `/api/v1/alerts` and `/api/v1/log-level`:
+//! the servers of the cluster, their state, clients that may cause trouble, alerts, and the log level
+//! of this server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +17,9 @@ use crate::{
         ListNodes,
         admin::Statistics,
         api::{
-            AlertPage, ClusterStatistics, ListAlerts, LogFilter, ReadClusterStatistics,
-            ReadLogLevel, SetLogLevel, cluster_statistics, list_alerts,
+            AlertPage, ClusterDiagnosis, ClusterStatistics, FindClients, FoundClients, ListAlerts,
+            LogFilter, ReadClusterStatistics, ReadDiagnosis, ReadLogLevel, SetLogLevel,
+            cluster_statistics, diagnose, find_clients, list_alerts,
         },
     },
 };
@@ -58,6 +60,29 @@ pub(super) fn routes() -> Routes<Api> {
                 Permission::ApiMetrics,
             )
             .answer::<ClusterStatistics>(200),
+        )
+        .on(
+            Method::GET,
+            "/diagnosis",
+            diagnosis,
+            Operation::new(
+                "diagnosis",
+                "Reads who is most active, who connected and disconnected in the last hour, and the latest refusals and cuts.",
+                Permission::ApiMetrics,
+            )
+            .answer::<ClusterDiagnosis>(200),
+        )
+        .on(
+            Method::GET,
+            "/diagnosis/clients",
+            forward!(Parameters(query): Parameters<FindClients> => find_clients(io, query)),
+            Operation::new(
+                "findClients",
+                "Finds clients that disconnected or were refused in the last hour.",
+                Permission::ApiSockets,
+            )
+            .query::<FindClients>()
+            .answer::<FoundClients>(200),
         )
         .on(
             Method::GET,
@@ -189,6 +214,14 @@ async fn cluster_stats(
 ) -> Result<Json<ClusterStatistics>, ApiError> {
     let allowed = at.access.allow(by, ReadClusterStatistics)?;
     Ok(Json(cluster_statistics(at.io(), allowed).await?))
+}
+
+async fn diagnosis(
+    State(at): State<Api>,
+    Extension(by): By,
+) -> Result<Json<ClusterDiagnosis>, ApiError> {
+    let allowed = at.access.allow(by, ReadDiagnosis)?;
+    Ok(Json(diagnose(at.io(), &at.access, allowed).await?))
 }
 
 async fn log_level(State(at): State<Api>, Extension(by): By) -> Result<Json<LogFilter>, ApiError> {

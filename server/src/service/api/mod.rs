@@ -27,6 +27,9 @@ pub use health::{Losses, Readiness};
 pub(crate) use http_commands::OnBehalfOf;
 pub(crate) use keys::{BeginOutcome, HeldKey, RequestKeys, hash as hash_of};
 pub(crate) use nodes::cluster::{ClusterStatistics, ReadClusterStatistics, cluster_statistics};
+pub(crate) use nodes::diagnosis::{
+    ClusterDiagnosis, FindClients, FoundClients, ReadDiagnosis, diagnose, find_clients,
+};
 pub(crate) use nodes::log_level::{LogFilter, LogLevel, ReadLogLevel, SetLogLevel};
 pub(crate) use nodes::requests::answer_peers;
 pub(crate) use publications::Publications;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::findings::{Findings, SeenClients};
 use super::report::{Reports, ServerReport};
+use crate::metrics::diagnosis::Diagnosis;
 use crate::service::api::rooms::{self, RoomPage, RoomPart};
 use crate::service::api::sockets::{self, MoveSocket, SocketPage};
 use crate::service::chat::{Chat, UserLocations};
@@ -20,6 +22,11 @@ pub(in crate::service::api) enum NodeRequest {
     User(String),
     Statistics,
     Move(MoveSocket),
+    Diagnosis,
+    /// Clients seen recently that begin with a text.
+    SeenClients(String),
+    /// A user that is erased.
+    Forget(String),
 }
 
 /// The answer of a server.
@@ -33,6 +40,9 @@ pub(in crate::service::api) enum NodeAnswer {
     User(UserLocations),
     Statistics(Box<ServerReport>),
     Moved(sockets::MoveOutcome),
+    Diagnosis(Box<Findings>),
+    SeenClients(SeenClients),
+    Forgotten,
 }
 
 impl NodeAnswer {
@@ -162,6 +172,12 @@ fn answer(io: &Io, request: &NodeRequest) -> Option<NodeAnswer> {
             NodeAnswer::Statistics(Box::new(report))
         }
         NodeRequest::Move(command) => NodeAnswer::Moved(sockets::move_local(io, command)),
+        NodeRequest::Diagnosis => NodeAnswer::Diagnosis(Box::new(Findings::of(io))),
+        NodeRequest::SeenClients(search) => NodeAnswer::SeenClients(SeenClients::of(io, search)),
+        NodeRequest::Forget(user) => {
+            io.state::<Diagnosis>().forget(user);
+            NodeAnswer::Forgotten
+        }
     })
 }
 
@@ -193,7 +209,7 @@ mod tests {
             assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
             read_lines += 1;
         }
-        assert_eq!(read_lines, 18, "one of each is in the corpus");
+        assert_eq!(read_lines, 24, "one of each is in the corpus");
     }
 
     #[test]

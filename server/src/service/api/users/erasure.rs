@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::place::Progress;
 use crate::auth::Permission;
+use crate::service::api::nodes::diagnosis;
 use crate::service::authorization::Allowed;
 use crate::service::chat::Chat;
 use crate::service::fault::ServiceError;
@@ -102,6 +103,7 @@ pub(crate) async fn erase_user(
         tracing::info!(by = by.subject, user, messages = ?query.messages, "erasing a user");
         // Access ends first, so that the user adds nothing to what is being erased.
         erasure.disconnected = chat.0.access.revoke_user(io, &user).await?;
+        diagnosis::forget(io, &user).await;
     }
     let eraser = Eraser {
         chat,
