@@ -121,7 +121,7 @@ for (const [where, viewport] of SIZES) {
       const names = await walk(root);
       t.diagnostic(`${name}: ${names.join(" | ")}`);
       assert.equal(names.length, names.count, `${name}: all controls`);
-      const views = ["Overview", "Sockets", "Rooms", "Blocks", "Alerts"];
+      const views = ["Overview", "Activity", "Sockets", "Rooms", "Blocks", "Alerts"];
       for (const control of [...views, "Sign out", ...expected]) assert.ok(names.includes(control), `${name}: ${control} in ${names}`);
     };
     await section(root, "Rooms").getByText(`conversation:${LOBBY}`).waitFor();

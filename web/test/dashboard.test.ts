@@ -2,8 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Reading, Ring, pathOf, ratesOf, roundUp } from "../src/dashboard/figures.ts";
 import { Journal, MAX_LISTED } from "../src/dashboard/journal.ts";
+import { reasonsOf, stepsOf } from "../src/dashboard/diagnosis.ts";
 import { eventOf } from "../src/dashboard/drill/trace.ts";
-import type { NodeChange } from "../src/dashboard/types.ts";
+import { compare } from "../src/dashboard/sorted.ts";
+import { Titles } from "../src/dashboard/titles.ts";
+import type { Conversations, NodeChange } from "../src/dashboard/types.ts";
 import { age, bytes, lasting, many, millis, nodeId, rate } from "../src/dashboard/words.ts";
 
 const traffic = (received: number) => ({ received, sent: received * 10, bytesReceived: received * 100, bytesSent: received * 1_000 });
@@ -100,4 +103,51 @@ test("a line of a trace is a step with its further fields", () => {
 test("names of servers and ages are for people", () => {
   assert.deepEqual([nodeId("Xy~chat-1"), nodeId("chat-1"), nodeId("a~b~c")], ["chat-1", "chat-1", "b~c"]);
   assert.deepEqual([age(0), age(61_000)], ["0 s old", "1 min 1 s old"]);
+});
+
+test("steps have rates at their end, and reasons begin with the most frequent", () => {
+  const history = {
+    beginsAt: "2026-01-01T00:00:00.000Z",
+    stepSeconds: 10,
+    connected: [20, 5],
+    refused: [0, 1],
+    disconnected: [
+      { reason: "ping timeout", counts: [1, 0] },
+      { reason: "transport close", counts: [0, 30] },
+    ],
+  };
+  const at = Date.parse(history.beginsAt);
+  assert.deepEqual(stepsOf(history), [
+    { at: at + 10_000, connected: 2, refused: 0, disconnected: { "ping timeout": 0.1, "transport close": 0 } },
+    { at: at + 20_000, connected: 0.5, refused: 0.1, disconnected: { "ping timeout": 0, "transport close": 3 } },
+  ]);
+  assert.deepEqual(reasonsOf(history), ["transport close", "ping timeout"]);
+});
+
+test("numbers and texts are compared in both directions, unknown last", () => {
+  const sort = (values: (string | number | undefined)[], isDescending: boolean) => [...values].sort((one, other) => compare(one, other, isDescending));
+  assert.deepEqual(sort([2, 10, 1], true), [10, 2, 1]);
+  assert.deepEqual(sort(["room 10", "Room 2", "a"], false), ["a", "Room 2", "room 10"]);
+  // Arrays move `undefined` to their end by themselves, so pairs are compared.
+  for (const isDescending of [true, false]) assert.deepEqual([compare(undefined, 1, isDescending), compare("a", undefined, isDescending)], [1, -1]);
+});
+
+test("titles are requested once a minute, and never without the permission", async () => {
+  const requests: string[] = [];
+  const titles = new Titles();
+  const api = (answer: () => Promise<Conversations>) => ({
+    conversations: ({ ids = "" }: { ids?: string }) => {
+      requests.push(ids);
+      return answer();
+    },
+  });
+  const one = { id: "1", title: "Plans" } as Conversations["conversations"][number];
+  const known = api(async () => ({ conversations: [one], hasMore: false }));
+  for (let time = 0; time < 2; time += 1) await titles.load(known, ["conversation:1", "user:ann", "conversation:2", "conversation:1"]);
+  assert.deepEqual(requests, ["1,2"]);
+  assert.deepEqual(["conversation:1", "conversation:2", "user:ann"].map((room) => titles.get(room)), ["Plans", "deleted", undefined]);
+  titles.clear();
+  const denied = api(() => Promise.reject(Object.assign(new Error("no"), { code: "FORBIDDEN" })));
+  for (let time = 0; time < 2; time += 1) await titles.load(denied, ["conversation:3"]);
+  assert.deepEqual(requests, ["1,2", "3"]);
 });

@@ -2,15 +2,17 @@ import { DISCONNECTED, type Failure, TIMED_OUT } from "../../packages/client/src
 import type { Status } from "../../packages/client/src/line/line.ts";
 import { SocketLine } from "../../packages/client/src/line/socket.ts";
 import { TOKEN, tab } from "../model/storage.ts";
+import type { Diagnosis } from "./diagnosis.ts";
 import { Api, REQUEST_TIMEOUT } from "./drill/api.ts";
 import { type Point, type Reading, Ring, ratesOf } from "./figures.ts";
 import { Journal } from "./journal.ts";
 import type { Cluster, Node, Rooms } from "./types.ts";
+import { Titles } from "./titles.ts";
 import { many } from "./words.ts";
 
 /** Delay between the last answer and the next request for figures, in milliseconds. */
 const POLL_INTERVAL = 2_000;
-/** Rooms are requested with every n-th request for figures. */
+/** Rooms and the diagnosis are requested with every n-th request for figures. */
 const ROOMS_EVERY = 5;
 /** Maximum number of shown rooms. */
 export const SHOWN_ROOMS = 20;
@@ -20,10 +22,10 @@ const POINTS = 150;
 const OLD_AFTER = 12_000;
 
 /** A part of the dashboard that requires its own permission. */
-export type Part = "figures" | "servers" | "rooms";
+export type Part = "figures" | "servers" | "rooms" | "diagnosis";
 
 /** What the page shows. */
-export const VIEWS = ["overview", "sockets", "rooms", "blocks", "alerts"] as const;
+export const VIEWS = ["overview", "activity", "sockets", "rooms", "blocks", "alerts"] as const;
 export type View = (typeof VIEWS)[number];
 
 /**
@@ -47,6 +49,11 @@ export class Desk {
   readonly troubles = new Map<Part, string>();
   nodes: readonly Node[] = [];
   rooms: Rooms | undefined;
+  diagnosis: Diagnosis | undefined;
+  /** The titles of listed conversations, by the names of their rooms. */
+  readonly titles = new Titles();
+  /** What the shown view begins with: a search for sockets, or a room. */
+  target: { search?: string; room?: string } = {};
   readonly points = new Ring<Point>(POINTS);
   readonly journal = new Journal();
   /** The parts that the user's role does not permit. */
@@ -110,9 +117,19 @@ export class Desk {
     this.#leave("out");
   }
 
-  show(view: View): void {
+  show(view: View, target: Desk["target"] = {}): void {
     this.view = view;
+    this.target = target;
     this.changed(true);
+  }
+
+  /** Shows the sockets of a user or an address. */
+  find(search: string): void {
+    this.show("sockets", { search });
+  }
+
+  openRoom(room: string): void {
+    this.show("rooms", { room });
   }
 
   /** The time in milliseconds since the connection was lost, on which events arrive. */
@@ -128,7 +145,7 @@ export class Desk {
     const arrival = this.#arrivals.get(part);
     if (arrival === undefined) return undefined;
     const age = Date.now() - arrival.getTime();
-    const expected = part === "rooms" ? ROOMS_EVERY * POLL_INTERVAL : 0;
+    const expected = part === "rooms" || part === "diagnosis" ? ROOMS_EVERY * POLL_INTERVAL : 0;
     return !this.isOnline || age > OLD_AFTER + expected ? age : undefined;
   }
 
@@ -173,7 +190,9 @@ export class Desk {
     this.view = "overview";
     this.phase = phase;
     this.reason = reason;
-    this.cluster = this.#reading = this.asOf = this.lostAt = this.rooms = undefined;
+    this.cluster = this.#reading = this.asOf = this.lostAt = this.rooms = this.diagnosis = undefined;
+    this.target = {};
+    this.titles.clear();
     this.#arrivals.clear();
     this.troubles.clear();
     this.nodes = [];
@@ -210,10 +229,15 @@ export class Desk {
     const includesRooms = this.#polls % ROOMS_EVERY === 0;
     this.#polls += 1;
     await Promise.all([
-      this.#part("figures", visit, () => api.cluster(), (cluster) => this.#take(cluster)),
+      this.#part("figures", visit, () => api.cluster(), (cluster) => this.#take(cluster)).then(async () => {
+        // The same permission is not refused twice.
+        if (includesRooms && !this.denied.has("figures")) await this.#part("diagnosis", visit, () => api.diagnosis(), (diagnosis) => (this.diagnosis = diagnosis));
+      }),
       this.#part("servers", visit, () => api.nodes(), (nodes) => (this.nodes = nodes)),
-      includesRooms && this.#part("rooms", visit, () => api.rooms(SHOWN_ROOMS), (rooms) => (this.rooms = rooms)),
+      includesRooms && this.#part("rooms", visit, () => api.rooms({ limit: SHOWN_ROOMS }), (rooms) => (this.rooms = rooms)),
     ]);
+    if (visit !== this.#visit) return;
+    if (includesRooms) await this.titles.load(api, this.#listedRooms());
     if (visit !== this.#visit) return;
     this.#isPolling = false;
     this.#timer = setTimeout(() => void this.#poll(), POLL_INTERVAL);
@@ -237,6 +261,11 @@ export class Desk {
       if (isDenied(error)) this.denied.add(part);
       else this.troubles.set(part, explain(error));
     }
+  }
+
+  #listedRooms(): string[] {
+    const top = this.diagnosis?.top.filter(({ subject }) => subject === "room") ?? [];
+    return [...(this.rooms?.rooms ?? []).map(({ room }) => room), ...top.flatMap(({ entries }) => entries.map(({ name }) => name))];
   }
 
   #take(cluster: Cluster): void {

@@ -2,6 +2,7 @@ import type { ComponentChildren } from "preact";
 import { Spoken, Time } from "../view/parts.tsx";
 import { type Desk, SHOWN_ROOMS, unansweredText } from "./desk.ts";
 import { type Entry, MAX_LISTED, typeInWords } from "./journal.ts";
+import type { SortHead } from "./sorted.ts";
 import type { Node, Percentiles, Server, Times as AllTimes } from "./types.ts";
 import { age, bytes, count, lasting, many, millis, nodeId, percent } from "./words.ts";
 
@@ -30,20 +31,30 @@ export function Age({ old }: { old: number | undefined }) {
   return old === undefined ? null : <p class="age">{age(old)}</p>;
 }
 
+interface TableProps {
+  name: string;
+  heads: readonly (string | SortHead)[];
+  texts?: number;
+  /** Whether a long table scrolls vertically. */
+  isTall?: boolean;
+  foot?: ComponentChildren;
+  children: ComponentChildren;
+}
+
 /**
  * A table that scrolls horizontally if it is too wide, also by keyboard. Its first columns are
  * texts, the others numbers.
  */
-export function Table({ name, heads, texts = 1, foot, children }: { name: string; heads: readonly string[]; texts?: number; foot?: ComponentChildren; children: ComponentChildren }) {
+export function Table({ name, heads, texts = 1, isTall = false, foot, children }: TableProps) {
   return (
-    <div class="table" role="region" aria-label={name} tabIndex={0}>
+    <div class={isTall ? "table is-tall" : "table"} role="region" aria-label={name} tabIndex={0}>
       <table>
         <caption class="spoken">{name}</caption>
         <thead>
           <tr>
             {heads.map((head, index) => (
-              <th key={head} scope="col" class={index < texts ? "text" : ""}>
-                {head}
+              <th key={typeof head === "string" ? head : head.name} scope="col" class={index < texts ? "text" : ""} aria-sort={typeof head === "string" ? undefined : head.sorted}>
+                {typeof head === "string" ? head : <SortButton head={head} />}
               </th>
             ))}
           </tr>
@@ -52,6 +63,16 @@ export function Table({ name, heads, texts = 1, foot, children }: { name: string
         {foot !== undefined && <tfoot>{foot}</tfoot>}
       </table>
     </div>
+  );
+}
+
+/** Sorts a table by one of its columns. */
+function SortButton({ head: { name, sorted, onSort } }: { head: SortHead }) {
+  return (
+    <button class="sort" type="button" onClick={onSort}>
+      {name}
+      <span aria-hidden="true">{sorted === undefined ? "" : sorted === "ascending" ? " ↑" : " ↓"}</span>
+    </button>
   );
 }
 

@@ -1,5 +1,6 @@
 import { TokenForm } from "../view/token.tsx";
 import { ThemeToggle } from "../view/theme.tsx";
+import { Activity, Connects, Incidents, MostActive } from "./activity.tsx";
 import { Chart } from "./chart.tsx";
 import { type Desk, type Part, VIEWS, type View } from "./desk.ts";
 import { AlertHistory } from "./drill/alerts.tsx";
@@ -88,7 +89,7 @@ function Live({ desk }: { desk: Desk }) {
   );
 }
 
-const viewNames: Record<View, string> = { overview: "Overview", sockets: "Sockets", rooms: "Rooms", blocks: "Blocks", alerts: "Alerts" };
+const viewNames: Record<View, string> = { overview: "Overview", activity: "Activity", sockets: "Sockets", rooms: "Rooms", blocks: "Blocks", alerts: "Alerts" };
 
 function Views({ desk }: { desk: Desk }) {
   return (
@@ -110,6 +111,8 @@ function Content({ desk }: { desk: Desk }) {
   switch (desk.view) {
     case "overview":
       return <Overview desk={desk} />;
+    case "activity":
+      return <Activity desk={desk} />;
     case "sockets":
       return <Sockets desk={desk} />;
     case "rooms":
@@ -150,6 +153,9 @@ function Overview({ desk }: { desk: Desk }) {
           </section>
         </>
       )}
+      <Connects desk={desk} />
+      <MostActive desk={desk} />
+      <Incidents desk={desk} />
       <Servers desk={desk} />
       <Parts desk={desk} />
       <Times desk={desk} />
@@ -160,7 +166,7 @@ function Overview({ desk }: { desk: Desk }) {
   );
 }
 
-const partNames: Record<Part, string> = { figures: "Figures", servers: "Servers", rooms: "Rooms" };
+const partNames: Record<Part, string> = { figures: "Figures", servers: "Servers", rooms: "Rooms", diagnosis: "Activity" };
 
 /** Whether the figures are current and complete, otherwise their time and what is missing. */
 function State({ desk }: { desk: Desk }) {

@@ -1,4 +1,5 @@
 import type { Failure } from "../../../packages/client/src/failure.ts";
+import type { Diagnosis, SeenClients } from "../diagnosis.ts";
 import type { Alerts, Blocks, Cluster, ConversationDetails, Conversations, Node, RoomDetails, Rooms, Socket, Sockets } from "../types.ts";
 
 /**
@@ -28,8 +29,17 @@ export class Api {
     return nodes;
   }
 
-  rooms(limit: number): Promise<Rooms> {
-    return this.#call("GET", `/rooms${queryOf({ order: "size", limit })}`);
+  rooms(query: { prefix?: string; limit: number }): Promise<Rooms> {
+    return this.#call("GET", `/rooms${queryOf({ order: "size", ...query })}`);
+  }
+
+  diagnosis(): Promise<Diagnosis> {
+    return this.#call("GET", "/diagnosis");
+  }
+
+  /** Returns clients that disconnected or were refused in the last hour. */
+  seen(search: string): Promise<SeenClients> {
+    return this.#call("GET", `/diagnosis/clients${queryOf({ search })}`);
   }
 
   room(room: string): Promise<RoomDetails> {

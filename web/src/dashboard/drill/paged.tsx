@@ -87,7 +87,7 @@ export function ageOf(desk: Desk, asOf: Date | undefined): number | undefined {
 }
 
 /** The buttons of a list, and the time of its page. */
-export function Pager({ pages, desk, name }: { pages: Pages<{ cursor?: string; hasMore: boolean }>; desk: Desk; name: string }) {
+export function Pager({ pages, desk, name }: { pages: Pages<{ cursor?: string; hasMore?: boolean }>; desk: Desk; name: string }) {
   const isIdle = desk.isOnline && !pages.isBusy;
   return (
     <div class="pager">
@@ -148,8 +148,8 @@ export function Outcome({ text }: { text: string }) {
 }
 
 /** A field with a button that starts a search. */
-export function SearchForm({ label, hint, onSearch }: { label: string; hint?: string; onSearch: (text: string) => void }) {
-  const [input, setInput] = useState("");
+export function SearchForm({ label, hint, initial = "", onSearch }: { label: string; hint?: string; initial?: string; onSearch: (text: string) => void }) {
+  const [input, setInput] = useState(initial);
   const id = `search-${label.toLowerCase().replaceAll(" ", "-")}`;
   return (
     <form

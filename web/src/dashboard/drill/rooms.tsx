@@ -14,7 +14,7 @@ const OF_CONVERSATION = "conversation:";
 
 /** Rooms and conversations, and one of them with its members. */
 export function RoomsView({ desk }: { desk: Desk }) {
-  const [room, setRoom] = useState<string>();
+  const [room, setRoom] = useState(desk.target.room);
   const [socket, setSocket] = useState<string>();
   return (
     <>

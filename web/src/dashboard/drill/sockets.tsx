@@ -9,12 +9,13 @@ import { SocketCard } from "./socket.tsx";
 
 /** The sockets of all servers: a search, and one of them with its details. */
 export function Sockets({ desk }: { desk: Desk }) {
-  const [search, setSearch] = useState("");
+  const [search, setSearch] = useState(desk.target.search ?? "");
   const [chosen, setChosen] = useState<string>();
   return (
     <>
       {chosen !== undefined && <SocketCard key={chosen} id={chosen} desk={desk} onClose={() => setChosen(undefined)} />}
       <SocketList desk={desk} search={search} onSearch={setSearch} onChoose={setChosen} />
+      {search !== "" && <SeenEarlier key={search} desk={desk} search={search} />}
     </>
   );
 }
@@ -30,6 +31,7 @@ function SocketList({ desk, search, onSearch, onChoose }: { desk: Desk; search: 
     <Card title="Sockets" size="wide" old={ageOf(desk, pages.asOf)}>
       <SearchForm
         label="Search sockets"
+        initial={search}
         hint="The beginning of a name, user id, socket id, address, or of a word of the user agent."
         onSearch={(text) => {
           setCount(count + 1);
@@ -50,6 +52,44 @@ function SocketList({ desk, search, onSearch, onChoose }: { desk: Desk; search: 
       {found.length > 0 && <SocketTable sockets={found} isOnline={desk.isOnline} onChoose={onChoose} />}
       {page !== undefined && page.missing > 0 && found.length > 0 && <p class="nothing">{unansweredText(page.missing)}</p>}
       <Pager pages={pages} desk={desk} name="sockets" />
+    </Card>
+  );
+}
+
+/** Clients that match and disconnected or were refused in the last hour. */
+function SeenEarlier({ desk, search }: { desk: Desk; search: string }) {
+  const pages = usePages(search, () => desk.apiOrThrow.seen(search));
+  // The sockets state the missing permission.
+  if (pages.isDenied) return null;
+  const clients = pages.page?.clients ?? [];
+  return (
+    <Card title="Disconnected or refused in the last hour" size="wide" old={ageOf(desk, pages.asOf)}>
+      {pages.trouble !== "" && (
+        <p class="trouble" role="alert">
+          {pages.trouble}
+        </p>
+      )}
+      {pages.page !== undefined && clients.length === 0 && <p class="nothing">No such client disconnected or was refused.{unansweredText(pages.page.missing)}</p>}
+      {clients.length > 0 && (
+        <Table name="Clients seen in the last hour" texts={5} heads={["User", "Address", "Last at", "What happened", "Server"]}>
+          {clients.map(({ userId, name, address, at, what, node }) => (
+            <tr key={`${userId} ${address}`} data-seen={userId ?? address}>
+              <th scope="row" class="long">
+                {userId === undefined ? "–" : <bdi>{name ?? userId}</bdi>} {name !== undefined && name !== userId && <bdi class="faint">{userId}</bdi>}
+              </th>
+              <td class="text">{address ?? "–"}</td>
+              <td class="text">
+                <time datetime={at}>{exactTime(at)}</time>
+              </td>
+              <td class="text long">{what}</td>
+              <td class="text">
+                <bdi>{nodeId(node)}</bdi>
+              </td>
+            </tr>
+          ))}
+        </Table>
+      )}
+      <Pager pages={pages} desk={desk} name="clients" />
     </Card>
   );
 }
