@@ -40,7 +40,8 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       await shows(root, "Connections", (shown) => shown === 4);
       await shows(root, "Users", (shown) => shown === 2);
       await page.locator('[data-total="Connections"]').getByText("WebSocket").waitFor();
-      await section(root, "Rooms").getByRole("row", { name: "user:bob 2" }).waitFor();
+      await section(root, "Rooms").getByText("2 rooms of users and subscriptions").press("Enter");
+      await section(root, "Rooms").getByRole("row", { name: /user:bob 2/ }).waitFor();
       await page.getByRole("img", { name: /open 4 now, at most 4/ }).waitFor();
       const { nodes } = await (await fetch(`${server.url}/api/v1/nodes`, { headers: { authorization: `Bearer ${admin()}` } })).json();
       await section(root, "Servers").locator(`[data-node="${nodes[0].id}"]`).getByText("up", { exact: true }).waitFor();
@@ -204,7 +205,8 @@ test("no user and no address is in the document after revocation out of view", a
   const root = await watch(t, admin("root-hidden"));
   const { page } = root;
   await total(root, "Connections").waitFor();
-  await section(root, "Rooms").getByRole("row", { name: /^user:/ }).first().waitFor();
+  await section(root, "Rooms").locator("summary").press("Enter");
+  await section(root, "Rooms").getByRole("row", { name: /user:/ }).first().waitFor();
   await view(root, "Sockets");
   await search(root, sub, "Mallory Watched");
   const card = await details(root);

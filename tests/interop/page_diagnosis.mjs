@@ -160,6 +160,38 @@ test("refusals are shown with user, address and reason, also after a reload", as
   noFaults(root);
 });
 
+test("rooms have titles and groups, and are sorted by each column", async (t) => {
+  const server = await start(t);
+  const people = [];
+  for (const name of ["ann", "bob", "cat"]) people.push(await client(t, name, name, server.url));
+  const [ann] = people;
+  for (const socket of people) await must(socket, "join_conversation", LOBBY);
+  for (const title of ["Alpha", "Zulu"]) await must(ann, "join_conversation", await make(ann, title, [], "hello"));
+  const root = await live(t, { url: server.url });
+  const { page } = root;
+  await view(root, "Rooms");
+  const card = section(root, "Largest rooms");
+  const names = async () => (await card.locator("[data-room]:visible button").allTextContents()).join();
+  await until(async () => (await names()).startsWith("Lobby,") && (await names()).length === "Lobby,Alpha,Zulu".length, "three rooms");
+  const sort = (name) => card.getByRole("button", { name, exact: true }).first().press("Enter");
+  await sort("Room");
+  assert.equal(await names(), "Alpha,Lobby,Zulu");
+  await sort("Room");
+  assert.equal(await names(), "Zulu,Lobby,Alpha");
+  assert.equal(await card.getByRole("columnheader", { name: "Room" }).first().getAttribute("aria-sort"), "descending");
+  await sort("Sockets");
+  assert.match(await names(), /^Lobby,/);
+  await card.getByText("3 rooms of users and subscriptions").press("Enter");
+  await card.getByRole("row", { name: /user:bob 1/ }).waitFor();
+  await card.getByRole("button", { name: "Show the members of Alpha" }).press("Enter");
+  await page.locator("[data-room-details]").getByText("ann", { exact: true }).first().waitFor();
+  // The overview leads to the same room.
+  await view(root, "Overview");
+  await section(root, "Rooms").getByRole("button", { name: "Show the members of Lobby" }).press("Enter");
+  await page.locator(`[data-room-details="conversation:${LOBBY}"]`).waitFor();
+  noFaults(root);
+});
+
 test("a user who is not connected is found by name and by address", async (t) => {
   const server = await start(t);
   const gone = await connect(t, io, server.url, { auth: { token: tokenOf("gone-user", "Grace Gone") }, reconnection: false });
@@ -189,6 +221,9 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await view(root, "Activity");
       await top(root, "connects", "user", "ann").getByRole("button").waitFor();
       await checkLook(root, `diagnosis-${where}-${colorScheme}-activity`);
+      await view(root, "Rooms");
+      await section(root, "Largest rooms").locator("summary").press("Enter");
+      await checkLook(root, `diagnosis-${where}-${colorScheme}-rooms`);
       noFaults(root);
     });
   }

@@ -14,8 +14,10 @@ import { many } from "./words.ts";
 const POLL_INTERVAL = 2_000;
 /** Rooms and the diagnosis are requested with every n-th request for figures. */
 const ROOMS_EVERY = 5;
-/** Maximum number of shown rooms. */
-export const SHOWN_ROOMS = 20;
+/** Maximum number of shown rooms of conversations and applications. */
+export const SHOWN_ROOMS = 50;
+/** Maximum number of requested rooms. */
+const MAX_ROOMS = 200;
 /** Five minutes of figures. */
 const POINTS = 150;
 /** Age in milliseconds from which on data is shown as old although the server is connected. */
@@ -234,7 +236,7 @@ export class Desk {
         if (includesRooms && !this.denied.has("figures")) await this.#part("diagnosis", visit, () => api.diagnosis(), (diagnosis) => (this.diagnosis = diagnosis));
       }),
       this.#part("servers", visit, () => api.nodes(), (nodes) => (this.nodes = nodes)),
-      includesRooms && this.#part("rooms", visit, () => api.rooms({ limit: SHOWN_ROOMS }), (rooms) => (this.rooms = rooms)),
+      includesRooms && this.#part("rooms", visit, () => roomsOf(api), (rooms) => (this.rooms = rooms)),
     ]);
     if (visit !== this.#visit) return;
     if (includesRooms) await this.titles.load(api, this.#listedRooms());
@@ -282,6 +284,13 @@ export class Desk {
     if (this.#line === undefined) throw new Error("not signed in");
     return this.#line.request(event, payload, REQUEST_TIMEOUT);
   }
+}
+
+/** Requests the largest rooms, and the largest of conversations, which may be smaller than others. */
+async function roomsOf(api: Api): Promise<Rooms> {
+  const [all, ofConversations] = await Promise.all([api.rooms({ limit: MAX_ROOMS }), api.rooms({ prefix: "conversation:", limit: SHOWN_ROOMS })]);
+  const listed = new Set(all.rooms.map(({ room }) => room));
+  return { rooms: [...all.rooms, ...ofConversations.rooms.filter(({ room }) => !listed.has(room))], hasMore: all.hasMore, missing: Math.max(all.missing, ofConversations.missing) };
 }
 
 /** Returns a text about servers that have not answered. */

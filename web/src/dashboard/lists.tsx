@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { Spoken, Time } from "../view/parts.tsx";
-import { type Desk, SHOWN_ROOMS, unansweredText } from "./desk.ts";
+import type { Desk } from "./desk.ts";
 import { type Entry, MAX_LISTED, typeInWords } from "./journal.ts";
 import type { SortHead } from "./sorted.ts";
 import type { Node, Percentiles, Server, Times as AllTimes } from "./types.ts";
@@ -236,33 +236,6 @@ const EXPIRES_SOON = 14 * 86_400_000;
 /** Formats the day of a time. */
 export function dateOf(time: string): string {
   return new Date(time).toLocaleDateString(undefined, { dateStyle: "medium" });
-}
-
-export function Rooms({ desk }: { desk: Desk }) {
-  const { rooms } = desk;
-  if (desk.denied.has("rooms")) return <Denied title="Rooms" permission="api:rooms" />;
-  return (
-    <Card title="Rooms" old={desk.oldness("rooms")}>
-      {rooms === undefined ? (
-        <p class="nothing">Loading…</p>
-      ) : rooms.rooms.length === 0 ? (
-        <p class="nothing">No socket is in a room.</p>
-      ) : (
-        <Table name="The largest rooms" heads={["Room", "Sockets"]}>
-          {rooms.rooms.map(({ room, sockets }) => (
-            <tr key={room}>
-              <th scope="row" class="long">
-                <bdi>{room}</bdi>
-              </th>
-              <td>{count(sockets)}</td>
-            </tr>
-          ))}
-        </Table>
-      )}
-      {rooms?.hasMore && <p class="nothing">The {SHOWN_ROOMS} largest of all servers.</p>}
-      {rooms !== undefined && rooms.missing > 0 && <p class="nothing">{unansweredText(rooms.missing)}</p>}
-    </Card>
-  );
 }
 
 export function Alerts({ desk }: { desk: Desk }) {

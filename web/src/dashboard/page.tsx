@@ -7,7 +7,8 @@ import { AlertHistory } from "./drill/alerts.tsx";
 import { Blocks } from "./drill/blocks.tsx";
 import { RoomsView } from "./drill/rooms.tsx";
 import { Sockets } from "./drill/sockets.tsx";
-import { Age, Alerts, Parts, Refusals, Rooms, Servers, Times } from "./lists.tsx";
+import { Age, Alerts, Parts, Refusals, Servers, Times } from "./lists.tsx";
+import { LargestRooms } from "./rooms.tsx";
 import { Figures } from "./totals.tsx";
 import { clock, count, many, nodeId, rate } from "./words.ts";
 
@@ -159,7 +160,7 @@ function Overview({ desk }: { desk: Desk }) {
       <Servers desk={desk} />
       <Parts desk={desk} />
       <Times desk={desk} />
-      <Rooms desk={desk} />
+      <LargestRooms desk={desk} title="Rooms" onChoose={(room) => desk.openRoom(room)} />
       <Alerts desk={desk} />
       <Refusals desk={desk} />
     </>

@@ -1,7 +1,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { exactTime } from "../../words/time.ts";
-import { type Desk, SHOWN_ROOMS, explain, isDenied, unansweredText } from "../desk.ts";
+import { type Desk, explain, isDenied, unansweredText } from "../desk.ts";
 import { Card, Denied, Table, dateOf } from "../lists.tsx";
+import { LargestRooms, OF_CONVERSATION } from "../rooms.tsx";
 import type { Conversation, ConversationDetails, Socket } from "../types.ts";
 import { count, many, nodeId } from "../words.ts";
 import { Pager, SearchForm, ageOf, useOpened, usePages } from "./paged.tsx";
@@ -10,7 +11,6 @@ import { SocketTable } from "./sockets.tsx";
 
 /** Maximum number of shown members of a conversation. */
 const SHOWN_MEMBERS = 200;
-const OF_CONVERSATION = "conversation:";
 
 /** Rooms and conversations, and one of them with its members. */
 export function RoomsView({ desk }: { desk: Desk }) {
@@ -20,70 +20,10 @@ export function RoomsView({ desk }: { desk: Desk }) {
     <>
       {socket !== undefined && <SocketCard key={socket} id={socket} desk={desk} onClose={() => setSocket(undefined)} />}
       {room !== undefined && <RoomCard key={room} room={room} desk={desk} onChoose={setSocket} onClose={() => setRoom(undefined)} />}
-      <LargestRooms desk={desk} onChoose={setRoom} />
+      <LargestRooms desk={desk} title="Largest rooms" onChoose={setRoom} />
       <Conversations desk={desk} onChoose={(id) => setRoom(`${OF_CONVERSATION}${id}`)} />
     </>
   );
-}
-
-function LargestRooms({ desk, onChoose }: { desk: Desk; onChoose: (room: string) => void }) {
-  const titles = useTitles(desk);
-  const { rooms } = desk;
-  if (desk.denied.has("rooms")) return <Denied title="Largest rooms" permission="api:rooms" />;
-  return (
-    <Card title="Largest rooms" old={desk.oldness("rooms")}>
-      {rooms === undefined ? (
-        <p class="nothing">Loading…</p>
-      ) : rooms.rooms.length === 0 ? (
-        <p class="nothing">No socket is in a room.</p>
-      ) : (
-        <Table name="Listed rooms" heads={["Room", "Sockets", "Members"]}>
-          {rooms.rooms.map(({ room, sockets }) => {
-            const title = titles.get(room);
-            return (
-              <tr key={room} data-room={room}>
-                <th scope="row" class="long">
-                  {title !== undefined && <bdi>{title} </bdi>}
-                  <bdi class={title === undefined ? "" : "faint"}>{room}</bdi>
-                </th>
-                <td>{count(sockets)}</td>
-                <td>
-                  <button class="link-button" type="button" disabled={!desk.isOnline} aria-label={`Show the members of ${title ?? room}`} onClick={() => onChoose(room)}>
-                    Show
-                  </button>
-                </td>
-              </tr>
-            );
-          })}
-        </Table>
-      )}
-      {rooms?.hasMore && <p class="nothing">The {SHOWN_ROOMS} largest of all servers.</p>}
-      {rooms !== undefined && rooms.missing > 0 && <p class="nothing">{unansweredText(rooms.missing)}</p>}
-    </Card>
-  );
-}
-
-/** Returns the titles of the listed rooms of conversations, as far as the role permits. */
-function useTitles(desk: Desk): ReadonlyMap<string, string> {
-  const [titles, setTitles] = useState<ReadonlyMap<string, string>>(new Map());
-  const ids = (desk.rooms?.rooms ?? []).flatMap(({ room }) => (room.startsWith(OF_CONVERSATION) ? room.slice(OF_CONVERSATION.length) : [])).sort();
-  const key = ids.join(",");
-  useEffect(() => {
-    let hasEnded = false;
-    const load = async () => {
-      try {
-        const { conversations } = await desk.apiOrThrow.conversations({ ids: key });
-        if (!hasEnded) setTitles(new Map(conversations.map(({ id, title }) => [`${OF_CONVERSATION}${id}`, title ?? "untitled"])));
-      } catch {
-        // The rooms are shown by their names.
-      }
-    };
-    if (key !== "") void load();
-    return () => {
-      hasEnded = true;
-    };
-  }, [key]);
-  return titles;
 }
 
 function Conversations({ desk, onChoose }: { desk: Desk; onChoose: (id: string) => void }) {

@@ -4,6 +4,7 @@ import { exactTime } from "../../words/time.ts";
 import { type Desk, explain } from "../desk.ts";
 import { Ring } from "../figures.ts";
 import { Card } from "../lists.tsx";
+import { MANAGED } from "../rooms.tsx";
 import type { Socket } from "../types.ts";
 import { bytes, count, lasting, nodeId } from "../words.ts";
 import { BlockDialog, Confirm } from "./dialogs.tsx";
@@ -170,9 +171,6 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
     </div>
   );
 }
-
-/** Rooms that follow from memberships and subscriptions, which only the server changes. */
-const MANAGED = /^(conversation|user|trades|portfolio|signals|prices|notifications|admin)([:#]|$)/;
 
 function Rooms({ socket: { rooms, roomCount }, isIdle, onJoin, onLeave }: { socket: Socket; isIdle: boolean; onJoin: (room: string) => void; onLeave: (room: string) => void }) {
   const [room, setRoom] = useState("");
