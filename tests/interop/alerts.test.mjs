@@ -4,7 +4,6 @@
 // The rules are a copy with shorter times. Thresholds are those of the file, except that of memory
 // and processors: no test may use up those of the machine.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -115,16 +114,10 @@ const message = (content = "hello") => ["message", { conversationId: LOBBY, cont
 
 /** Fills the queue of the store for four seconds: another session locks the table of messages. */
 async function fillQueue(t, postgres, sender) {
-  const { hostname, port } = new URL(postgres.url);
-  const blocker = spawn("psql", ["-X", "-h", hostname, "-p", port, "-U", "roomcast", "-d", "postgres"], { stdio: ["pipe", "pipe", "ignore"] });
-  t.after(() => blocker.kill());
-  let output = "";
-  blocker.stdout.on("data", (data) => (output += data));
-  blocker.stdin.write("BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE;\n");
-  await until(() => output.includes("LOCK TABLE"), "the lock");
+  const release = await postgres.lock(t, "messages");
   const answers = Array.from({ length: 20 }, () => ask(sender, ...message()));
   await sleep(4_000); // Longer than a message may take to store, shorter than a statement may.
-  blocker.stdin.end("COMMIT;\n");
+  release();
   // Those for which the queue had no place are refused.
   await Promise.allSettled(answers);
 }

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { conversation, nothing, person, postgres, startServers } from "./chat_servers.mjs";
 import { startLink } from "./link.mjs";
 import { call } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
 import { startBroker } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, metricIs, until } from "./support.mjs";
@@ -99,23 +100,20 @@ describe("a server that was suspended", { concurrency: true }, () => {
   }
 
   test("catches up while commands use all connections to its database", async (t) => {
-    const link = await startLink(postgres.url);
-    t.after(() => link.close());
-    const ROOMCAST_STORE = `postgres://roomcast@${new URL(link.url).host}/postgres`;
-    const [there] = await startServers(t, 1, nothing, { ROOMCAST_STORE });
+    const own = await startPostgres();
+    t.after(() => own.end());
+    const [there] = await startServers(t, 1, nothing, { ROOMCAST_STORE: own.url });
     const people = await Promise.all([...Array(COUNT).keys()].map((n) => person(t, there, `busy ${n}`)));
-    // So that no connection has to be opened for a query.
-    await Promise.all(people.map((one) => one.must("conversations", {})));
-    // The answers to the queries arrive after the process stood still.
-    link.swallow();
+    // The answers to the queries arrive while the process stands still.
+    const release = await own.lock(t, "conversations");
     const answers = people.map((one) => ask(one.socket, "conversations", {}));
-    await metricIs(there.url, 'roomcast_events_received_total{event="conversations"}', (count) => count === 2 * COUNT);
+    await metricIs(there.url, 'roomcast_events_received_total{event="conversations"}', (count) => count === COUNT);
+    await until(() => own.query("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'").length > 0, "a query that waits");
     await there.pause();
+    release();
     await sleep(SUSPENDED);
-    link.resume({ isBroken: false });
     there.resume();
-    // The answers to those that had a connection arrived in time; tasks of the server have the others. Those that have
-    // waited for a connection for too long are answered with an error.
+    // Those that have waited for a connection for too long are answered with an error.
     const all = await Promise.all(answers);
     for (const answer of all) assert.ok("success" in answer, JSON.stringify(answer));
     assert.ok(all.some(({ success }) => success), JSON.stringify(all));

@@ -1,8 +1,8 @@
 // A private PostgreSQL for tests of stock clients, which can be killed, crashed, suspended and
 // restarted.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { startBroker, suspend } from "./processes.mjs";
+import { startBroker, suspend, until } from "./processes.mjs";
 
 /** Creates and starts a server, which ends with the process of the test in any case. */
 export async function startPostgres() {
@@ -57,6 +57,16 @@ export async function startPostgres() {
       const run = spawnSync("psql", [...args, "-d", "postgres", "-c", sql], { encoding: "utf8", maxBuffer: 1 << 28 });
       if (run.status !== 0) throw new Error(`psql: ${run.stderr ?? run.error}`);
       return run.stdout.split("\n").filter(Boolean).map((line) => line.split("\t"));
+    },
+    /** Locks a table. Returns the function that ends the lock. */
+    async lock(test, table) {
+      const blocker = spawn("psql", ["-X", "-h", "127.0.0.1", "-p", String(port), "-U", "roomcast", "-d", "postgres"], { stdio: ["pipe", "pipe", "ignore"] });
+      test.after(() => blocker.kill());
+      let output = "";
+      blocker.stdout.on("data", (data) => (output += data));
+      blocker.stdin.write(`BEGIN; LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE;\n`);
+      await until(() => output.includes("LOCK TABLE"), "the lock");
+      return () => blocker.stdin.end("COMMIT;\n");
     },
     async end() {
       signal(processes(), "SIGCONT");
