@@ -108,6 +108,12 @@ export const drafts = {
   get: (userId: string, conversationId: string) => browser.get(draftKey(userId, conversationId)) ?? "",
   set: (userId: string, conversationId: string, text: string) =>
     text === "" ? browser.remove(draftKey(userId, conversationId)) : keep(userId, draftKey(userId, conversationId), text),
+  /** Calls back when another tab changes the text. Returns a function that stops this. */
+  watch: (userId: string, conversationId: string, changed: () => void) => {
+    const handle = ({ key }: StorageEvent) => key === draftKey(userId, conversationId) && changed();
+    addEventListener("storage", handle);
+    return () => removeEventListener("storage", handle);
+  },
 };
 
 function draftKey(userId: string, conversationId: string): string {

@@ -55,6 +55,10 @@ export class Composer extends Component<ComposerProps, ComposerState> {
   /** The ids of people chosen from the suggestions, to distinguish people of the same name. */
   readonly #chosen = new Set<string>();
   readonly #text = createRef<HTMLTextAreaElement>();
+  /** Follows another tab that changes the same draft, so that neither tab overwrites the other's. */
+  readonly #stopWatching = drafts.watch(this.props.conversation.ownId, this.props.conversation.id, () => {
+    if (this.props.editing === undefined) this.setState({ text: this.#draft });
+  });
   /** The text and width for which the height was last computed. */
   #grown = { value: "", width: 0 };
 
@@ -84,6 +88,7 @@ export class Composer extends Component<ComposerProps, ComposerState> {
   }
 
   override componentWillUnmount(): void {
+    this.#stopWatching();
     this.props.conversation.handleInputStop();
   }
 
