@@ -1,4 +1,4 @@
-import { DISCONNECTED, type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
+import { type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
 import { credentials, deleteLocalData, removeToken, guestKey, detachFromStorage, queueStorage, storeName, storeToken, watchSignOut } from "./model/account.ts";
 import type { Conversation } from "./model/conversation.ts";
 import { reasonOf } from "./model/draft.ts";
@@ -9,8 +9,8 @@ import type { Bell, actionOf } from "./notifications/bell.ts";
 import { Statuses } from "./status/statuses.ts";
 import { browser } from "./model/storage.ts";
 import type { Market } from "./trading/market.ts";
-import type { ConversationInfo, InvitePreview, Message, Notification as UserNotification, Session, UserStatus } from "./types.ts";
-import { asFailure, explain, explainInvite } from "./words/failure.ts";
+import type { Message, Notification as UserNotification, Session, UserStatus } from "./types.ts";
+import { asFailure, explain } from "./words/failure.ts";
 import { excerptOf } from "./words/markdown.ts";
 import { isolated, preview } from "./words/text.ts";
 
@@ -22,7 +22,8 @@ const MAX_SPOKEN_TEXT = 60;
 /** The address of the trading page. */
 export const TRADING = "#/trading";
 const CONVERSATION = /^#\/c\/([0-9a-f-]{36})(?:\/(\d{1,15}))?$/;
-const NOTIFY = "roomcast.notify";
+/** The storage key of whether the browser announces messages and notifications. */
+export const NOTIFY = "roomcast.notify";
 /** Error codes after which other credentials are needed. */
 const OUT = new Set(["UNAUTHENTICATED", "TOKEN_EXPIRED", "TOKEN_REVOKED", "NO_CREDENTIALS"]);
 
@@ -37,16 +38,6 @@ export interface Notice {
 }
 
 export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status";
-
-/**
- * The invitation of the address `#/i/TOKEN`: a preview of the conversation once it is loaded, or
- * the reason why the user cannot join.
- */
-export interface Invitation {
-  readonly token: string;
-  readonly preview?: InvitePreview;
-  readonly failure?: string;
-}
 
 /** The place that the address names: a conversation and a message in it, or the trading page. */
 export interface Place {
@@ -82,7 +73,8 @@ export class App {
   dialog: Dialog | undefined;
   /** The id of the message that the reaction picker is open for. */
   reactingTo: string | undefined;
-  invitation: Invitation | undefined;
+  /** The token of the invitation of the address `#/i/TOKEN`. */
+  invitation: string | undefined;
   notices: readonly Notice[] = [];
   spoken: readonly { key: number; text: string }[] = [];
   /** The conversation that is shown. */
@@ -253,47 +245,13 @@ export class App {
     }
   }
 
-  /**
-   * Makes a request that changes a conversation. Returns the changed conversation, or `undefined`
-   * if the request failed.
-   */
-  async change(name: "create_conversation" | "rename_conversation" | "add_member" | "remove_member", payload: object): Promise<ConversationInfo | undefined> {
-    const answer = (await this.request(name, payload as never)) as { conversation: ConversationInfo } | undefined;
-    return answer?.conversation;
-  }
-
-  /** Accepts the invitation that is shown. */
-  async accept(): Promise<void> {
-    const { token } = this.invitation ?? {};
-    const manager = this.#manager;
-    if (token === undefined || manager === undefined) return;
-    try {
-      const { conversation } = await manager.request("join_invite", { token });
-      this.#inbox?.update(conversation);
-      this.go({ id: conversation.id });
-    } catch (error) {
-      this.#invite({ token, failure: explainInvite(asFailure(error)) });
-    }
-  }
-
-  /** Sets the user's status. Returns whether this succeeded. */
-  async setStatus(status: UserStatus["status"], text: string): Promise<boolean> {
-    const answer = (await this.request("set_status", { status, ...(text !== "" && { text }) })) as UserStatus | undefined;
-    if (answer !== undefined) this.#handleUserStatus(answer);
-    return answer !== undefined;
+  /** Handles the status of any user. */
+  handleUserStatus(status: UserStatus): void {
+    if (this.statuses.take(status)) this.changed();
   }
 
   get notifies(): boolean {
     return browser.get(NOTIFY) === "yes" && "Notification" in globalThis && Notification.permission === "granted";
-  }
-
-  /** Turns browser notifications on or off. */
-  async toggleNotifications(): Promise<void> {
-    const enable = !this.notifies;
-    const isAllowed = enable && (await Notification.requestPermission()) === "granted";
-    browser.set(NOTIFY, isAllowed ? "yes" : "no");
-    if (enable && !isAllowed) this.notice("Your browser does not allow this page to show notifications.");
-    this.changed();
   }
 
   #enter(): void {
@@ -319,7 +277,7 @@ export class App {
       notice: (text) => this.notice(text, { isBad: !text.startsWith("You were added") }),
       arrived: (message, conversation) => this.#handleArrival(message, conversation),
       userSeen: (userId, name) => this.people.learn(userId, name),
-      statusReceived: (status) => this.#handleUserStatus(status),
+      statusReceived: (status) => this.handleUserStatus(status),
       lost: (id, title) => {
         this.notice(`“${isolated(title)}” was deleted, or you are no longer a member of it.`);
         if (this.place.id === id) this.go({});
@@ -331,7 +289,7 @@ export class App {
     manager.watch("session", () => void this.#loadBell(manager));
     manager.watch("status", (status) => this.#handleStatus(status));
     manager.watch("entry", (entry) => this.#handleEntry(entry, manager));
-    manager.on("status", (status) => this.#handleUserStatus(status));
+    manager.on("status", (status) => this.handleUserStatus(status));
     manager.on("error", (error) => {
       // Typing is sent again anyway, and a conversation to leave may already be deleted: these
       // errors need no notice. Auth errors are shown by the status of the connection.
@@ -361,7 +319,6 @@ export class App {
     this.people = new People();
     this.statuses = new Statuses();
     this.notices = this.spoken = [];
-    if (this.invitation !== undefined) this.invitation = { token: this.invitation.token };
   }
 
   #forgetPlace(): void {
@@ -395,7 +352,6 @@ export class App {
     this.people.learn(session.userId, session.name);
     if (session.status !== undefined) this.statuses.take(session.status);
     void this.#inbox?.load();
-    void this.#preview();
     this.changed();
   }
 
@@ -420,30 +376,6 @@ export class App {
     else queueMicrotask(() => queue.discard(entry.id));
   }
 
-  #handleUserStatus(status: UserStatus): void {
-    if (this.statuses.take(status)) this.changed();
-  }
-
-  /** Requests the preview of the invitation. */
-  async #preview(): Promise<void> {
-    const { token, preview } = this.invitation ?? {};
-    const manager = this.#manager;
-    if (token === undefined || preview !== undefined || manager === undefined) return;
-    try {
-      this.#invite({ token, preview: await manager.request("preview_invite", { token }) });
-    } catch (error) {
-      const failure = asFailure(error);
-      // The next session requests it again.
-      if (failure.code !== DISCONNECTED) this.#invite({ token, failure: explainInvite(failure) });
-    }
-  }
-
-  /** Updates the invitation if it is still the current one. */
-  #invite(invitation: Invitation): void {
-    if (this.invitation?.token === invitation.token) this.invitation = invitation;
-    this.changed();
-  }
-
   #handleChange(): void {
     // No conversation is chosen yet: opens the one with the newest message.
     const isFree = this.invitation === undefined && this.place.isTrading !== true;
@@ -465,10 +397,8 @@ export class App {
   #route(isChosen = false): void {
     this.isChosen = isChosen;
     const [, id, seq] = CONVERSATION.exec(location.hash) ?? [];
-    const [, token] = /^#\/i\/([\w-]{1,128})$/.exec(location.hash) ?? [];
+    this.invitation = /^#\/i\/([\w-]{1,128})$/.exec(location.hash)?.[1];
     const before = this.current;
-    if (this.invitation?.token !== token) this.invitation = token === undefined ? undefined : { token };
-    if (this.session !== undefined) void this.#preview();
     const isTrading = location.hash === TRADING;
     this.place = { ...(id !== undefined && { id }), ...(seq !== undefined && { seq: Number(seq) }), ...(isTrading && { isTrading }) };
     if (this.#inbox !== undefined && this.phase === "in") {
@@ -524,11 +454,6 @@ export class App {
 export function addressOf(id?: string, seq?: number): string {
   if (id === undefined) return "#/";
   return seq === undefined ? `#/c/${id}` : `#/c/${id}/${seq}`;
-}
-
-/** Returns the address of an invitation. */
-export function inviteAddress(token: string): string {
-  return `${location.origin}${location.pathname}#/i/${token}`;
 }
 
 /**

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { App } from "../app.ts";
+import { type App, NOTIFY } from "../app.ts";
+import { browser } from "../model/storage.ts";
 import type { Notification } from "../types.ts";
 import { exactTime } from "../words/time.ts";
 import { Icon, type IconName } from "../view/icons.tsx";
@@ -10,6 +11,15 @@ import { type Earlier, actionOf } from "./bell.ts";
 
 /** Time in view after which a notification counts as read, in milliseconds. */
 const DWELL = 1_000;
+
+/** Turns the notifications of the browser on or off. */
+async function toggleNotifications(app: App): Promise<void> {
+  const enable = !app.notifies;
+  const isAllowed = enable && (await globalThis.Notification.requestPermission()) === "granted";
+  browser.set(NOTIFY, isAllowed ? "yes" : "no");
+  if (enable && !isAllowed) app.notice("Your browser does not allow this page to show notifications.");
+  app.changed();
+}
 
 /**
  * The window with the notifications. A notification that was in view for a while counts as read.
@@ -49,7 +59,7 @@ export function Notifications({ app }: { app: App }) {
             class={app.notifies ? "is-on" : ""}
             label={app.notifies ? "Notifications are on" : "Notify me while this page is hidden"}
             aria-pressed={String(app.notifies)}
-            onClick={() => void app.toggleNotifications()}
+            onClick={() => void toggleNotifications(app)}
           />
         </p>
       )}

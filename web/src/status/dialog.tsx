@@ -21,9 +21,12 @@ export function StatusDialog({ app }: { app: App }) {
   const left = MAX_TEXT - scalarCount(cleanName(text));
   const save = async () => {
     setIsBusy(true);
-    const isDone = await app.setStatus(status, cleanName(text));
+    const cleaned = cleanName(text);
+    const answer = (await app.request("set_status", { status, ...(cleaned !== "" && { text: cleaned }) })) as UserStatus | undefined;
     setIsBusy(false);
-    if (isDone) app.show(undefined);
+    if (answer === undefined) return;
+    app.handleUserStatus(answer);
+    app.show(undefined);
   };
   return (
     <Window app={app} title="Your status" onClose={() => app.show(undefined)}>

@@ -24,7 +24,7 @@ const phone = matchMedia("(width < 48rem)");
 const Trading = lazyPage(() => import("../trading/page.tsx").then((file) => file.Trading), tradingStyle);
 const Notifications = lazyWindow(() => import("../notifications/list.tsx").then((file) => file.Notifications), notificationsStyle);
 const Search = lazyWindow(() => import("../windows/search.tsx").then((file) => file.Search));
-const InviteDialog = lazyWindow(() => import("../windows/invite.tsx").then((file) => file.InviteDialog));
+const InviteDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.InviteDialog));
 const SignOutDialog = lazyWindow(() => import("../windows/out.tsx").then((file) => file.SignOutDialog));
 const NameDialog = lazyWindow(() => import("../windows/name.tsx").then((file) => file.NameDialog));
 const NewDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.NewDialog));
@@ -56,7 +56,7 @@ export function Page({ app }: { app: App }) {
   return (
     <>
       {app.phase === "in" ? <Chat app={app} /> : app.phase === "entry" ? <Entry app={app} /> : <Asking app={app} />}
-      {app.phase === "in" && app.session !== undefined && app.invitation !== undefined && <InviteDialog key={app.invitation.token} app={app} />}
+      {app.phase === "in" && app.session !== undefined && app.invitation !== undefined && <InviteDialog key={app.invitation} app={app} />}
       {app.phase === "in" && app.dialog === "search" && <Search app={app} />}
       {app.phase === "in" && app.dialog === "notifications" && <Notifications app={app} />}
       {app.phase === "in" && app.dialog === "react" && <ReactionPicker app={app} />}

@@ -2,9 +2,13 @@ import { useRef, useState } from "preact/hooks";
 import { type App, addressOf } from "../app.ts";
 import type { Conversation, Level } from "../model/conversation.ts";
 import { scalarCount } from "../words/text.ts";
+import { change } from "./change.ts";
 import { InviteLinks } from "./invite.tsx";
 import { Avatar, IconButton, Tags } from "../view/parts.tsx";
 import { Window } from "./window.tsx";
+
+// One part of the page, which needs one request.
+export { InviteDialog } from "./invite.tsx";
 
 const MAX_TITLE = 200;
 const MAX_FOUND = 8;
@@ -21,7 +25,7 @@ export function NewDialog({ app }: { app: App }) {
     const lock = (isOn: boolean) => setIsPending((isLocked.current = isOn));
     lock(true);
     const trimmed = title.trim();
-    const made = await app.change("create_conversation", { memberIds: members, ...(trimmed !== "" && { title: trimmed }) });
+    const made = await change(app, "create_conversation", { memberIds: members, ...(trimmed !== "" && { title: trimmed }) });
     lock(false);
     if (made === undefined) return;
     app.inbox?.update(made);
@@ -61,13 +65,13 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
   const [confirming, setConfirming] = useState<"remove_member" | "delete_conversation">();
   if (info === undefined) return null;
   const isOwner = info.ownerId === ownId;
-  const take = async (changing: ReturnType<App["change"]>) => {
+  const take = async (changing: ReturnType<typeof change>) => {
     const changed = await changing;
     if (changed !== undefined) app.inbox?.update(changed);
   };
   const leave = async (event: "remove_member" | "delete_conversation") => {
     if (confirming !== event) return setConfirming(event);
-    const answer = event === "delete_conversation" ? await app.request(event, { conversationId: id }) : await app.change(event, { conversationId: id, userId: ownId });
+    const answer = event === "delete_conversation" ? await app.request(event, { conversationId: id }) : await change(app, event, { conversationId: id, userId: ownId });
     if (answer === undefined) return;
     app.inbox?.forget(id);
     app.go({});
@@ -83,7 +87,7 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
           class="form"
           onSubmit={(event) => {
             event.preventDefault();
-            void take(app.change("rename_conversation", { conversationId: id, title: title.trim() }));
+            void take(change(app, "rename_conversation", { conversationId: id, title: title.trim() }));
           }}
         >
           <TitleField value={title} onInput={setTitle} />
@@ -108,11 +112,11 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
                 app={app}
                 userId={userId}
                 word={userId === ownId ? "you" : userId === info.ownerId ? "owner" : "Remove"}
-                remove={isOwner && userId !== ownId ? () => void take(app.change("remove_member", { conversationId: id, userId })) : undefined}
+                remove={isOwner && userId !== ownId ? () => void take(change(app, "remove_member", { conversationId: id, userId })) : undefined}
               />
             ))}
           </ul>
-          {isOwner && <Picker app={app} chosen={[]} without={info.memberIds} add={(userId) => void take(app.change("add_member", { conversationId: id, userId }))} />}
+          {isOwner && <Picker app={app} chosen={[]} without={info.memberIds} add={(userId) => void take(change(app, "add_member", { conversationId: id, userId }))} />}
           {isOwner && <InviteLinks app={app} conversationId={id} />}
         </>
       )}

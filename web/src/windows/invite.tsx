@@ -1,17 +1,38 @@
-import { useState } from "preact/hooks";
-import { type App, inviteAddress } from "../app.ts";
+import { useEffect, useState } from "preact/hooks";
+import { DISCONNECTED } from "../../packages/client/src/index.ts";
+import type { App } from "../app.ts";
+import type { Failure, InvitePreview } from "../types.ts";
+import { asFailure, explain } from "../words/failure.ts";
 import { exactTime } from "../words/time.ts";
 import { Window } from "./window.tsx";
 
 /** The window that shows an invitation and lets the user accept it. */
 export function InviteDialog({ app }: { app: App }) {
-  const { preview, failure } = app.invitation ?? {};
+  const { connection, invitation: token = "", session } = app;
+  const [preview, setPreview] = useState<InvitePreview>();
+  const [failure, setFailure] = useState<string>();
   const [isPending, setIsPending] = useState(false);
   const close = () => app.go({});
+  useEffect(() => {
+    if (preview === undefined)
+      connection?.request("preview_invite", { token }).then(setPreview, (error) => {
+        const failure = asFailure(error);
+        // The next session requests it again.
+        if (failure.code !== DISCONNECTED) setFailure(explainInvite(failure));
+      });
+  }, [session]);
   const accept = async () => {
     setIsPending(true);
-    await app.accept();
-    setIsPending(false);
+    try {
+      const joined = await connection?.request("join_invite", { token });
+      if (joined === undefined) return;
+      app.inbox?.update(joined.conversation);
+      app.go({ id: joined.conversation.id });
+    } catch (error) {
+      setFailure(explainInvite(asFailure(error)));
+    } finally {
+      setIsPending(false);
+    }
   };
   const { id = "", title, memberCount = 0 } = preview?.conversation ?? {};
   return (
@@ -45,13 +66,20 @@ export function InviteDialog({ app }: { app: App }) {
   );
 }
 
+/** Returns the text of a failure to open or accept an invitation. */
+function explainInvite(failure: Failure): string {
+  if (failure.code === "NOT_FOUND") return "This invitation is invalid or has expired. Ask the sender for a new one.";
+  if (failure.code === "CONFLICT") return "This conversation is full.";
+  return explain(failure);
+}
+
 /** The section where the owner of a conversation creates and revokes invitation links. */
 export function InviteLinks({ app, conversationId }: { app: App; conversationId: string }) {
   const [link, setLink] = useState<{ address: string; expiresAt: string } | undefined>(undefined);
   const make = async () => {
     const made = (await app.request("create_invite", { conversationId })) as { token: string; expiresAt: string } | undefined;
     if (made === undefined) return;
-    const address = inviteAddress(made.token);
+    const address = `${location.origin}${location.pathname}#/i/${made.token}`;
     setLink({ address, expiresAt: made.expiresAt });
     await navigator.clipboard?.writeText(address).then(
       () => app.notice("The invitation link was copied.", { isBad: false }),

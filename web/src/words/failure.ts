@@ -42,13 +42,6 @@ export function outcome(failure: Failure, undone: string, unknown: string, about
   return `${isUnconfirmed(failure) ? unknown : undone} ${explain(failure, about)}`;
 }
 
-/** Returns the text of a failure to open or accept an invitation. */
-export function explainInvite(failure: Failure): string {
-  if (failure.code === "NOT_FOUND") return "This invitation is invalid or has expired. Ask the sender for a new one.";
-  if (failure.code === "CONFLICT") return "This conversation is full.";
-  return explain(failure);
-}
-
 /** Returns an error that is a `RequestError`, and rethrows all other errors, which are bugs. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof RequestError) return error;
