@@ -35,9 +35,11 @@ export interface Notice {
   readonly isBad: boolean;
   /** The address of its link. */
   readonly href?: string;
+  /** Whether it confirms an action, and disappears when a window opens or closes. */
+  readonly isLocal?: boolean;
 }
 
-export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status";
+export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status" | "person";
 
 /** The place that the address names: a conversation and a message in it, or the trading page. */
 export interface Place {
@@ -73,6 +75,8 @@ export class App {
   dialog: Dialog | undefined;
   /** The id of the message that the reaction picker is open for. */
   reactingTo: string | undefined;
+  /** The id of the user whose card is open. */
+  personId = "";
   /** The token of the invitation of the address `#/i/TOKEN`. */
   invitation: string | undefined;
   notices: readonly Notice[] = [];
@@ -120,6 +124,11 @@ export class App {
     const { session } = this;
     if (session === undefined || session.guest) return false;
     return this.entrance.market || session.permissions.includes("trades:execute");
+  }
+
+  /** Whether the user may create conversations and change its own, as guests may not. */
+  get mayManage(): boolean {
+    return this.session?.permissions.includes("chat:manage") ?? false;
   }
 
   /** Starts with the stored credentials. */
@@ -198,9 +207,15 @@ export class App {
   }
 
   show(dialog: Dialog | undefined): void {
-    this.dialog = dialog;
+    this.#open(dialog);
     // The next key press already belongs to the dialog.
     this.changed(true);
+  }
+
+  /** Opens the card of a user. */
+  showPerson(userId: string): void {
+    this.personId = userId;
+    this.show("person");
   }
 
   /** Whether a window is open over the page. */
@@ -209,19 +224,24 @@ export class App {
   }
 
   go({ id, seq }: Place): void {
-    this.dialog = undefined;
+    this.#open(undefined);
     const address = addressOf(id, seq);
     if (location.hash === address) this.#route(true);
     else location.hash = address;
     this.changed();
   }
 
-  notice(text: string, { isBad = true, href }: { isBad?: boolean; href?: string } = {}): void {
+  notice(text: string, { isBad = true, ...more }: Partial<Omit<Notice, "key" | "text">> = {}): void {
     if (this.notices.some((notice) => notice.text === text)) return;
-    const notice = { key: (this.#count += 1), text, isBad, ...(href !== undefined && { href }) };
+    const notice = { key: (this.#count += 1), text, isBad, ...more };
     this.notices = [...this.notices, notice].slice(-MAX_NOTICES);
     setTimeout(() => this.dismiss(notice), NOTICE_FOR);
     this.changed();
+  }
+
+  /** Confirms an action, until a window opens or closes. */
+  confirm(text: string): void {
+    this.notice(text, { isBad: false, isLocal: true });
   }
 
   dismiss(notice: Notice): void {
@@ -319,6 +339,11 @@ export class App {
     this.people = new People();
     this.statuses = new Statuses();
     this.notices = this.spoken = [];
+  }
+
+  #open(dialog: Dialog | undefined): void {
+    this.dialog = dialog;
+    this.notices = this.notices.filter(({ isLocal }) => !isLocal);
   }
 
   #forgetPlace(): void {

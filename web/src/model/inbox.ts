@@ -91,6 +91,16 @@ export class Inbox {
     return items.sort((one, other) => other.time.localeCompare(one.time));
   }
 
+  /** Returns the conversations that both this user and another user are members of. */
+  sharedWith(userId: string): ConversationInfo[] {
+    return [...this.#known.values()].filter(({ memberIds }) => memberIds.includes(userId));
+  }
+
+  /** Whether a user is present in any joined conversation. */
+  isPresent(userId: string): boolean {
+    return [...this.#joined.values()].some(({ isPresenceKnown, users }) => isPresenceKnown && users.some((user) => user.userId === userId));
+  }
+
   get unread(): number {
     let sum = 0;
     for (const conversation of this.#joined.values()) if (conversation.level !== "none") sum += conversation.unread;

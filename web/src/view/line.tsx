@@ -9,7 +9,7 @@ import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
-import { Avatar, IconButton, Isolated, Spoken, Tags, Time } from "./parts.tsx";
+import { Avatar, IconButton, Isolated, PersonName, Spoken, Tags, Time } from "./parts.tsx";
 
 /** Characters and lines of a message beyond which it is collapsed. */
 const LONG_TEXT = 1_500;
@@ -42,6 +42,8 @@ export interface LineActions {
   /** Origins whose pictures are shown. */
   images: readonly string[];
   copied(): void;
+  /** Opens the card of a user. */
+  showPerson(userId: string): void;
 }
 
 interface LineProps {
@@ -125,7 +127,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
             <Spoken>You: </Spoken>
           ) : startsGroup ? (
             <p class="head">
-              <bdi class="author">{userName}</bdi>
+              <PersonName userId={userId} name={userName} class="author" tabIndex={this.state.isActive ? 0 : -1} show={actions.showPerson} />
               <Tags people={actions.people} userId={userId} name={userName} type={type} />
               <Time at={createdAt} />
             </p>
@@ -199,7 +201,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     const line = event.currentTarget;
     if (event.key === "Escape" && event.target !== line) line.focus();
     if (event.target !== line || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Enter") this.setState({ isActive: true }, () => line.querySelector<HTMLElement>(".tools button, a, button")?.focus());
+    if (event.key === "Enter") this.setState({ isActive: true }, () => line.querySelector<HTMLElement>(".tools button, a, button:not(.author)")?.focus());
     else if (event.key === "c") this.#copy(message);
     else if (event.key === "e" && mayChange) actions.edit(message);
     else if (event.key === "r" && !message.deletedAt) actions.reply(message);

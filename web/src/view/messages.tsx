@@ -138,7 +138,8 @@ export class Messages extends Component<MessagesProps> {
       sendAlone: (draft) => conversation.sendAlone(draft),
       ownId: conversation.ownId,
       images: app.entrance.images,
-      copied: () => app.notice("The link was copied.", { isBad: false }),
+      copied: () => app.confirm("The link was copied."),
+      showPerson: (userId) => app.showPerson(userId),
     };
     const last = rows.findLast((row) => row.kind === "message")?.key;
     return (

@@ -32,6 +32,7 @@ const AboutDialog = lazyWindow(() => import("../windows/about.tsx").then((file) 
 const ReactionPicker = lazyWindow(() => import("../marks/picker.tsx").then((file) => file.ReactionPicker));
 const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
 const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
+const PersonDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.PersonDialog));
 /** Parts that must also work after the network is lost. */
 const preloaded = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog, SignOutDialog];
 
@@ -62,6 +63,7 @@ export function Page({ app }: { app: App }) {
       {app.phase === "in" && app.dialog === "react" && <ReactionPicker app={app} />}
       {app.phase === "in" && app.dialog === "pins" && <Pins app={app} />}
       {app.phase === "in" && app.dialog === "status" && <StatusDialog app={app} />}
+      {app.phase === "in" && app.dialog === "person" && <PersonDialog key={app.personId} app={app} />}
       {app.phase === "in" && app.dialog === "new" && <NewDialog app={app} />}
       {app.phase === "in" && app.dialog === "out" && <SignOutDialog app={app} />}
       {app.phase === "in" && app.dialog === "name" && <NameDialog app={app} />}

@@ -33,6 +33,23 @@ export function Isolated({ text }: { text: string }) {
   return <>{partsOf(text).map((part, index) => (index % 2 === 1 ? <bdi key={index}>{part}</bdi> : part))}</>;
 }
 
+interface PersonNameProps {
+  userId: string;
+  name: string;
+  class: string;
+  tabIndex?: number;
+  show: (userId: string) => void;
+}
+
+/** The name of a user, which opens the user's card. */
+export function PersonName({ userId, name, show, class: own, ...attributes }: PersonNameProps) {
+  return (
+    <button type="button" {...attributes} class={`name ${own}`} onClick={() => show(userId)}>
+      <bdi>{name}</bdi>
+    </button>
+  );
+}
+
 /** Text for screen readers only. */
 export function Spoken({ children }: { children: ComponentChildren }) {
   return <span class="spoken">{children}</span>;

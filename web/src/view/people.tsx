@@ -2,7 +2,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import type { App } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import type { PresentUser } from "../types.ts";
-import { Avatar, IconButton, Tags, UserStatusDot } from "./parts.tsx";
+import { Avatar, IconButton, PersonName, Tags, UserStatusDot } from "./parts.tsx";
 
 /** Maximum number of listed people. The rest is only counted. */
 const MAX_SHOWN = 200;
@@ -38,6 +38,11 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
       document.removeEventListener("keydown", handleKey);
     };
   }, [isNarrow, isOpen]);
+  const show = (userId: string) => {
+    // The card replaces the panel, so that a conversation opened from there is not covered.
+    if (isNarrow) close();
+    app.showPerson(userId);
+  };
   return (
     <aside
       class="people"
@@ -52,7 +57,7 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
       </div>
       <ul class="people-list" aria-labelledby="people-title">
         {shown.map((user) => (
-          <Person key={user.userId} app={app} user={user} isSelf={user.userId === ownId} />
+          <Person key={user.userId} app={app} user={user} isSelf={user.userId === ownId} show={show} />
         ))}
       </ul>
       <p class="people-rest">{!isPresenceKnown ? "Unknown without a connection." : present > shown.length ? `and ${present - shown.length} more` : ""}</p>
@@ -60,14 +65,14 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
   );
 }
 
-function Person({ app, user: { userId, name, connections }, isSelf }: { app: App; user: PresentUser; isSelf: boolean }) {
+function Person({ app, user: { userId, name, connections }, isSelf, show }: { app: App; user: PresentUser; isSelf: boolean; show: (userId: string) => void }) {
   const { status, text } = app.statuses.shown(userId, true);
   return (
     <li class="person" data-user={userId} data-status={status}>
       <Avatar id={userId} name={name} />
       <UserStatusDot status={status} />
       <span class="person-text">
-        <bdi class="person-name">{name}</bdi>
+        <PersonName userId={userId} name={name} class="person-name" show={show} />
         {text !== "" && (
           <bdi class="person-status" title={text}>
             {text}

@@ -3,12 +3,14 @@ import { type App, addressOf } from "../app.ts";
 import type { Conversation, Level } from "../model/conversation.ts";
 import { scalarCount } from "../words/text.ts";
 import { change } from "./change.ts";
+import { copyText } from "./copy.ts";
 import { InviteLinks } from "./invite.tsx";
-import { Avatar, IconButton, Tags } from "../view/parts.tsx";
+import { Avatar, IconButton, PersonName, Tags } from "../view/parts.tsx";
 import { Window } from "./window.tsx";
 
 // One part of the page, which needs one request.
 export { InviteDialog } from "./invite.tsx";
+export { PersonDialog } from "./person.tsx";
 
 const MAX_TITLE = 200;
 const MAX_FOUND = 8;
@@ -65,6 +67,9 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
   const [confirming, setConfirming] = useState<"remove_member" | "delete_conversation">();
   if (info === undefined) return null;
   const isOwner = info.ownerId === ownId;
+  // A guest becomes the owner if all others leave, and still may not change the conversation.
+  const mayManage = isOwner && app.mayManage;
+  const nameOf = (userId: string) => app.people.nameOf(userId) ?? userId;
   const take = async (changing: ReturnType<typeof change>) => {
     const changed = await changing;
     if (changed !== undefined) app.inbox?.update(changed);
@@ -77,12 +82,13 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
     app.go({});
   };
   const copy = async () => {
-    await navigator.clipboard?.writeText(location.origin + location.pathname + addressOf(id));
-    app.notice("The link was copied. It opens this conversation for its members.", { isBad: false });
+    const isCopied = await copyText(location.origin + location.pathname + addressOf(id));
+    if (!isCopied) app.notice("Your browser does not let this page copy. Copy the address of the page instead.");
+    else app.confirm(`The link was copied. It opens this conversation for ${conversation.isOpen ? "all users of this server" : "its members"}.`);
   };
   return (
     <Window app={app} title="About this conversation" onClose={() => app.show(undefined)}>
-      {isOwner ? (
+      {mayManage ? (
         <form
           class="form"
           onSubmit={(event) => {
@@ -101,7 +107,7 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
         </p>
       )}
       {conversation.isOpen ? (
-        <p class="help">All users of this server can read and write here.</p>
+        <p class="help">All users of this server can read and write here. To invite people, share the link of this conversation.</p>
       ) : (
         <>
           <h3 id="members">Members · {info.memberIds.length}</h3>
@@ -112,12 +118,18 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
                 app={app}
                 userId={userId}
                 word={userId === ownId ? "you" : userId === info.ownerId ? "owner" : "Remove"}
-                remove={isOwner && userId !== ownId ? () => void take(change(app, "remove_member", { conversationId: id, userId })) : undefined}
+                show={() => app.showPerson(userId)}
+                remove={mayManage && userId !== ownId ? () => void take(change(app, "remove_member", { conversationId: id, userId })) : undefined}
               />
             ))}
           </ul>
-          {isOwner && <Picker app={app} chosen={[]} without={info.memberIds} add={(userId) => void take(change(app, "add_member", { conversationId: id, userId }))} />}
-          {isOwner && <InviteLinks app={app} conversationId={id} />}
+          {mayManage && <Picker app={app} chosen={[]} without={info.memberIds} add={(userId) => void take(change(app, "add_member", { conversationId: id, userId }))} />}
+          {mayManage && <InviteLinks app={app} conversationId={id} />}
+          {!mayManage && (
+            <p class="help">
+              {isOwner ? "Guests cannot invite people. Sign in to do that." : <>Only the owner can invite people: <bdi>{nameOf(info.ownerId ?? "")}</bdi>.</>}
+            </p>
+          )}
         </>
       )}
       <div class="form level">
@@ -137,7 +149,7 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
             {confirming === "remove_member" ? "Really leave" : "Leave"}
           </button>
         )}
-        {!conversation.isOpen && isOwner && (
+        {!conversation.isOpen && mayManage && (
           <button class="button button-bad" type="button" onClick={() => void leave("delete_conversation")}>
             {confirming === "delete_conversation" ? "Really delete for all members" : "Delete"}
           </button>
@@ -229,12 +241,21 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
   );
 }
 
-function Member({ app, userId, word, remove }: { app: App; userId: string; word: string; remove: (() => void) | undefined }) {
+interface MemberProps {
+  app: App;
+  userId: string;
+  word: string;
+  /** Opens the card of the user. Absent if that would discard what was entered. */
+  show?: () => void;
+  remove: (() => void) | undefined;
+}
+
+function Member({ app, userId, word, show, remove }: MemberProps) {
   const name = app.people.nameOf(userId) ?? userId;
   return (
     <li class="person">
       <Avatar id={userId} name={name} />
-      <bdi class="person-name">{name}</bdi>
+      {show ? <PersonName userId={userId} name={name} class="person-name" show={show} /> : <bdi class="person-name">{name}</bdi>}
       <Tags people={app.people} userId={userId} name={name} />
       {remove ? <IconButton icon="close" label={`${word} ${name}`} onClick={remove} /> : word !== "Remove" && <span class="tag">{word}</span>}
     </li>

@@ -4,6 +4,7 @@ import type { App } from "../app.ts";
 import type { Failure, InvitePreview } from "../types.ts";
 import { asFailure, explain } from "../words/failure.ts";
 import { exactTime } from "../words/time.ts";
+import { copyText } from "./copy.ts";
 import { Window } from "./window.tsx";
 
 /** The window that shows an invitation and lets the user accept it. */
@@ -81,17 +82,14 @@ export function InviteLinks({ app, conversationId }: { app: App; conversationId:
     if (made === undefined) return;
     const address = `${location.origin}${location.pathname}#/i/${made.token}`;
     setLink({ address, expiresAt: made.expiresAt });
-    await navigator.clipboard?.writeText(address).then(
-      () => app.notice("The invitation link was copied.", { isBad: false }),
-      // The user can copy it from the field.
-      () => {},
-    );
+    // Otherwise the user can copy it from the field.
+    if (await copyText(address)) app.confirm("The invitation link was copied.");
   };
   const revoke = async () => {
     const answer = (await app.request("revoke_invites", { conversationId })) as { revoked: number } | undefined;
     if (answer === undefined) return;
     setLink(undefined);
-    app.notice(answer.revoked === 0 ? "There were no invitations." : "Earlier invitations are revoked.", { isBad: false });
+    app.confirm(answer.revoked === 0 ? "There were no invitations." : "Earlier invitations are revoked.");
   };
   return (
     <>
