@@ -11,6 +11,70 @@ const isIn = (visitor, title) => visitor.page.getByRole("heading", { name: title
 /** Opens a conversation by its address, at any size. */
 const goTo = ({ page }, id) => page.evaluate((address) => (location.hash = address), `#/c/${id}`);
 
+everywhere("a typed person is added or refused when a conversation is created", async (t, { self, options }) => {
+  const [sub, bob, carl] = ["ada", "bob", "carl"].map((name) => `${name}-typed-${self}`);
+  const other = await client(t, bob, `Bob ${self}`);
+  const twin = await client(t, `twin-${self}`, `Twin ${self}`);
+  const id = await make(other, `Met ${self}`, [sub, `twin-${self}`], "hello");
+  await must(twin, "message", { conversationId: id, content: "hello too" });
+  const ada = await signIn(t, sub, "Ada", options);
+  const { page } = ada;
+  await goTo(ada, id);
+  await ada.message("hello too").waitFor();
+  const dialog = page.getByRole("dialog", { name: "New conversation" });
+  const field = dialog.getByLabel("Add people");
+  const create = dialog.getByRole("button", { name: "Create" });
+  const begin = async (title) => {
+    await ada.toList();
+    await page.getByRole("button", { name: "New conversation" }).press("Enter");
+    await dialog.getByLabel("Title").fill(title);
+  };
+  const members = async (title) => {
+    const { conversations } = await must(await client(t, sub, "Ada"), "conversations", {});
+    return conversations.find((conversation) => conversation.title === title)?.memberIds;
+  };
+
+  // Part of a name is refused, and the conversation is not created without the person.
+  await begin(`Typed ${self}`);
+  await field.fill("bo");
+  await create.click();
+  await dialog.getByRole("alert").getByText("bo is not added yet. Choose a person, or empty this field.").waitFor();
+  assert.equal(await field.evaluate((node) => node === document.activeElement), true);
+  assert.equal(await field.getAttribute("aria-invalid"), "true");
+  await checkLook(ada, `typed-refused-${self}`);
+  assert.equal(await members(`Typed ${self}`), undefined);
+  // The name of one known user is added, in any case of letters.
+  await field.fill(`bob ${self}`);
+  await create.click();
+  await isIn(ada, `Typed ${self}`);
+  assert.deepEqual((await members(`Typed ${self}`)).sort(), [sub, bob].sort());
+
+  // The id of an unknown user is confirmed first, as it is with Enter.
+  await begin(`Unknown ${self}`);
+  await field.fill(carl);
+  await create.click();
+  await dialog.getByText(`This page does not know a user named ${carl}.`).waitFor();
+  assert.equal(await members(`Unknown ${self}`), undefined);
+  await checkLook(ada, `typed-unknown-${self}`);
+  await dialog.getByRole("button", { name: "Add this id" }).press("Enter");
+  // A person who is already chosen is no reason to refuse.
+  await field.fill(carl);
+  await create.click();
+  await isIn(ada, `Unknown ${self}`);
+  assert.deepEqual((await members(`Unknown ${self}`)).sort(), [sub, carl].sort());
+
+  // A name that two users could have is never chosen by the page.
+  const same = await client(t, `same-${self}`, `Twin  ${self}`);
+  await must(same, "message", { conversationId: await make(same, `Same ${self}`, [sub]), content: "I am the other" });
+  await page.locator("body").getByText("I am the other").first().waitFor({ state: "attached" });
+  await begin(`Twins ${self}`);
+  await field.fill(`Twin ${self}`);
+  await create.click();
+  await dialog.getByRole("alert").getByText(/is not added yet/).waitFor();
+  assert.equal(await members(`Twins ${self}`), undefined);
+  noComplaints(ada);
+});
+
 everywhere("the name of a user opens a card, with a way to write to the user", async (t, { self, isPhone, options }) => {
   const [sub, bobId] = [`ada-card-${self}`, `bob-card-${self}`];
   const bob = await client(t, bobId, `Bob Card ${self}`);

@@ -1,5 +1,6 @@
 import { useRef, useState } from "preact/hooks";
 import { type App, addressOf } from "../app.ts";
+import { isGuest } from "../model/account.ts";
 import type { Conversation, Level } from "../model/conversation.ts";
 import { scalarCount } from "../words/text.ts";
 import { change } from "./change.ts";
@@ -22,12 +23,15 @@ export function NewDialog({ app }: { app: App }) {
   const [isPending, setIsPending] = useState(false);
   // Enter may be pressed again before the button is redrawn.
   const isLocked = useRef(false);
+  const commit = useRef<Commit>(() => []);
   const create = async () => {
     if (isLocked.current) return;
+    const typed = commit.current();
+    if (typed === undefined) return;
     const lock = (isOn: boolean) => setIsPending((isLocked.current = isOn));
     lock(true);
     const trimmed = title.trim();
-    const made = await change(app, "create_conversation", { memberIds: members, ...(trimmed !== "" && { title: trimmed }) });
+    const made = await change(app, "create_conversation", { memberIds: [...members, ...typed], ...(trimmed !== "" && { title: trimmed }) });
     lock(false);
     if (made === undefined) return;
     app.inbox?.update(made);
@@ -44,7 +48,7 @@ export function NewDialog({ app }: { app: App }) {
       >
         <TitleField value={title} onInput={setTitle} />
         <p class="help">Without a title, the names of its members are shown.</p>
-        <Picker app={app} chosen={members} without={[]} add={(userId) => setMembers([...members, userId])} />
+        <Picker app={app} commit={commit} chosen={members} without={[]} add={(userId) => setMembers([...members, userId])} />
         <ul class="chosen" aria-label="Chosen people">
           {members.map((userId) => (
             <Member key={userId} app={app} userId={userId} word="Remove" remove={() => setMembers(members.filter((other) => other !== userId))} />
@@ -168,11 +172,26 @@ function TitleField({ value, onInput }: { value: string; onInput: (value: string
   );
 }
 
+/** Returns the typed user if it is not added yet, or `undefined` after refusing the text. */
+type Commit = () => readonly string[] | undefined;
+
+interface PickerProps {
+  app: App;
+  /** Receives the function to call before the form is submitted. */
+  commit?: { current: Commit };
+  chosen: readonly string[];
+  without: readonly string[];
+  add: (userId: string) => void;
+}
+
 /** Finds known people, and accepts the id of any other user. */
-function Picker({ app, chosen, without, add }: { app: App; chosen: readonly string[]; without: readonly string[]; add: (userId: string) => void }) {
+function Picker({ app, commit, chosen, without, add }: PickerProps) {
   const [query, setQuery] = useState("");
   /** The text that is added as a user id after a confirmation. */
   const [unknownId, setUnknownId] = useState("");
+  /** The text that was refused because it is no user yet. */
+  const [refused, setRefused] = useState("");
+  const field = useRef<HTMLInputElement>(null);
   const trimmed = query.trim();
   const isTaken = (userId: string) => chosen.includes(userId) || without.includes(userId) || userId === app.session?.userId;
   const found = app.people.find(trimmed, MAX_FOUND * 4).filter(({ userId }) => !isTaken(userId));
@@ -182,12 +201,29 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
     setQuery("");
     setUnknownId("");
   };
+  if (commit) {
+    commit.current = () => {
+      const text = (field.current?.value ?? "").trim();
+      if (text === "" || isTaken(text)) return [];
+      const exact = app.people.find(text, Infinity).filter(({ userId, name }) => userId === text || name.toLowerCase() === text.toLowerCase());
+      const [only, other] = exact;
+      if (only !== undefined && other === undefined && isCertain(app, only, text)) return isTaken(only.userId) ? [] : [only.userId];
+      if (exact.length === 0 && found.length === 0) setUnknownId(text);
+      else setRefused(text);
+      field.current?.focus();
+      return undefined;
+    };
+  }
+  const isRefused = refused !== "" && refused === trimmed;
   return (
     <div class="form">
       <label for="picker">Add people</label>
       <input
         id="picker"
+        ref={field}
         type="text"
+        aria-invalid={isRefused}
+        aria-describedby="picker-help"
         dir="auto"
         value={query}
         placeholder="A name, or the id of a user"
@@ -201,6 +237,13 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
           else if (isId) setUnknownId(trimmed);
         }}
       />
+      <p id="picker-help" class="help is-wrong" role="alert" hidden={!isRefused}>
+        {isRefused && (
+          <>
+            <bdi>{trimmed}</bdi> is not added yet. Choose a person, or empty this field.
+          </>
+        )}
+      </p>
       <ul class="picker" aria-label="People to add">
         {found.slice(0, MAX_FOUND).map(({ userId, name }) => (
           <li key={userId}>
@@ -239,6 +282,14 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
       )}
     </div>
   );
+}
+
+/**
+ * Whether a typed text means this user without a doubt: it is the id, or the name of a user who is
+ * not a guest and whom no other known user resembles.
+ */
+function isCertain(app: App, { userId, name }: { userId: string; name: string }, text: string): boolean {
+  return userId === text || (!isGuest(userId) && app.people.markOf(userId, name) === undefined);
 }
 
 interface MemberProps {
