@@ -219,7 +219,7 @@ test("a session of the login signs in by its cookie, and out when it ends", asyn
   await ada.say("by the cookie of a session");
   await ada.message("by the cookie of a session", "stored").waitFor();
   await post("/api/v1/revocations", { sessionId });
-  await ada.page.getByRole("alert").getByText("Your access to this server has ended.").waitFor();
+  await ada.page.getByRole("alert").getByText("Your access was revoked.").waitFor();
   await ada.page.getByRole("link", { name: "Sign in" }).waitFor();
 });
 

@@ -223,7 +223,7 @@ test("a user with an expiring token is notified and continues with another", asy
   await ada.isOnline();
   await isIn(ada, "Lobby");
   await ada.composer.fill("begun before the end");
-  await ada.page.getByRole("alert").getByText("Your access to this server has ended.").waitFor();
+  await ada.page.getByRole("alert").getByText("Your session has expired.").waitFor();
   assert.equal(await ada.page.evaluate(() => sessionStorage.length), 0);
   await ada.giveToken(token(claims));
   await ada.isOnline();

@@ -243,7 +243,7 @@ test("nothing private is in the document after the user is revoked", async (t) =
   const headers = { authorization: `Bearer ${token({ sub: "root", roles: ["admin"] })}`, "content-type": "application/json" };
   const answer = await fetch(`${shared.server.url}/api/v1/revocations`, { method: "POST", headers, body: JSON.stringify({ userId: "ada-revoked" }) });
   assert.ok(answer.ok, await answer.text());
-  await ada.page.getByRole("alert").getByText("Your access to this server has ended.").waitFor();
+  await ada.page.getByRole("alert").getByText("Your access was revoked.").waitFor();
   await assertEmptied(ada.page);
 });
 

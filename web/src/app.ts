@@ -1,8 +1,9 @@
 import { type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
-import { credentials, deleteLocalData, removeToken, guestKey, detachFromStorage, queueStorage, storeName, storeToken, watchSignOut } from "./model/account.ts";
+import { type Credentials, credentials, deleteLocalData, isTokenExpired, removeToken, requestToken, guestKey, detachFromStorage, queueStorage, storeName, storeToken, watchSignOut } from "./model/account.ts";
 import type { Conversation } from "./model/conversation.ts";
 import { reasonOf } from "./model/draft.ts";
 import { Inbox } from "./model/inbox.ts";
+import type { Visit } from "./model/visit.ts";
 import { waitingNotice } from "./model/change_request.ts";
 import { People } from "./model/people.ts";
 import type { Bell, actionOf } from "./notifications/bell.ts";
@@ -39,7 +40,7 @@ export interface Notice {
   readonly isLocal?: boolean;
 }
 
-export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status" | "person";
+export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status" | "person" | "renew";
 
 /** The place that the address names: a conversation and a message in it, or the trading page. */
 export interface Place {
@@ -87,6 +88,14 @@ export class App {
   market: Market | undefined;
   /** The notifications of the user. */
   bell: Bell | undefined;
+  /** The session of this tab, after its code was loaded. */
+  visit: Visit | undefined;
+  /** When the session ends, if that is known. */
+  endsAt: string | undefined;
+  /** Whether the user has signed out, so that the reason of the entry form is no failure. */
+  isSignedOut = false;
+  /** Whether the last credentials were a token. */
+  hadToken = false;
   /** Called after each change of the state. With `true`, the page must be drawn immediately. */
   changed: (isUrgent?: boolean) => void = () => {};
   #manager: SocketManager | undefined;
@@ -96,8 +105,8 @@ export class App {
   #wasIn = false;
   /** The user of the first session of this visit. */
   #userId: string | undefined;
-  /** Whether the credentials contain a name, as those of guests do. */
-  #isNamed = false;
+  /** The credentials of this connection and of each reconnect. */
+  #auth: Credentials = {};
 
   constructor(entrance: Entrance) {
     this.entrance = entrance;
@@ -136,7 +145,7 @@ export class App {
     addEventListener("hashchange", () => this.#route(true));
     addEventListener("pagehide", () => this.#inbox?.flush());
     watchSignOut(() => {
-      if (!(this.session?.guest ?? this.#isNamed)) return;
+      if (!(this.session?.guest ?? "name" in this.#auth)) return;
       detachFromStorage(this.session?.userId ?? "", this.#manager?.queue.entries ?? []);
       this.#inbox?.deletions.storeOwn();
       this.signOut();
@@ -185,11 +194,13 @@ export class App {
     await manager?.queue.forget();
     if (manager !== this.#manager) return;
     const userId = this.session?.userId ?? "";
+    this.visit?.signOut();
     this.#leave();
     deleteLocalData(userId);
     this.#forgetPlace();
     // A browser may show this page again from its back/forward cache.
-    this.#showEntry("");
+    this.isSignedOut = true;
+    this.#showEntry("You are signed out.");
     if (this.entrance.logoutUrl !== "") location.assign(this.entrance.logoutUrl);
   }
 
@@ -276,8 +287,9 @@ export class App {
 
   #enter(): void {
     this.#leave();
-    const auth = credentials();
-    this.#isNamed = "name" in auth;
+    const auth = (this.#auth = credentials());
+    this.hadToken = "token" in auth;
+    this.isSignedOut = false;
     this.isChosen = false;
     this.phase = Object.keys(auth).length === 0 ? "signingIn" : "in";
     this.reason = "";
@@ -286,7 +298,7 @@ export class App {
       auth,
       // All tabs with this key are the same guest, so that any of them may send the queue, also
       // after a reload.
-      ...(this.#isNamed && { identity: guestKey() }),
+      ...("name" in auth && { identity: guestKey() }),
       storage: queueStorage,
       socket: { path: this.entrance.socketPath, ...(transport !== undefined && { transports: [transport] }) },
     });
@@ -321,8 +333,9 @@ export class App {
   }
 
   async #loadBell(manager: SocketManager): Promise<void> {
-    const file = await import("./notifications/bell.ts").catch(() => undefined);
-    if (file === undefined || this.bell !== undefined || this.#manager !== manager) return;
+    const [file, part] = await Promise.all([import("./notifications/bell.ts"), import("./windows/session.tsx")]).catch(() => []);
+    if (file === undefined || part === undefined || this.bell !== undefined || this.#manager !== manager) return;
+    this.visit = new part.Visit(this, manager, this.#auth);
     const received = (notification: UserNotification) => this.#handleNotification(notification, file.actionOf(notification.actionUrl, location.href));
     this.bell = new file.Bell(manager, () => this.changed(), received);
   }
@@ -330,10 +343,12 @@ export class App {
   #leave(): void {
     this.market?.close();
     this.bell?.close();
+    this.visit?.close();
     this.#inbox?.close();
     this.#manager?.leave();
-    this.#manager = this.#inbox = this.current = this.market = this.bell = undefined;
+    this.#manager = this.#inbox = this.current = this.market = this.bell = this.visit = undefined;
     this.#wasIn = false;
+    this.endsAt = undefined;
     // The document must not contain data of this user when the next one signs in.
     this.#userId = this.dialog = this.reactingTo = undefined;
     this.people = new People();
@@ -358,13 +373,14 @@ export class App {
     this.reason = reason;
     // A hidden page gets no animation frames, so it is drawn immediately.
     this.changed(true);
+    if (reason === "") requestToken((token) => this.phase === "entry" && this.reason === "" && this.signIn(token));
   }
 
   #handleSession(session: Session | undefined): void {
     if (session === undefined) return;
     // A guest without a name has no cookie session. The stored name is no evidence: another tab may
     // have signed out.
-    if (session.guest && !this.#isNamed) return this.#showEntry("");
+    if (session.guest && !("name" in this.#auth)) return this.#showEntry("");
     // After a reconnect, the cookie may name another user. The page restarts for that user.
     if (session.userId !== (this.#userId ??= session.userId)) {
       this.#forgetPlace();
@@ -373,6 +389,7 @@ export class App {
     }
     this.#wasIn = true;
     this.phase = "in";
+    this.endsAt = session.expiresAt;
     if (this.place.id !== undefined) this.current ??= this.#inbox?.open(this.place.id);
     this.people.learn(session.userId, session.name);
     if (session.status !== undefined) this.statuses.take(session.status);
@@ -384,9 +401,11 @@ export class App {
     const failure = "failure" in status ? status.failure : undefined;
     if ((status.state === "refused" || status.state === "closed") && OUT.has(failure?.code ?? "")) {
       const isSigningIn = this.phase === "signingIn";
+      // The server refuses all credentials with the same code.
+      const isExpired = failure?.code === "UNAUTHENTICATED" && (isTokenExpired() || Date.parse(this.endsAt ?? "") < Date.now());
       removeToken();
       // Without credentials, nothing was refused yet.
-      return this.#showEntry(isSigningIn || failure === undefined ? "" : explain(failure));
+      return this.#showEntry(isSigningIn || failure === undefined ? "" : explain(isExpired ? { ...failure, code: "TOKEN_EXPIRED" } : failure));
     }
     this.changed();
   }

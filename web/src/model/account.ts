@@ -7,6 +7,9 @@ const NAME = "roomcast.name";
 const GUEST_KEY = "roomcast.guestKey";
 const DRAFT = "roomcast.draft.";
 
+/** How long an answer of another tab is awaited, in milliseconds. */
+const TOKEN_TIMEOUT = 1_000;
+
 /** The credentials sent with CONNECT. */
 export type Credentials = { token: string } | { name: string; guestKey: string } | Record<string, never>;
 
@@ -28,6 +31,24 @@ export function storeToken(token: string): void {
 
 export function removeToken(): void {
   tab.remove(TOKEN);
+}
+
+/** Whether the token of this tab has expired. Its signature is up to the server. */
+export function isTokenExpired(): boolean {
+  try {
+    const [, claims = ""] = (tab.get(TOKEN) ?? "").split(".");
+    return JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))).exp * 1000 < Date.now();
+  } catch {
+    return false;
+  }
+}
+
+/** Requests the token of another open tab. Tabs that have a token answer (`model/visit.ts`). */
+export function requestToken(received: (token: string) => void): void {
+  const channel = new BroadcastChannel(TOKEN);
+  channel.onmessage = ({ data }) => data.token && received(data.token);
+  channel.postMessage({});
+  setTimeout(() => channel.close(), TOKEN_TIMEOUT);
 }
 
 /** Calls back when another tab signs out the guest of this browser. */

@@ -2,12 +2,17 @@ import { useState } from "preact/hooks";
 import type { App } from "../app.ts";
 import { isName } from "../model/account.ts";
 import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
-import { TokenForm } from "./token.tsx";
+import { lazyPage } from "./lazy.tsx";
+import type { TokenFormProps } from "./token.tsx";
+
+/** The form for a token, which few users need. */
+export const TokenForm = lazyPage<{ app: App } & TokenFormProps>(() => import("../windows/session.tsx").then((file) => file.TokenForm));
 
 /** The entry form: a name for guests, otherwise a token or a link to the login. */
 export function Entry({ app }: { app: App }) {
   const { guests, loginUrl } = app.entrance;
-  const [hasToken, setHasToken] = useState(false);
+  // A user whose token has ended needs another one.
+  const [hasToken, setHasToken] = useState(app.hadToken && !app.isSignedOut);
   const isByToken = hasToken || (!guests && loginUrl === "");
   const isByName = guests && !isByToken;
   return (
@@ -15,9 +20,9 @@ export function Entry({ app }: { app: App }) {
       <div class="entry-card">
         <img src="/favicon.svg" alt="" width="56" height="56" />
         <h1>{isByName ? "Welcome to the Lobby" : "Sign in"}</h1>
-        <p class="entry-lead">{isByName ? "Choose a name that other users will see." : "This server requires you to sign in."}</p>
+        <p class="entry-lead">{isByName ? "Choose a name that other users will see." : guests ? "Enter your token." : "This server requires you to sign in."}</p>
         {app.reason !== "" && (
-          <p class="entry-reason" role="alert">
+          <p class={app.isSignedOut ? "entry-lead" : "entry-reason"} role="alert">
             {app.reason}
           </p>
         )}
@@ -33,7 +38,7 @@ export function Entry({ app }: { app: App }) {
             Sign in
           </a>
         )}
-        {isByToken && <TokenForm submit={(token) => app.signIn(token)} />}
+        {isByToken && <TokenForm app={app} submit={(token) => app.signIn(token)} />}
         {guests && loginUrl === "" && (
           <button class="link-button entry-other" type="button" onClick={() => setHasToken(!hasToken)}>
             {hasToken ? "Join as a guest instead" : "Sign in with a token instead"}

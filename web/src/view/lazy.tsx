@@ -67,9 +67,9 @@ function lazy<Props extends { app: App }>(
 
 const WORDS = "This part of the page could not be loaded.";
 
-/** Creates a lazy component that replaces the conversation. */
-export function lazyPage<Props extends { app: App }>(load: () => Promise<ComponentType<Props>>, style: string): Lazy<Props> {
-  return lazy(load, [style], <p class="absent">Loading…</p>, (_, again) => (
+/** Creates a lazy component within the page, such as one that replaces the conversation. */
+export function lazyPage<Props extends { app: App }>(load: () => Promise<ComponentType<Props>>, ...styles: readonly string[]): Lazy<Props> {
+  return lazy(load, styles, <p class="absent">Loading…</p>, (_, again) => (
     <p class="absent" role="alert">
       {WORDS} {again}
     </p>

@@ -8,7 +8,7 @@ import tradingStyle from "../trading/trading.css?url";
 import type { Message } from "../types.ts";
 import { Composer } from "./composer.tsx";
 import { PinBar } from "../marks/pin_bar.tsx";
-import { Entry } from "./entry.tsx";
+import { Entry, TokenForm } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
 import { lazyPage, lazyWindow } from "./lazy.tsx";
 import { Messages } from "./messages.tsx";
@@ -26,13 +26,14 @@ const Notifications = lazyWindow(() => import("../notifications/list.tsx").then(
 const Search = lazyWindow(() => import("../windows/search.tsx").then((file) => file.Search));
 const InviteDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.InviteDialog));
 const SignOutDialog = lazyWindow(() => import("../windows/out.tsx").then((file) => file.SignOutDialog));
-const NameDialog = lazyWindow(() => import("../windows/name.tsx").then((file) => file.NameDialog));
+const NameDialog = lazyWindow(() => import("../windows/session.tsx").then((file) => file.NameDialog));
 const NewDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.NewDialog));
 const AboutDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.AboutDialog));
 const ReactionPicker = lazyWindow(() => import("../marks/picker.tsx").then((file) => file.ReactionPicker));
 const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
 const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
 const PersonDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.PersonDialog));
+const RenewDialog = lazyWindow(() => import("../windows/session.tsx").then((file) => file.RenewDialog));
 /** Parts that must also work after the network is lost. */
 const preloaded = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog, SignOutDialog];
 
@@ -64,6 +65,7 @@ export function Page({ app }: { app: App }) {
       {app.phase === "in" && app.dialog === "pins" && <Pins app={app} />}
       {app.phase === "in" && app.dialog === "status" && <StatusDialog app={app} />}
       {app.phase === "in" && app.dialog === "person" && <PersonDialog key={app.personId} app={app} />}
+      {app.phase === "in" && app.dialog === "renew" && <RenewDialog app={app} />}
       {app.phase === "in" && app.dialog === "new" && <NewDialog app={app} />}
       {app.phase === "in" && app.dialog === "out" && <SignOutDialog app={app} />}
       {app.phase === "in" && app.dialog === "name" && <NameDialog app={app} />}
@@ -81,12 +83,15 @@ export function Page({ app }: { app: App }) {
 
 /** Shown until the server has identified the user. */
 function Asking({ app }: { app: App }) {
+  useEffect(() => {
+    if (!app.entrance.guests) TokenForm.prepare();
+  }, []);
   return (
     <main class="entry">
       <div class="signing-in">
         <h1 class="spoken">Roomcast</h1>
         <Status status={app.status} />
-        <StatusBar status={app.status} retry={() => app.retry()} />
+        <StatusBar app={app} />
       </div>
     </main>
   );
@@ -153,7 +158,7 @@ function Chat({ app }: { app: App }) {
           )}
         </header>
         <main class="main">
-          <StatusBar status={app.status} retry={() => app.retry()} />
+          <StatusBar app={app} />
           {isTrading && app.session ? (
             app.showsTrading ? (
               <Trading key={app.session.userId} app={app} />

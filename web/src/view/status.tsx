@@ -1,4 +1,5 @@
 import type { Status as State } from "../../packages/client/src/index.ts";
+import type { App } from "../app.ts";
 import { explain } from "../words/failure.ts";
 
 /** The state of the connection, with the transport in the tooltip. */
@@ -14,14 +15,16 @@ export function Status({ status }: { status: State }) {
   );
 }
 
-/** A bar with an action, if the connection needs one. */
-export function StatusBar({ status, retry }: { status: State; retry: () => void }) {
-  const [text, action] = barOf(status);
+/** A bar with an action, if the connection or the session needs one. */
+export function StatusBar({ app }: { app: App }) {
+  const { status, visit } = app;
+  const warning = status.state === "online" ? (visit?.warning ?? "") : "";
+  const [text, action] = warning === "" ? barOf(status) : [warning, "Sign in"];
   return (
     <div class="bar" role="alert" hidden={text === ""}>
       <span>{text}</span>
-      {text !== "" && (
-        <button class="button" type="button" onClick={retry}>
+      {action !== "" && (
+        <button class="button" type="button" onClick={() => (warning ? app.show("renew") : app.retry())}>
           {action}
         </button>
       )}

@@ -25,8 +25,9 @@ export function explain({ code, message, retryAfter }: Failure, about: "conversa
     case "UNAUTHENTICATED":
       return "This server did not accept your credentials. Please sign in.";
     case "TOKEN_EXPIRED":
+      return "Your session has expired. Sign in again to continue: what you wrote is kept.";
     case "TOKEN_REVOKED":
-      return "Your access to this server has ended.";
+      return "Your access was revoked. Sign in again, or ask the operator of this server.";
     case "INTERNAL":
       return `The server had an internal error. ${again}`;
     default:
