@@ -1,5 +1,5 @@
 // The end of a session: what the page says, what the user can do, and that nothing private stays;
-// further tabs of a session.
+// further tabs of a session; a browser without a network.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
@@ -198,4 +198,51 @@ test("a second tab uses the token of the first, and both are signed out", async 
   await third.page.goto(ada.link.url);
   await third.page.getByLabel("Token").waitFor();
   noComplaints(ada, second, third);
+});
+
+test("a browser without a network is told apart from a server that is unreachable", async (t) => {
+  const ada = await signIn(t, "ada-offline", "Ada Offline");
+  const bar = (text) => ada.page.getByRole("alert").filter({ hasText: text });
+  ada.link.cut();
+  await bar("The server is unreachable. What you write will be sent after the reconnect.").waitFor();
+  await ada.context.setOffline(true);
+  await bar("Your browser is offline. What you write will be sent after the reconnect.").waitFor();
+  assert.equal(await ada.status.textContent(), "Offline");
+  assert.equal(await bar("Your browser is offline").getByRole("button").count(), 0);
+  await checkLookEverywhere(ada, "session-offline");
+  ada.link.restore();
+  await ada.context.setOffline(false);
+  await ada.isOnline();
+  noComplaints(ada);
+});
+
+test("a reload without a network shows a page of its own until it returns", async (t) => {
+  const ada = await signIn(t, "ada-away", "Ada Away");
+  const { page } = ada;
+  await page.evaluate(() => navigator.serviceWorker.ready.then(({ active }) => active.scriptURL));
+  await ada.composer.fill("begun before");
+  const hash = await page.evaluate(() => location.hash);
+  await ada.context.setOffline(true);
+  ada.link.cut();
+  await page.reload();
+  await page.getByRole("heading", { name: "You are offline" }).waitFor();
+  await checkLookEverywhere(ada, "session-offline-page");
+  assert.equal(await page.getByText("Ada Away").count(), 0);
+  // The worker stores nothing, and leaves all other addresses to the network.
+  assert.deepEqual(await page.evaluate(() => caches.keys()), []);
+  await ada.context.setOffline(false);
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("heading", { name: "The server is unreachable" }).waitFor();
+  for (const path of ["/socket.io/?EIO=4&transport=polling", "/api/v1/openapi.json", "/offline.js"]) {
+    const outcome = await page.evaluate((path) => fetch(path).then(({ status }) => status, () => "failed"), path);
+    assert.equal(outcome, "failed", path);
+  }
+  // The page opens by itself, where it was.
+  ada.link.restore();
+  await ada.isOnline();
+  assert.equal(await page.evaluate(() => location.hash), hash);
+  assert.equal(await ada.composer.inputValue(), "begun before");
+  await until(async () => (await page.evaluate(() => performance.getEntriesByType("navigation")[0].workerStart)) > 0, "the worker to load the page");
+  // Chromium reports the status of the page that the worker answers.
+  assert.deepEqual(ada.complaints.filter((complaint) => !complaint.includes("status of 503")), []);
 });

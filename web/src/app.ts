@@ -144,6 +144,8 @@ export class App {
   start(): void {
     addEventListener("hashchange", () => this.#route(true));
     addEventListener("pagehide", () => this.#inbox?.flush());
+    // When the browser is online again, the status of the connection changes as well.
+    addEventListener("offline", () => this.changed());
     watchSignOut(() => {
       if (!(this.session?.guest ?? "name" in this.#auth)) return;
       detachFromStorage(this.session?.userId ?? "", this.#manager?.queue.entries ?? []);

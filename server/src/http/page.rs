@@ -178,9 +178,10 @@ fn security(images: &[String]) -> Security {
     ]
 }
 
+/// The policy `worker` of the page creates only the address of its service worker.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-     require-trusted-types-for 'script'; trusted-types 'none'";
+     require-trusted-types-for 'script'; trusted-types worker";
 
 fn route(name: &str) -> String {
     match name {

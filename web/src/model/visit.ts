@@ -5,11 +5,21 @@ import { clockTime } from "../words/time.ts";
 import { type Credentials, storeToken } from "./account.ts";
 import { TOKEN } from "./storage.ts";
 
+/** The service worker, which shows a page of its own if the chat page cannot be loaded. */
+const WORKER = "/offline.js";
+
 /**
  * A message between tabs: a request for a token (without a field), its answer, the token of a user
  * who has signed out, or a token and its replacement.
  */
 type TabMessage = { token?: string; signedOut?: string; renewed?: readonly [before: string | undefined, token: string] };
+
+/** `trustedTypes` of the browser, which older browsers do not have. */
+interface TrustedTypes {
+  createPolicy(name: string, rules: { createScriptURL: () => string }): { createScriptURL(url: string): string };
+}
+
+let isRegistered = false;
 
 /**
  * Maintains the session of a tab: warns before its end, renews its token, and shares the token with
@@ -32,6 +42,8 @@ export class Visit {
     manager.watch("log", (entry) => this.#handleLog(entry));
     // This code may be loaded after the first warning of the server.
     for (const entry of manager.log) this.#handleLog(entry);
+    if (!isRegistered) void registerWorker();
+    isRegistered = true;
   }
 
   get #token(): string | undefined {
@@ -92,4 +104,11 @@ export class Visit {
     else if (signedOut !== undefined) void (signedOut === own && this.#app.signOut());
     else this.#channel.postMessage({ token: own });
   }
+}
+
+/** Registers the service worker. Browsers without one, as in private windows, work without it. */
+async function registerWorker(): Promise<void> {
+  const { trustedTypes } = globalThis as { trustedTypes?: TrustedTypes };
+  const url = trustedTypes?.createPolicy("worker", { createScriptURL: () => WORKER }).createScriptURL("") ?? WORKER;
+  await navigator.serviceWorker?.register(url).catch(() => {});
 }

@@ -5,7 +5,7 @@ import { explain } from "../words/failure.ts";
 /** The state of the connection, with the transport in the tooltip. */
 export function Status({ status }: { status: State }) {
   const isSlow = status.state === "online" && status.slow === true;
-  const label = isSlow ? "The server is slow…" : labels[status.state];
+  const label = isSlow ? "The server is slow…" : status.state === "offline" && !navigator.onLine ? "Offline" : labels[status.state];
   const title = "transport" in status ? `${label.replace("…", "")} over ${transportName(status.transport)}` : label;
   return (
     <p class="status" role="status" aria-label="Connection" data-state={status.state} data-slow={isSlow ? "" : undefined} title={title}>
@@ -50,7 +50,9 @@ function barOf(status: State): [text: string, action: string] {
     case "unresponsive":
       return ["", ""];
     case "offline":
-      return ["The server is unreachable. What you write will be sent after the reconnect.", "Try now"];
+      return navigator.onLine
+        ? ["The server is unreachable. What you write will be sent after the reconnect.", "Try now"]
+        : ["Your browser is offline. What you write will be sent after the reconnect.", ""];
     case "refused":
       return [explain(status.failure), "Try again"];
     case "closed":
