@@ -335,6 +335,8 @@ export class App {
   }
 
   async #loadBell(manager: SocketManager): Promise<void> {
+    // A visitor who is asked for a name has no session to load this for.
+    if (this.#manager !== manager) return;
     const [file, part] = await Promise.all([import("./notifications/bell.ts"), import("./windows/session.tsx")]).catch(() => []);
     if (file === undefined || part === undefined || this.bell !== undefined || this.#manager !== manager) return;
     this.visit = new part.Visit(this, manager, this.#auth);
