@@ -249,6 +249,7 @@ test("a double click or a held key does not confirm an order", async (t) => {
   const ada = await open(t, "haste");
   const order = await fill(ada, "1", "HASTE");
   const confirm = order.getByRole("button", { name: "Buy 1 HASTE now" });
+  await order.getByText("10.00").waitFor();
   await order.getByRole("textbox", { name: "Symbol" }).focus();
   await ada.page.keyboard.down("Enter");
   await confirm.waitFor();
@@ -257,10 +258,11 @@ test("a double click or a held key does not confirm an order", async (t) => {
   await confirm.dispatchEvent("click", { detail: 2 });
   // An order would have been executed before this price.
   await publish("/prices", { symbol: "HASTE", price: 20 });
-  await order.locator(".order-confirm").getByText("20.00").waitFor();
+  await order.locator(".order-confirm strong").getByText("20.00").waitFor();
   await section(ada, "Trades").getByText("No trades yet.").waitFor();
   await confirm.click();
-  await confirm.click();
+  await order.getByText("Confirm again to order.").waitFor();
+  await ada.page.keyboard.press("Enter");
   await order.getByText("Buy 1 HASTE: executed at 20.").waitFor();
   noComplaints(ada);
 });
