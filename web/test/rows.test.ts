@@ -32,7 +32,7 @@ test("a separator stands before the first message of each day", () => {
   const messages = [message(1, at(4, 9)), message(2, at(5, 23, 59)), message(3, at(6, 0)), message(4, at(6, 1))];
   const found = rows({ messages });
   const labels = found.map((row) => (row.kind === "day" ? row.label : row.key));
-  assert.deepEqual(labels, ["Sunday 4 January", "id-1", "Yesterday", "id-2", "Today", "id-3", "id-4"]);
+  assert.deepEqual(labels, ["Sunday 4 Jan", "id-1", "Yesterday", "id-2", "Today", "id-3", "id-4"]);
 });
 
 test("messages of one author within five minutes are one group", () => {

@@ -1,14 +1,24 @@
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const weekday = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long" });
-const date = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric" });
+// Times have one format everywhere, in the language of the page and independent of the browser's:
+// the 24-hour clock of the user's time zone, the day before the month, and months of three letters.
+// A place with less room shows a part of it:
+//
+//   exactTime    5 Jan 2026, 14:05:09   tooltips, lists, tools of a message
+//   dayLabel     Monday 5 Jan           headings; "Today", "Yesterday", and "5 Jan 2025"
+//   shortDay     5 Jan                  the list of conversations; "5 Jan 2025"
+//   shortMoment  5 Jan, 14:05           within sentences; "14:05" today
+//   clockTime    14:05                  lines
+
+const DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 
 export function clockTime(timestamp: string): string {
-  return clock.format(new Date(timestamp));
+  const time = new Date(timestamp);
+  return `${twoDigits(time.getHours())}:${twoDigits(time.getMinutes())}`;
 }
 
 export function exactTime(timestamp: string): string {
-  return exact.format(new Date(timestamp));
+  const time = new Date(timestamp);
+  return `${dayOf(time)} ${time.getFullYear()}, ${clockTime(timestamp)}:${twoDigits(time.getSeconds())}`;
 }
 
 /** Returns the local day of a time as a key that is equal for equal days. */
@@ -24,7 +34,19 @@ export function dayLabel(timestamp: string, now: Date): string {
   if (key === dayKey(now.toISOString())) return "Today";
   if (key === dayKey(yesterday.toISOString())) return "Yesterday";
   const time = new Date(timestamp);
-  return (time.getFullYear() === now.getFullYear() ? weekday : date).format(time);
+  return time.getFullYear() === now.getFullYear() ? `${DAYS[time.getDay()]} ${dayOf(time)}` : shortDay(timestamp, now);
+}
+
+/** Returns the day of a time in a short form for lists, with the year if it is another one. */
+export function shortDay(timestamp: string, now = new Date()): string {
+  const time = new Date(timestamp);
+  return time.getFullYear() === now.getFullYear() ? dayOf(time) : `${dayOf(time)} ${time.getFullYear()}`;
+}
+
+/** Returns a time for a sentence: the time of day, after the day unless it is today. */
+export function shortMoment(timestamp: string, now: Date): string {
+  const clock = clockTime(timestamp);
+  return dayKey(timestamp) === dayKey(now.toISOString()) ? clock : `${shortDay(timestamp, now)}, ${clock}`;
 }
 
 /** Returns a duration in words, rounded up. */
@@ -35,9 +57,10 @@ export function waitInWords(milliseconds: number): string {
   return minutes === 1 ? "1 minute" : `${minutes} minutes`;
 }
 
-const short = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+function dayOf(time: Date): string {
+  return `${time.getDate()} ${MONTHS[time.getMonth()]}`;
+}
 
-/** Returns the day of a time in a short form for lists. */
-export function shortDay(timestamp: string): string {
-  return short.format(new Date(timestamp));
+function twoDigits(value: number): string {
+  return String(value).padStart(2, "0");
 }
