@@ -68,13 +68,31 @@ test("a join before the oldest loaded message is not shown", () => {
   assert.deepEqual(keys({ messages: [message(9, at(6, 9))], lines: activity.lines }), ["day:2026-1-6", "id-9"]);
 });
 
+/** The words of each line, with the message that it follows. */
+function linesOf({ lines }: Activity): string[] {
+  return lines.map(({ text, afterSeq }) => `${partsOf(text).join("")} ${afterSeq}`);
+}
+
 test("joins and departures of a user without messages are one line", () => {
   const activity = new Activity();
   activity.add("joined", joined("bob"), 4);
   activity.add("disconnected", joined("bob"), 4);
   activity.add("joined", joined("bob"), 4);
   activity.add("left", joined("bob"), 5);
-  assert.deepEqual(activity.lines.map(({ text, afterSeq }) => `${partsOf(text).join("")} ${afterSeq}`), ["bob joined 4", "bob left 5"]);
+  assert.deepEqual(linesOf(activity), ["bob joined 4", "bob left 5"]);
+});
+
+test("joins and departures without a message between them are one line", () => {
+  const activity = new Activity();
+  activity.add("left", joined("ada"), 1);
+  for (let index = 0; index < 100; index += 1) activity.add("joined", joined(`guest ${index}`), 1);
+  const [line] = activity.lines;
+  assert.deepEqual(linesOf(activity), ["guest 0, guest 1 and 98 others joined · ada left 1"]);
+  for (let index = 3; index < 100; index += 1) activity.add("left", joined(`guest ${index}`), 1);
+  activity.add("joined", joined("ada"), 1);
+  activity.add("disconnected", joined("guest 2"), 1);
+  assert.deepEqual(linesOf(activity), ["guest 0 and guest 1 joined · ada came back · guest 3, guest 4 and 95 others joined and left · guest 2 lost the connection 1"]);
+  assert.equal(activity.lines[0], line);
 });
 
 test("own messages in flight are last", () => {

@@ -37,7 +37,6 @@ export interface Known extends ConversationInfo {
 /** One conversation as this tab shows it. The client package receives its messages without gaps. */
 export class Conversation {
   readonly id: string;
-  info: ConversationInfo | undefined;
   readonly activity = new Activity();
   readonly typists = new Typists();
   /** How far this user and other users have read. */
@@ -74,6 +73,9 @@ export class Conversation {
   #hasOlder = { live: false, past: false };
   /** Whether only the newest message is loaded, which is enough for the list of conversations. */
   #isStub: boolean;
+  #info: ConversationInfo | undefined;
+  /** The members that were added while the page is open, until they open the conversation. */
+  readonly #admitted = new Set<string>();
   readonly #ends: (() => void)[] = [];
   #isAtEnd = true;
   #isVisible: boolean;
@@ -87,7 +89,7 @@ export class Conversation {
    */
   constructor(id: string, connection: Connection, callbacks: ConversationCallbacks, known?: Known, background = false) {
     this.id = id;
-    this.info = known;
+    this.#info = known;
     this.level = known?.notificationLevel ?? "all";
     this.#connection = connection;
     this.#callbacks = callbacks;
@@ -100,6 +102,16 @@ export class Conversation {
     this.#feed = connection.conversation(id, { page: HISTORY_PAGE, background, ...since });
     this.#follow();
     this.#listen();
+  }
+
+  get info(): ConversationInfo | undefined {
+    return this.#info;
+  }
+
+  set info(info: ConversationInfo | undefined) {
+    const before = this.#info?.memberIds;
+    for (const userId of info?.memberIds ?? []) if (before?.includes(userId) === false) this.#admitted.add(userId);
+    this.#info = info;
   }
 
   /** The messages that are shown: the newest, or older ones after a jump. */
@@ -568,10 +580,11 @@ export class Conversation {
 
   #note(happening: PresenceEvent, event: SystemEvent): void {
     if (happening !== "joined") this.typists.remove(event.userId);
-    if (event.userId !== this.ownId) {
-      const line = this.activity.add(happening, event, this.#live.newest?.seq ?? 0);
-      if (this.#isVisible) this.#callbacks.announce(line.text);
-    }
+    // A member who opens or closes the conversation stays a member. A new one is shown once.
+    if (event.userId === this.ownId || (this.#info?.memberIds.includes(event.userId) && !this.#admitted.delete(event.userId))) return;
+    const line = this.activity.add(happening, event, this.#live.newest?.seq ?? 0);
+    // A crowd would drown the messages in speech as well.
+    if (this.#isVisible && line.isShort) this.#callbacks.announce(line.text);
   }
 
   #sendTyping(isTyping: boolean | undefined): void {

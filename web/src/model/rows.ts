@@ -10,7 +10,7 @@ const GROUP_SPAN = 5 * 60_000;
 export type Row =
   | { kind: "day"; key: string; label: string }
   | { kind: "unread"; key: string }
-  | { kind: "system"; key: string; line: SystemLine }
+  | { kind: "system"; key: string; text: string; timestamp: string }
   | { kind: "message"; key: string; message: Message; isOwn: boolean; startsGroup: boolean; endsGroup: boolean; receipt: string; isLeaving: boolean }
   | { kind: "draft"; key: string; draft: Draft; startsGroup: boolean };
 
@@ -37,7 +37,7 @@ export function rowsOf({ messages, lines, drafts, ownId, firstUnread, now, recei
   const linesUpTo = (seq: number) => {
     while (waiting[0] !== undefined && waiting[0].afterSeq < seq) {
       const line = waiting.shift();
-      if (line !== undefined) rows.push({ kind: "system", key: line.key, line });
+      if (line !== undefined) rows.push({ kind: "system", key: line.key, text: line.text, timestamp: line.timestamp });
     }
   };
   const [first] = messages;
@@ -74,8 +74,9 @@ export function appearance(row: Row): string {
     case "day":
       return row.label;
     case "unread":
-    case "system":
       return row.key;
+    case "system":
+      return row.text + row.timestamp;
     case "message": {
       const { message, isOwn, startsGroup, endsGroup, receipt, isLeaving } = row;
       return [message.version, message.deletedAt, isOwn, startsGroup, endsGroup, isLeaving, endsGroup && receipt].join("|");

@@ -87,7 +87,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
       case "system":
         return (
           <li class="system" data-key={row.key}>
-            <Isolated text={row.line.text} /> <Time at={row.line.timestamp} />
+            <Isolated text={row.text} /> <Time at={row.timestamp} />
           </li>
         );
       case "message":
