@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { DESK, LOBBY, PHONE, client, keyed, checkLookEverywhere, make, must, noComplaints, shared, signIn, watchPage } from "./page_support.mjs";
+import { DESK, LOBBY, PHONE, client, keyed, checkLookEverywhere, make, must, noComplaints, readAll, shared, signIn, watchPage } from "./page_support.mjs";
 import { ask, startServer, until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
@@ -189,6 +189,7 @@ for (const [kind, long] of Object.entries(LONG)) {
       const eve = await client(t, `eve-${self}`, long(256));
       const id = await make(eve, title, [`ada-${self}`], ...Array.from({ length: 30 }, (_, index) => `line ${index}\n\n\n`));
       const other = await make(eve, `${title.slice(0, 199)}!`, [`ada-${self}`], "elsewhere");
+      await readAll(t, `ada-${self}`, `Ada ${self}`, id);
       const ada = await signIn(t, `ada-${self}`, `Ada ${self}`, { viewport });
       const { page } = ada;
       await page.evaluate((address) => (location.hash = address), `#/c/${id}`);
@@ -287,6 +288,7 @@ test("only messages in view are in the document, none missing or doubled", async
   while (writing.length > 0) {
     await Promise.all(writing.splice(0, 100).map((index) => must(bob, "message", { conversationId: id, content: `many ${index}` })));
   }
+  await readAll(t, "ada-many", "Ada Many", id);
   const ada = await signIn(t, "ada-many", "Ada Many");
   await ada.page.getByRole("heading", { name: "Many" }).waitFor();
   await ada.page.waitForFunction(() => document.querySelectorAll("li.message").length > 20);
@@ -324,6 +326,7 @@ test("an address leads to a message far back, and from there to the newest", asy
   const bob = await client(t, "bob-far", "Bob Far");
   const contents = Array.from({ length: 300 }, (_, index) => `far ${index}`);
   const id = await make(bob, "Far", ["ada-far"], ...contents);
+  await readAll(t, "ada-far", "Ada Far", id);
   const ada = await signIn(t, "ada-far", "Ada Far");
   await ada.page.evaluate((address) => (location.hash = address), `#/c/${id}/20`);
   await ada.page.locator("li.message.is-marked").getByText("far 19", { exact: true }).waitFor();

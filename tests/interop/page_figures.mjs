@@ -3,7 +3,7 @@
 // are far from them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESK, PHONE, client, checkLookEverywhere, make, must, noComplaints, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
+import { DESK, PHONE, client, checkLookEverywhere, make, must, noComplaints, readAll, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
@@ -99,6 +99,7 @@ async function moveNothing(t, sub, viewport) {
   const { messages } = await must(bob, "message_history", { conversationId: short });
   await must(bob, "pin_message", { messageId: messages[0].id });
   const still = await make(bob, "Still", [sub], ...Array.from({ length: 120 }, (_, index) => `still ${index}`));
+  await readAll(t, sub, "Ada Shift", still);
   const ada = await signIn(t, sub, "Ada Shift", { viewport });
   const { page } = ada;
   const none = async () => assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
@@ -162,6 +163,7 @@ test("scrolling through ten thousand messages counts the frames", async (t) => {
     const content = (index) => `scroll ${index} ${"with **some** words ".repeat(index % 7)}`;
     await Promise.all(writing.splice(0, 100).map((index) => must(bob, "message", { conversationId: id, content: content(index) })));
   }
+  await readAll(t, "ada-scroll", "Ada Scroll", id);
   const ada = await signIn(t, "ada-scroll", "Ada Scroll");
   await ada.page.getByRole("heading", { name: "Scroll" }).waitFor();
   await ada.page.waitForFunction(() => document.querySelectorAll("li.message").length > 20);

@@ -82,6 +82,8 @@ test("Firefox scrolls through history and opens a distant message by address", a
   const made = await ask(socket, "create_conversation", { title: "Long", memberIds: ["dora"] });
   const { id } = made.conversation;
   for (let index = 0; index < 300; index += 1) await ask(socket, "message", { conversationId: id, content: `long ${index}` });
+  const own = await connect(t, io, server.url, { auth: { token: token({ sub: "dora", name: "Dora" }) } });
+  await ask(own, "mark_read", { conversationId: id, seq: 300 });
   const dora = await signIn(t, "Dora");
   await dora.hears("long 299");
   await dora.evaluate(`(async () => {

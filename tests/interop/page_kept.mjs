@@ -2,7 +2,7 @@
 // conversations.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESK, LOBBY, client, everywhere, keyed, checkLookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { DESK, LOBBY, client, everywhere, keyed, checkLookEverywhere, make, must, noComplaints, readAll, shared, signIn, tokenOf } from "./page_support.mjs";
 import { metric, startServer, until } from "./support.mjs";
 import { now, token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
@@ -188,6 +188,7 @@ test("a focused element keeps the focus when the page opens a conversation", asy
 test("a user can keep typing while a distant message loads and appears", async (t) => {
   const bob = await client(t, "bob-back", "Bob Back");
   const id = await make(bob, "Back", ["ada-back"], ...Array.from({ length: 120 }, (_, index) => `back ${index + 1}`));
+  await readAll(t, "ada-back", "Ada Back", id);
   const ada = await signIn(t, "ada-back", "Ada Back");
   const { page } = ada;
   await isIn(ada, "Back");
@@ -303,7 +304,8 @@ test("the newest of a hundred long queued messages is in view once sent", async 
 
 everywhere("the newest message stays in view when the field shrinks and grows", async (t, { self, options }) => {
   const bob = await client(t, "bob-field", "Bob Field");
-  await make(bob, "Field", [`ada-field-${self}`], ...Array.from({ length: 40 }, (_, index) => `field ${index}`));
+  const id = await make(bob, "Field", [`ada-field-${self}`], ...Array.from({ length: 40 }, (_, index) => `field ${index}`));
+  await readAll(t, `ada-field-${self}`, "Ada Field", id);
   const ada = await signIn(t, `ada-field-${self}`, "Ada Field", options);
   await ada.message("field 39").waitFor();
   const long = "a line\n".repeat(12);
@@ -335,7 +337,8 @@ everywhere("the newest message stays in view when the field shrinks and grows", 
 
 test("a user who writes while reading far above sees the newest message", async (t) => {
   const bob = await client(t, "bob-above", "Bob Above");
-  await make(bob, "Above", ["ada-above"], ...Array.from({ length: 40 }, (_, index) => `above ${index}`));
+  const id = await make(bob, "Above", ["ada-above"], ...Array.from({ length: 40 }, (_, index) => `above ${index}`));
+  await readAll(t, "ada-above", "Ada Above", id);
   const ada = await signIn(t, "ada-above", "Ada Above");
   await ada.message("above 39").waitFor();
   await ada.scroller.evaluate((scroller) => scroller.scrollTo(0, 0));

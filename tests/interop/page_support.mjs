@@ -89,6 +89,11 @@ export async function make(socket, title, memberIds, ...contents) {
   return conversation.id;
 }
 
+/** Marks the messages of a conversation as read, so that it opens at its newest message. */
+export async function readAll(t, sub, name, conversationId) {
+  await must(await client(t, sub, name), "mark_read", { conversationId, seq: 1_000_000 });
+}
+
 export function noComplaints(...visitors) {
   assert.deepEqual(visitors.flatMap(({ complaints }) => complaints), []);
 }

@@ -452,6 +452,7 @@ export class App {
     if (this.#inbox !== undefined && this.phase === "in") {
       this.current = id === undefined ? undefined : this.#inbox.open(id);
       if (before !== this.current) before?.watch(false, false);
+      if (id !== undefined) this.notices = this.notices.filter(({ href }) => !href?.startsWith(addressOf(id)));
       if (this.current === undefined) this.#handleChange();
     }
     this.changed();
@@ -476,8 +477,8 @@ export class App {
   /** Handles a new notification. */
   #handleNotification({ notificationId, title, message, priority }: UserNotification, action: ReturnType<typeof actionOf>): void {
     const [, id] = CONVERSATION.exec(action?.isHere ? action.href : "") ?? [];
-    // A message in a joined conversation is announced by itself.
-    if (id !== undefined && this.#inbox?.isJoined(id)) return;
+    // A message in a joined conversation is announced by itself, and one in view is seen.
+    if (id !== undefined && (id === this.current?.id || this.#inbox?.isJoined(id))) return;
     this.announce(`${title}. ${message}`);
     if (document.visibilityState === "hidden") this.#notify(title, message, notificationId, () => this.show("notifications"));
     else if (priority === "urgent" || priority === "high") this.notice(`${isolated(title)}: ${isolated(preview(message))}`, { isBad: false, ...(action?.isHere && { href: action.href }) });

@@ -112,6 +112,7 @@ function open(notices?: string[]) {
   };
   const connection = new FakeConnection();
   const conversation = new Conversation("lobby", connection as unknown as Connection, callbacks);
+  conversation.handleListed();
   return { server: connection.server, connection, conversation, announced };
 }
 
@@ -296,11 +297,12 @@ test("messages out of view are unread until the end is visible", async () => {
   conversation.watch(true, false);
   connection.say();
   connection.say();
-  assert.equal(conversation.unread, 2);
-  assert.equal(conversation.firstUnread, 3);
   conversation.watch(true, true);
+  assert.equal(conversation.unread, 2);
+  assert.deepEqual(conversation.reading.divider, { seq: 3, count: 2, isTarget: true });
+  conversation.see(1, 3);
   assert.equal(conversation.unread, 0);
-  assert.equal(conversation.firstUnread, 3);
+  assert.equal(conversation.reading.divider?.seq, 3);
 });
 
 test("own messages from another tab are shown, neither unread nor announced", async () => {
@@ -330,30 +332,109 @@ test("a jump shows the messages around a place, and reading on from there leads 
   assert.equal(await conversation.jump(1_000), false);
 });
 
-/** A conversation of the list, with four messages. */
-function listed(readSeq: number, unread: number) {
+/** A conversation of the list with messages of other users, four of them unless stated. */
+function listed(readSeq: number, unread: number, { lastSeq = 4, memberIds = [] as string[] } = {}) {
   const connection = new FakeConnection();
-  const known = { id: "lobby", title: null, ownerId: null, memberIds: [], createdAt: "", updatedAt: "", lastSeq: 4, readSeq, unread, notificationLevel: "all" as const };
+  const known = { id: "lobby", title: null, ownerId: null, memberIds, createdAt: "", updatedAt: "", lastSeq, readSeq, unread, notificationLevel: "all" as const };
   const callbacks = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, userSeen: () => {}, statusReceived: () => {} };
-  for (let count = 0; count < 4; count += 1) connection.server.store();
+  for (let count = 0; count < lastSeq; count += 1) connection.server.store();
   return { connection, conversation: new Conversation("lobby", connection as unknown as Connection, callbacks, known) };
 }
 
-test("the read position is the listed one, and a divider precedes new messages", async () => {
+test("a conversation opens at the divider, and messages on screen are read", async () => {
   const { connection, conversation } = listed(2, 2);
   await connection.enter();
   // The list only reads the newest message.
   assert.deepEqual([seqs(conversation), conversation.unread, conversation.hasOlder], [[4], 2, true]);
   conversation.watch(true, true);
-  assert.deepEqual([conversation.unread, conversation.firstUnread], [0, 3]);
+  await settled();
+  assert.deepEqual([seqs(conversation), conversation.isOpening, conversation.reading.divider], [[1, 2, 3, 4], false, { seq: 3, count: 2, isTarget: true }]);
+  conversation.watch(false, true);
+  conversation.see(4, 4);
+  assert.equal(conversation.unread, 2, "an unread message is above");
+  conversation.see(2, 3);
+  assert.equal(conversation.unread, 1);
+  connection.say();
+  assert.deepEqual([conversation.unread, conversation.reading.divider?.count], [2, 3]);
+  conversation.watch(true, true);
+  conversation.see(5, 5);
+  assert.equal(conversation.unread, 0, "the end is in view");
 });
 
-test("a conversation that was never read has no divider for new messages", async () => {
+test("a conversation with more unread messages than a page opens at their page", async () => {
+  const { connection, conversation } = listed(100, 100, { lastSeq: 200, memberIds: ["me", "bob"] });
+  connection.server.pageSize = 50;
+  await connection.enter();
+  conversation.watch(true, true);
+  assert.equal(conversation.isOpening, true);
+  await settled();
+  assert.deepEqual([seqs(conversation)[0], seqs(conversation).at(-1), conversation.hasOlder, conversation.hasNewer], [92, 141, true, true]);
+  conversation.watch(false, true);
+  conversation.see(95, 110);
+  assert.equal(conversation.unread, 90);
+  await conversation.loadNewer();
+  await conversation.loadNewer();
+  assert.equal(conversation.hasNewer, false);
+  conversation.see(105, 150);
+  assert.equal(conversation.unread, 50);
+});
+
+test("a conversation opened by its address waits for the position in the list", async () => {
+  const connection = new FakeConnection();
+  const callbacks = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, userSeen: () => {}, statusReceived: () => {} };
+  const conversation = new Conversation("lobby", connection as unknown as Connection, callbacks);
+  connection.server.pageSize = 50;
+  for (let count = 0; count < 60; count += 1) connection.server.store();
+  await connection.enter();
+  conversation.watch(true, true);
+  connection.say();
+  assert.deepEqual([conversation.isOpening, conversation.unread], [true, 0]);
+  conversation.handleListed({ readSeq: 5, unread: 55, lastSeq: 60 });
+  conversation.watch(true, true);
+  await settled();
+  assert.deepEqual([conversation.isOpening, conversation.unread, conversation.reading.divider], [false, 56, { seq: 6, count: 56, isTarget: true }]);
+});
+
+test("messages missed without a connection are below a divider", async () => {
+  const { server, connection, conversation } = open();
+  server.store();
+  await connection.enter();
+  connection.lose();
+  for (let count = 0; count < 3; count += 1) server.store();
+  await connection.enter();
+  assert.deepEqual([conversation.unread, conversation.reading.divider], [3, { seq: 2, count: 3, isTarget: true }]);
+});
+
+test("the history of an open conversation is not new to a user who never read it", async () => {
   const { connection, conversation } = listed(0, 4);
   await connection.enter();
-  assert.deepEqual([conversation.unread, conversation.firstUnread], [4, undefined]);
   connection.say();
-  assert.deepEqual([conversation.unread, conversation.firstUnread], [5, 5]);
+  assert.equal(conversation.unread, 5);
+  conversation.watch(true, true);
+  assert.deepEqual([conversation.unread, conversation.reading.divider], [0, undefined]);
+
+  const member = listed(0, 4, { memberIds: ["me", "bob"] });
+  await member.connection.enter();
+  member.conversation.watch(true, true);
+  assert.deepEqual(member.conversation.reading.divider, { seq: 1, count: 4, isTarget: true });
+});
+
+test("members who only open or close a conversation cause no line", async () => {
+  const { connection, conversation } = listed(4, 0, { memberIds: ["me", "bob"] });
+  await connection.enter();
+  const receive = (name: string, userId: string) => connection.receive(name, { type: "system", conversationId: "lobby", userId, name: userId, timestamp: "" });
+  const texts = () => conversation.activity.lines.map(({ text }) => text.replace(/[\u2068\u2069]/g, ""));
+  for (const name of ["user_joined", "user_left"]) receive(name, "bob");
+  assert.deepEqual(texts(), []);
+  const { info } = conversation;
+  assert.ok(info !== undefined);
+  // A new member is shown once, and one that was removed.
+  conversation.info = { ...info, memberIds: ["me", "bob", "eve"] };
+  for (const name of ["user_joined", "user_left"]) receive(name, "eve");
+  assert.deepEqual(texts(), ["eve joined"]);
+  conversation.info = { ...info, memberIds: ["me", "eve"] };
+  receive("user_left", "bob");
+  assert.deepEqual(texts(), ["eve joined · bob left"]);
 });
 
 test("a listed conversation opens with a full page, or with cached content", async () => {

@@ -9,7 +9,7 @@ import { partsOf } from "../src/words/text.ts";
 const NOW = new Date(2026, 0, 6, 15, 0);
 
 function rows(source: Partial<RowSource>): Row[] {
-  return rowsOf({ messages: [], lines: [], drafts: [], ownId: "me", firstUnread: undefined, now: NOW, ...source });
+  return rowsOf({ messages: [], lines: [], drafts: [], ownId: "me", divider: undefined, now: NOW, ...source });
 }
 
 function keys(source: Partial<RowSource>): string[] {
@@ -49,8 +49,12 @@ test("messages of one author within five minutes are one group", () => {
 });
 
 test("unread messages begin after a divider", () => {
-  const messages = [message(1, at(6, 9)), message(2, at(6, 9, 1))];
-  assert.deepEqual(keys({ messages, firstUnread: 2 }), ["day:2026-1-6", "id-1", "unread", "id-2"]);
+  const messages = [message(1, at(6, 9)), message(2, { ...at(6, 9, 1), userId: "me" }), message(3, at(6, 9, 2)), message(4, at(6, 9, 3))];
+  const divided = (seq: number) => rows({ messages, divider: { seq, count: 2, isTarget: false } });
+  assert.deepEqual(divided(2).map(({ key }) => key), ["day:2026-1-6", "id-1", "id-2", "unread", "id-3", "id-4"]);
+  assert.deepEqual(divided(2).flatMap((row) => (row.kind === "unread" ? [row.label] : [])), ["2 new since 09:02"]);
+  // The first unread message is not loaded.
+  assert.deepEqual(divided(0).map(({ key }) => key), ["day:2026-1-6", "id-1", "id-2", "id-3", "id-4"]);
 });
 
 test("a join line follows the message that was the newest then", () => {

@@ -11,6 +11,8 @@ import type { Connection, ConversationCallbacks } from "./callbacks.ts";
 import { OwnTyping, Typists } from "./typing.ts";
 
 const HISTORY_PAGE = 50;
+/** Number of read messages that are loaded above the first unread one. */
+const READ_CONTEXT = 10;
 /**
  * Maximum number of loaded messages. If there are more, two thirds are retained. The lower limit
  * applies while the end is in view.
@@ -57,10 +59,6 @@ export class Conversation {
   isInterrupted = false;
   isLoading = false;
   #loading: Promise<void> | undefined;
-  /**
-   * The first message of another user that arrived out of sight. It stays marked after it was seen.
-   */
-  firstUnread: number | undefined;
   readonly #connection: Connection;
   readonly #feed: Feed;
   readonly #callbacks: ConversationCallbacks;
@@ -76,6 +74,10 @@ export class Conversation {
   #info: ConversationInfo | undefined;
   /** The members that were added while the page is open, until they open the conversation. */
   readonly #admitted = new Set<string>();
+  /** Whether the server's list was received, which has the position of the user. */
+  #isListed: boolean;
+  /** Whether the first page was received. */
+  #hasPage: boolean;
   readonly #ends: (() => void)[] = [];
   #isAtEnd = true;
   #isVisible: boolean;
@@ -94,8 +96,9 @@ export class Conversation {
     this.#connection = connection;
     this.#callbacks = callbacks;
     this.#isVisible = known === undefined;
+    this.#isListed = this.#hasPage = known !== undefined;
     this.reading = new Reading((seq) => connection.request("mark_read", { conversationId: id, seq }), callbacks.changed);
-    if (known?.lastSeq !== undefined) this.reading.begin(known.readSeq ?? 0, known.unread ?? 0, known.lastSeq);
+    if (known !== undefined) this.reading.begin(known.readSeq ?? 0, known.unread ?? 0, known.lastSeq ?? 0);
     // The list needs only the newest message. The rest is read when the conversation is opened.
     const since = known?.lastSeq ? { since: known.lastSeq - 1 } : {};
     this.#hasOlder.live = this.#isStub = (known?.lastSeq ?? 0) > 1;
@@ -129,7 +132,7 @@ export class Conversation {
    */
   get isOpening(): boolean {
     if (this.#past !== undefined || this.stage === "absent") return false;
-    return this.#isStub || (this.stage === "entering" && this.#live.messages.length === 0);
+    return this.#isStub || !this.#isListed || (this.stage === "entering" && this.#live.messages.length === 0);
   }
 
   get hasOlder(): boolean {
@@ -151,9 +154,9 @@ export class Conversation {
     return this.#connection.session?.userId ?? "";
   }
 
-  /** The number of messages of other users that arrived out of sight. */
+  /** The number of messages of other users that were not on screen. */
   get unread(): number {
-    return this.reading.unread(this.#live.messages, this.ownId);
+    return this.reading.isKnown ? this.reading.unread(this.#live.messages, this.ownId) : 0;
   }
 
   /** Whether all users are members. */
@@ -166,15 +169,78 @@ export class Conversation {
    */
   watch(isAtEnd: boolean, isVisible: boolean): void {
     const isOpened = isVisible && !this.#isVisible;
-    // A returning user sees the divider above the new messages.
-    if (isOpened && this.unread > 0 && this.reading.seq > 0) this.firstUnread = this.reading.seq + 1;
-    this.#isAtEnd = isAtEnd;
     this.#isVisible = isVisible;
-    const before = this.unread;
-    this.#see();
-    if (isVisible && this.isOpening) void this.loadOlder();
+    // A returning user continues at the divider, unless the view is further up.
+    if (isOpened) this.#divide(this.#isAtEnd);
+    this.#isAtEnd = isAtEnd;
+    if (isVisible && this.isOpening) void this.#loadFirst();
     void this.#refresh();
-    if (this.unread !== before) this.#callbacks.changed();
+  }
+
+  /**
+   * Notes which messages are on screen. They are read if no unread message is above them. At the
+   * end, all are read: the user has left out those above.
+   */
+  see(first: number, last: number): void {
+    if (!this.#isVisible || this.isOpening || !this.reading.isKnown) return;
+    const { messages } = this.timeline;
+    const before = messages[messages.findIndex(({ seq }) => seq === first) - 1];
+    if (this.#isAtEnd && !this.#past) this.#see(this.newest?.seq ?? 0);
+    else if ((before?.seq ?? (this.hasOlder ? first - 1 : 0)) <= this.reading.seq) this.#see(last);
+  }
+
+  /** Takes the position of the user from the list of the server, which may not contain it. */
+  handleListed(listed?: Pick<Known, "readSeq" | "unread" | "lastSeq">): void {
+    this.#isListed = true;
+    if (listed !== undefined) {
+      const { isKnown } = this.reading;
+      this.reading.begin(listed.readSeq ?? 0, listed.unread ?? 0, listed.lastSeq ?? 0);
+      if (isKnown) return;
+    }
+    this.#settle();
+  }
+
+  /** Begins to count what is read, as soon as the position and the first page are known. */
+  #settle(): void {
+    if (!this.#isListed || !this.#hasPage) return;
+    if (!this.reading.isKnown) this.#skipHistory();
+    if (this.#isVisible) this.#divide(this.#isAtEnd);
+  }
+
+  /** Puts the divider above the unread messages. A `target` is where the view begins. */
+  #divide(isTarget: boolean): void {
+    const { reading } = this;
+    // To a user who opens a conversation that is open to everyone, its history is not new.
+    if (reading.isKnown && reading.seq === 0 && this.isOpen) this.#skipHistory();
+    if (this.unread === 0) return;
+    const { first, messages } = this.#live;
+    const isLoaded = first !== undefined && first.seq <= reading.seq + 1;
+    const unread = isLoaded ? messages.find((message) => message.seq > reading.seq && this.#isOfOther(message)) : undefined;
+    reading.divider = { seq: unread?.seq ?? reading.seq + 1, count: this.unread, isTarget };
+    if (isTarget && !isLoaded) this.#isStub = true;
+    this.#callbacks.changed();
+  }
+
+  #skipHistory(): void {
+    this.reading.beginAt(Math.max(this.newest?.seq ?? 0, this.reading.listed));
+  }
+
+  #isOfOther({ userId, deletedAt }: Message): boolean {
+    return userId !== this.ownId && !deletedAt;
+  }
+
+  /** Loads what the view begins with: the page of the divider, or the newest one. */
+  #loadFirst(): Promise<void> {
+    const { divider } = this.reading;
+    if (!divider?.isTarget || (this.#live.first?.seq ?? 0) - HISTORY_PAGE <= divider.seq) return this.loadOlder();
+    const afterSeq = Math.max(0, divider.seq - READ_CONTEXT);
+    return this.#load({ afterSeq }, ({ messages, hasMore }) => {
+      this.#meet(messages);
+      this.#past = new Timeline();
+      this.#past.merge(messages);
+      this.#hasOlder.past = afterSeq > 0;
+      this.#connect(hasMore);
+    });
   }
 
   /** Loads the page before the oldest message, or the newest page if no message is loaded. */
@@ -201,13 +267,18 @@ export class Conversation {
       if (past !== this.#past) return;
       this.#meet(messages);
       past.merge(messages);
-      const isConnected = (past.newest?.seq ?? 0) + 1 >= (this.#live.first?.seq ?? 0);
-      if (isConnected) {
-        this.#live.merge(past.messages);
-        this.#hasOlder.live = this.#hasOlder.past;
-      }
-      if (isConnected || !hasMore) this.#past = undefined;
+      this.#connect(hasMore);
     });
+  }
+
+  /** Ends a jump if its messages meet the newest ones. */
+  #connect(hasMore: boolean): void {
+    const isConnected = (this.#past?.newest?.seq ?? 0) + 1 >= (this.#live.first?.seq ?? 0);
+    if (isConnected) {
+      this.#live.merge(this.#past?.messages ?? []);
+      this.#hasOlder.live = this.#hasOlder.past;
+    }
+    if (isConnected || !hasMore) this.#past = undefined;
   }
 
   /** Shows the place of a message. Returns whether the message exists. */
@@ -247,7 +318,7 @@ export class Conversation {
     } catch (error) {
       return asFailure(error);
     }
-    this.firstUnread = undefined;
+    this.reading.divider = undefined;
     this.#past = undefined;
     // The author sees the own message immediately.
     this.#isStub = false;
@@ -434,7 +505,7 @@ export class Conversation {
       if (stage === "waiting") this.isPresenceKnown = false;
       if (stage === "entering") this.pins.wait();
       if (stage === "entered") {
-        this.#see();
+        this.reading.see(this.reading.seq, true);
         void this.#refresh();
       }
       changed();
@@ -458,12 +529,16 @@ export class Conversation {
       this.#past = undefined;
       this.#isStub = false;
       this.activity.clear();
-      this.firstUnread = undefined;
+      this.reading.divider = undefined;
       this.#meet(newest);
       this.#live.merge(newest);
-      // A user who does not have the conversation open has seen none of it.
-      this.reading.beginAt((this.#isVisible ? newest.at(-1)?.seq : (newest[0]?.seq ?? 1) - 1) ?? 0);
       this.#hasOlder.live = hasOlder;
+      this.#hasPage = true;
+      const lastSeq = this.newest?.seq ?? 0;
+      // A shorter history is another one. If the conversation is not open, none of it was seen.
+      if (lastSeq < this.reading.seq) this.reading.beginAt(this.#isVisible ? lastSeq : (newest[0]?.seq ?? 1) - 1);
+      else if (this.reading.isKnown) this.reading.extend(lastSeq);
+      this.#settle();
       changed();
     });
     feed.on("messages", (messages) => this.#arrive(messages));
@@ -485,12 +560,17 @@ export class Conversation {
   #arrive(messages: readonly Message[]): void {
     this.isInterrupted = false;
     this.#meet(messages);
+    const before = this.unread;
     const added = this.#live.merge(messages).filter(({ userId }) => userId !== this.ownId);
     for (const { userId } of messages) this.typists.remove(userId);
-    const seen = this.reading.seq;
-    this.#see();
-    const unread = added.find(({ seq }) => seq > Math.max(this.reading.seq, this.reading.listed));
-    if (unread !== undefined && (this.firstUnread ?? 0) <= seen) this.firstUnread = unread.seq;
+    // A view at the end follows live messages. After a connection was lost, it stays at the divider.
+    const isFollowed = this.#isAtEnd && this.#isVisible && !this.#past && before === 0;
+    if (isFollowed && this.stage === "entered") this.#see(this.newest?.seq ?? 0);
+    else if (this.#isVisible && this.reading.isKnown) {
+      const first = added.find((message) => message.seq > this.reading.seq && this.#isOfOther(message));
+      const count = this.unread - before;
+      if (first !== undefined && count > 0) this.reading.handleArrival(first.seq, count, before === 0, isFollowed);
+    }
     const limit = this.#isAtEnd && !this.#past ? MAX_LOADED_AT_END : MAX_LOADED;
     if (this.#live.messages.length > limit && this.#live.keepNewest((limit * 2) / 3)) this.#hasOlder.live = true;
     // Missed messages are not announced, live messages are.
@@ -501,8 +581,13 @@ export class Conversation {
     this.#callbacks.changed();
   }
 
-  #see(): void {
-    if (this.#isAtEnd && this.#isVisible && !this.#past) this.reading.see(this.#live.newest?.seq ?? 0, this.stage === "entered");
+  #see(seq: number): void {
+    const { reading } = this;
+    if (!reading.isKnown || seq < reading.seq) return;
+    const before = this.unread;
+    const seen = this.timeline.messages.filter((message) => message.seq > reading.seq && message.seq <= seq && this.#isOfOther(message));
+    reading.see(seq, this.stage === "entered", seen.length);
+    if (this.unread !== before) this.#callbacks.changed();
   }
 
   /** Replaces a message by a newer version. */

@@ -113,6 +113,7 @@ export class Inbox {
     return this.#effort.begin((isCurrent) => this.#list(isCurrent), (failure) => {
       // The next connect lists them again.
       if (failure.code === DISCONNECTED || !this.#manager.isReady) return false;
+      this.#endListing();
       this.#callbacks.notice(`Your conversations could not be listed. ${explain(failure)}`);
       return failure.code !== "FORBIDDEN";
     });
@@ -203,7 +204,13 @@ export class Inbox {
     for (const id of urgent.slice(0, MAX_JOINED)) this.#join(id, true);
     this.#awaited = urgent.slice(0, MAX_AWAITED);
     this.#isLoaded = true;
+    this.#endListing();
     this.#callbacks.changed();
+  }
+
+  /** Lets conversations that are not listed be shown, such as one that was opened by its address. */
+  #endListing(): void {
+    for (const [id, conversation] of this.#joined) if (this.#known.get(id)?.readSeq === undefined) conversation.handleListed();
   }
 
   #join(id: string, background: boolean): Conversation {
@@ -212,6 +219,7 @@ export class Inbox {
     const callbacks = { ...this.#callbacks, arrived: (message: Message) => this.#callbacks.arrived(message, conversation) };
     const conversation = new Conversation(id, this.#manager, callbacks, this.#known.get(id), background);
     this.#joined.set(id, conversation);
+    if (this.#isLoaded) conversation.handleListed();
     return conversation;
   }
 
@@ -221,10 +229,7 @@ export class Inbox {
     if (joined === undefined) return;
     joined.info = info;
     if (info.notificationLevel !== undefined) joined.level = info.notificationLevel;
-    if (info.readSeq === undefined) return;
-    // It was opened by its address, before its unread messages were known.
-    if (!this.#isLoaded && info.readSeq > 0 && info.unread) joined.firstUnread = info.readSeq + 1;
-    joined.reading.seeElsewhere(info.readSeq);
+    if (info.readSeq !== undefined) joined.handleListed(info);
   }
 
   #handleUpdate(info: ConversationInfo): void {

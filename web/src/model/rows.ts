@@ -1,6 +1,7 @@
 import type { SystemLine } from "./activity.ts";
 import type { Draft } from "./draft.ts";
-import { dayKey, dayLabel } from "../words/time.ts";
+import type { Divider } from "./reading.ts";
+import { dayKey, dayLabel, shortMoment } from "../words/time.ts";
 import type { Message, MessageDelivered } from "../types.ts";
 
 /** Messages of one author within this time, in milliseconds, form one group. */
@@ -9,7 +10,7 @@ const GROUP_SPAN = 5 * 60_000;
 /** One line of the shown conversation. */
 export type Row =
   | { kind: "day"; key: string; label: string }
-  | { kind: "unread"; key: string }
+  | { kind: "unread"; key: string; label: string }
   | { kind: "system"; key: string; text: string; timestamp: string }
   | { kind: "message"; key: string; message: Message; isOwn: boolean; startsGroup: boolean; endsGroup: boolean; receipt: string; isLeaving: boolean }
   | { kind: "draft"; key: string; draft: Draft; startsGroup: boolean };
@@ -21,7 +22,7 @@ export interface RowSource {
   lines: readonly SystemLine[];
   drafts: readonly Draft[];
   ownId: string;
-  firstUnread: number | undefined;
+  divider: Divider | undefined;
   now: Date;
   /** Returns the delivery state of the user's own message. */
   receiptOf?: (message: Message) => string;
@@ -30,7 +31,7 @@ export interface RowSource {
 }
 
 /** Orders messages, system lines and drafts, with separators between days and before the unread. */
-export function rowsOf({ messages, lines, drafts, ownId, firstUnread, now, receiptOf, isLeaving }: RowSource): Row[] {
+export function rowsOf({ messages, lines, drafts, ownId, divider, now, receiptOf, isLeaving }: RowSource): Row[] {
   const rows: Row[] = [];
   const waiting = [...lines];
   let day: string | undefined;
@@ -43,16 +44,18 @@ export function rowsOf({ messages, lines, drafts, ownId, firstUnread, now, recei
   const [first] = messages;
   // Lines from before the oldest loaded message are shown again with the messages around them.
   while (first !== undefined && waiting[0] !== undefined && waiting[0].afterSeq < first.seq - 1) waiting.shift();
-  let before = (first?.seq ?? 1) - 1;
+  // The divider precedes the first message of another user, if that is among these messages.
+  let isDivided = divider === undefined || (first?.seq ?? 0) > divider.seq;
   for (const message of messages) {
     linesUpTo(message.seq);
     const key = dayKey(message.createdAt);
     if (key !== day) rows.push({ kind: "day", key: `day:${key}`, label: dayLabel(message.createdAt, now) });
     day = key;
-    const isFirstUnread = firstUnread !== undefined && before < firstUnread && message.seq >= firstUnread;
-    if (isFirstUnread) rows.push({ kind: "unread", key: "unread" });
-    before = message.seq;
     const isOwn = message.userId === ownId;
+    if (!isDivided && divider !== undefined && message.seq >= divider.seq && !isOwn && !message.deletedAt) {
+      rows.push({ kind: "unread", key: "unread", label: `${divider.count} new since ${shortMoment(message.createdAt, now)}` });
+      isDivided = true;
+    }
     const startsGroup = closeGroup(rows, message);
     const receipt = isOwn ? (receiptOf?.(message) ?? "stored") : "";
     rows.push({ kind: "message", key: message.id, message, isOwn, startsGroup, endsGroup: true, receipt, isLeaving: isLeaving?.(message.id) ?? false });
@@ -72,9 +75,8 @@ export function rowsOf({ messages, lines, drafts, ownId, firstUnread, now, recei
 export function appearance(row: Row): string {
   switch (row.kind) {
     case "day":
-      return row.label;
     case "unread":
-      return row.key;
+      return row.label;
     case "system":
       return row.text + row.timestamp;
     case "message": {

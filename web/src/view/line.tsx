@@ -81,7 +81,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
       case "unread":
         return (
           <li class="unread" data-key={row.key}>
-            <span>New messages</span>
+            <span>{row.label}</span>
           </li>
         );
       case "system":

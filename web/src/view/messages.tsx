@@ -3,6 +3,7 @@ import type { App, Place } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import { quoteOf } from "../marks/marks.ts";
 import type { Draft } from "../model/draft.ts";
+import type { Divider } from "../model/reading.ts";
 import { type Row, receiptInWords, rowsOf } from "../model/rows.ts";
 import { dayLabel } from "../words/time.ts";
 import type { Message } from "../types.ts";
@@ -15,6 +16,8 @@ import { Isolated } from "./parts.tsx";
 const END_MARGIN = 48;
 /** Distance in pixels from an edge within which more messages are drawn or loaded. */
 const EDGE_MARGIN = 600;
+/** The share of the view above the divider when the view moves to it. */
+const READ_SHARE = 0.3;
 /** Number of messages in the document at a time. */
 const WINDOW = 240;
 /** Number of messages by which the window moves. */
@@ -82,6 +85,11 @@ export class Messages extends Component<MessagesProps> {
     this.componentDidUpdate(this.props, {}, undefined);
   }
 
+  override componentWillMount(): void {
+    // The first drawing already begins at the divider.
+    this.#watch();
+  }
+
   override componentWillUnmount(): void {
     this.props.handle.current = null;
     document.removeEventListener("visibilitychange", this.#handleVisibility);
@@ -99,6 +107,7 @@ export class Messages extends Component<MessagesProps> {
     if (place !== this.#address) [this.#address, this.#isBusy] = [place, false];
     if (this.#place.current && place.seq !== undefined && place !== this.#reached) void this.#jump();
     if (this.#target !== undefined && this.#showTarget(this.#target)) this.#target = undefined;
+    else if (this.#divider !== undefined) this.#showDivider();
     else if (this.#isAtEnd && this.#target === undefined) this.#toEnd();
     else if (anchor !== undefined) this.#restoreAnchor(anchor);
     this.#watch();
@@ -204,10 +213,11 @@ export class Messages extends Component<MessagesProps> {
 
   #visibleRows(): Row[] {
     const { conversation } = this.props;
-    const { messages } = conversation.timeline;
+    const { timeline: { messages }, hasOlder } = conversation;
+    const { reading, reports, users } = conversation;
+    if (this.#divider !== undefined) this.#placeWindow(this.#divider.seq);
     if (this.#upTo === undefined && this.#isAtEnd) this.#after = Math.max(0, (messages.at(-WINDOW)?.seq ?? 1) - 1);
     const from = messages.findIndex(({ seq }) => seq > this.#after);
-    const { reading, reports, users } = conversation;
     let end = this.#endOf(messages);
     // Far above the end, the messages below are not needed.
     if (!this.#isAtEnd && end - from > 2 * WINDOW) {
@@ -221,7 +231,7 @@ export class Messages extends Component<MessagesProps> {
       lines: isNewest && !conversation.hasNewer ? conversation.activity.lines : [],
       drafts: isNewest ? conversation.drafts : [],
       ownId: conversation.ownId,
-      firstUnread: conversation.firstUnread,
+      divider: reading.divider && { ...reading.divider, seq: Math.max(reading.divider.seq, hasOlder ? 0 : (messages[0]?.seq ?? 0)) },
       now: new Date(),
       receiptOf: (message) => (reading.wasRead(message) ? "read" : receiptInWords(reading.readersOf(message), others, reports.get(message.id))),
       isLeaving: (id) => this.props.app.inbox?.deletions.has(id) ?? false,
@@ -308,14 +318,53 @@ export class Messages extends Component<MessagesProps> {
     if (seq === undefined || conversation.stage !== "entered") return;
     this.#marked = seq;
     this.#reached = app.place;
-    if (!(await conversation.jump(seq))) return app.notice("This message does not exist.");
+    conversation.reading.leaveDivider();
+    const exists = await conversation.jump(seq);
+    // The list of conversations may have arrived in the meantime.
+    conversation.reading.leaveDivider();
+    if (!exists) return app.notice("This message does not exist.");
     this.#target = seq;
+    this.#placeWindow(seq);
+    this.setState({});
+  }
+
+  /** Moves the window around a message, or the next one after it. */
+  #placeWindow(target: number): void {
+    const { messages } = this.props.conversation.timeline;
     this.#isAtEnd = false;
-    const { messages } = conversation.timeline;
-    const index = messages.findIndex((message) => message.seq === seq);
+    const index = messages.findIndex(({ seq }) => seq >= target);
     this.#after = (messages[Math.max(0, index - STEP)]?.seq ?? 1) - 1;
     this.#upTo = messages[index + STEP]?.seq;
+  }
+
+  /** The divider that the view has yet to move to. An address of a message has priority. */
+  get #divider(): Divider | undefined {
+    const { app, conversation } = this.props;
+    const { divider } = conversation.reading;
+    const isWanted = divider?.isTarget === true && !conversation.isOpening && (app.place.seq === undefined || app.place === this.#reached);
+    return isWanted ? divider : undefined;
+  }
+
+  /** Scrolls to the divider, with a part of the read messages above it. */
+  #showDivider(): void {
+    const [scroller, line] = [this.#scroller.current, this.#lineOf("unread")];
+    this.props.conversation.reading.leaveDivider();
+    if (scroller !== null && line !== undefined) scroller.scrollTop += (this.#bottomOf(line) ?? 0) - scroller.clientHeight * READ_SHARE;
+    // All unread messages may fit into the view. Without a divider, they could not be loaded.
+    this.#isAtEnd = (line === undefined || this.#below < END_MARGIN) && this.#isNewest;
+    if (this.#isAtEnd) this.#toEnd();
     this.setState({});
+  }
+
+  /** The distance of the view from the end of the list. */
+  get #below(): number {
+    const scroller = this.#scroller.current;
+    return scroller === null ? 0 : scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+  }
+
+  /** Whether the newest message is in the document. */
+  get #isNewest(): boolean {
+    return this.#upTo === undefined && !this.props.conversation.hasNewer;
   }
 
   #showTarget(seq: number): boolean {
@@ -330,11 +379,11 @@ export class Messages extends Component<MessagesProps> {
     const scroller = this.#scroller.current;
     if (scroller === null) return;
     const wasAtEnd = this.#isAtEnd;
-    const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+    const below = this.#below;
     // Only scrolling up leaves the end. If messages were added below or the composer has grown
     // since the list was scrolled to its end, the list follows its new end.
     const hasGrown = wasAtEnd && scroller.scrollTop >= this.#endTop;
-    this.#isAtEnd = (below < END_MARGIN || hasGrown) && this.#upTo === undefined && !this.props.conversation.hasNewer;
+    this.#isAtEnd = (below < END_MARGIN || hasGrown) && this.#isNewest;
     if (this.#isAtEnd && below >= 1 && hasGrown) this.#toEnd();
     if (this.#isAtEnd !== wasAtEnd) this.setState({});
     this.#watch();
@@ -343,7 +392,15 @@ export class Messages extends Component<MessagesProps> {
   }
 
   #watch(): void {
-    this.props.conversation.watch(this.#isAtEnd, document.visibilityState === "visible");
+    const { conversation } = this.props;
+    const height = this.#scroller.current?.clientHeight;
+    conversation.watch(this.#isAtEnd, document.visibilityState === "visible");
+    if (height === undefined || conversation.unread === 0 || this.#target !== undefined || this.#divider !== undefined) return;
+    // Whole messages count: the first ends in view, and the last is the last one that does.
+    let [first, last] = [this.#firstBelow(0), this.#firstBelow(height + 1) ?? this.#list.current?.lastElementChild];
+    while (first && !first.matches("[data-seq]")) first = first.nextElementSibling ?? undefined;
+    while (last && (!last.matches("[data-seq]") || (this.#bottomOf(last) ?? 0) > height + 1)) last = last.previousElementSibling ?? undefined;
+    if (first && last) conversation.see(Number(first.getAttribute("data-seq")), Number(last.getAttribute("data-seq")));
   }
 
   /** Draws or loads messages beyond an edge that is near the view. */
@@ -352,7 +409,7 @@ export class Messages extends Component<MessagesProps> {
     const { conversation } = this.props;
     const { messages } = conversation.timeline;
     if (scroller === null || conversation.stage !== "entered" || this.#target !== undefined) return;
-    const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+    const below = this.#below;
     if (scroller.scrollTop < EDGE_MARGIN) {
       const from = messages.findIndex(({ seq }) => seq > this.#after);
       if (from > 0) return this.#move(Math.max(0, from - STEP));
