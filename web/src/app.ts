@@ -40,7 +40,7 @@ export interface Notice {
   readonly isLocal?: boolean;
 }
 
-export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status" | "person" | "renew";
+export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "pins" | "status" | "person" | "renew";
 
 /** The place that the address names: a conversation and a message in it, or the trading page. */
 export interface Place {
@@ -74,8 +74,6 @@ export class App {
   /** Whether the user has chosen the place, and not the page itself. */
   isChosen = false;
   dialog: Dialog | undefined;
-  /** The id of the message that the reaction picker is open for. */
-  reactingTo: string | undefined;
   /** The id of the user whose card is open. */
   personId = "";
   /** The token of the invitation of the address `#/i/TOKEN`. */
@@ -354,7 +352,7 @@ export class App {
     this.#wasIn = false;
     this.endsAt = undefined;
     // The document must not contain data of this user when the next one signs in.
-    this.#userId = this.dialog = this.reactingTo = undefined;
+    this.#userId = this.dialog = undefined;
     this.people = new People();
     this.statuses = new Statuses();
     this.notices = this.spoken = [];

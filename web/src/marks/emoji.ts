@@ -1,6 +1,3 @@
-/** The reactions that are offered directly. */
-export const COMMON = ["👍", "❤️", "😂", "🎉", "😮", "😢", "🙏", "👀"] as const;
-
 /** The server's limit. */
 const MAX_BYTES = 64;
 

@@ -99,6 +99,11 @@ export function deletionsKey(userId: string): string {
   return `roomcast.deletions.${userId}`;
 }
 
+/** Returns the storage key of the reactions that a user has chosen. */
+export function reactionsKey(userId: string): string {
+  return `roomcast.reactions.${userId}`;
+}
+
 /** Returns the stored credentials, or none if a cookie identifies the user. */
 export function credentials(): Credentials {
   const token = tab.get(TOKEN);
@@ -121,6 +126,7 @@ export function deleteLocalData(userId: string): void {
 
 function deleteUnfinished(userId: string): void {
   for (const key of browser.keys()) if (key.startsWith(draftKey(userId, ""))) browser.remove(key);
+  browser.remove(reactionsKey(userId));
   if (isGuest(userId)) browser.remove(deletionsKey(userId));
 }
 

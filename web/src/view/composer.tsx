@@ -1,5 +1,5 @@
 import { Component, createRef } from "preact";
-import { Completion } from "../marks/completion.tsx";
+import { Completion } from "../marks/parts.tsx";
 import { type Person, completionsOf, mentionAt, mentionedIn } from "../marks/mentions.ts";
 import { drafts } from "../model/account.ts";
 import type { Conversation } from "../model/conversation.ts";

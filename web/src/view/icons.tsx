@@ -15,23 +15,24 @@ const paths = {
   alert: "M12 8v5M12 16.5v.1M12 3 2.5 20h19z",
   info: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 11v5.5M12 7.6v.1",
   pencil: "M4 20l1-4.5L16.5 4l3.5 3.5L8.5 19z",
-  trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   link: "M10 14a4 4 0 0 0 6 .5l3-3a4 4 0 0 0-6-6l-1.5 1.5M14 10a4 4 0 0 0-6-.5l-3 3a4 4 0 0 0 6 6l1.5-1.5",
   bell: "M6 16V11a6 6 0 0 1 12 0v5l1.5 2h-15zM10 20.5h4",
   chart: "M4 19h16M6 15l4-5 4 3 5-7",
   reply: "M10 6 4 12l6 6M4 12h9a7 7 0 0 1 7 7",
-  smile: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM8 14a4.5 4.5 0 0 0 8 0M9 9.5v.1M15 9.5v.1",
   pin: "M9 4h6l-1 6 3 3H7l3-3zM12 13v7",
   out: "M10 4H5v16h5M10 12h10M16 8l4 4-4 4",
 } as const;
 
 export type IconName = keyof typeof paths;
 
-/** An icon without a text alternative: its button or text provides it. */
-export function Icon({ name }: { name: IconName }) {
+/**
+ * An icon without a text alternative: its button or text provides it. Parts that are loaded later
+ * may have outlines of their own.
+ */
+export function Icon({ name }: { name: IconName | `M${string}` }) {
   return (
     <svg viewBox="0 0 24 24" class="icon" aria-hidden="true">
-      <path d={paths[name]} />
+      <path d={paths[name as IconName] ?? name} />
     </svg>
   );
 }

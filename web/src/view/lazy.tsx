@@ -27,11 +27,11 @@ function loadStyle(href: string): Promise<void> {
 }
 
 /** Creates a component that is loaded on first use, or when `prepare` is called. */
-function lazy<Props extends { app: App }>(
+function lazy<Props extends object>(
   load: () => Promise<ComponentType<Props>>,
   hrefs: readonly string[],
   waiting: ComponentChildren,
-  missing: (app: App, again: ComponentChildren) => ComponentChildren,
+  missing: (props: Props, again: ComponentChildren) => ComponentChildren,
 ): Lazy<Props> {
   let loaded: ComponentType<Props> | undefined;
   const take = async () => {
@@ -59,7 +59,7 @@ function lazy<Props extends { app: App }>(
         Try again
       </button>
     );
-    return missing(props.app, again);
+    return missing(props, again);
   }
   // The first use tries again.
   return Object.assign(Part, { prepare: () => void take().catch(() => {}) });
@@ -68,7 +68,7 @@ function lazy<Props extends { app: App }>(
 const WORDS = "This part of the page could not be loaded.";
 
 /** Creates a lazy component within the page, such as one that replaces the conversation. */
-export function lazyPage<Props extends { app: App }>(load: () => Promise<ComponentType<Props>>, ...styles: readonly string[]): Lazy<Props> {
+export function lazyPage<Props extends object>(load: () => Promise<ComponentType<Props>>, ...styles: readonly string[]): Lazy<Props> {
   return lazy(load, styles, <p class="absent">Loading…</p>, (_, again) => (
     <p class="absent" role="alert">
       {WORDS} {again}
@@ -76,9 +76,14 @@ export function lazyPage<Props extends { app: App }>(load: () => Promise<Compone
   ));
 }
 
+/** Creates a lazy component within the page. Without the network, it is missing. */
+export function lazyPart<Props extends object>(load: () => Promise<ComponentType<Props>>, style: string): Lazy<Props> {
+  return lazy(load, [style], null, () => null);
+}
+
 /** Creates a lazy component that is a window over the page. */
 export function lazyWindow<Props extends { app: App }>(load: () => Promise<ComponentType<Props>>, ...own: readonly string[]): Lazy<Props> {
-  return lazy(load, [dialogStyle, ...own], null, (app) => <Missing app={app} />);
+  return lazy(load, [dialogStyle, ...own], null, ({ app }) => <Missing app={app} />);
 }
 
 /**

@@ -4,12 +4,13 @@ import type { Draft } from "../model/draft.ts";
 import type { People } from "../model/people.ts";
 import { type Row, appearance } from "../model/rows.ts";
 import { ReactionBar } from "../marks/reaction_bar.tsx";
+import { Tools } from "../marks/parts.tsx";
 import type { Message, Quote } from "../types.ts";
 import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
-import { Avatar, IconButton, Isolated, PersonName, Spoken, Tags, Time } from "./parts.tsx";
+import { Avatar, Isolated, PersonName, Spoken, Tags, Time } from "./parts.tsx";
 
 /** Characters and lines of a message beyond which it is collapsed. */
 const LONG_TEXT = 1_500;
@@ -26,8 +27,6 @@ export interface LineActions {
   deleteSoon(messageId: string): void;
   undoDeletion(messageId: string): void;
   reply(message: Message): void;
-  /** Opens the reaction picker. */
-  react(messageId: string): void;
   /** Adds or removes a reaction. */
   toggle(message: Message, emoji: string): void;
   /** Pins or unpins a message. Absent if the user may not pin. */
@@ -59,15 +58,23 @@ interface LineProps {
 
 type MessageRow = Extract<Row, { kind: "message" }>;
 
-/** One line, which is drawn again only if its appearance changes. */
-export class Line extends Component<LineProps, { isActive: boolean; isWhole: boolean }> {
-  override state = { isActive: false, isWhole: false };
+interface LineState {
+  /** Whether its tools are shown, and the popover to react. */
+  isActive: boolean;
+  isReacting: boolean;
+  isWhole: boolean;
+}
 
-  override shouldComponentUpdate(props: LineProps, state: { isActive: boolean; isWhole: boolean }): boolean {
+/** One line, which is drawn again only if its appearance changes. */
+export class Line extends Component<LineProps, LineState> {
+  override state = { isActive: false, isReacting: false, isWhole: false };
+
+  override shouldComponentUpdate(props: LineProps, state: LineState): boolean {
     const { row, isReachable, isMarked, mark } = this.props;
     const isSameMessage = row.kind !== "message" || (props.row.kind === "message" && props.row.message === row.message);
     const isSame = isSameMessage && appearance(props.row) === appearance(row) && props.isReachable === isReachable && props.isMarked === isMarked;
-    return !isSame || props.mark !== mark || state.isActive !== this.state.isActive || state.isWhole !== this.state.isWhole;
+    const { isActive, isReacting, isWhole } = this.state;
+    return !isSame || props.mark !== mark || state.isActive !== isActive || state.isReacting !== isReacting || state.isWhole !== isWhole;
   }
 
   override render({ row, actions }: LineProps) {
@@ -100,7 +107,10 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
   #message({ message, isOwn, startsGroup, endsGroup, receipt, isLeaving }: MessageRow) {
     const { actions, isMarked, isReachable } = this.props;
     const { id, seq, userId, userName, type, createdAt } = message;
-    const check = (line: Element) => this.setState({ isActive: line.matches(":hover, :focus-within") }, () => showTools(line));
+    const check = (line: Element) => {
+      // The popover closes by itself: a choice of a reaction does not end when the focus moves to it.
+      this.setState({ isActive: this.state.isReacting || line.matches(":hover, :focus-within") });
+    };
     // A tap causes these events before its click. If the tools appeared or disappeared immediately,
     // the target of the click would move.
     const checkLater = ({ currentTarget }: { currentTarget: Element }) => void setTimeout(() => check(currentTarget));
@@ -151,15 +161,14 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
           {isOwn && endsGroup && <Foot at={createdAt} receipt={receipt} />}
         </div>
         {this.state.isActive && !isDeleted && (
-          <div class="tools" role="group" aria-label="Message">
-            <time datetime={createdAt}>{exactTime(createdAt)}</time>
-            <IconButton icon="smile" label="React" onClick={() => actions.react(id)} />
-            <IconButton icon="reply" label="Reply" onClick={() => actions.reply(message)} />
-            {actions.pin && <IconButton icon="pin" label={actions.isPinned(id) ? "Unpin" : "Pin"} onClick={() => actions.pin?.(message)} />}
-            <IconButton icon="link" label="Copy link" onClick={() => this.#copy(message)} />
-            {isOwn && <IconButton icon="pencil" label="Edit" onClick={() => actions.edit(message)} />}
-            {isOwn && <IconButton icon="trash" label="Delete" onClick={() => actions.deleteSoon(id)} />}
-          </div>
+          <Tools
+            message={message}
+            isOwn={isOwn}
+            actions={actions}
+            copy={() => this.#copy(message)}
+            isReacting={this.state.isReacting}
+            react={(isReacting) => this.setState({ isReacting })}
+          />
         )}
       </li>
     );
@@ -205,7 +214,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     else if (event.key === "c") this.#copy(message);
     else if (event.key === "e" && mayChange) actions.edit(message);
     else if (event.key === "r" && !message.deletedAt) actions.reply(message);
-    else if (event.key === "+" && !message.deletedAt) actions.react(message.id);
+    else if (event.key === "+" && !message.deletedAt) this.setState({ isActive: true, isReacting: true });
     else if (event.key === "p" && !message.deletedAt && actions.pin) actions.pin(message);
     else if (event.key === "Delete" && mayChange) actions.deleteSoon(message.id);
     else return;
@@ -216,12 +225,6 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     const address = location.origin + location.pathname + addressOf(conversationId, seq);
     void navigator.clipboard?.writeText(address).then(() => this.props.actions.copied());
   }
-}
-
-/** Scrolls to the tools of a message if they have their own row, which may be out of view. */
-function showTools(line: Element): void {
-  const tools = line.querySelector(".tools");
-  if (tools !== null && getComputedStyle(tools).position === "static") tools.scrollIntoView({ block: "nearest" });
 }
 
 /** The quote of a reply, which links to the original message. */

@@ -132,10 +132,6 @@ export class Messages extends Component<MessagesProps> {
       },
       undoDeletion: (id) => app.inbox?.deletions.undo(id),
       reply,
-      react: (id) => {
-        app.reactingTo = id;
-        app.show("react");
-      },
       toggle: (message, emoji) => void conversation.react(message, emoji),
       pin: conversation.mayPin ? ({ id }) => void (conversation.pins.has(id) ? conversation.unpin(id) : conversation.pin(id)) : undefined,
       isPinned: (id) => conversation.pins.has(id),

@@ -6,8 +6,8 @@ import { typingLine } from "../model/typing.ts";
 import notificationsStyle from "../notifications/notifications.css?url";
 import tradingStyle from "../trading/trading.css?url";
 import type { Message } from "../types.ts";
+import { PinBar, Tools } from "../marks/parts.tsx";
 import { Composer } from "./composer.tsx";
-import { PinBar } from "../marks/pin_bar.tsx";
 import { Entry, TokenForm } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
 import { lazyPage, lazyWindow } from "./lazy.tsx";
@@ -29,13 +29,12 @@ const SignOutDialog = lazyWindow(() => import("../windows/out.tsx").then((file) 
 const NameDialog = lazyWindow(() => import("../windows/session.tsx").then((file) => file.NameDialog));
 const NewDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.NewDialog));
 const AboutDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.AboutDialog));
-const ReactionPicker = lazyWindow(() => import("../marks/picker.tsx").then((file) => file.ReactionPicker));
 const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
 const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
 const PersonDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.PersonDialog));
 const RenewDialog = lazyWindow(() => import("../windows/session.tsx").then((file) => file.RenewDialog));
 /** Parts that must also work after the network is lost. */
-const preloaded = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog, SignOutDialog];
+const preloaded = [Search, NewDialog, NameDialog, Notifications, Tools, Pins, StatusDialog, SignOutDialog];
 
 /** The whole page. */
 export function Page({ app }: { app: App }) {
@@ -61,7 +60,6 @@ export function Page({ app }: { app: App }) {
       {app.phase === "in" && app.session !== undefined && app.invitation !== undefined && <InviteDialog key={app.invitation} app={app} />}
       {app.phase === "in" && app.dialog === "search" && <Search app={app} />}
       {app.phase === "in" && app.dialog === "notifications" && <Notifications app={app} />}
-      {app.phase === "in" && app.dialog === "react" && <ReactionPicker app={app} />}
       {app.phase === "in" && app.dialog === "pins" && <Pins app={app} />}
       {app.phase === "in" && app.dialog === "status" && <StatusDialog app={app} />}
       {app.phase === "in" && app.dialog === "person" && <PersonDialog key={app.personId} app={app} />}

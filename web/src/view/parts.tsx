@@ -91,7 +91,7 @@ export function BellButton({ app }: { app: App }) {
 }
 
 interface IconButtonProps {
-  icon: IconName;
+  icon: IconName | `M${string}`;
   label: string;
   onClick: () => void;
   class?: string;
