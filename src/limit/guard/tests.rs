@@ -57,6 +57,24 @@ fn connections_are_limited_by_address_and_in_all() {
 }
 
 #[test]
+fn refused_connections_are_observed_with_their_reason() {
+    let guard = guard(&AddressLimits::default().connections_per_address(1));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let observed = Arc::clone(&seen);
+    guard.on_refused(move |address, reason| observed.lock().push((address, reason)));
+    guard.on_refused(|_, _| panic!("only the first observer is called"));
+    let _first = guard.admit(ADDRESS).unwrap();
+    assert!(guard.admit(ADDRESS).is_err());
+    let block = Block::new(Network::of(OTHER), None, "floods", BlockSource::Admin);
+    guard.block(block).unwrap();
+    assert!(guard.check(OTHER).is_err());
+    assert_eq!(
+        *seen.lock(),
+        [(ADDRESS, Reason::Address), (OTHER, Reason::Blocked)]
+    );
+}
+
+#[test]
 fn blocked_network_is_refused_until_block_is_removed() {
     let guard = guard(&AddressLimits::default().blocked(vec!["198.51.100.0/24".parse().unwrap()]));
     let configured: IpAddr = "198.51.100.9".parse().unwrap();

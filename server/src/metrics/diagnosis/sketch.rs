@@ -14,6 +14,10 @@ use std::hash::Hash;
 pub(super) struct Sketch<K> {
     index: HashMap<K, usize>,
     entries: Vec<Entry<K>>,
+    /// No count is lower.
+    least: u64,
+    /// Where the search for the lowest count continues.
+    cursor: usize,
 }
 
 #[derive(Debug)]
@@ -29,6 +33,8 @@ impl<K> Default for Sketch<K> {
         Self {
             index: HashMap::new(),
             entries: Vec::new(),
+            least: 0,
+            cursor: 0,
         }
     }
 }
@@ -48,6 +54,7 @@ impl<K: Clone + Eq + Hash> Sketch<K> {
         let key = own();
         if self.entries.len() < MAX_KEYS {
             self.index.insert(key.clone(), self.entries.len());
+            self.least = 0;
             self.entries.push(Entry {
                 key,
                 count: weight,
@@ -55,8 +62,8 @@ impl<K: Clone + Eq + Hash> Sketch<K> {
             });
             return;
         }
-        let counts = self.entries.iter_mut().enumerate();
-        if let Some((at, least)) = counts.min_by_key(|(_, entry)| entry.count) {
+        let at = self.least();
+        if let Some(least) = self.entries.get_mut(at) {
             self.index.remove::<K>(&least.key);
             self.index.insert(key.clone(), at);
             *least = Entry {
@@ -65,6 +72,26 @@ impl<K: Clone + Eq + Hash> Sketch<K> {
                 error: least.count,
             };
         }
+    }
+
+    /// Returns the position of an entry with the lowest count. The search continues where the last
+    /// one ended, so that in a stream of new keys it is short.
+    fn least(&mut self) -> usize {
+        for _ in 0..self.entries.len() {
+            let at = self.cursor;
+            self.cursor = (at + 1) % self.entries.len();
+            if self
+                .entries
+                .get(at)
+                .is_some_and(|entry| entry.count <= self.least)
+            {
+                return at;
+            }
+        }
+        let counts = self.entries.iter().map(|entry| entry.count).enumerate();
+        let (at, least) = counts.min_by_key(|(_, count)| *count).unwrap_or_default();
+        self.least = least;
+        at
     }
 
     /// Removes a key.
@@ -97,6 +124,7 @@ impl<K: Clone + Eq + Hash> Sketch<K> {
     fn clear(&mut self) {
         self.index.clear();
         self.entries.clear();
+        self.least = 0;
     }
 }
 
