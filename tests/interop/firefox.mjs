@@ -21,7 +21,17 @@ const TIMEOUT = 60_000;
 const PREFERENCES = { "remote.active-protocols": 1, "datareporting.policy.dataSubmissionEnabled": false, "app.update.enabled": false, "browser.shell.checkDefaultBrowser": false };
 
 /** Keys that are no characters, as WebDriver encodes them. */
-export const KEYS = { Enter: "\uE007", Escape: "\uE00C", ArrowUp: "\uE013", Delete: "\uE017", Tab: "\uE004" };
+export const KEYS = {
+  Enter: "\uE007",
+  Escape: "\uE00C",
+  ArrowUp: "\uE013",
+  ArrowDown: "\uE015",
+  Home: "\uE011",
+  End: "\uE010",
+  Delete: "\uE017",
+  Tab: "\uE004",
+  F6: "\uE036",
+};
 
 /**
  * Starts Firefox without a window. `FIREFOX` in the environment names a program other than the
