@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { FirefoxVisitor, launchFirefox } from "./firefox.mjs";
 import { DESK, PHONE, checkLook, client, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { until } from "./support.mjs";
 
 const ROOMS = 300;
 
@@ -17,19 +18,20 @@ after(async () => {
 
 /** Opens the page in each browser, as a page that evaluates expressions and presses keys. */
 const browsers = {
-  async Chromium(t, sub, name, viewport = DESK) {
-    const visitor = await signIn(t, sub, name, { viewport });
+  async Chromium(t, sub, name, hash = "") {
+    const visitor = await signIn(t, sub, name, { path: `/${hash}` });
     return {
       visitor,
       evaluate: (expression) => visitor.page.evaluate(expression),
-      sees: (expression) => visitor.page.waitForFunction(expression),
+      sees: (expression) => until(() => visitor.page.evaluate(`Boolean(${expression})`), expression, 60_000),
       go: (hash) => visitor.page.evaluate((hash) => void (location.hash = hash), hash),
       resize: (viewport) => visitor.page.setViewportSize(viewport),
       look: (name) => checkLook(visitor, name),
     };
   },
-  async Firefox(t, sub, name, viewport = DESK) {
-    const visitor = await FirefoxVisitor.open(t, firefox, shared.server.url, viewport);
+  async Firefox(t, sub, name, hash = "") {
+    const visitor = await FirefoxVisitor.open(t, firefox, shared.server.url, DESK);
+    await visitor.evaluate(`void (location.hash = ${JSON.stringify(hash)})`);
     await visitor.signIn(tokenOf(sub, name));
     return {
       visitor,
@@ -42,12 +44,16 @@ const browsers = {
   },
 };
 
-/** Creates the conversations of a user; the first ones have an unread message. */
+/** Creates the conversations of a user, who has read all of them but the first. */
 async function fill(t, sub, count, unread) {
-  const bob = await client(t, `bob-${sub}`, "Bob Rooms");
+  const [bob, user] = [await client(t, `bob-${sub}`, "Bob Rooms"), await client(t, sub, sub)];
   const ids = [];
-  for (let index = 1; index <= count; index += 1) ids.push(await make(bob, `room-${index}`, [sub], ...(index <= unread ? [`message of ${index}`] : [])));
-  return { bob, ids };
+  for (let index = 1; index <= count; index += 1) {
+    const conversationId = await make(bob, `room-${index}`, [sub], `message of ${index}`);
+    ids.push(conversationId);
+    if (index > unread) await must(user, "mark_read", { conversationId, seq: 1 });
+  }
+  return { bob, user, ids };
 }
 
 /** Tries to scroll the document, and checks that it is as large as the window. */
@@ -100,3 +106,48 @@ test("a mouse wheel over the header scrolls nothing", async (t) => {
   await checkSize({ evaluate }, "after the wheel");
   noComplaints(visitor);
 });
+
+for (const [browser, open] of Object.entries(browsers)) {
+  test(`300 rooms are ordered by importance and show their news, in ${browser}`, async (t) => {
+    const sub = `ada-order-${browser.toLowerCase()}`;
+    const { bob, user, ids } = await fill(t, sub, ROOMS, 100);
+    // A room that was not changed last has the newest message, which has been read.
+    const { message } = await must(bob, "message", { conversationId: ids[289], content: "the newest of all" });
+    await must(user, "mark_read", { conversationId: ids[289], seq: message.seq });
+    await must(bob, "message", { conversationId: ids[49], content: "hello", mentions: [sub] });
+    await must(user, "set_notification_level", { conversationId: ids[59], level: "none" });
+    const page = await open(t, sub, "Ada Order", `#/c/${ids[199]}`);
+    const rows = `[...document.querySelectorAll("a.conversation")].map((row) => row.querySelector(".conversation-title").textContent)`;
+    const unread = Array.from({ length: 100 }, (_, index) => `room-${100 - index}`).filter((name) => name !== "room-50" && name !== "room-60");
+    await page.sees(`JSON.stringify(${rows}.slice(0, 99)) === ${JSON.stringify(JSON.stringify(["room-50", ...unread]))}`);
+    // The rest is ordered by the newest message as soon as these are loaded.
+    await page.sees(`${rows}[99] === "room-290"`);
+    assert.match(await page.evaluate("document.title"), /^\(100\) room-200 /);
+
+    // Read, unread, mentioned and muted rooms look different without their words.
+    const look = (name) =>
+      page.evaluate(`(() => {
+        const row = [...document.querySelectorAll("a.conversation")].find((row) => row.querySelector(".conversation-title").textContent === "${name}");
+        const [title, count] = [row.querySelector(".conversation-title"), row.querySelector(".count")];
+        return [getComputedStyle(title).fontWeight, getComputedStyle(title).color, count && getComputedStyle(count).backgroundColor, row.querySelectorAll(".conversation-top svg").length].join();
+      })()`);
+    const looks = await Promise.all(["room-50", "room-100", "room-60", "room-300"].map(look));
+    assert.equal(new Set(looks).size, 4, looks.join(" | "));
+    const avatars = await page.evaluate(`[...document.querySelectorAll("a.conversation")].filter((row) => /^room-(1|11|12|111)$/.test(row.querySelector(".conversation-title").textContent)).map((row) => row.querySelector(".avatar").textContent).sort()`);
+    assert.deepEqual(avatars, ["111", "R1", "R11", "R12"]);
+
+    // Every room that comes into view shows its newest message and the time of that.
+    await page.evaluate(`document.querySelector(".conversations").scrollTo(0, 1e6)`);
+    await page.sees(`[...document.querySelectorAll("a.conversation")].slice(-12).every((row) => /message of|No messages/.test(row.textContent))`);
+    assert.equal(await page.evaluate(`[...document.querySelectorAll("a.conversation")].slice(-12).filter((row) => row.querySelector("time") !== null).length >= 11`), true);
+    await page.look(`rooms-${browser.toLowerCase()}`);
+
+    // An opened room keeps its place until another one is opened.
+    await page.go(`#/c/${ids[94]}`);
+    await page.sees(`document.title.startsWith("(99) room-95 ")`);
+    assert.equal(await page.evaluate(`${rows}[6]`), "room-95");
+    await page.go(`#/c/${ids[199]}`);
+    await page.sees(`!${rows}.slice(0, 98).includes("room-95")`);
+    noComplaints(page.visitor);
+  });
+}

@@ -314,6 +314,7 @@ export class App {
         this.notice(`“${isolated(title)}” was deleted, or you are no longer a member of it.`);
         if (this.place.id === id) this.go({});
       },
+      mentions: () => this.bell?.mentions ?? new Set(),
     }));
     manager.watch("session", (session) => this.#handleSession(session));
     // Messages are shown before the code for notifications is loaded. If loading fails, the next
@@ -330,6 +331,15 @@ export class App {
     if (this.place.id !== undefined && this.phase === "in") this.current = inbox.open(this.place.id);
     manager.open();
     this.changed();
+  }
+
+  async #listConversations(): Promise<void> {
+    const { inbox, connection } = this;
+    await inbox?.load();
+    const file = await import("./view/list_view.ts").catch(() => undefined);
+    if (file === undefined || inbox === undefined || connection === undefined) return;
+    inbox.unjoined ??= file.watchUnjoined(connection, inbox, () => this.changed());
+    await inbox.unjoined.load();
   }
 
   async #loadBell(manager: SocketManager): Promise<void> {
@@ -395,7 +405,7 @@ export class App {
     if (this.place.id !== undefined) this.current ??= this.#inbox?.open(this.place.id);
     this.people.learn(session.userId, session.name);
     if (session.status !== undefined) this.statuses.take(session.status);
-    void this.#inbox?.load();
+    void this.#listConversations();
     this.changed();
   }
 

@@ -31,7 +31,7 @@ function draw(): void {
 function title(): string {
   const unread = app.inbox?.unread ?? 0;
   const name = app.place.isTrading ? "Trading · " : app.current === undefined ? "" : `${app.inbox?.titleOf(app.current.id)} · `;
-  return `${unread === 0 ? "" : `(${unread}) `}${app.phase === "in" ? name : ""}Roomcast`;
+  return `${unread === 0 ? "" : `(${unread > 999 ? "999+" : unread}) `}${app.phase === "in" ? name : ""}Roomcast`;
 }
 
 // Draws once per frame, regardless of the number of changes.

@@ -6,13 +6,18 @@ import { settled } from "../packages/client/test/fake.ts";
 import { message } from "../packages/client/test/message.ts";
 import { Inbox } from "../src/model/inbox.ts";
 import { People } from "../src/model/people.ts";
+import { Unjoined } from "../src/model/unjoined.ts";
 import type { ConversationInfo, ListedConversation } from "../src/types.ts";
 
 function info(id: string, memberIds = ["me"]): ConversationInfo {
   return { id, title: id, ownerId: "bob", memberIds, createdAt: "", updatedAt: "" };
 }
 
-const listed = (id: string): ListedConversation => ({ ...info(id), lastSeq: 0, readSeq: 0, unread: 0, notificationLevel: "all" });
+/** An id of the form `name unread level` sets what the server lists. */
+const listed = (id: string): ListedConversation => {
+  const [, unread = "0", level = "all"] = id.split(" ");
+  return { ...info(id), lastSeq: 9, readSeq: 1, unread: Number(unread), notificationLevel: level as "all" };
+};
 
 /** A list with a server that answers when the test requests it. */
 function open() {
@@ -20,6 +25,7 @@ function open() {
   const answers: ((ids: string[] | RequestError) => void)[] = [];
   const lost: string[] = [];
   const notices: string[] = [];
+  const mentions = new Set<string>();
   /** The events of each joined conversation. */
   const feeds = new Map<string, Emitter<Record<string, (...args: never[]) => void>>>();
   const manager = {
@@ -38,11 +44,11 @@ function open() {
       new Promise((resolve, reject) => answers.push((ids) => (ids instanceof RequestError ? reject(ids) : resolve({ conversations: ids.map(listed), hasMore: false })))),
   };
   const nothing = () => {};
-  const callbacks = { changed: nothing, announce: nothing, notice: (text: string) => notices.push(text), arrived: nothing, userSeen: nothing, statusReceived: nothing, lost: (id: string) => lost.push(id) };
+  const callbacks = { changed: nothing, announce: nothing, notice: (text: string) => notices.push(text), arrived: nothing, userSeen: nothing, statusReceived: nothing, lost: (id: string) => lost.push(id), mentions: () => mentions };
   const inbox = new Inbox(manager as never, new People(), callbacks);
   const receive = (name: string, payload: unknown) => events.emit(name, payload as never);
   const ids = () => inbox.items.map(({ id }) => id).sort();
-  return { inbox, manager, answers, receive, ids, lost, notices, feeds };
+  return { inbox, manager, answers, receive, ids, lost, notices, feeds, mentions };
 }
 
 test("changes that arrive during a list request override its answer", async () => {
@@ -126,4 +132,48 @@ test("only an entered conversation without messages counts as empty", async () =
   assert.deepEqual(empty(), [first]);
   feeds.get(first)?.emit("messages", [message(1, { conversationId: first })] as never);
   assert.deepEqual(empty(), []);
+});
+
+test("mentioned and unread conversations are listed first, except muted ones", async () => {
+  const { inbox, answers, mentions } = open();
+  const loading = inbox.load();
+  const unread = Array.from({ length: 40 }, (_, index) => `unread${index} 1`);
+  answers.shift()?.(["read", "muted 5 none", ...unread, "meant 1"]);
+  await loading;
+  mentions.add("meant 1");
+  const order = () => inbox.items.map(({ id }) => id.split(" ")[0]?.replace(/\d/g, ""));
+  assert.deepEqual(order(), ["meant", ...unread.map(() => "unread"), "read", "muted"]);
+  // Most of them are not joined.
+  assert.equal(inbox.unread, 41);
+  // An opened conversation keeps its place until another one is opened.
+  inbox.open("meant 1");
+  inbox.renew("meant 1", { unread: 0 });
+  mentions.clear();
+  assert.equal(order()[0], "meant");
+  inbox.open("read");
+  assert.equal(order()[0], "unread");
+});
+
+test("previews order the list only while the user does not look for something", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { inbox, manager, answers } = open();
+  const loading = inbox.load();
+  answers.shift()?.([...Array.from({ length: 35 }, (_, index) => `c${index}`), "old", "late"]);
+  await loading;
+  const view = { isHidden: () => false, inView: () => ["late"], isInUse: () => true };
+  const requested: string[] = [];
+  manager.request = ((_: string, { conversationId }: { conversationId: string }) => {
+    requested.push(conversationId);
+    return Promise.resolve({ messages: [message(9, { conversationId, createdAt: conversationId === "late" ? "2" : "1" })], hasMore: false });
+  }) as never;
+  inbox.unjoined = new Unjoined(manager as never, inbox, view, () => {});
+  void inbox.unjoined.load();
+  await settled();
+  assert.deepEqual(requested, ["late"]);
+  const newest = () => inbox.items.find(({ id }) => id === "late")?.newest?.seq;
+  assert.deepEqual([newest(), inbox.items.at(-1)?.id], [9, "late"]);
+  view.isInUse = () => false;
+  t.mock.timers.tick(150);
+  await settled();
+  assert.deepEqual([requested.length, inbox.items[0]?.id], [2, "late"]);
 });

@@ -36,6 +36,11 @@ test("initials are of the first and the last word", () => {
   assert.equal(initials("---"), "?");
 });
 
+test("names that differ by their number have different initials", () => {
+  const names = ["room-1", "room-11", "room-12", "room-111", "Room 2026", "42", "7", "x7"];
+  assert.deepEqual(names.map(initials), ["R1", "R11", "R12", "111", "R26", "42", "7", "X7"]);
+});
+
 test("a user's hue is stable and within the color wheel", () => {
   assert.equal(hue("guest:1"), hue("guest:1"));
   assert.notEqual(hue("guest:1"), hue("guest:2"));

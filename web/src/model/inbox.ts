@@ -7,6 +7,7 @@ import { Conversation } from "./conversation.ts";
 import type { ConversationCallbacks } from "./callbacks.ts";
 import { Deletions } from "./deletions.ts";
 import type { People } from "./people.ts";
+import type { Unjoined } from "./unjoined.ts";
 
 /**
  * Maximum number of joined conversations, which receive live messages. Of the rest, the list only
@@ -28,17 +29,18 @@ export interface Item {
   id: string;
   title: string;
   unread: number;
+  /** Whether an unread message mentions the user. */
+  isMentioned: boolean;
   newest: Message | undefined;
-  /**
-   * Whether it is joined and has no messages. Before that, `newest` can be missing although it has
-   * messages.
-   */
+  /** Whether it has no messages. Otherwise `newest` may only be unknown. */
   isEmpty: boolean;
   isOpen: boolean;
   /** Whether its notification level is `none`. */
   isMuted: boolean;
   /** The other user of a conversation of two, if their presence is known. */
   other: { userId: string; isPresent: boolean } | undefined;
+  /** Its place in the list: higher ranks first, and later times first within a rank. */
+  rank: number;
   time: string;
 }
 
@@ -47,6 +49,8 @@ export interface InboxCallbacks extends Omit<ConversationCallbacks, "arrived"> {
   arrived(message: Message, conversation: Conversation): void;
   /** Called when the user is no longer a member of a conversation. */
   lost(id: string, title: string): void;
+  /** Returns the ids of the conversations with unread mentions of the user. */
+  mentions(): ReadonlySet<string>;
 }
 
 /** The conversations of the user. */
@@ -57,6 +61,8 @@ export class Inbox {
   readonly #people: People;
   readonly #callbacks: InboxCallbacks;
   readonly deletions: Deletions;
+  /** The newest messages of conversations that are not joined, as soon as these are loaded. */
+  unjoined: Unjoined | undefined;
   readonly #effort = new Effort();
   #isLoaded = false;
   /** The ids of the conversations that must be joined before the list is complete. */
@@ -66,6 +72,8 @@ export class Inbox {
    * the user has left.
    */
   #changes = new Map<string, ConversationInfo | undefined>();
+  /** The visible conversation. It keeps the rank it had when it was opened. */
+  #opened = { id: "", rank: 0 };
 
   constructor(manager: SocketManager, people: People, callbacks: InboxCallbacks) {
     this.#manager = manager;
@@ -85,10 +93,14 @@ export class Inbox {
     return this.#isLoaded && this.#awaited.every((id) => this.#joined.get(id)?.stage !== "entering");
   }
 
-  /** The conversations, those with the newest messages first. */
+  /**
+   * The conversations: first those with unread mentions, then those with other unread messages,
+   * each with the newest messages first. Muted conversations count as read.
+   */
   get items(): Item[] {
-    const items = [...this.#known.values()].map((info) => this.#item(info));
-    return items.sort((one, other) => other.time.localeCompare(one.time));
+    const mentions = this.#callbacks.mentions();
+    const items = [...this.#known.values()].map((info) => this.#item(info, mentions));
+    return items.sort((one, other) => other.rank - one.rank || (one.time < other.time ? 1 : -Number(one.time > other.time)));
   }
 
   /** Returns the conversations that both this user and another user are members of. */
@@ -101,10 +113,25 @@ export class Inbox {
     return [...this.#joined.values()].some(({ isPresenceKnown, users }) => isPresenceKnown && users.some((user) => user.userId === userId));
   }
 
+  /** The number of unread messages, except in muted conversations. */
   get unread(): number {
     let sum = 0;
     for (const conversation of this.#joined.values()) if (conversation.level !== "none") sum += conversation.unread;
+    for (const { id, unread = 0, notificationLevel } of this.#known.values()) if (!this.#joined.has(id) && notificationLevel !== "none") sum += unread;
     return sum;
+  }
+
+  /** Returns the `seq` of the newest message of a conversation at the time it was listed. */
+  lastSeqOf(id: string): number | undefined {
+    return this.#known.get(id)?.lastSeq;
+  }
+
+  /** Updates what the server listed of a conversation. */
+  renew(id: string, news: Partial<ListedConversation>): void {
+    const info = this.#known.get(id);
+    if (info === undefined) return;
+    this.#known.set(id, { ...info, ...news });
+    this.#callbacks.changed();
   }
 
   /** Lists the conversations, with retries until it succeeds. Called after each connect. */
@@ -121,6 +148,8 @@ export class Inbox {
 
   /** Opens a conversation in view. It is joined before all others. */
   open(id: string): Conversation {
+    const info = this.#known.get(id);
+    if (id !== this.#opened.id) this.#opened = { id, rank: info === undefined ? 0 : this.#item(info).rank };
     if (this.#joined.has(id)) this.#manager.conversation(id);
     return this.#join(id, false);
   }
@@ -200,7 +229,8 @@ export class Inbox {
     }
     for (const id of [...this.#known.keys()]) if (!listed.has(id) && !changes.has(id) && cursor === undefined) this.#drop(id);
     for (const conversation of listed.values()) this.#learn(conversation);
-    const urgent = [...listed.values()].sort((one, other) => Number(other.unread > 0) - Number(one.unread > 0)).map(({ id }) => id);
+    const isUrgent = ({ unread, notificationLevel }: ListedConversation) => Number(unread > 0 && notificationLevel !== "none");
+    const urgent = [...listed.values()].sort((one, other) => isUrgent(other) - isUrgent(one)).map(({ id }) => id);
     for (const id of urgent.slice(0, MAX_JOINED)) this.#join(id, true);
     this.#awaited = urgent.slice(0, MAX_AWAITED);
     this.#isLoaded = true;
@@ -255,19 +285,25 @@ export class Inbox {
     return { userId, isPresent: joined.isPresenceKnown && joined.users.some((user) => user.userId === userId) };
   }
 
-  #item(info: ConversationInfo & Partial<ListedConversation>): Item {
-    const joined = this.#joined.get(info.id);
-    const newest = joined?.newest;
+  #item(info: ConversationInfo & Partial<ListedConversation>, mentions = this.#callbacks.mentions()): Item {
+    const { id } = info;
+    const joined = this.#joined.get(id);
+    const newest = joined?.newest ?? this.unjoined?.newestOf(id);
+    const unread = joined?.unread ?? info.unread ?? 0;
+    const isMuted = (joined?.level ?? info.notificationLevel) === "none";
+    const isMentioned = unread > 0 && mentions.has(id);
     return {
-      id: info.id,
-      title: this.titleOf(info.id),
-      unread: joined?.unread ?? info.unread ?? 0,
+      id,
+      title: this.titleOf(id),
+      unread,
+      isMentioned,
       newest,
-      isEmpty: newest === undefined && joined?.stage === "entered",
+      isEmpty: newest === undefined && (joined ? joined.stage === "entered" : info.lastSeq === 0),
       isOpen: info.ownerId === null && info.memberIds.length === 0,
       other: this.#otherOf(info, joined),
-      isMuted: (joined?.level ?? info.notificationLevel) === "none",
-      time: newest?.createdAt ?? info.updatedAt,
+      isMuted,
+      rank: id === this.#opened.id ? this.#opened.rank : isMuted || unread === 0 ? 0 : isMentioned ? 2 : 1,
+      time: joined?.newest?.createdAt ?? this.unjoined?.timeOf(id) ?? info.updatedAt,
     };
   }
 }

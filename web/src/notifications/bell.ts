@@ -6,6 +6,8 @@ const FINAL = new Set(["NOT_FOUND", "FORBIDDEN", "INVALID_PAYLOAD"]);
 /** Delay before a failed acknowledgement is repeated, in milliseconds. */
 const RETRY_DELAY = 1_000;
 const MAX_REMEMBERED = 1_000;
+/** The beginning of the ids of notifications of mentions. */
+const MENTION = "mention:";
 
 type Connection = Pick<SocketManager, "on" | "request" | "subscribe" | "watch">;
 
@@ -81,6 +83,12 @@ export class Bell {
   /** Returns the notifications, the newest first, without expired ones. */
   list(now: number): Notification[] {
     return [...this.#all.values()].filter(({ expiresAt }) => !(Date.parse(expiresAt) <= now)).reverse();
+  }
+
+  /** The ids of the conversations with unread mentions of the user. */
+  get mentions(): Set<string> {
+    const unread = this.list(Date.now()).filter(({ notificationId }) => notificationId.startsWith(MENTION) && !this.isRead(notificationId));
+    return new Set(unread.flatMap(({ actionUrl }) => /#\/c\/([^/]+)/.exec(actionUrl ?? "")?.[1] ?? []));
   }
 
   isRead(id: string): boolean {

@@ -62,25 +62,27 @@ export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
 }
 
 function Entry({ item, isCurrent, ownId, status }: { item: Item; isCurrent: boolean; ownId: string; status: UserStatus["status"] | undefined }) {
-  const { id, title, unread, newest, isEmpty, time, isMuted } = item;
+  const { id, title, unread, isMentioned, newest, isEmpty, isMuted } = item;
   const text = newest === undefined ? (isEmpty ? "No messages yet" : "") : newest.deletedAt ? "Message deleted" : excerptOf(newest.content);
   const author = newest === undefined || newest.deletedAt ? "" : newest.userId === ownId ? "You: " : `${newest.userName}: `;
   return (
     <li>
-      <a class="conversation" href={addressOf(id)} aria-current={isCurrent ? "page" : undefined} data-conversation={id}>
+      <a class={`conversation ${isMuted ? "is-muted" : unread > 0 ? "is-unread" : ""}`} href={addressOf(id)} aria-current={isCurrent ? "page" : undefined} data-conversation={id}>
         <Avatar id={id} name={title} />
         {status && <UserStatusDot status={status} />}
         <span class="conversation-text">
           <span class="conversation-top">
             <bdi class="conversation-title">{title}</bdi>
-            {newest && <time datetime={time}>{dayKey(time) === dayKey(new Date().toISOString()) ? clockTime(time) : shortDay(time)}</time>}
+            {isMuted && <Icon name="mute" />}
+            {isMuted && <Spoken>muted</Spoken>}
+            {newest && <time datetime={newest.createdAt}>{timeOf(newest.createdAt)}</time>}
           </span>
           <span class="conversation-bottom">
             <bdi class="conversation-newest">{author + text}</bdi>
             {unread > 0 && (
-              <span class={isMuted ? "count is-muted" : "count"}>
+              <span class={`count ${isMuted ? "is-muted" : isMentioned ? "is-meant" : ""}`}>
                 {unread > 999 ? "999+" : unread}
-                <Spoken> unread</Spoken>
+                <Spoken> unread{isMentioned && ", you are mentioned"}</Spoken>
               </span>
             )}
           </span>
@@ -88,4 +90,8 @@ function Entry({ item, isCurrent, ownId, status }: { item: Item; isCurrent: bool
       </a>
     </li>
   );
+}
+
+function timeOf(time: string): string {
+  return dayKey(time) === dayKey(new Date().toISOString()) ? clockTime(time) : shortDay(time);
 }

@@ -44,8 +44,13 @@ export function cleanName(text: string): string {
     .trim();
 }
 
-/** Returns the first characters of the first and last word of a name, or "?" without a word. */
+/**
+ * Returns the first characters of the first and last word of a name, or "?" without a word. Names
+ * that differ by a number at their end show the end of that number.
+ */
 export function initials(name: string): string {
+  const [, letter = "", digits = ""] = /^\s*(\p{L})?.*?(\d{1,2}|(?<!\d)\d{3})\s*$/u.exec(name) ?? [];
+  if (digits !== "") return (digits.length === 3 ? digits : letter + digits).toLocaleUpperCase();
   const words = name.split(/[\s\-_.]+/).filter((word) => word !== "");
   const [first, last] = [words[0], words.length > 1 ? words.at(-1) : undefined];
   return [first, last].map((word) => [...(word ?? "")][0] ?? "").join("").toLocaleUpperCase() || "?";
