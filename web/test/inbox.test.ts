@@ -147,7 +147,7 @@ test("mentioned and unread conversations are listed first, except muted ones", a
   assert.equal(inbox.unread, 41);
   // An opened conversation keeps its place until another one is opened.
   inbox.open("meant 1");
-  inbox.renew("meant 1", { unread: 0 });
+  Object.assign(inbox.known("meant 1") ?? {}, { unread: 0 });
   mentions.clear();
   assert.equal(order()[0], "meant");
   inbox.open("read");

@@ -11,7 +11,7 @@ export function Pins({ app }: { app: App }) {
   const { all } = current.pins;
   return (
     <Window app={app} title="Pinned messages" onClose={() => app.show(undefined)}>
-      {all.length === 0 && <p class="help">No message is pinned.</p>}
+      {all.length === 0 && <p class="help">No message is pinned. {current.mayPin ? "Pin one with its pin button, or with the key P." : "The owner of the conversation can pin messages."}</p>}
       <ul class="found pins">
         {all.map(({ message, pinnedAt }) => (
           <li key={message.id} class="pin">

@@ -3,7 +3,7 @@ import { DISCONNECTED, type SocketManager } from "../../packages/client/src/inde
 import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, ListedConversation, Message } from "../types.ts";
 import { isolated } from "../words/text.ts";
-import { Conversation } from "./conversation.ts";
+import { Conversation, type Known } from "./conversation.ts";
 import type { ConversationCallbacks } from "./callbacks.ts";
 import { Deletions } from "./deletions.ts";
 import type { People } from "./people.ts";
@@ -93,6 +93,11 @@ export class Inbox {
     return this.#isLoaded && this.#awaited.every((id) => this.#joined.get(id)?.stage !== "entering");
   }
 
+  /** Whether the user has no conversation. */
+  get isEmpty(): boolean {
+    return this.#isLoaded && this.#known.size === 0;
+  }
+
   /**
    * The conversations: first those with unread mentions, then those with other unread messages,
    * each with the newest messages first. Muted conversations count as read.
@@ -121,17 +126,9 @@ export class Inbox {
     return sum;
   }
 
-  /** Returns the `seq` of the newest message of a conversation at the time it was listed. */
-  lastSeqOf(id: string): number | undefined {
-    return this.#known.get(id)?.lastSeq;
-  }
-
-  /** Updates what the server listed of a conversation. */
-  renew(id: string, news: Partial<ListedConversation>): void {
-    const info = this.#known.get(id);
-    if (info === undefined) return;
-    this.#known.set(id, { ...info, ...news });
-    this.#callbacks.changed();
+  /** Returns what is known of a conversation. */
+  known(id: string): Known | undefined {
+    return this.#known.get(id);
   }
 
   /** Lists the conversations, with retries until it succeeds. Called after each connect. */

@@ -41,9 +41,16 @@ export class Unjoined {
     this.#changed = changed;
     // Joined conversations receive these by themselves.
     connection.on("message_read", ({ conversationId, userId, seq }) => {
-      if (userId === connection.session?.userId && seq >= (inbox.lastSeqOf(conversationId) ?? Infinity)) inbox.renew(conversationId, { unread: 0 });
+      const known = inbox.known(conversationId);
+      if (known === undefined || userId !== connection.session?.userId || seq < (known.lastSeq ?? Infinity)) return;
+      known.unread = 0;
+      changed();
     });
-    connection.on("notification_level", ({ conversationId, level }) => inbox.renew(conversationId, { notificationLevel: level }));
+    connection.on("notification_level", ({ conversationId, level }) => {
+      const known = inbox.known(conversationId);
+      if (known !== undefined) known.notificationLevel = level;
+      changed();
+    });
   }
 
   newestOf(id: string): Message | undefined {
@@ -71,7 +78,7 @@ export class Unjoined {
   }
 
   #next(): string | undefined {
-    const isUnknown = (id: string) => !this.#missing.has(id) && !this.#inbox.isJoined(id) && (this.#inbox.lastSeqOf(id) ?? 0) > (this.#newest.get(id)?.seq ?? 0);
+    const isUnknown = (id: string) => !this.#missing.has(id) && !this.#inbox.isJoined(id) && (this.#inbox.known(id)?.lastSeq ?? 0) > (this.#newest.get(id)?.seq ?? 0);
     return this.#view.inView().find(isUnknown) ?? this.#inbox.items.find(({ id }) => isUnknown(id))?.id;
   }
 

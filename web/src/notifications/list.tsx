@@ -63,7 +63,7 @@ export function Notifications({ app }: { app: App }) {
           />
         </p>
       )}
-      {items.length === 0 && <p class="help">There are no new notifications.</p>}
+      {items.length === 0 && <p class="help">There are no new notifications. Messages that mention you appear here. Each conversation has its own level, in the window about it.</p>}
       {unread.length > 0 && (bell?.unread(Date.now()) ?? 0) > 1 && (
         <div class="dialog-actions read-all">
           <button class="button" type="button" onClick={() => bell?.readAll()}>

@@ -3,7 +3,8 @@ import { useEffect, useState } from "preact/hooks";
 import type { App } from "../app.ts";
 import dialogStyle from "../style/dialog.css?url";
 
-type Lazy<Props> = ComponentType<Props> & { prepare: () => void };
+/** A component whose code is loaded on first use, or before by `prepare`. */
+export type Lazy<Props> = ComponentType<Props> & { prepare: () => void };
 
 /** The loaded style sheets, in cascade order. */
 const styles = new Map<string, Promise<void>>();

@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { type App, addressOf } from "../app.ts";
+import { type App, type Dialog, addressOf } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import type { Draft } from "../model/draft.ts";
 import { typingLine } from "../model/typing.ts";
@@ -10,31 +10,33 @@ import { PinBar, Tools } from "../marks/parts.tsx";
 import { Composer } from "./composer.tsx";
 import { Entry, TokenForm } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
-import { lazyPage, lazyWindow } from "./lazy.tsx";
+import { type Lazy, lazyPage, lazyWindow } from "./lazy.tsx";
 import { Messages } from "./messages.tsx";
 import { Notices } from "./notices.tsx";
 import { BellButton, IconButton, Isolated } from "./parts.tsx";
 import { PeoplePanel } from "./people.tsx";
-import { Sidebar } from "./sidebar.tsx";
+import { First, Sidebar } from "./sidebar.tsx";
 import { Status, StatusBar } from "./status.tsx";
 
 const narrow = matchMedia("(width < 64rem)");
 /** Widths at which the list and the conversation are separate screens. */
 const phone = matchMedia("(width < 48rem)");
 const Trading = lazyPage(() => import("../trading/page.tsx").then((file) => file.Trading), tradingStyle);
-const Notifications = lazyWindow(() => import("../notifications/list.tsx").then((file) => file.Notifications), notificationsStyle);
-const Search = lazyWindow(() => import("../windows/search.tsx").then((file) => file.Search));
 const InviteDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.InviteDialog));
-const SignOutDialog = lazyWindow(() => import("../windows/out.tsx").then((file) => file.SignOutDialog));
-const NameDialog = lazyWindow(() => import("../windows/session.tsx").then((file) => file.NameDialog));
-const NewDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.NewDialog));
-const AboutDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.AboutDialog));
-const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
-const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
-const PersonDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.PersonDialog));
-const RenewDialog = lazyWindow(() => import("../windows/session.tsx").then((file) => file.RenewDialog));
-/** Parts that must also work after the network is lost. */
-const preloaded = [Search, NewDialog, NameDialog, Notifications, Tools, Pins, StatusDialog, SignOutDialog];
+/** The windows by the names under which the app shows them. */
+const windows: Record<Dialog, Lazy<{ app: App }>> = {
+  search: lazyWindow(() => import("../windows/search.tsx").then((file) => file.Search)),
+  new: lazyWindow(() => import("../windows/about.tsx").then((file) => file.NewDialog)),
+  name: lazyWindow(() => import("../windows/session.tsx").then((file) => file.NameDialog)),
+  notifications: lazyWindow(() => import("../notifications/list.tsx").then((file) => file.Notifications), notificationsStyle),
+  pins: lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins)),
+  status: lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog)),
+  out: lazyWindow(() => import("../windows/out.tsx").then((file) => file.SignOutDialog)),
+  about: lazyWindow(() => import("../windows/about.tsx").then((file) => file.AboutDialog)),
+  people: lazyWindow(() => import("../windows/people.tsx").then((file) => file.PeopleDialog)),
+  person: lazyWindow(() => import("../windows/about.tsx").then((file) => file.PersonDialog)),
+  renew: lazyWindow(() => import("../windows/session.tsx").then((file) => file.RenewDialog)),
+};
 
 /** The whole page. */
 export function Page({ app }: { app: App }) {
@@ -52,22 +54,17 @@ export function Page({ app }: { app: App }) {
     return () => document.removeEventListener("keydown", handleKey);
   }, []);
   useEffect(() => {
-    if (app.phase === "in" && app.session !== undefined) for (const part of preloaded) part.prepare();
+    if (app.phase === "in" && app.session !== undefined) {
+      // They must also work after the network is lost.
+      for (const part of [Tools, ...Object.values(windows)]) part.prepare();
+    }
   }, [app.phase === "in" && app.session !== undefined]);
+  const Window = app.phase === "in" && app.dialog !== undefined && windows[app.dialog];
   return (
     <>
       {app.phase === "in" ? <Chat app={app} /> : app.phase === "entry" ? <Entry app={app} /> : <Asking app={app} />}
       {app.phase === "in" && app.session !== undefined && app.invitation !== undefined && <InviteDialog key={app.invitation} app={app} />}
-      {app.phase === "in" && app.dialog === "search" && <Search app={app} />}
-      {app.phase === "in" && app.dialog === "notifications" && <Notifications app={app} />}
-      {app.phase === "in" && app.dialog === "pins" && <Pins app={app} />}
-      {app.phase === "in" && app.dialog === "status" && <StatusDialog app={app} />}
-      {app.phase === "in" && app.dialog === "person" && <PersonDialog key={app.personId} app={app} />}
-      {app.phase === "in" && app.dialog === "renew" && <RenewDialog app={app} />}
-      {app.phase === "in" && app.dialog === "new" && <NewDialog app={app} />}
-      {app.phase === "in" && app.dialog === "out" && <SignOutDialog app={app} />}
-      {app.phase === "in" && app.dialog === "name" && <NameDialog app={app} />}
-      {app.phase === "in" && app.dialog === "about" && app.current && <AboutDialog key={app.current.id} app={app} conversation={app.current} />}
+      {Window && <Window key={app.personId} app={app} />}
       <div class="spoken" role="log" aria-label="New messages">
         {app.spoken.map(({ key, text }) => (
           <p key={key}>
@@ -165,6 +162,8 @@ function Chat({ app }: { app: App }) {
             )
           ) : isTrading ? null : current ? (
             <Room key={current.id} app={app} conversation={current} />
+          ) : app.inbox?.isEmpty ? (
+            <First app={app} />
           ) : (
             <p class="absent">{app.inbox?.isReady ? "Choose a conversation." : "Opening your conversations…"}</p>
           )}

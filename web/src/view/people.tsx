@@ -4,8 +4,10 @@ import type { Conversation } from "../model/conversation.ts";
 import type { PresentUser } from "../types.ts";
 import { Avatar, IconButton, PersonName, Tags, UserStatusDot } from "./parts.tsx";
 
-/** Maximum number of listed people. The rest is only counted. */
+/** Maximum number of people in the panel. */
 const MAX_SHOWN = 200;
+/** Number of people from which on a window with a filter is offered. */
+const MANY = 20;
 
 interface PanelProps {
   app: App;
@@ -19,8 +21,7 @@ interface PanelProps {
 export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: PanelProps) {
   const panel = useRef<HTMLElement>(null);
   const { users, present, ownId, isPresenceKnown } = conversation;
-  const sorted = (isPresenceKnown ? users : []).toSorted((one, other) => Number(other.userId === ownId) - Number(one.userId === ownId) || one.name.localeCompare(other.name));
-  const shown = sorted.slice(0, MAX_SHOWN);
+  const shown = sorted(isPresenceKnown ? users : [], ownId).slice(0, MAX_SHOWN);
   // A layout effect, so that the first key press already goes to the panel.
   useLayoutEffect(() => {
     if (!isNarrow || !isOpen) return;
@@ -60,12 +61,29 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
           <Person key={user.userId} app={app} user={user} isSelf={user.userId === ownId} show={show} />
         ))}
       </ul>
-      <p class="people-rest">{!isPresenceKnown ? "Unknown without a connection." : present > shown.length ? `and ${present - shown.length} more` : ""}</p>
+      <p class="people-rest">
+        {!isPresenceKnown ? (
+          "Unknown without a connection."
+        ) : present > MANY ? (
+          <button class="link-button" type="button" onClick={() => app.show("people")}>
+            Find among all {present}
+          </button>
+        ) : present === 1 ? (
+          "Only you are here now. Others read your messages when they return."
+        ) : (
+          ""
+        )}
+      </p>
     </aside>
   );
 }
 
-function Person({ app, user: { userId, name, connections }, isSelf, show }: { app: App; user: PresentUser; isSelf: boolean; show: (userId: string) => void }) {
+/** Returns present users by name, the own user first. */
+export function sorted(users: readonly PresentUser[], ownId: string): PresentUser[] {
+  return users.toSorted((one, other) => Number(other.userId === ownId) - Number(one.userId === ownId) || one.name.localeCompare(other.name));
+}
+
+export function Person({ app, user: { userId, name, connections }, isSelf, show }: { app: App; user: PresentUser; isSelf: boolean; show: (userId: string) => void }) {
   const { status, text } = app.statuses.shown(userId, true);
   return (
     <li class="person" data-user={userId} data-status={status}>

@@ -1,12 +1,17 @@
 import { type App, TRADING, addressOf } from "../app.ts";
 import type { Item } from "../model/inbox.ts";
+import dialogStyle from "../style/dialog.css?url";
 import type { UserStatus } from "../types.ts";
 import { excerptOf } from "../words/markdown.ts";
 import { clockTime, dayKey, shortDay } from "../words/time.ts";
 import { Icon } from "./icons.tsx";
+import { lazyPage } from "./lazy.tsx";
 import { Notices } from "./notices.tsx";
 import { Avatar, BellButton, IconButton, Spoken, UserStatusDot } from "./parts.tsx";
 import { ThemeToggle } from "./theme.tsx";
+
+/** What a user without conversations can do. */
+export const First = lazyPage(() => import("../windows/about.tsx").then((file) => file.First), dialogStyle);
 
 /** The list of conversations and the user. On a phone it is a separate screen. */
 export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
@@ -40,6 +45,7 @@ export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
           />
         ))}
       </ul>
+      {isAlone && app.inbox?.isEmpty && <First app={app} />}
       {isAlone && <Notices app={app} />}
       {session && (
         <div class="sidebar-foot">

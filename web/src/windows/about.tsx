@@ -5,6 +5,7 @@ import type { Conversation, Level } from "../model/conversation.ts";
 import { scalarCount } from "../words/text.ts";
 import { change } from "./change.ts";
 import { copyText } from "./copy.ts";
+import { FilteredPeople } from "./filter.tsx";
 import { InviteLinks } from "./invite.tsx";
 import { Avatar, IconButton, PersonName, Tags } from "../view/parts.tsx";
 import { Window } from "./window.tsx";
@@ -15,6 +16,28 @@ export { PersonDialog } from "./person.tsx";
 
 const MAX_TITLE = 200;
 const MAX_FOUND = 8;
+
+/** What a user without conversations can do. */
+export function First({ app }: { app: App }) {
+  const { session } = app;
+  return (
+    <div class="absent first">
+      <h2>You have no conversations yet</h2>
+      {session?.guest ? (
+        <p>Guests cannot start conversations. Open an invitation link that a member has sent to you.</p>
+      ) : (
+        <p>
+          <button class="button button-primary" type="button" onClick={() => app.show("new")}>
+            Start a conversation
+          </button>
+        </p>
+      )}
+      <p>
+        Members can also add you by your id: <code>{session?.userId}</code>
+      </p>
+    </div>
+  );
+}
 
 /** The window to create a conversation. */
 export function NewDialog({ app }: { app: App }) {
@@ -65,7 +88,11 @@ export function NewDialog({ app }: { app: App }) {
 }
 
 /** The window with the title and the members of a conversation, which its owner can change. */
-export function AboutDialog({ app, conversation }: { app: App; conversation: Conversation }) {
+export function AboutDialog({ app }: { app: App }) {
+  return app.current ? <About key={app.current.id} app={app} conversation={app.current} /> : null;
+}
+
+function About({ app, conversation }: { app: App; conversation: Conversation }) {
   const { id, info, ownId } = conversation;
   const [title, setTitle] = useState(info?.title ?? "");
   const [confirming, setConfirming] = useState<"remove_member" | "delete_conversation">();
@@ -115,8 +142,8 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
       ) : (
         <>
           <h3 id="members">Members · {info.memberIds.length}</h3>
-          <ul class="chosen" aria-labelledby="members">
-            {info.memberIds.map((userId) => (
+          <FilteredPeople people={info.memberIds.map((userId) => ({ userId, name: app.people.nameOf(userId) ?? userId }))} labelledBy="members" class="chosen">
+            {({ userId }) => (
               <Member
                 key={userId}
                 app={app}
@@ -125,8 +152,8 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
                 show={() => app.showPerson(userId)}
                 remove={mayManage && userId !== ownId ? () => void take(change(app, "remove_member", { conversationId: id, userId })) : undefined}
               />
-            ))}
-          </ul>
+            )}
+          </FilteredPeople>
           {mayManage && <Picker app={app} chosen={[]} without={info.memberIds} add={(userId) => void take(change(app, "add_member", { conversationId: id, userId }))} />}
           {mayManage && <InviteLinks app={app} conversationId={id} />}
           {!mayManage && (
@@ -265,6 +292,7 @@ function Picker({ app, commit, chosen, without, add }: PickerProps) {
           </li>
         )}
       </ul>
+      {trimmed === "" && found.length === 0 && <p class="help">Enter the id of a user, or invite people by a link after the conversation is created.</p>}
       {isId && unknownId === trimmed && (
         <div role="alert">
           <p class="help">
