@@ -31,6 +31,7 @@ export const KEYS = {
   Delete: "\uE017",
   Tab: "\uE004",
   F6: "\uE036",
+  Shift: "\uE008",
 };
 
 /**
@@ -139,10 +140,14 @@ export class FirefoxVisitor {
     await this.firefox.command("input.performActions", { context: this.context, actions: [{ type: "pointer", id: "mouse", actions }] });
   }
 
-  /** Types on the keyboard, into the focused element. */
+  /** Types on the keyboard, into the focused element. `Shift+F6` holds Shift. */
   async type(...texts) {
-    const keys = texts.flatMap((text) => KEYS[text] ?? [...text]);
-    const actions = keys.flatMap((value) => [{ type: "keyDown", value }, { type: "keyUp", value }]);
+    const press = (value) => [{ type: "keyDown", value }, { type: "keyUp", value }];
+    const actions = texts.flatMap((text) => {
+      const [, key] = /^Shift\+(\w+)$/.exec(text) ?? [];
+      if (key !== undefined) return press(KEYS.Shift).toSpliced(1, 0, ...press(KEYS[key]));
+      return KEYS[text] === undefined ? [...text].flatMap(press) : press(KEYS[text]);
+    });
     await this.firefox.command("input.performActions", { context: this.context, actions: [{ type: "key", id: "keyboard", actions }] });
   }
 

@@ -1,60 +1,11 @@
 // A user with 300 conversations, in Chromium and in Firefox: the document never scrolls, and the
 // list shows what is important.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { FirefoxVisitor, launchFirefox } from "./firefox.mjs";
-import { DESK, PHONE, checkLook, client, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
-import { until } from "./support.mjs";
+import { test } from "node:test";
+import { browsers, fill } from "./page_browsers.mjs";
+import { DESK, PHONE, must, noComplaints, tokenOf } from "./page_support.mjs";
 
 const ROOMS = 300;
-
-let firefox;
-before(async () => {
-  firefox = await launchFirefox();
-});
-after(async () => {
-  await firefox?.close();
-});
-
-/** Opens the page in each browser, as a page that evaluates expressions and presses keys. */
-const browsers = {
-  async Chromium(t, sub, name, hash = "") {
-    const visitor = await signIn(t, sub, name, { path: `/${hash}` });
-    return {
-      visitor,
-      evaluate: (expression) => visitor.page.evaluate(expression),
-      sees: (expression) => until(() => visitor.page.evaluate(`Boolean(${expression})`), expression, 60_000),
-      go: (hash) => visitor.page.evaluate((hash) => void (location.hash = hash), hash),
-      resize: (viewport) => visitor.page.setViewportSize(viewport),
-      look: (name) => checkLook(visitor, name),
-    };
-  },
-  async Firefox(t, sub, name, hash = "") {
-    const visitor = await FirefoxVisitor.open(t, firefox, shared.server.url, DESK);
-    await visitor.evaluate(`void (location.hash = ${JSON.stringify(hash)})`);
-    await visitor.signIn(tokenOf(sub, name));
-    return {
-      visitor,
-      evaluate: (expression) => visitor.evaluate(expression),
-      sees: (expression) => visitor.sees(expression),
-      go: (hash) => visitor.evaluate(`void (location.hash = ${JSON.stringify(hash)})`),
-      resize: (viewport) => firefox.command("browsingContext.setViewport", { context: visitor.context, viewport }),
-      look: (name) => visitor.screenshot(name),
-    };
-  },
-};
-
-/** Creates the conversations of a user, who has read all of them but the first. */
-async function fill(t, sub, count, unread) {
-  const [bob, user] = [await client(t, `bob-${sub}`, "Bob Rooms"), await client(t, sub, sub)];
-  const ids = [];
-  for (let index = 1; index <= count; index += 1) {
-    const conversationId = await make(bob, `room-${index}`, [sub], `message of ${index}`);
-    ids.push(conversationId);
-    if (index > unread) await must(user, "mark_read", { conversationId, seq: 1 });
-  }
-  return { bob, user, ids };
-}
 
 /** Tries to scroll the document, and checks that it is as large as the window. */
 async function checkSize(page, what) {
@@ -71,7 +22,7 @@ for (const [browser, open] of Object.entries(browsers)) {
   test(`the document never scrolls in any view with 300 rooms, in ${browser}`, async (t) => {
     const sub = `ada-size-${browser.toLowerCase()}`;
     const { ids } = await fill(t, sub, ROOMS, 100);
-    const page = await open(t, sub, "Ada Size");
+    const page = await open(t, { token: tokenOf(sub, "Ada Size") });
     await page.sees(`document.querySelectorAll("a.conversation").length > ${ROOMS}`);
     for (const viewport of [DESK, PHONE]) {
       await page.resize(viewport);
@@ -97,7 +48,7 @@ for (const [browser, open] of Object.entries(browsers)) {
 
 test("a mouse wheel over the header scrolls nothing", async (t) => {
   await fill(t, "ada-wheel", 20, 20);
-  const { visitor, sees, evaluate } = await browsers.Chromium(t, "ada-wheel", "Ada Wheel");
+  const { visitor, sees, evaluate } = await browsers.Chromium(t, { token: tokenOf("ada-wheel", "Ada Wheel") });
   await sees(`document.querySelectorAll("a.conversation").length > 20`);
   await visitor.page.mouse.move(700, 20);
   await visitor.page.mouse.wheel(0, 2_000);
@@ -116,7 +67,7 @@ for (const [browser, open] of Object.entries(browsers)) {
     await must(user, "mark_read", { conversationId: ids[289], seq: message.seq });
     await must(bob, "message", { conversationId: ids[49], content: "hello", mentions: [sub] });
     await must(user, "set_notification_level", { conversationId: ids[59], level: "none" });
-    const page = await open(t, sub, "Ada Order", `#/c/${ids[199]}`);
+    const page = await open(t, { token: tokenOf(sub, "Ada Order"), hash: `#/c/${ids[199]}` });
     const rows = `[...document.querySelectorAll("a.conversation")].map((row) => row.querySelector(".conversation-title").textContent)`;
     const unread = Array.from({ length: 100 }, (_, index) => `room-${100 - index}`).filter((name) => name !== "room-50" && name !== "room-60");
     await page.sees(`JSON.stringify(${rows}.slice(0, 99)) === ${JSON.stringify(JSON.stringify(["room-50", ...unread]))}`);
@@ -140,7 +91,7 @@ for (const [browser, open] of Object.entries(browsers)) {
     await page.evaluate(`document.querySelector(".conversations").scrollTo(0, 1e6)`);
     await page.sees(`[...document.querySelectorAll("a.conversation")].slice(-12).every((row) => /message of|No messages/.test(row.textContent))`);
     assert.equal(await page.evaluate(`[...document.querySelectorAll("a.conversation")].slice(-12).filter((row) => row.querySelector("time") !== null).length >= 11`), true);
-    await page.look(`rooms-${browser.toLowerCase()}`);
+    await page.look("rooms");
 
     // An opened room keeps its place until another one is opened.
     await page.go(`#/c/${ids[94]}`);

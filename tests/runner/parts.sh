@@ -183,7 +183,7 @@ part_pages() {
   page_programs || return
   require 'firefox' firefox_browser || return
   counted 'pages' parse_node page_tests page_texts page_access page_bounds page_faulty page_kept page_leaving page_view \
-    page_invites page_figures page_trading page_prices page_search page_forms page_sessions page_rooms
+    page_invites page_figures page_trading page_prices page_search page_forms page_sessions page_rooms page_keys
 }
 
 part_further_pages() {

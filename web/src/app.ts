@@ -40,7 +40,7 @@ export interface Notice {
   readonly isLocal?: boolean;
 }
 
-export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "people" | "pins" | "status" | "person" | "renew";
+export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "people" | "pins" | "shortcuts" | "status" | "person" | "renew";
 
 /** The place that the address names: a conversation and a message in it, or the trading page. */
 export interface Place {

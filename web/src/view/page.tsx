@@ -31,6 +31,7 @@ const windows: Record<Dialog, Lazy<{ app: App }>> = {
   notifications: lazyWindow(() => import("../notifications/list.tsx").then((file) => file.Notifications), notificationsStyle),
   pins: lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins)),
   status: lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog)),
+  shortcuts: lazyWindow(() => import("../windows/shortcuts.tsx").then((file) => file.Shortcuts)),
   out: lazyWindow(() => import("../windows/out.tsx").then((file) => file.SignOutDialog)),
   about: lazyWindow(() => import("../windows/about.tsx").then((file) => file.AboutDialog)),
   people: lazyWindow(() => import("../windows/people.tsx").then((file) => file.PeopleDialog)),
@@ -47,16 +48,13 @@ export function Page({ app }: { app: App }) {
       app.show(app.dialog === "search" ? undefined : "search");
     };
     document.addEventListener("keydown", handleKey);
-    document.addEventListener("paste", (event) => refuseFiles(app, event, event.clipboardData));
-    // Without this, a browser would open the dropped file.
-    document.addEventListener("dragover", (event) => isOfFiles(event.dataTransfer) && event.preventDefault());
-    document.addEventListener("drop", (event) => refuseFiles(app, event, event.dataTransfer));
     return () => document.removeEventListener("keydown", handleKey);
   }, []);
   useEffect(() => {
     if (app.phase === "in" && app.session !== undefined) {
       // They must also work after the network is lost.
       for (const part of [Tools, ...Object.values(windows)]) part.prepare();
+      void import("./input.ts").then(({ listen }) => listen(app)).catch(() => {});
     }
   }, [app.phase === "in" && app.session !== undefined]);
   const Window = app.phase === "in" && app.dialog !== undefined && windows[app.dialog];
@@ -239,16 +237,4 @@ function Typing({ conversation }: { conversation: Conversation }) {
 
 function counted({ present, isPresenceKnown }: Conversation): string {
   return !isPresenceKnown ? "unknown" : present === 1 ? "1 person" : `${present} people`;
-}
-
-/** Whether the data contains files. A text with its picture counts as a text. */
-function isOfFiles(data: DataTransfer | null): boolean {
-  return (data?.types.includes("Files") ?? false) && !data?.types.includes("text/plain");
-}
-
-/** Shows why pasted or dropped files are not accepted. */
-function refuseFiles(app: App, event: Event, data: DataTransfer | null): void {
-  if (!isOfFiles(data)) return;
-  event.preventDefault();
-  if (app.phase === "in") app.notice("Files cannot be sent here yet, only text. You can send a link to the file instead.");
 }

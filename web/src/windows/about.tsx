@@ -33,7 +33,7 @@ export function First({ app }: { app: App }) {
         </p>
       )}
       <p>
-        Members can also add you by your id: <code>{session?.userId}</code>
+        The owner of a conversation can also add you by your id: <code>{session?.userId}</code>
       </p>
     </div>
   );
