@@ -1,4 +1,4 @@
-import { useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Message } from "../types.ts";
 import type { LineActions } from "../view/line.tsx";
 import { IconButton } from "../view/parts.tsx";
@@ -28,17 +28,12 @@ export interface ToolsProps {
 export function Tools({ message, isOwn, actions, copy, isReacting, react }: ToolsProps) {
   const { id, createdAt } = message;
   const tools = useRef<HTMLDivElement>(null);
+  useLayoutEffect(() => {
+    // On a phone they have their own row, which may be out of view.
+    if (tools.current && getComputedStyle(tools.current).position === "static") tools.current.scrollIntoView({ block: "nearest" });
+  }, []);
   return (
-    <div
-      class="tools"
-      role="group"
-      aria-label="Message"
-      ref={(node) => {
-        // On a phone they have their own row, which may be out of view.
-        if (tools.current === null && node !== null && getComputedStyle(node).position === "static") node.scrollIntoView({ block: "nearest" });
-        tools.current = node;
-      }}
-    >
+    <div class="tools" role="group" aria-label="Message" ref={tools}>
       <time datetime={createdAt}>{exactTime(createdAt)}</time>
       <IconButton icon={SMILE} label="React" aria-expanded={String(isReacting)} onClick={() => react(!isReacting)} />
       <IconButton icon="reply" label="Reply" onClick={() => actions.reply(message)} />
