@@ -222,6 +222,9 @@ test("a user who vanishes is shown as disconnected", async (t) => {
   await ada.person("Bob Goes").waitFor();
   // The server would notice a broken polling connection much later.
   await bob.isOver("WebSocket");
+  // The line after this message has no users of other tests.
+  await ada.say("who is here?");
+  await ada.message("who is here?", "stored").waitFor();
   bob.link.cut();
   await ada.line("Bob Goes lost the connection").waitFor();
   await ada.person("Bob Goes").waitFor({ state: "detached" });

@@ -80,8 +80,8 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
 test("a count makes no conversation of the list higher while its newest message is unknown", async (t) => {
   const bob = await client(t, "bob-height", "Bob Height");
   const id = await make(bob, "Height", ["ada-height"], "one", "two", "three");
-  await make(bob, "Open", ["ada-height"]);
-  const ada = await signIn(t, "ada-height", "Ada Height", { viewport: DESK });
+  const open = await make(bob, "Open", ["ada-height"]);
+  const ada = await signIn(t, "ada-height", "Ada Height", { viewport: DESK, path: `/#/c/${open}` });
   const entry = ada.page.locator(`a.conversation[data-conversation="${id}"]:has(.count)`);
   await entry.locator(".conversation-newest", { hasText: "three" }).waitFor();
   const heights = await entry.evaluate((link) => {
@@ -99,7 +99,8 @@ async function moveNothing(t, sub, viewport) {
   const { messages } = await must(bob, "message_history", { conversationId: short });
   await must(bob, "pin_message", { messageId: messages[0].id });
   const still = await make(bob, "Still", [sub], ...Array.from({ length: 120 }, (_, index) => `still ${index}`));
-  await readAll(t, sub, "Ada Shift", still);
+  // So that the list is in the order of time.
+  for (const id of [still, short]) await readAll(t, sub, "Ada Shift", id);
   const ada = await signIn(t, sub, "Ada Shift", { viewport });
   const { page } = ada;
   const none = async () => assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);

@@ -168,6 +168,6 @@ test("empty lists say what to do next", async (t) => {
   await ada.page.keyboard.press("Escape");
   await ada.page.keyboard.press("Control+k");
   await ada.page.getByRole("searchbox").fill("nothinglikethis");
-  await ada.page.getByText("Try fewer or other words.").waitFor();
+  await ada.page.getByText("No conversation and no message matches.").waitFor();
   noComplaints(ada);
 });

@@ -113,9 +113,7 @@ test("a room that was never read opens at its first message, also by address", a
   const own = await client(t, "ada-never", "Ada Never");
   const id = await make(bob, "Never", ["ada-never"], ...Array.from({ length: 130 }, (_, index) => `never ${index}`));
   for (const viewport of [DESK, PHONE]) {
-    const ada = await signIn(t, "ada-never", "Ada Never", { viewport });
-    await ada.page.evaluate((address) => (location.hash = address), `#/c/${id}`);
-    await ada.page.reload();
+    const ada = await signIn(t, "ada-never", "Ada Never", { viewport, path: `/#/c/${id}` });
     await ada.page.locator("li.unread").waitFor();
     const visible = await ada.page.evaluate(VISIBLE);
     const at = visible.findIndex((text) => text.includes("new since"));

@@ -433,8 +433,8 @@ export class App {
   }
 
   #handleChange(): void {
-    // No conversation is chosen yet: opens the one with the newest message.
-    const isFree = this.invitation === undefined && this.place.isTrading !== true;
+    // No conversation is chosen yet: opens the first. The address may have changed before its event arrives.
+    const isFree = this.invitation === undefined && this.place.isTrading !== true && !CONVERSATION.test(location.hash);
     if (isFree && this.current === undefined && this.place.id === undefined && this.#inbox?.isReady === true && !this.#isList) {
       const [newest] = this.#inbox.items;
       if (newest !== undefined) {
