@@ -1,10 +1,12 @@
 import type { App } from "../app.ts";
 
 /** The lists of which the Tab key reaches one control. Arrow keys move between the others. */
-const LISTS = ".conversations, .people-list, .found, .picker, .chosen, .notification-list, .emojis";
+const LISTS = ".conversations, .people-list, .found, .picker, .chosen, .notification-list";
 const CONTROLS = "a[href], button:enabled";
 /** A message that can receive the focus. Others are not sent yet. */
 const LINE = ".lines > li[tabindex]";
+/** The controls of a message, without those of a popover, which has its own order. */
+const LINE_CONTROLS = ":is(a[href], button:enabled):not([popover] *)";
 /** Number of controls that Page Up and Page Down skip. */
 const PAGE = 10;
 
@@ -106,7 +108,7 @@ function handleFocus(target: HTMLElement): void {
   line = target.matches(LINE) ? undefined : (target.closest<HTMLElement>(LINE) ?? undefined);
   for (const one of new Set([before, list])) if (one !== undefined) settle(one);
   if (opened !== undefined && opened !== line) skipControls(opened);
-  for (const one of line?.querySelectorAll(CONTROLS) ?? []) one.removeAttribute("tabindex");
+  for (const one of line?.querySelectorAll(LINE_CONTROLS) ?? []) one.removeAttribute("tabindex");
 }
 
 function handleChanges(changes: readonly MutationRecord[]): void {
@@ -138,7 +140,7 @@ function linesIn(element: Element): Iterable<Element> {
 
 /** Removes the controls of a message from the Tab order until one of them has the focus. */
 function skipControls(node: Element): void {
-  for (const one of [node, ...node.querySelectorAll(CONTROLS)]) if (one instanceof HTMLElement && one.matches(CONTROLS)) one.tabIndex = -1;
+  for (const one of [node, ...node.querySelectorAll(LINE_CONTROLS)]) if (one instanceof HTMLElement && one.matches(LINE_CONTROLS)) one.tabIndex = -1;
 }
 
 function controlsOf(one: Element): HTMLElement[] {
