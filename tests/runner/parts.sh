@@ -181,17 +181,23 @@ part_browser() {
 # needs both cores.
 part_pages() {
   page_programs || return
-  require 'firefox' firefox_browser || return
   counted 'pages' parse_node page_tests page_texts page_access page_bounds page_faulty page_kept page_leaving page_view \
-    page_invites page_figures page_trading page_prices page_search page_forms page_sessions page_rooms page_keys
+    page_invites page_figures page_trading
+}
+
+# What people do, from start to end, in Chromium and Firefox.
+part_journeys() {
+  page_programs || return
+  require 'firefox' firefox_browser || return
+  counted 'journeys' parse_node page_tests page_rooms page_keys page_reading page_reactions page_sessions page_forms \
+    page_prices page_search
 }
 
 part_further_pages() {
   page_programs || return
   require 'firefox' firefox_browser || return
   counted 'further pages' parse_node page_tests page_firefox page_dashboard page_dashboard_sockets page_drill_down \
-    page_diagnosis admin_ui page_notifications page_status page_marks origins client/tabs page_reading \
-    page_reactions
+    page_diagnosis admin_ui page_notifications page_status page_marks origins client/tabs
   TEST_VARIANTS=others counted 'further sizes and colours' parse_node page_tests page page_entering
 }
 
