@@ -85,6 +85,7 @@ test("Firefox scrolls through history and opens a distant message by address", a
   const own = await connect(t, io, server.url, { auth: { token: token({ sub: "dora", name: "Dora" }) } });
   await ask(own, "mark_read", { conversationId: id, seq: 300 });
   const dora = await signIn(t, "Dora");
+  await dora.evaluate(`void (location.hash = "#/c/${id}")`);
   await dora.hears("long 299");
   await dora.evaluate(`(async () => {
     const scroller = document.querySelector(".scroller");

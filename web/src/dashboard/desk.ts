@@ -8,6 +8,7 @@ import { type Point, type Reading, Ring, ratesOf } from "./figures.ts";
 import { Journal } from "./journal.ts";
 import type { Cluster, Node, Rooms } from "./types.ts";
 import { Titles } from "./titles.ts";
+import { exactTime } from "../words/time.ts";
 import { many } from "./words.ts";
 
 /** Delay between the last answer and the next request for figures, in milliseconds. */
@@ -160,7 +161,7 @@ export class Desk {
   /** Blocks an address. Returns the outcome as a text. */
   async block(cidr: string, reason: string, seconds: number | undefined): Promise<string> {
     const answer = (await this.#request("admin:block", { cidr, reason, ...(seconds !== undefined && { seconds }) })) as { cidr: string; expiresAt?: string };
-    return `${answer.cidr} is blocked ${answer.expiresAt === undefined ? "permanently" : `until ${new Date(answer.expiresAt).toLocaleString()}`}.`;
+    return `${answer.cidr} is blocked ${answer.expiresAt === undefined ? "permanently" : `until ${exactTime(answer.expiresAt)}`}.`;
   }
 
   #enter(token: string): void {

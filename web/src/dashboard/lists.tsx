@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { Spoken, Time } from "../view/parts.tsx";
+import { shortDay } from "../words/time.ts";
 import type { Desk } from "./desk.ts";
 import { type Entry, MAX_LISTED, typeInWords } from "./journal.ts";
 import type { SortHead } from "./sorted.ts";
@@ -219,7 +220,7 @@ function PartsRow({ server: { name, statistics, parts } }: { server: Server }) {
       <Cell isBad={parts.publications === "unavailable"}>{parts.publications}</Cell>
       <Cell isBad={slowest !== undefined && slowest.lagS > SLOW_FOLLOWER}>{slowest === undefined ? "none" : `${parts.followers.length}, at most ${millis(slowest.lagS * 1_000)} behind (${slowest.name})`}</Cell>
       <Cell isBad={parts.endedTasks.length > 0}>{parts.endedTasks.length === 0 ? "all run" : `${parts.endedTasks.join(", ")} ended`}</Cell>
-      <Cell isBad={expiry !== undefined && Date.parse(expiry) - Date.now() < EXPIRES_SOON}>{expiry === undefined ? "none" : dateOf(expiry)}</Cell>
+      <Cell isBad={expiry !== undefined && Date.parse(expiry) - Date.now() < EXPIRES_SOON}>{expiry === undefined ? "none" : shortDay(expiry)}</Cell>
     </tr>
   );
 }
@@ -232,11 +233,6 @@ function Cell({ isBad, children }: { isBad: boolean; children: ComponentChildren
 const SLOW_FOLLOWER = 30;
 /** The time before its end from which on a certificate is marked: two weeks. */
 const EXPIRES_SOON = 14 * 86_400_000;
-
-/** Formats the day of a time. */
-export function dateOf(time: string): string {
-  return new Date(time).toLocaleDateString(undefined, { dateStyle: "medium" });
-}
 
 export function Alerts({ desk }: { desk: Desk }) {
   const { alerts } = desk.journal;

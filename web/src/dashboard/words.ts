@@ -3,7 +3,7 @@ const tenths = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 1 });
 const units = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /** Formats a time of day to the second. */
-export const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+export const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 export function count(value: number): string {
   return whole.format(value);

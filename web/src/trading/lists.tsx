@@ -1,17 +1,16 @@
 import { useEffect, useState } from "preact/hooks";
 import { Spoken, Time } from "../view/parts.tsx";
-import { exactTime } from "../words/time.ts";
+import { dayKey, exactTime, shortDay } from "../words/time.ts";
 
 /** Number of lines of a list that are shown until the user expands it. */
 const SHOWN = 50;
 
 /** The time of day, or the day if it is not today. */
 export function When({ at }: { at: string }) {
-  const day = new Date(at);
-  if (day.toDateString() === new Date().toDateString()) return <Time at={at} />;
+  if (dayKey(at) === dayKey(new Date().toISOString())) return <Time at={at} />;
   return (
     <time datetime={at} title={exactTime(at)}>
-      {day.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}
+      {shortDay(at)}
     </time>
   );
 }

@@ -3,6 +3,7 @@ import type { App } from "../app.ts";
 import type { Message } from "../types.ts";
 import { type Piece, excerptAround, wordsOf } from "../words/excerpt.ts";
 import { asFailure, explain } from "../words/failure.ts";
+import { shortMoment } from "../words/time.ts";
 import { Avatar, Tags } from "../view/parts.tsx";
 import { Window } from "./window.tsx";
 
@@ -12,7 +13,6 @@ const TYPING_DELAY = 200;
 const FIRST_CONVERSATIONS = 5;
 /** Number of messages that one request returns. */
 const PAGE = 30;
-const minute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 /** A found message, and the part of it that the query matches. */
 interface Hit {
@@ -176,7 +176,7 @@ function Found({ app, hit: { message, excerpt } }: { app: App; hit: Hit }) {
             <span class="found-place">
               in <bdi>{app.inbox?.titleOf(conversationId)}</bdi>
             </span>
-            <time datetime={createdAt}>{minute.format(new Date(createdAt))}</time>
+            <time datetime={createdAt}>{shortMoment(createdAt, new Date())}</time>
           </span>
           <bdi class="found-content">{excerpt.map(({ text, isMatch }, index) => (isMatch ? <mark key={index}>{text}</mark> : text))}</bdi>
         </span>

@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
-import { exactTime } from "../../words/time.ts";
+import { exactTime, shortDay } from "../../words/time.ts";
 import { type Desk, explain, isDenied, unansweredText } from "../desk.ts";
-import { Card, Denied, Table, dateOf } from "../lists.tsx";
+import { Card, Denied, Table } from "../lists.tsx";
 import { LargestRooms, OF_CONVERSATION } from "../rooms.tsx";
 import type { Conversation, ConversationDetails, Socket } from "../types.ts";
 import { count, many, nodeId } from "../words.ts";
@@ -78,7 +78,7 @@ function ConversationRow({ conversation: { id, title, members, open, lastSeq, up
       <td>{count(lastSeq)}</td>
       <td>
         <time datetime={updatedAt} title={exactTime(updatedAt)}>
-          {dateOf(updatedAt)}
+          {shortDay(updatedAt)}
         </time>
       </td>
     </tr>
