@@ -61,7 +61,8 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
           <Person key={user.userId} app={app} user={user} isSelf={user.userId === ownId} show={show} />
         ))}
       </ul>
-      <p class="people-rest">
+      {/* With a new element, the text does not move when the list gets its first entries. */}
+      <p key={String(isPresenceKnown)} class="people-rest">
         {!isPresenceKnown ? (
           "Unknown without a connection."
         ) : present > MANY ? (
