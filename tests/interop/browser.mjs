@@ -222,7 +222,8 @@ test("a user who vanishes is shown as disconnected", async (t) => {
   await ada.person("Bob Goes").waitFor();
   // The server would notice a broken polling connection much later.
   await bob.isOver("WebSocket");
-  // The line after this message has no users of other tests.
+  // The users of other tests have left, so the line after this message has none of them.
+  await ada.page.getByRole("button", { name: "Who is here: 2 people" }).waitFor();
   await ada.say("who is here?");
   await ada.message("who is here?", "stored").waitFor();
   bob.link.cut();
