@@ -112,10 +112,19 @@ function handleFocus(target: HTMLElement): void {
 }
 
 function handleChanges(changes: readonly MutationRecord[]): void {
-  for (const { addedNodes } of changes) {
-    for (const node of addedNodes) if (node instanceof Element && !line?.contains(node)) for (const added of linesIn(node)) skipControls(added);
+  // Lists without a change cost nothing: messages that are drawn while the user scrolls change none.
+  const changed = new Set<HTMLElement>();
+  for (const { target, addedNodes } of changes) {
+    const around = target instanceof Element ? target.closest<HTMLElement>(LISTS) : null;
+    if (around !== null) changed.add(around);
+    for (const node of addedNodes) {
+      if (!(node instanceof HTMLElement)) continue;
+      if (!line?.contains(node)) for (const added of linesIn(node)) skipControls(added);
+      if (node.matches(LISTS)) changed.add(node);
+      for (const one of node.querySelectorAll<HTMLElement>(LISTS)) changed.add(one);
+    }
   }
-  for (const one of document.querySelectorAll<HTMLElement>(LISTS)) settle(one);
+  for (const one of changed) if (one.isConnected) settle(one);
   // An entry that moves within its list loses the focus.
   const isMoved = document.activeElement === document.body && control?.isConnected && changes.some(({ removedNodes }) => [...removedNodes].some((node) => node.contains(control ?? null)));
   if (isMoved) control?.focus({ preventScroll: true });
