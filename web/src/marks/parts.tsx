@@ -5,6 +5,6 @@ import style from "./tools.css?url";
 // signing in, so that they are available without the network.
 const load = () => import("./tools.tsx");
 
-export const Tools = lazyPart(() => load().then((file) => file.Tools), style);
-export const PinBar = lazyPart(() => load().then((file) => file.PinBar), style);
-export const Completion = lazyPart(() => load().then((file) => file.Completion), style);
+export const Tools = lazyPart(() => load().then((file) => file.Tools), [style]);
+export const PinBar = lazyPart(() => load().then((file) => file.PinBar), [style]);
+export const Completion = lazyPart(() => load().then((file) => file.Completion), [style]);

@@ -77,9 +77,9 @@ export function lazyPage<Props extends object>(load: () => Promise<ComponentType
   ));
 }
 
-/** Creates a lazy component within the page. Without the network, it is missing. */
-export function lazyPart<Props extends object>(load: () => Promise<ComponentType<Props>>, style: string): Lazy<Props> {
-  return lazy(load, [style], null, () => null);
+/** Creates a lazy component within the page. Until it is loaded, and without the network, `place` is in its place. */
+export function lazyPart<Props extends object>(load: () => Promise<ComponentType<Props>>, styles: readonly string[], place: ComponentChildren = null): Lazy<Props> {
+  return lazy(load, styles, place, () => place);
 }
 
 /** Creates a lazy component that is a window over the page. */

@@ -10,11 +10,10 @@ import { PinBar, Tools } from "../marks/parts.tsx";
 import { Composer } from "./composer.tsx";
 import { Entry, TokenForm } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
-import { type Lazy, lazyPage, lazyWindow } from "./lazy.tsx";
+import { type Lazy, lazyPage, lazyPart, lazyWindow } from "./lazy.tsx";
 import { Messages } from "./messages.tsx";
 import { Notices } from "./notices.tsx";
 import { BellButton, IconButton, Isolated } from "./parts.tsx";
-import { PeoplePanel } from "./people.tsx";
 import { First, Sidebar } from "./sidebar.tsx";
 import { Status, StatusBar } from "./status.tsx";
 
@@ -23,6 +22,7 @@ const narrow = matchMedia("(width < 64rem)");
 const phone = matchMedia("(width < 48rem)");
 const Trading = lazyPage(() => import("../trading/page.tsx").then((file) => file.Trading), tradingStyle);
 const InviteDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.InviteDialog));
+const PeoplePanel = lazyPart(() => import("./people.tsx").then((file) => file.PeoplePanel), [], <div class="people is-waiting" />);
 /** The windows by the names under which the app shows them. */
 const windows: Record<Dialog, Lazy<{ app: App }>> = {
   search: lazyWindow(() => import("../windows/search.tsx").then((file) => file.Search)),
@@ -53,7 +53,7 @@ export function Page({ app }: { app: App }) {
   useEffect(() => {
     if (app.phase === "in" && app.session !== undefined) {
       // They must also work after the network is lost.
-      for (const part of [Tools, ...Object.values(windows)]) part.prepare();
+      for (const part of [Tools, PeoplePanel, ...Object.values(windows)]) part.prepare();
       void import("./input.ts").then(({ listen }) => listen(app)).catch(() => {});
     }
   }, [app.phase === "in" && app.session !== undefined]);
