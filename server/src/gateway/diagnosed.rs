@@ -1,12 +1,13 @@
 //! Records connections, events and refusals of clients for the diagnosis of admins.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use super::traced::conversation;
 use crate::metrics::diagnosis::{Culprit, Diagnosis};
 use crate::service::policy;
 use roomcast::{
-    Builder, Connect, Event, Lifecycle, Refusal, Socket, handler::Failure, limit::Guard,
+    Builder, Connect, Event, Lifecycle, Refusal, Socket, connection::Handshake, handler::Failure,
+    limit::Guard,
 };
 
 /// Observes the clients of the chat, and refusals in all namespaces.
@@ -33,7 +34,7 @@ pub(crate) fn observe_refusals(guard: &Guard, diagnosis: Diagnosis) {
 fn watch(diagnosis: &Diagnosis, event: &Lifecycle<'_>) {
     match event {
         Lifecycle::Connected { socket } if is_of_chat(socket) => {
-            let address = socket.handshake().address().ip().to_canonical();
+            let address = address_of(socket.handshake());
             diagnosis.connected(&socket.principal().subject, address);
         }
         Lifecycle::Disconnected {
@@ -42,7 +43,7 @@ fn watch(diagnosis: &Diagnosis, event: &Lifecycle<'_>) {
             description,
         } if is_of_chat(socket) => {
             let by = socket.principal();
-            let address = socket.handshake().address().ip().to_canonical();
+            let address = address_of(socket.handshake());
             diagnosis.disconnected(&by.subject, &by.name, address, *reason, *description);
         }
         Lifecycle::Refused {
@@ -50,7 +51,7 @@ fn watch(diagnosis: &Diagnosis, event: &Lifecycle<'_>) {
         } if !is_recorded(refusal) => {
             let of = Culprit {
                 user: None,
-                address: Some(handshake.address().ip().to_canonical()),
+                address: Some(address_of(handshake)),
             };
             let category = category_of(refusal).unwrap_or("connection");
             // The reason of invalid credentials is only in the log, because clients must not learn
@@ -61,6 +62,10 @@ fn watch(diagnosis: &Diagnosis, event: &Lifecycle<'_>) {
     }
 }
 
+fn address_of(handshake: &Handshake) -> IpAddr {
+    handshake.address().ip().to_canonical()
+}
+
 fn is_of_chat(socket: &Socket) -> bool {
     socket.namespace().name() == "/"
 }
@@ -69,7 +74,7 @@ fn is_of_chat(socket: &Socket) -> bool {
 pub(super) fn limited(connect: &Connect, user: &str, refusal: Refusal) -> Refusal {
     let of = Culprit {
         user: Some(user),
-        address: Some(connect.handshake().address().ip().to_canonical()),
+        address: Some(address_of(connect.handshake())),
     };
     let diagnosis = connect.state::<Diagnosis>();
     diagnosis.refused_connection(of, RATE_LIMIT, refusal.message());
@@ -90,7 +95,7 @@ pub(super) fn count(diagnosis: &Diagnosis, event: &Event) {
     let by = event.principal();
     let of = Culprit {
         user: Some(&by.subject),
-        address: Some(event.socket.handshake().address().ip().to_canonical()),
+        address: Some(address_of(event.socket.handshake())),
     };
     let room = conversation(event).map(|id| format!("conversation:{id}").into());
     diagnosis.event(sample, of, room);
@@ -104,7 +109,7 @@ pub(super) fn refused(diagnosis: &Diagnosis, failure: &Failure<'_>) {
     let by: Arc<_> = failure.socket.principal();
     let of = Culprit {
         user: Some(&by.subject),
-        address: Some(failure.socket.handshake().address().ip().to_canonical()),
+        address: Some(address_of(failure.socket.handshake())),
     };
     // The client chooses the name of an unknown event.
     let event = policy::find(failure.event).map_or("unknown event", |row| row.event);

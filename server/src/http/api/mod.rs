@@ -214,7 +214,11 @@ async fn admit(
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
     let metrics = &admission.metrics;
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let client = client.map(|ConnectInfo(client)| client.ip().to_canonical());
+    let address = client.map(|ConnectInfo(client)| client.ip().to_canonical());
+    let record = |user: Option<&str>, category: &str, reason: &str| {
+        let of = Culprit { user, address };
+        admission.diagnosis.refused(of, category, reason);
+    };
     let caller = match (admission.callers)(authorization).await {
         Ok(caller) => caller,
         Err(CallerRefusal::Forbidden(caller))
@@ -236,13 +240,7 @@ async fn admit(
                     (Some(&*caller.subject), "permission", reason)
                 }
             };
-            let of = Culprit {
-                user,
-                address: client,
-            };
-            admission
-                .diagnosis
-                .refused(of, category, &format!("call: {reason}"));
+            record(user, category, &format!("call: {reason}"));
             return refuse_caller(path, refusal, &admission.log_throttle);
         }
     };
@@ -278,13 +276,8 @@ async fn admit(
     response.extensions_mut().insert(Arc::clone(&caller));
     let status = response.status();
     if let Some((category, reason)) = refusal_of(status) {
-        let of = Culprit {
-            user: Some(&caller.subject),
-            address: client,
-        };
-        admission
-            .diagnosis
-            .refused(of, category, &format!("{method} {path}: {reason}"));
+        let reason = format!("{method} {path}: {reason}");
+        record(Some(&caller.subject), category, &reason);
     }
     if let Some(span) = span {
         span.end_call(&caller.subject, status);

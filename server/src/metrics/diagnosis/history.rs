@@ -107,7 +107,7 @@ impl History {
     /// Begins counting at a time in seconds since 1970.
     pub(super) fn new(now: u64) -> Self {
         Self {
-            steps: vec![(0, [0; 2 + REASONS.len()]); STEPS],
+            steps: vec![(0, NONE); STEPS],
             first: now / STEP_S,
         }
     }
@@ -117,7 +117,7 @@ impl History {
         if let Some((number, counts)) = self.steps.get_mut(position(step)) {
             if *number != step {
                 *number = step;
-                *counts = [0; 2 + REASONS.len()];
+                *counts = NONE;
             }
             if let Some(count) = counts.get_mut(change.position()) {
                 *count = count.saturating_add(1);
@@ -133,7 +133,7 @@ impl History {
         let counts: Vec<Counts> = (first..current)
             .map(|step| match self.steps.get(position(step)) {
                 Some((number, counts)) if *number == step => *counts,
-                _ => [0; 2 + REASONS.len()],
+                _ => NONE,
             })
             .collect();
         let column = |at: usize| -> Vec<u32> {
@@ -161,6 +161,8 @@ fn position(step: u64) -> usize {
 
 /// Seconds of a step.
 pub(crate) const STEP_S: u64 = 10;
+/// The counts of a step without changes.
+const NONE: Counts = [0; 2 + REASONS.len()];
 /// Steps of the ring: an hour.
 const STEPS: usize = 360;
 /// All reasons. The first also stands for reasons of later versions of the library.
