@@ -1,8 +1,8 @@
-import { Chart, HOUR } from "./chart.tsx";
+import { HOUR } from "./chart.tsx";
 import type { Desk } from "./desk.ts";
 import { type Incident, type Measure, type Step, type Subject, type TopEntry, reasonsOf, stepsOf, topOf } from "./diagnosis.ts";
 import { typeInWords } from "./journal.ts";
-import { Age, Card, Denied, Table } from "./lists.tsx";
+import { Card, ChartCard, Denied, Table } from "./lists.tsx";
 import { useSorted } from "./sorted.ts";
 import { bytes, clock, count, nodeId, rate } from "./words.ts";
 
@@ -29,7 +29,6 @@ export function Connects({ desk }: { desk: Desk }) {
   const { diagnosis } = desk;
   if (diagnosis === undefined) return null;
   const old = desk.oldness("diagnosis");
-  const card = `card half${old === undefined ? "" : " is-old"}`;
   const points = stepsOf(diagnosis.history);
   const reasons = reasonsOf(diagnosis.history);
   const shown = reasons.length > SHOWN_REASONS + 1 ? reasons.slice(0, SHOWN_REASONS) : reasons;
@@ -38,29 +37,27 @@ export function Connects({ desk }: { desk: Desk }) {
   const lines = shown.map((reason) => ({ name: reason, valueOf: ofReasons([reason]) }));
   return (
     <>
-      <section class={card} aria-label="Connects in the last hour">
-        <Age old={old} />
-        <Chart
-          title="Connects a second"
-          points={points}
-          span={HOUR}
-          inWords={rate}
-          lines={[
-            { name: "accepted", valueOf: ({ connected }) => connected },
-            { name: "refused", valueOf: ({ refused }) => refused },
-          ]}
-        />
-      </section>
-      <section class={card} aria-label="Disconnects in the last hour">
-        <Age old={old} />
-        <Chart
-          title="Disconnects a second"
-          points={points}
-          span={HOUR}
-          inWords={rate}
-          lines={lines.length === 0 ? [{ name: "all reasons", valueOf: () => 0 }] : others.length === 0 ? lines : [...lines, { name: `${others.length} other reasons`, valueOf: ofReasons(others) }]}
-        />
-      </section>
+      <ChartCard
+        label="Connects in the last hour"
+        old={old}
+        title="Connects a second"
+        points={points}
+        span={HOUR}
+        inWords={rate}
+        lines={[
+          { name: "accepted", valueOf: ({ connected }) => connected },
+          { name: "refused", valueOf: ({ refused }) => refused },
+        ]}
+      />
+      <ChartCard
+        label="Disconnects in the last hour"
+        old={old}
+        title="Disconnects a second"
+        points={points}
+        span={HOUR}
+        inWords={rate}
+        lines={lines.length === 0 ? [{ name: "all reasons", valueOf: () => 0 }] : others.length === 0 ? lines : [...lines, { name: `${others.length} other reasons`, valueOf: ofReasons(others) }]}
+      />
     </>
   );
 }

@@ -27,7 +27,7 @@ export const FIVE_MINUTES: Span = { length: 300_000, inWords: "five minutes", fr
 /** An hour on the clock of the servers. */
 export const HOUR: Span = { length: 3_600_000, inWords: "hour", from: "1 h ago", gap: 3_600_000, dateOf: (at) => new Date(at) };
 
-interface Props<Point> {
+export interface ChartProps<Point> {
   title: string;
   points: readonly Point[];
   lines: readonly Line<Point>[];
@@ -36,7 +36,7 @@ interface Props<Point> {
 }
 
 /** A chart of the last minutes. Its values are shown where the pointer is, or by arrow keys. */
-export function Chart<Point extends { at: number }>({ title, points, lines, inWords, span = FIVE_MINUTES }: Props<Point>) {
+export function Chart<Point extends { at: number }>({ title, points, lines, inWords, span = FIVE_MINUTES }: ChartProps<Point>) {
   const to = points.at(-1)?.at ?? 0;
   const drawn = lines.map(({ name, valueOf }) => ({ name, values: points.map((point): Value => ({ at: point.at, value: valueOf(point) })) }));
   const known = drawn.flatMap(({ values }) => values.flatMap(({ value }) => value ?? []));

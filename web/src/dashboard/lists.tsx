@@ -1,6 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { Spoken, Time } from "../view/parts.tsx";
 import { shortDay } from "../words/time.ts";
+import { Chart, type ChartProps } from "./chart.tsx";
 import type { Desk } from "./desk.ts";
 import { type Entry, MAX_LISTED, typeInWords } from "./journal.ts";
 import type { SortHead } from "./sorted.ts";
@@ -30,6 +31,16 @@ export function Card({ title, size = "half", old, children }: { title: string; s
 /** The age of old data. */
 export function Age({ old }: { old: number | undefined }) {
   return old === undefined ? null : <p class="age">{age(old)}</p>;
+}
+
+/** A card with a chart. */
+export function ChartCard<Point extends { at: number }>({ label, old, ...chart }: { label: string; old: number | undefined } & ChartProps<Point>) {
+  return (
+    <section class={`card half${old === undefined ? "" : " is-old"}`} aria-label={label}>
+      <Age old={old} />
+      <Chart {...chart} />
+    </section>
+  );
 }
 
 interface TableProps {

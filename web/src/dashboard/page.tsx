@@ -1,13 +1,12 @@
 import { TokenForm } from "../view/token.tsx";
 import { ThemeToggle } from "../view/theme.tsx";
 import { Activity, Connects, Incidents, MostActive } from "./activity.tsx";
-import { Chart } from "./chart.tsx";
 import { type Desk, type Part, VIEWS, type View } from "./desk.ts";
 import { AlertHistory } from "./drill/alerts.tsx";
 import { Blocks } from "./drill/blocks.tsx";
 import { RoomsView } from "./drill/rooms.tsx";
 import { Sockets } from "./drill/sockets.tsx";
-import { Age, Alerts, Parts, Refusals, Servers, Times } from "./lists.tsx";
+import { Alerts, ChartCard, Parts, Refusals, Servers, Times } from "./lists.tsx";
 import { LargestRooms } from "./rooms.tsx";
 import { Figures } from "./totals.tsx";
 import { clock, count, many, nodeId, rate } from "./words.ts";
@@ -128,7 +127,6 @@ function Content({ desk }: { desk: Desk }) {
 function Overview({ desk }: { desk: Desk }) {
   const points = desk.points.items;
   const old = desk.oldness("figures");
-  const chart = `card half${old === undefined ? "" : " is-old"}`;
   return (
     <>
       {desk.denied.has("figures") ? (
@@ -136,22 +134,18 @@ function Overview({ desk }: { desk: Desk }) {
       ) : (
         <>
           <Figures desk={desk} />
-          <section class={chart} aria-label="Connections in the last minutes">
-            <Age old={old} />
-            <Chart title="Connections" points={points} inWords={count} lines={[{ name: "open", valueOf: ({ connections }) => connections }]} />
-          </section>
-          <section class={chart} aria-label="Events in the last minutes">
-            <Age old={old} />
-            <Chart
-              title="Events a second"
-              points={points}
-              inWords={rate}
-              lines={[
-                { name: "in", valueOf: ({ rates }) => rates?.received },
-                { name: "out", valueOf: ({ rates }) => rates?.sent },
-              ]}
-            />
-          </section>
+          <ChartCard label="Connections in the last minutes" old={old} title="Connections" points={points} inWords={count} lines={[{ name: "open", valueOf: ({ connections }) => connections }]} />
+          <ChartCard
+            label="Events in the last minutes"
+            old={old}
+            title="Events a second"
+            points={points}
+            inWords={rate}
+            lines={[
+              { name: "in", valueOf: ({ rates }) => rates?.received },
+              { name: "out", valueOf: ({ rates }) => rates?.sent },
+            ]}
+          />
         </>
       )}
       <Connects desk={desk} />

@@ -1,16 +1,15 @@
 import { useEffect, useState } from "preact/hooks";
-import { Spoken, Time } from "../view/parts.tsx";
-import { dayKey, exactTime, shortDay } from "../words/time.ts";
+import { Spoken } from "../view/parts.tsx";
+import { exactTime, listTime } from "../words/time.ts";
 
 /** Number of lines of a list that are shown until the user expands it. */
 const SHOWN = 50;
 
 /** The time of day, or the day if it is not today. */
 export function When({ at }: { at: string }) {
-  if (dayKey(at) === dayKey(new Date().toISOString())) return <Time at={at} />;
   return (
     <time datetime={at} title={exactTime(at)}>
-      {shortDay(at)}
+      {listTime(at)}
     </time>
   );
 }

@@ -3,7 +3,7 @@ import type { Item } from "../model/inbox.ts";
 import dialogStyle from "../style/dialog.css?url";
 import type { UserStatus } from "../types.ts";
 import { excerptOf } from "../words/markdown.ts";
-import { clockTime, dayKey, shortDay } from "../words/time.ts";
+import { listTime } from "../words/time.ts";
 import { Icon } from "./icons.tsx";
 import { lazyPage } from "./lazy.tsx";
 import { Notices } from "./notices.tsx";
@@ -81,7 +81,7 @@ function Entry({ item, isCurrent, ownId, status }: { item: Item; isCurrent: bool
             <bdi class="conversation-title">{title}</bdi>
             {isMuted && <Icon name="mute" />}
             {isMuted && <Spoken>muted</Spoken>}
-            {newest && <time datetime={newest.createdAt}>{timeOf(newest.createdAt)}</time>}
+            {newest && <time datetime={newest.createdAt}>{listTime(newest.createdAt)}</time>}
           </span>
           <span class="conversation-bottom">
             <bdi class="conversation-newest">{author + text}</bdi>
@@ -96,8 +96,4 @@ function Entry({ item, isCurrent, ownId, status }: { item: Item; isCurrent: bool
       </a>
     </li>
   );
-}
-
-function timeOf(time: string): string {
-  return dayKey(time) === dayKey(new Date().toISOString()) ? clockTime(time) : shortDay(time);
 }

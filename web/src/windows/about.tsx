@@ -3,7 +3,7 @@ import { type App, addressOf } from "../app.ts";
 import { isGuest } from "../model/account.ts";
 import type { Conversation, Level } from "../model/conversation.ts";
 import { scalarCount } from "../words/text.ts";
-import { change } from "./change.ts";
+import { begin, change } from "./change.ts";
 import { copyText } from "./copy.ts";
 import { FilteredPeople } from "./filter.tsx";
 import { InviteLinks } from "./invite.tsx";
@@ -54,11 +54,8 @@ export function NewDialog({ app }: { app: App }) {
     const lock = (isOn: boolean) => setIsPending((isLocked.current = isOn));
     lock(true);
     const trimmed = title.trim();
-    const made = await change(app, "create_conversation", { memberIds: [...members, ...typed], ...(trimmed !== "" && { title: trimmed }) });
+    await begin(app, { memberIds: [...members, ...typed], ...(trimmed !== "" && { title: trimmed }) });
     lock(false);
-    if (made === undefined) return;
-    app.inbox?.update(made);
-    app.go({ id: made.id });
   };
   return (
     <Window app={app} title="New conversation" onClose={() => app.show(undefined)}>

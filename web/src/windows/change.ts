@@ -13,3 +13,11 @@ export async function change(
   const answer = (await app.request(name, payload as never)) as { conversation: ConversationInfo } | undefined;
   return answer?.conversation;
 }
+
+/** Creates a conversation and opens it. Does nothing more if the request failed. */
+export async function begin(app: App, payload: { memberIds: readonly string[]; title?: string }): Promise<void> {
+  const made = await change(app, "create_conversation", payload);
+  if (made === undefined) return;
+  app.inbox?.update(made);
+  app.go({ id: made.id });
+}

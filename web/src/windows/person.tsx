@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { App } from "../app.ts";
 import { isGuest } from "../model/account.ts";
 import { Avatar, Tags, UserStatusDot } from "../view/parts.tsx";
-import { change } from "./change.ts";
+import { begin } from "./change.ts";
 import { Window } from "./window.tsx";
 
 /** The card of a user: what this page knows of the user, and a way to write to the user. */
@@ -19,11 +19,8 @@ export function PersonDialog({ app }: { app: App }) {
   const write = async () => {
     if (direct !== undefined) return app.go({ id: direct.id });
     setIsPending(true);
-    const made = await change(app, "create_conversation", { memberIds: [userId] });
+    await begin(app, { memberIds: [userId] });
     setIsPending(false);
-    if (made === undefined) return;
-    inbox?.update(made);
-    app.go({ id: made.id });
   };
   const mayWrite = !isSelf && (direct !== undefined || app.mayManage);
   return (

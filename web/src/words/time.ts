@@ -4,7 +4,8 @@
 //
 //   exactTime    5 Jan 2026, 14:05:09   tooltips, lists, tools of a message
 //   dayLabel     Monday 5 Jan           headings; "Today", "Yesterday", and "5 Jan 2025"
-//   shortDay     5 Jan                  the list of conversations; "5 Jan 2025"
+//   shortDay     5 Jan                  tables; "5 Jan 2025"
+//   listTime     14:05                  the list of conversations; "5 Jan"
 //   shortMoment  5 Jan, 14:05           within sentences; "14:05" today
 //   clockTime    14:05                  lines
 
@@ -41,6 +42,11 @@ export function dayLabel(timestamp: string, now: Date): string {
 export function shortDay(timestamp: string, now = new Date()): string {
   const time = new Date(timestamp);
   return time.getFullYear() === now.getFullYear() ? dayOf(time) : `${dayOf(time)} ${time.getFullYear()}`;
+}
+
+/** Returns a time for a list: the time of day, or the day unless it is today. */
+export function listTime(timestamp: string, now = new Date()): string {
+  return dayKey(timestamp) === dayKey(now.toISOString()) ? clockTime(timestamp) : shortDay(timestamp, now);
 }
 
 /** Returns a time for a sentence: the time of day, after the day unless it is today. */
