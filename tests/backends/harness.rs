@@ -3,6 +3,7 @@
 #[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use roomcast_server::config;
 use roomcast_server::metrics::Metrics;
@@ -155,12 +156,23 @@ pub(crate) fn retriable(conversation: Uuid, user: &str, client_message_id: &str)
     }
 }
 
+/// Returns settings whose timeouts a slow machine does not reach.
+fn patient() -> config::Store {
+    const MINUTE: Duration = Duration::from_secs(60);
+    config::Store {
+        pool_timeout: MINUTE,
+        statement_timeout: MINUTE,
+        answer_timeout: MINUTE,
+        ..config::Store::default()
+    }
+}
+
 /// Returns a store in memory.
 #[cfg(feature = "sqlite")]
 pub(crate) fn memory() -> Backend {
     let config = config::Store {
         url: "memory:".into(),
-        ..config::Store::default()
+        ..patient()
     };
     (config, None)
 }
@@ -170,7 +182,7 @@ pub(crate) fn memory() -> Backend {
 pub(crate) fn postgres() -> Backend {
     let config = config::Store {
         url: crate::server::shared().database(),
-        ..config::Store::default()
+        ..patient()
     };
     (config, None)
 }
@@ -181,7 +193,7 @@ pub(crate) fn sqlite() -> Backend {
     let folder = TempDir::new().unwrap();
     let config = config::Store {
         url: format!("sqlite:{}", folder.path().join("chat.db").display()),
-        ..config::Store::default()
+        ..patient()
     };
     (config, Some(folder))
 }

@@ -165,6 +165,7 @@ interop_programs() {
   require 'pgbouncer' pooler || return
   require 'prometheus and alertmanager' monitoring || return
   brokers || return
+  require 'chromium' chromium_browser || return
   require 'interop packages' node_packages tests/interop && require 'client package' client_package
 }
 
