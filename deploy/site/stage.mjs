@@ -1,9 +1,9 @@
 // Prepares a copy of the documentation for mdBook: `node stage.mjs FOLDER EVENTS MERMAID`.
 //
 // The copy has a last line with version, date and commit on each page. Links that leave docs/ lead
-// to copies of their targets. EVENTS is the page of events, which `roomcast catalog` prints: links to
-// the section about that command lead to it. Pages that are documentation of the library for rustdoc lose what
-// only rustdoc understands.
+// to copies of their targets. EVENTS is the page of events, which `roomcast catalog` prints: links
+// to the section about that command lead to it. Pages that are documentation of the library for
+// rustdoc lose what only rustdoc understands.
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, posix, resolve } from "node:path";

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 /// Waits for a response for at most this time, and returns `None` afterwards.
 ///
-/// After a stall, the response may have arrived, but the task that reads it has not run yet. So each
-/// part of the time is waited for by itself, and a stall of any length ends one part only.
+/// After a stall, the response may have arrived, but the task that reads it has not run yet. So
+/// each part of the time is waited for by itself, and a stall of any length ends one part only.
 pub async fn while_awake<T>(limit: Duration, response: impl Future<Output = T>) -> Option<T> {
     let mut response = pin!(response);
     for _ in 0..PARTS {

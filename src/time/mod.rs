@@ -1,4 +1,5 @@
-//! Text formats of points in time, and a timeout. A leaf module: it must not depend on other modules.
+//! Text formats of points in time, and a timeout. A leaf module: it must not depend on other
+//! modules.
 //!
 //! Times before 1970 and after the year 9999 are clamped to the nearest time in that range.
 

@@ -73,8 +73,8 @@ joinedChat({ name: "PostgreSQL", others: onPostgres }, (joined) => {
 });
 
 /**
- * Makes PostgreSQL log its statements from now on. Returns a function that returns the statements of
- * each transaction.
+ * Makes PostgreSQL log its statements from now on. Returns a function that returns the statements
+ * of each transaction.
  */
 async function logged(t) {
   const set = (changes) => {

@@ -65,7 +65,8 @@ test("the budget of the contract server is the one that its environment sets", a
   assert.equal(await frozen.line(), "joined");
   await frozen.pause();
   const sender = await connect(t, io, server.url, { transports: ["websocket"] });
-  // The kernel buffers events in addition to the budget. With the default budget, the server queues every event.
+  // The kernel buffers events in addition to the budget. With the default budget, the server queues
+  // every event.
   const count = 100;
   for (let n = 0; n < count; n += 1) {
     sender.emit("in", "room", "item", n, "x".repeat(400_000));

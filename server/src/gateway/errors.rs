@@ -120,7 +120,8 @@ impl From<ServiceError> for Refusal {
     }
 }
 
-/// Counts and records a failed event. Sends the `error` event if it was sent without an acknowledgement.
+/// Counts and records a failed event. Sends the `error` event if it was sent without an
+/// acknowledgement.
 pub(super) fn report_failure(failure: &Failure<'_>, metrics: &Metrics, diagnosis: &Diagnosis) {
     diagnosed::refused(diagnosis, failure);
     let row = Row::of(failure.refusal.code());

@@ -55,8 +55,8 @@ pub(crate) struct Parts {
 /// Registers all events of the namespace `/`.
 ///
 /// The builder must have the same [`Users`] and [`Chat`] as states, and a
-/// [`Market`](crate::service::Market) and a [`Diagnosis`]. The announcer connects this server to other servers of the
-/// store, if there can be any.
+/// [`Market`](crate::service::Market) and a [`Diagnosis`]. The announcer connects this server to
+/// other servers of the store, if there can be any.
 pub(crate) fn register(
     io: Builder,
     parts: Parts,

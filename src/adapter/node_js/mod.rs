@@ -6,8 +6,8 @@
 //! - `ids` and `foreign_requests` map request ids.
 //! - `node_compatible` publishes to Node servers and answers them.
 //!
-//! Adapters that are compatible with Node servers use this module. It must not depend on a transport,
-//! nor on the servers in the cluster.
+//! Adapters that are compatible with Node servers use this module. It must not depend on a
+//! transport, nor on the servers in the cluster.
 
 mod cluster_adapter;
 mod foreign_requests;

@@ -491,8 +491,9 @@ impl BrokerConnection {
 }
 
 /// Waits for the response of a Redis server. The timeout of the client itself also ends if this
-/// process stood still. The connection would then end, and what has arrived on it would be lost. The
-/// connections to a cluster have only the client's timeout, by which it notices nodes that failed.
+/// process stood still. The connection would then end, and what has arrived on it would be lost.
+/// The connections to a cluster have only the client's timeout, by which it notices nodes that
+/// failed.
 async fn answered<T>(response: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let silence = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
     while_awake(RESPONSE, response)

@@ -96,8 +96,8 @@ impl StallGate {
         Poll::Pending
     }
 
-    /// Returns `None` if the gate is open. Otherwise ready if the session has been held for too long
-    /// and must end.
+    /// Returns `None` if the gate is open. Otherwise ready if the session has been held for too
+    /// long and must end.
     pub(in crate::engine) fn poll_held(&self, cx: &Context<'_>) -> Option<Poll<()>> {
         let is_held = self.poll_open(cx).is_pending();
         is_held.then(|| match self.is_expired() {

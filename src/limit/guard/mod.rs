@@ -372,8 +372,8 @@ impl Guard {
         self.new_blocks_receiver.lock().take()
     }
 
-    /// Calls a function for each refused connection. Only the first call has an effect. The function
-    /// must not block.
+    /// Calls a function for each refused connection. Only the first call has an effect. The
+    /// function must not block.
     pub fn on_refused(&self, observer: impl Fn(IpAddr, Reason) + Send + Sync + 'static) {
         let _ = self.observer.set(Box::new(observer));
     }

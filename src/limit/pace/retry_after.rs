@@ -1,7 +1,7 @@
 //! The advice when to retry that a refusal contains.
 //!
-//! All values of `retryAfter` (milliseconds) and `Retry-After` (seconds) are a [`RetryAfter`], which
-//! is never 0. Callers that are refused together must not return together:
+//! All values of `retryAfter` (milliseconds) and `Retry-After` (seconds) are a [`RetryAfter`],
+//! which is never 0. Callers that are refused together must not return together:
 //!
 //! | limit | advice |
 //! |---|---|

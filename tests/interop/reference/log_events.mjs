@@ -45,8 +45,8 @@ export function logEvents(path, source) {
     const parts = argumentsFrom(text, found.index + found[0].length);
     const at = parts.findIndex((part) => part.startsWith('"'));
     if (at < 0) continue;
-    // The first argument of `connection_log` is the server, whose log it is, and that of `throttled_log` the level.
-    // The latter counts what it has left out.
+    // The first argument of `connection_log` is the server, whose log it is, and that of
+    // `throttled_log` the level. The latter counts what it has left out.
     const isThrottled = found[1] === "throttled_log";
     const hasFirst = isThrottled || found[1] === "connection_log";
     const level = isThrottled ? parts[0] : hasFirst ? "info" : found[1];

@@ -1,5 +1,6 @@
-// The emojis of the full picker by group, and their names, from Unicode's emoji list (Unicode License v3), by way of
-// unicode-emoji-json 0.9.0. Skin tones, and the forms of a person by gender, are left out: the search takes them as emojis.
+// The emojis of the full picker by group, and their names, from Unicode's emoji list (Unicode
+// License v3), by way of unicode-emoji-json 0.9.0. Skin tones, and the forms of a person by gender,
+// are left out: the search takes them as emojis.
 
 /** The groups of the picker: each has its name, and its emojis with their names. */
 const GROUPS: readonly (readonly [group: string, emojis: string])[] = [

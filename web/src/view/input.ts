@@ -112,7 +112,8 @@ function handleFocus(target: HTMLElement): void {
 }
 
 function handleChanges(changes: readonly MutationRecord[]): void {
-  // Lists without a change cost nothing: messages that are drawn while the user scrolls change none.
+  // Lists without a change cost nothing: messages that are drawn while the user scrolls change
+  // none.
   const changed = new Set<HTMLElement>();
   for (const { target, addedNodes } of changes) {
     const around = target instanceof Element ? target.closest<HTMLElement>(LISTS) : null;

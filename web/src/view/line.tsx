@@ -108,7 +108,8 @@ export class Line extends Component<LineProps, LineState> {
     const { actions, isMarked, isReachable } = this.props;
     const { id, seq, userId, userName, type, createdAt } = message;
     const check = (line: Element) => {
-      // The popover closes by itself: a choice of a reaction does not end when the focus moves to it.
+      // The popover closes by itself: a choice of a reaction does not end when the focus moves to
+      // it.
       this.setState({ isActive: this.state.isReacting || line.matches(":hover, :focus-within") });
     };
     // A tap causes these events before its click. If the tools appeared or disappeared immediately,

@@ -1,6 +1,6 @@
 //! `/api/v1/nodes`, `/api/v1/stats`, `/api/v1/diagnosis`, `/api/v1/alerts` and `/api/v1/log-level`:
-//! the servers of the cluster, their state, clients that may cause trouble, alerts, and the log level
-//! of this server.
+//! the servers of the cluster, their state, clients that may cause trouble, alerts, and the log
+//! level of this server.
 
 use std::{sync::Arc, time::Duration};
 

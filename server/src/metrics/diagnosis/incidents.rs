@@ -42,8 +42,8 @@ pub(crate) struct Incident {
 pub(super) struct Incidents(VecDeque<Incident>);
 
 impl Incidents {
-    /// Adds an incident, or counts it if the same happened to the client a short time ago, so that a
-    /// flood of refusals does not replace all others.
+    /// Adds an incident, or counts it if the same happened to the client a short time ago, so that
+    /// a flood of refusals does not replace all others.
     pub(super) fn add(&mut self, mut new: Incident) {
         let is_same = |old: &Incident| {
             new.at.saturating_sub(old.at) < SAME_MS

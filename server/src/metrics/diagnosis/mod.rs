@@ -1,6 +1,6 @@
 //! What an operator needs to find a client or a room that causes trouble: the most active users,
-//! addresses and rooms, connects and disconnects of the last hour, the latest refusals and cuts, and
-//! the clients that were seen recently.
+//! addresses and rooms, connects and disconnects of the last hour, the latest refusals and cuts,
+//! and the clients that were seen recently.
 //!
 //! The memory is fixed: about 1 MiB, and less than 8 MiB with the longest names. Nothing is stored,
 //! and a restart begins anew. Connects, disconnects and refused connections are counted exactly.

@@ -76,8 +76,8 @@ impl Chat {
         }
     }
 
-    /// Returns the newest messages that contain all words, the last as a prefix, in one conversation
-    /// or in all of the user's.
+    /// Returns the newest messages that contain all words, the last as a prefix, in one
+    /// conversation or in all of the user's.
     pub(crate) async fn search(
         &self,
         allowed: Allowed<SearchMessages>,

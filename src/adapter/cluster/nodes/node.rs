@@ -12,8 +12,8 @@ use crate::adapter::envelope::NodeId;
 pub struct Node {
     /// The id: [`NodeOptions::id`], or the random name.
     pub id: Arc<str>,
-    /// The name in envelopes and [`Unanswered`](crate::adapter::Unanswered). It is unique, even if a
-    /// server restarts with the same id. It ends with the configured id.
+    /// The name in envelopes and [`Unanswered`](crate::adapter::Unanswered). It is unique, even if
+    /// a server restarts with the same id. It ends with the configured id.
     pub name: NodeId,
     /// The version of the program.
     pub version: Arc<str>,

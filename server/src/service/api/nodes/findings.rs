@@ -67,7 +67,8 @@ pub(crate) enum Measure {
 pub(crate) struct TopEntry {
     /// The id of the user, the address, or the name of the room.
     pub(super) name: String,
-    /// A lower bound of the value, or an estimate if events are sampled. Several servers are added up.
+    /// A lower bound of the value, or an estimate if events are sampled. Several servers are added
+    /// up.
     pub(super) value: f64,
 }
 

@@ -346,9 +346,9 @@ async fn search(
     Ok(Some(found))
 }
 
-/// The words become a query such as `' quick' & ' bro':*`. They are split as `roomcast_words` splits
-/// contents, so that the quotes contain only letters, digits and spaces. The spaces prevent an empty
-/// operand, which would be a syntax error.
+/// The words become a query such as `' quick' & ' bro':*`. They are split as `roomcast_words`
+/// splits contents, so that the quotes contain only letters, digits and spaces. The spaces prevent
+/// an empty operand, which would be a syntax error.
 const SEARCH: &str = concat!(
     "SELECT ",
     message_columns!(),
