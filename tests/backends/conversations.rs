@@ -1,7 +1,8 @@
 //! Conversation lists and titles, on every store.
 
 use roomcast_server::store::{
-    Actor, Change, Conversation, Cursor, DeleteConversation, NewConversation, Origin, Rename,
+    Actor, Change, Conversation, Cursor, Delete, DeleteConversation, NewConversation, Origin,
+    Quote, Rename, Time,
 };
 use uuid::Uuid;
 
@@ -9,7 +10,8 @@ use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
     list_continues_after_its_cursor_until_complete,
-    conversation_changed_during_paging_moves_to_the_front,
+    conversation_changed_during_paging_is_on_the_next_page,
+    list_begins_with_the_conversation_of_the_newest_message,
     the_owner_and_admins_rename_a_conversation,
     setting_the_same_title_changes_nothing,
     conversations_of_a_user_match_the_list,
@@ -65,7 +67,7 @@ async fn list_continues_after_its_cursor_until_complete(backend: Backend) {
     assert_eq!(seen, all);
 }
 
-async fn conversation_changed_during_paging_moves_to_the_front(backend: Backend) {
+async fn conversation_changed_during_paging_is_on_the_next_page(backend: Backend) {
     let harness = Harness::new(backend).await;
     for _ in 0..4 {
         harness.conversation(&["ann"]).await;
@@ -73,18 +75,77 @@ async fn conversation_changed_during_paging_moves_to_the_front(backend: Backend)
     let (first, cursor) = page(&harness, None).await;
     let (rest, end) = page(&harness, cursor).await;
     assert_eq!((rest.len(), end), (1, None));
-    let newest = harness.store.conversation(first[0]).await.unwrap().unwrap();
-    // Wait for the next millisecond: a change within the same one as another conversation's might
-    // be sorted after it.
-    while roomcast_server::store::Time::now() <= newest.conversation.updated_at {}
+    next_millisecond();
     assert!(matches!(
         rename(&harness, rest[0], actor("ann", false), "new").await,
         Change::Done(_)
     ));
-    assert_eq!(page(&harness, cursor).await, (Vec::new(), None));
+    assert_eq!(page(&harness, cursor).await, (rest.clone(), None));
     let (again, _) = page(&harness, None).await;
     assert_eq!(again[0], rest[0]);
     assert_eq!(again[1..], first[..2]);
+
+    // A message moves a conversation, too, and more of them than a page has.
+    for id in &first {
+        next_millisecond();
+        harness.send(*id, "ann", "moves").await;
+    }
+    let (moved, next) = page(&harness, cursor).await;
+    assert_eq!(moved, [first[2], first[1], first[0]]);
+    let (end, none) = page(&harness, next).await;
+    assert_eq!((end, none), (rest, None));
+}
+
+/// Waits, because the order of two changes within one millisecond is that of the ids.
+fn next_millisecond() {
+    let now = Time::now();
+    while Time::now() <= now {}
+}
+
+async fn list_begins_with_the_conversation_of_the_newest_message(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let [silent, spoken, busy] = [
+        harness.conversation(&["ann"]).await,
+        harness.conversation(&["ann", "bob"]).await,
+        harness.conversation(&["ann"]).await,
+    ];
+    next_millisecond();
+    harness.send(busy, "ann", "1").await;
+    next_millisecond();
+    let sent = harness.send(spoken, "bob", &"\u{e9}".repeat(300)).await;
+    let list = harness.store.conversations("ann", None, 9).await.unwrap();
+    let ids: Vec<Uuid> = list
+        .conversations
+        .iter()
+        .map(|l| l.conversation.id)
+        .collect();
+    assert_eq!(ids, [spoken, busy, silent]);
+    assert_eq!(list.conversations[2].last_message, None);
+    let last = list.conversations[0].last_message.as_ref().unwrap();
+    assert_eq!(last.created_at, sent.created_at);
+    let quote = Quote {
+        id: sent.id,
+        seq: 1,
+        user_id: "bob".to_owned(),
+        user_name: sent.user_name.clone(),
+        excerpt: "\u{e9}".repeat(200),
+        edited_at: None,
+        deleted_at: None,
+    };
+    assert_eq!(last.quote, quote);
+
+    // A deleted message keeps its place, without its text.
+    let delete = Delete {
+        message_id: sent.id,
+        by: actor("bob", false),
+    };
+    let deleted = harness.store.delete_message(delete, Origin::default());
+    assert!(matches!(deleted.await, Ok(Change::Done(_))));
+    let list = harness.store.conversations("ann", None, 1).await.unwrap();
+    assert_eq!(list.conversations[0].conversation.id, spoken);
+    let last = list.conversations[0].last_message.as_ref().unwrap();
+    assert_eq!(last.quote.excerpt, "");
+    assert!(last.quote.deleted_at.is_some());
 }
 
 async fn the_owner_and_admins_rename_a_conversation(backend: Backend) {

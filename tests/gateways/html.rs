@@ -72,6 +72,9 @@ async fn texts_stored_before_html_are_sanitised_when_emitted() {
     let history = json!({"conversationId": LOBBY, "limit": 1, "beforeSeq": 2});
     let history = bob.must("message_history", history).await;
     assert_eq!(history["messages"][0]["content"], SHOWN);
+    let list = bob.must("conversations", json!({})).await;
+    let last = &list["conversations"][0]["lastMessage"];
+    assert_eq!(last["excerpt"], "&lt;".repeat(200));
     let found = bob
         .must("message_search", json!({"query": "onerror"}))
         .await;

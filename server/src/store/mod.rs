@@ -65,11 +65,11 @@ pub use change::{
     Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Change, ClaimedDelivery,
     Committed, Conversation, ConversationSummary, Cursor, Delete, DeleteConversation,
     DeletedConversation, Delivery, ERASED_NAME, ERASED_USER, Edit, EraseAuthor, Insert,
-    InvalidCursor, Invite, KeyState, Level, List, ListedConversation, Login, MAX_UNREAD_COUNT,
-    MarkRead, MemberChange, Membership, Message, MessageKind, NewConversation, NewMessage,
-    NewStatus, Notice, Opening, Pin, Pinned, Quote, Reaction, ReactionChange, ReadMark, Rename,
-    Revision, Revocation, Search, Status, StoredResponse, Unpinned, UserDataPage, UserDataPlace,
-    UserRecord, UserStatus, Version, words,
+    InvalidCursor, Invite, KeyState, LastMessage, Level, List, ListedConversation, Login,
+    MAX_UNREAD_COUNT, MarkRead, MemberChange, Membership, Message, MessageKind, NewConversation,
+    NewMessage, NewStatus, Notice, Opening, Pin, Pinned, Quote, Reaction, ReactionChange, ReadMark,
+    Rename, Revision, Revocation, Search, Status, StoredResponse, Unpinned, UserDataPage,
+    UserDataPlace, UserRecord, UserStatus, Version, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};

@@ -91,11 +91,11 @@ impl PageBuilder<Arc<Message>> {
 }
 
 impl PageBuilder<ListedConversation> {
-    /// Returns the list in the order of pushing.
-    pub(super) fn finish(self) -> List {
-        let last = self.items.last().filter(|_| self.has_more);
+    /// Returns the list in the order of pushing. `before` is the end of the previous page.
+    pub(super) fn finish(self, before: Option<Cursor>) -> List {
+        let end = Cursor::after(&self.items, before);
         List {
-            cursor: last.map(|last| Cursor::of(&last.conversation)),
+            cursor: end.filter(|_| self.has_more),
             conversations: self.items,
             has_more: self.has_more,
         }

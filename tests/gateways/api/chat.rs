@@ -67,6 +67,37 @@ async fn the_conversations_of_a_user_are_listed_page_by_page() {
 }
 
 #[tokio::test]
+async fn list_has_newest_messages_for_callers_that_may_read_messages() {
+    let server = crate::server::Server::with(&[
+        crate::guard::KEY,
+        super::QUICK,
+        (
+            "ROOMCAST_AUTH__ROLES__CLERK__PERMISSIONS",
+            "api:conversations,chat:read",
+        ),
+    ]);
+    let service = Caller::service(&server);
+    let clerk = Caller::of(&server, "clerk", &["clerk"]);
+    let id = conversation(&service).await;
+    let new = json!({"userId": "ann", "userName": "Ann", "content": "hello"});
+    let path = format!("/conversations/{id}/messages");
+    let sent = service.must(201, "POST", &path, new).await["message"].clone();
+    let list = "/users/bob/conversations?limit=1";
+    let listed = service.get(list).await["conversations"][0].clone();
+    let shown = json!({
+        "id": sent["id"], "seq": 1, "userId": "ann", "userName": "Ann", "excerpt": "hello",
+        "createdAt": sent["createdAt"],
+    });
+    assert_eq!(
+        (&listed["id"], &listed["lastMessage"]),
+        (&json!(id), &shown)
+    );
+    let bare = clerk.get(list).await["conversations"][0].clone();
+    assert_eq!((&bare["id"], &bare["lastSeq"]), (&json!(id), &json!(1)));
+    assert_eq!(bare.get("lastMessage"), None);
+}
+
+#[tokio::test]
 async fn message_of_a_service_reaches_joined_members_once() {
     let server = start();
     let service = Caller::service(&server);

@@ -37,7 +37,8 @@ pub(super) fn routes() -> Routes<Api> {
     };
     let list = Operation::new(
         "listConversations",
-        "Lists the conversations of a user, newest change of title or members first.",
+        "Lists the conversations of a user, newest message or change of title or members first. \
+         `lastMessage` needs `api:messages` as well.",
         Permission::ApiConversations,
     );
     let create = Operation::new(
@@ -211,6 +212,13 @@ async fn of_user(
         name: None,
     };
     let list = ListConversations { cursor, limit };
+    let reads_messages = at.access.allows(&by, Permission::ApiMessages);
     let allowed = at.access.allow_served(by, Some(in_name), list)?;
-    Ok(Json(at.chat.conversations(allowed).await?))
+    let mut list = at.chat.conversations(allowed).await?;
+    if !reads_messages {
+        for listed in &mut list.conversations {
+            listed.last_message = None;
+        }
+    }
+    Ok(Json(list))
 }

@@ -267,7 +267,8 @@ impl Chat {
         })
     }
 
-    /// Lists the conversations of a user, with the numbers of unread messages.
+    /// Lists the conversations of a user, with the numbers of unread messages and the newest
+    /// messages.
     pub(crate) async fn conversations(
         &self,
         allowed: Allowed<ListConversations>,
@@ -285,7 +286,13 @@ impl Chat {
             }
         };
         let list = self.0.store.conversations(&by.subject, before, limit);
-        Ok(list.await?)
+        let mut list = list.await?;
+        for listed in &mut list.conversations {
+            if let Some(last) = &mut listed.last_message {
+                self.0.rules.show_quote(&mut last.quote);
+            }
+        }
+        Ok(list)
     }
 }
 

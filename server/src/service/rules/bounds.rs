@@ -131,7 +131,7 @@ texts! {
     /// The `cursor` of the previous page.
     RevisionCursor: 1 to None, format!("^[0-9]{{1,{REVISION_DIGITS}}}[.][0-9a-f]{{8}}$");
     /// The `cursor` of the previous page.
-    ConversationCursor: 1 to None, format!("^{WRITTEN_TIME}_{}$", written_uuid());
+    ConversationCursor: 1 to None, format!("^{WRITTEN_TIME}_{WRITTEN_TIME}_{}$", written_uuid());
     /// The `cursor` of the previous page.
     BlockCursor: 1 to None, format!("^(?:0|[1-9][0-9]{{0,17}})[.]{}$", written_uuid());
     /// The name of a room: 1 to 256 bytes.

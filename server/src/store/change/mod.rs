@@ -30,8 +30,8 @@ pub use annotations::{
 };
 pub(super) use annotations::{MAX_PINS, ReactionCounts};
 pub use conversations::{
-    Conversation, ConversationSummary, Cursor, InvalidCursor, List, ListedConversation, Membership,
-    NewConversation, Rename, Revision,
+    Conversation, ConversationSummary, Cursor, InvalidCursor, LastMessage, List,
+    ListedConversation, Membership, NewConversation, Rename, Revision,
 };
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};

@@ -164,7 +164,7 @@ export interface ConversationInterrupted {
 
 /** A page of a user's conversations. */
 export interface ConversationPage {
-  /** The conversations, those with the newest changes of title or members first. */
+  /** The conversations, those with the newest message or change of title or members first. */
   conversations: ListedConversation[];
   /** Where the next page begins, if there is one. */
   cursor?: string;
@@ -328,6 +328,26 @@ export interface Kicked {
   missing: number;
 }
 
+/** The beginning of the newest message of a conversation. */
+export interface LastMessage {
+  /** When it was sent. */
+  createdAt: string;
+  /** When it was deleted. */
+  deletedAt?: string;
+  /** When it was last edited. */
+  editedAt?: string;
+  /** The first 200 characters of its text; empty once it is deleted. */
+  excerpt: string;
+  /** The id of the message. */
+  id: string;
+  /** Its place in its conversation. */
+  seq: number;
+  /** The user who sent it. */
+  userId: string;
+  /** The sender's name at the time of sending. */
+  userName: string;
+}
+
 /** The last prices of symbols. */
 export interface LastPrices {
   /** Without the symbols that have no published price. */
@@ -353,6 +373,8 @@ export interface ListedConversation {
   createdAt: string;
   /** The id of the conversation. */
   id: string;
+  /** Its newest message, unless it has none or its retention has removed it. */
+  lastMessage?: LastMessage;
   /** The `seq` of its newest message; 0 if it has none. */
   lastSeq: number;
   /** The members in the order of their ids; empty if the conversation is open to everyone. */
@@ -1381,7 +1403,7 @@ export interface Requests {
   rename_conversation: { payload: RenameConversation; answer: ChangedConversation };
   /** Deletes a conversation with all its content. */
   delete_conversation: { payload: DeleteConversation; answer: ConversationDeleted };
-  /** Lists the sender's conversations with their unread counts. */
+  /** Lists the sender's conversations with their unread counts and newest messages. */
   conversations: { payload: ListConversations; answer: ConversationPage };
   /** Adds a member to a conversation. */
   add_member: { payload: AddMember; answer: ChangedConversation };

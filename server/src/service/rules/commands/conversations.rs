@@ -7,8 +7,10 @@ use uuid::Uuid;
 use super::form::{hyphenated, whole_or_none};
 use crate::service::rules::bounds::{ConversationCursor, Title, UserId};
 use crate::service::rules::event::events;
-use crate::service::rules::examples::{self, BOB, CONVERSATION};
-use crate::store::{Conversation, DeletedConversation, Level, List, ListedConversation};
+use crate::service::rules::examples::{self, BOB, CONVERSATION, NOON};
+use crate::store::{
+    Conversation, DeletedConversation, LastMessage, Level, List, ListedConversation,
+};
 
 events! {
     CREATE_CONVERSATION {
@@ -40,7 +42,7 @@ events! {
     CONVERSATIONS {
         event: "conversations", payload: ListConversations, answer: List,
         permission: ChatRead, limit: Requests, room: Anyone, argument: object,
-        does: "lists the sender's conversations with their unread counts",
+        does: "lists the sender's conversations with their unread counts and newest messages",
         example: {"limit": 20},
         answered: List {
             conversations: vec![ListedConversation {
@@ -49,6 +51,10 @@ events! {
                 read_seq: 6,
                 unread: 1,
                 notification_level: Level::All,
+                last_message: Some(LastMessage {
+                    quote: examples::quote(),
+                    created_at: examples::time(NOON),
+                }),
             }],
             cursor: None,
             has_more: false,

@@ -104,7 +104,7 @@ impl Rules {
     }
 
     /// Removes all elements from an excerpt of HTML, which may end inside an element.
-    fn show_quote(&self, quote: &mut Quote) {
+    pub(in crate::service) fn show_quote(&self, quote: &mut Quote) {
         if let Self::Html(html) = self {
             quote.excerpt = html.plain(&quote.excerpt);
         }

@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Actor, Change, Level};
-use crate::store::statement::{Pair, Single, Statement, record, values};
+use super::{Actor, Change, Level, Quote};
+use crate::store::statement::{Columns, Pair, Record, Single, Statement, record, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -141,14 +141,69 @@ pub struct ListedConversation {
     pub unread: u64,
     /// Of what the user wants to be notified in it.
     pub notification_level: Level,
+    /// Its newest message, unless it has none or its retention has removed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_message: Option<LastMessage>,
 }
+
+impl ListedConversation {
+    /// Returns the time of its newest message, or of the last change of its title or members if
+    /// that is later.
+    fn active_at(&self) -> Time {
+        let changed_at = self.conversation.updated_at;
+        let message = self.last_message.as_ref();
+        message.map_or(changed_at, |last| last.created_at.max(changed_at))
+    }
+}
+
+/// The beginning of the newest message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct LastMessage {
+    /// What is shown of the message.
+    #[serde(flatten)]
+    pub quote: Quote,
+    /// When it was sent.
+    pub created_at: Time,
+}
+
+impl Record for Option<LastMessage> {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        let Some(id) = row.get("message_id")? else {
+            return Ok(None);
+        };
+        let quote = Quote {
+            id,
+            seq: row.get("last_seq")?,
+            user_id: row.get("message_user_id")?,
+            user_name: row.get("message_user_name")?,
+            excerpt: row.get("message_excerpt")?,
+            edited_at: row.get("message_edited_at")?,
+            deleted_at: row.get("message_deleted_at")?,
+        };
+        let created_at = row.get("message_created_at")?;
+        Ok(Some(LastMessage { quote, created_at }))
+    }
+}
+
+/// The columns of a [`LastMessage`], from the table `m`.
+macro_rules! last_message_columns {
+    () => {
+        "m.id AS message_id, m.user_id AS message_user_id, m.user_name AS message_user_name,
+         substr(m.content, 1, 200) AS message_excerpt, m.created_at AS message_created_at,
+         m.edited_at AS message_edited_at, m.deleted_at AS message_deleted_at"
+    };
+}
+
+use last_message_columns;
 
 /// A page of a user's conversations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "ConversationPage")]
 pub struct List {
-    /// The conversations, those with the newest changes of title or members first.
+    /// The conversations, those with the newest message or change of title or members first.
     pub conversations: Vec<ListedConversation>,
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,31 +252,38 @@ macro_rules! summaries {
     };
 }
 
-/// The last conversation of a page: the next page has those that changed before it. One that
-/// changes meanwhile comes to the front of the list.
+/// The end of a page. The next page has the conversations after it, and before those the ones that
+/// have come to the front of the list since the first page was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[schemars(with = "String")]
 #[expect(clippy::exhaustive_structs, reason = "a position in an order")]
 pub struct Cursor {
-    /// When its title or members last changed.
-    pub updated_at: Time,
-    /// The id of the conversation.
+    /// The newest activity of the conversations listed so far.
+    pub first: Time,
+    /// The time of the last activity of the last conversation.
+    pub active_at: Time,
+    /// The id of that conversation.
     pub id: Uuid,
 }
 
 impl Cursor {
-    /// Returns the position of a conversation.
-    pub(in crate::store) fn of(conversation: &Conversation) -> Self {
-        Self {
-            updated_at: conversation.updated_at,
-            id: conversation.id,
-        }
+    /// Returns the end of a page that began after `before`.
+    pub(in crate::store) fn after(
+        page: &[ListedConversation],
+        before: Option<Self>,
+    ) -> Option<Self> {
+        let (first, last) = (page.first()?.active_at(), page.last()?);
+        Some(Self {
+            first: before.map_or(first, |before| before.first.max(first)),
+            active_at: last.active_at(),
+            id: last.conversation.id,
+        })
     }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{}", self.updated_at, self.id)
+        write!(f, "{}_{}_{}", self.first, self.active_at, self.id)
     }
 }
 
@@ -235,10 +297,12 @@ impl FromStr for Cursor {
 
     /// Parses what [`Display`](fmt::Display) has written, and no other spelling of it.
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
-        let (updated_at, id) = text.split_once('_').ok_or(InvalidCursor)?;
+        let mut parts = text.splitn(3, '_');
+        let mut next = || parts.next().ok_or(InvalidCursor);
         let cursor = Self {
-            updated_at: updated_at.parse().map_err(|_| InvalidCursor)?,
-            id: id.parse().map_err(|_| InvalidCursor)?,
+            first: next()?.parse().map_err(|_| InvalidCursor)?,
+            active_at: next()?.parse().map_err(|_| InvalidCursor)?,
+            id: next()?.parse().map_err(|_| InvalidCursor)?,
         };
         // A cursor has only one spelling, so clients cannot construct other positions.
         (cursor.to_string() == text)
@@ -388,17 +452,18 @@ mod tests {
 
     #[test]
     fn cursor_parses_only_its_own_spelling() {
-        let text = "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e";
+        let text = "2025-01-31T13:00:00.000Z_2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e";
         let cursor: Cursor = text.parse().unwrap();
         assert_eq!(cursor.to_string(), text);
         for wrong in [
             "",
             "_",
             "x",
-            "2025-01-31T12:00:00Z_0f8fad5b-d9cb-469f-a165-70867728950e",
-            "2025-01-31T12:00:00.000Z_0F8FAD5B-d9cb-469f-a165-70867728950e",
-            "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e_",
-            "2025-01-31T12:00:00.000Z 0f8fad5b-d9cb-469f-a165-70867728950e",
+            "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e",
+            "2025-01-31T13:00:00.000Z_2025-01-31T12:00:00Z_0f8fad5b-d9cb-469f-a165-70867728950e",
+            "2025-01-31T13:00:00.000Z_2025-01-31T12:00:00.000Z_0F8FAD5B-d9cb-469f-a165-70867728950e",
+            "2025-01-31T13:00:00.000Z_2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e_",
+            "2025-01-31T13:00:00.000Z_2025-01-31T12:00:00.000Z 0f8fad5b-d9cb-469f-a165-70867728950e",
         ] {
             assert_eq!(wrong.parse::<Cursor>(), Err(InvalidCursor), "{wrong}");
         }

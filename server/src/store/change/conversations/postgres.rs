@@ -8,13 +8,14 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::last_message_columns;
 use crate::store::change::{
     Change, Conversation, Cursor, Level, List, ListedConversation, MAX_UNREAD_COUNT, Membership,
     NewConversation, Rename,
 };
 use crate::store::page::PageBuilder;
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, one_more, signed, time, unsigned};
+use crate::store::postgres::sql::{CachedStatements, one_more, record, signed, time, unsigned};
 use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
@@ -161,9 +162,11 @@ async fn conversations(
     limit: usize,
 ) -> Result<List, Error> {
     let statement = client
-        .prepare_cached(
+        .prepare_cached(concat!(
             "SELECT c.id, c.title, c.owner_id, c.last_seq, c.created_at, c.updated_at,
-                 coalesce(r.seq, 0) AS read_seq, l.level,
+                 coalesce(r.seq, 0) AS read_seq, l.level, ",
+            last_message_columns!(),
+            ",
                  ARRAY(SELECT m.user_id FROM members m WHERE m.conversation_id = c.id
                      ORDER BY m.user_id) AS member_ids,
                  (SELECT count(*) FROM (SELECT 1 FROM messages m
@@ -172,18 +175,22 @@ async fn conversations(
              FROM conversations c
                  LEFT JOIN reads r ON r.conversation_id = c.id AND r.user_id = $1
                  LEFT JOIN notification_levels l ON l.conversation_id = c.id AND l.user_id = $1
+                 LEFT JOIN messages m ON m.conversation_id = c.id AND m.seq = c.last_seq
+                 CROSS JOIN LATERAL (SELECT greatest(c.updated_at, m.created_at)) a (active_at)
              WHERE c.id IN (SELECT conversation_id FROM members WHERE user_id = $1
                  UNION SELECT id FROM conversations WHERE is_open) AND c.deleted_at IS NULL
-                 AND ($4::timestamptz IS NULL OR (c.updated_at, c.id) < ($4, $5::uuid))
-             ORDER BY c.updated_at DESC, c.id DESC LIMIT $2",
-        )
+                 AND ($4::timestamptz IS NULL OR (active_at, c.id) < ($4, $5::uuid)
+                     OR active_at > $6::timestamptz)
+             ORDER BY active_at DESC, c.id DESC LIMIT $2",
+        ))
         .await?;
     let (limits, most) = (one_more(limit), signed(MAX_UNREAD_COUNT));
-    let (time, id) = (
-        before.map(|before| before.updated_at.timestamp()),
+    let (time, id, first) = (
+        before.map(|before| before.active_at.timestamp()),
         before.map(|before| before.id),
+        before.map(|before| before.first.timestamp()),
     );
-    let parameters: [&(dyn ToSql + Sync); 5] = [&user, &limits, &most, &time, &id];
+    let parameters: [&(dyn ToSql + Sync); 6] = [&user, &limits, &most, &time, &id, &first];
     let mut rows = pin!(client.query_raw(&statement, parameters).await?);
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.try_next().await? {
@@ -193,12 +200,13 @@ async fn conversations(
             read_seq: unsigned(row.try_get("read_seq")?),
             unread: unsigned(row.try_get("unread")?),
             notification_level: Level::of(row.try_get("level")?),
+            last_message: record(&row)?,
         };
         if !builder.push(listed) {
             break;
         }
     }
-    Ok(builder.finish())
+    Ok(builder.finish(before))
 }
 
 /// Converts a row with the column `member_ids` to a conversation.

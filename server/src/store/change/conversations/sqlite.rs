@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
+use super::last_message_columns;
 use crate::store::change::members::sqlite::{is_member, last_seq};
 use crate::store::change::read_marks::sqlite::unread;
 use crate::store::change::{
@@ -11,7 +12,7 @@ use crate::store::change::{
 };
 use crate::store::page::PageBuilder;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id, one_more, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, one_more, record, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -178,7 +179,7 @@ pub(in crate::store) fn count_change(
     Ok(())
 }
 
-/// Returns a user's conversations, most recently changed first.
+/// Returns a user's conversations, those with the newest activity first.
 fn conversations(
     connection: &Connection,
     user: &str,
@@ -187,23 +188,25 @@ fn conversations(
 ) -> rusqlite::Result<List> {
     // One transaction reads all rows, so that they are consistent.
     let transaction = connection.unchecked_transaction()?;
-    let mut statement = transaction.prepare_cached(
-        "SELECT id, last_seq, coalesce(reads.seq, 0) AS read_seq, level
-         FROM conversations LEFT JOIN reads
-             ON reads.conversation_id = conversations.id AND reads.user_id = ?1
-         LEFT JOIN notification_levels
-             ON notification_levels.conversation_id = conversations.id
-                 AND notification_levels.user_id = ?1
-         WHERE (id IN (SELECT conversation_id FROM members WHERE user_id = ?1)
-                 OR id IN (SELECT id FROM conversations WHERE is_open))
-             AND (?3 IS NULL OR (updated_at, id) < (?3, ?4))
-         ORDER BY updated_at DESC, id DESC LIMIT ?2",
-    )?;
-    let (time, id) = (
-        before.map(|before| before.updated_at),
+    let mut statement = transaction.prepare_cached(concat!(
+        "SELECT c.id, c.last_seq, coalesce(r.seq, 0) AS read_seq, l.level,
+             max(c.updated_at, coalesce(m.created_at, '')) AS active_at, ",
+        last_message_columns!(),
+        " FROM conversations c
+             LEFT JOIN reads r ON r.conversation_id = c.id AND r.user_id = ?1
+             LEFT JOIN notification_levels l ON l.conversation_id = c.id AND l.user_id = ?1
+             LEFT JOIN messages m ON m.conversation_id = c.id AND m.seq = c.last_seq
+         WHERE (c.id IN (SELECT conversation_id FROM members WHERE user_id = ?1)
+                 OR c.id IN (SELECT id FROM conversations WHERE is_open))
+             AND (?3 IS NULL OR (active_at, c.id) < (?3, ?4) OR active_at > ?5)
+         ORDER BY active_at DESC, c.id DESC LIMIT ?2",
+    ))?;
+    let (time, id, first) = (
+        before.map(|before| before.active_at),
         before.map(|before| Id(before.id)),
+        before.map(|before| before.first),
     );
-    let mut rows = statement.query(params![user, one_more(limit), time, id])?;
+    let mut rows = statement.query(params![user, one_more(limit), time, id, first])?;
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.next()? {
         let id = row.get::<_, Id>("id")?.0;
@@ -214,10 +217,11 @@ fn conversations(
             read_seq: unsigned(read_seq),
             unread: unread(&transaction, id, user, read_seq)?,
             notification_level: Level::of(row.get::<_, Option<String>>("level")?.as_deref()),
+            last_message: record(row)?,
         };
         if !builder.push(listed) {
             break;
         }
     }
-    Ok(builder.finish())
+    Ok(builder.finish(before))
 }
