@@ -333,15 +333,6 @@ export class App {
     this.changed();
   }
 
-  async #listConversations(): Promise<void> {
-    const { inbox, connection } = this;
-    await inbox?.load();
-    const file = await import("./view/list_view.ts").catch(() => undefined);
-    if (file === undefined || inbox === undefined || connection === undefined) return;
-    inbox.unjoined ??= file.watchUnjoined(connection, inbox, () => this.changed());
-    await inbox.unjoined.load();
-  }
-
   async #loadBell(manager: SocketManager): Promise<void> {
     // A visitor who is asked for a name has no session to load this for.
     if (this.#manager !== manager) return;
@@ -405,7 +396,7 @@ export class App {
     if (this.place.id !== undefined) this.current ??= this.#inbox?.open(this.place.id);
     this.people.learn(session.userId, session.name);
     if (session.status !== undefined) this.statuses.take(session.status);
-    void this.#listConversations();
+    void this.inbox?.load();
     this.changed();
   }
 
@@ -433,7 +424,8 @@ export class App {
   }
 
   #handleChange(): void {
-    // No conversation is chosen yet: opens the first. The address may have changed before its event arrives.
+    // No conversation is chosen yet: opens the first. The address may have changed before its event
+    // arrives.
     const isFree = this.invitation === undefined && this.place.isTrading !== true && !CONVERSATION.test(location.hash);
     if (isFree && this.current === undefined && this.place.id === undefined && this.#inbox?.isReady === true && !this.#isList) {
       const [newest] = this.#inbox.items;

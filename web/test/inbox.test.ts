@@ -6,17 +6,17 @@ import { settled } from "../packages/client/test/fake.ts";
 import { message } from "../packages/client/test/message.ts";
 import { Inbox } from "../src/model/inbox.ts";
 import { People } from "../src/model/people.ts";
-import { Unjoined } from "../src/model/unjoined.ts";
 import type { ConversationInfo, ListedConversation } from "../src/types.ts";
 
 function info(id: string, memberIds = ["me"]): ConversationInfo {
   return { id, title: id, ownerId: "bob", memberIds, createdAt: "", updatedAt: "" };
 }
 
-/** An id of the form `name unread level` sets what the server lists. */
+/** An id of the form `name unread level time` sets what the server lists. */
 const listed = (id: string): ListedConversation => {
-  const [, unread = "0", level = "all"] = id.split(" ");
-  return { ...info(id), lastSeq: 9, readSeq: 1, unread: Number(unread), notificationLevel: level as "all" };
+  const [, unread = "0", level = "all", createdAt] = id.split(" ");
+  const last = createdAt !== undefined && { lastMessage: { id: "9", seq: 9, userId: "bob", userName: "Bob", excerpt: "the newest", createdAt } };
+  return { ...info(id), lastSeq: 9, readSeq: 1, unread: Number(unread), notificationLevel: level as "all", ...last };
 };
 
 /** A list with a server that answers when the test requests it. */
@@ -154,26 +154,19 @@ test("mentioned and unread conversations are listed first, except muted ones", a
   assert.equal(order()[0], "unread");
 });
 
-test("previews order the list only while the user does not look for something", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  const { inbox, manager, answers } = open();
+test("conversations that are not joined have the message that the server lists", async () => {
+  const { inbox, answers, receive } = open();
   const loading = inbox.load();
-  answers.shift()?.([...Array.from({ length: 35 }, (_, index) => `c${index}`), "old", "late"]);
+  const late = "late 0 all 2026-01-01T00:00:00.000Z";
+  answers.shift()?.([...Array.from({ length: 35 }, (_, index) => `c${index} 1`), late, "none"]);
   await loading;
-  const view = { isHidden: () => false, inView: () => ["late"], isInUse: () => true };
-  const requested: string[] = [];
-  manager.request = ((_: string, { conversationId }: { conversationId: string }) => {
-    requested.push(conversationId);
-    return Promise.resolve({ messages: [message(9, { conversationId, createdAt: conversationId === "late" ? "2" : "1" })], hasMore: false });
-  }) as never;
-  inbox.unjoined = new Unjoined(manager as never, inbox, view, () => {});
-  void inbox.unjoined.load();
-  await settled();
-  assert.deepEqual(requested, ["late"]);
-  const newest = () => inbox.items.find(({ id }) => id === "late")?.newest?.seq;
-  assert.deepEqual([newest(), inbox.items.at(-1)?.id], [9, "late"]);
-  view.isInUse = () => false;
-  t.mock.timers.tick(150);
-  await settled();
-  assert.deepEqual([requested.length, inbox.items[0]?.id], [2, "late"]);
+  const item = (id: string) => inbox.items.find((item) => item.id === id);
+  assert.deepEqual([item(late)?.newest?.content, item(late)?.time], ["the newest", "2026-01-01T00:00:00.000Z"]);
+  assert.deepEqual([item("none")?.newest, item("none")?.isEmpty], [undefined, false]);
+  receive("notification_level", { conversationId: "none", level: "none" });
+  assert.equal(item("none")?.isMuted, true);
+  for (const [userId, seq, unread] of [["bob", 9, 1], ["me", 8, 1], ["me", 9, 0]]) {
+    receive("message_read", { conversationId: "c34 1", userId, seq });
+    assert.equal(item("c34 1")?.unread, unread);
+  }
 });

@@ -72,7 +72,7 @@ function RoomTable({ desk, name, rooms, onChoose }: { desk: Desk; name: string; 
             <button class="link-button" type="button" disabled={!desk.isOnline} aria-label={`Show the members of ${title ?? room}`} onClick={() => onChoose(room)}>
               <bdi>{title ?? room}</bdi>
             </button>{" "}
-            {title !== undefined && <bdi class="faint">{room}</bdi>}
+            {title !== undefined && <bdi class="faint" title={room}>{room}</bdi>}
           </th>
           <td>{count(sockets)}</td>
           <td>{events === undefined ? "–" : rate(events)}</td>

@@ -1,18 +1,16 @@
 import { DISCONNECTED, type Conversation as Feed, type Entry } from "../../packages/client/src/index.ts";
 import { asFailure, explain, outcome } from "../words/failure.ts";
-import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent } from "../types.ts";
+import type { ConversationInfo, Failure, ListedConversation, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent } from "../types.ts";
 import { Activity, type PresenceEvent } from "./activity.ts";
 import { type Draft, draftsOf, isSame, isUnsent } from "./draft.ts";
 import { type Change, DISCARDED, type IsDone, type Take, requestChange } from "./change_request.ts";
-import { Pins, mayPin, withOwn, withReaction } from "../marks/marks.ts";
+import { HISTORY_PAGE, History } from "./history.ts";
+import { Pins, mayPin, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
-import { Timeline, isCurrent } from "./timeline.ts";
+import type { Timeline } from "./timeline.ts";
 import type { Connection, ConversationCallbacks } from "./callbacks.ts";
 import { OwnTyping, Typists } from "./typing.ts";
 
-const HISTORY_PAGE = 50;
-/** Number of read messages that are loaded above the first unread one. */
-const READ_CONTEXT = 10;
 /**
  * Maximum number of loaded messages. If there are more, two thirds are retained. The lower limit
  * applies while the end is in view.
@@ -29,12 +27,7 @@ export type Stage = "entering" | "entered" | "absent";
 export type Level = NotificationLevel["level"];
 
 /** The data of a conversation that is available before it is joined. */
-export interface Known extends ConversationInfo {
-  lastSeq?: number;
-  readSeq?: number;
-  unread?: number;
-  notificationLevel?: Level;
-}
+export type Known = ConversationInfo & Partial<ListedConversation>;
 
 /** One conversation as this tab shows it. The client package receives its messages without gaps. */
 export class Conversation {
@@ -57,20 +50,11 @@ export class Conversation {
   stage: Stage = "entering";
   /** Whether messages are missing that the server cannot read at the moment. */
   isInterrupted = false;
-  isLoading = false;
-  #loading: Promise<void> | undefined;
   readonly #connection: Connection;
   readonly #feed: Feed;
   readonly #callbacks: ConversationCallbacks;
   readonly #ownTyping = new OwnTyping();
-  readonly #live = new Timeline();
-  /**
-   * The messages shown instead of the newest ones, after a jump to a message that was not loaded.
-   */
-  #past: Timeline | undefined;
-  #hasOlder = { live: false, past: false };
-  /** Whether only the newest message is loaded, which is enough for the list of conversations. */
-  #isStub: boolean;
+  readonly #history: History;
   #info: ConversationInfo | undefined;
   /** The members that were added while the page is open, until they open the conversation. */
   readonly #admitted = new Set<string>();
@@ -101,8 +85,17 @@ export class Conversation {
     if (known !== undefined) this.reading.begin(known.readSeq ?? 0, known.unread ?? 0, known.lastSeq ?? 0);
     // The list needs only the newest message. The rest is read when the conversation is opened.
     const since = known?.lastSeq ? { since: known.lastSeq - 1 } : {};
-    this.#hasOlder.live = this.#isStub = (known?.lastSeq ?? 0) > 1;
-    this.#feed = connection.conversation(id, { page: HISTORY_PAGE, background, ...since });
+    const feed = connection.conversation(id, { page: HISTORY_PAGE, background, ...since });
+    this.#feed = feed;
+    this.#history = new History((known?.lastSeq ?? 0) > 1, {
+      read: (bounds) => feed.history(bounds),
+      mayRead: () => this.stage === "entered",
+      changed: callbacks.changed,
+      met: (messages) => this.#meet(messages),
+      failed: (failure) => {
+        if (failure.code !== DISCONNECTED) callbacks.notice(`Messages could not be loaded. ${explain(failure)}`);
+      },
+    });
     this.#follow();
     this.#listen();
   }
@@ -119,11 +112,15 @@ export class Conversation {
 
   /** The messages that are shown: the newest, or older ones after a jump. */
   get timeline(): Timeline {
-    return this.#past ?? this.#live;
+    return this.#history.shown;
   }
 
   get newest(): Message | undefined {
-    return this.#live.newest;
+    return this.#history.live.newest;
+  }
+
+  get isLoading(): boolean {
+    return this.#history.isLoading;
   }
 
   /**
@@ -131,23 +128,24 @@ export class Conversation {
    * afterwards.
    */
   get isOpening(): boolean {
-    if (this.#past !== undefined || this.stage === "absent") return false;
-    return this.#isStub || !this.#isListed || (this.stage === "entering" && this.#live.messages.length === 0);
+    const { hasNewer, isStub, live } = this.#history;
+    if (hasNewer || this.stage === "absent") return false;
+    return isStub || !this.#isListed || (this.stage === "entering" && live.messages.length === 0);
   }
 
   get hasOlder(): boolean {
-    return this.#past ? this.#hasOlder.past : this.#hasOlder.live;
+    return this.#history.hasOlder;
   }
 
   /** Whether newer messages exist than the shown ones. */
   get hasNewer(): boolean {
-    return this.#past !== undefined;
+    return this.#history.hasNewer;
   }
 
   /** The user's own unconfirmed messages, in the order of writing. */
   get drafts(): Draft[] {
     if (this.hasNewer) return [];
-    return draftsOf(this.#connection.queue.entries, this.id, this.#live.messages, this.ownId, this.#connection.isReady);
+    return draftsOf(this.#connection.queue.entries, this.id, this.#history.live.messages, this.ownId, this.#connection.isReady);
   }
 
   get ownId(): string {
@@ -156,7 +154,7 @@ export class Conversation {
 
   /** The number of messages of other users that were not on screen. */
   get unread(): number {
-    return this.reading.isKnown ? this.reading.unread(this.#live.messages, this.ownId) : 0;
+    return this.reading.isKnown ? this.reading.unread(this.#history.live.messages, this.ownId) : 0;
   }
 
   /** Whether all users are members. */
@@ -173,7 +171,8 @@ export class Conversation {
     // A returning user continues at the divider, unless the view is further up.
     if (isOpened) this.#divide(this.#isAtEnd);
     this.#isAtEnd = isAtEnd;
-    if (isVisible && this.isOpening) void this.#loadFirst();
+    const { divider } = this.reading;
+    if (isVisible && this.isOpening) void this.#history.loadFirst(divider?.isTarget ? divider.seq : undefined);
     void this.#refresh();
   }
 
@@ -185,7 +184,7 @@ export class Conversation {
     if (!this.#isVisible || this.isOpening || !this.reading.isKnown) return;
     const { messages } = this.timeline;
     const before = messages[messages.findIndex(({ seq }) => seq === first) - 1];
-    if (this.#isAtEnd && !this.#past) this.#see(this.newest?.seq ?? 0);
+    if (this.#isAtEnd && !this.hasNewer) this.#see(this.newest?.seq ?? 0);
     else if ((before?.seq ?? (this.hasOlder ? first - 1 : 0)) <= this.reading.seq) this.#see(last);
   }
 
@@ -213,11 +212,11 @@ export class Conversation {
     // To a user who opens a conversation that is open to everyone, its history is not new.
     if (reading.isKnown && reading.seq === 0 && this.isOpen) this.#skipHistory();
     if (this.unread === 0) return;
-    const { first, messages } = this.#live;
+    const { first, messages } = this.#history.live;
     const isLoaded = first !== undefined && first.seq <= reading.seq + 1;
     const unread = isLoaded ? messages.find((message) => message.seq > reading.seq && this.#isOfOther(message)) : undefined;
     reading.divider = { seq: unread?.seq ?? reading.seq + 1, count: this.unread, isTarget };
-    if (isTarget && !isLoaded) this.#isStub = true;
+    if (isTarget && !isLoaded) this.#history.isStub = true;
     this.#callbacks.changed();
   }
 
@@ -229,78 +228,21 @@ export class Conversation {
     return userId !== this.ownId && !deletedAt;
   }
 
-  /** Loads what the view begins with: the page of the divider, or the newest one. */
-  #loadFirst(): Promise<void> {
-    const { divider } = this.reading;
-    if (!divider?.isTarget || (this.#live.first?.seq ?? 0) - HISTORY_PAGE <= divider.seq) return this.loadOlder();
-    const afterSeq = Math.max(0, divider.seq - READ_CONTEXT);
-    return this.#load({ afterSeq }, ({ messages, hasMore }) => {
-      this.#meet(messages);
-      this.#past = new Timeline();
-      this.#past.merge(messages);
-      this.#hasOlder.past = afterSeq > 0;
-      this.#connect(hasMore);
-    });
-  }
-
-  /** Loads the page before the oldest message, or the newest page if no message is loaded. */
   loadOlder(): Promise<void> {
-    const timeline = this.timeline;
-    const beforeSeq = timeline.first?.seq;
-    if (!this.hasOlder) return Promise.resolve();
-    return this.#load(beforeSeq === undefined ? {} : { beforeSeq }, ({ messages, hasMore }) => {
-      // The messages may have been trimmed in the meantime: a page that is not adjacent would leave
-      // a hole.
-      if (timeline !== this.timeline || timeline.first?.seq !== beforeSeq) return;
-      this.#meet(messages);
-      timeline.merge(messages);
-      this.#hasOlder[this.#past ? "past" : "live"] = hasMore;
-    });
+    return this.#history.loadOlder();
   }
 
-  /** Loads the page after the newest shown message, if newer ones exist. */
   loadNewer(): Promise<void> {
-    const past = this.#past;
-    const afterSeq = past?.newest?.seq;
-    if (past === undefined || afterSeq === undefined) return Promise.resolve();
-    return this.#load({ afterSeq }, ({ messages, hasMore }) => {
-      if (past !== this.#past) return;
-      this.#meet(messages);
-      past.merge(messages);
-      this.#connect(hasMore);
-    });
-  }
-
-  /** Ends a jump if its messages meet the newest ones. */
-  #connect(hasMore: boolean): void {
-    const isConnected = (this.#past?.newest?.seq ?? 0) + 1 >= (this.#live.first?.seq ?? 0);
-    if (isConnected) {
-      this.#live.merge(this.#past?.messages ?? []);
-      this.#hasOlder.live = this.#hasOlder.past;
-    }
-    if (isConnected || !hasMore) this.#past = undefined;
+    return this.#history.loadNewer();
   }
 
   /** Shows the place of a message. Returns whether the message exists. */
-  async jump(seq: number): Promise<boolean> {
-    const isLoaded = () => this.timeline.messages.some((message) => message.seq === seq);
-    if (isLoaded()) return true;
-    // One page is loaded at a time. This one must not be skipped because another is loading.
-    while (this.isLoading) await this.#loading;
-    await this.#load({ beforeSeq: seq + HISTORY_PAGE / 2 }, ({ messages, hasMore }) => {
-      if (messages.length === 0) return;
-      this.#meet(messages);
-      const past = new Timeline();
-      past.merge(messages);
-      this.#past = past;
-      this.#hasOlder.past = hasMore;
-    });
-    if (this.#past && (this.#past.newest?.seq ?? 0) + 1 >= (this.#live.first?.seq ?? 0)) await this.loadNewer();
-    return isLoaded();
+  jump(seq: number): Promise<boolean> {
+    return this.#history.jump(seq);
   }
 
   backToNewest(): void {
-    this.#past = undefined;
+    this.#history.showNewest();
     this.#callbacks.changed();
   }
 
@@ -319,9 +261,9 @@ export class Conversation {
       return asFailure(error);
     }
     this.reading.divider = undefined;
-    this.#past = undefined;
+    this.#history.showNewest();
     // The author sees the own message immediately.
-    this.#isStub = false;
+    this.#history.isStub = false;
     return undefined;
   }
 
@@ -354,7 +296,7 @@ export class Conversation {
   async react({ id, reactions }: Message, emoji: string): Promise<void> {
     const isOwn = reactions?.some((reaction) => reaction.emoji === emoji && reaction.own) ?? false;
     await this.#requestChange(isOwn ? "remove_reaction" : "add_reaction", { messageId: id, emoji }, "Your reaction was not saved.", (reaction) =>
-      this.#change(id, (message) => withReaction(message, reaction, this.ownId)),
+      this.#history.change(id, (message) => withReaction(message, reaction, this.ownId)),
     );
   }
 
@@ -376,7 +318,7 @@ export class Conversation {
    */
   async edit(target: Message | Draft, content: string, mentions: string[] = []): Promise<boolean> {
     if (!("delivery" in target)) return this.#edit(target, content);
-    const stored = this.#live.messages.find((message) => message.userId === this.ownId && isSame(target, message));
+    const stored = this.#history.live.messages.find((message) => message.userId === this.ownId && isSame(target, message));
     if (stored !== undefined) return this.#edit(stored, content);
     const waiting = this.#unsent;
     const index = waiting.findIndex(({ id }) => id === target.clientMessageId);
@@ -445,12 +387,6 @@ export class Conversation {
     }
   }
 
-  /** Replaces a loaded message. */
-  #change(messageId: string, to: (message: Message) => Message): void {
-    this.#live.change(messageId, to);
-    this.#past?.change(messageId, to);
-  }
-
   #setLevel({ level }: { level: Level }): void {
     this.level = level;
   }
@@ -465,33 +401,12 @@ export class Conversation {
     try {
       const { messages } = await this.#feed.history({ limit: HISTORY_PAGE });
       // New messages arrive as events.
-      const known = messages.filter(({ id }) => this.#live.find(id) !== undefined);
-      this.#live.merge(known);
+      const known = messages.filter(({ id }) => this.#history.live.find(id) !== undefined);
+      this.#history.live.merge(known);
       this.#callbacks.changed();
     } catch (error) {
       asFailure(error);
       this.#isStale = true;
-    }
-  }
-
-  async #load(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
-    if (this.isLoading || this.stage !== "entered") return;
-    this.isLoading = true;
-    this.#callbacks.changed();
-    await (this.#loading = this.#readPage(bounds, take));
-  }
-
-  async #readPage(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
-    try {
-      take(await this.#feed.history({ ...bounds, limit: HISTORY_PAGE }));
-    } catch (error) {
-      const failure = asFailure(error);
-      if (failure.code !== DISCONNECTED) this.#callbacks.notice(`Messages could not be loaded. ${explain(failure)}`);
-    } finally {
-      this.isLoading = false;
-      // If loading fails, the loaded messages are shown.
-      if (this.#past === undefined) this.#isStub = false;
-      this.#callbacks.changed();
     }
   }
 
@@ -525,14 +440,10 @@ export class Conversation {
       this.typists.clear();
     });
     feed.on("reset", (newest, hasOlder) => {
-      this.#live.clear();
-      this.#past = undefined;
-      this.#isStub = false;
+      this.#history.reset(newest, hasOlder);
       this.activity.clear();
       this.reading.divider = undefined;
       this.#meet(newest);
-      this.#live.merge(newest);
-      this.#hasOlder.live = hasOlder;
       this.#hasPage = true;
       const lastSeq = this.newest?.seq ?? 0;
       // A shorter history is another one. If the conversation is not open, none of it was seen.
@@ -561,18 +472,18 @@ export class Conversation {
     this.isInterrupted = false;
     this.#meet(messages);
     const before = this.unread;
-    const added = this.#live.merge(messages).filter(({ userId }) => userId !== this.ownId);
+    const added = this.#history.live.merge(messages).filter(({ userId }) => userId !== this.ownId);
     for (const { userId } of messages) this.typists.remove(userId);
-    // A view at the end follows live messages. After a connection was lost, it stays at the divider.
-    const isFollowed = this.#isAtEnd && this.#isVisible && !this.#past && before === 0;
+    // A view at the end follows live messages. After a connection was lost, it stays at the
+    // divider.
+    const isFollowed = this.#isAtEnd && this.#isVisible && !this.hasNewer && before === 0;
     if (isFollowed && this.stage === "entered") this.#see(this.newest?.seq ?? 0);
     else if (this.#isVisible && this.reading.isKnown) {
       const first = added.find((message) => message.seq > this.reading.seq && this.#isOfOther(message));
       const count = this.unread - before;
       if (first !== undefined && count > 0) this.reading.handleArrival(first.seq, count, before === 0, isFollowed);
     }
-    const limit = this.#isAtEnd && !this.#past ? MAX_LOADED_AT_END : MAX_LOADED;
-    if (this.#live.messages.length > limit && this.#live.keepNewest((limit * 2) / 3)) this.#hasOlder.live = true;
+    this.#history.trim(this.#isAtEnd && !this.hasNewer ? MAX_LOADED_AT_END : MAX_LOADED);
     // Missed messages are not announced, live messages are.
     if (this.stage === "entered") for (const message of added) this.#callbacks.arrived(message);
     if (this.stage === "entered" && this.#isVisible) {
@@ -592,13 +503,7 @@ export class Conversation {
 
   /** Replaces a message by a newer version. */
   renew(message: Message): void {
-    const known = this.#live.find(message.id) ?? this.#past?.find(message.id);
-    if (known !== undefined && !isCurrent(message, known)) return;
-    // Only loaded messages are replaced. The history has the newer version of all others.
-    for (const timeline of [this.#live, this.#past]) {
-      timeline?.change(message.id, (known) => withOwn(message, known));
-      timeline?.requote(message);
-    }
+    if (!this.#history.renew(message)) return;
     if (message.deletedAt) this.pins.remove(message.id);
     else if (this.pins.has(message.id)) this.pins.renew(message);
   }
@@ -617,14 +522,11 @@ export class Conversation {
     this.#ends.push(
       connection.on("message_edited", ours((message) => this.renew(message))),
       connection.on("message_deleted", ours((deleted) => {
-        for (const timeline of [this.#live, this.#past]) {
-          timeline?.markDeleted(deleted);
-          timeline?.forgetQuoted(deleted.messageId, deleted.deletedAt);
-        }
+        this.#history.markDeleted(deleted);
         this.pins.remove(deleted.messageId);
       })),
       connection.on("message_reaction", ours((reaction) =>
-        this.#change(reaction.messageId, (message) => withReaction(message, reaction, this.ownId)))),
+        this.#history.change(reaction.messageId, (message) => withReaction(message, reaction, this.ownId)))),
       connection.on("message_pinned", ours(({ pin }) => this.pins.add(pin))),
       connection.on("message_unpinned", ours(({ messageId }) => this.pins.remove(messageId))),
       connection.on("notification_level", ours((set) => this.#setLevel(set))),
@@ -667,7 +569,7 @@ export class Conversation {
     if (happening !== "joined") this.typists.remove(event.userId);
     // A member who opens or closes the conversation stays a member. A new one is shown once.
     if (event.userId === this.ownId || (this.#info?.memberIds.includes(event.userId) && !this.#admitted.delete(event.userId))) return;
-    const line = this.activity.add(happening, event, this.#live.newest?.seq ?? 0);
+    const line = this.activity.add(happening, event, this.#history.live.newest?.seq ?? 0);
     // A crowd would drown the messages in speech as well.
     if (this.#isVisible && line.isShort) this.#callbacks.announce(line.text);
   }

@@ -7,7 +7,6 @@ import { Conversation, type Known } from "./conversation.ts";
 import type { ConversationCallbacks } from "./callbacks.ts";
 import { Deletions } from "./deletions.ts";
 import type { People } from "./people.ts";
-import type { Unjoined } from "./unjoined.ts";
 
 /**
  * Maximum number of joined conversations, which receive live messages. Of the rest, the list only
@@ -24,6 +23,9 @@ const MAX_MENTIONABLE = 500;
 const MAX_PAGES = 5;
 const PAGE = 200;
 
+/** What the list shows of a message. */
+export type Newest = Pick<Message, "userId" | "userName" | "content" | "createdAt" | "deletedAt">;
+
 /** One line of the list. */
 export interface Item {
   id: string;
@@ -31,7 +33,7 @@ export interface Item {
   unread: number;
   /** Whether an unread message mentions the user. */
   isMentioned: boolean;
-  newest: Message | undefined;
+  newest: Newest | undefined;
   /** Whether it has no messages. Otherwise `newest` may only be unknown. */
   isEmpty: boolean;
   isOpen: boolean;
@@ -55,14 +57,12 @@ export interface InboxCallbacks extends Omit<ConversationCallbacks, "arrived"> {
 
 /** The conversations of the user. */
 export class Inbox {
-  readonly #known = new Map<string, ConversationInfo & Partial<ListedConversation>>();
+  readonly #known = new Map<string, Known>();
   readonly #joined = new Map<string, Conversation>();
   readonly #manager: SocketManager;
   readonly #people: People;
   readonly #callbacks: InboxCallbacks;
   readonly deletions: Deletions;
-  /** The newest messages of conversations that are not joined, as soon as these are loaded. */
-  unjoined: Unjoined | undefined;
   readonly #effort = new Effort();
   #isLoaded = false;
   /** The ids of the conversations that must be joined before the list is complete. */
@@ -86,6 +86,12 @@ export class Inbox {
     });
     manager.on("conversation_updated", ({ conversation }) => this.#handleUpdate(conversation));
     manager.on("conversation_deleted", ({ conversationId }) => this.#drop(conversationId));
+    // Joined conversations receive these by themselves.
+    manager.on("message_read", ({ conversationId, userId, seq }) => {
+      const known = this.#known.get(conversationId);
+      if (userId === manager.session?.userId && seq >= (known?.lastSeq ?? Infinity)) this.#correct(conversationId, { unread: 0 });
+    });
+    manager.on("notification_level", ({ conversationId, level }) => this.#correct(conversationId, { notificationLevel: level }));
   }
 
   /** Whether the conversations are listed and the first of them are joined. */
@@ -104,13 +110,13 @@ export class Inbox {
    */
   get items(): Item[] {
     const mentions = this.#callbacks.mentions();
-    const items = [...this.#known.values()].map((info) => this.#item(info, mentions));
+    const items = this.all.map((info) => this.#item(info, mentions));
     return items.sort((one, other) => other.rank - one.rank || (one.time < other.time ? 1 : -Number(one.time > other.time)));
   }
 
-  /** Returns the conversations that both this user and another user are members of. */
-  sharedWith(userId: string): ConversationInfo[] {
-    return [...this.#known.values()].filter(({ memberIds }) => memberIds.includes(userId));
+  /** The conversations of the user, in no particular order. */
+  get all(): Known[] {
+    return [...this.#known.values()];
   }
 
   /** Whether a user is present in any joined conversation. */
@@ -250,7 +256,7 @@ export class Inbox {
     return conversation;
   }
 
-  #learn(info: ConversationInfo & Partial<ListedConversation>): void {
+  #learn(info: Known): void {
     this.#known.set(info.id, { ...this.#known.get(info.id), ...info });
     const joined = this.#joined.get(info.id);
     if (joined === undefined) return;
@@ -268,6 +274,13 @@ export class Inbox {
     if (isNew) this.#callbacks.notice(`You were added to “${isolated(this.titleOf(info.id))}”.`);
   }
 
+  #correct(id: string, news: Partial<Known>): void {
+    const known = this.#known.get(id);
+    if (known === undefined) return;
+    Object.assign(known, news);
+    this.#callbacks.changed();
+  }
+
   #drop(id: string): void {
     this.#changes.set(id, undefined);
     if (!this.#known.has(id)) return;
@@ -282,10 +295,11 @@ export class Inbox {
     return { userId, isPresent: joined.isPresenceKnown && joined.users.some((user) => user.userId === userId) };
   }
 
-  #item(info: ConversationInfo & Partial<ListedConversation>, mentions = this.#callbacks.mentions()): Item {
+  #item(info: Known, mentions = this.#callbacks.mentions()): Item {
     const { id } = info;
     const joined = this.#joined.get(id);
-    const newest = joined?.newest ?? this.unjoined?.newestOf(id);
+    const last = info.lastMessage;
+    const newest: Newest | undefined = joined?.newest ?? (last && { ...last, content: last.excerpt });
     const unread = joined?.unread ?? info.unread ?? 0;
     const isMuted = (joined?.level ?? info.notificationLevel) === "none";
     const isMentioned = unread > 0 && mentions.has(id);
@@ -300,7 +314,7 @@ export class Inbox {
       other: this.#otherOf(info, joined),
       isMuted,
       rank: id === this.#opened.id ? this.#opened.rank : isMuted || unread === 0 ? 0 : isMentioned ? 2 : 1,
-      time: joined?.newest?.createdAt ?? this.unjoined?.timeOf(id) ?? info.updatedAt,
+      time: newest?.createdAt ?? info.updatedAt,
     };
   }
 }

@@ -13,7 +13,7 @@ export function PersonDialog({ app }: { app: App }) {
   const isSelf = userId === session?.userId;
   const isPresent = inbox?.isPresent(userId) ?? false;
   const { status, text } = app.statuses.shown(userId, isPresent);
-  const shared = isSelf ? [] : (inbox?.sharedWith(userId) ?? []);
+  const shared = (inbox?.all ?? []).filter(({ memberIds }) => !isSelf && memberIds.includes(userId));
   const direct = shared.find(({ memberIds, title }) => memberIds.length === 2 && title === null);
   const close = () => app.show(undefined);
   const write = async () => {
