@@ -47,6 +47,10 @@ impl SocketId {
         if let Some(sid) = Sid::parse(text) {
             return Some(Self::new(sid));
         }
+        // All other forms contain a session id, which has as many bytes as its text.
+        if text.len() <= size_of::<Sid>() {
+            return None;
+        }
         let session = match text.rsplit_once('#') {
             Some((namespace, session)) if namespace.len() > 1 && namespace.starts_with('/') => {
                 session

@@ -151,7 +151,8 @@ export class Visitor {
   async isOnline() {
     await this.page.locator(".status[data-state=online]").waitFor();
     await this.page.locator(".scroller[aria-busy=false]").waitFor();
-    await this.page.locator('link[href*="/assets/out-"]').waitFor({ state: "attached" });
+    const hasWindows = () => this.page.evaluate(() => performance.getEntriesByType("resource").some(({ name }) => name.includes("/assets/out-")));
+    await until(hasWindows, "the windows of the page to be requested", TIMEOUT);
     await until(() => this.#loading.size === 0, "the windows of the page", TIMEOUT);
   }
 

@@ -28,9 +28,9 @@ impl Outbox {
         if !queue.has_work() {
             return 0;
         }
-        let Some(queue) = self.unless_held(queue) else {
-            return 0;
-        };
+        if !self.flusher().may_write() {
+            return self.leave_to_flusher(queue);
+        }
         match queue.stream() {
             Some(stream) => self.write_to(&stream, queue),
             None => self.answer_poll(queue),
@@ -42,24 +42,21 @@ impl Outbox {
     pub(in crate::engine) fn flush_to(&self, stream: &Stream) -> usize {
         let mut queue = self.lock();
         queue.begin_flush();
-        self.unless_held(queue)
-            .map_or(0, |queue| self.write_to(stream, queue))
+        if !self.flusher().may_write() {
+            return self.leave_to_flusher(queue);
+        }
+        self.write_to(stream, queue)
     }
 
-    /// Returns the queue if it may be written. While all sessions are held, the queued frames are
-    /// left to the flusher, which waits.
-    fn unless_held<'a>(
-        &'a self,
-        mut queue: MutexGuard<'a, Queue<OutboxInner>>,
-    ) -> Option<MutexGuard<'a, Queue<OutboxInner>>> {
-        if self.flusher().may_write() {
-            return Some(queue);
-        }
+    /// Leaves the queued frames to the flusher, which waits while all sessions are held. Returns
+    /// the number of bytes sent: none.
+    #[cold]
+    fn leave_to_flusher(&self, mut queue: MutexGuard<'_, Queue<OutboxInner>>) -> usize {
         if queue.defer() {
             drop(queue);
             self.flusher().enqueue(self.clone());
         }
-        None
+        0
     }
 
     fn write_to<'a>(

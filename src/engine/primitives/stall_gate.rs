@@ -75,9 +75,14 @@ impl StallGate {
     /// Returns whether sessions may be read and written now.
     #[inline]
     pub(in crate::engine) fn is_open(&self) -> bool {
+        self.on_stall.is_none() || self.is_running()
+    }
+
+    /// Compiled once, because each write of a server that watches no stalls would be longer.
+    #[inline(never)]
+    fn is_running(&self) -> bool {
         // The tick is checked before the flag: a stall is flagged before its tick is stored.
-        self.on_stall.is_none()
-            || (self.age(self.clocks()) <= STALL && !self.is_held.load(Ordering::Acquire))
+        (self.age(self.clocks()) <= STALL && !self.is_held.load(Ordering::Acquire))
             || self.is_stopped.load(Ordering::Acquire)
     }
 
