@@ -286,7 +286,7 @@ async fn a_user_has_the_conversations_of_its_memberships_and_the_open_ones(backe
     let last = harness.conversation(&["bob"]).await;
     harness.send(first, "ann", "x").await;
     harness.send(first, "bob", "y").await;
-    harness.send(first, "ann", "z").await;
+    let newest = harness.send(first, "ann", "z").await;
     assert_eq!(read(&harness, first, "bob", 1).await, Some((1, 1)));
 
     let list = harness.store.conversations("bob", None, 50).await.unwrap();
@@ -296,11 +296,12 @@ async fn a_user_has_the_conversations_of_its_memberships_and_the_open_ones(backe
         .iter()
         .map(|l| l.conversation.id)
         .collect();
-    let times: Vec<Time> = list
-        .conversations
-        .iter()
-        .map(|l| l.conversation.updated_at)
-        .collect();
+    let time = |listed: &roomcast_server::store::ListedConversation| {
+        let changed_at = listed.conversation.updated_at;
+        let last = listed.last_message.as_ref();
+        last.map_or(changed_at, |last| last.created_at.max(changed_at))
+    };
+    let times: Vec<Time> = list.conversations.iter().map(time).collect();
     assert!(times.is_sorted_by(|a, b| a >= b), "the newest come first");
     ids.sort_unstable();
     let mut expected = [first, open, last];
@@ -326,6 +327,14 @@ async fn a_user_has_the_conversations_of_its_memberships_and_the_open_ones(backe
             "readSeq": 1,
             "unread": 1,
             "notificationLevel": "all",
+            "lastMessage": {
+                "id": newest.id,
+                "seq": 3,
+                "userId": "ann",
+                "userName": newest.user_name,
+                "excerpt": "z",
+                "createdAt": newest.created_at,
+            },
         })
     );
 }
