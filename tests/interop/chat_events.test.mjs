@@ -169,7 +169,9 @@ for (const [client, io] of clients) {
         const list = await must(bob, "conversations", {});
         keys(list, ["success", "conversations", "hasMore"]);
         const listed = list.conversations.find(({ id }) => id === conversationId);
-        keys(listed, [...CONVERSATION, "lastSeq", "readSeq", "unread", "notificationLevel"]);
+        keys(listed, [...CONVERSATION, "lastSeq", "readSeq", "unread", "notificationLevel", "lastMessage"]);
+        const { id, seq, userId, userName, content: excerpt, createdAt, editedAt } = edited.message;
+        assert.deepEqual(listed.lastMessage, { id, seq, userId, userName, excerpt, createdAt, editedAt });
         assert.deepEqual([listed.lastSeq, listed.readSeq, listed.unread], [1, 0, 0], "one's own messages are read");
 
         const found = await must(ada, "message_search", { query: "SECOND", conversationId });
