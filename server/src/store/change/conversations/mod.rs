@@ -161,7 +161,7 @@ impl ListedConversation {
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
 pub struct LastMessage {
-    /// What is shown of the message.
+    /// The beginning of the message.
     #[serde(flatten)]
     pub quote: Quote,
     /// When it was sent.
