@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::service::{fault::ServiceError, rules::content};
-use crate::store::{Annotated, Message, Messages, Pin};
+use crate::store::{Annotated, Message, Messages, Pin, Quote};
 
 /// How the texts of messages are treated: as plain text that is not changed.
 #[derive(Debug)]
@@ -50,6 +50,9 @@ impl Rules {
     pub(in crate::service) fn show_pin(&self, pin: Pin) -> Pin {
         pin
     }
+
+    /// Leaves the excerpt as it is.
+    pub(in crate::service) fn show_quote(&self, _: &mut Quote) {}
 
     /// Returns the page.
     pub(in crate::service) fn show_all(
