@@ -108,6 +108,22 @@ older_server() {
   (cd "$tree/source" && cargo build -p roomcast-server --features dist --target-dir "$tree/target")
 }
 
+# What the parts of the default tier need. What fails here is tried again, and reported, by the part that needs it.
+install_ahead() {
+  postgresql
+  redis
+  nats
+  authority
+  proxies
+  pooler
+  monitoring
+  chromium_browser
+  python_v4_packages
+  systemd_checks
+  client_package
+  node_packages tests/interop
+}
+
 # systemd's own checks of the unit, and what shows the calls of a server.
 systemd_checks() { packages 'systemd-analyze --version && strace -V && setpriv --version' systemd strace util-linux; }
 

@@ -26,6 +26,14 @@ part_lints() {
   check 'lints' cargo clippy --workspace --all-targets -- -D warnings
 }
 
+# All of the default tier is compiled at once, so that what it needs can be installed at the same time.
+part_build() {
+  require 'rust toolchain' toolchain || return
+  install_ahead >"$logs/ahead.log" 2>&1 &
+  check 'build' cargo_tests --no-run
+  wait
+}
+
 # 2,400 tests. Those of the program need 250 s of processor time, because each starts a server: they kill it,
 # suspend it, or read its metrics and its log. The tests of the library's server wait for timeouts that are tested
 # as such, at the shortest times that a loaded machine keeps.
