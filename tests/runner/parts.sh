@@ -24,6 +24,8 @@ part_lints() {
   check 'lock files' lock_files
   check 'format' cargo fmt --all --check
   check 'lints' cargo clippy --workspace --all-targets -- -D warnings
+  # What the README's first command builds, which has fewer features than the tests.
+  check 'default features' cargo clippy -p roomcast-server -- -D warnings
 }
 
 # All of the default tier is compiled at once, so that what it needs can be installed at the same time.
