@@ -88,7 +88,9 @@ test("the controls of messages are no stops until Enter moves to them", async (t
   const bob = await client(t, "bob-stops", "Bob Stops");
   await make(bob, "Stops", ["ada-stops"], ...Array.from({ length: 30 }, (_, index) => `see https://example.org/${index}`));
   const ada = await signIn(t, "ada-stops", "Ada Stops");
-  await ada.page.getByRole("heading", { name: "Stops" }).waitFor();
+  // The title is there before the messages, and the field for a message is no stop until then.
+  await ada.page.locator(".scroller[aria-busy=false]").waitFor();
+  await ada.message("see https://example.org/29").waitFor();
   const page = { evaluate: (expression) => ada.page.evaluate(expression), press: (key) => ada.page.keyboard.press(key) };
   await ada.scroller.focus();
   assert.ok((await tabTo(page, `document.activeElement.id === "composer"`)) <= 2);
