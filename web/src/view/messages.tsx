@@ -19,7 +19,7 @@ const EDGE_MARGIN = 600;
 /** The share of the view above the divider when the view moves to it. */
 const READ_SHARE = 0.3;
 /** Number of messages in the document at a time. */
-const WINDOW = 120;
+const WINDOW = 240;
 /** Number of messages on each side of the target of a jump. */
 const STEP = 80;
 /** Number of messages by which the window moves while the user scrolls, so that each frame is on time. */
