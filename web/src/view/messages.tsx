@@ -20,10 +20,8 @@ const EDGE_MARGIN = 600;
 const READ_SHARE = 0.3;
 /** Number of messages in the document at a time. */
 const WINDOW = 240;
-/** Number of messages on each side of the target of a jump. */
+/** Number of messages by which the window moves. */
 const STEP = 80;
-/** Number of messages by which the window moves while the user scrolls, so that each frame is on time. */
-const EXTENSION = 12;
 /** The events that show that the user is active. */
 const PRESSES = ["keydown", "pointerdown"] as const;
 
@@ -68,8 +66,6 @@ export class Messages extends Component<MessagesProps> {
   #marked: number | undefined;
   /** The address of the latest jump. Opening the same address again jumps again. */
   #reached: Place | undefined;
-  /** The frame in which the window is extended. */
-  #frame: number | undefined;
   readonly #scroller = createRef<HTMLDivElement>();
   readonly #list = createRef<HTMLOListElement>();
   readonly #place = createRef<HTMLDivElement>();
@@ -99,7 +95,6 @@ export class Messages extends Component<MessagesProps> {
     document.removeEventListener("visibilitychange", this.#handleVisibility);
     for (const press of PRESSES) document.removeEventListener(press, this.#handlePress, true);
     this.#resize.disconnect();
-    if (this.#frame !== undefined) cancelAnimationFrame(this.#frame);
     this.props.conversation.watch(true, false);
   }
 
@@ -116,7 +111,7 @@ export class Messages extends Component<MessagesProps> {
     else if (this.#isAtEnd && this.#target === undefined) this.#toEnd();
     else if (anchor !== undefined) this.#restoreAnchor(anchor);
     this.#watch();
-    this.#extendSoon();
+    this.#extendWindow();
   }
 
   override render({ app, conversation, edit, reply, withdraw }: MessagesProps) {
@@ -389,7 +384,7 @@ export class Messages extends Component<MessagesProps> {
     if (this.#isAtEnd !== wasAtEnd) this.setState({});
     this.#watch();
     this.#showPlace();
-    this.#extendSoon();
+    this.#extendWindow();
   }
 
   #watch(): void {
@@ -404,14 +399,6 @@ export class Messages extends Component<MessagesProps> {
     if (first && last) conversation.see(Number(first.getAttribute("data-seq")), Number(last.getAttribute("data-seq")));
   }
 
-  /** Extends the window once in a frame: more messages at once would take longer than a frame. */
-  #extendSoon(): void {
-    this.#frame ??= requestAnimationFrame(() => {
-      this.#frame = undefined;
-      this.#extendWindow();
-    });
-  }
-
   /** Draws or loads messages beyond an edge that is near the view. */
   #extendWindow(): void {
     const scroller = this.#scroller.current;
@@ -421,12 +408,12 @@ export class Messages extends Component<MessagesProps> {
     const below = this.#below;
     if (scroller.scrollTop < EDGE_MARGIN) {
       const from = messages.findIndex(({ seq }) => seq > this.#after);
-      if (from > 0) return this.#move(Math.max(0, from - EXTENSION));
+      if (from > 0) return this.#move(Math.max(0, from - STEP));
       if (conversation.hasOlder) void conversation.loadOlder();
     }
     if (below < EDGE_MARGIN && (this.#upTo !== undefined || conversation.hasNewer)) {
       const end = this.#endOf(messages);
-      if (end < messages.length) return this.#move(Math.max(0, Math.min(end + EXTENSION, messages.length) - WINDOW));
+      if (end < messages.length) return this.#move(Math.max(0, Math.min(end + STEP, messages.length) - WINDOW));
       this.#upTo = undefined;
       if (conversation.hasNewer) void conversation.loadNewer();
     }
