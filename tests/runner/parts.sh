@@ -37,14 +37,16 @@ part_build() {
 }
 
 # 2,400 tests. Those of the program need 250 s of processor time, because each starts a server: they kill it,
-# suspend it, or read its metrics and its log. The tests of the library's server wait for timeouts that are tested
-# as such, at the shortest times that a loaded machine keeps.
+# suspend it, or read its metrics and its log. The tests of the library's server run beside them, because they wait
+# for timeouts that are tested as such, at the shortest times that a loaded machine keeps.
 part_rust() {
   require 'rust toolchain' toolchain || return
   brokers || return
   require 'certificate authority' authority || return
   require 'openssl' packages 'openssl version' openssl || return
-  counted 'rust tests' parse_cargo cargo_tests -- "${full_rust[@]/#/--skip=}"
+  beside "tests of the library's server" cargo_tests --test server -- "${full_rust[@]/#/--skip=}"
+  TESTS_BESIDE=server counted 'rust tests' parse_cargo cargo_tests -- "${full_rust[@]/#/--skip=}"
+  counted_beside "tests of the library's server" parse_cargo
 }
 
 # The tests of all packages, with dependencies that have the features of the programs that `servers` builds, so that
@@ -91,20 +93,18 @@ part_interop() {
   require 'servers' servers || return
   check 'shipped binary' shipped_binary
   interop_programs || return
+  require 'systemd' systemd_checks || return
+  require 'python packages' python_packages || return
+  require 'python packages of Socket.IO 2' python_v4_packages || return
   for file in tests/interop/{,client/}*.test.mjs; do
     is_full "$file" || files+=("$file")
   done
+  beside 'python client' "$tools/python/bin/python" -m unittest discover -v -s tests/interop
+  beside 'python client of Socket.IO 2' "$tools/python-v4/bin/python" -m unittest discover -v -s tests/interop/eio3_python
   # Suites for several backends run on one here, and on the others in `full`.
-  TEST_VARIANTS=first counted 'javascript clients' parse_node node_tests "${files[@]}"
-  if require 'systemd' systemd_checks; then
-    counted 'systemd unit' parse_node node_tests tests/install/unit.test.mjs
-  fi
-  if require 'python packages' python_packages; then
-    counted 'python client' parse_python "$tools/python/bin/python" -m unittest discover -v -s tests/interop
-  fi
-  if require 'python packages of Socket.IO 2' python_v4_packages; then
-    counted 'python client of Socket.IO 2' parse_python "$tools/python-v4/bin/python" -m unittest discover -v -s tests/interop/eio3_python
-  fi
+  TEST_VARIANTS=first counted 'javascript clients' parse_node node_tests "${files[@]}" tests/install/unit.test.mjs
+  counted_beside 'python client' parse_python
+  counted_beside 'python client of Socket.IO 2' parse_python
 }
 
 # The documentation as it is published. A browser opens its pages, and the programs of the tutorials run.

@@ -56,6 +56,28 @@ counted() {
   if ((bad > 0)); then blame "$name"; fi
 }
 
+# beside NAME COMMAND…: starts it while what follows runs.
+declare -A beside_pids=()
+beside() {
+  local name=$1
+  shift
+  "$@" >"$(log_of "beside $name")" 2>&1 </dev/null &
+  beside_pids[$name]=$!
+}
+
+# counted_beside NAME PARSER: waits for what `beside` started as NAME, then as `counted`.
+counted_beside() {
+  local status=0
+  wait "${beside_pids[$1]}" || status=$?
+  counted "$1" "$2" replay "$(log_of "beside $1")" "$status"
+}
+
+# replay LOG STATUS: prints what a command has printed, and returns its status.
+replay() {
+  cat "$1" && rm "$1"
+  return "$2"
+}
+
 # require NAME COMMAND…: a preparation. If it fails, the part NAME has failed.
 require() {
   if logged "$@"; then return 0; fi
