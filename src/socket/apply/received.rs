@@ -302,7 +302,7 @@ impl Applier {
                 Some(handler(received, reply).await)
             };
             let answered = AssertUnwindSafe(handling).catch_unwind().await;
-            let answer = match answered.map(|answer| answer.map(|answer| answer.0)) {
+            let answer = match answered.map(|answer| answer.map(|answer| answer.outcome)) {
                 Ok(Some(AckOutcome::Frame(frame))) => args::read(Parser::Json, &frame).ok(),
                 Ok(Some(AckOutcome::Nothing | AckOutcome::Refused(_)) | None) => None,
                 Err(_) => {

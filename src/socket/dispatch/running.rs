@@ -65,7 +65,7 @@ impl Call {
             })
         };
         match self.watch(first_poll) {
-            Ok(Ok(FirstPoll::Done(answer))) => self.finish(answer.0, early.as_deref()),
+            Ok(Ok(FirstPoll::Done(answer))) => self.finish(answer, early.as_deref()),
             Ok(Ok(FirstPoll::Waiting(future))) => {
                 return Some(Running {
                     future,
@@ -102,8 +102,8 @@ impl Call {
         })
     }
 
-    fn finish(&self, outcome: AckOutcome, early: Option<&EarlyAck>) {
-        match outcome {
+    fn finish(&self, answer: Answer, early: Option<&EarlyAck>) {
+        match answer.outcome {
             AckOutcome::Nothing => {}
             AckOutcome::Frame(frame) => {
                 if early.is_none_or(EarlyAck::claim) {
@@ -111,6 +111,10 @@ impl Call {
                 }
             }
             AckOutcome::Refused(refusal) => self.refuse(&refusal, early),
+        }
+        if let Some(kept) = answer.kept {
+            // The destructor is code of the application.
+            let _ = self.watch(|| drop(kept));
         }
     }
 
@@ -188,7 +192,7 @@ impl Future for Running {
         };
         match call.watch(|| this.future.as_mut().poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(answer)) => call.finish(answer.0, this.early.as_deref()),
+            Ok(Poll::Ready(answer)) => call.finish(answer, this.early.as_deref()),
             Err(refusal) => call.refuse(&refusal, this.early.as_deref()),
         }
         // A handler that panicked also ends here, and is never polled again.

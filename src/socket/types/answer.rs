@@ -1,5 +1,7 @@
 //! The answer of a handler to an event.
 
+use std::any::Any;
+use std::fmt;
 use std::pin::Pin;
 
 use roomcast_protocol::{
@@ -50,7 +52,7 @@ pub struct NoAck;
 
 impl IntoAck for NoAck {
     fn into_ack(self, _: Reply) -> Answer {
-        Answer(AckOutcome::Nothing)
+        Answer::of(AckOutcome::Nothing)
     }
 }
 
@@ -58,7 +60,7 @@ impl<T: IntoAck, E: Into<Refusal>> IntoAck for Result<T, E> {
     fn into_ack(self, reply: Reply) -> Answer {
         match self {
             Ok(value) => value.into_ack(reply),
-            Err(error) => Answer(AckOutcome::Refused(error.into())),
+            Err(error) => Answer::of(AckOutcome::Refused(error.into())),
         }
     }
 }
@@ -87,41 +89,69 @@ impl Reply {
     #[must_use]
     pub fn with(self, args: impl Arguments) -> Answer {
         let Some(id) = self.id else {
-            return Answer(AckOutcome::Nothing);
+            return Answer::of(AckOutcome::Nothing);
         };
         match self.parser.ack(self.nsp.as_str(), id, &args) {
-            Ok(frame) => Answer(AckOutcome::Frame(frame)),
+            Ok(frame) => Answer::of(AckOutcome::Frame(frame)),
             // These arguments came from a client and cannot be sent back, so it is not a server
             // error.
             Err(error @ EncodeError::InvalidArguments) => {
                 let refusal = Refusal::new(INVALID_PAYLOAD, error.to_string());
                 let place = serde_json::json!({"details": {"field": "[0]"}});
-                Answer(AckOutcome::Refused(refusal.data(place)))
+                Answer::of(AckOutcome::Refused(refusal.data(place)))
             }
             Err(error) => {
                 let reason = format!("its acknowledgement cannot be encoded: {error}");
-                Answer(AckOutcome::Refused(Refusal::internal().because(reason)))
+                Answer::of(AckOutcome::Refused(Refusal::internal().because(reason)))
             }
         }
     }
 }
 
 /// The answer to one event.
-#[derive(Debug)]
-pub struct Answer(pub(crate) AckOutcome);
+pub struct Answer {
+    pub(crate) outcome: AckOutcome,
+    /// Dropped once the answer is queued.
+    pub(crate) kept: Option<Box<dyn Any + Send>>,
+}
 
 impl Answer {
+    pub(crate) fn of(outcome: AckOutcome) -> Self {
+        Self {
+            outcome,
+            kept: None,
+        }
+    }
+
+    /// Keeps a value until the acknowledgement is queued for the client, or the client is gone.
+    ///
+    /// What its destructor does therefore happens after the acknowledgement: an event that it emits
+    /// reaches the client later than the acknowledgement.
+    #[must_use]
+    pub fn keep(mut self, value: Box<dyn Any + Send>) -> Self {
+        self.kept = Some(value);
+        self
+    }
+
     /// Returns the encoded acknowledgement, if there is one to send.
     ///
     /// # Errors
     /// Returns the refusal if the event failed.
     #[cfg(feature = "client")]
     pub(crate) fn into_frame(self) -> Result<Option<Frame>, Refusal> {
-        match self.0 {
+        match self.outcome {
             AckOutcome::Nothing => Ok(None),
             AckOutcome::Frame(frame) => Ok(Some(frame)),
             AckOutcome::Refused(refusal) => Err(refusal),
         }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
     }
 }
 

@@ -176,7 +176,7 @@ fn defer_answer(answer: impl FnOnce(Reply) -> Answer + 'static) -> DeferredAnswe
 }
 
 fn refused(refusal: Refusal) -> DeferredAnswer {
-    defer_answer(|_| Answer(AckOutcome::Refused(refusal)))
+    defer_answer(|_| Answer::of(AckOutcome::Refused(refusal)))
 }
 
 #[diagnostic::do_not_recommend]
@@ -260,7 +260,7 @@ where
 
 /// Stores the answer of a handler, and returns it for the first caller.
 fn settle(first: Answer, ticket: Ticket, reply: Reply) -> Answer {
-    let answered = match first.0 {
+    let answered = match first.outcome {
         AckOutcome::Nothing => StoredAnswer::Nothing,
         AckOutcome::Frame(frame) => match read(reply.parser, &frame) {
             Ok(args) => StoredAnswer::With(args),
@@ -271,17 +271,21 @@ fn settle(first: Answer, ticket: Ticket, reply: Reply) -> Answer {
         },
         AckOutcome::Refused(refusal) => {
             ticket.refuse(refusal.clone());
-            return Answer(AckOutcome::Refused(refusal));
+            return Answer {
+                outcome: AckOutcome::Refused(refusal),
+                kept: first.kept,
+            };
         }
     };
-    let answer = answer(reply, &answered);
+    let mut answer = answer(reply, &answered);
+    answer.kept = first.kept;
     ticket.answer(answered);
     answer
 }
 
 fn answer(reply: Reply, answered: &StoredAnswer) -> Answer {
     match answered {
-        StoredAnswer::Nothing => Answer(AckOutcome::Nothing),
+        StoredAnswer::Nothing => Answer::of(AckOutcome::Nothing),
         StoredAnswer::With(args) => reply.with(args),
     }
 }
