@@ -107,6 +107,7 @@ fn message(conversation_id: Uuid) -> NewMessage {
         reply_to: None,
         mentions: Vec::new(),
         notice: None,
+        holder: None,
     }
 }
 

@@ -78,7 +78,9 @@ CREATE TABLE messages (
     deleted_at        timestamptz,
     reply_to          uuid,
     -- A JSON array of user ids.
-    mentions          text
+    mentions          text,
+    -- Why a streamed message ended before its author finished it; '' if its author vanished.
+    interrupted       text
 );
 
 -- Serves pages of the history, and prevents duplicate seqs.
@@ -98,6 +100,24 @@ CREATE FUNCTION roomcast_words(content text) RETURNS tsvector
 -- of 4 MiB that blocks a write worker for half a second, so the list is shorter (in KiB).
 CREATE INDEX messages_by_word ON messages USING gin (roomcast_words(content))
     WITH (gin_pending_list_limit = 512);
+
+-- Messages whose text still grows. The text moves to the message when it ends.
+CREATE TABLE message_streams (
+    message_id      uuid        NOT NULL PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
+    conversation_id uuid        NOT NULL,
+    user_id         text        NOT NULL COLLATE "C",
+    -- Identifies who extends the text: one server, until the author goes on at another.
+    holder          uuid        NOT NULL,
+    text            text        NOT NULL,
+    -- The number of characters of the text.
+    chars           bigint      NOT NULL,
+    -- When text was stored last. Any server ends a message that stands still.
+    touched_at      timestamptz NOT NULL
+);
+
+CREATE INDEX message_streams_in_conversation ON message_streams (conversation_id);
+CREATE INDEX message_streams_of_user ON message_streams (user_id);
+CREATE INDEX message_streams_by_age ON message_streams (touched_at);
 
 -- Earlier contents of edited messages, and the last content of deleted messages.
 CREATE TABLE message_versions (
@@ -1094,7 +1114,7 @@ REVOKE ALL ON FUNCTION
 -- Default privileges of the owner may have granted rights to PUBLIC.
 REVOKE ALL ON TABLE
     api_keys, audit, blocks, changes, changes_kept, cluster_secrets, conversation_changes, conversations, invites,
-    journal_entries, journals, members, message_emojis, message_reactions, message_versions, messages, nodes,
+    journal_entries, journals, members, message_emojis, message_reactions, message_streams, message_versions, messages, nodes,
     notification_levels, pins, presences, publication_head, publication_keys, publication_nodes, publications, reads,
     revocations, roomcast_schema, sessions, user_statuses, webhook_deliveries
     FROM PUBLIC;

@@ -58,7 +58,9 @@ CREATE TABLE messages (
     deleted_at        TEXT,
     reply_to          TEXT,
     -- A JSON array of user ids.
-    mentions          TEXT
+    mentions          TEXT,
+    -- Why a streamed message ended before its author finished it; '' if its author vanished.
+    interrupted       TEXT
 ) STRICT;
 
 -- Serves pages of the history, and prevents duplicate seqs.
@@ -85,6 +87,24 @@ CREATE TRIGGER message_changed AFTER UPDATE OF content ON messages BEGIN
     INSERT INTO messages_by_word (messages_by_word, rowid, content) VALUES ('delete', OLD.number, OLD.content);
     INSERT INTO messages_by_word (rowid, content) VALUES (NEW.number, NEW.content);
 END;
+
+-- Messages whose text still grows. The text moves to the message when it ends.
+CREATE TABLE message_streams (
+    message_id      TEXT    NOT NULL PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
+    conversation_id TEXT    NOT NULL,
+    user_id         TEXT    NOT NULL,
+    -- Identifies who extends the text: one stream of the server.
+    holder          TEXT    NOT NULL,
+    text            TEXT    NOT NULL,
+    -- The number of characters of the text.
+    chars           INTEGER NOT NULL,
+    -- When text was stored last. A message that stands still is ended.
+    touched_at      TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX message_streams_in_conversation ON message_streams (conversation_id);
+CREATE INDEX message_streams_of_user ON message_streams (user_id);
+CREATE INDEX message_streams_by_age ON message_streams (touched_at);
 
 -- Earlier contents of edited messages, and the last content of deleted messages.
 CREATE TABLE message_versions (

@@ -145,6 +145,7 @@ pub(crate) fn text(conversation: Uuid, user: &str, content: &str) -> NewMessage 
         reply_to: None,
         mentions: Vec::new(),
         notice: None,
+        holder: None,
     }
 }
 

@@ -22,7 +22,7 @@ const SPAWNS: [&str; 4] = [
     "spawn_blocking(",
     "thread::Builder",
 ];
-const NAMELESS: [(&str, &str); 22] = [
+const NAMELESS: [(&str, &str); 24] = [
     (
         "metrics/trace/context.rs",
         "It is what starts tasks within a trace.",
@@ -49,6 +49,14 @@ const NAMELESS: [(&str, &str); 22] = [
     (
         "service/chat/sequencer/confirming.rs",
         "One report, or answer to another server; both have a deadline.",
+    ),
+    (
+        "service/chat/messages/streams/mod.rs",
+        "One query for a growing text, which has a deadline.",
+    ),
+    (
+        "service/chat/messages/streams/storing.rs",
+        "The end of one message, which the store takes or refuses in time.",
     ),
     (
         "service/cluster/announcer.rs",

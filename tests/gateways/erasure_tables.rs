@@ -50,13 +50,18 @@ const WITH_USERS: &[(&str, &str, &str)] = &[
     ("members", "user_id", "conversation_id joined_at"),
     ("message_reactions", "user_id", "emoji message_id"),
     (
+        "message_streams",
+        "text user_id",
+        "chars conversation_id holder message_id touched_at",
+    ),
+    (
         "message_versions",
         "content metadata replaced_by",
         "message_id replaced_at version",
     ),
     (
         "messages",
-        "client_message_id content mentions metadata user_id user_name",
+        "client_message_id content interrupted mentions metadata user_id user_name",
         "conversation_id created_at deleted_at edited_at id number reply_to seq type version",
     ),
     ("notification_levels", "user_id", "conversation_id level"),

@@ -172,6 +172,14 @@ async fn chat(ann: &mut Client, bob: &mut Client) -> Value {
         json!({"messageId": answer, "content": "another word"}),
     )
     .await;
+    let begin = json!({"conversationId": id, "clientMessageId": "pieces"});
+    let pieces = ann.must("begin_message", begin).await["message"]["id"].clone();
+    let piece = json!({"messageId": pieces, "offset": 0, "text": "half"});
+    ann.must("append_message", piece).await;
+    assert_eq!(bob.event("message").await["id"], pieces);
+    let end = json!({"messageId": pieces, "offset": 4});
+    ann.must("finish_message", end).await;
+    assert_eq!(bob.event("message_edited").await["content"], "half");
     for client in [&mut *ann, &mut *bob] {
         let emoji = json!({"messageId": answer, "emoji": "\u{1F44D}"});
         client.must("add_reaction", emoji).await;

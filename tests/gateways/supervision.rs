@@ -130,6 +130,8 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         "admin listener",
         "admin ui",
         "alert log",
+        "growing texts",
+        "idle texts",
         "metrics token",
         "signals",
         "watchdog",

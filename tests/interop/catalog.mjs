@@ -39,6 +39,10 @@ export const CHECKED = {
     clientToServer: [],
     serverToClient: ["conversation:interrupted"],
   },
+  "chat_streams.test.mjs": {
+    clientToServer: ["begin_message", "append_message", "finish_message", "abort_message", "stop_message"],
+    serverToClient: ["message_appended", "message_stop_requested"],
+  },
   "identity.test.mjs": {
     clientToServer: ["auth:refresh"],
     serverToClient: ["auth:expiring"],

@@ -27,6 +27,47 @@ pub struct Chat {
     pub confirmations: usize,
     /// Format of message texts. Default [`Content::Text`].
     pub content: Content,
+    /// Section `[chat.streams]`.
+    pub streams: Streams,
+}
+
+/// Section `[chat.streams]`: messages whose text arrives in pieces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Streams {
+    /// Shortest time between two events with new text of a message. `0s` sends each piece at once.
+    /// Default 40 ms.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// How long an author may add nothing to a message until it ends. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Maximum length of a message that is sent in pieces, in characters. Default 100,000.
+    pub max_chars: usize,
+    /// Maximum number of messages that a user may write at the same time. Default 5.
+    pub per_user: usize,
+    /// Maximum number of messages that are written at the same time through one server. Default
+    /// 1,000.
+    pub max: usize,
+    /// Maximum number of pieces of a message per second. Default 50.
+    pub appends_per_second: u32,
+    /// Maximum size of the pieces of a message per second, in bytes. A larger piece may be the only
+    /// one of a second. Default 65,536.
+    pub bytes_per_second: usize,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(40),
+            timeout: Duration::from_secs(30),
+            max_chars: 100_000,
+            per_user: 5,
+            max: 1000,
+            appends_per_second: 50,
+            bytes_per_second: 64 << 10,
+        }
+    }
 }
 
 /// Format of message texts.
@@ -53,6 +94,7 @@ impl Default for Chat {
             confirm_timeout: Duration::from_secs(5),
             confirmations: 100_000,
             content: Content::Text,
+            streams: Streams::default(),
         }
     }
 }

@@ -63,6 +63,9 @@ pub struct Limits {
     /// Maximum number of other events of a user per second, mostly requests. Default 20 (`strict`:
     /// 10).
     pub requests_per_second: Option<u32>,
+    /// Maximum number of pieces of text per second that a user may add to the messages that it is
+    /// writing. Default 250 (`strict`: 100).
+    pub appends_per_second: Option<u32>,
     /// Maximum number of calls of the HTTP API by a caller per second, on each server. Default 100
     /// (`strict`: 50).
     pub api_calls_per_second: Option<u32>,
@@ -102,6 +105,7 @@ impl Default for Limits {
             typing_per_second: None,
             changes_per_minute: None,
             requests_per_second: None,
+            appends_per_second: None,
             api_calls_per_second: None,
             shared: true,
             addresses: library.addresses,
@@ -131,6 +135,7 @@ impl Limits {
             typing_per_second: by(self.typing_per_second, 5, 5),
             changes_per_minute: by(self.changes_per_minute, 120, 60),
             requests_per_second: by(self.requests_per_second, 20, 10),
+            appends_per_second: by(self.appends_per_second, 250, 100),
             api_calls_per_second: by(self.api_calls_per_second, 100, 50),
             ..self.clone()
         }

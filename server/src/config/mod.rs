@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use admin::{AdminListen, AdminUi, AdminUiMode};
 pub use auth::{Auth, Backend, Jwt, Role, Secret};
-pub use chat::{Chat, Content, Presence};
+pub use chat::{Chat, Content, Presence, Streams};
 pub(crate) use files::{FileAccess, FileState, NamedFile, WatchedFile, named_files, private_files};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
@@ -146,6 +146,14 @@ impl Settings {
             (self.chat.content_chars, "chat.content_chars is zero"),
             (self.chat.page, "chat.page is zero"),
             (self.chat.page_default, "chat.page_default is zero"),
+            (
+                self.chat.streams.max_chars,
+                "chat.streams.max_chars is zero",
+            ),
+            (
+                self.chat.streams.bytes_per_second,
+                "chat.streams.bytes_per_second is zero",
+            ),
         ];
         if let Some((_, fault)) = sizes.into_iter().find(|(size, _)| *size == 0) {
             return Err(fault);

@@ -2,6 +2,7 @@
 //! in between is implemented here, once for all events.
 
 use std::{
+    any::Any,
     future::ready,
     mem, ptr,
     sync::{
@@ -329,7 +330,7 @@ async fn acknowledge(
 }
 
 /// The fields of an acknowledgement, of any type.
-pub(super) trait Fields: Send {
+pub(super) trait Fields: Any + Send {
     /// Encodes the acknowledgement of a successful event: `{"success":true, …}`.
     fn encode(&self, reply: Reply) -> Answer;
 
@@ -337,7 +338,7 @@ pub(super) trait Fields: Send {
     fn to_json(&self) -> Box<RawValue>;
 }
 
-impl<A: Serialize + Send> Fields for A {
+impl<A: Serialize + Send + 'static> Fields for A {
     fn encode(&self, reply: Reply) -> Answer {
         reply.with(Done {
             success: true,
@@ -354,7 +355,9 @@ struct Acknowledgement(Box<dyn Fields>);
 
 impl IntoAck for Acknowledgement {
     fn into_ack(self, reply: Reply) -> Answer {
-        self.0.encode(reply)
+        let answer = self.0.encode(reply);
+        // Fields may hold something until the acknowledgement is queued.
+        answer.keep(self.0)
     }
 }
 

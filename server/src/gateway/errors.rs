@@ -107,6 +107,9 @@ impl From<ServiceError> for Refusal {
             }
             ServiceError::NotFound(_) => Self::new("NOT_FOUND", message),
             ServiceError::Conflict(_) => Self::new("CONFLICT", message),
+            ServiceError::Misplaced { offset, .. } => {
+                Self::new("CONFLICT", message).data(json!({"details": {"offset": offset}}))
+            }
             ServiceError::Failed { reason, .. } => {
                 Self::new("CONFLICT", message).data(json!({"details": {"reason": reason}}))
             }
@@ -296,6 +299,10 @@ mod tests {
             },
             ServiceError::NotFound(""),
             ServiceError::Conflict(""),
+            ServiceError::Misplaced {
+                problem: "",
+                offset: 0,
+            },
             ServiceError::Failed {
                 reason: String::new(),
                 message: String::new(),

@@ -79,7 +79,7 @@ macro_rules! features {
 
 features! {
     /// Registers the events of the chat and of the market.
-    register: attendance conversations history invites members messages
+    register: attendance conversations history invites members messages streams
         notification_events portfolio prices signals trades;
     /// Registers the events of admins.
     register_admin: admin;

@@ -41,6 +41,7 @@ metric_table! {
             LimitedChanges["class" = "changes"],
             LimitedRequests["class" = "requests"],
             LimitedJoins["class" = "joins"],
+            LimitedAppends["class" = "appends"],
         }
         "roomcast_limited_users_sharing_total" =>
             "Times a user shared rate limits because no more users could be stored." {

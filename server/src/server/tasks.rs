@@ -168,6 +168,10 @@ fn chat(
     supervisor.start("timeouts", move || {
         timed.clone().advance(namespaces.clone())
     });
+    let chat = services.chat.clone();
+    supervisor.start("growing texts", move || chat.clone().store_texts());
+    let chat = services.chat.clone();
+    supervisor.start("idle texts", move || chat.clone().end_texts());
     if store.is_shared() {
         let (chat, io) = (services.chat.clone(), io.clone());
         let follower = Follower::new("commits of others").measured(&services.metrics);

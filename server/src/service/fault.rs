@@ -29,6 +29,13 @@ pub(crate) enum ServiceError {
     NotFound(&'static str),
     /// The command contradicts an earlier one.
     Conflict(&'static str),
+    /// Text does not fit a message that is being written.
+    Misplaced {
+        /// What is wrong with it.
+        problem: &'static str,
+        /// The number of characters that are there.
+        offset: usize,
+    },
     /// The operation was attempted and failed.
     Failed {
         /// A machine-readable reason.
@@ -61,7 +68,10 @@ impl ServiceError {
             Self::Denied(_) => "FORBIDDEN",
             Self::Invalid { .. } => "INVALID_PAYLOAD",
             Self::NotFound(_) => "NOT_FOUND",
-            Self::Unfit { .. } | Self::Conflict(_) | Self::Failed { .. } => "CONFLICT",
+            Self::Unfit { .. }
+            | Self::Conflict(_)
+            | Self::Misplaced { .. }
+            | Self::Failed { .. } => "CONFLICT",
             Self::Limited { .. } => "RATE_LIMITED",
             Self::Unavailable { .. } => "STORE_UNAVAILABLE",
         }
@@ -115,6 +125,7 @@ impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Denied(why) | Self::NotFound(why) | Self::Conflict(why) => f.write_str(why),
+            Self::Misplaced { problem, .. } => f.write_str(problem),
             Self::Failed { message, .. } => f.write_str(message),
             Self::Invalid { field, problem } => write!(f, "{field} {problem}"),
             Self::Unfit { field, problem } => write!(f, "{field} {problem}"),

@@ -52,7 +52,8 @@ pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::form::{whole_in_query, whole_or_none, word};
 pub(crate) use rules::commands::{
     attendance, conversations, corrections, history, identity, invites, members, messages,
-    notifications as notification_events, pages, portfolio, prices, signals, trades, withdrawals,
+    notifications as notification_events, pages, portfolio, prices, signals, streams, trades,
+    withdrawals,
 };
 pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload, TargetKind};
 pub(crate) use rules::policy;

@@ -64,12 +64,13 @@ use crate::metrics::{Counter, Metrics, Timing};
 pub use change::{
     Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Change, ClaimedDelivery,
     Committed, Conversation, ConversationSummary, Cursor, Delete, DeleteConversation,
-    DeletedConversation, Delivery, ERASED_NAME, ERASED_USER, Edit, EraseAuthor, Insert,
-    InvalidCursor, Invite, KeyState, LastMessage, Level, List, ListedConversation, Login,
-    MAX_UNREAD_COUNT, MarkRead, MemberChange, Membership, Message, MessageKind, NewConversation,
-    NewMessage, NewStatus, Notice, Opening, Pin, Pinned, Quote, Reaction, ReactionChange, ReadMark,
-    Rename, Revision, Revocation, Search, Status, StoredResponse, Unpinned, UserDataPage,
-    UserDataPlace, UserRecord, UserStatus, Version, words,
+    DeletedConversation, Delivery, ERASED_NAME, ERASED_USER, Edit, EraseAuthor, Extension, Finish,
+    IDLE_MARGIN, Insert, InvalidCursor, Invite, KeyState, LastMessage, Level, List,
+    ListedConversation, Login, MAX_UNREAD_COUNT, MarkRead, MemberChange, Membership, Message,
+    MessageKind, NewConversation, NewMessage, NewStatus, Notice, OpenStream, Opening, Pin, Pinned,
+    Quote, Reaction, ReactionChange, ReadMark, Rename, Revision, Revocation, Search, Status,
+    StoredResponse, StreamHolder, StreamPlace, Unpinned, UserDataPage, UserDataPlace, UserRecord,
+    UserStatus, Version, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::StoreError;
 use super::change::{
     Annotate, Annotated, Change, Committed, Conversation, Delete, DeleteConversation, ERASED_USER,
-    Edit, EraseAuthor, Insert, MarkRead, MemberChange, Message, NewConversation, NewMessage,
-    Notice, ReadMark, Removal, Rename, Revision,
+    Edit, EraseAuthor, Finish, Insert, MarkRead, MemberChange, Message, NewConversation,
+    NewMessage, Notice, ReadMark, Removal, Rename, Revision,
 };
 use super::lane::Commit;
 use crate::metrics::Timing;
@@ -73,6 +73,19 @@ impl Operation for Edit {
     fn event(&self, outcome: &Self::Outcome) -> Option<Committed> {
         let message = outcome.done()?;
         Some(Committed::Edited(Arc::clone(message)))
+    }
+}
+
+impl Operation for Finish {
+    type Outcome = Change<Arc<Message>>;
+
+    fn event(&self, outcome: &Self::Outcome) -> Option<Committed> {
+        let message = outcome.done()?;
+        Some(Committed::Edited(Arc::clone(message)))
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.notice.clone()
     }
 }
 
@@ -225,6 +238,8 @@ impl<O: Operation> Request<O> {
 pub(super) enum Write {
     Message(Request<NewMessage>),
     Edit(Request<Edit>),
+    /// A message that was being written ends.
+    Finish(Request<Finish>),
     Delete(Request<Delete>),
     /// The author of a message is erased.
     Erase(Request<EraseAuthor>),
@@ -243,6 +258,7 @@ macro_rules! with_request {
         match $write {
             Self::Message($request) => $value,
             Self::Edit($request) => $value,
+            Self::Finish($request) => $value,
             Self::Delete($request) => $value,
             Self::Erase($request) => $value,
             Self::Annotate($request) => $value,
@@ -265,7 +281,7 @@ impl Write {
     pub(super) fn timing(&self) -> Timing {
         match self {
             Self::Message(_) => Timing::StoreMessage,
-            Self::Edit(_) => Timing::StoreEdit,
+            Self::Edit(_) | Self::Finish(_) => Timing::StoreEdit,
             Self::Delete(_) | Self::Erase(_) => Timing::StoreDelete,
             Self::Annotate(_) => Timing::StoreAnnotation,
             Self::Conversation(_) => Timing::StoreConversation,
@@ -327,12 +343,16 @@ impl Done {
     /// acknowledges an event, so that no sender receives the answer before other users get the
     /// event.
     pub(super) fn settle(self, revision: Revision) -> Option<Commit> {
-        let is_new = self.is_new_message();
+        // A repeated message notifies nobody.
+        let notifies = matches!(
+            self.event,
+            Some(Committed::Message(_) | Committed::Edited(_))
+        );
         let Some(event) = self.event else {
             (self.answer)();
             return None;
         };
-        let notice = self.notice.filter(|_| is_new);
+        let notice = self.notice.filter(|_| notifies);
         let notified = notice.map_or_else(Vec::new, |notice| notice.take_stored());
         Some(Commit::new(
             event,

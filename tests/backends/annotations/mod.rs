@@ -1,6 +1,7 @@
 //! Reactions, pins, replies, mentions and notification levels, on every store.
 
 mod references;
+mod streams;
 
 use std::sync::Arc;
 

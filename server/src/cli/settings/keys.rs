@@ -31,7 +31,7 @@ pub(super) const OTHERS: [&str; 3] = ["ROOMCAST_CONFIG", "ROOMCAST_ENV_FILE", "R
 type Take = fn(&mut Settings, &Settings);
 
 /// Keys of which SIGHUP applies a changed value; all others need a restart.
-const RELOADED: [(&str, Take); 18] = [
+const RELOADED: [(&str, Take); 19] = [
     ("adapter.secret", |own, new| {
         // Without the key, the secrets are those of a table.
         let (own, new) = (&mut own.adapter.secret, &new.adapter.secret);
@@ -60,6 +60,9 @@ const RELOADED: [(&str, Take); 18] = [
     }),
     ("auth.jwt.secret", |own, new| {
         own.auth.jwt.secret.clone_from(&new.auth.jwt.secret);
+    }),
+    ("limits.appends_per_second", |own, new| {
+        own.limits.appends_per_second = new.limits.appends_per_second;
     }),
     ("limits.changes_per_minute", |own, new| {
         own.limits.changes_per_minute = new.limits.changes_per_minute;

@@ -144,9 +144,9 @@ impl From<ServiceError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "CONFLICT", message).field(field)
             }
             ServiceError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
-            ServiceError::Conflict(_) | ServiceError::Failed { .. } => {
-                Self::new(StatusCode::CONFLICT, "CONFLICT", message)
-            }
+            ServiceError::Conflict(_)
+            | ServiceError::Misplaced { .. }
+            | ServiceError::Failed { .. } => Self::new(StatusCode::CONFLICT, "CONFLICT", message),
             ServiceError::Limited { retry_after } => {
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 Self::new(status, "RATE_LIMITED", message).retry_after(retry_after)

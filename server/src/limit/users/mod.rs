@@ -45,15 +45,18 @@ pub(crate) enum Class {
     Requests,
     /// Namespace joins.
     Joins,
+    /// Adding text to messages that are being written.
+    Appends,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Messages,
         Self::Typing,
         Self::Changes,
         Self::Requests,
         Self::Joins,
+        Self::Appends,
     ];
 
     /// Returns the name of the class.
@@ -64,6 +67,7 @@ impl Class {
             Self::Changes => "changes",
             Self::Requests => "requests",
             Self::Joins => "joins",
+            Self::Appends => "appends",
         }
     }
 
@@ -71,7 +75,7 @@ impl Class {
     const fn window(self) -> Duration {
         Duration::from_secs(match self {
             Self::Messages | Self::Changes | Self::Joins => 60,
-            Self::Typing | Self::Requests => 1,
+            Self::Typing | Self::Requests | Self::Appends => 1,
         })
     }
 
@@ -82,6 +86,7 @@ impl Class {
             Self::Changes => Counter::LimitedChanges,
             Self::Requests => Counter::LimitedRequests,
             Self::Joins => Counter::LimitedJoins,
+            Self::Appends => Counter::LimitedAppends,
         }
     }
 }
@@ -129,6 +134,7 @@ impl Quotas {
                 Class::Changes => limits.changes_per_minute,
                 Class::Requests => limits.requests_per_second,
                 Class::Joins => limits.joins_per_user,
+                Class::Appends => limits.appends_per_second,
             };
             let limit = limit.and_then(NonZeroU32::new);
             let nanos = limit.map_or(0, |limit| (class.window() / limit.get()).as_nanos() as u64);

@@ -222,7 +222,9 @@ impl Access {
             About::Nothing => {
                 let needed = match policy.room {
                     RoomRule::Anyone | RoomRule::Oneself => return Ok((true, None)),
-                    RoomRule::Author => "give the message, because its author decides",
+                    RoomRule::Author | RoomRule::Writer => {
+                        "give the message, because its author decides"
+                    }
                     RoomRule::Member | RoomRule::Owner | RoomRule::OwnerOrOneself => {
                         "give the room, because its members or its owner decide"
                     }
@@ -249,7 +251,8 @@ impl Access {
         }
         let actor = self.actor(principal);
         let store = &self.0.store;
-        let found = if actor.is_admin && policy.room != RoomRule::Member {
+        let found = if actor.is_admin && !matches!(policy.room, RoomRule::Member | RoomRule::Writer)
+        {
             store.conversation(room).await?
         } else {
             store.membership(room, &principal.subject).await?
@@ -263,7 +266,11 @@ impl Access {
             }
             (RoomRule::Author, Some(written)) => author(&actor, &written),
             (RoomRule::Author, None) if actor.is_admin => (true, MODERATES.into()),
-            (RoomRule::Author, None) => {
+            (RoomRule::Writer, Some(written)) => {
+                let is_admin = false;
+                author(&Actor { is_admin, ..actor }, &written)
+            }
+            (RoomRule::Author | RoomRule::Writer, None) => {
                 let why = "only for the user's own messages: give the message";
                 (false, why.into())
             }

@@ -20,6 +20,7 @@ use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{
     GetPresence, GetStatuses, Join, Joined, Leave, SetStatus, SetTyping, Statuses,
 };
+use crate::service::rules::commands::streams::Held;
 use crate::service::rules::content;
 use crate::service::rules::emissions::attendance::{Here, Status, UserStatus};
 use crate::service::rules::event::Command;
@@ -100,7 +101,7 @@ impl Chat {
         &self,
         allowed: Allowed<Join>,
         socket: &Socket,
-    ) -> Result<Joined, ServiceError> {
+    ) -> Result<Held<Joined>, ServiceError> {
         let (by, command) = allowed.into_parts();
         let (by, id) = (&*by, command.conversation_id);
         let conversations = &self.0.conversations;
@@ -134,6 +135,7 @@ impl Chat {
                 };
                 let since = self.enter(live, socket, by, emitted.seq)?;
                 live.note_member(&by.subject, membership.changes);
+                live.streams.hold(&socket.id());
                 let through = if socket.recovered() {
                     since.min(emitted.seq)
                 } else {
@@ -156,6 +158,8 @@ impl Chat {
                 return Err(ServiceError::unavailable(JOIN_DELAY));
             }
         };
+        // Growing texts wait until the answer with their beginnings is queued.
+        let reader = self.held(id, socket);
         // The pin retains the conversation only until a socket has joined.
         drop(pin);
         // The claims may have changed during the query, while the socket was in no conversation
@@ -170,7 +174,10 @@ impl Chat {
         // Later pins and read marks arrive live, since the socket has joined.
         let opening = self.0.store.opening(id, Some(&by.subject));
         // The socket has joined by now. If the client disconnects here, the disconnect removes it.
-        let (missed, opening, ()) = tokio::join!(missed, opening, self.await_presence(id));
+        let streaming = self.streaming(by, id);
+        let (mut missed, opening, mut streaming, ()) =
+            tokio::join!(missed, opening, streaming, self.await_presence(id));
+        reader.fit(missed.messages.iter_mut().chain(&mut streaming));
         let mut opening = opening.ok().flatten().map(|opening| self.show(opening));
         if let Some(opening) = &mut opening
             && !self.emits_read_marks(id)
@@ -190,12 +197,17 @@ impl Chat {
             .map(String::as_str);
         let present = users.iter().map(|present| &*present.user.user_id);
         let statuses = statuses_of(&self.0.store, members.chain(present)).await;
-        Ok(Joined {
+        let answer = Joined {
             conversation: membership.conversation,
             users,
             statuses: statuses.unwrap_or_default(),
             missed,
             opening,
+            streaming,
+        };
+        Ok(Held {
+            answer,
+            held: Some(Box::new(reader)),
         })
     }
 
@@ -264,6 +276,8 @@ impl Chat {
         {
             live.emit_notice(&namespace, notice);
         }
+        let tempo = live.common.streams;
+        live.streams.resume(&socket.id(), tempo, now());
         // Due notices are sent now. The schedule may run later, and the new socket would see an
         // outdated state.
         live.advance(&namespace, now());

@@ -90,6 +90,9 @@ impl Chat {
         let by = &socket.principal();
         let entered = self.0.conversations.disconnect(&socket.id());
         let deliberate = reason.is_deliberate();
+        if reason == DisconnectReason::ServerNamespaceDisconnect {
+            self.interrupt_of(&socket.id());
+        }
         if !deliberate {
             self.0.losses.lost(&by.subject, now());
         }

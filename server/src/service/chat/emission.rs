@@ -75,6 +75,9 @@ impl Chat {
         {
             announcer.step(commit.event(), commit.revision(), commit.origin().trace);
         }
+        if let Committed::Edited(message) | Committed::Deleted { message, .. } = commit.event() {
+            self.0.streams.forget(message.id);
+        }
         // The notifications were stored in the transaction of the message, so they can be emitted
         // now.
         match commit.origin().trace {
@@ -100,7 +103,10 @@ impl Chat {
     ///
     /// Other servers read these notifications from the feed.
     fn notify_mentioned(&self, commit: &Commit) {
-        if let Committed::Message(message) = commit.event()
+        // A message that is being written notifies at its end.
+        if let Committed::Message(message) | Committed::Edited(message) = commit.event()
+            && !message.streaming
+            && (message.version == 1 || !commit.notified().is_empty())
             && !commit.is_foreign()
             && !message.mentions.is_empty()
         {

@@ -10,6 +10,7 @@ use crate::auth::Principal;
 use crate::config;
 use crate::metrics::trace::{TraceContext, Traces};
 use crate::metrics::{Inventoried, Inventory, Metrics};
+use crate::service::chat::messages::streams::Streams;
 use crate::service::chat::presence::conversation::{Departure, PresenceConfig};
 use crate::service::chat::presence::losses::Losses;
 use crate::service::chat::presence::remote::{Departures, SharedPresence};
@@ -44,6 +45,8 @@ pub(in crate::service) struct ChatInner {
     pub(super) recovery: Option<Duration>,
     /// The users who lost a connection a moment ago.
     pub(super) losses: Losses,
+    /// The messages that are being written here.
+    pub(super) streams: Streams,
     /// Stores and emits the statuses of users.
     pub(super) statuses: StatusEmitter,
     /// Reports which revocations of other servers are applied here.
@@ -93,6 +96,7 @@ impl Chat {
             notifications,
             recovery,
             losses: Losses::new(metrics),
+            streams: Streams::new(chat.streams.clone()),
             statuses: StatusEmitter::new(),
             fed,
         })))
@@ -290,6 +294,7 @@ impl Inventoried for Chat {
     fn report(&self, inventory: &mut Inventory) {
         self.0.conversations.report(inventory);
         self.0.losses.report(inventory);
+        self.0.streams.report(inventory);
         if let Some(announcer) = self.announcer() {
             announcer.report(inventory);
         }

@@ -9,6 +9,7 @@ use crate::service::cluster::{News, Read};
 use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::{QUERY_CHARS, QUERY_WORDS};
 use crate::service::rules::commands::history::{MarkAsRead, ReadHistory, SearchMessages};
+use crate::service::rules::commands::streams::Held;
 use crate::service::rules::emissions::messages::{self as emissions, MESSAGE_READ};
 use crate::service::rules::event::Command;
 use crate::store::{MarkRead, Messages, Page, ReadMark, Search, words};
@@ -28,13 +29,22 @@ impl Chat {
     pub(crate) async fn history(
         &self,
         allowed: Allowed<ReadHistory>,
-    ) -> Result<Messages, ServiceError> {
+        socket: &Socket,
+    ) -> Result<Held<Messages>, ServiceError> {
         let (by, command) = allowed.into_parts();
         let (page, limit) = self.page(&command)?;
         let id = command.conversation_id;
         let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
         let messages = messages.ok_or(NO_CONVERSATION)?;
-        Ok(self.0.rules.show_all(messages).await)
+        let mut answer = self.0.rules.show_all(messages).await;
+        let held = if answer.messages.iter().any(|message| message.streaming) {
+            let reader = self.hold(id, socket);
+            reader.fit(answer.messages.iter_mut());
+            Some(Box::new(reader) as Box<_>)
+        } else {
+            None
+        };
+        Ok(Held { answer, held })
     }
 
     /// Returns a page of the messages of any conversation, for other services.

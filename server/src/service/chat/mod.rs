@@ -1,7 +1,7 @@
 //! The chat: messages, conversations and their members, and the events that clients receive.
 //!
 //! Gateways call methods of the handle, one file per feature: `messages`, `history`,
-//! `conversations`, `members`, `invites`, `attendance`. Methods that execute a client's command
+//! `streams`, `conversations`, `members`, `invites`, `attendance`. Methods that execute a client's command
 //! take an [`Allowed`](super::Allowed) command.
 //!
 //! `emission` receives commits, `sequencer` emits them in order, `presence` tracks the users in

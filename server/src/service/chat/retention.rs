@@ -296,6 +296,7 @@ mod tests {
             reply_to: None,
             mentions: Vec::new(),
             notice: None,
+            holder: None,
         };
         store
             .insert_message(message, Origin::default())

@@ -444,8 +444,14 @@ impl Queue {
     fn push(&mut self, announcement: Announcement) -> bool {
         let is_transient = match &announcement {
             Announcement::News(News::Typing(_) | News::Presence(_)) => true,
+            // Growing text stays between the steps that begin and end its message.
             Announcement::News(
-                News::Step(_) | News::Read(_) | News::Level(_) | News::Changes | News::Revoked(_),
+                News::Grown(_)
+                | News::Step(_)
+                | News::Read(_)
+                | News::Level(_)
+                | News::Changes
+                | News::Revoked(_),
             )
             | Announcement::SampledStep(..)
             | Announcement::ConfirmationRequest(..) => false,

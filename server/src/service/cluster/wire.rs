@@ -22,6 +22,8 @@ pub(in crate::service) enum News {
     Step(Step),
     /// A user types in a conversation or has stopped.
     Typing(Typing),
+    /// A message that is being written has more text.
+    Grown(Grown),
     /// The stored presence of a conversation has changed.
     Presence(Presence),
     /// A user has read further.
@@ -82,6 +84,48 @@ pub(in crate::service) struct Typing {
     pub(in crate::service) user_id: Arc<str>,
     pub(in crate::service) name: Arc<str>,
     pub(in crate::service) is_typing: bool,
+}
+
+/// Text of a message that is being written, at a position in characters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct Grown {
+    pub(in crate::service) conversation_id: Uuid,
+    pub(in crate::service) seq: u64,
+    pub(in crate::service) message_id: Uuid,
+    pub(in crate::service) offset: usize,
+    pub(in crate::service) text: String,
+}
+
+impl Grown {
+    /// Splits a text into announcements that are small enough to be sent.
+    pub(in crate::service) fn parts(
+        (conversation_id, seq, message_id): (Uuid, u64, Uuid),
+        offset: usize,
+        text: &str,
+    ) -> Vec<Self> {
+        let part = |offset| Self {
+            conversation_id,
+            seq,
+            message_id,
+            offset,
+            text: String::new(),
+        };
+        let mut parts = vec![part(offset)];
+        let mut bytes = 0;
+        for (place, character) in text.chars().enumerate() {
+            let more = character.len_utf8() * LONGEST_ESCAPE;
+            if bytes + more > MAX_NAMES_BYTES {
+                parts.push(part(offset + place));
+                bytes = 0;
+            }
+            bytes += more;
+            if let Some(part) = parts.last_mut() {
+                part.text.push(character);
+            }
+        }
+        parts
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -443,6 +487,7 @@ mod tests {
                             Some(InlineEvent::Annotated(_)) => "annotated",
                             None => "large",
                         },
+                        News::Grown(_) => "grown",
                         News::Typing(_) => "typing",
                         News::Presence(_) => "presence",
                         News::Read(_) => "read",
@@ -462,7 +507,7 @@ mod tests {
             };
             assert!(contains_all(text, &again), "{name}: {again}");
         }
-        assert_eq!(kinds.len(), 12, "one of each is in the corpus: {kinds:?}");
+        assert_eq!(kinds.len(), 13, "one of each is in the corpus: {kinds:?}");
     }
 
     #[test]

@@ -177,6 +177,8 @@ pub(crate) enum RoomRule {
     Member,
     /// The sender wrote the message or has `chat:moderate`.
     Author,
+    /// The sender writes the message.
+    Writer,
     /// The sender owns the conversation or has `chat:moderate`.
     Owner,
     /// The sender owns the conversation, has `chat:moderate`, or is the affected user.
@@ -193,6 +195,7 @@ impl RoomRule {
         match self {
             Self::Member => "members of the conversation",
             Self::Author => "the message's author, or a user with `chat:moderate`",
+            Self::Writer => "the message's author",
             Self::Owner => "the conversation's owner, or a user with `chat:moderate`",
             Self::OwnerOrOneself => {
                 "the conversation's owner or a user with `chat:moderate`, who also need `chat:manage`, or the removed user"

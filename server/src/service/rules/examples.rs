@@ -28,6 +28,9 @@ pub(super) fn message() -> Message {
         user_id: ADA.to_owned(),
         user_name: "Ada".to_owned(),
         content: "hello".to_owned(),
+        streaming: false,
+        interrupted: false,
+        interrupted_reason: None,
         kind: MessageKind::User,
         metadata: RawValue::from_string("{}".to_owned()).expect("an empty object is JSON"),
         reply_to: None,
@@ -99,6 +102,34 @@ pub(super) fn edited() -> Message {
         content: "hello, Bob".to_owned(),
         version: 2,
         edited_at: Some(time("2025-01-31T12:01:00Z")),
+        ..message()
+    }
+}
+
+/// A message that is being written.
+pub(super) fn streaming() -> Message {
+    Message {
+        content: String::new(),
+        streaming: true,
+        ..message()
+    }
+}
+
+/// The message of [`streaming`] at its end.
+pub(super) fn finished() -> Message {
+    Message {
+        content: "hello, Bob".to_owned(),
+        version: 2,
+        ..message()
+    }
+}
+
+/// The message of [`streaming`] if its author ended it early.
+pub(super) fn aborted() -> Message {
+    Message {
+        interrupted: true,
+        interrupted_reason: Some("the model failed".to_owned()),
+        version: 2,
         ..message()
     }
 }

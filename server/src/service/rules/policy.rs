@@ -8,15 +8,16 @@
 use crate::service::rules::admin;
 use crate::service::rules::commands::{
     attendance, conversations, history, identity, invites, members, messages, notifications,
-    portfolio, prices, signals, trades,
+    portfolio, prices, signals, streams, trades,
 };
 use crate::service::rules::emission::EmissionPolicy;
 use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
 /// All events that clients send, by feature.
-static EVENTS: [&[&EventPolicy]; 13] = [
+static EVENTS: [&[&EventPolicy]; 14] = [
     messages::EVENTS,
+    streams::EVENTS,
     attendance::EVENTS,
     history::EVENTS,
     conversations::EVENTS,
@@ -126,7 +127,7 @@ mod tests {
         for policy in events() {
             let is_moderated = match policy.room {
                 RoomRule::Author | RoomRule::Owner | RoomRule::OwnerOrOneself => true,
-                RoomRule::Anyone | RoomRule::Member | RoomRule::Oneself => false,
+                RoomRule::Anyone | RoomRule::Member | RoomRule::Writer | RoomRule::Oneself => false,
             };
             let schema = (policy.payload)();
             let has = |field| {

@@ -41,6 +41,9 @@ pub use invites::Invite;
 pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};
 pub use members::MemberChange;
+pub use messages::streams::{
+    Extension, Finish, IDLE_MARGIN, OpenStream, StreamHolder, StreamPlace,
+};
 pub use messages::{
     Authorship, Delete, Edit, Insert, Message, MessageKind, NewMessage, Notice, Search, Version,
     words,

@@ -18,6 +18,7 @@ use crate::store::change::deletion::sqlite as deletion;
 use crate::store::change::erasure::sqlite as erasure;
 use crate::store::change::members::sqlite as members;
 use crate::store::change::messages::sqlite as messages;
+use crate::store::change::messages::streams::sqlite as streams;
 use crate::store::change::read_marks::sqlite as read_marks;
 use crate::store::in_progress::InProgress;
 use crate::store::lane::{Commit, Lanes};
@@ -318,6 +319,7 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
             now,
         )?),
         Write::Edit(edit) => edit.done(messages::edit(connection, &edit.operation, now)?),
+        Write::Finish(end) => end.done(streams::finish(connection, &end.operation, now)?),
         Write::Delete(delete) => delete.done(messages::delete(connection, &delete.operation, now)?),
         Write::Erase(erase) => {
             erase.done(erasure::erase_author(connection, &erase.operation, now)?)

@@ -8,10 +8,10 @@ use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::store::{
     Actor, Amend, Annotate, Annotation, Append, Attempt, AuditEntry, AuditQuery, Change, Current,
-    Delete, DeleteConversation, Delivery, Edit, EraseAuthor, IfOpen, Insert, Invite, JournalSweep,
-    Level, Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, NewStatus,
-    Notice, Origin, Page, PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search,
-    Status, Store, StoredResponse, Time, UserDataPlace, words,
+    Delete, DeleteConversation, Delivery, Edit, EraseAuthor, Extension, Finish, IfOpen, Insert,
+    Invite, JournalSweep, Level, Login, MarkRead, MemberChange, Message, Missed, NewConversation,
+    NewMessage, NewStatus, Notice, Origin, Page, PresenceEntry, Quota, Rename, Replace, Revision,
+    Revocation, Search, Status, Store, StoredResponse, Time, UserDataPlace, words,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -222,6 +222,32 @@ async fn chat(store: &Store) -> Result<(), String> {
         },
         origin(),
     )))?;
+    let writing = NewMessage {
+        content: String::new(),
+        holder: Some(id),
+        ..retriable(id, "ann", &Uuid::new_v4().to_string())
+    };
+    let writing = sent(store, writing).await?;
+    let extension = Extension {
+        message_id: writing.id,
+        holder: id,
+        from: 0,
+        text: "half".into(),
+        chars: 4,
+    };
+    if must!(store.extend_streams(&[extension])).is_empty() {
+        return Err("not extended".into());
+    }
+    let finish = Finish {
+        message_id: writing.id,
+        holder: Some(id),
+        content: None,
+        metadata: None,
+        interrupted: None,
+        idle_since: None,
+        notice: None,
+    };
+    expect(must!(store.finish_stream(finish, origin())))?;
     for (user, annotation) in [
         ("ann", Annotation::React("+".into())),
         ("bob", Annotation::React("+".into())),

@@ -3,6 +3,13 @@
  * `roomcast catalog --format typescript` prints the same.
  */
 
+/** `abort_message`: ends a message where it is. */
+export interface AbortMessage {
+  messageId: string;
+  /** Stored with the message. */
+  reason?: Reason;
+}
+
 /** `notification:ack_all`: the sender has seen all notifications. */
 export interface AckAllNotifications {
   /** Only notifications up to this revision, which the sender has received. Default: all. */
@@ -89,6 +96,23 @@ export interface AllAcked {
 /** From -1e15 to 1e15. */
 export type Amount = number;
 
+/** `append_message`: adds text at a position. */
+export interface AppendMessage {
+  messageId: string;
+  /** The number of characters (Unicode scalar values) before this text. */
+  offset: number;
+  /** At most 100,000 characters in all (`chat.streams.max_chars`). Text that is there already is accepted and not sent again. */
+  text: string;
+}
+
+/** The acknowledgement of `append_message`. */
+export interface AppendedText {
+  /** The number of characters that are there. */
+  offset: number;
+  /** The number of characters that are stored. The author keeps what follows. */
+  stored: number;
+}
+
 /** `auth:expiring`, which the library sends. */
 export interface AuthExpiring {
   expiresAt: string;
@@ -98,6 +122,28 @@ export interface AuthExpiring {
 export interface AuthRefreshed {
   /** When the credentials expire. Absent if they do not. */
   expiresAt?: string;
+}
+
+/** `begin_message`: stores a message without text, which follows. */
+export interface BeginMessage {
+  /** A message begun again under the same id is stored only once, and goes on. */
+  clientMessageId: ClientId;
+  conversationId: string;
+  /** The mentioned users, who are notified at the end: at most 20, all members, without duplicates. */
+  mentions?: UserId[];
+  /** Stored unchanged, at most 4,096 bytes (`chat.metadata_bytes`). */
+  metadata?: GivenMetadata;
+  /** The message of the same conversation that this one replies to. */
+  replyTo?: string;
+  /** `ai` needs the permission `chat:send_ai`. Default `user`. */
+  type?: "user" | "ai";
+}
+
+/** The acknowledgement of `begin_message`. */
+export interface BegunMessage {
+  message: Message;
+  /** The number of characters that are there: the author goes on from here. */
+  offset: number;
 }
 
 /** `admin:block`: the network to block. */
@@ -255,6 +301,17 @@ export interface ExecuteTrade {
   symbol: Symbol;
 }
 
+/** `finish_message`: ends a message. */
+export interface FinishMessage {
+  /** Replaces the text that was appended. */
+  content?: MessageText;
+  messageId: string;
+  /** Replaces the metadata. */
+  metadata?: GivenMetadata;
+  /** The number of characters of the text that was appended. */
+  offset: number;
+}
+
 /** `presence`: reads the users in a conversation. */
 export interface GetPresence {
   conversationId: string;
@@ -309,6 +366,8 @@ export interface Joined {
   pins?: Pin[];
   /** The statuses of all members and of `users`, if they have set one. */
   statuses: UserStatus[];
+  /** The messages that are being written, whatever the client knows of them. Left out if there are none. */
+  streaming?: Message[];
   users: PresentUser[];
 }
 
@@ -401,7 +460,7 @@ export interface MarkAsRead {
 
 /** One stored message: its row, and its JSON on the wire. */
 export interface Message {
-  /** The text, as it was sent. */
+  /** The text, as it was sent. While the message is being written, the beginning of it. */
   content: string;
   /** The conversation it belongs to. */
   conversationId: string;
@@ -413,6 +472,10 @@ export interface Message {
   editedAt?: string;
   /** A UUID of version 7: ids ascend in the order of storing. */
   id: string;
+  /** Whether the text ended before its author finished it. Left out otherwise. */
+  interrupted?: boolean;
+  /** Why the author ended the text, if it gave a reason. */
+  interruptedReason?: string;
   /** The users whom it mentions, as it was sent. */
   mentions?: string[];
   /** A JSON object, as it was sent; `{}` if there was none. */
@@ -423,6 +486,8 @@ export interface Message {
   replyTo?: Quote;
   /** The place of the message in its conversation: 1, 2, 3 and so on, without a gap. */
   seq: number;
+  /** Whether the text still grows; see `message_appended`. Left out otherwise. */
+  streaming?: boolean;
   /** Written by a person or by a machine. */
   type: MessageKind;
   /** The user who sent the message. */
@@ -431,6 +496,16 @@ export interface Message {
   userName: string;
   /** 1, and one more with each edit. */
   version: number;
+}
+
+/** `message_appended`. */
+export interface MessageAppended {
+  conversationId: string;
+  messageId: string;
+  /** The number of characters (Unicode scalar values) before this text: the length of the text that the client has. */
+  offset: number;
+  seq: number;
+  text: string;
 }
 
 /** `message_deleted`. */
@@ -490,6 +565,14 @@ export interface MessageRead {
   conversationId: string;
   /** The `seq` of the last message that the user has read. */
   seq: number;
+  userId: string;
+}
+
+/** `message_stop_requested`. */
+export interface MessageStopRequested {
+  conversationId: string;
+  messageId: string;
+  /** The user who asks. */
   userId: string;
 }
 
@@ -1111,6 +1194,11 @@ export interface Statistics {
 /** The text of a status: 1 to 80 characters, none of them control or invisible, and not only spaces. */
 export type StatusText = string;
 
+/** `stop_message`: asks the author to stop. */
+export interface StopMessage {
+  messageId: string;
+}
+
 /** The acknowledgement of commands that store or change a message. */
 export interface StoredMessage {
   message: Message;
@@ -1379,6 +1467,16 @@ export interface Requests {
   pin_message: { payload: PinMessage; answer: MessagePinned };
   /** Unpins a message. */
   unpin_message: { payload: UnpinMessage; answer: MessageUnpinned };
+  /** Stores the beginning of a message whose text follows in pieces. */
+  begin_message: { payload: BeginMessage; answer: BegunMessage };
+  /** Adds text to a message that is being written. */
+  append_message: { payload: AppendMessage; answer: AppendedText };
+  /** Ends a message that is being written. */
+  finish_message: { payload: FinishMessage; answer: StoredMessage };
+  /** Ends a message that is being written where it is. */
+  abort_message: { payload: AbortMessage; answer: StoredMessage };
+  /** Asks the author of a message that is being written to stop. */
+  stop_message: { payload: StopMessage; answer: object };
   /** Joins a conversation and reads the missed messages. */
   join_conversation: { payload: string | Join; answer: Joined };
   /** Leaves a conversation. */
@@ -1488,6 +1586,10 @@ export interface ServerToClientEvents {
   message: (payload: Message, confirm?: () => void) => void;
   /** The text of a message was replaced. */
   message_edited: (payload: Message) => void;
+  /** The text of a message has grown. */
+  message_appended: (payload: MessageAppended) => void;
+  /** A member asks the author of a message that is being written to stop. */
+  message_stop_requested: (payload: MessageStopRequested) => void;
   /** The text of a message was removed. */
   message_deleted: (payload: MessageDeleted) => void;
   /** How many sockets have confirmed a message. */

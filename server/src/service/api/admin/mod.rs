@@ -437,12 +437,13 @@ fn this(io: &Io) -> Arc<str> {
 const EMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The refusals counted by the server: type, reason and counter.
-const OWN: [(&str, &str, Counter); 20] = [
+const OWN: [(&str, &str, Counter); 21] = [
     ("rateLimit", "messages", Counter::LimitedMessages),
     ("rateLimit", "typing", Counter::LimitedTyping),
     ("rateLimit", "changes", Counter::LimitedChanges),
     ("rateLimit", "requests", Counter::LimitedRequests),
     ("rateLimit", "joins", Counter::LimitedJoins),
+    ("rateLimit", "appends", Counter::LimitedAppends),
     ("rateLimit", "api", Counter::ApiLimited),
     ("permission", "no role grants it", Counter::CommandsDenied),
     ("authentication", "missing", Counter::AuthMissing),

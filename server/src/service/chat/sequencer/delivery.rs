@@ -10,6 +10,7 @@ use crate::service::chat::presence::conversation::Notice;
 use crate::service::chat::sequencer::closing::emit_deleted;
 use crate::service::chat::sequencer::confirming::{PendingConfirmation, report};
 use crate::service::chat::sequencer::conversations::{LiveConversation, SharedContext, room_of};
+use crate::service::chat::sequencer::growing::Readers;
 use crate::service::chat::sequencer::traced;
 use crate::service::rules::emissions::attendance::{
     Kind, PRESENCE, System, TYPING, Typing, USER_DISCONNECTED, USER_JOINED, USER_LEFT, User,
@@ -54,9 +55,16 @@ impl LiveConversation {
                     "message emitted"
                 );
                 (emitted, pending) = self.emit_message(namespace, message, from.clone(), confirm);
+                if message.streaming {
+                    let now = tokio::time::Instant::now().into_std();
+                    self.streams.begin(message, now);
+                }
                 self.note_emitted(namespace, (event, revision, trace), from, &emitted);
             }
             Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
+                if let Committed::Edited(message) | Committed::Deleted { message, .. } = event {
+                    self.streams.end(message.seq);
+                }
                 emitted = emit_step(self.audience(namespace, from.clone()), event);
                 self.note_emitted(namespace, (event, revision, trace), from, &emitted);
             }
@@ -226,6 +234,12 @@ impl LiveConversation {
                 self.announce_typing(&user, false);
             }
         }
+        let readers = Readers {
+            namespace,
+            room: &self.room,
+            conversation_id: self.id,
+        };
+        self.streams.advance(&readers, self.common.streams, now);
         self.early_confirmations.handle_timeout(now);
         self.recoverable_until = self.recoverable_until.filter(|until| *until > now);
     }

@@ -13,6 +13,7 @@ pub(in crate::service) mod confirming;
 pub(in crate::service) mod conversations;
 pub(in crate::service) mod delivery;
 pub(in crate::service) mod gap;
+pub(in crate::service) mod growing;
 mod interruption;
 pub(in crate::service) mod order;
 pub(in crate::service) mod recorded;

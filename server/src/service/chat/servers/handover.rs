@@ -126,7 +126,9 @@ impl Chat {
                 let leave = |live: &mut LiveConversation| {
                     let is_in = socket.is_in(room.as_str());
                     socket.leave(&room);
-                    (is_in, live.sequencer.emitted())
+                    // The other server does not know how much of a growing text the client has.
+                    let emitted = live.sequencer.emitted();
+                    (is_in, emitted.filter(|_| live.streams.is_empty()))
                 };
                 match self.0.conversations.with(id, leave) {
                     Some((true, Some(Revision { seq, changes }))) => {

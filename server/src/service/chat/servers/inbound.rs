@@ -105,6 +105,7 @@ impl Chat {
                     conversations.recheck_departures(presence.conversation_id, left.chain(lost));
                 }
             }
+            News::Grown(grown) => self.receive_grown(&io.of("/"), &grown),
             News::Read(read) => emit_read(io.of("/").local(), &read),
             News::Level(level) => emit_level(io.of("/").local(), &level),
             News::Changes => self.0.fed.wake(),

@@ -1,19 +1,22 @@
 //! Commands about attending a conversation: joining, leaving, typing, presence and status.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::form::{Target, hyphenated, word};
 use crate::service::rules::bounds::StatusText;
+use crate::service::rules::commands::streams::Held;
 use crate::service::rules::emissions::attendance::{self, Here, Present, Status, UserStatus};
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, CONVERSATION};
-use crate::store::{Conversation, Level, Messages, Opening};
+use crate::store::{Conversation, Level, Message, Messages, Opening};
 
 events! {
     JOIN_CONVERSATION {
-        event: "join_conversation", payload: Join, answer: Joined,
+        event: "join_conversation", payload: Join, answer: Held<Joined>,
         permission: ChatRead, limit: Changes, room: Member, argument: id_or_object,
         does: "joins a conversation and reads the missed messages",
         example: {"conversationId": CONVERSATION, "lastSeq": 6},
@@ -27,7 +30,8 @@ events! {
                 notification_level: Level::All,
                 others_read_seq: Some(6),
             }),
-        },
+            streaming: Vec::new(),
+        }.into(),
         call: Chat::join(socket), serial: true,
     }
     LEAVE_CONVERSATION {
@@ -87,6 +91,10 @@ pub(crate) struct Joined {
     /// Absent if the store did not respond. Joining again returns it.
     #[serde(flatten)]
     pub(crate) opening: Option<Opening>,
+    /// The messages that are being written, whatever the client knows of them. Left out if there
+    /// are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) streaming: Vec<Arc<Message>>,
 }
 
 /// `join_conversation`: an id, or an object with the last `seq` that the client knows.

@@ -6,18 +6,19 @@ use uuid::Uuid;
 
 use super::form::{hyphenated, hyphenated_or_none, whole, whole_or_none};
 use crate::service::rules::bounds::{SearchQuery, not_both};
+use crate::service::rules::commands::streams::Held;
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, CONVERSATION};
 use crate::store::{Messages, ReadMark};
 
 events! {
     MESSAGE_HISTORY {
-        event: "message_history", payload: ReadHistory, answer: Messages,
+        event: "message_history", payload: ReadHistory, answer: Held<Messages>,
         permission: ChatRead, limit: Requests, room: Member, argument: object,
         does: "reads a page of messages",
         example: {"conversationId": CONVERSATION, "beforeSeq": 8, "limit": 1},
-        answered: examples::page(),
-        call: Chat::history(),
+        answered: examples::page().into(),
+        call: Chat::history(socket),
     }
     MARK_READ {
         event: "mark_read", payload: MarkAsRead, answer: ReadMark,

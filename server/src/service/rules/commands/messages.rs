@@ -190,7 +190,7 @@ pub(crate) struct UnpinMessage {
 }
 
 /// Deserializes a kind from a string only. A derived enum also accepts `{"user": null}`.
-fn kind_or_none<'de, D: Deserializer<'de>>(
+pub(super) fn kind_or_none<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<MessageKind>, D::Error> {
     match Option::<String>::deserialize(deserializer)?.as_deref() {

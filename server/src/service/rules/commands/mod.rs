@@ -17,6 +17,7 @@ pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod notifications;
 pub(crate) mod pages;
+pub(crate) mod streams;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::service::rules::emission::emissions;
-use crate::service::rules::examples::{self, ADA, CONVERSATION, MESSAGE_ID, NOON};
+use crate::service::rules::examples::{self, ADA, BOB, CONVERSATION, MESSAGE_ID, NOON};
 use crate::store::{Message, Pinned, ReactionChange, Time, Unpinned};
 
 emissions! {
@@ -20,6 +20,28 @@ emissions! {
         summary: "the text of a message was replaced",
         to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::edited(),
+    }
+    MESSAGE_APPENDED {
+        event: "message_appended", payload: Appended<'static>, delivery: Reliable,
+        summary: "the text of a message has grown",
+        to: "sockets in the conversation, except the author's", rooms: [Conversation],
+        example: Appended {
+            conversation_id: CONVERSATION,
+            message_id: MESSAGE_ID,
+            seq: 7,
+            offset: 5,
+            text: ", Bob",
+        },
+    }
+    MESSAGE_STOP_REQUESTED {
+        event: "message_stop_requested", payload: StopRequested<'static>, delivery: Reliable,
+        summary: "a member asks the author of a message that is being written to stop",
+        to: "the author's sockets", rooms: [User],
+        example: StopRequested {
+            conversation_id: CONVERSATION,
+            message_id: MESSAGE_ID,
+            user_id: BOB,
+        },
     }
     MESSAGE_DELETED {
         event: "message_deleted", payload: Deleted<'static>, delivery: Reliable,
@@ -87,6 +109,31 @@ pub(crate) struct Deleted<'a> {
     #[schemars(with = "Time")]
     pub(crate) deleted_at: Option<Time>,
     pub(crate) deleted_by: &'a str,
+}
+
+/// `message_appended`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MessageAppended")]
+pub(crate) struct Appended<'a> {
+    pub(crate) conversation_id: Uuid,
+    pub(crate) message_id: Uuid,
+    pub(crate) seq: u64,
+    /// The number of characters (Unicode scalar values) before this text: the length of the text
+    /// that the client has.
+    pub(crate) offset: usize,
+    pub(crate) text: &'a str,
+}
+
+/// `message_stop_requested`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MessageStopRequested")]
+pub(crate) struct StopRequested<'a> {
+    pub(crate) conversation_id: Uuid,
+    pub(crate) message_id: Uuid,
+    /// The user who asks.
+    pub(crate) user_id: &'a str,
 }
 
 /// `message_delivered`.

@@ -42,6 +42,11 @@ impl Rules {
         })
     }
 
+    /// Returns whether texts are not changed.
+    pub(in crate::service) fn is_text(&self) -> bool {
+        matches!(self, Self::Text)
+    }
+
     /// Returns the text to store for a text that a client sent.
     pub(in crate::service) fn admit(
         &self,

@@ -26,6 +26,12 @@ impl Rules {
         }
     }
 
+    /// Returns whether texts are not changed.
+    #[expect(clippy::unused_self, reason = "the rules of HTML depend on it")]
+    pub(in crate::service) const fn is_text(&self) -> bool {
+        true
+    }
+
     /// Returns the text to store for a text that a client sent.
     pub(in crate::service) fn admit(
         &self,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::store::change::members::postgres::is_member;
 use crate::store::change::messages::postgres as messages;
+use crate::store::change::messages::streams::postgres as streams;
 use crate::store::change::{
     Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, Opening, Quote, Reaction,
     ReactionCounts,
@@ -98,7 +99,7 @@ pub(in crate::store) async fn silent(
     Ok(silent.into_iter().collect())
 }
 
-/// Adds quotes and reactions to the messages of a page, as `reader` sees them.
+/// Adds quotes, reactions and growing texts to the messages of a page, as `reader` sees them.
 pub(in crate::store) async fn shown_page(
     client: &ClientWrapper,
     mut page: Messages,
@@ -113,7 +114,7 @@ pub(in crate::store) async fn shown_page(
     })
 }
 
-/// Adds quotes and reactions to messages. Returns whether there are any.
+/// Adds quotes, reactions and growing texts to messages. Returns whether there are any.
 pub(in crate::store) async fn show(
     client: &ClientWrapper,
     messages: &mut [Arc<Message>],
@@ -126,13 +127,24 @@ pub(in crate::store) async fn show(
         .collect();
     let mut reactions = reactions(client, &ids, reader).await?;
     let quotes = quotes(client, &originals).await?;
-    let is_larger = !(reactions.is_empty() && originals.is_empty());
+    let growing: Vec<Uuid> = messages
+        .iter()
+        .filter(|message| message.may_stream())
+        .map(|message| message.id)
+        .collect();
+    let mut texts = streams::texts(client, &growing).await?;
+    let is_larger = !(reactions.is_empty() && originals.is_empty() && texts.is_empty());
     for message in messages {
         let of_it = reactions.remove(&message.id);
-        if message.answers.is_none() && of_it.is_none() {
+        let so_far = texts.remove(&message.id);
+        if message.answers.is_none() && of_it.is_none() && so_far.is_none() {
             continue;
         }
         let shown = Arc::make_mut(message);
+        if let Some(so_far) = so_far {
+            shown.content = so_far;
+            shown.streaming = true;
+        }
         shown.reactions = of_it.unwrap_or_default();
         shown.reply_to = shown.answers.and_then(|id| quotes.get(&id).cloned());
     }

@@ -10,9 +10,10 @@ use crate::store::change::annotations::EXCERPT_CHARS;
 use crate::store::change::conversations::sqlite::owner;
 use crate::store::change::members::sqlite::{is_member, last_seq};
 use crate::store::change::messages::sqlite as messages;
+use crate::store::change::messages::streams::sqlite as streams;
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, NewMessage, Opening, Quote,
-    Reaction, ReactionCounts,
+    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, NewMessage, Notice, Opening,
+    Quote, Reaction, ReactionCounts,
 };
 use crate::store::page::Messages;
 use crate::store::shared::journals::sqlite as journals;
@@ -93,7 +94,7 @@ pub(in crate::store) fn level(
     Ok(Level::of(level.as_deref()))
 }
 
-/// Adds quotes and reactions to the messages of a page, as `reader` sees them.
+/// Adds quotes, reactions and growing texts to the messages of a page, as `reader` sees them.
 pub(in crate::store) fn shown_page(
     connection: &Connection,
     page: Messages,
@@ -114,7 +115,7 @@ pub(in crate::store) fn shown_page(
     })
 }
 
-/// Adds quote and reactions to a message.
+/// Adds quote, reactions and growing text to a message.
 pub(in crate::store) fn shown(
     connection: &Connection,
     message: Message,
@@ -122,14 +123,18 @@ pub(in crate::store) fn shown(
     Ok(more(connection, &message, None)?.unwrap_or(message))
 }
 
-/// Returns a message with its quote and reactions, or `None` if it has neither.
+/// Returns a message with its quote, reactions and growing text, or `None` if it has none of them.
 fn more(
     connection: &Connection,
     message: &Message,
     reader: Option<&str>,
 ) -> rusqlite::Result<Option<Message>> {
     let reactions = reactions(connection, message.id, reader)?;
-    if message.answers.is_none() && reactions.is_empty() {
+    let so_far = match message.may_stream() {
+        true => streams::text(connection, message.id)?,
+        false => None,
+    };
+    if message.answers.is_none() && reactions.is_empty() && so_far.is_none() {
         return Ok(None);
     }
     Ok(Some(Message {
@@ -138,6 +143,8 @@ fn more(
             None => None,
         },
         reactions,
+        streaming: so_far.is_some(),
+        content: so_far.unwrap_or_else(|| message.content.clone()),
         ..message.clone()
     }))
 }
@@ -208,15 +215,12 @@ pub(in crate::store) fn references(
 /// Stores the journal entries that notify mentioned users. Drops an entry if its journal is full.
 pub(in crate::store) fn notify(
     connection: &Connection,
-    new: &NewMessage,
+    notice: &Notice,
     message: &Message,
 ) -> rusqlite::Result<()> {
-    let Some(notice) = &new.notice else {
-        return Ok(());
-    };
     let mut silent = Vec::new();
-    for user in &new.mentions {
-        if level(connection, new.conversation_id, user)? == Level::None {
+    for user in &message.mentions {
+        if level(connection, message.conversation_id, user)? == Level::None {
             silent.push(user);
         }
     }

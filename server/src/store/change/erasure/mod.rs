@@ -104,6 +104,7 @@ impl EraseAuthor {
         } else {
             old.clone()
         };
+        new.streaming = false;
         new.user_id = ERASED_USER.to_owned();
         new.user_name = ERASED_NAME.to_owned();
         if self.removes_text {

@@ -12,6 +12,7 @@ use super::{EraseAuthor, FoundRows, Section, SectionQuery};
 use crate::store::change::annotations::postgres::show;
 use crate::store::change::messages::list;
 use crate::store::change::messages::postgres::{find, replace};
+use crate::store::change::messages::streams::postgres as streams;
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
 use crate::store::postgres::group::LockedRows;
 use crate::store::postgres::sql::CachedStatements;
@@ -150,5 +151,8 @@ pub(in crate::store) async fn erase_author(
         is_admin: true,
     };
     replace(client, &old, &new, &by, now).await?;
+    if old.streaming {
+        streams::end(client, old.id).await?;
+    }
     Ok(Change::Done(new))
 }

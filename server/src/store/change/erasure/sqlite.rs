@@ -7,6 +7,7 @@ use crate::store::change::annotations::sqlite::shown;
 use crate::store::change::members::sqlite::last_seq;
 use crate::store::change::messages::list;
 use crate::store::change::messages::sqlite::{find, replace};
+use crate::store::change::messages::streams::sqlite as streams;
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::sql::{CachedStatements, Id};
@@ -129,6 +130,9 @@ pub(in crate::store) fn erase_author(
             is_admin: true,
         };
         replace(connection, &old, &new, &by, now)?;
+    }
+    if old.streaming {
+        streams::end(connection, old.id)?;
     }
     connection.execute_cached(
         "UPDATE messages SET user_id = ?2, user_name = ?3, mentions = ?4, client_message_id = NULL

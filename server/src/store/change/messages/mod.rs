@@ -5,6 +5,7 @@ mod notices;
 pub(in crate::store) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(in crate::store) mod sqlite;
+pub(in crate::store) mod streams;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,8 +37,17 @@ pub struct Message {
     pub user_id: String,
     /// The sender's name at the time of sending.
     pub user_name: String,
-    /// The text, as it was sent.
+    /// The text, as it was sent. While the message is being written, the beginning of it.
     pub content: String,
+    /// Whether the text still grows; see `message_appended`. Left out otherwise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub streaming: bool,
+    /// Whether the text ended before its author finished it. Left out otherwise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub interrupted: bool,
+    /// Why the author ended the text, if it gave a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted_reason: Option<String>,
     /// Written by a person or by a machine.
     #[serde(rename = "type")]
     pub kind: MessageKind,
@@ -84,11 +94,26 @@ impl Message {
     pub(in crate::store) fn deleted(&self, now: Time) -> Self {
         Self {
             content: String::new(),
+            streaming: false,
+            interrupted: false,
+            interrupted_reason: None,
             metadata: empty_object(),
             reactions: Vec::new(),
             deleted_at: Some(now),
             ..self.clone()
         }
+    }
+
+    /// Returns the value of the column `interrupted`.
+    pub(in crate::store) fn interruption(&self) -> Option<&str> {
+        let why = self.interrupted_reason.as_deref().unwrap_or_default();
+        self.interrupted.then_some(why)
+    }
+
+    /// Returns whether the row may belong to a message that is being written: only such messages
+    /// have no text.
+    pub(in crate::store) fn may_stream(&self) -> bool {
+        self.content.is_empty() && self.version == 1 && self.deleted_at.is_none()
     }
 
     /// Returns why an edit or deletion of this row is refused, if it is. `is_member` refers to the
@@ -138,6 +163,7 @@ impl Record for Message {
     fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
         let kind: String = row.get("type")?;
         let mentions: Option<Vec<String>> = row.get("mentions")?;
+        let interrupted: Option<String> = row.get("interrupted")?;
         Ok(Self {
             id: row.get("id")?,
             conversation_id: row.get("conversation_id")?,
@@ -145,6 +171,9 @@ impl Record for Message {
             user_id: row.get("user_id")?,
             user_name: row.get("user_name")?,
             content: row.get("content")?,
+            streaming: false,
+            interrupted: interrupted.is_some(),
+            interrupted_reason: interrupted.filter(|reason| !reason.is_empty()),
             // A check constraint allows no other kind.
             kind: match &*kind {
                 "ai" => MessageKind::Ai,
@@ -164,6 +193,14 @@ impl Record for Message {
 }
 
 record! { Version => version, content, metadata, replaced_at, replaced_by }
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
 
 /// Encodes a list of texts for the column `mentions`.
 pub(in crate::store) fn list(texts: &[String]) -> String {
@@ -223,6 +260,8 @@ pub struct NewMessage {
     pub mentions: Vec<String>,
     /// Creates the journal entry that is stored with the message for each mentioned member.
     pub notice: Option<Notice>,
+    /// Identifies who extends the text of the message, if it is streamed.
+    pub holder: Option<Uuid>,
 }
 
 impl NewMessage {
@@ -237,6 +276,9 @@ impl NewMessage {
             user_id: self.user_id,
             user_name: self.user_name,
             content: self.content,
+            streaming: self.holder.is_some(),
+            interrupted: false,
+            interrupted_reason: None,
             kind: self.kind,
             metadata: self.metadata,
             reply_to: original,
@@ -361,7 +403,8 @@ impl Store {
     /// Changes the text of a message, retains the old text as a version, and waits until that is
     /// emitted.
     ///
-    /// The result for a deleted message is [`Change::Absent`].
+    /// The result for a deleted message is [`Change::Absent`], and for one that is being written
+    /// [`Change::Conflict`].
     ///
     /// # Errors
     ///

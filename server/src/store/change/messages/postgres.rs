@@ -13,7 +13,8 @@ use uuid::Uuid;
 use crate::store::change::annotations::postgres::{show, shown_page};
 use crate::store::change::members::postgres::is_member;
 use crate::store::change::messages::list;
-use crate::store::change::{Actor, Change, Delete, Edit, Message, Search};
+use crate::store::change::messages::streams::postgres::{self as streams, NewStreams};
+use crate::store::change::{Actor, Change, Delete, Edit, Message, NewMessage, Search};
 use crate::store::page::{Messages, Page, PageBuilder};
 use crate::store::postgres::group::LockedRows;
 use crate::store::postgres::sql::{CachedStatements, one_more, record, signed};
@@ -26,7 +27,7 @@ use crate::store::{StoreError, Time};
 macro_rules! message_columns {
     () => {
         "id, conversation_id, seq, user_id, user_name, content, type, metadata, reply_to, mentions, \
-         version, created_at, edited_at, deleted_at"
+         version, created_at, edited_at, deleted_at, interrupted"
     };
 }
 
@@ -76,10 +77,11 @@ pub(in crate::store) struct NewRows {
     replies_to: Vec<Option<Uuid>>,
     /// JSON lists, because a PostgreSQL array cannot contain arrays of different lengths.
     mentions: Vec<Option<String>>,
+    streams: NewStreams,
 }
 
 impl NewRows {
-    pub(in crate::store) fn push(&mut self, message: &Message, client_message_id: Option<String>) {
+    pub(in crate::store) fn push(&mut self, message: &Message, new: &NewMessage) {
         self.ids.push(message.id);
         self.conversation_ids.push(message.conversation_id);
         self.seqs.push(signed(message.seq));
@@ -88,11 +90,14 @@ impl NewRows {
         self.contents.push(message.content.clone());
         self.kinds.push(message.kind.as_str());
         self.metadata.push(message.metadata.get().to_owned());
-        self.client_message_ids.push(client_message_id);
+        self.client_message_ids.push(new.client_message_id.clone());
         self.replies_to.push(message.answers);
         let mentions = (!message.mentions.is_empty()).then_some(&message.mentions);
         let list = mentions.map(|all| list(all));
         self.mentions.push(list);
+        if let Some(holder) = new.holder {
+            self.streams.push(message, holder);
+        }
     }
 
     pub(in crate::store) async fn insert(
@@ -126,8 +131,8 @@ impl NewRows {
                     &now.timestamp(),
                 ],
             )
-            .await
-            .map(|_| ())
+            .await?;
+        self.streams.insert(client, now).await
     }
 }
 
@@ -142,7 +147,7 @@ pub(in crate::store) async fn change_text(
         Ok(_) => return Ok(Change::Absent),
         Err(refused) => return Ok(refused),
     };
-    if edit.version.is_some_and(|version| version != old.version) {
+    if old.streaming || edit.version.is_some_and(|version| version != old.version) {
         return Ok(Change::Conflict);
     }
     let new = old.edited(edit.content.clone(), now);
@@ -163,6 +168,9 @@ pub(in crate::store) async fn remove_text(
     };
     let new = old.deleted(now);
     replace(client, &old, &new, &delete.by, now).await?;
+    if old.streaming {
+        streams::end(client, old.id).await?;
+    }
     Ok(Change::Done(Arc::new(new)))
 }
 
@@ -209,7 +217,7 @@ pub(in crate::store) async fn replace(
                      (message_id, version, content, metadata, replaced_at, replaced_by)
                  SELECT id, version, content, metadata, $7, $8 FROM messages WHERE id = $1)
              UPDATE messages SET content = $2, metadata = $3, version = $4, edited_at = $5,
-                 deleted_at = $6 WHERE id = $1",
+                 deleted_at = $6, interrupted = $9 WHERE id = $1",
             &[
                 &old.id,
                 &new.content,
@@ -219,6 +227,7 @@ pub(in crate::store) async fn replace(
                 &deleted,
                 &now.timestamp(),
                 &by.user_id,
+                &new.interruption(),
             ],
         )
         .await

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::store::change::annotations::sqlite::{notify, references, shown, shown_page};
 use crate::store::change::members::sqlite::{is_member, last_seq};
 use crate::store::change::messages::list;
+use crate::store::change::messages::streams::sqlite as streams;
 use crate::store::change::{Actor, Change, Delete, Edit, Insert, Message, NewMessage, Search};
 use crate::store::page::{Messages, Page, PageBuilder};
 use crate::store::sqlite::Sqlite;
@@ -129,8 +130,13 @@ pub(in crate::store) fn insert_message(
             "UPDATE conversations SET last_seq = ?2 WHERE id = ?1",
             params![Id(message.conversation_id), last_seq + 1],
         )?;
+    if let Some(holder) = new.holder {
+        streams::begin(connection, &message, holder)?;
+    }
     // The notifications are stored in the message's transaction, so that both or neither exist.
-    notify(connection, new, &message)?;
+    if let Some(notice) = &new.notice {
+        notify(connection, notice, &message)?;
+    }
     Ok(Insert::Stored(Arc::new(message)))
 }
 
@@ -161,7 +167,7 @@ pub(in crate::store) fn edit(
         Ok(_) => return Ok(Change::Absent),
         Err(refused) => return Ok(refused),
     };
-    if edit.version.is_some_and(|version| version != old.version) {
+    if old.streaming || edit.version.is_some_and(|version| version != old.version) {
         return Ok(Change::Conflict);
     }
     let new = old.edited(edit.content.clone(), now);
@@ -181,6 +187,9 @@ pub(in crate::store) fn delete(
     };
     let new = old.deleted(now);
     replace(connection, &old, &new, &delete.by, now)?;
+    if old.streaming {
+        streams::end(connection, old.id)?;
+    }
     Ok(Change::Done(Arc::new(new)))
 }
 
@@ -226,14 +235,15 @@ pub(in crate::store) fn replace(
     )?;
     connection.execute_cached(
         "UPDATE messages SET content = ?2, metadata = ?3, version = ?4, edited_at = ?5,
-             deleted_at = ?6 WHERE id = ?1",
+             deleted_at = ?6, interrupted = ?7 WHERE id = ?1",
         params![
             Id(new.id),
             new.content,
             new.metadata.get(),
             new.version,
             new.edited_at,
-            new.deleted_at
+            new.deleted_at,
+            new.interruption()
         ],
     )?;
     Ok(())

@@ -34,6 +34,7 @@ use crate::store::change::members::postgres::change_member;
 use crate::store::change::messages::postgres::{
     NewRows, change_text, message_columns, remove_text,
 };
+use crate::store::change::messages::streams::postgres as streams;
 use crate::store::change::read_marks::postgres::mark_read;
 use crate::store::change::{
     Committed, Insert, MemberChange, Message, NewConversation, NewMessage, Revision,
@@ -142,6 +143,7 @@ async fn apply(
             new.done(stored)
         }
         Write::Edit(edit) => edit.done(change_text(client, locked, &edit.operation, now).await?),
+        Write::Finish(end) => end.done(streams::finish(client, locked, &end.operation, now).await?),
         Write::Delete(delete) => {
             delete.done(remove_text(client, locked, &delete.operation, now).await?)
         }
@@ -386,7 +388,7 @@ fn acting_user(write: &Write) -> Option<&str> {
         Write::Rename(rename) => Some(&rename.operation.by.user_id),
         Write::Deletion(deletion) => Some(&deletion.operation.deletion.by.user_id),
         Write::Read(read) => Some(&read.operation.user_id),
-        Write::Conversation(_) | Write::Erase(_) => None,
+        Write::Conversation(_) | Write::Erase(_) | Write::Finish(_) => None,
     }
 }
 
@@ -471,8 +473,10 @@ impl LockedRows {
         // The row lock reserves the number for this server until the commit.
         room.last_seq += 1;
         let message = Arc::new(new.clone().stored(room.last_seq, now, original));
-        self.references.notify(new, &message);
-        rows.push(&message, new.client_message_id.clone());
+        if let Some(notice) = &new.notice {
+            self.references.notify(notice, &message);
+        }
+        rows.push(&message, new);
         if let Some(key) = key {
             // The same message may occur twice in one group.
             self.sent.insert(key, Arc::clone(&message));

@@ -73,11 +73,8 @@ impl References {
     }
 
     /// Records the journal entries to store with a message.
-    pub(super) fn notify(&mut self, new: &NewMessage, message: &Message) {
-        let Some(notice) = &new.notice else {
-            return;
-        };
-        let id = new.conversation_id;
+    pub(super) fn notify(&mut self, notice: &Notice, message: &Message) {
+        let id = message.conversation_id;
         let is_silent = |user: &str| self.silent.contains(&(id, user.to_owned()));
         let entries = notice.entries(message, is_silent).into_iter();
         self.notices
@@ -106,6 +103,24 @@ impl References {
 }
 
 impl LockedRows {
+    /// Records the journal entries to store with a message whose mentions were not known before.
+    pub(in crate::store) async fn notify_later(
+        &mut self,
+        client: &ClientWrapper,
+        notice: &Notice,
+        message: &Message,
+    ) -> Result<(), Error> {
+        let users: Vec<&str> = message.mentions.iter().map(String::as_str).collect();
+        if users.is_empty() {
+            return Ok(());
+        }
+        let homes = vec![message.conversation_id; users.len()];
+        let silent = annotations::silent(client, &homes, &users).await?;
+        self.references.silent.extend(silent);
+        self.references.notify(notice, message);
+        Ok(())
+    }
+
     /// Returns the index of the first mentioned user who is not a member.
     pub(super) fn first_nonmember(&self, new: &NewMessage) -> Option<usize> {
         let mut mentions = new.mentions.iter();

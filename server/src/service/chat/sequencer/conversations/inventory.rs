@@ -14,12 +14,14 @@ use crate::service::chat::sequencer::backlog::GapBacklog;
 use crate::service::chat::sequencer::recorded::Recorded;
 
 /// The names of the parts of each conversation, in the order of [`sizes`].
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 11] = [
     "present users",
     "users of other servers",
     "presence notices",
     "unpublished presences",
     "typing users",
+    "growing texts",
+    "readers behind a growing text",
     "commits after a gap",
     "recorded steps",
     "removed members",
@@ -32,12 +34,15 @@ fn sizes(conversation: &LiveConversation) -> [Size; PARTS.len()] {
     let backlog = conversation.gap_backlog.as_ref();
     let recorded = conversation.recorded.as_ref();
     let leaving = conversation.leaving.len();
+    let [texts, behind] = conversation.streams.sizes();
     [
         presence.users,
         presence.remote,
         presence.notices,
         presence.unpublished,
         conversation.typing.size(),
+        texts,
+        behind,
         backlog.map(GapBacklog::size).unwrap_or_default(),
         recorded.map(Recorded::size).unwrap_or_default(),
         Size::of::<(Arc<str>, (Instant, u64))>(leaving, leaving),

@@ -16,6 +16,7 @@ use crate::service::chat::presence::typing::Typing;
 use crate::service::chat::sequencer::announced::AnnouncedChanges;
 use crate::service::chat::sequencer::backlog::GapBacklog;
 use crate::service::chat::sequencer::confirming::{ConfirmationRequests, EarlyConfirmations};
+use crate::service::chat::sequencer::growing::{LiveStreams, StreamTempo};
 use crate::service::chat::sequencer::order::Sequencer;
 use crate::service::chat::sequencer::recorded::Recorded;
 use crate::service::cluster::{Announcer, News, Typing as Typist};
@@ -45,6 +46,8 @@ pub(in crate::service) struct SharedContext {
     pub(in crate::service) announced: AnnouncedChanges,
     /// Confirmation requests of other servers.
     pub(in crate::service::chat::sequencer) confirmation_requests: Arc<ConfirmationRequests>,
+    /// The timing of messages that are being written.
+    pub(in crate::service) streams: StreamTempo,
     pub(in crate::service) traces: Traces,
     pub(in crate::service) metrics: Arc<Metrics>,
 }
@@ -69,6 +72,7 @@ impl SharedContext {
             announcer,
             announced: AnnouncedChanges::default(),
             confirmation_requests: Arc::default(),
+            streams: StreamTempo::of(&limits.streams),
             traces,
             metrics,
         }
@@ -121,6 +125,8 @@ pub(in crate::service) struct LiveConversation {
     pub(in crate::service) sequencer: Sequencer,
     pub(in crate::service) presence: Presence,
     pub(in crate::service) typing: Typing,
+    /// The messages that are being written.
+    pub(in crate::service) streams: LiveStreams,
     /// The commits that wait for a missing step, or the fact that they were dropped. `None` if no
     /// step is missing.
     pub(in crate::service) gap_backlog: Option<GapBacklog>,
@@ -160,6 +166,7 @@ impl LiveConversation {
             sequencer: Sequencer::new(),
             presence: Presence::new(tempo),
             typing: Typing::default(),
+            streams: LiveStreams::default(),
             gap_backlog: None,
             leaving: BTreeMap::new(),
             early_confirmations: EarlyConfirmations::default(),
@@ -194,6 +201,7 @@ impl LiveConversation {
             .poll_timeout()
             .into_iter()
             .chain(self.typing.poll_timeout())
+            .chain(self.streams.poll_timeout(self.common.streams))
             .chain(self.early_confirmations.poll_timeout())
             .chain(self.leaving.values().map(|(due, _)| *due))
             .chain(self.recoverable_until);

@@ -1,4 +1,7 @@
-//! Messages: sending, editing and deleting them, reactions and pins.
+//! Messages: sending, editing and deleting them, reactions and pins. `streams` has those whose text
+//! is sent in pieces.
+
+pub(in crate::service::chat) mod streams;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -43,12 +46,8 @@ impl Chat {
         let limits = &self.0.limits;
         // All checks that do not need the store come first, because places in its queue are scarce.
         let content = self.0.rules.admit(command.content, limits.content_chars)?;
-        if let Some(id) = &command.client_message_id {
-            content::check_client_id("clientMessageId", id)?;
-        }
-        if let Some(metadata) = &command.metadata {
-            content::check_metadata(metadata, limits.metadata_bytes)?;
-        }
+        let id = command.client_message_id.as_deref();
+        let (metadata, mentions) = self.check_parts(id, command.metadata, command.mentions)?;
         let kind = command.kind.unwrap_or_default();
         match kind {
             MessageKind::User => {}
@@ -58,8 +57,6 @@ impl Chat {
             }
         }
         let conversation_id = command.conversation_id;
-        let mentions = command.mentions.unwrap_or_default();
-        check_mentions(&mentions)?;
         // Only the title is read here. The transaction checks the membership, so a stale title is
         // harmless.
         let notice = self.notice(&by, conversation_id, &mentions).await?;
@@ -69,11 +66,12 @@ impl Chat {
             user_name: by.name.clone(),
             content,
             kind,
-            metadata: command.metadata.unwrap_or_else(empty_object),
+            metadata,
             client_message_id: command.client_message_id,
             reply_to: command.reply_to,
             mentions,
             notice,
+            holder: None,
         };
         let origin = Origin {
             confirm: command.confirm_delivery.unwrap_or(false),
@@ -81,7 +79,36 @@ impl Chat {
             // From here on the message is in flight. Dropping the handler no longer stops it.
             ..origin(from)
         };
-        match self.0.store.insert_message(message, origin).await? {
+        let stored = self.0.store.insert_message(message, origin).await?;
+        self.inserted(&by, conversation_id, stored)
+    }
+
+    /// Checks what all new messages have beside their text. Returns their metadata and mentions.
+    pub(super) fn check_parts(
+        &self,
+        client_message_id: Option<&str>,
+        metadata: Option<Box<RawValue>>,
+        mentions: Option<Vec<String>>,
+    ) -> Result<(Box<RawValue>, Vec<String>), ServiceError> {
+        if let Some(id) = client_message_id {
+            content::check_client_id("clientMessageId", id)?;
+        }
+        if let Some(metadata) = &metadata {
+            content::check_metadata(metadata, self.0.limits.metadata_bytes)?;
+        }
+        let mentions = mentions.unwrap_or_default();
+        check_mentions(&mentions)?;
+        Ok((metadata.unwrap_or_else(empty_object), mentions))
+    }
+
+    /// Returns a new message, or why it is not stored.
+    pub(super) fn inserted(
+        &self,
+        by: &Principal,
+        conversation_id: Uuid,
+        stored: Insert,
+    ) -> Result<Arc<Message>, ServiceError> {
+        match stored {
             Insert::Stored(message) | Insert::Repeated(message) => {
                 log_change!(
                     message.id,
@@ -91,7 +118,7 @@ impl Chat {
                 );
                 Ok(self.0.rules.show(&message))
             }
-            Insert::Absent => Err(hidden_conversation(&by, conversation_id)),
+            Insert::Absent => Err(hidden_conversation(by, conversation_id)),
             Insert::Conflict => Err(ServiceError::Conflict(
                 "clientMessageId belongs to a message in another conversation",
             )),
@@ -151,7 +178,7 @@ impl Chat {
             Change::Absent => Err(NO_MESSAGE),
             Change::Denied => Err(denied(&by, "only its author edits a message")),
             Change::Conflict => Err(ServiceError::Conflict(
-                "the message has another version by now",
+                "the message has another version by now, or is still being written",
             )),
         }
     }

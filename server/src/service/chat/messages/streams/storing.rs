@@ -1,0 +1,152 @@
+//! Stores growing texts, and ends those that stand still or whose authors may no longer write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
+
+use super::OpenText;
+use crate::service::chat::handle::{Chat, now};
+use crate::store::{Change, Extension, Finish, IDLE_MARGIN, Origin, StoreError, Time};
+
+impl Chat {
+    /// Stores growing texts together, at most four times a second. Never returns.
+    pub(crate) async fn store_texts(self) {
+        loop {
+            self.0.streams.grown.notified().await;
+            let next = Instant::now() + STORE_INTERVAL;
+            while let Err(error) = self.store_grown().await {
+                sleep(error.retry_after().min(STORE_INTERVAL)).await;
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    async fn store_grown(&self) -> Result<(), StoreError> {
+        let open: Vec<_> = self.0.streams.open.lock().values().cloned().collect();
+        let extensions: Vec<Extension> = open
+            .iter()
+            .filter_map(|open| open.lock().extension())
+            .collect();
+        for part in extensions.chunks(BATCH) {
+            let taken = self.0.store.extend_streams(part).await?;
+            for extension in part.iter().filter(|one| taken.contains(&one.message_id)) {
+                if let Some(open) = self.0.streams.get(extension.message_id) {
+                    let mut open = open.lock();
+                    if open.holder == extension.holder {
+                        open.stored = open.stored.max(extension.from + extension.chars);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends messages that stand still, or whose authors may no longer write. Never returns.
+    pub(crate) async fn end_texts(self) {
+        let mut round = 0_u32;
+        loop {
+            sleep(SWEEP_INTERVAL).await;
+            round = round.wrapping_add(1);
+            // What other servers have left behind is looked for less often.
+            let looks_around = round % 5 == 1;
+            if let Err(error) = self.sweep(looks_around).await {
+                tracing::debug!(%error, "could not look for messages that stand still");
+            }
+        }
+    }
+
+    async fn sweep(&self, looks_around: bool) -> Result<(), StoreError> {
+        let streams = &self.0.streams;
+        let open: Vec<_> = streams.open.lock().values().cloned().collect();
+        if !open.is_empty() {
+            let ids: Vec<Uuid> = open.iter().map(|open| open.lock().message_id).collect();
+            let held = self.0.store.held_streams(ids).await?;
+            for open in open {
+                let (id, holder, is_idle) = {
+                    let open = open.lock();
+                    let idle = now().saturating_duration_since(open.touched);
+                    (open.message_id, open.holder, idle > streams.limits.timeout)
+                };
+                let is_held = held
+                    .iter()
+                    .any(|held| held.message_id == id && held.holder == holder);
+                if is_idle || !is_held {
+                    self.interrupt(&open).await?;
+                }
+            }
+        }
+        if looks_around {
+            let margin = streams.limits.timeout + IDLE_MARGIN;
+            let since = Time::now().before(margin);
+            for place in self.0.store.idle_streams(since, BATCH).await? {
+                let finish = Finish {
+                    message_id: place.message_id,
+                    holder: None,
+                    content: None,
+                    metadata: None,
+                    interrupted: Some(String::new()),
+                    idle_since: Some(since),
+                    notice: None,
+                };
+                self.0
+                    .store
+                    .finish_stream(finish, Origin::default())
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the messages that a socket writes, because the server has disconnected it.
+    pub(in crate::service::chat) fn interrupt_of(&self, socket: &roomcast::SocketId) {
+        let open = self.0.streams.open.lock();
+        let own = open
+            .values()
+            .filter(|open| open.lock().socket.as_ref() == Some(socket));
+        for open in own {
+            let (chat, open) = (self.clone(), Arc::clone(open));
+            tokio::spawn(async move { chat.interrupt(&open).await });
+        }
+    }
+
+    /// Ends a message where it is, unless it has ended or another server writes it.
+    async fn interrupt(&self, open: &Arc<Mutex<OpenText>>) -> Result<(), StoreError> {
+        let finish = open.lock().interrupted(String::new());
+        let id = finish.message_id;
+        let ended = self.0.store.finish_stream(finish, Origin::default()).await;
+        let ended = ended.inspect_err(|_| open.lock().is_ending = false)?;
+        if let Change::Done(message) = &ended {
+            tracing::debug!(message_id = %id, conversation = %message.conversation_id, "message interrupted");
+        }
+        self.0.streams.forget(id);
+        Ok(())
+    }
+}
+
+impl OpenText {
+    /// Returns the text that is not stored yet.
+    fn extension(&self) -> Option<Extension> {
+        let text = self.text.lock();
+        let chars = text
+            .end()
+            .checked_sub(self.stored)
+            .filter(|chars| *chars > 0)?;
+        Some(Extension {
+            message_id: self.message_id,
+            holder: self.holder,
+            from: self.stored,
+            text: text.since(self.stored)?.to_owned(),
+            chars,
+        })
+    }
+}
+
+/// The shortest time between two transactions with new text.
+const STORE_INTERVAL: Duration = Duration::from_millis(250);
+/// The time between two looks for messages that stand still.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// The number of messages in one transaction.
+const BATCH: usize = 500;

@@ -1,0 +1,341 @@
+//! The growing texts of a conversation, and how far each reader has them.
+//!
+//! All readers of a text are at the same position, except those that cannot take more at the
+//! moment: their queue is not empty, or they wait for an answer that has the beginning of the
+//! text. These have positions of their own and later receive all they lack in one event.
+
+pub(in crate::service::chat) mod text;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use self::text::{GrowingText, Misfit, SharedText};
+use crate::config;
+use crate::metrics::Size;
+use crate::service::rules::emissions::messages::{Appended, MESSAGE_APPENDED};
+use crate::store::Message;
+use roomcast::{Namespace, Room, Socket, SocketId};
+
+/// The growing texts of a conversation, by the `seq` of their messages.
+#[derive(Debug, Default)]
+pub(in crate::service) struct LiveStreams {
+    streams: BTreeMap<u64, LiveStream>,
+    /// Readers that wait for an answer with the beginning of a text, and for how many.
+    held: HashMap<SocketId, usize>,
+}
+
+#[derive(Debug)]
+struct LiveStream {
+    message_id: Uuid,
+    /// The socket that writes the text and does not receive it.
+    author: Option<SocketId>,
+    text: SharedText,
+    /// The position up to which the text was sent to all readers but those behind.
+    shown: usize,
+    /// The readers that have less, and how much.
+    behind: HashMap<SocketId, usize>,
+    /// When the text is sent next. `None` if nothing waits.
+    due: Option<Instant>,
+    sent_at: Option<Instant>,
+    /// When the text last grew.
+    touched: Instant,
+}
+
+/// Where a conversation sends its texts.
+pub(in crate::service) struct Readers<'a> {
+    pub(in crate::service) namespace: &'a Namespace,
+    pub(in crate::service) room: &'a Room,
+    pub(in crate::service) conversation_id: Uuid,
+}
+
+/// The timing of growing texts.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::service) struct StreamTempo {
+    /// The shortest time between two events about a text.
+    pub(in crate::service) interval: Duration,
+    /// The time without growth after which a text has certainly ended.
+    pub(in crate::service) retention: Duration,
+}
+
+impl StreamTempo {
+    pub(in crate::service) fn of(limits: &config::Streams) -> Self {
+        Self {
+            interval: limits.interval,
+            retention: limits.timeout * 2 + Duration::from_mins(1),
+        }
+    }
+}
+
+impl LiveStreams {
+    pub(in crate::service) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Returns the size of the texts, and that of the readers which have less of them.
+    pub(in crate::service) fn sizes(&self) -> [Size; 2] {
+        let entry = size_of::<(u64, LiveStream)>() + size_of::<Mutex<GrowingText>>();
+        let mut texts = Size::default();
+        let mut behind = Size::of_map(&self.held);
+        for stream in self.streams.values() {
+            let bytes = entry + stream.text.lock().bytes();
+            texts += Size { count: 1, bytes };
+            behind += Size::of_map(&stream.behind);
+        }
+        [texts, behind]
+    }
+
+    /// Returns when [`advance`](Self::advance) must run next.
+    pub(in crate::service) fn poll_timeout(&self, tempo: StreamTempo) -> Option<Instant> {
+        let due = |stream: &LiveStream| {
+            let end = stream.touched + tempo.retention;
+            stream.due.map_or(end, |due| due.min(end))
+        };
+        self.streams.values().map(due).min()
+    }
+
+    /// Follows a message, whose readers have received as much of it as it contains.
+    pub(in crate::service) fn begin(&mut self, message: &Message, now: Instant) {
+        let text = GrowingText::after(message.content.chars().count());
+        let stream = LiveStream::new(message.id, text, now);
+        self.streams.entry(message.seq).or_insert(stream);
+    }
+
+    /// Forgets a message that has ended.
+    pub(in crate::service) fn end(&mut self, seq: u64) {
+        self.streams.remove(&seq);
+    }
+
+    /// Shares the text of an author on this server. Readers that do not know the message begin with
+    /// what their answers contain.
+    pub(in crate::service::chat) fn attach(
+        &mut self,
+        seq: u64,
+        text: &SharedText,
+        author: Option<SocketId>,
+        now: Instant,
+    ) {
+        if let Some(known) = self.streams.get_mut(&seq) {
+            known.author = author;
+            known.touched = now;
+            if !Arc::ptr_eq(&known.text, text) {
+                known.text = Arc::clone(text);
+            }
+        }
+    }
+
+    /// Adds text of an author on another server. Text of a message that has not begun here, or has
+    /// ended, is ignored.
+    pub(in crate::service::chat) fn receive(
+        &mut self,
+        seq: u64,
+        offset: usize,
+        piece: &str,
+        now: Instant,
+    ) -> Result<(), Misfit> {
+        let Some(stream) = self.streams.get_mut(&seq) else {
+            return Ok(());
+        };
+        stream.touched = now;
+        stream.text.lock().extend(offset, piece).map(drop)
+    }
+
+    /// Sends the text of a message now, or as soon as the interval permits.
+    pub(in crate::service::chat) fn grow(
+        &mut self,
+        readers: &Readers<'_>,
+        seq: u64,
+        tempo: StreamTempo,
+        now: Instant,
+    ) {
+        let held = &self.held;
+        let Some(stream) = self.streams.get_mut(&seq) else {
+            return;
+        };
+        if stream.due.is_some() {
+            return;
+        }
+        match stream.sent_at.map(|sent| sent + tempo.interval) {
+            Some(next) if next > now => stream.due = Some(next),
+            _ => stream.send(readers, seq, held, tempo, now),
+        }
+    }
+
+    /// Sends everything that is due, and forgets texts that have certainly ended.
+    pub(in crate::service) fn advance(
+        &mut self,
+        readers: &Readers<'_>,
+        tempo: StreamTempo,
+        now: Instant,
+    ) {
+        let held = &self.held;
+        for (seq, stream) in &mut self.streams {
+            if stream.due.is_some_and(|due| due <= now) {
+                stream.send(readers, *seq, held, tempo, now);
+            }
+        }
+        self.streams
+            .retain(|_, stream| stream.touched + tempo.retention > now);
+    }
+
+    /// Sends a reader nothing until [`release`](Self::release).
+    pub(in crate::service::chat) fn hold(&mut self, reader: &SocketId) {
+        *self.held.entry(reader.clone()).or_default() += 1;
+    }
+
+    /// Cuts the texts of messages in the answer to a held reader to what its next events continue.
+    pub(in crate::service::chat) fn fit<'a>(
+        &mut self,
+        reader: &SocketId,
+        messages: impl Iterator<Item = &'a mut Arc<Message>>,
+        now: Instant,
+    ) {
+        for message in messages.filter(|message| message.streaming) {
+            self.begin(message, now);
+            if let Some(stream) = self.streams.get_mut(&message.seq) {
+                let position = stream.fit(message);
+                stream.behind.insert(reader.clone(), position);
+            }
+        }
+    }
+
+    /// Ends a [`hold`](Self::hold).
+    pub(in crate::service::chat) fn release(
+        &mut self,
+        reader: &SocketId,
+        tempo: StreamTempo,
+        now: Instant,
+    ) {
+        if let Some(count) = self.held.get_mut(reader) {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(reader);
+            }
+        }
+        self.resume(reader, tempo, now);
+    }
+
+    /// Sends a reader what it lacks, with the next event.
+    pub(in crate::service) fn resume(
+        &mut self,
+        reader: &SocketId,
+        tempo: StreamTempo,
+        now: Instant,
+    ) {
+        for stream in self.streams.values_mut() {
+            if stream.behind.contains_key(reader) {
+                let due = now + tempo.interval;
+                stream.due = Some(stream.due.map_or(due, |earlier| earlier.min(due)));
+            }
+        }
+    }
+}
+
+impl LiveStream {
+    fn new(message_id: Uuid, text: GrowingText, now: Instant) -> Self {
+        Self {
+            message_id,
+            author: None,
+            shown: text.end(),
+            text: Arc::new(text.into()),
+            behind: HashMap::new(),
+            due: None,
+            sent_at: None,
+            touched: now,
+        }
+    }
+
+    /// Cuts or extends the text of a message to the position of the readers. Returns the position
+    /// that the message then has.
+    fn fit(&self, message: &mut Arc<Message>) -> usize {
+        let stored = message.content.chars().count();
+        if stored > self.shown {
+            let cut = message.content.char_indices().nth(self.shown);
+            if let Some((end, _)) = cut {
+                Arc::make_mut(message).content.truncate(end);
+            }
+            return self.shown;
+        }
+        let text = self.text.lock();
+        let Some(more) = text.since(stored) else {
+            return stored;
+        };
+        let more: String = more.chars().take(self.shown - stored).collect();
+        Arc::make_mut(message).content.push_str(&more);
+        self.shown
+    }
+
+    /// Sends the text to all readers that can take it.
+    fn send(
+        &mut self,
+        readers: &Readers<'_>,
+        seq: u64,
+        held: &HashMap<SocketId, usize>,
+        tempo: StreamTempo,
+        now: Instant,
+    ) {
+        let text = self.text.lock();
+        let appended = |offset: usize| {
+            let text = text.since(offset)?;
+            Some(Appended {
+                conversation_id: readers.conversation_id,
+                message_id: self.message_id,
+                seq,
+                offset,
+                text,
+            })
+        };
+        let all = || readers.namespace.local().to(readers.room);
+        let mut is_awaited = false;
+        for socket in all().sockets() {
+            let id = socket.id();
+            if self.author.as_ref() == Some(&id) {
+                continue;
+            }
+            let is_ready = !held.contains_key(&id) && is_idle(&socket);
+            match self.behind.get(&id) {
+                Some(position) if is_ready => {
+                    if *position < text.end()
+                        && let Some(appended) = appended(*position)
+                    {
+                        MESSAGE_APPENDED.emit_to(&socket, &appended);
+                    }
+                    // This event, or the answer before it, has all that the others are sent now.
+                    self.behind.insert(id, text.end());
+                }
+                Some(_) => is_awaited = true,
+                None if is_ready => {}
+                None => {
+                    is_awaited = true;
+                    self.behind.insert(id, self.shown);
+                }
+            }
+        }
+        if self.shown < text.end()
+            && let Some(appended) = appended(self.shown)
+        {
+            let skipped = self.author.iter().chain(self.behind.keys());
+            let to = skipped.fold(all(), |to, socket| to.except(socket.clone()));
+            MESSAGE_APPENDED.emit(to, &appended);
+        }
+        // An author that goes on at this server may repeat text that its former server has sent.
+        let end = text.end();
+        self.shown = self.shown.max(end);
+        self.behind.retain(|_, position| *position < end);
+        self.sent_at = Some(now);
+        // Readers that are lost, and may be recovered, are not tried until then.
+        let retry = tempo.interval.max(SHORTEST_RETRY);
+        self.due = (is_awaited && !self.behind.is_empty()).then(|| now + retry);
+    }
+}
+
+/// Returns whether everything was sent to a client that was queued for it.
+fn is_idle(socket: &Socket) -> bool {
+    socket.conn().queued_bytes() == 0
+}
+
+/// The time until a reader that could take nothing is tried again, if texts have no interval.
+const SHORTEST_RETRY: Duration = Duration::from_millis(10);

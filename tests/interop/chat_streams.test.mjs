@@ -1,0 +1,294 @@
+// Messages whose text arrives in pieces, with stock clients: what authors are answered, and that
+// every reader has a prefix of the text at every moment, and all of it at the end.
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
+import { conversation, gathered, person, postgres, startServers, whatIsThere } from "./chat_servers.mjs";
+import { call, server } from "./people.mjs";
+import { ask, until } from "./support.mjs";
+
+/**
+ * Follows the streamed messages that a person receives, in events and answers. Any event that does
+ * not continue what the person has is a violation.
+ */
+function follow(one, violations) {
+  const texts = new Map();
+  const known = (message) => {
+    const before = texts.get(message.id);
+    if (before !== undefined && before.version > message.version) return;
+    const { content, version, streaming, interrupted } = message;
+    if (streaming && before !== undefined && !content.startsWith(before.text)) {
+      violations.push(`${one.name} had ${JSON.stringify(before.text)}, and was answered ${JSON.stringify(content)}`);
+    }
+    texts.set(message.id, { text: content, version, streaming, interrupted });
+  };
+  one.socket.on("message", known);
+  one.socket.on("message_edited", known);
+  one.socket.on("message_appended", ({ messageId, offset, text }) => {
+    const before = texts.get(messageId);
+    // A client that does not know the message yet is told of it by an answer.
+    if (before === undefined) return;
+    const length = [...before.text].length;
+    if (!before.streaming || offset !== length) {
+      violations.push(`${one.name} had ${length} characters, and was sent more at ${offset}`);
+    }
+    before.text += text;
+    before.pieces = (before.pieces ?? 0) + 1;
+  });
+  const join = async (conversationId, lastSeq) => {
+    const joined = await one.must("join_conversation", { conversationId, lastSeq });
+    for (const message of [...joined.messages, ...(joined.streaming ?? [])]) known(message);
+    return joined;
+  };
+  const read = async (conversationId) => {
+    const page = await one.must("message_history", { conversationId });
+    page.messages.forEach(known);
+    return page;
+  };
+  return { ...one, texts, join, read, text: (id) => texts.get(id)?.text };
+}
+
+/** Sends an event whose payload and answer are those of the catalogue. */
+async function checked(one, event, payload) {
+  const answer = await one.must(event, payload);
+  checkAnswered(event, payload, answer);
+  return answer;
+}
+
+const begin = (one, conversationId, more = {}) =>
+  checked(one, "begin_message", { conversationId, clientMessageId: randomUUID(), ...more }).then(({ message }) => message);
+const length = (text) => [...text].length;
+
+/** Sends a text in random pieces, and returns it. */
+async function write(author, messageId, words, pause = 0) {
+  let text = "";
+  for (const word of words) {
+    await checked(author, "append_message", { messageId, offset: length(text), text: word });
+    text += word;
+    if (pause > 0) await sleep(pause); // The pace of a model.
+  }
+  return text;
+}
+
+const WORDS = Array.from({ length: 60 }, (_, n) => `${["grün", "€", "😀", "\n- item", "word"][n % 5]} ${n} `);
+
+async function refused(one, code, event, payload) {
+  const { success, error } = await ask(one.socket, event, payload);
+  assert.equal(success, false, `${event} ${JSON.stringify(payload)}`);
+  assert.equal(error.code, code, JSON.stringify(error));
+  return error;
+}
+
+test("readers have a prefix at every moment, and the text at the end", async (t) => {
+  const started = await server(t, { ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0" });
+  const violations = [];
+  const ada = await person(t, started, "ada");
+  const tab = follow(await person(t, started, "ada"), violations);
+  const bob = follow(await person(t, started, "bob"), violations);
+  const eve = follow(await person(t, started, "eve", { transports: ["polling"] }), violations);
+  const conversationId = await conversation([ada, bob, eve]);
+  for (const one of [tab, bob, eve]) await one.join(conversationId);
+  await ada.must("join_conversation", { conversationId });
+
+  const message = await begin(ada, conversationId, { type: "user", mentions: ["bob"] });
+  assert.deepEqual([message.seq, message.content, message.streaming, message.version], [1, "", true, 1]);
+  let joins = 0;
+  const late = (async () => {
+    // Clients that join, read and rejoin while the text grows.
+    for (let n = 0; n < 12; n++) {
+      const one = follow(await person(t, started, "bob"), violations);
+      await one.join(conversationId, n % 2 === 0 ? 0 : undefined);
+      await one.read(conversationId);
+      joins += 1;
+      await one.join(conversationId, 1);
+      await sleep(20 * n);
+      await one.read(conversationId);
+      await until(() => !one.texts.get(message.id).streaming, "the end for one who joined late");
+      assert.equal(one.text(message.id), WORDS.join(""));
+    }
+  })();
+  const text = await write(ada, message.id, WORDS, 25);
+  await until(() => joins > 0, "a client that joins in the middle");
+  assert.equal(bob.all("notification").length, 0);
+  const { message: end } = await checked(ada, "finish_message", { messageId: message.id, offset: length(text) });
+  assert.deepEqual([end.content, end.version, end.editedAt, end.streaming], [text, 2, undefined, undefined]);
+  for (const one of [tab, bob, eve]) {
+    await until(() => one.texts.get(message.id)?.version === 2, `the end for ${one.name}`);
+    assert.equal(one.text(message.id), text);
+    assert.deepEqual(one.all("message_edited"), [end]);
+  }
+  assert.deepEqual(ada.all("message_appended"), []);
+  for (const appended of bob.all("message_appended")) checkReceived("message_appended", appended);
+  await late;
+  assert.deepEqual(violations, []);
+  // Several pieces arrive together: 60 pieces within 1.5 s, at most one event every 40 ms.
+  assert.ok(bob.all("message_appended").length > 5 && bob.all("message_appended").length < 60);
+  const { messages } = await bob.must("message_search", { query: "grün", conversationId });
+  assert.deepEqual(messages, [end]);
+  assert.deepEqual((await bob.read(conversationId)).messages, [end]);
+  // The end is one change, the beginning one message, and growing is neither.
+  const again = await ada.must("finish_message", { messageId: message.id, offset: length(text) });
+  assert.deepEqual(again.message, end);
+});
+
+test("repeated pieces are accepted, and gaps and other texts are told where to go on", async (t) => {
+  const started = await server(t);
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const payload = { conversationId, clientMessageId: "once" };
+  const { message } = await ada.must("begin_message", payload);
+  const messageId = message.id;
+  const append = (offset, text) => ada.must("append_message", { messageId, offset, text });
+  assert.equal((await append(0, "one 😀 ")).offset, 6);
+  assert.equal((await append(0, "one ")).offset, 6);
+  assert.equal((await append(4, "😀 two")).offset, 9);
+  assert.equal((await append(9, "")).offset, 9);
+  for (const [offset, text] of [[10, "x"], [2 ** 53, "x"], [4, "two"]]) {
+    const { details } = await refused(ada, "CONFLICT", "append_message", { messageId, offset, text });
+    assert.deepEqual(details, { offset: 9 });
+  }
+  const { details } = await refused(ada, "CONFLICT", "finish_message", { messageId, offset: 8 });
+  assert.deepEqual(details, { offset: 9 });
+  await until(async () => (await append(9, "")).stored === 9, "the text to be stored");
+  const begun = await ada.must("begin_message", payload);
+  assert.deepEqual([begun.offset, begun.message.content, begun.message.id], [9, "one 😀 two", messageId]);
+
+  for (const offset of [-1, 0.5, "0", null]) {
+    await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId, offset, text: "x" });
+  }
+  for (const text of ["\u0007", "\ud800", 7, null]) {
+    await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId, offset: 9, text });
+  }
+  await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId, offset: 9, text: "x".repeat(100_000) });
+  await refused(bob, "NOT_FOUND", "append_message", { messageId, offset: 9, text: "x" });
+  await refused(bob, "NOT_FOUND", "finish_message", { messageId, offset: 9 });
+  await refused(bob, "NOT_FOUND", "abort_message", { messageId });
+  await refused(ada, "NOT_FOUND", "append_message", { messageId: randomUUID(), offset: 0, text: "x" });
+  await refused(ada, "CONFLICT", "edit_message", { messageId, content: "edited" });
+  const finished = await ada.must("finish_message", { messageId, offset: 9, content: "corrected", metadata: { of: 1 } });
+  assert.deepEqual([finished.message.content, finished.message.metadata], ["corrected", { of: 1 }]);
+  await refused(ada, "CONFLICT", "append_message", { messageId, offset: 9, text: "x" });
+  await refused(ada, "CONFLICT", "append_message", { messageId: (await ada.must("message", { conversationId, content: "plain" })).message.id, offset: 5, text: "x" });
+  await until(() => bob.all("message_edited").length === 1, "the end");
+  assert.equal(bob.all("message_appended").map(({ text }) => text).join(""), "one 😀 two");
+});
+
+test("a message ends early: aborted, deleted, or because its author is gone", async (t) => {
+  const started = await server(t, { ROOMCAST_CHAT__STREAMS__TIMEOUT: "2s" });
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const ended = (id) => until(() => bob.all("message_edited").some((message) => message.id === id), "the end");
+  const last = (id) => bob.all("message_edited").filter((message) => message.id === id);
+  const aborted = await begin(ada, conversationId);
+  await write(ada, aborted.id, ["half"]);
+  const answer = await checked(ada, "abort_message", { messageId: aborted.id, reason: "the model failed" });
+  const { content, interrupted, interruptedReason } = answer.message;
+  assert.deepEqual([content, interrupted, interruptedReason], ["half", true, "the model failed"]);
+  await ended(aborted.id);
+  assert.deepEqual(last(aborted.id), [answer.message]);
+
+  const deleted = await begin(ada, conversationId);
+  await write(ada, deleted.id, ["half"]);
+  await ada.must("delete_message", { messageId: deleted.id });
+  await refused(ada, "NOT_FOUND", "append_message", { messageId: deleted.id, offset: 4, text: "x" });
+  await until(() => bob.all("message_deleted").length === 1, "the deletion");
+
+  const left = await begin(ada, conversationId);
+  await write(ada, left.id, ["half"]);
+  ada.socket.disconnect();
+  // Its author may go on within the time of the stream.
+  const back = await person(t, started, "ada");
+  const { offset } = await back.must("append_message", { messageId: left.id, offset: 4, text: " more" });
+  assert.equal(offset, 9);
+  await ended(left.id);
+  assert.deepEqual(last(left.id).map(({ content, interrupted }) => [content, interrupted]), [["half more", true]]);
+
+  const removed = await begin(back, conversationId);
+  await write(back, removed.id, ["half"]);
+  const owner = await person(t, started, "ada");
+  const mine = await conversation([bob, back]);
+  await bob.must("join_conversation", { conversationId: mine });
+  const elsewhere = await begin(back, mine);
+  await write(back, elsewhere.id, ["half"]);
+  await bob.must("remove_member", { conversationId: mine, userId: "ada" });
+  await ended(elsewhere.id);
+  assert.deepEqual(last(elsewhere.id).map(({ content, interrupted }) => [content, interrupted]), [["half", true]]);
+  await refused(back, "CONFLICT", "append_message", { messageId: elsewhere.id, offset: 4, text: "x" });
+  // A revoked author's message ends at once.
+  assert.equal((await call(started.url, "POST", "/api/v1/revocations", { userId: "ada" })).status, 200);
+  await ended(removed.id);
+  assert.equal(owner.socket.connected, false);
+});
+
+test("members ask an author to stop, and limits are kept", async (t) => {
+  const started = await server(t, {
+    ROOMCAST_CHAT__STREAMS__PER_USER: "2",
+    ROOMCAST_CHAT__STREAMS__APPENDS_PER_SECOND: "10",
+    ROOMCAST_CHAT__STREAMS__MAX_CHARS: "20",
+  });
+  const { people: [ada, bob, eve], conversationId } = await gathered(t, [started], ["ada", "bob", "eve"]);
+  const stranger = await person(t, started, "stranger");
+  const message = await begin(ada, conversationId);
+  const second = await begin(ada, conversationId);
+  const { retryAfter } = await refused(ada, "RATE_LIMITED", "begin_message", { conversationId, clientMessageId: "third" });
+  assert.ok(retryAfter > 0);
+  await checked(bob, "stop_message", { messageId: message.id });
+  await until(() => ada.all("message_stop_requested").length === 1, "the request");
+  assert.deepEqual(ada.all("message_stop_requested"), [{ conversationId, messageId: message.id, userId: "bob" }]);
+  checkReceived("message_stop_requested", ada.all("message_stop_requested")[0]);
+  assert.deepEqual(eve.all("message_stop_requested"), []);
+  await refused(stranger, "NOT_FOUND", "stop_message", { messageId: message.id });
+  await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId: message.id, offset: 0, text: "x".repeat(21) });
+  const answers = await Promise.all(
+    Array.from({ length: 12 }, () => ask(ada.socket, "append_message", { messageId: second.id, offset: 0, text: "" })),
+  );
+  assert.ok(answers.some(({ error }) => error?.code === "RATE_LIMITED"));
+  await ada.must("abort_message", { messageId: message.id });
+  await refused(bob, "NOT_FOUND", "stop_message", { messageId: message.id });
+  await begin(ada, conversationId);
+});
+
+test("an author goes on at another server, and readers are at both", async (t) => {
+  const servers = await startServers(t, 2, whatIsThere, { ROOMCAST_CHAT__STREAMS__TIMEOUT: "3s" });
+  const violations = [];
+  const [here, there] = servers;
+  const ada = await person(t, here, "ada");
+  const [bob, eve] = [follow(await person(t, here, "bob"), violations), follow(await person(t, there, "eve"), violations)];
+  const conversationId = await conversation([ada, bob, eve]);
+  for (const one of [bob, eve]) await one.join(conversationId);
+  const message = await begin(ada, conversationId);
+  const first = await write(ada, message.id, WORDS.slice(0, 30), 25);
+  for (const one of [bob, eve]) await until(() => one.text(message.id) === first, `the text for ${one.name}`);
+  assert.ok(eve.texts.get(message.id).pieces > 3);
+  // One who joins at the other server in the middle.
+  const late = follow(await person(t, there, "bob"), violations);
+  await late.join(conversationId, 0);
+  ada.socket.disconnect();
+  const moved = await person(t, there, "ada");
+  const known = await ask(moved.socket, "append_message", { messageId: message.id, offset: length(first), text: "" });
+  const from = known.success ? known.offset : known.error.details.offset;
+  const rest = [...first].slice(from).join("");
+  let text = [...first].slice(0, from).join("");
+  for (const word of [rest, ...WORDS.slice(30)]) {
+    await moved.must("append_message", { messageId: message.id, offset: length(text), text: word });
+    text += word;
+    await sleep(25); // The pace of a model.
+  }
+  await moved.must("finish_message", { messageId: message.id, offset: length(text) });
+  for (const one of [bob, eve, late]) {
+    await until(() => one.texts.get(message.id)?.version === 2, `the end for ${one.name}`);
+    assert.equal(one.text(message.id), WORDS.join(""));
+  }
+  assert.deepEqual(violations, []);
+
+  // A server that dies leaves a message that another one ends.
+  const lost = await begin(moved, conversationId);
+  await write(moved, lost.id, ["half"]);
+  await until(async () => postgres.query(`SELECT text FROM message_streams WHERE message_id = '${lost.id}'`)[0]?.[0] === "half", "the text to be stored");
+  await there.kill();
+  await until(() => bob.texts.get(lost.id)?.interrupted === true, "the end");
+  assert.equal(bob.text(lost.id), "half");
+  assert.deepEqual(violations, []);
+});
+
+checksAll(import.meta.url);
