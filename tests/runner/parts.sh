@@ -201,7 +201,7 @@ part_journeys() {
   page_programs || return
   require 'firefox' firefox_browser || return
   counted 'journeys' parse_node page_tests page_rooms page_keys page_reading page_reactions page_sessions page_forms \
-    page_prices page_search
+    page_prices page_search page_streams
 }
 
 part_further_pages() {

@@ -316,6 +316,29 @@ test("own messages from another tab are shown, neither unread nor announced", as
   assert.deepEqual(announced, ["Bob: hi"]);
 });
 
+test("a message that is being written grows, and is announced at its end", async () => {
+  const { server, connection, conversation, announced } = open();
+  await connection.enter();
+  conversation.watch(true, true);
+  const begun = server.store({ userId: "bob", userName: "Bob", content: "", streaming: true });
+  const text = () => conversation.timeline.messages.map(({ content }) => content).join();
+  const append = (offset: number, text: string) =>
+    connection.receive("message_appended", { conversationId: "lobby", messageId: begun.id, seq: begun.seq, offset, text });
+  connection.receive("message", begun);
+  append(0, "one 😀");
+  append(5, " two");
+  // What does not continue the text is for another client, or comes with an answer.
+  append(5, " two");
+  append(20, "?");
+  append(9, "");
+  assert.equal(text(), "one 😀 two");
+  assert.deepEqual(announced, []);
+  connection.receive("message_edited", { ...begun, content: "one 😀 two three", streaming: undefined, version: 2 });
+  append(9, " late");
+  assert.equal(text(), "one 😀 two three");
+  assert.deepEqual(announced, ["Bob: one 😀 two three"]);
+});
+
 test("a jump shows the messages around a place, and reading on from there leads to the newest", async () => {
   const { server, connection, conversation } = open();
   for (let count = 0; count < 60; count += 1) server.store();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Block, type Inline, excerptOf, parseMarkdown } from "../src/words/markdown.ts";
+import { closed, type Block, type Inline, excerptOf, parseMarkdown } from "../src/words/markdown.ts";
 
 /** Returns parsed Markdown in a short notation. */
 function written(text: string): string {
@@ -82,4 +82,10 @@ test("an excerpt is one line of what is shown, without marks", () => {
   assert.equal(excerptOf(`**${"a".repeat(300)}**`), "a".repeat(120));
   assert.equal(excerptOf("```\nlet x;\n```"), "let x;");
   assert.ok(excerptOf("> ".repeat(5_000)).length <= 120);
+});
+
+test("a block of code that is still being written is closed", () => {
+  assert.equal(closed("a\n```\nlet a"), "a\n```\nlet a\n```");
+  assert.equal(closed("```js\nlet a\n"), "```js\nlet a\n```");
+  for (const whole of ["", "a ``` b", "```\nlet a\n```", "```\nlet a\n```\n- b"]) assert.equal(closed(whole), whole);
 });

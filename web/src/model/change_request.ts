@@ -5,7 +5,7 @@ import type { Failure, Requests } from "../types.ts";
 export const DISCARDED = "DISCARDED";
 
 /** Idempotent changes. */
-export type Change = "add_reaction" | "remove_reaction" | "pin_message" | "unpin_message" | "set_notification_level" | "edit_message";
+export type Change = "add_reaction" | "remove_reaction" | "pin_message" | "unpin_message" | "set_notification_level" | "edit_message" | "stop_message";
 
 /** Processes the answer to a change. */
 export type Take<Name extends Change> = (answer: Requests[Name]["answer"]) => void;

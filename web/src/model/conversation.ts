@@ -7,7 +7,7 @@ import { type Change, DISCARDED, type IsDone, type Take, requestChange } from ".
 import { HISTORY_PAGE, History } from "./history.ts";
 import { Pins, mayPin, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
-import type { Timeline } from "./timeline.ts";
+import { type Timeline, grown } from "./timeline.ts";
 import type { Connection, ConversationCallbacks } from "./callbacks.ts";
 import { OwnTyping, Typists } from "./typing.ts";
 
@@ -308,6 +308,11 @@ export class Conversation {
     await this.#requestChange("unpin_message", { messageId }, "Not unpinned.", () => this.pins.remove(messageId));
   }
 
+  /** Asks the author of a message that is being written to stop. */
+  async stop(messageId: string): Promise<void> {
+    await this.#requestChange("stop_message", { messageId }, "The author was not asked to stop.", () => {}, async ({ code }) => code === "NOT_FOUND");
+  }
+
   async setLevel(level: Level): Promise<void> {
     await this.#requestChange("set_notification_level", { conversationId: this.id, level }, "Not changed.", (answer) => this.#setLevel(answer));
   }
@@ -425,7 +430,8 @@ export class Conversation {
       }
       changed();
     });
-    feed.on("joined", ({ pins, notificationLevel, statuses, othersReadSeq }) => {
+    feed.on("joined", ({ pins, notificationLevel, statuses, othersReadSeq, streaming }) => {
+      for (const message of streaming ?? []) this.renew(message);
       this.pins.begin(pins ?? []);
       this.#setLevel({ level: notificationLevel ?? this.level });
       // Without pins, the store was unavailable and `othersReadSeq` is unknown.
@@ -485,11 +491,15 @@ export class Conversation {
     }
     this.#history.trim(this.#isAtEnd && !this.hasNewer ? MAX_LOADED_AT_END : MAX_LOADED);
     // Missed messages are not announced, live messages are.
-    if (this.stage === "entered") for (const message of added) this.#callbacks.arrived(message);
-    if (this.stage === "entered" && this.#isVisible) {
-      for (const { userName, content } of added) this.#callbacks.announce(`${userName}: ${content}`);
-    }
+    if (this.stage === "entered") for (const message of added) this.#tell(message);
     this.#callbacks.changed();
+  }
+
+  /** Tells the user of a message of another user. One that is being written is told at its end. */
+  #tell(message: Message): void {
+    if (message.streaming) return;
+    this.#callbacks.arrived(message);
+    if (this.#isVisible) this.#callbacks.announce(`${message.userName}: ${message.content}`);
   }
 
   #see(seq: number): void {
@@ -520,7 +530,12 @@ export class Conversation {
       };
     const happened = (happening: PresenceEvent) => ours((event: SystemEvent) => this.#note(happening, event));
     this.#ends.push(
-      connection.on("message_edited", ours((message) => this.renew(message))),
+      connection.on("message_edited", ours((message) => {
+        const isEnd = this.#history.live.find(message.id)?.streaming === true;
+        this.renew(message);
+        if (isEnd && message.userId !== this.ownId) this.#tell(message);
+      })),
+      connection.on("message_appended", ours((appended) => this.#history.change(appended.messageId, (message) => grown(message, appended)))),
       connection.on("message_deleted", ours((deleted) => {
         this.#history.markDeleted(deleted);
         this.pins.remove(deleted.messageId);

@@ -1,5 +1,6 @@
-import type { Message, MessageDeleted } from "../types.ts";
+import type { Message, MessageAppended, MessageDeleted } from "../types.ts";
 import { quoteOf } from "../marks/marks.ts";
+import { scalarCount } from "../words/text.ts";
 
 /**
  * Whether a message is at least as new as the known version. A deleted message stays deleted, even
@@ -7,6 +8,12 @@ import { quoteOf } from "../marks/marks.ts";
  */
 export function isCurrent(message: Message, known: Message): boolean {
   return Boolean(message.deletedAt) || (message.version >= known.version && !known.deletedAt);
+}
+
+/** Returns a message that is being written with more text, if the text continues it. */
+export function grown(message: Message, { offset, text }: MessageAppended): Message {
+  const continues = message.streaming === true && scalarCount(message.content) === offset;
+  return continues ? { ...message, content: message.content + text } : message;
 }
 
 /** The loaded stored messages, in order of `seq` and without duplicates. */

@@ -6,7 +6,7 @@ import { type Row, appearance } from "../model/rows.ts";
 import { ReactionBar } from "../marks/reaction_bar.tsx";
 import { Tools } from "../marks/parts.tsx";
 import type { Message, Quote } from "../types.ts";
-import { excerptOf } from "../words/markdown.ts";
+import { closed, excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
@@ -37,6 +37,8 @@ export interface LineActions {
   /** Returns a loaded message as a quote. */
   quote(messageId: string): Quote | undefined;
   sendAlone(draft: Draft): void;
+  /** Asks the author of a message that is being written to stop. */
+  stop(messageId: string): void;
   ownId: string;
   /** Origins whose pictures are shown. */
   images: readonly string[];
@@ -68,6 +70,8 @@ interface LineState {
 /** One line, which is drawn again only if its appearance changes. */
 export class Line extends Component<LineProps, LineState> {
   override state = { isActive: false, isReacting: false, isWhole: false };
+  /** Whether its text was seen growing. It then stays open. */
+  #hasGrown = false;
 
   override shouldComponentUpdate(props: LineProps, state: LineState): boolean {
     const { row, isReachable, isMarked, mark } = this.props;
@@ -175,24 +179,40 @@ export class Line extends Component<LineProps, LineState> {
     );
   }
 
-  #bubble({ content, metadata, editedAt, deletedAt, createdAt, replyTo, mentions = [] }: Message) {
-    const { people, jump, ownId, images } = this.props.actions;
+  #bubble({ id, userName, content, metadata, editedAt, deletedAt, createdAt, replyTo, streaming, interrupted, interruptedReason, mentions = [] }: Message) {
+    const { people, jump, ownId, images, stop } = this.props.actions;
     const mentioned = mentions.flatMap((userId) => ({ userId, name: people.nameOf(userId) ?? "" }));
     if (deletedAt) return <p class="bubble is-deleted">This message was deleted.</p>;
-    const isLong = content.length > LONG_TEXT || content.split("\n", LONG_LINES + 1).length > LONG_LINES;
+    this.#hasGrown ||= streaming === true;
+    const isLong = this.#hasGrown ? false : content.length > LONG_TEXT || content.split("\n", LONG_LINES + 1).length > LONG_LINES;
     const isCut = isLong && !this.state.isWhole;
     return (
       <>
         <div class={classes("bubble", isCut && "is-cut")} title={exactTime(createdAt)}>
           {replyTo && <Quoted quote={replyTo} jump={jump} />}
-          <Content text={isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} />
+          <Content text={isCut ? beginning(content) : streaming ? closed(content) : content} mentioned={mentioned} ownId={ownId} />
           <Picture url={metadata?.imageUrl} origins={images} />
+          {streaming && (
+            <span class="edited">
+              <bdi>{userName}</bdi> is writing…
+            </span>
+          )}
+          {interrupted && (
+            <span class="edited" title={interruptedReason}>
+              interrupted
+            </span>
+          )}
           {editedAt && (
             <span class="edited" title={exactTime(editedAt)}>
               edited
             </span>
           )}
         </div>
+        {streaming && (
+          <button class="link-button more" type="button" onClick={() => stop(id)}>
+            Stop
+          </button>
+        )}
         {isLong && (
           <button class="link-button more" type="button" aria-expanded={!isCut} onClick={() => this.setState({ isWhole: isCut })}>
             {isCut ? "Show all" : "Show less"}

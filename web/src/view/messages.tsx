@@ -141,6 +141,7 @@ export class Messages extends Component<MessagesProps> {
         return original && quoteOf(original);
       },
       sendAlone: (draft) => conversation.sendAlone(draft),
+      stop: (id) => void conversation.stop(id),
       ownId: conversation.ownId,
       images: app.entrance.images,
       copied: () => app.confirm("The link was copied."),

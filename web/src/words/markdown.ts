@@ -28,6 +28,12 @@ const FENCE = /^ {0,3}```/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^ {0,3}(?:[-*+]|(\d{1,9})[.)]) +(?=\S)/;
 
+/** Closes the block of code at the end of a text that is still being written. */
+export function closed(text: string): string {
+  const fences = text.split("\n").filter((line) => FENCE.test(line)).length;
+  return fences % 2 === 0 ? text : `${text.replace(/\n$/, "")}\n\`\`\``;
+}
+
 /**
  * Parses the supported Markdown of a message: bold, italic, code, code blocks, lists, quotes and
  * links. Everything else is text with its spaces and line breaks.

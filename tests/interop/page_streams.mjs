@@ -1,0 +1,55 @@
+// A message whose text grows on the page: what the reader sees of it, that it can ask the author to stop, and
+// that it is read out once.
+import assert from "node:assert/strict";
+import { checkLook, client, everywhere, make, must, signIn } from "./page_support.mjs";
+import { ask, until } from "./support.mjs";
+
+everywhere("a message grows while its author writes it, and stops on request", async (t, { self, options }) => {
+  const sub = `ada-streams-${self}`;
+  const coach = await client(t, "coach", "Coach");
+  const stops = [];
+  coach.on("message_stop_requested", (request) => stops.push(request));
+  const id = await make(coach, `Streams ${self}`, [sub], ...Array.from({ length: 3 }, (_, index) => `before ${index}`));
+  const ada = await signIn(t, sub, "Ada", options);
+  const { page } = ada;
+  await page.evaluate((address) => (location.hash = address), `#/c/${id}`);
+  await ada.message("before 2").waitFor();
+
+  const { message } = await must(coach, "begin_message", { conversationId: id, clientMessageId: `streamed ${self}` });
+  let text = "";
+  const append = async (piece) => {
+    await must(coach, "append_message", { messageId: message.id, offset: [...text].length, text: piece });
+    text += piece;
+  };
+  const line = page.locator(`li[data-id="${message.id}"]`);
+  await line.getByText("Coach is writing…").waitFor();
+  await append("Three points 😀:\n\n```\nlet a = 1;\n");
+  // A block of code that is still open is one already.
+  await until(async () => (await line.locator("pre").textContent()) === "let a = 1;", "the open block of code");
+  await append("```\n");
+  for (let n = 1; n <= 40; n += 1) await append(`- point ${n}\n`);
+  await line.getByText("point 40").waitFor();
+  assert.equal(await line.locator("li").count(), 40);
+  // It is long, stays open, and the view follows its end.
+  assert.equal(await line.getByRole("button", { name: "Show all" }).count(), 0);
+  await until(() => line.getByText("point 40").evaluate((node) => node.getBoundingClientRect().bottom < innerHeight), "the end in view");
+  await checkLook(ada, `streams-growing-${self}`);
+
+  // A reload in the middle shows what there is, and the text grows on.
+  await page.reload();
+  await line.getByText("point 40").waitFor();
+  await append("- last");
+  await line.getByText("last").waitFor();
+  const spoken = page.getByRole("log", { name: "New messages" }).getByText("point 40");
+  assert.equal(await spoken.count(), 0);
+  await line.getByRole("button", { name: "Stop" }).click();
+  await until(() => stops.length === 1, "the request to stop");
+  assert.deepEqual(stops, [{ conversationId: id, messageId: message.id, userId: sub }]);
+  await must(coach, "abort_message", { messageId: message.id, reason: "stopped by a reader" });
+  await line.getByText("interrupted").waitFor();
+  assert.equal(await line.getByText("is writing").count(), 0);
+  assert.equal(await line.locator("li").count(), 41);
+  await until(async () => (await spoken.count()) === 1, "the words for screen readers");
+  await checkLook(ada, `streams-interrupted-${self}`);
+  await ask(coach, "delete_message", { messageId: message.id });
+});
