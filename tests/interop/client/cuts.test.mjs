@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { writeMessage } from "../../../web/packages/client/dist/streams.js";
 import { startLink } from "../link.mjs";
 import { now, token } from "../tokens.mjs";
 import { Chatter, LOBBY, lasting, manager, shownBy, stored, texts, until, within } from "./chatter.mjs";
@@ -36,6 +37,34 @@ describe("the client package", { concurrency: true }, () => {
     await bob.has(all);
     assert.deepEqual(await stored(t, server.url), all);
     for (const { states } of [ada, bob]) assert.deepEqual(states, ["connecting", "online", "offline", "online"]);
+  });
+
+  test("writes a message in pieces over a cut connection and a killed server", async (t) => {
+    const server = await lasting(t);
+    const link = await linked(t, server.url);
+    const ada = await new Chatter(t, link.url, as("ada")).entered();
+    const bob = await new Chatter(t, server.url, as("bob")).entered();
+    const asked = [];
+    const written = writeMessage(ada.manager, { conversationId: LOBBY }, { stopRequested: ({ userId }) => asked.push(userId) });
+    const words = texts("grün 😀", 90).map((word) => `${word} `);
+    const spoken = async function* () {
+      for (const [n, word] of words.entries()) {
+        yield word;
+        await sleep(20); // The pace of a model.
+        if (n === 30) link.cut();
+        if (n === 45) link.restore();
+        if (n === 60) await server.kill();
+        if (n === 75) await server.start();
+        if (n === 45 || n === 75) ada.manager.retry();
+      }
+    };
+    await within(written.appendFrom(spoken()), "the words");
+    await bob.is("online");
+    await bob.manager.request("stop_message", { messageId: written.message.id });
+    await until(() => asked.length === 1, "the request to stop");
+    const { content, interrupted } = await within(written.finish(), "the end");
+    assert.deepEqual([content, interrupted, asked], [words.join(""), undefined, ["bob"]]);
+    assert.deepEqual(await stored(t, server.url), [words.join("")]);
   });
 
   test("reports that a stopped server does not answer, continues after 30 s", async (t) => {

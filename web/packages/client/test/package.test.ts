@@ -83,13 +83,15 @@ test("the package has at most 8 KiB, compressed and without the official client"
   assert.deepEqual(others, [], "nothing is loaded later");
 });
 
-test("sharing a connection takes at most 2.5 KiB more, and nothing without it", async () => {
+test("sharing a connection takes at most 2.5 KiB more, messages in pieces 2 KiB, and nothing without them", async () => {
   const alone = await bundle("index");
-  assert.doesNotMatch(alone.code, /BroadcastChannel/);
-  const both = await bundle("index", "share");
+  assert.doesNotMatch(alone.code, /BroadcastChannel|append_message/);
   const sum = (sizes: number[]) => sizes.reduce((total, size) => total + size, 0);
-  const more = sum(both.sizes) - sum(alone.sizes);
-  assert.ok(more > 0 && more <= 2.5 * 1024, `${more} bytes`);
+  for (const [name, most] of [["share", 2.5], ["streams", 2]] as const) {
+    const both = await bundle("index", name);
+    const more = sum(both.sizes) - sum(alone.sizes);
+    assert.ok(more > 0 && more <= most * 1024, `${name}: ${more} bytes`);
+  }
 });
 
 test("the packed package can be installed and imported", () => {
