@@ -235,6 +235,22 @@ fn programs_of_tutorials_are_the_examples() {
 }
 
 #[test]
+fn lines_of_the_tutorial_about_a_coach_are_those_of_the_example() {
+    let (page, example) = (
+        read("docs/tutorials/ai-coach.md"),
+        read("examples/coach/coach.py"),
+    );
+    let known: Vec<&str> = example.lines().map(str::trim).collect();
+    let blocks = page.split("```python\n").skip(1);
+    let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
+    let lines: Vec<&str> = lines.map(str::trim).collect();
+    assert!(lines.len() > 10, "{lines:?}");
+    for line in lines {
+        assert!(known.contains(&line), "{line} is not in the example");
+    }
+}
+
+#[test]
 fn rows_in_the_page_of_architecture_are_those_of_the_source() {
     let page = read("docs/architecture.md");
     for (macro_name, file) in [

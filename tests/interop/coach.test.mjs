@@ -1,0 +1,110 @@
+// The coach of the examples, as people in the chat meet it: its answers grow, stop on request, and come from
+// a model.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createServer } from "node:http";
+import { dirname, join, resolve } from "node:path";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { conversation, person, present } from "./chat_servers.mjs";
+import { server } from "./people.mjs";
+import { until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+const python = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "tools/python/bin/python");
+
+/** Starts the coach, and waits until it is in its conversations. */
+async function startCoach(t, url, env = {}) {
+  const COACH_TOKEN = token({ sub: "coach", name: "Coach", roles: ["ai"] });
+  const child = spawn(python, [join(root, "examples/coach/coach.py")], {
+    env: { ...process.env, COACH_URL: url, COACH_TOKEN, PYTHONUNBUFFERED: "1", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
+  t.after(() => {
+    child.kill();
+    if (t.error) t.diagnostic(output);
+  });
+  await until(() => output.includes("answers as coach"), () => `the coach: ${output}`);
+}
+
+/** Lets a person talk to the coach in a conversation of the two. */
+async function together(t, env) {
+  const started = await server(t);
+  const ada = await person(t, started, "ada");
+  await startCoach(t, started.url, env?.(started));
+  // A conversation that the coach is added to while it runs.
+  const conversationId = await conversation([ada, { name: "coach" }]);
+  await ada.must("join_conversation", { conversationId });
+  await until(async () => (await present(ada, conversationId)).includes("coach"), "the coach");
+  return { ada, conversationId, ask: (content) => ada.must("message", { conversationId, content }) };
+}
+
+const ends = (one) => one.all("message_edited");
+
+test("the coach answers word by word", async (t) => {
+  const { ada, ask } = await together(t);
+  const { message: question } = await ask("how? 😀");
+  await until(() => ends(ada).length === 1, "the answer");
+  const [begun] = ada.all("message");
+  assert.deepEqual([begun.type, begun.streaming, begun.replyTo.id, begun.content], ["ai", true, question.id, ""]);
+  const [end] = ends(ada);
+  const pieces = ada.all("message_appended");
+  assert.ok(pieces.length > 1, `${pieces.length} pieces`);
+  assert.equal(pieces.map(({ text }) => text).join(""), end.content);
+  assert.match(end.content, /^You asked: “how\? 😀”\./);
+  assert.equal(end.interrupted, undefined);
+});
+
+test("the coach passes on what a model streams, stops on request, and says when the model fails", async (t) => {
+  const asked = [];
+  let isClosed = false;
+  const model = createServer(async (request, response) => {
+    let body = "";
+    for await (const part of request) body += part;
+    asked.push({ url: request.url, key: request.headers.authorization, ...JSON.parse(body) });
+    if (asked.length === 2) return void response.writeHead(500).end();
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    const say = (delta) => `data: ${JSON.stringify({ choices: [{ delta }] })}\n\n`;
+    if (asked.length === 3) {
+      // An answer without an end, until nobody reads it.
+      response.once("close", () => (isClosed = true));
+      for (; !isClosed; await sleep(20)) response.write(say({ content: "word " })); // The pace of a model.
+      return;
+    }
+    const bytes = Buffer.from(`${say({ role: "assistant" })}${say({ content: "Grün 😀" })}${say({ content: " and\nmore" })}data: [DONE]\n\n`);
+    // In parts that end in the middle of lines and of characters.
+    for (let at = 0; at < bytes.length; at += 11) {
+      response.write(bytes.subarray(at, at + 11));
+      await sleep(2); // The pace of a model.
+    }
+    response.end();
+  });
+  await new Promise((resolve) => model.listen(0, "127.0.0.1", resolve));
+  t.after(() => model.close());
+  const OPENAI_BASE_URL = `http://127.0.0.1:${model.address().port}/v1/`;
+  const { ada, ask } = await together(t, () => ({ OPENAI_BASE_URL, OPENAI_API_KEY: "secret", OPENAI_MODEL: "small" }));
+  await ask("how?");
+  await until(() => ends(ada).length === 1, "the answer");
+  assert.equal(ends(ada)[0].content, "Grün 😀 and\nmore");
+  const [{ url, key, model: name, stream, messages }] = asked;
+  assert.deepEqual([url, key, name, stream], ["/v1/chat/completions", "Bearer secret", "small", true]);
+  assert.deepEqual(messages.slice(1), [{ role: "user", content: "how?" }]);
+
+  await ask("again?");
+  await until(() => ends(ada).length === 2, "the failure");
+  assert.deepEqual([ends(ada)[1].interrupted, ends(ada)[1].interruptedReason], [true, "the model failed"]);
+
+  const known = ada.all("message_appended").length;
+  await ask("and now?");
+  await until(() => ada.all("message_appended").length > known, "the third answer");
+  assert.deepEqual(asked[2].messages.slice(1).map(({ role }) => role), ["user", "assistant", "user", "user"]);
+  await ada.must("stop_message", { messageId: ada.all("message").at(-1).id });
+  await until(() => ends(ada).length === 3 && isClosed, "the end of the third answer");
+  const { content, interrupted, interruptedReason } = ends(ada)[2];
+  assert.deepEqual([interrupted, interruptedReason], [true, "stopped by a member"]);
+  assert.match(content, /^(word )+$/);
+});
