@@ -181,6 +181,7 @@ test("a message ends early: aborted, deleted, or because its author is gone", as
   const last = (id) => bob.all("message_edited").filter((message) => message.id === id);
   const aborted = await begin(ada, conversationId);
   await write(ada, aborted.id, ["half"]);
+  for (const reason of ["", " ", "\n", "x".repeat(201)]) await refused(ada, "INVALID_PAYLOAD", "abort_message", { messageId: aborted.id, reason });
   const answer = await checked(ada, "abort_message", { messageId: aborted.id, reason: "the model failed" });
   const { content, interrupted, interruptedReason } = answer.message;
   assert.deepEqual([content, interrupted, interruptedReason], ["half", true, "the model failed"]);

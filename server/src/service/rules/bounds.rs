@@ -110,6 +110,12 @@ texts! {
     /// The text of a message: 1 to 10,000 characters (`chat.content_chars`), no control characters
     /// except tabs and line ends.
     MessageText: 1 to Some(10_000), without(is_control_in_text);
+    /// The text of a streamed message: 1 to 100,000 characters (`chat.streams.max_chars`), no
+    /// control characters except tabs and line ends.
+    StreamedText: 1 to Some(100_000), without(is_control_in_text);
+    /// Text at the end of a streamed message: at most 100,000 characters
+    /// (`chat.streams.max_chars`), no control characters except tabs and line ends.
+    MoreText: 0 to Some(100_000), without(is_control_in_text);
     /// An id that a client chooses: 1 to 128 characters, none of them control.
     ClientId: 1 to Some(CLIENT_ID_CHARS), without(char::is_control);
     /// One emoji of at most 16 characters (at most 64 bytes).

@@ -102,7 +102,7 @@ export interface AppendMessage {
   /** The number of characters (Unicode scalar values) before this text. */
   offset: number;
   /** At most 100,000 characters in all (`chat.streams.max_chars`). Text that is there already is accepted and not sent again. */
-  text: string;
+  text: MoreText;
 }
 
 /** The acknowledgement of `append_message`. */
@@ -304,7 +304,7 @@ export interface ExecuteTrade {
 /** `finish_message`: ends a message. */
 export interface FinishMessage {
   /** Replaces the text that was appended. */
-  content?: MessageText;
+  content?: StreamedText;
   messageId: string;
   /** Replaces the metadata. */
   metadata?: GivenMetadata;
@@ -600,6 +600,9 @@ export interface Metadata {
   timestamp?: string;
   [name: string]: unknown;
 }
+
+/** Text at the end of a streamed message: at most 100,000 characters (`chat.streams.max_chars`), no control characters except tabs and line ends. */
+export type MoreText = string;
 
 /** An IP address or a network, such as `192.0.2.0/24`. */
 export type Network = string;
@@ -1203,6 +1206,9 @@ export interface StopMessage {
 export interface StoredMessage {
   message: Message;
 }
+
+/** The text of a streamed message: 1 to 100,000 characters (`chat.streams.max_chars`), no control characters except tabs and line ends. */
+export type StreamedText = string;
 
 /** `subscribe:notifications`: follows the notifications of the sender. */
 export type SubscribeNotifications = Record<string, unknown>;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::form::{hyphenated, hyphenated_or_none, whole};
 use super::messages::{Stored, kind_or_none};
 use crate::service::rules::bounds::{
-    ClientId, GivenMetadata, MENTIONS, MessageText, Reason, UserId,
+    ClientId, GivenMetadata, MENTIONS, MoreText, Reason, StreamedText, UserId,
 };
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, BOB, CONVERSATION, MESSAGE_ID};
@@ -156,6 +156,7 @@ pub(crate) struct AppendMessage {
     pub(crate) offset: u64,
     /// At most 100,000 characters in all (`chat.streams.max_chars`). Text that is there already is
     /// accepted and not sent again.
+    #[schemars(with = "MoreText")]
     pub(crate) text: String,
 }
 
@@ -169,7 +170,7 @@ pub(crate) struct FinishMessage {
     #[serde(deserialize_with = "whole")]
     pub(crate) offset: u64,
     /// Replaces the text that was appended.
-    #[schemars(with = "Option<MessageText>")]
+    #[schemars(with = "Option<StreamedText>")]
     pub(crate) content: Option<String>,
     /// Replaces the metadata.
     #[schemars(with = "Option<GivenMetadata>")]

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::auth::Permission;
+use crate::auth::{Permission, is_name};
 use crate::config;
 use crate::metrics::{Inventoried, Inventory};
 use crate::service::authorization::Allowed;
@@ -241,6 +241,14 @@ impl Chat {
         if command.text.chars().any(is_control_in_text) {
             return Err(ServiceError::invalid("text", "has control characters"));
         }
+        let too_long = || {
+            let problem = format!("makes more than {} characters", limits.max_chars);
+            ServiceError::invalid("text", problem)
+        };
+        let chars = command.text.chars().count();
+        if chars > limits.max_chars {
+            return Err(too_long());
+        }
         let found = self.writing(command.message_id, &by.subject, Some(socket.id()));
         let found = found.await?;
         let mut open = found.lock();
@@ -248,11 +256,9 @@ impl Chat {
             return Err(ENDED);
         }
         let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
-        let chars = command.text.chars().count();
         let end = open.text.lock().end();
         if offset <= end && offset.saturating_add(chars) > limits.max_chars {
-            let problem = format!("makes more than {} characters", limits.max_chars);
-            return Err(ServiceError::invalid("text", problem));
+            return Err(too_long());
         }
         open.charge(command.text.len(), limits, now())?;
         let extended = open.text.lock().extend(offset, &command.text);
@@ -327,14 +333,12 @@ impl Chat {
         from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
         let (by, command) = allowed.into_parts();
-        let reason = command.reason.unwrap_or_default();
-        if reason.chars().nth(REASON_CHARS).is_some() || reason.chars().any(crate::auth::is_hidden)
-        {
-            let problem = format!(
-                "must have at most {REASON_CHARS} characters, none of them control or invisible"
-            );
+        let is_refused = |reason: &String| !is_name(reason, REASON_CHARS);
+        if command.reason.as_ref().is_some_and(is_refused) {
+            let problem = "must have 1 to 200 characters, none of them control or invisible";
             return Err(ServiceError::invalid("reason", problem));
         }
+        let reason = command.reason.unwrap_or_default();
         let found = match self
             .writing(command.message_id, &by.subject, from.clone())
             .await
