@@ -92,6 +92,9 @@ test("the controls of messages are no stops until Enter moves to them", async (t
   await ada.page.locator(".scroller[aria-busy=false]").waitFor();
   await ada.message("see https://example.org/29").waitFor();
   const page = { evaluate: (expression) => ada.page.evaluate(expression), press: (key) => ada.page.keyboard.press(key) };
+  // The view is at the first unread message. At the end, the button to the newest is no stop.
+  await ada.scroller.press("End");
+  await ada.page.locator(".jump").waitFor({ state: "hidden" });
   await ada.scroller.focus();
   assert.ok((await tabTo(page, `document.activeElement.id === "composer"`)) <= 2);
   await ada.page.locator("li.message").last().focus();
