@@ -22,7 +22,7 @@ const SPAWNS: [&str; 4] = [
     "spawn_blocking(",
     "thread::Builder",
 ];
-const NAMELESS: [(&str, &str); 24] = [
+const NAMELESS: [(&str, &str); 25] = [
     (
         "metrics/trace/context.rs",
         "It is what starts tasks within a trace.",
@@ -51,8 +51,12 @@ const NAMELESS: [(&str, &str); 24] = [
         "One report, or answer to another server; both have a deadline.",
     ),
     (
-        "service/chat/messages/streams/mod.rs",
-        "One query for a growing text, which has a deadline.",
+        "http/api/messages/streamed.rs",
+        "One streamed message, which ends when no text arrives for a while.",
+    ),
+    (
+        "service/chat/messages/streams/spreading.rs",
+        "A few queries for a growing text, which have a deadline.",
     ),
     (
         "service/chat/messages/streams/storing.rs",

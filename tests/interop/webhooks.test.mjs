@@ -99,6 +99,19 @@ describe("webhooks", () => {
     assert.equal(new Set(hook.events().map(({ id }) => id)).size, 6);
   });
 
+  test("report that a member asks the author of a message to stop", async (t) => {
+    const hook = await receiver(t);
+    const { url } = await server(t, hooked(hook.url, "stop_message"));
+    const { socket } = await enter(t, url, { auth: { token: token({ sub: "ann", roles: ["user"] }) } });
+    const { conversation } = await ask(socket, "create_conversation", { title: "Engines", memberIds: [] });
+    const begun = await ask(socket, "begin_message", { conversationId: conversation.id, clientMessageId: "m1" });
+    const messageId = begun.message.id;
+    assert.equal((await ask(socket, "stop_message", { messageId })).success, true);
+    await until(() => hook.events().length === 1, "the event");
+    const [{ event, data }] = hook.events();
+    assert.deepEqual([event, data.userId, data.payload], ["stop_message", "ann", { messageId }]);
+  });
+
   test("report all other changes, and notifications also of mentions", async (t) => {
     const hook = await receiver(t);
     const { url } = await server(t, hooked(hook.url, serverEvents().join()));

@@ -95,6 +95,9 @@ enum Command {
     Call(remote::CallArguments),
     /// Publish an event to a room or to everyone, through a running server or an adapter.
     Emit(remote::EmitArguments),
+    /// Send standard input as a message of a user while it is written, for example by a language
+    /// model.
+    Stream(remote::StreamArguments),
     #[command(flatten)]
     Route(remote::RouteCommand),
     /// Show what happens to a user, a socket or a conversation on a running server and its cluster,
@@ -152,6 +155,7 @@ impl Command {
             | Self::Catalog(_)
             | Self::Call(_)
             | Self::Emit(_)
+            | Self::Stream(_)
             | Self::Route(_)
             | Self::Trace(_)
             | Self::Completions(_)
@@ -255,6 +259,7 @@ pub fn run() -> ExitCode {
         Command::Explain(explain) => identity::explain(&settings, explain),
         Command::Call(arguments) => remote::call(&settings, arguments),
         Command::Emit(arguments) => remote::emit(&settings, arguments),
+        Command::Stream(arguments) => remote::stream(&settings, &arguments),
         Command::Route(command) => command.run(&settings),
         Command::Trace(arguments) => remote::trace(&settings, &arguments),
         Command::Health(arguments) => remote::health(Some(&settings), &arguments),

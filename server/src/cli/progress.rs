@@ -25,6 +25,11 @@ impl Progress {
         Self::new(ProgressBar::no_length(), "{msg} {spinner} {elapsed}", title)
     }
 
+    /// Starts to show a growing number.
+    pub(super) fn counting(title: &'static str) -> Self {
+        Self::new(ProgressBar::no_length(), "{msg} {pos}, {elapsed}", title)
+    }
+
     fn new(bar: ProgressBar, template: &str, title: &'static str) -> Self {
         if !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());

@@ -43,6 +43,13 @@ metric_table! {
             LimitedJoins["class" = "joins"],
             LimitedAppends["class" = "appends"],
         }
+        "roomcast_streams_limited_total" =>
+            "Messages sent in pieces, and pieces, that a limit refused, by limit." {
+            StreamsOfUser["limit" = "per_user"],
+            StreamsOfServer["limit" = "max"],
+            StreamAppends["limit" = "appends_per_second"],
+            StreamBytes["limit" = "bytes_per_second"],
+        }
         "roomcast_limited_users_sharing_total" =>
             "Times a user shared rate limits because no more users could be stored." {
             UsersSharing,
@@ -190,6 +197,9 @@ metric_table! {
         "roomcast_permission_cache_size" => "Entries in the permission cache." { PermissionCache }
         "roomcast_revocations" => "Revocations in effect." { Revocations }
         "roomcast_limited_users" => "Users whose usage of limits is stored." { LimitedUsers }
+        "roomcast_streams_open" => "Messages that are written in pieces at this server." {
+            StreamsOpen,
+        }
         "roomcast_adapter_up" => "1 while other servers are reachable, otherwise 0." { AdapterUp }
         "roomcast_publications_pending" =>
             "Publications committed and not yet emitted at the last poll." {

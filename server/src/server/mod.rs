@@ -252,6 +252,7 @@ pub(crate) async fn run(
         manager.stopping();
         admin.draining();
         services.traces.close();
+        services.chat.close_requests();
         stopping.notify_one();
     });
     let hurried = async {

@@ -39,7 +39,7 @@ pub(crate) use authorization::{
 pub(crate) use chat::{
     Chat, ConversationList, ConversationNews, FindConversations, FoundConversation, FoundStatus,
     HandoverData, HandoverError, Leases, Pins, ReadConversation, ReadMessages, ReadPins,
-    ReadStatus, Retention, StatusNews, WhoIsIn,
+    ReadStatus, RequestWriter, Retention, StatusNews, WhoIsIn, WriteEnd, Written,
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed, FeedProgress};

@@ -42,6 +42,7 @@ export const alerting = {
   roomcast_joins_limited_total: [faster("roomcast_joins_limited_total", 1), "clients send more CONNECT packets than a limit allows"],
   roomcast_events_limited_total: [faster("roomcast_events_limited_total", 10), "users send more than the limits of their class allow"],
   roomcast_events_invalid_total: [share("roomcast_events_invalid_total", "roomcast_events_received_total", 0.05), "a version of the client sends wrong arguments"],
+  roomcast_streams_limited_total: [faster("roomcast_streams_limited_total", 10), "authors send pieces faster, or begin more messages, than `chat.streams` allows"],
   roomcast_limited_users_sharing_total: [grows("roomcast_limited_users_sharing_total"), "users share a rate limit because too many are stored"],
   roomcast_auth_refused_total: [faster('roomcast_auth_refused_total{reason=~"signature|unknown_key|expired|unavailable"}', 1), "the issuer of tokens uses another key, a clock is wrong, or the backend of logins does not answer"],
   roomcast_auth_keys_loaded_timestamp_seconds: ['time() - roomcast_auth_keys_loaded_timestamp_seconds{source!="file"} > 86400', "the key set of the issuer cannot be fetched, and the server uses old keys; longer than `auth.jwt.jwks_refresh`"],

@@ -88,6 +88,7 @@ function request(method, path, item, document) {
   const lines = [`curl --fail-with-body -X ${method.toUpperCase()} -H "Authorization: Bearer $TOKEN"`];
   if (isWrite && JSON.stringify(parameters).includes("Idempotency-Key")) lines.push(`  -H 'Idempotency-Key: example-1'`);
   if (body) lines.push(`  -H 'Content-Type: application/json' -d '${JSON.stringify(body)}'`);
+  if (operation.requestBody?.content["text/plain"]) lines.push(`  -H 'Content-Type: text/plain' -d 'hello'`);
   lines.push(`  "$URL${target}"`);
   if (method === "get") lines[0] = lines[0].replace("-X GET ", "");
   const status = Object.keys(operation.responses).find((code) => code < 300);

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -183,10 +183,20 @@ impl fmt::Display for FetchError {
     }
 }
 
+/// The body of a request.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Returns a body that is complete.
+pub(crate) fn whole_body(body: Bytes) -> RequestBody {
+    Full::new(body)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
 /// Fetches the text at a URL. Redirects are not followed.
 pub(in crate::auth) async fn fetch(url: &JwksUrl) -> Result<String, FetchError> {
     let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path).body(Full::default());
+    let request = Request::get(path).body(whole_body(Bytes::new()));
     let request = request.map_err(|_| FetchError::Broken)?;
     let (status, text) = exchange(url, request, MAX_BYTES).await?;
     if status != StatusCode::OK {
@@ -199,7 +209,7 @@ pub(in crate::auth) async fn fetch(url: &JwksUrl) -> Result<String, FetchError> 
 /// a timeout.
 pub(crate) async fn exchange(
     url: &JwksUrl,
-    request: Request<Full<Bytes>>,
+    request: Request<RequestBody>,
     max_bytes: usize,
 ) -> Result<(StatusCode, String), FetchError> {
     let read = async |response: Response<Incoming>| {
@@ -225,7 +235,7 @@ pub(crate) async fn exchange(
 /// must apply a timeout.
 pub(crate) async fn request_with<T>(
     url: &JwksUrl,
-    request: Request<Full<Bytes>>,
+    request: Request<RequestBody>,
     read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchError>,
 ) -> Result<T, FetchError> {
     let stream = TcpStream::connect((url.host.as_str(), url.port))
@@ -243,7 +253,7 @@ pub(crate) async fn request_with<T>(
 
 async fn send<T>(
     url: &JwksUrl,
-    mut request: Request<Full<Bytes>>,
+    mut request: Request<RequestBody>,
     read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchError>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<T, FetchError> {
@@ -280,9 +290,11 @@ async fn send<T>(
     tokio::select! {
         biased;
         answer = &mut responding => answer,
-        ended = &mut connection => match ended {
-            Ok(()) => responding.await,
-            Err(error) => Err(FetchError::Http(error)),
+        // A server that refuses a body before its end closes the connection. Its answer was read
+        // before.
+        ended = &mut connection => match (responding.await, ended) {
+            (Err(_), Err(error)) => Err(FetchError::Http(error)),
+            (answer, _) => answer,
         },
     }
 }

@@ -1,30 +1,33 @@
-//! Commands that call a running server: `audit`, `call`, `emit`, `sockets`, `nodes`, `export-user`,
+//! Commands that call a running server: `audit`, `call`, `emit`, `stream`, `sockets`, `nodes`, `export-user`,
 //! `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for `emit`,
 //! optionally the adapter.
 
 mod health;
 mod operator;
 mod routes;
+mod stream;
 mod trace;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use bytes::Bytes;
 use clap::Args;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::Full;
 use serde_json::{Value, json, value::RawValue};
 
 pub(super) use self::health::{HealthArguments, health};
 pub(super) use self::operator::operator;
 pub(super) use self::routes::RouteCommand;
+pub(super) use self::stream::{StreamArguments, stream};
 pub(super) use self::trace::{TraceArguments, trace};
 use super::database::audit::{AuditTable, DatabaseAct};
 use super::identity::Minter;
 use super::output::{errln, outln};
 use crate::{
-    auth::jwt::{JwksUrl, UrlFault, jwks::exchange},
+    auth::jwt::{
+        JwksUrl, UrlFault,
+        jwks::{RequestBody, exchange, whole_body},
+    },
     config::Settings,
     service::api::Emit,
 };
@@ -308,7 +311,7 @@ impl Caller {
         method: Method,
         path: &str,
         body: String,
-    ) -> Result<(JwksUrl, Request<Full<Bytes>>), String> {
+    ) -> Result<(JwksUrl, Request<RequestBody>), String> {
         let address = format!("{}/api/v1{path}", self.url);
         let url = JwksUrl::parse(&address, self.cacert.as_deref());
         let url = url.map_err(|fault| match fault {
@@ -330,7 +333,7 @@ impl Caller {
             request = request.header("idempotency-key", key);
         }
         let request = request
-            .body(Full::<Bytes>::from(body))
+            .body(whole_body(body.into()))
             .map_err(|error| error.to_string())?;
         Ok((url, request))
     }

@@ -45,6 +45,11 @@ impl ApiError {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Creates an error for an invalid body or parameter.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "INVALID_PAYLOAD", message)

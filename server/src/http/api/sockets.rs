@@ -1,4 +1,4 @@
-//! `/api/v1/sockets`: the sockets of all servers.
+//! `/api/v1/sockets` and `/api/v1/rooms`: the sockets and rooms of all servers.
 
 use axum::{extract::Path, http::Method};
 
@@ -8,8 +8,9 @@ use crate::service::bounds::{RoomName, UserId};
 use crate::{
     auth::Permission,
     service::api::{
-        DescribeSocket, Direction, Disconnect, Disconnected, ListSockets, MoveSocket, MovedSocket,
-        SocketInfo, SocketList, describe_socket, disconnect, list_sockets, move_socket,
+        DescribeRoom, DescribeSocket, Direction, Disconnect, Disconnected, ListRooms, ListSockets,
+        MoveSocket, MovedSocket, RoomList, RoomStatistics, SocketInfo, SocketList, describe_room,
+        describe_socket, disconnect, list_rooms, list_sockets, move_socket,
     },
 };
 /// Returns the routes, below `/api/v1`.
@@ -77,6 +78,32 @@ pub(super) fn routes() -> Routes<Api> {
             Operation::new("closeUser", "Closes all connections of a user.", ApiSockets)
                 .segment::<UserId>("id", "The id of the user.")
                 .answer::<Disconnected>(200),
+        )
+        .on(
+            Method::GET,
+            "/rooms",
+            forward!(Parameters(query): Parameters<ListRooms> => list_rooms(io, query)),
+            Operation::new(
+                "listRooms",
+                "Lists the rooms with the number of sockets in each.",
+                Permission::ApiRooms,
+            )
+            .query::<ListRooms>()
+            .refuses(409)
+            .answer::<RoomList>(200),
+        )
+        .on(
+            Method::GET,
+            "/rooms/{room}",
+            forward!(Path(room): Path<String> => describe_room(io, DescribeRoom { room })),
+            Operation::new(
+                "roomStatistics",
+                "Counts the sockets in a room.",
+                Permission::ApiRooms,
+            )
+            .segment::<RoomName>("room", "The name of the room.")
+            .answer::<RoomStatistics>(200)
+            .refuses(404),
         )
 }
 

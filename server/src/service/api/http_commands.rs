@@ -13,6 +13,7 @@ use crate::service::rules::commands::members::{AddMember, RemoveMember};
 use crate::service::rules::commands::messages::{
     AddReaction, DeleteMessage, EditMessage, PinMessage, RemoveReaction, SendMessage, UnpinMessage,
 };
+use crate::service::rules::commands::streams::BeginMessage;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
 
@@ -33,7 +34,7 @@ macro_rules! served {
 served! {
     ApiConversations: CreateConversation, RenameConversation, DeleteConversation, ListConversations,
         AddMember, RemoveMember;
-    ApiMessages: SendMessage, EditMessage, DeleteMessage, AddReaction, RemoveReaction, PinMessage,
+    ApiMessages: SendMessage, BeginMessage, EditMessage, DeleteMessage, AddReaction, RemoveReaction, PinMessage,
         UnpinMessage;
     ApiPresence: SetStatus;
 }

@@ -16,6 +16,11 @@ pub(crate) struct Allowed<C> {
 }
 
 impl<C> Allowed<C> {
+    /// Returns the sender of the command.
+    pub(in crate::service) fn by(&self) -> &Arc<Principal> {
+        &self.by
+    }
+
     /// Returns the command.
     pub(in crate::service) fn command(&self) -> &C {
         &self.command

@@ -17,21 +17,19 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::service::rules::bounds::{
-    BlockCursor, Network as NetworkText, REASON_CHARS, REVISION_DIGITS, Reason,
-};
+use crate::service::rules::bounds::{BlockCursor, Network as NetworkText, REVISION_DIGITS, Reason};
 use crate::service::{
     authorization::allowed::Allowed,
     fault::ServiceError,
     feed::{Applied, Applier, Applying, Entries},
     rules::{
         commands::form::{whole_in_query, whole_or_none},
-        content::page_limit,
+        content::{check_reason, page_limit},
         event::Command,
     },
 };
 use crate::{
-    auth::{Permission, is_name},
+    auth::Permission,
     metrics::{Inventoried, Inventory, Size},
     store::{Feed, Store, StoreError},
 };
@@ -276,10 +274,7 @@ impl Blocks {
         if seconds.is_some_and(|seconds| seconds == 0 || seconds > MAX_SECONDS) {
             return Err(ServiceError::invalid("seconds", "is zero or too many"));
         }
-        if !is_name(&reason, REASON_CHARS) {
-            let problem = "must have 1 to 200 characters, none of them control or invisible";
-            return Err(ServiceError::invalid("reason", problem));
-        }
+        check_reason(&reason)?;
         let duration = seconds.map(Duration::from_secs);
         let block = Block::new(network, duration, &reason, BlockSource::Admin);
         let removed = self

@@ -95,8 +95,8 @@ impl Chat {
             limits: chat.clone(),
             notifications,
             recovery,
-            losses: Losses::new(metrics),
-            streams: Streams::new(chat.streams.clone()),
+            losses: Losses::new(Arc::clone(&metrics)),
+            streams: Streams::new(chat.streams.clone(), metrics),
             statuses: StatusEmitter::new(),
             fed,
         })))

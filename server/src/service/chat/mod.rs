@@ -1,7 +1,7 @@
 //! The chat: messages, conversations and their members, and the events that clients receive.
 //!
 //! Gateways call methods of the handle, one file per feature: `messages`, `history`,
-//! `streams`, `conversations`, `members`, `invites`, `attendance`. Methods that execute a client's command
+//! `conversations`, `members`, `invites`, `attendance`. Methods that execute a client's command
 //! take an [`Allowed`](super::Allowed) command.
 //!
 //! `emission` receives commits, `sequencer` emits them in order, `presence` tracks the users in
@@ -30,6 +30,7 @@ pub(crate) use conversations::{
 };
 pub(crate) use handle::Chat;
 pub(crate) use history::ReadMessages;
+pub(crate) use messages::streams::{RequestWriter, WriteEnd, Written};
 pub(crate) use retention::Retention;
 pub(in crate::service) use sequencer::{
     conversations::is_room_of_conversation,

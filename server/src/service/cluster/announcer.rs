@@ -447,6 +447,7 @@ impl Queue {
             // Growing text stays between the steps that begin and end its message.
             Announcement::News(
                 News::Grown(_)
+                | News::StopRequest(_)
                 | News::Step(_)
                 | News::Read(_)
                 | News::Level(_)

@@ -20,7 +20,7 @@ pub(in crate::service) use announcer::{CONFIRM, NEWS};
 pub(crate) use sealing::{Sealing, SealingFault, warn_of_public};
 pub(crate) use wire::Ignored;
 pub(in crate::service) use wire::{
-    Confirmed, Grown, LevelOf, News, Presence, Read, RevokedUntil, Step, Typing,
+    Confirmed, Grown, LevelOf, News, Presence, Read, RevokedUntil, Step, StopRequest, Typing,
 };
 #[cfg(test)]
 pub(crate) use wire::{read, write};

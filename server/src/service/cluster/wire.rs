@@ -24,6 +24,8 @@ pub(in crate::service) enum News {
     Typing(Typing),
     /// A message that is being written has more text.
     Grown(Grown),
+    /// A user asks the author of a message that is being written to stop.
+    StopRequest(StopRequest),
     /// The stored presence of a conversation has changed.
     Presence(Presence),
     /// A user has read further.
@@ -126,6 +128,13 @@ impl Grown {
         }
         parts
     }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct StopRequest {
+    pub(in crate::service) message_id: Uuid,
+    pub(in crate::service) user_id: Arc<str>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -488,6 +497,7 @@ mod tests {
                             None => "large",
                         },
                         News::Grown(_) => "grown",
+                        News::StopRequest(_) => "stop request",
                         News::Typing(_) => "typing",
                         News::Presence(_) => "presence",
                         News::Read(_) => "read",
@@ -507,7 +517,7 @@ mod tests {
             };
             assert!(contains_all(text, &again), "{name}: {again}");
         }
-        assert_eq!(kinds.len(), 13, "one of each is in the corpus: {kinds:?}");
+        assert_eq!(kinds.len(), 14, "one of each is in the corpus: {kinds:?}");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) struct RouteRules {
     /// Maximum bytes of bodies, by path.
     limits: HashMap<String, usize>,
     needs: HashMap<(Method, String), RequiredPermissions>,
+    /// The paths whose bodies are read while they arrive, which can take long.
+    pub(super) streams: HashSet<String>,
     /// The names of the operations that the audit log records.
     recorded: HashMap<(Method, String), &'static str>,
     /// The paths whose only variable part is a user id, and where that user may read without a
@@ -108,6 +110,8 @@ pub(crate) struct Operation {
     query: Option<Describe>,
     body: Option<Describe>,
     body_bytes: Option<usize>,
+    /// The media types of a body that is text and is read while it arrives.
+    streams: &'static [&'static str],
     status: u16,
     answer: Option<Describe>,
     errors: Vec<u16>,
@@ -146,6 +150,7 @@ impl Operation {
             query: None,
             body: None,
             body_bytes: None,
+            streams: &[],
             status: 204,
             answer: None,
             errors: Vec::new(),
@@ -227,6 +232,13 @@ impl Operation {
         self
     }
 
+    /// Sets the media types of a body that is text of any length, which the route reads while it
+    /// arrives. The route ends requests that take too long.
+    pub(crate) const fn streams(mut self, kinds: &'static [&'static str]) -> Self {
+        self.streams = kinds;
+        self
+    }
+
     /// Sets the status and the type of the response body.
     pub(crate) fn answer<T: JsonSchema>(mut self, status: u16) -> Self {
         self.status = status;
@@ -278,7 +290,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let filter = MethodFilter::try_from(method.clone()).expect("a common method");
         let takes = Takes {
             query: operation.query.is_some(),
-            body: operation.body.is_some(),
+            body: operation.body.is_some() || !operation.streams.is_empty(),
         };
         let mut route = on(filter, handler);
         if !(takes.query && takes.body) {
@@ -325,6 +337,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             }
             if operation.is_own {
                 rules.own.insert(path.clone());
+            }
+            if !operation.streams.is_empty() {
+                rules.streams.insert(path.clone());
             }
             let changes = !method.is_safe() && !operation.is_publication;
             if changes || operation.is_recorded {
@@ -437,6 +452,7 @@ fn describe(
         query,
         body,
         body_bytes: _,
+        streams,
         status,
         answer,
         errors,
@@ -455,7 +471,17 @@ fn describe(
             "content": {"application/json": {"schema": body(bodies)}},
         });
     }
-    if !route.method.is_safe() {
+    if !streams.is_empty() {
+        refusals.extend([413, 415]);
+        let text = json!({"schema": {"type": "string"}});
+        let content = streams
+            .iter()
+            .map(|kind| ((*kind).to_owned(), text.clone()));
+        let content: Map<String, Value> = content.collect();
+        request_body = json!({"required": true, "content": content});
+    }
+    // A key belongs to a request including its body, which would have to be whole.
+    if !route.method.is_safe() && streams.is_empty() {
         refusals.extend([409, 413]);
         parameters.push(json!({
             "name": "Idempotency-Key",

@@ -123,6 +123,12 @@ pub(super) async fn once(
         let error = ApiError::invalid(message);
         return error.field("Idempotency-Key").into_response();
     };
+    let route = request.extensions().get::<MatchedPath>();
+    if route.is_some_and(|route| once.rules.streams.contains(route.as_str())) {
+        let message = "the route takes no Idempotency-Key: name the message by clientMessageId";
+        let error = ApiError::invalid(message);
+        return error.field("Idempotency-Key").into_response();
+    }
     let key = key.to_owned();
     match take(&once, &key, request).await {
         Ok((held, request)) => {

@@ -47,15 +47,9 @@ impl Chat {
         // All checks that do not need the store come first, because places in its queue are scarce.
         let content = self.0.rules.admit(command.content, limits.content_chars)?;
         let id = command.client_message_id.as_deref();
-        let (metadata, mentions) = self.check_parts(id, command.metadata, command.mentions)?;
         let kind = command.kind.unwrap_or_default();
-        match kind {
-            MessageKind::User => {}
-            MessageKind::Ai => {
-                let access = &self.0.access;
-                access.require(&by, Permission::ChatSendAi)?;
-            }
-        }
+        let (metadata, mentions) =
+            self.check_parts(&by, kind, id, command.metadata, command.mentions)?;
         let conversation_id = command.conversation_id;
         // Only the title is read here. The transaction checks the membership, so a stale title is
         // harmless.
@@ -86,6 +80,8 @@ impl Chat {
     /// Checks what all new messages have beside their text. Returns their metadata and mentions.
     pub(super) fn check_parts(
         &self,
+        by: &Principal,
+        kind: MessageKind,
         client_message_id: Option<&str>,
         metadata: Option<Box<RawValue>>,
         mentions: Option<Vec<String>>,
@@ -98,6 +94,10 @@ impl Chat {
         }
         let mentions = mentions.unwrap_or_default();
         check_mentions(&mentions)?;
+        match kind {
+            MessageKind::User => {}
+            MessageKind::Ai => self.0.access.require(by, Permission::ChatSendAi)?,
+        }
         Ok((metadata.unwrap_or_else(empty_object), mentions))
     }
 

@@ -222,6 +222,16 @@ impl LiveConversation {
         }
     }
 
+    /// Sends the text of a message that is being written, as soon as the interval permits.
+    pub(in crate::service) fn grow_text(&mut self, namespace: &Namespace, seq: u64, now: Instant) {
+        let readers = Readers {
+            namespace,
+            room: &self.room,
+            conversation_id: self.id,
+        };
+        self.streams.grow(&readers, seq, self.common.streams, now);
+    }
+
     /// Emits everything that is due by now.
     pub(in crate::service) fn advance(&mut self, namespace: &Namespace, now: Instant) {
         self.evict_due(namespace, now);

@@ -17,7 +17,7 @@ use crate::service::chat::presence::conversation::Departure;
 use crate::service::chat::sequencer::confirming::PendingAnswer;
 use crate::service::chat::sequencer::delivery::emit_created;
 use crate::service::cluster::{
-    CONFIRM, Confirmed, Ignored, NAMESPACE, NEWS, News, Presence, RevokedUntil, Step,
+    CONFIRM, Confirmed, Ignored, NAMESPACE, NEWS, News, Presence, RevokedUntil, Step, StopRequest,
 };
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::service::rules::emissions::attendance::User;
@@ -105,7 +105,11 @@ impl Chat {
                     conversations.recheck_departures(presence.conversation_id, left.chain(lost));
                 }
             }
-            News::Grown(grown) => self.receive_grown(&io.of("/"), &grown),
+            News::Grown(grown) => self.receive_grown(&io.of("/"), grown),
+            News::StopRequest(StopRequest {
+                message_id,
+                user_id,
+            }) => self.0.streams.request_stop(message_id, user_id),
             News::Read(read) => emit_read(io.of("/").local(), &read),
             News::Level(level) => emit_level(io.of("/").local(), &level),
             News::Changes => self.0.fed.wake(),

@@ -38,7 +38,7 @@ events! {
         does: "adds text to a message that is being written",
         example: {"messageId": MESSAGE_ID, "offset": 0, "text": "hello"},
         answered: Appended { offset: 5, stored: 0 },
-        call: Chat::append_message(socket), serial: true,
+        call: Chat::append_message(namespace, from), serial: true,
     }
     FINISH_MESSAGE {
         event: "finish_message", payload: FinishMessage, answer: Stored,

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::bounds::{
-    CLIENT_ID_CHARS as MAX_CLIENT_ID, NAME_CHARS as MAX_USER_ID, STATUS_CHARS as MAX_STATUS_TEXT,
-    TITLE_CHARS as MAX_TITLE, is_control_in_text,
+    CLIENT_ID_CHARS as MAX_CLIENT_ID, NAME_CHARS as MAX_USER_ID, REASON_CHARS,
+    STATUS_CHARS as MAX_STATUS_TEXT, TITLE_CHARS as MAX_TITLE, is_control_in_text,
 };
 use crate::auth::{is_hidden, is_name};
 use crate::service::fault::ServiceError;
@@ -138,6 +138,15 @@ pub(in crate::service) fn check_client_id(
         return Err(ServiceError::invalid(field, "has control characters"));
     }
     Ok(())
+}
+
+/// Checks a reason that people read.
+pub(in crate::service) fn check_reason(reason: &str) -> Result<(), ServiceError> {
+    if is_name(reason, REASON_CHARS) {
+        return Ok(());
+    }
+    let problem = "must have 1 to 200 characters, none of them control or invisible";
+    Err(ServiceError::invalid("reason", problem))
 }
 
 /// Checks that metadata is an object, is at most `max_bytes` long, and has valid known fields.

@@ -6,47 +6,50 @@
 //! text: it is the holder, until the author goes on at another server, which takes over with what
 //! is stored.
 //!
-//! `sequencer::growing` sends it to the readers of a server, and `storing` stores it and ends what
-//! stands still. This module must not know how an event is parsed.
+//! `authors` has the commands of authors, and `requests` writes a message for an HTTP request.
+//! `spreading` sends text to the readers of all servers, and `storing` stores it and ends messages
+//! that nobody extends. This module must not know how an event is parsed.
 
+mod authors;
 mod readers;
+mod requests;
+mod spreading;
 mod storing;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use roomcast::internal::RetryAfter;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use crate::auth::{Permission, is_name};
+pub(crate) use self::requests::{RequestWriter, WriteEnd, Written};
+use self::spreading::Gaps;
 use crate::config;
-use crate::metrics::{Inventoried, Inventory};
-use crate::service::authorization::Allowed;
-use crate::service::chat::handle::{Chat, hidden_conversation, now, origin};
-use crate::service::chat::sequencer::delivery::user_room;
-use crate::service::chat::sequencer::growing::Readers;
-use crate::service::chat::sequencer::growing::text::{GrowingText, Misfit, SharedText};
-use crate::service::cluster::{Grown, News};
+use crate::metrics::{Counter, Gauge, Inventoried, Inventory, Metrics};
+use crate::service::chat::handle::now;
+use crate::service::chat::sequencer::growing::text::{GrowingText, SharedText};
 use crate::service::fault::ServiceError;
-use crate::service::rules::bounds::{REASON_CHARS, is_control_in_text};
-use crate::service::rules::commands::streams::{
-    AbortMessage, AppendMessage, Appended, BeginMessage, Begun, FinishMessage, StopMessage,
-};
-use crate::service::rules::content;
-use crate::service::rules::emissions::messages::{MESSAGE_STOP_REQUESTED, StopRequested};
-use crate::store::{Change, Finish, Insert, Message, MessageKind, NewMessage};
-use roomcast::{Namespace, Socket, SocketId};
+use crate::service::rules::commands::streams::Appended;
+use crate::store::Finish;
+use roomcast::SocketId;
 
 /// The messages that are being written at this server.
 #[derive(Debug)]
 pub(in crate::service) struct Streams {
     open: Mutex<HashMap<Uuid, Arc<Mutex<OpenText>>>>,
     limits: config::Streams,
+    metrics: Arc<Metrics>,
+    /// What authors at other servers have written beyond what is known here.
+    gaps: Mutex<Gaps>,
     /// Notifies that there is text to store.
     grown: Notify,
+    /// Whether the server shuts down.
+    is_closed: AtomicBool,
 }
 
 /// A message that is being written at this server.
@@ -68,14 +71,28 @@ struct OpenText {
     is_ending: bool,
     /// What the author added within the current second.
     second: (Instant, u32, usize),
+    /// Why requests that write the message stop. It closes when the message ends here.
+    stop: watch::Sender<Option<StopReason>>,
+}
+
+/// Why a request stops writing a message that could go on.
+#[derive(Clone, Debug)]
+enum StopReason {
+    /// This user asks for it.
+    User(Arc<str>),
+    /// The server shuts down.
+    Shutdown,
 }
 
 impl Streams {
-    pub(in crate::service::chat) fn new(limits: config::Streams) -> Self {
+    pub(in crate::service::chat) fn new(limits: config::Streams, metrics: Arc<Metrics>) -> Self {
         Self {
             open: Mutex::default(),
             limits,
+            metrics,
+            gaps: Mutex::default(),
             grown: Notify::new(),
+            is_closed: AtomicBool::new(false),
         }
     }
 
@@ -83,32 +100,80 @@ impl Streams {
         self.open.lock().get(&message).cloned()
     }
 
-    /// Forgets a message that has ended, or that another server writes.
-    pub(in crate::service::chat) fn forget(&self, message: Uuid) {
-        self.open.lock().remove(&message);
+    /// Returns all messages that are written here.
+    fn all(&self) -> Vec<Arc<Mutex<OpenText>>> {
+        self.open.lock().values().cloned().collect()
     }
 
-    /// Refuses a further message of a user, or of this server.
-    fn require_room(&self, user: &str) -> Result<(), ServiceError> {
-        let open = self.open.lock();
-        let own = open.values().filter(|one| one.lock().user_id == user);
-        if open.len() >= self.limits.max || own.count() >= self.limits.per_user {
-            drop(open);
-            return Err(ServiceError::limited(FULL_DELAY));
+    /// Forgets a message that has ended, or that another server writes.
+    pub(in crate::service::chat) fn forget(&self, message: Uuid) {
+        if self.open.lock().remove(&message).is_some() {
+            self.metrics.shift(Gauge::StreamsOpen, -1);
         }
-        Ok(())
+    }
+
+    /// Refuses a further message if this server has as many as it may.
+    fn require_room(&self) -> Result<(), ServiceError> {
+        if self.open.lock().len() < self.limits.max {
+            return Ok(());
+        }
+        self.metrics.count(Counter::StreamsOfServer);
+        Err(ServiceError::limited(FULL_DELAY))
     }
 
     /// Adds a message, unless it is already written here.
     fn insert(&self, new: OpenText) -> Arc<Mutex<OpenText>> {
         match self.open.lock().entry(new.message_id) {
             Entry::Occupied(known) => Arc::clone(known.get()),
-            Entry::Vacant(vacant) => Arc::clone(vacant.insert(Arc::new(Mutex::new(new)))),
+            Entry::Vacant(vacant) => {
+                self.metrics.shift(Gauge::StreamsOpen, 1);
+                Arc::clone(vacant.insert(Arc::new(Mutex::new(new))))
+            }
+        }
+    }
+
+    /// Stops requests that write a message, if it is written here.
+    pub(in crate::service::chat) fn request_stop(&self, message: Uuid, user: Arc<str>) {
+        if let Some(open) = self.get(message) {
+            open.lock().stop.send_replace(Some(StopReason::User(user)));
+        }
+    }
+
+    /// Stops all requests that write messages, because the server shuts down. Their authors can go
+    /// on at another server.
+    pub(in crate::service::chat) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        for open in self.all() {
+            open.lock().stop.send_replace(Some(StopReason::Shutdown));
         }
     }
 }
 
 impl OpenText {
+    /// Creates the text of a message that this server writes from now on.
+    fn new(
+        (message_id, conversation_id, seq): (Uuid, Uuid, u64),
+        user_id: &str,
+        holder: Uuid,
+        socket: Option<SocketId>,
+        text: GrowingText,
+    ) -> Self {
+        Self {
+            message_id,
+            conversation_id,
+            seq,
+            user_id: user_id.to_owned(),
+            holder,
+            socket,
+            stored: text.end(),
+            text: Arc::new(text.into()),
+            touched: now(),
+            is_ending: false,
+            second: (now(), 0, 0),
+            stop: watch::Sender::new(None),
+        }
+    }
+
     fn answer(&self) -> Appended {
         Appended {
             offset: self.text.lock().end(),
@@ -116,422 +181,31 @@ impl OpenText {
         }
     }
 
-    /// Counts an addition, or refuses it if there were too many within a second.
+    /// Counts an addition, or returns the limit that it exceeds within a second, and the time until
+    /// the next.
     fn charge(
         &mut self,
         bytes: usize,
         limits: &config::Streams,
         now: Instant,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<(), (Counter, RetryAfter)> {
         let (since, appends, sum) = &mut self.second;
         if now.duration_since(*since) >= SECOND {
             (*since, *appends, *sum) = (now, 0, 0);
         }
+        let next = RetryAfter::new(SECOND.saturating_sub(now.duration_since(*since)));
+        if *appends >= limits.appends_per_second {
+            return Err((Counter::StreamAppends, next));
+        }
         // A single piece may be larger than what a second permits, and then has one for itself.
-        let is_too_large = *sum > 0 && *sum + bytes > limits.bytes_per_second;
-        if *appends >= limits.appends_per_second || is_too_large {
-            return Err(ServiceError::limited(SECOND));
+        if *sum > 0 && *sum + bytes > limits.bytes_per_second {
+            return Err((Counter::StreamBytes, next));
         }
         *appends += 1;
         *sum += bytes;
         Ok(())
     }
-}
 
-impl Chat {
-    /// Stores the beginning of a message whose text follows.
-    pub(crate) async fn begin_message(
-        &self,
-        allowed: Allowed<BeginMessage>,
-        from: Option<SocketId>,
-    ) -> Result<Begun, ServiceError> {
-        let (by, command) = allowed.into_parts();
-        if !self.0.rules.is_text() {
-            return Err(ServiceError::Conflict(
-                "messages are HTML here (`chat.content`), which cannot be sent in pieces",
-            ));
-        }
-        let kind = command.kind.unwrap_or_default();
-        if kind == MessageKind::Ai {
-            self.0.access.require(&by, Permission::ChatSendAi)?;
-        }
-        let (metadata, mentions) = self.check_parts(
-            Some(&command.client_message_id),
-            command.metadata,
-            command.mentions,
-        )?;
-        let streams = &self.0.streams;
-        let mine = self.0.store.count_streams(&by.subject).await?;
-        let is_full = usize::try_from(mine).unwrap_or(usize::MAX) >= streams.limits.per_user;
-        let full = if is_full {
-            Err(ServiceError::limited(FULL_DELAY))
-        } else {
-            streams.require_room(&by.subject)
-        };
-        let id = command.conversation_id;
-        if let Err(full) = full {
-            // A repetition of a message that is being written is no further one.
-            let known = self.0.store.sent(&by.subject, &command.client_message_id);
-            if known.await?.is_none() {
-                return Err(full);
-            }
-        }
-        let holder = Uuid::now_v7();
-        let message = NewMessage {
-            conversation_id: id,
-            user_id: by.subject.clone(),
-            user_name: by.name.clone(),
-            content: String::new(),
-            kind,
-            metadata,
-            client_message_id: Some(command.client_message_id),
-            reply_to: command.reply_to,
-            mentions,
-            notice: None,
-            holder: Some(holder),
-        };
-        let stored = self
-            .0
-            .store
-            .insert_message(message, origin(from.clone()))
-            .await?;
-        let is_new = matches!(stored, Insert::Stored(_));
-        let message = self.inserted(&by, id, stored)?;
-        if is_new {
-            streams.insert(OpenText {
-                message_id: message.id,
-                conversation_id: id,
-                seq: message.seq,
-                user_id: by.subject.clone(),
-                holder,
-                socket: from,
-                text: SharedText::default(),
-                stored: 0,
-                touched: now(),
-                is_ending: false,
-                second: (now(), 0, 0),
-            });
-            return Ok(Begun { message, offset: 0 });
-        }
-        if !message.streaming {
-            let offset = message.content.chars().count();
-            return Ok(Begun { message, offset });
-        }
-        let open = self.writing(message.id, &by.subject, from).await?;
-        let open = open.lock();
-        let text = open.text.lock();
-        let mut message = message;
-        if let Some(whole) = text.whole() {
-            Arc::make_mut(&mut message).content = whole.to_owned();
-        }
-        Ok(Begun {
-            message,
-            offset: text.end(),
-        })
-    }
-
-    /// Adds text to a message that is being written.
-    pub(crate) async fn append_message(
-        &self,
-        allowed: Allowed<AppendMessage>,
-        socket: &Socket,
-    ) -> Result<Appended, ServiceError> {
-        let (by, command) = allowed.into_parts();
-        let limits = &self.0.streams.limits;
-        if command.text.chars().any(is_control_in_text) {
-            return Err(ServiceError::invalid("text", "has control characters"));
-        }
-        let too_long = || {
-            let problem = format!("makes more than {} characters", limits.max_chars);
-            ServiceError::invalid("text", problem)
-        };
-        let chars = command.text.chars().count();
-        if chars > limits.max_chars {
-            return Err(too_long());
-        }
-        let found = self.writing(command.message_id, &by.subject, Some(socket.id()));
-        let found = found.await?;
-        let mut open = found.lock();
-        if open.is_ending {
-            return Err(ENDED);
-        }
-        let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
-        let end = open.text.lock().end();
-        if offset <= end && offset.saturating_add(chars) > limits.max_chars {
-            return Err(too_long());
-        }
-        open.charge(command.text.len(), limits, now())?;
-        let extended = open.text.lock().extend(offset, &command.text);
-        let added = extended.map_err(|misfit| misplaced(misfit, end))?;
-        open.touched = now();
-        if added > 0 {
-            self.grow(&open, &socket.namespace(), (offset, &command.text));
-        }
-        Ok(open.answer())
-    }
-
-    /// Ends a message that is being written, with its text or a corrected one.
-    pub(crate) async fn finish_message(
-        &self,
-        allowed: Allowed<FinishMessage>,
-        from: Option<SocketId>,
-    ) -> Result<Arc<Message>, ServiceError> {
-        let (by, command) = allowed.into_parts();
-        let limits = &self.0.limits;
-        if let Some(metadata) = &command.metadata {
-            content::check_metadata(metadata, limits.metadata_bytes)?;
-        }
-        if let Some(content) = &command.content {
-            content::check_content(content, self.0.streams.limits.max_chars)?;
-        }
-        let found = match self
-            .writing(command.message_id, &by.subject, from.clone())
-            .await
-        {
-            Ok(found) => found,
-            // A repetition of the end is answered like the end.
-            Err(ServiceError::Conflict(_)) => return self.ended(command.message_id, from).await,
-            Err(error) => return Err(error),
-        };
-        let conversation = found.lock().conversation_id;
-        let membership = self.0.store.membership(conversation, &by.subject).await?;
-        let membership = membership.ok_or_else(|| hidden_conversation(&by, conversation))?;
-        let title = membership.conversation.title;
-        let (holder, content) = {
-            let mut open = found.lock();
-            let (end, whole) = {
-                let text = open.text.lock();
-                (text.end(), text.whole().map(str::to_owned))
-            };
-            if command.offset != end as u64 {
-                return Err(misplaced(Misfit::Gap, end));
-            }
-            let content = command.content.or(whole);
-            if content.as_ref().is_none_or(String::is_empty) {
-                return Err(ServiceError::invalid("content", "is empty"));
-            }
-            // Readers are sent nothing beyond the text that is being stored.
-            open.is_ending = true;
-            (open.holder, content)
-        };
-        let finish = Finish {
-            message_id: command.message_id,
-            holder: Some(holder),
-            content,
-            metadata: command.metadata,
-            interrupted: None,
-            idle_since: None,
-            notice: Some(self.0.notifications.of_mentions(title.as_deref())),
-        };
-        self.end(finish, from).await
-    }
-
-    /// Ends a message that is being written where it is.
-    pub(crate) async fn abort_message(
-        &self,
-        allowed: Allowed<AbortMessage>,
-        from: Option<SocketId>,
-    ) -> Result<Arc<Message>, ServiceError> {
-        let (by, command) = allowed.into_parts();
-        let is_refused = |reason: &String| !is_name(reason, REASON_CHARS);
-        if command.reason.as_ref().is_some_and(is_refused) {
-            let problem = "must have 1 to 200 characters, none of them control or invisible";
-            return Err(ServiceError::invalid("reason", problem));
-        }
-        let reason = command.reason.unwrap_or_default();
-        let found = match self
-            .writing(command.message_id, &by.subject, from.clone())
-            .await
-        {
-            Ok(found) => found,
-            Err(ServiceError::Conflict(_)) => return self.ended(command.message_id, from).await,
-            Err(error) => return Err(error),
-        };
-        let finish = found.lock().interrupted(reason);
-        self.end(finish, from).await
-    }
-
-    /// Asks the author of a message that is being written to stop.
-    pub(crate) async fn stop_message(
-        &self,
-        allowed: Allowed<StopMessage>,
-        namespace: &Namespace,
-    ) -> Result<(), ServiceError> {
-        let (by, StopMessage { message_id }) = allowed.into_parts();
-        let place = self.0.store.stream_author(message_id).await?;
-        let place = place.ok_or(NOT_WRITTEN)?;
-        let id = place.conversation_id;
-        if !self.0.store.is_member(id, &by.subject).await? {
-            return Err(NOT_WRITTEN);
-        }
-        let request = StopRequested {
-            conversation_id: id,
-            message_id,
-            user_id: &by.subject,
-        };
-        MESSAGE_STOP_REQUESTED.emit(namespace.to(user_room(&place.user_id)), &request);
-        Ok(())
-    }
-
-    /// Returns a message that its author writes here from now on.
-    async fn writing(
-        &self,
-        message: Uuid,
-        author: &str,
-        socket: Option<SocketId>,
-    ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
-        let streams = &self.0.streams;
-        let open = match streams.get(message) {
-            Some(open) if open.lock().user_id == author => open,
-            Some(_) => return Err(NOT_WRITTEN),
-            None => {
-                let holder = Uuid::now_v7();
-                let Some(taken) = self.0.store.take_stream(message, author, holder).await? else {
-                    let authorship = self.0.store.authorship(message).await?;
-                    let is_own =
-                        authorship.is_some_and(|of| of.user_id == author && !of.is_deleted);
-                    return Err(if is_own { ENDED } else { NOT_WRITTEN });
-                };
-                let text = GrowingText::new(taken.text);
-                streams.insert(OpenText {
-                    message_id: message,
-                    conversation_id: taken.conversation_id,
-                    seq: taken.seq,
-                    user_id: author.to_owned(),
-                    holder,
-                    socket: socket.clone(),
-                    stored: text.end(),
-                    text: Arc::new(text.into()),
-                    touched: now(),
-                    is_ending: false,
-                    second: (now(), 0, 0),
-                })
-            }
-        };
-        let mut writing = open.lock();
-        writing.touched = now();
-        writing.socket = socket;
-        drop(writing);
-        Ok(open)
-    }
-
-    /// Sends new text to the readers, here and at other servers, and has it stored.
-    fn grow(&self, open: &OpenText, namespace: &Namespace, (offset, piece): (usize, &str)) {
-        let streams = &self.0.streams;
-        streams.grown.notify_one();
-        let (id, tempo) = (open.conversation_id, self.0.conversations.common().streams);
-        self.0.conversations.with(id, |live| {
-            live.streams
-                .attach(open.seq, &open.text, open.socket.clone(), now());
-            let (room, texts) = (&live.room, &mut live.streams);
-            let readers = Readers {
-                namespace,
-                room,
-                conversation_id: id,
-            };
-            texts.grow(&readers, open.seq, tempo, now());
-        });
-        if let Some(announcer) = self.0.conversations.announcer() {
-            for grown in Grown::parts((id, open.seq, open.message_id), offset, piece) {
-                announcer.announce(News::Grown(grown));
-            }
-        }
-    }
-
-    /// Sends text of an author at another server to the readers here.
-    pub(in crate::service::chat) fn receive_grown(&self, namespace: &Namespace, grown: &Grown) {
-        let (id, tempo) = (grown.conversation_id, self.0.conversations.common().streams);
-        let received = self.0.conversations.with(id, |live| {
-            let (room, texts) = (&live.room, &mut live.streams);
-            texts.receive(grown.seq, grown.offset, &grown.text, now())?;
-            let readers = Readers {
-                namespace,
-                room,
-                conversation_id: id,
-            };
-            texts.grow(&readers, grown.seq, tempo, now());
-            Ok::<_, Misfit>(())
-        });
-        if let Some(Err(Misfit::Gap)) = received {
-            tokio::spawn(self.clone().fill_text(namespace.clone(), grown.clone()));
-        }
-    }
-
-    /// Reads what is stored of a text whose announcement was lost. What is not stored yet follows
-    /// with the next announcement that leaves a gap.
-    async fn fill_text(self, namespace: Namespace, grown: Grown) {
-        let read = self.0.store.stream_text(grown.message_id).await;
-        if let Ok(Some(text)) = read {
-            let (id, tempo) = (grown.conversation_id, self.0.conversations.common().streams);
-            self.0.conversations.with(id, |live| {
-                let (room, texts) = (&live.room, &mut live.streams);
-                let filled = texts.receive(grown.seq, 0, &text, now());
-                let whole = filled
-                    .and_then(|()| texts.receive(grown.seq, grown.offset, &grown.text, now()));
-                // A gap that remains is found again by the next announcement.
-                let _ = whole;
-                let readers = Readers {
-                    namespace: &namespace,
-                    room,
-                    conversation_id: id,
-                };
-                texts.grow(&readers, grown.seq, tempo, now());
-            });
-        }
-    }
-
-    /// Stores the end of a message, and returns it.
-    async fn end(
-        &self,
-        finish: Finish,
-        from: Option<SocketId>,
-    ) -> Result<Arc<Message>, ServiceError> {
-        let id = finish.message_id;
-        let open = self.0.streams.get(id);
-        let ended = self.0.store.finish_stream(finish, origin(from)).await;
-        let ended = ended.inspect_err(|_| {
-            if let Some(open) = &open {
-                open.lock().is_ending = false;
-            }
-        });
-        match ended? {
-            Change::Done(message) | Change::Unchanged(message) => {
-                self.0.streams.forget(id);
-                Ok(self.0.rules.show(&message))
-            }
-            Change::Conflict => {
-                self.0.streams.forget(id);
-                Err(ServiceError::Conflict(
-                    "its author writes it through another server by now",
-                ))
-            }
-            Change::Absent | Change::Denied => {
-                self.0.streams.forget(id);
-                Err(NOT_WRITTEN)
-            }
-        }
-    }
-
-    /// Returns a message that has ended, to an author that repeats the end.
-    async fn ended(
-        &self,
-        message: Uuid,
-        from: Option<SocketId>,
-    ) -> Result<Arc<Message>, ServiceError> {
-        let finish = Finish {
-            message_id: message,
-            holder: None,
-            content: None,
-            metadata: None,
-            interrupted: None,
-            idle_since: None,
-            notice: None,
-        };
-        self.end(finish, from).await
-    }
-}
-
-impl OpenText {
     /// Returns the end of the message where it is, which takes no more text.
     fn interrupted(&mut self, reason: String) -> Finish {
         self.is_ending = true;
@@ -540,35 +214,18 @@ impl OpenText {
             message_id: self.message_id,
             holder: Some(self.holder),
             content: text.whole().map(str::to_owned),
-            metadata: None,
             interrupted: Some(reason),
-            idle_since: None,
-            notice: None,
+            ..Finish::default()
         }
-    }
-}
-
-/// The error for text that does not continue a message.
-fn misplaced(misfit: Misfit, end: usize) -> ServiceError {
-    ServiceError::Misplaced {
-        problem: match misfit {
-            Misfit::Gap => "does not continue the text",
-            Misfit::Differs => "differs from the text that is there",
-        },
-        offset: end,
     }
 }
 
 impl Inventoried for Streams {
     fn report(&self, inventory: &mut Inventory) {
         inventory.map("messages being written", &self.open.lock());
+        self.gaps.lock().report(inventory);
     }
 }
-
-/// The error for messages that are not being written by this author, whether they exist or not.
-const NOT_WRITTEN: ServiceError = ServiceError::NotFound("no such message is being written");
-/// The error for text after the end.
-const ENDED: ServiceError = ServiceError::Conflict("the message has ended");
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The time after which an author with too many open messages may try again.

@@ -1,4 +1,4 @@
-//! Stores growing texts, and ends those that stand still or whose authors may no longer write.
+//! Stores growing texts, and ends those that nobody extends or whose authors may no longer write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl Chat {
     }
 
     async fn store_grown(&self) -> Result<(), StoreError> {
-        let open: Vec<_> = self.0.streams.open.lock().values().cloned().collect();
+        let open = self.0.streams.all();
         let extensions: Vec<Extension> = open
             .iter()
             .filter_map(|open| open.lock().extension())
@@ -44,23 +44,23 @@ impl Chat {
         Ok(())
     }
 
-    /// Ends messages that stand still, or whose authors may no longer write. Never returns.
+    /// Ends messages that nobody extends, or whose authors may no longer write. Never returns.
     pub(crate) async fn end_texts(self) {
         let mut round = 0_u32;
         loop {
             sleep(SWEEP_INTERVAL).await;
             round = round.wrapping_add(1);
-            // What other servers have left behind is looked for less often.
+            // Messages of servers that ended are looked for less often.
             let looks_around = round % 5 == 1;
             if let Err(error) = self.sweep(looks_around).await {
-                tracing::debug!(%error, "could not look for messages that stand still");
+                tracing::debug!(%error, "could not look for messages that nobody extends");
             }
         }
     }
 
     async fn sweep(&self, looks_around: bool) -> Result<(), StoreError> {
         let streams = &self.0.streams;
-        let open: Vec<_> = streams.open.lock().values().cloned().collect();
+        let open = streams.all();
         if !open.is_empty() {
             let ids: Vec<Uuid> = open.iter().map(|open| open.lock().message_id).collect();
             let held = self.0.store.held_streams(ids).await?;
@@ -84,12 +84,9 @@ impl Chat {
             for place in self.0.store.idle_streams(since, BATCH).await? {
                 let finish = Finish {
                     message_id: place.message_id,
-                    holder: None,
-                    content: None,
-                    metadata: None,
                     interrupted: Some(String::new()),
                     idle_since: Some(since),
-                    notice: None,
+                    ..Finish::default()
                 };
                 self.0
                     .store
@@ -146,7 +143,7 @@ impl OpenText {
 
 /// The shortest time between two transactions with new text.
 const STORE_INTERVAL: Duration = Duration::from_millis(250);
-/// The time between two looks for messages that stand still.
+/// The interval between two looks for messages that nobody extends.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The number of messages in one transaction.
 const BATCH: usize = 500;

@@ -127,8 +127,8 @@ impl LiveStreams {
         }
     }
 
-    /// Adds text of an author on another server. Text of a message that has not begun here, or has
-    /// ended, is ignored.
+    /// Adds text of an author on another server. Before a message has begun here, and after its end,
+    /// everything is missing.
     pub(in crate::service::chat) fn receive(
         &mut self,
         seq: u64,
@@ -137,7 +137,7 @@ impl LiveStreams {
         now: Instant,
     ) -> Result<(), Misfit> {
         let Some(stream) = self.streams.get_mut(&seq) else {
-            return Ok(());
+            return Err(Misfit::Gap);
         };
         stream.touched = now;
         stream.text.lock().extend(offset, piece).map(drop)

@@ -62,8 +62,8 @@ pub struct Extension {
 }
 
 /// The end of a message that is being written.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "callers set every field")]
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "callers name the message")]
 pub struct Finish {
     /// The message.
     pub message_id: Uuid,
@@ -359,5 +359,5 @@ pub struct StreamHolder {
 
 record! { StreamHolder => message_id, holder }
 
-/// How much longer than its timeout a message stands still until another server ends it.
+/// How much longer than its timeout nobody extends a message until another server ends it.
 pub const IDLE_MARGIN: Duration = Duration::from_secs(2);

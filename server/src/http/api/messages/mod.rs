@@ -1,5 +1,8 @@
 //! The messages of conversations. This module has names and shapes, no rules.
 
+mod pieces;
+mod streamed;
+
 use std::sync::Arc;
 
 use axum::{
@@ -15,6 +18,7 @@ use serde::{
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use self::streamed::{NewStream, stream};
 use super::{
     Api, ApiError, By, JsonBody, Operation, Parameters, Routes,
     error::{Id, id_of, uuid_of},
@@ -77,6 +81,22 @@ pub(super) fn routes() -> Routes<Api> {
             .needs_by_body(of_kind)
             .body::<NewMessage>()
             .answer::<Stored>(201),
+        )
+        .on(
+            Method::POST,
+            "/conversations/{id}/messages/stream",
+            stream,
+            of_conversation(
+                "streamMessage",
+                "Sends a message whose text is the body, which members read while it arrives. The response follows at its end.",
+            )
+            .publishes()
+            .gives::<SendMessage>()
+            .needs_by_state(&[Permission::ChatSendAi])
+            .query::<NewStream>()
+            .streams(&["text/plain", "application/x-ndjson", "text/event-stream"])
+            .answer::<Stored>(201)
+            .refuses(409),
         )
         .on(
             Method::PATCH,
@@ -300,17 +320,7 @@ async fn send(
     under: Option<Extension<IdempotentName>>,
     JsonBody(new): JsonBody<NewMessage>,
 ) -> Result<(StatusCode, Json<Stored>), ApiError> {
-    let in_name = match (new.user_id, new.user_name) {
-        (Some(user_id), name) => Some(OnBehalfOf {
-            field: "userId",
-            user_id,
-            name,
-        }),
-        (None, None) => None,
-        (None, Some(_)) => {
-            return Err(ApiError::invalid("userName needs userId").field("userId"));
-        }
-    };
+    let in_name = on_behalf(new.user_id, new.user_name)?;
     let message = SendMessage {
         conversation_id,
         content: new.content,
@@ -326,10 +336,31 @@ async fn send(
     let service = by.subject.clone();
     let allowed = at.access.allow_served(by, in_name, message)?;
     let message = at.chat.send(allowed, None).await?;
+    report(&at, &service, conversation_id);
+    Ok((StatusCode::CREATED, Json(Stored { message })))
+}
+
+/// Returns the user that a request names as the sender.
+fn on_behalf(
+    user_id: Option<String>,
+    name: Option<String>,
+) -> Result<Option<OnBehalfOf>, ApiError> {
+    match (user_id, name) {
+        (Some(user_id), name) => Ok(Some(OnBehalfOf {
+            field: "userId",
+            user_id,
+            name,
+        })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(ApiError::invalid("userName needs userId").field("userId")),
+    }
+}
+
+/// Reports to the diagnosis that a service has sent to a conversation.
+fn report(at: &Api, service: &str, conversation_id: Uuid) {
     let room = format!("conversation:{conversation_id}");
     let diagnosis = at.io().state::<Diagnosis>();
-    diagnosis.emitted(&service, [&*room].into_iter());
-    Ok((StatusCode::CREATED, Json(Stored { message })))
+    diagnosis.emitted(service, [&*room].into_iter());
 }
 
 async fn edit(

@@ -1,0 +1,357 @@
+//! What authors do: begin, add text, end, and ask other authors to stop.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::{FULL_DELAY, OpenText};
+use crate::metrics::Counter;
+use crate::service::authorization::Allowed;
+use crate::service::chat::handle::{Chat, hidden_conversation, now, origin};
+use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::chat::sequencer::growing::text::{GrowingText, Misfit};
+use crate::service::cluster::{News, StopRequest};
+use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::is_control_in_text;
+use crate::service::rules::commands::streams::{
+    AbortMessage, AppendMessage, Appended, BeginMessage, Begun, FinishMessage, StopMessage,
+};
+use crate::service::rules::content;
+use crate::service::rules::emissions::messages::{MESSAGE_STOP_REQUESTED, StopRequested};
+use crate::store::{Change, Finish, Insert, Message, NewMessage};
+use roomcast::{Namespace, SocketId};
+
+impl Chat {
+    /// Stores the beginning of a message whose text follows.
+    pub(crate) async fn begin_message(
+        &self,
+        allowed: Allowed<BeginMessage>,
+        from: Option<SocketId>,
+    ) -> Result<Begun, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        if !self.0.rules.is_text() {
+            return Err(ServiceError::Conflict(
+                "messages are HTML here (`chat.content`), which cannot be sent in pieces",
+            ));
+        }
+        let kind = command.kind.unwrap_or_default();
+        let (metadata, mentions) = self.check_parts(
+            &by,
+            kind,
+            Some(&command.client_message_id),
+            command.metadata,
+            command.mentions,
+        )?;
+        let streams = &self.0.streams;
+        let id = command.conversation_id;
+        if let Err(full) = self.require_stream_room(&by.subject).await {
+            // A repetition of a message that is being written is no further one.
+            let known = self.0.store.sent(&by.subject, &command.client_message_id);
+            if known.await?.is_none() {
+                return Err(full);
+            }
+        }
+        let holder = Uuid::now_v7();
+        let message = NewMessage {
+            conversation_id: id,
+            user_id: by.subject.clone(),
+            user_name: by.name.clone(),
+            content: String::new(),
+            kind,
+            metadata,
+            client_message_id: Some(command.client_message_id),
+            reply_to: command.reply_to,
+            mentions,
+            notice: None,
+            holder: Some(holder),
+        };
+        let stored = self
+            .0
+            .store
+            .insert_message(message, origin(from.clone()))
+            .await?;
+        let is_new = matches!(stored, Insert::Stored(_));
+        let mut message = self.inserted(&by, id, stored)?;
+        if is_new {
+            let place = (message.id, id, message.seq);
+            let text = GrowingText::default();
+            streams.insert(OpenText::new(place, &by.subject, holder, from, text));
+            return Ok(Begun { message, offset: 0 });
+        }
+        if !message.streaming {
+            let offset = message.content.chars().count();
+            return Ok(Begun { message, offset });
+        }
+        let open = self.writing(message.id, &by.subject, from).await?;
+        let open = open.lock();
+        let text = open.text.lock();
+        if let Some(whole) = text.whole() {
+            Arc::make_mut(&mut message).content = whole.to_owned();
+        }
+        Ok(Begun {
+            message,
+            offset: text.end(),
+        })
+    }
+
+    /// Refuses a further message of a user who writes as many as permitted, or of this server.
+    async fn require_stream_room(&self, user: &str) -> Result<(), ServiceError> {
+        let streams = &self.0.streams;
+        let mine = self.0.store.count_streams(user).await?;
+        if usize::try_from(mine).unwrap_or(usize::MAX) >= streams.limits.per_user {
+            streams.metrics.count(Counter::StreamsOfUser);
+            return Err(ServiceError::limited(FULL_DELAY));
+        }
+        streams.require_room()
+    }
+
+    /// Adds text to a message that is being written.
+    pub(crate) async fn append_message(
+        &self,
+        allowed: Allowed<AppendMessage>,
+        namespace: &Namespace,
+        from: Option<SocketId>,
+    ) -> Result<Appended, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let streams = &self.0.streams;
+        let max_chars = streams.limits.max_chars;
+        if command.text.chars().any(is_control_in_text) {
+            return Err(ServiceError::invalid("text", "has control characters"));
+        }
+        let too_long = || {
+            let problem = format!("makes more than {max_chars} characters");
+            ServiceError::invalid("text", problem)
+        };
+        let chars = command.text.chars().count();
+        if chars > max_chars {
+            return Err(too_long());
+        }
+        let found = self.writing(command.message_id, &by.subject, from).await?;
+        let mut open = found.lock();
+        if open.is_ending {
+            return Err(ENDED);
+        }
+        let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
+        let end = open.text.lock().end();
+        if offset <= end && offset.saturating_add(chars) > max_chars {
+            return Err(too_long());
+        }
+        let charged = open.charge(command.text.len(), &streams.limits, now());
+        charged.map_err(|(limit, retry_after)| {
+            streams.metrics.count(limit);
+            ServiceError::Limited { retry_after }
+        })?;
+        let extended = open.text.lock().extend(offset, &command.text);
+        let added = extended.map_err(|misfit| misplaced(misfit, end))?;
+        open.touched = now();
+        if added > 0 {
+            self.grow(&open, namespace, (offset, &command.text));
+        }
+        Ok(open.answer())
+    }
+
+    /// Ends a message that is being written, with its text or a corrected one.
+    pub(crate) async fn finish_message(
+        &self,
+        allowed: Allowed<FinishMessage>,
+        from: Option<SocketId>,
+    ) -> Result<Arc<Message>, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        if let Some(metadata) = &command.metadata {
+            content::check_metadata(metadata, self.0.limits.metadata_bytes)?;
+        }
+        if let Some(content) = &command.content {
+            content::check_content(content, self.0.streams.limits.max_chars)?;
+        }
+        let id = command.message_id;
+        let found = match self.writing(id, &by.subject, from.clone()).await {
+            Ok(found) => found,
+            Err(error) => return self.ended(id, error, from).await,
+        };
+        let conversation = found.lock().conversation_id;
+        let membership = self.0.store.membership(conversation, &by.subject).await?;
+        let membership = membership.ok_or_else(|| hidden_conversation(&by, conversation))?;
+        let title = membership.conversation.title;
+        let (holder, content) = {
+            let mut open = found.lock();
+            let (end, whole) = {
+                let text = open.text.lock();
+                (text.end(), text.whole().map(str::to_owned))
+            };
+            if command.offset != end as u64 {
+                return Err(misplaced(Misfit::Gap, end));
+            }
+            let content = command.content.or(whole);
+            if content.as_ref().is_none_or(String::is_empty) {
+                return Err(ServiceError::invalid("content", "is empty"));
+            }
+            // Readers are sent nothing beyond the text that is being stored.
+            open.is_ending = true;
+            (open.holder, content)
+        };
+        let finish = Finish {
+            message_id: id,
+            holder: Some(holder),
+            content,
+            metadata: command.metadata,
+            notice: Some(self.0.notifications.of_mentions(title.as_deref())),
+            ..Finish::default()
+        };
+        self.end(finish, from).await
+    }
+
+    /// Ends a message that is being written where it is.
+    pub(crate) async fn abort_message(
+        &self,
+        allowed: Allowed<AbortMessage>,
+        from: Option<SocketId>,
+    ) -> Result<Arc<Message>, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        if let Some(reason) = &command.reason {
+            content::check_reason(reason)?;
+        }
+        let reason = command.reason.unwrap_or_default();
+        self.abort(command.message_id, &by.subject, reason, from)
+            .await
+    }
+
+    /// Ends a message where it is, whether or not its author may still write.
+    pub(super) async fn abort(
+        &self,
+        id: Uuid,
+        author: &str,
+        reason: String,
+        from: Option<SocketId>,
+    ) -> Result<Arc<Message>, ServiceError> {
+        let found = match self.writing(id, author, from.clone()).await {
+            Ok(found) => found,
+            Err(error) => return self.ended(id, error, from).await,
+        };
+        let finish = found.lock().interrupted(reason);
+        self.end(finish, from).await
+    }
+
+    /// Asks the author of a message that is being written to stop.
+    pub(crate) async fn stop_message(
+        &self,
+        allowed: Allowed<StopMessage>,
+        namespace: &Namespace,
+    ) -> Result<(), ServiceError> {
+        let (by, StopMessage { message_id }) = allowed.into_parts();
+        let place = self.0.store.stream_author(message_id).await?;
+        let place = place.ok_or(NOT_WRITTEN)?;
+        let id = place.conversation_id;
+        if !self.0.store.is_member(id, &by.subject).await? {
+            return Err(NOT_WRITTEN);
+        }
+        let request = StopRequested {
+            conversation_id: id,
+            message_id,
+            user_id: &by.subject,
+        };
+        MESSAGE_STOP_REQUESTED.emit(namespace.to(user_room(&place.user_id)), &request);
+        // A request that writes the message has no socket. It may be at any server.
+        let user_id: Arc<str> = by.subject.as_str().into();
+        self.0
+            .streams
+            .request_stop(message_id, Arc::clone(&user_id));
+        if let Some(announcer) = self.0.conversations.announcer() {
+            announcer.announce(News::StopRequest(StopRequest {
+                message_id,
+                user_id,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Returns a message that its author writes here from now on.
+    pub(super) async fn writing(
+        &self,
+        message: Uuid,
+        author: &str,
+        socket: Option<SocketId>,
+    ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
+        let streams = &self.0.streams;
+        let open = match streams.get(message) {
+            Some(open) if open.lock().user_id == author => open,
+            Some(_) => return Err(NOT_WRITTEN),
+            None => {
+                let holder = Uuid::now_v7();
+                let Some(taken) = self.0.store.take_stream(message, author, holder).await? else {
+                    let authorship = self.0.store.authorship(message).await?;
+                    let is_own =
+                        authorship.is_some_and(|of| of.user_id == author && !of.is_deleted);
+                    return Err(if is_own { ENDED } else { NOT_WRITTEN });
+                };
+                let place = (message, taken.conversation_id, taken.seq);
+                let text = GrowingText::new(taken.text);
+                streams.insert(OpenText::new(place, author, holder, socket.clone(), text))
+            }
+        };
+        let mut writing = open.lock();
+        writing.touched = now();
+        writing.socket = socket;
+        drop(writing);
+        Ok(open)
+    }
+
+    /// Stores the end of a message, and returns it.
+    async fn end(
+        &self,
+        finish: Finish,
+        from: Option<SocketId>,
+    ) -> Result<Arc<Message>, ServiceError> {
+        let id = finish.message_id;
+        let open = self.0.streams.get(id);
+        let ended = self.0.store.finish_stream(finish, origin(from)).await;
+        let ended = ended.inspect_err(|_| {
+            if let Some(open) = &open {
+                open.lock().is_ending = false;
+            }
+        });
+        let ended = ended?;
+        self.0.streams.forget(id);
+        match ended {
+            Change::Done(message) | Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
+            Change::Conflict => Err(ServiceError::Conflict(
+                "its author writes it through another server by now",
+            )),
+            Change::Absent | Change::Denied => Err(NOT_WRITTEN),
+        }
+    }
+
+    /// Returns a message that has ended, to an author that repeats the end, or the error that it
+    /// is not being written.
+    async fn ended(
+        &self,
+        message_id: Uuid,
+        error: ServiceError,
+        from: Option<SocketId>,
+    ) -> Result<Arc<Message>, ServiceError> {
+        if error != ENDED {
+            return Err(error);
+        }
+        let finish = Finish {
+            message_id,
+            ..Finish::default()
+        };
+        self.end(finish, from).await
+    }
+}
+
+/// The error for text that does not continue a message.
+fn misplaced(misfit: Misfit, end: usize) -> ServiceError {
+    ServiceError::Misplaced {
+        problem: match misfit {
+            Misfit::Gap => "does not continue the text",
+            Misfit::Differs => "differs from the text that is there",
+        },
+        offset: end,
+    }
+}
+
+/// The error for messages that are not being written by this author, whether they exist or not.
+const NOT_WRITTEN: ServiceError = ServiceError::NotFound("no such message is being written");
+/// The error for text after the end.
+pub(super) const ENDED: ServiceError = ServiceError::Conflict("the message has ended");
