@@ -54,8 +54,6 @@ mod link;
 mod options;
 mod polling;
 mod stream;
-#[cfg(feature = "client-tls")]
-mod tls;
 mod upgrade;
 mod websocket;
 
@@ -69,4 +67,4 @@ pub use driver::ClientBuilder;
 pub use error::{ClientError, DisconnectReason};
 pub use options::{Options, Transports};
 #[cfg(feature = "client-tls")]
-pub use tls::ClientTls;
+pub use stream::ClientTls;
