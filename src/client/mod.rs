@@ -40,12 +40,15 @@
 //! It has no task and no lock, does not reconnect, and allocates no buffer while idle. Load
 //! generators hold thousands of them.
 //!
+//! [`chat`] writes messages of the chat of the Roomcast server. Everything else works with any server.
+//!
 //! The files of this folder are the transports, the session (`link`), and [`Connection`]. `api`
-//! contains the application's handles, and `driver` the task that serves them. This module must not
-//! depend on the server, except for the values that handlers return.
+//! contains the application's handles, `driver` the task that serves them, and `chat` uses the
+//! handles. This module must not depend on the server, except for the values that handlers return.
 
 mod answer;
 mod api;
+pub mod chat;
 mod connection;
 mod driver;
 mod error;
@@ -54,8 +57,6 @@ mod link;
 mod options;
 mod polling;
 mod stream;
-#[cfg(feature = "client-tls")]
-mod tls;
 mod upgrade;
 mod websocket;
 
@@ -69,4 +70,4 @@ pub use driver::ClientBuilder;
 pub use error::{ClientError, DisconnectReason};
 pub use options::{Options, Transports};
 #[cfg(feature = "client-tls")]
-pub use tls::ClientTls;
+pub use stream::ClientTls;

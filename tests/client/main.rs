@@ -21,7 +21,9 @@ mod fake;
 mod handlers;
 mod official;
 mod parsers;
+#[path = "../support/proxy.rs"]
 mod proxy;
 mod sessions;
 mod suite;
 mod tls;
+mod writing;

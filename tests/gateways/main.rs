@@ -91,6 +91,8 @@ mod postgres;
 mod presence;
 mod price_ends;
 mod prices;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[cfg(feature = "postgres")]
 mod publications;
 mod published;
@@ -129,3 +131,4 @@ mod traced;
 mod trades;
 mod unread;
 mod withdrawals;
+mod written;

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::ClientError;
+use crate::client::ClientError;
 
 /// The trusted certificates of a client. Clones are handles to the same configuration.
 ///
@@ -76,13 +76,13 @@ impl ClientTls {
     }
 
     /// Returns the name that the certificate of this host must contain.
-    pub(super) fn name(host: &str) -> Result<ServerName<'static>, ClientError> {
+    pub(in crate::client) fn name(host: &str) -> Result<ServerName<'static>, ClientError> {
         ServerName::try_from(host.to_owned())
             .map_err(|_| ClientError::Options(format!("{host:?} cannot be the name of a server")))
     }
 
     /// Performs the TLS handshake on a connection.
-    pub(super) async fn encrypt(
+    pub(in crate::client) async fn encrypt(
         &self,
         stream: TcpStream,
         name: ServerName<'static>,
@@ -104,7 +104,7 @@ impl fmt::Debug for ClientTls {
 
 /// A connection after its TLS handshake.
 #[derive(Debug)]
-pub(super) struct Encrypted {
+pub(in crate::client) struct Encrypted {
     stream: TlsStream<TcpStream>,
     /// Whether all encrypted data has reached the kernel.
     is_flushed: bool,
@@ -113,7 +113,7 @@ pub(super) struct Encrypted {
 impl Encrypted {
     /// Writes the bytes that the kernel accepts immediately. Buffered encrypted data is sent by the
     /// next write or flush.
-    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(in crate::client) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Callers that leave data unwritten poll again with their own waker.
         let cx = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(written) = self.poll_write(cx, bytes) else {
@@ -126,11 +126,11 @@ impl Encrypted {
         }
     }
 
-    pub(super) fn unflushed(&self) -> usize {
+    pub(in crate::client) fn unflushed(&self) -> usize {
         usize::from(!self.is_flushed)
     }
 
-    pub(super) fn poll_read(
+    pub(in crate::client) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
@@ -143,7 +143,7 @@ impl Encrypted {
         }
     }
 
-    pub(super) fn poll_write(
+    pub(in crate::client) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -152,13 +152,16 @@ impl Encrypted {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::client) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.is_flushed = true;
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::client) fn poll_shutdown(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -1,5 +1,7 @@
 //! A proxy in the test process that can break connections.
 
+#![allow(dead_code, reason = "a module of several binaries")]
+
 use std::{
     net::SocketAddr,
     sync::{

@@ -1,5 +1,8 @@
 //! A byte stream to a server, encrypted or not.
 
+#[cfg(feature = "client-tls")]
+mod tls;
+
 use std::{
     io,
     pin::Pin,
@@ -12,7 +15,9 @@ use tokio::{
 };
 
 #[cfg(feature = "client-tls")]
-use super::tls::Encrypted;
+pub use tls::ClientTls;
+#[cfg(feature = "client-tls")]
+use tls::Encrypted;
 
 /// A connection to a server.
 ///

@@ -1,0 +1,199 @@
+//! Which failures are repeated, when, and for how long.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::WriteError;
+use crate::client::{ClientError, DisconnectReason};
+
+/// The attempts since the server last moved the message on.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    timeout: Duration,
+    failures: u32,
+    /// When the writer gives up, while a request is due.
+    deadline: Option<Instant>,
+}
+
+impl Attempts {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            // Longer durations may overflow the clock.
+            timeout: timeout.min(Duration::from_secs(365 * 86_400)),
+            failures: 0,
+            deadline: None,
+        }
+    }
+
+    /// Returns when the request that is due now must be answered.
+    pub(super) fn deadline(&mut self, now: Instant) -> Result<Instant, WriteError> {
+        let deadline = *self.deadline.get_or_insert(now + self.timeout);
+        if deadline <= now {
+            return Err(ClientError::Timeout("storing the text").into());
+        }
+        Ok(deadline)
+    }
+
+    /// Ends the attempts: the server has moved the message on.
+    pub(super) fn succeed(&mut self) {
+        (self.failures, self.deadline) = (0, None);
+    }
+
+    /// Returns when to try again after this failure, or the failure if it is final.
+    pub(super) fn retry_at(
+        &mut self,
+        error: ClientError,
+        now: Instant,
+    ) -> Result<Instant, WriteError> {
+        self.failures = self.failures.saturating_add(1);
+        let deadline = *self.deadline.get_or_insert(now + self.timeout);
+        match delay(&error, self.failures) {
+            Some(delay) if deadline.saturating_duration_since(now) > delay => Ok(now + delay),
+            _ => Err(error.into()),
+        }
+    }
+}
+
+/// Returns the delay before a request is repeated, or `None` if its failure is final. Repeating is
+/// safe: the server has each message once, and each text at its position.
+fn delay(error: &ClientError, failures: u32) -> Option<Duration> {
+    match error {
+        ClientError::Refused { code, data, .. } => {
+            let advised = data.as_ref().and_then(|data| data.get("retryAfter"));
+            let advised = advised.and_then(Value::as_u64).map(Duration::from_millis);
+            match &**code {
+                "RATE_LIMITED" => Some(advised.unwrap_or(LIMITED_DELAY)),
+                "STORE_UNAVAILABLE" | "INTERNAL" => {
+                    Some(advised.unwrap_or_default().max(backoff(failures)))
+                }
+                _ => None,
+            }
+        }
+        ClientError::Timeout(_) => Some(backoff(failures)),
+        // The application reconnects a socket that the server has disconnected, for example with
+        // another token. The request waits in the socket's queue until then.
+        ClientError::Disconnected(reason)
+            if reason.reconnects() || *reason == DisconnectReason::ServerDisconnect =>
+        {
+            Some(SHORTEST_DELAY.saturating_mul(failures).min(LIMITED_DELAY))
+        }
+        ClientError::Full => Some(SHORTEST_DELAY.saturating_mul(failures).min(LIMITED_DELAY)),
+        ClientError::Disconnected(_)
+        | ClientError::Options(_)
+        | ClientError::Unreachable(_)
+        | ClientError::NotSocketIo(_)
+        | ClientError::Status { .. }
+        | ClientError::Unexpected(_)
+        | ClientError::Closed(_)
+        | ClientError::Io(_)
+        | ClientError::Frame(_)
+        | ClientError::Packet(_)
+        | ClientError::Encode(_)
+        | ClientError::Answer(_) => None,
+    }
+}
+
+/// Returns 1, 2, 4 and then 8 seconds.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.saturating_sub(1).min(3))
+}
+
+/// Returns the position where the server wants the text to continue, if a conflict names one.
+pub(super) fn conflict_offset(error: &ClientError) -> Option<u64> {
+    let ClientError::Refused { code, data, .. } = error else {
+        return None;
+    };
+    let data = data.as_ref().filter(|_| code == "CONFLICT")?;
+    data.pointer("/details/offset")?.as_u64()
+}
+
+/// Returns whether the message is no longer being written.
+pub(super) fn has_ended(error: &ClientError) -> bool {
+    let ClientError::Refused { code, .. } = error else {
+        return false;
+    };
+    code == "NOT_FOUND" || (code == "CONFLICT" && conflict_offset(error).is_none())
+}
+
+/// Delay per failure after a lost connection. The request waits for the next connection anyway.
+const SHORTEST_DELAY: Duration = Duration::from_millis(10);
+/// Delay after a refusal that names none.
+const LIMITED_DELAY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(code: &str, data: Value) -> ClientError {
+        ClientError::Refused {
+            code: code.into(),
+            message: String::new(),
+            data: Some(data),
+        }
+    }
+
+    #[test]
+    fn delays_follow_the_advice_of_the_server() {
+        let delays = [
+            (
+                refused("RATE_LIMITED", json!({"retryAfter": 250})),
+                Some(250),
+            ),
+            (refused("RATE_LIMITED", json!({})), Some(1000)),
+            (
+                refused("STORE_UNAVAILABLE", json!({"retryAfter": 9000})),
+                Some(9000),
+            ),
+            (refused("INTERNAL", json!({"retryAfter": 5})), Some(4000)),
+            (refused("FORBIDDEN", json!({"retryAfter": 5})), None),
+            (ClientError::Timeout("x"), Some(4000)),
+            (ClientError::Full, Some(30)),
+            (
+                ClientError::Disconnected(DisconnectReason::TransportClose),
+                Some(30),
+            ),
+            (
+                ClientError::Disconnected(DisconnectReason::ClientDisconnect),
+                None,
+            ),
+        ];
+        for (error, expected) in delays {
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(delay(&error, 3), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn attempts_end_at_their_deadline_and_begin_again_after_success() {
+        let mut attempts = Attempts::new(Duration::from_secs(5));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let timeout = || ClientError::Timeout("x");
+        assert_eq!(attempts.deadline(at(0)).unwrap(), at(5));
+        assert_eq!(attempts.retry_at(timeout(), at(1)).unwrap(), at(2));
+        assert_eq!(attempts.retry_at(timeout(), at(2)).unwrap(), at(4));
+        attempts.retry_at(timeout(), at(4)).unwrap_err();
+        attempts.deadline(at(5)).unwrap_err();
+        attempts.succeed();
+        assert_eq!(attempts.deadline(at(9)).unwrap(), at(14));
+    }
+
+    #[test]
+    fn conflicts_without_a_position_mean_that_the_message_has_ended() {
+        let moved = refused("CONFLICT", json!({"details": {"offset": 7}}));
+        assert_eq!(
+            (conflict_offset(&moved), has_ended(&moved)),
+            (Some(7), false)
+        );
+        for details in [json!({}), json!({"details": {"offset": -1}})] {
+            let ended = refused("CONFLICT", details);
+            assert_eq!((conflict_offset(&ended), has_ended(&ended)), (None, true));
+        }
+        assert!(has_ended(&refused("NOT_FOUND", json!({}))));
+        assert!(!has_ended(&ClientError::Full));
+    }
+}
