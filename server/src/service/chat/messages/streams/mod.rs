@@ -6,9 +6,10 @@
 //! text: it is the holder, until the author goes on at another server, which takes over with what
 //! is stored.
 //!
-//! `sequencer::growing` sends it to the readers of a server, and `storing` stores it and ends what
-//! stands still. This module must not know how an event is parsed.
+//! `holding` decides which server that is, `sequencer::growing` sends the text to the readers of a
+//! server, and `storing` stores it and ends what stands still. This module must not know how an event is parsed.
 
+mod holding;
 mod readers;
 mod storing;
 
@@ -28,7 +29,7 @@ use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, hidden_conversation, now, origin};
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::chat::sequencer::growing::Readers;
-use crate::service::chat::sequencer::growing::text::{GrowingText, Misfit, SharedText};
+use crate::service::chat::sequencer::growing::text::{Misfit, SharedText};
 use crate::service::cluster::{Grown, News};
 use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::{REASON_CHARS, is_control_in_text};
@@ -86,6 +87,24 @@ impl Streams {
     /// Forgets a message that has ended, or that another server writes.
     pub(in crate::service::chat) fn forget(&self, message: Uuid) {
         self.open.lock().remove(&message);
+    }
+
+    /// Forgets a message that another server writes, unless this one writes it again.
+    fn forget_held(&self, message: Uuid, holder: Uuid) {
+        let mut open = self.open.lock();
+        if open
+            .get(&message)
+            .is_some_and(|open| open.lock().holder == holder)
+        {
+            open.remove(&message);
+        }
+    }
+
+    /// Returns the text of a message that is written here, and the socket that writes it.
+    fn text_of(&self, message: Uuid) -> Option<(SharedText, Option<SocketId>)> {
+        let open = self.get(message)?;
+        let open = open.lock();
+        Some((Arc::clone(&open.text), open.socket.clone()))
     }
 
     /// Refuses a further message of a user, or of this server.
@@ -217,13 +236,21 @@ impl Chat {
             let offset = message.content.chars().count();
             return Ok(Begun { message, offset });
         }
-        let open = self.writing(message.id, &by.subject, from).await?;
+        let found = self.written_here(message.id, &by.subject, from.clone());
+        let open = match found.await {
+            Ok(open) => open,
+            // It has ended since it was read.
+            Err(ServiceError::Conflict(_)) => {
+                let message = self.ended(message.id, from).await?;
+                let offset = message.content.chars().count();
+                return Ok(Begun { message, offset });
+            }
+            Err(error) => return Err(error),
+        };
         let open = open.lock();
         let text = open.text.lock();
         let mut message = message;
-        if let Some(whole) = text.whole() {
-            Arc::make_mut(&mut message).content = whole.to_owned();
-        }
+        Arc::make_mut(&mut message).content = text.whole().to_owned();
         Ok(Begun {
             message,
             offset: text.end(),
@@ -249,13 +276,22 @@ impl Chat {
         if chars > limits.max_chars {
             return Err(too_long());
         }
-        let found = self.writing(command.message_id, &by.subject, Some(socket.id()));
-        let found = found.await?;
+        let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
+        let from = Some(socket.id());
+        let found = self.writing(command.message_id, &by.subject, from.clone());
+        let mut found = found.await?;
+        // Text that does not fit may continue what another server has stored in the meantime.
+        let is_misplaced = {
+            let open = found.lock();
+            open.is_ending || offset > open.text.lock().end()
+        };
+        if is_misplaced {
+            found = self.still_writing(found, &by.subject, from).await?;
+        }
         let mut open = found.lock();
         if open.is_ending {
             return Err(ENDED);
         }
-        let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
         let end = open.text.lock().end();
         if offset <= end && offset.saturating_add(chars) > limits.max_chars {
             return Err(too_long());
@@ -285,7 +321,7 @@ impl Chat {
             content::check_content(content, self.0.streams.limits.max_chars)?;
         }
         let found = match self
-            .writing(command.message_id, &by.subject, from.clone())
+            .written_here(command.message_id, &by.subject, from.clone())
             .await
         {
             Ok(found) => found,
@@ -301,18 +337,18 @@ impl Chat {
             let mut open = found.lock();
             let (end, whole) = {
                 let text = open.text.lock();
-                (text.end(), text.whole().map(str::to_owned))
+                (text.end(), text.whole().to_owned())
             };
             if command.offset != end as u64 {
                 return Err(misplaced(Misfit::Gap, end));
             }
-            let content = command.content.or(whole);
-            if content.as_ref().is_none_or(String::is_empty) {
+            let content = command.content.unwrap_or(whole);
+            if content.is_empty() {
                 return Err(ServiceError::invalid("content", "is empty"));
             }
             // Readers are sent nothing beyond the text that is being stored.
             open.is_ending = true;
-            (open.holder, content)
+            (open.holder, Some(content))
         };
         let finish = Finish {
             message_id: command.message_id,
@@ -340,7 +376,7 @@ impl Chat {
         }
         let reason = command.reason.unwrap_or_default();
         let found = match self
-            .writing(command.message_id, &by.subject, from.clone())
+            .written_here(command.message_id, &by.subject, from.clone())
             .await
         {
             Ok(found) => found,
@@ -371,48 +407,6 @@ impl Chat {
         };
         MESSAGE_STOP_REQUESTED.emit(namespace.to(user_room(&place.user_id)), &request);
         Ok(())
-    }
-
-    /// Returns a message that its author writes here from now on.
-    async fn writing(
-        &self,
-        message: Uuid,
-        author: &str,
-        socket: Option<SocketId>,
-    ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
-        let streams = &self.0.streams;
-        let open = match streams.get(message) {
-            Some(open) if open.lock().user_id == author => open,
-            Some(_) => return Err(NOT_WRITTEN),
-            None => {
-                let holder = Uuid::now_v7();
-                let Some(taken) = self.0.store.take_stream(message, author, holder).await? else {
-                    let authorship = self.0.store.authorship(message).await?;
-                    let is_own =
-                        authorship.is_some_and(|of| of.user_id == author && !of.is_deleted);
-                    return Err(if is_own { ENDED } else { NOT_WRITTEN });
-                };
-                let text = GrowingText::new(taken.text);
-                streams.insert(OpenText {
-                    message_id: message,
-                    conversation_id: taken.conversation_id,
-                    seq: taken.seq,
-                    user_id: author.to_owned(),
-                    holder,
-                    socket: socket.clone(),
-                    stored: text.end(),
-                    text: Arc::new(text.into()),
-                    touched: now(),
-                    is_ending: false,
-                    second: (now(), 0, 0),
-                })
-            }
-        };
-        let mut writing = open.lock();
-        writing.touched = now();
-        writing.socket = socket;
-        drop(writing);
-        Ok(open)
     }
 
     /// Sends new text to the readers, here and at other servers, and has it stored.
@@ -539,7 +533,7 @@ impl OpenText {
         Finish {
             message_id: self.message_id,
             holder: Some(self.holder),
-            content: text.whole().map(str::to_owned),
+            content: Some(text.whole().to_owned()),
             metadata: None,
             interrupted: Some(reason),
             idle_since: None,
