@@ -114,6 +114,8 @@ export async function startLink(url, localAddress) {
     },
     /** The number of forwarded connections. */
     connections: () => connections,
+    /** The URL to which connections are forwarded. */
+    target: () => `http://${hostname}:${port}`,
     close() {
       this.cut();
       server.close();

@@ -133,9 +133,17 @@ impl Chat {
                 let Some(emitted) = live.sequencer.start(membership.revision()) else {
                     return Ok(None);
                 };
-                let since = self.enter(live, socket, by, emitted.seq)?;
-                live.note_member(&by.subject, membership.changes);
+                // Held before it enters, which may send texts that are due.
                 live.streams.hold(&socket.id());
+                if !socket.is_in(live.room.as_str()) {
+                    live.streams.withhold(&socket.id(), emitted.seq);
+                }
+                let since = self.enter(live, socket, by, emitted.seq).inspect_err(|_| {
+                    let tempo = live.common.streams;
+                    live.streams.forget(&socket.id());
+                    live.streams.release(&socket.id(), tempo, now());
+                })?;
+                live.note_member(&by.subject, membership.changes);
                 let through = if socket.recovered() {
                     since.min(emitted.seq)
                 } else {
@@ -175,9 +183,16 @@ impl Chat {
         let opening = self.0.store.opening(id, Some(&by.subject));
         // The socket has joined by now. If the client disconnects here, the disconnect removes it.
         let streaming = self.streaming(by, id);
-        let (mut missed, opening, mut streaming, ()) =
+        let (mut missed, opening, streaming, ()) =
             tokio::join!(missed, opening, streaming, self.await_presence(id));
+        // The socket has joined, so a failing store is no reason to reject the join.
+        // Texts that its answer lacks are sent after another answer has them.
+        let is_complete = streaming.is_ok();
+        let mut streaming = streaming.unwrap_or_default();
         reader.fit(missed.messages.iter_mut().chain(&mut streaming));
+        if is_complete {
+            reader.admit();
+        }
         let mut opening = opening.ok().flatten().map(|opening| self.show(opening));
         if let Some(opening) = &mut opening
             && !self.emits_read_marks(id)

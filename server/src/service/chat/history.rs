@@ -37,7 +37,8 @@ impl Chat {
         let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
         let messages = messages.ok_or(NO_CONVERSATION)?;
         let mut answer = self.0.rules.show_all(messages).await;
-        let held = if answer.messages.iter().any(|message| message.streaming) {
+        let is_growing = answer.messages.iter().any(|message| message.streaming);
+        let held = if is_growing || self.has_growing(id) {
             let reader = self.hold(id, socket);
             reader.fit(answer.messages.iter_mut());
             Some(Box::new(reader) as Box<_>)

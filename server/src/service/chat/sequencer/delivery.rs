@@ -54,11 +54,12 @@ impl LiveConversation {
                     seq = message.seq,
                     "message emitted"
                 );
-                (emitted, pending) = self.emit_message(namespace, message, from.clone(), confirm);
-                if message.streaming {
+                let opened = message.streaming.then(|| {
                     let now = tokio::time::Instant::now().into_std();
-                    self.streams.begin(message, now);
-                }
+                    self.streams.open(message, now)
+                });
+                let message = opened.as_ref().unwrap_or(message);
+                (emitted, pending) = self.emit_message(namespace, message, from.clone(), confirm);
                 self.note_emitted(namespace, (event, revision, trace), from, &emitted);
             }
             Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
@@ -177,6 +178,7 @@ impl LiveConversation {
         user: &User,
         deliberate: bool,
     ) {
+        self.streams.forget(socket);
         let notice = if deliberate {
             self.presence.leave(now, socket, &user.user_id)
         } else {

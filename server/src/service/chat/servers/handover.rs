@@ -60,6 +60,8 @@ pub(crate) enum HandoverError {
     TooMuch,
     /// The members of a conversation change too fast.
     TooFast,
+    /// A message of a conversation is being written, and the client has an unknown part of it.
+    Growing,
     /// The store failed, or the client is in too many rooms.
     Failed,
     /// Sending the missed events takes too long.
@@ -87,6 +89,8 @@ enum EntryOutcome {
     Lagging,
     /// The client lacks steps up to this revision.
     Missing(Revision),
+    /// A message is being written.
+    Growing,
     Failed,
 }
 
@@ -210,6 +214,10 @@ impl Chat {
                 if emitted < position {
                     return EntryOutcome::Lagging;
                 }
+                // A text may have begun since the client left the old server, and have grown.
+                if !live.streams.is_empty() {
+                    return EntryOutcome::Growing;
+                }
                 let recorded = live.recorded.get_or_insert_with(|| Recorded::new(emitted));
                 let Some(rest) = recorded.after(position) else {
                     return EntryOutcome::Missing(emitted);
@@ -237,6 +245,7 @@ impl Chat {
                         .await?;
                     position = through;
                 }
+                Some(EntryOutcome::Growing) => return Err(HandoverError::Growing),
                 Some(EntryOutcome::Failed) | None => return Err(HandoverError::Failed),
             }
         }
@@ -268,6 +277,11 @@ impl Chat {
             }
             for (_, event) in steps {
                 let event = as_shown(&self.0.rules, event);
+                if let Committed::Message(message) = &event
+                    && message.streaming
+                {
+                    return Err(HandoverError::Growing);
+                }
                 emit_step(to.clone(), &event);
                 if is_last(&event) {
                     return Ok(true);

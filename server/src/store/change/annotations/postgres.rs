@@ -133,6 +133,13 @@ pub(in crate::store) async fn show(
         .map(|message| message.id)
         .collect();
     let mut texts = streams::texts(client, &growing).await?;
+    // Each statement has its own snapshot: a message without a text has ended in the meantime.
+    let ended = messages.iter_mut().filter(|message| message.may_stream());
+    for message in ended.filter(|message| !texts.contains_key(&message.id)) {
+        if let Some(found) = messages::find(client, message.id).await? {
+            *message = Arc::new(found);
+        }
+    }
     let is_larger = !(reactions.is_empty() && originals.is_empty() && texts.is_empty());
     for message in messages {
         let of_it = reactions.remove(&message.id);

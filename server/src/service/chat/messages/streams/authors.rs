@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::{FULL_DELAY, OpenText};
@@ -83,12 +82,19 @@ impl Chat {
             let offset = message.content.chars().count();
             return Ok(Begun { message, offset });
         }
-        let open = self.writing(message.id, &by.subject, from).await?;
+        let found = self.written_here(message.id, &by.subject, from.clone());
+        let open = match found.await {
+            Ok(open) => open,
+            // It may have ended since it was read.
+            Err(error) => {
+                let message = self.ended(message.id, error, from).await?;
+                let offset = message.content.chars().count();
+                return Ok(Begun { message, offset });
+            }
+        };
         let open = open.lock();
         let text = open.text.lock();
-        if let Some(whole) = text.whole() {
-            Arc::make_mut(&mut message).content = whole.to_owned();
-        }
+        Arc::make_mut(&mut message).content = text.whole().to_owned();
         Ok(Begun {
             message,
             offset: text.end(),
@@ -127,12 +133,21 @@ impl Chat {
         if chars > max_chars {
             return Err(too_long());
         }
-        let found = self.writing(command.message_id, &by.subject, from).await?;
+        let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
+        let found = self.writing(command.message_id, &by.subject, from.clone());
+        let mut found = found.await?;
+        // Text that does not fit may continue what another server has stored in the meantime.
+        let is_misplaced = {
+            let open = found.lock();
+            open.is_ending || offset > open.text.lock().end()
+        };
+        if is_misplaced {
+            found = self.still_writing(found, &by.subject, from).await?;
+        }
         let mut open = found.lock();
         if open.is_ending {
             return Err(ENDED);
         }
-        let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
         let end = open.text.lock().end();
         if offset <= end && offset.saturating_add(chars) > max_chars {
             return Err(too_long());
@@ -165,7 +180,7 @@ impl Chat {
             content::check_content(content, self.0.streams.limits.max_chars)?;
         }
         let id = command.message_id;
-        let found = match self.writing(id, &by.subject, from.clone()).await {
+        let found = match self.written_here(id, &by.subject, from.clone()).await {
             Ok(found) => found,
             Err(error) => return self.ended(id, error, from).await,
         };
@@ -177,18 +192,18 @@ impl Chat {
             let mut open = found.lock();
             let (end, whole) = {
                 let text = open.text.lock();
-                (text.end(), text.whole().map(str::to_owned))
+                (text.end(), text.whole().to_owned())
             };
             if command.offset != end as u64 {
                 return Err(misplaced(Misfit::Gap, end));
             }
-            let content = command.content.or(whole);
-            if content.as_ref().is_none_or(String::is_empty) {
+            let content = command.content.unwrap_or(whole);
+            if content.is_empty() {
                 return Err(ServiceError::invalid("content", "is empty"));
             }
             // Readers are sent nothing beyond the text that is being stored.
             open.is_ending = true;
-            (open.holder, content)
+            (open.holder, Some(content))
         };
         let finish = Finish {
             message_id: id,
@@ -224,7 +239,7 @@ impl Chat {
         reason: String,
         from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
-        let found = match self.writing(id, author, from.clone()).await {
+        let found = match self.written_here(id, author, from.clone()).await {
             Ok(found) => found,
             Err(error) => return self.ended(id, error, from).await,
         };
@@ -263,37 +278,6 @@ impl Chat {
             }));
         }
         Ok(())
-    }
-
-    /// Returns a message that its author writes here from now on.
-    pub(super) async fn writing(
-        &self,
-        message: Uuid,
-        author: &str,
-        socket: Option<SocketId>,
-    ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
-        let streams = &self.0.streams;
-        let open = match streams.get(message) {
-            Some(open) if open.lock().user_id == author => open,
-            Some(_) => return Err(NOT_WRITTEN),
-            None => {
-                let holder = Uuid::now_v7();
-                let Some(taken) = self.0.store.take_stream(message, author, holder).await? else {
-                    let authorship = self.0.store.authorship(message).await?;
-                    let is_own =
-                        authorship.is_some_and(|of| of.user_id == author && !of.is_deleted);
-                    return Err(if is_own { ENDED } else { NOT_WRITTEN });
-                };
-                let place = (message, taken.conversation_id, taken.seq);
-                let text = GrowingText::new(taken.text);
-                streams.insert(OpenText::new(place, author, holder, socket.clone(), text))
-            }
-        };
-        let mut writing = open.lock();
-        writing.touched = now();
-        writing.socket = socket;
-        drop(writing);
-        Ok(open)
     }
 
     /// Stores the end of a message, and returns it.
@@ -352,6 +336,7 @@ fn misplaced(misfit: Misfit, end: usize) -> ServiceError {
 }
 
 /// The error for messages that are not being written by this author, whether they exist or not.
-const NOT_WRITTEN: ServiceError = ServiceError::NotFound("no such message is being written");
+pub(super) const NOT_WRITTEN: ServiceError =
+    ServiceError::NotFound("no such message is being written");
 /// The error for text after the end.
 pub(super) const ENDED: ServiceError = ServiceError::Conflict("the message has ended");

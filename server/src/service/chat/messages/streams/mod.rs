@@ -6,11 +6,12 @@
 //! text: it is the holder, until the author goes on at another server, which takes over with what
 //! is stored.
 //!
-//! `authors` has the commands of authors, and `requests` writes a message for an HTTP request.
+//! `authors` has the commands of authors, `holding` decides which server that is, and `requests` writes a message for an HTTP request.
 //! `spreading` sends text to the readers of all servers, and `storing` stores it and ends messages
 //! that nobody extends. This module must not know how an event is parsed.
 
 mod authors;
+mod holding;
 mod readers;
 mod requests;
 mod spreading;
@@ -110,6 +111,21 @@ impl Streams {
         if self.open.lock().remove(&message).is_some() {
             self.metrics.shift(Gauge::StreamsOpen, -1);
         }
+    }
+
+    /// Forgets a message that another server writes, unless this one writes it again.
+    fn forget_held(&self, message: Uuid, holder: Uuid) {
+        let is_held = |open: Arc<Mutex<OpenText>>| open.lock().holder == holder;
+        if self.get(message).is_some_and(is_held) {
+            self.forget(message);
+        }
+    }
+
+    /// Returns the text of a message that is written here, and the socket that writes it.
+    fn text_of(&self, message: Uuid) -> Option<(SharedText, Option<SocketId>)> {
+        let open = self.get(message)?;
+        let open = open.lock();
+        Some((Arc::clone(&open.text), open.socket.clone()))
     }
 
     /// Refuses a further message if this server has as many as it may.
@@ -213,7 +229,7 @@ impl OpenText {
         Finish {
             message_id: self.message_id,
             holder: Some(self.holder),
-            content: text.whole().map(str::to_owned),
+            content: Some(text.whole().to_owned()),
             interrupted: Some(reason),
             ..Finish::default()
         }

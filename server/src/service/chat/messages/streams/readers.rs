@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::service::chat::handle::{Chat, now};
-use crate::store::{Message, Page};
+use crate::store::{Message, Page, StoreError};
 use roomcast::{Socket, SocketId};
 
 /// A reader that is sent nothing of growing texts until this is dropped: after its answer.
@@ -24,8 +24,31 @@ impl HeldReader {
         messages: impl Iterator<Item = &'a mut Arc<Message>>,
     ) {
         let Chat(chat) = &self.chat;
+        let mut messages: Vec<_> = messages.collect();
+        // A text that is written here may be longer than what was read of it.
+        let written: Vec<_> = messages
+            .iter()
+            .filter(|message| message.streaming)
+            .filter_map(|message| Some((Arc::clone(message), chat.streams.text_of(message.id)?)))
+            .collect();
         chat.conversations.with(self.conversation_id, |live| {
-            live.streams.fit(&self.socket, messages, now());
+            for (message, (text, author)) in written {
+                live.streams.begin(&message, now());
+                live.streams.attach(message.seq, &text, author, now());
+            }
+            live.streams.fit(
+                &self.socket,
+                messages.iter_mut().map(|one| &mut **one),
+                now(),
+            );
+        });
+    }
+
+    /// Sends the reader all texts that grow, because its answer has their beginnings.
+    pub(in crate::service::chat) fn admit(&self) {
+        let Chat(chat) = &self.chat;
+        chat.conversations.with(self.conversation_id, |live| {
+            live.streams.forget(&self.socket);
         });
     }
 }
@@ -49,6 +72,13 @@ impl Chat {
         self.held(id, socket)
     }
 
+    /// Returns whether texts grow in a conversation, as far as this server knows.
+    pub(in crate::service::chat) fn has_growing(&self, id: Uuid) -> bool {
+        let Self(chat) = self;
+        let has_some = chat.conversations.with(id, |live| !live.streams.is_empty());
+        has_some.unwrap_or(false)
+    }
+
     /// Returns a reader that is held already.
     pub(in crate::service::chat) fn held(&self, id: Uuid, socket: &Socket) -> HeldReader {
         HeldReader {
@@ -61,24 +91,25 @@ impl Chat {
     /// Returns the messages of a conversation that are being written. A client that joins again
     /// may have less of them than its former connection would have received.
     ///
-    /// The socket has joined by now, so a failing store is no reason to reject the join.
+    /// # Errors
+    ///
+    /// If they could not be read.
     pub(in crate::service::chat) async fn streaming(
         &self,
         by: &Principal,
         id: Uuid,
-    ) -> Vec<Arc<Message>> {
+    ) -> Result<Vec<Arc<Message>>, StoreError> {
         let Self(chat) = self;
         let mut found = Vec::new();
-        for seq in chat.store.streams_in(id).await.unwrap_or_default() {
+        for seq in chat.store.streams_in(id).await? {
             let page = Page::Between {
                 after: seq.saturating_sub(1),
                 through: seq,
             };
-            let read = chat.store.messages(id, &by.subject, page, 1).await;
-            let messages = read.ok().flatten().map(|page| page.messages);
-            let messages = messages.into_iter().flatten();
+            let read = chat.store.messages(id, &by.subject, page, 1).await?;
+            let messages = read.map(|page| page.messages).into_iter().flatten();
             found.extend(messages.filter(|message| message.streaming));
         }
-        found
+        Ok(found)
     }
 }

@@ -47,12 +47,16 @@ impl Chat {
     /// Ends messages that nobody extends, or whose authors may no longer write. Never returns.
     pub(crate) async fn end_texts(self) {
         let mut round = 0_u32;
+        let mut failed_at = None;
         loop {
             sleep(SWEEP_INTERVAL).await;
             round = round.wrapping_add(1);
-            // Messages of servers that ended are looked for less often.
-            let looks_around = round % 5 == 1;
+            // Messages of servers that ended are looked for less often. After an outage, other
+            // servers first store what their authors have added since.
+            let is_settled = failed_at.is_none_or(|at: Instant| at.elapsed() > SETTLING);
+            let looks_around = round % 5 == 1 && is_settled;
             if let Err(error) = self.sweep(looks_around).await {
+                failed_at = Some(Instant::now());
                 tracing::debug!(%error, "could not look for messages that nobody extends");
             }
         }
@@ -70,10 +74,11 @@ impl Chat {
                     let idle = now().saturating_duration_since(open.touched);
                     (open.message_id, open.holder, idle > streams.limits.timeout)
                 };
-                let is_held = held
-                    .iter()
-                    .any(|held| held.message_id == id && held.holder == holder);
-                if is_idle || !is_held {
+                let found = held.iter().find(|held| held.message_id == id);
+                if found.is_some_and(|held| held.holder != holder) {
+                    // Its author has continued it at another server.
+                    streams.forget_held(id, holder);
+                } else if is_idle || found.is_none() {
                     self.interrupt(&open).await?;
                 }
             }
@@ -145,5 +150,7 @@ impl OpenText {
 const STORE_INTERVAL: Duration = Duration::from_millis(250);
 /// The interval between two looks for messages that nobody extends.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// The time after a failure of the store in which no messages of other servers are ended.
+const SETTLING: Duration = Duration::from_secs(10);
 /// The number of messages in one transaction.
 const BATCH: usize = 500;

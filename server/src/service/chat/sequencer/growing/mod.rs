@@ -6,7 +6,7 @@
 
 pub(in crate::service::chat) mod text;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub(in crate::service) struct LiveStreams {
     streams: BTreeMap<u64, LiveStream>,
     /// Readers that wait for an answer with the beginning of a text, and for how many.
     held: HashMap<SocketId, usize>,
+    /// Readers that do not have all texts by an answer yet, and the last `seq` before they joined.
+    unread: HashMap<SocketId, u64>,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,13 @@ struct LiveStream {
     shown: usize,
     /// The readers that have less, and how much.
     behind: HashMap<SocketId, usize>,
+    /// The readers that are sent nothing until an answer has the text, because the server does not
+    /// know how much of it they have.
+    withheld: HashSet<SocketId>,
+    /// The readers whose answers had the end of the message, which this server has not emitted yet.
+    done: HashSet<SocketId>,
+    /// The readers that had the message by an answer, maybe before it was emitted.
+    answered: HashSet<SocketId>,
     /// When the text is sent next. `None` if nothing waits.
     due: Option<Instant>,
     sent_at: Option<Instant>,
@@ -80,6 +89,7 @@ impl LiveStreams {
         let entry = size_of::<(u64, LiveStream)>() + size_of::<Mutex<GrowingText>>();
         let mut texts = Size::default();
         let mut behind = Size::of_map(&self.held);
+        behind += Size::of_map(&self.unread);
         for stream in self.streams.values() {
             let bytes = entry + stream.text.lock().bytes();
             texts += Size { count: 1, bytes };
@@ -99,9 +109,39 @@ impl LiveStreams {
 
     /// Follows a message, whose readers have received as much of it as it contains.
     pub(in crate::service) fn begin(&mut self, message: &Message, now: Instant) {
-        let text = GrowingText::after(message.content.chars().count());
-        let stream = LiveStream::new(message.id, text, now);
-        self.streams.entry(message.seq).or_insert(stream);
+        let new = || {
+            let text = GrowingText::new(message.content.clone());
+            let mut stream = LiveStream::new(message.id, text, now);
+            let readers = self.unread.iter();
+            let before = readers.filter(|(_, through)| **through >= message.seq);
+            stream.withheld = before.map(|(reader, _)| reader.clone()).collect();
+            stream
+        };
+        self.streams.entry(message.seq).or_insert_with(new);
+    }
+
+    /// Follows a message that is emitted, and returns it with as much text as its readers are
+    /// considered to have: an answer may have been ahead of this emission.
+    pub(in crate::service) fn open(
+        &mut self,
+        message: &Arc<Message>,
+        now: Instant,
+    ) -> Arc<Message> {
+        self.begin(message, now);
+        let mut message = Arc::clone(message);
+        if let Some(stream) = self.streams.get_mut(&message.seq) {
+            let shown = stream.fit(&mut message, stream.shown);
+            // Readers without an answer have what the event contains.
+            let LiveStream {
+                behind, answered, ..
+            } = stream;
+            for (reader, position) in behind.iter_mut() {
+                if !answered.contains(reader) {
+                    *position = shown;
+                }
+            }
+        }
+        message
     }
 
     /// Forgets a message that has ended.
@@ -193,13 +233,39 @@ impl LiveStreams {
         messages: impl Iterator<Item = &'a mut Arc<Message>>,
         now: Instant,
     ) {
-        for message in messages.filter(|message| message.streaming) {
-            self.begin(message, now);
-            if let Some(stream) = self.streams.get_mut(&message.seq) {
-                let position = stream.fit(message);
+        for message in messages {
+            if message.streaming {
+                self.begin(message, now);
+            }
+            let Some(stream) = self.streams.get_mut(&message.seq) else {
+                continue;
+            };
+            if message.streaming {
+                // Several answers may be on their way in any order. All have the same text.
+                let position = stream.behind.get(reader).copied();
+                let position = stream.fit(message, position.unwrap_or(stream.shown));
                 stream.behind.insert(reader.clone(), position);
+                stream.answered.insert(reader.clone());
+                stream.withheld.remove(reader);
+            } else {
+                stream.done.insert(reader.clone());
             }
         }
+    }
+
+    /// Sends a reader that joins nothing of the texts of messages up to `through`, each until an
+    /// answer has it: its client may have the beginning from a former connection.
+    pub(in crate::service::chat) fn withhold(&mut self, reader: &SocketId, through: u64) {
+        self.unread.insert(reader.clone(), through);
+        for (_, stream) in self.streams.range_mut(..=through) {
+            stream.withheld.insert(reader.clone());
+        }
+    }
+
+    /// Ends a [`withhold`](Self::withhold) of texts that are not known here yet. Those that are
+    /// known and that no answer has had have ended.
+    pub(in crate::service) fn forget(&mut self, reader: &SocketId) {
+        self.unread.remove(reader);
     }
 
     /// Ends a [`hold`](Self::hold).
@@ -242,30 +308,35 @@ impl LiveStream {
             shown: text.end(),
             text: Arc::new(text.into()),
             behind: HashMap::new(),
+            withheld: HashSet::new(),
+            done: HashSet::new(),
+            answered: HashSet::new(),
             due: None,
             sent_at: None,
             touched: now,
         }
     }
 
-    /// Cuts or extends the text of a message to the position of the readers. Returns the position
-    /// that the message then has.
-    fn fit(&self, message: &mut Arc<Message>) -> usize {
+    /// Cuts or extends the text of a message to a position. Returns the position that the message
+    /// then has, which is an earlier one if the text was taken over with less than was sent.
+    fn fit(&self, message: &mut Arc<Message>, position: usize) -> usize {
         let stored = message.content.chars().count();
-        if stored > self.shown {
-            let cut = message.content.char_indices().nth(self.shown);
+        if stored > position {
+            let cut = message.content.char_indices().nth(position);
             if let Some((end, _)) = cut {
                 Arc::make_mut(message).content.truncate(end);
             }
-            return self.shown;
+            return position;
         }
         let text = self.text.lock();
-        let Some(more) = text.since(stored) else {
-            return stored;
-        };
-        let more: String = more.chars().take(self.shown - stored).collect();
+        let more: String = text
+            .since(stored)
+            .unwrap_or_default()
+            .chars()
+            .take(position - stored)
+            .collect();
         Arc::make_mut(message).content.push_str(&more);
-        self.shown
+        stored + more.chars().count()
     }
 
     /// Sends the text to all readers that can take it.
@@ -292,7 +363,8 @@ impl LiveStream {
         let mut is_awaited = false;
         for socket in all().sockets() {
             let id = socket.id();
-            if self.author.as_ref() == Some(&id) {
+            let needs_nothing = self.withheld.contains(&id) || self.done.contains(&id);
+            if needs_nothing || self.author.as_ref() == Some(&id) {
                 continue;
             }
             let is_ready = !held.contains_key(&id) && is_idle(&socket);
@@ -302,9 +374,9 @@ impl LiveStream {
                         && let Some(appended) = appended(*position)
                     {
                         MESSAGE_APPENDED.emit_to(&socket, &appended);
+                        // This event has all that the others are sent now.
+                        self.behind.insert(id, text.end());
                     }
-                    // This event, or the answer before it, has all that the others are sent now.
-                    self.behind.insert(id, text.end());
                 }
                 Some(_) => is_awaited = true,
                 None if is_ready => {}
@@ -318,13 +390,15 @@ impl LiveStream {
             && let Some(appended) = appended(self.shown)
         {
             let skipped = self.author.iter().chain(self.behind.keys());
+            let skipped = skipped.chain(&self.withheld).chain(&self.done);
             let to = skipped.fold(all(), |to, socket| to.except(socket.clone()));
             MESSAGE_APPENDED.emit(to, &appended);
         }
         // An author that goes on at this server may repeat text that its former server has sent.
-        let end = text.end();
-        self.shown = self.shown.max(end);
-        self.behind.retain(|_, position| *position < end);
+        // Readers with an answer from in between do not have that text.
+        let shown = self.shown.max(text.end());
+        self.shown = shown;
+        self.behind.retain(|_, position| *position < shown);
         self.sent_at = Some(now);
         // Readers that are lost, and may be recovered, are not tried until then.
         let retry = tempo.interval.max(SHORTEST_RETRY);

@@ -9,13 +9,11 @@ use parking_lot::Mutex;
 /// A text that its writer and the readers of one server share.
 pub(in crate::service::chat) type SharedText = Arc<Mutex<GrowingText>>;
 
-/// A text, from a position on. Work at its end does not depend on its length.
+/// A text that grows. Work at its end does not depend on its length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::service::chat) struct GrowingText {
-    /// The number of characters before `text`, which are not kept here.
-    skipped: usize,
     text: String,
-    /// The number of characters in all.
+    /// The number of characters.
     end: usize,
 }
 
@@ -32,20 +30,7 @@ impl GrowingText {
     /// Returns a text that begins with `text`.
     pub(in crate::service::chat) fn new(text: String) -> Self {
         let end = text.chars().count();
-        Self {
-            skipped: 0,
-            text,
-            end,
-        }
-    }
-
-    /// Returns a text of this length, of which nothing is kept.
-    pub(in crate::service::chat) fn after(end: usize) -> Self {
-        Self {
-            skipped: end,
-            text: String::new(),
-            end,
-        }
+        Self { text, end }
     }
 
     /// Returns the number of characters.
@@ -69,15 +54,7 @@ impl GrowingText {
             return Err(Misfit::Gap);
         }
         let mut new = piece.chars();
-        // Characters that are not kept cannot be compared.
-        let lost = self.skipped.saturating_sub(offset);
-        if lost > 0 {
-            new.by_ref().nth(lost - 1);
-        }
-        let old = self
-            .since(offset.max(self.skipped))
-            .unwrap_or_default()
-            .chars();
+        let old = self.since(offset).unwrap_or_default().chars();
         // Both are read one by one, because what remains of the piece is added.
         for expected in old {
             match new.next() {
@@ -93,11 +70,8 @@ impl GrowingText {
         Ok(chars)
     }
 
-    /// Returns the text from a position on, or `None` if it is not kept or not there yet.
+    /// Returns the text from a position on, or `None` if it is not there yet.
     pub(in crate::service::chat) fn since(&self, position: usize) -> Option<&str> {
-        if position < self.skipped {
-            return None;
-        }
         match self.end.checked_sub(position)? {
             0 => Some(""),
             back => {
@@ -107,9 +81,9 @@ impl GrowingText {
         }
     }
 
-    /// Returns the whole text, or `None` if its beginning is not kept.
-    pub(in crate::service::chat) fn whole(&self) -> Option<&str> {
-        (self.skipped == 0).then_some(&*self.text)
+    /// Returns the whole text.
+    pub(in crate::service::chat) fn whole(&self) -> &str {
+        &self.text
     }
 }
 
@@ -163,29 +137,12 @@ mod tests {
                     plain.extend(&piece[known..]);
                 }
                 let expected: String = plain.iter().collect();
-                assert_eq!(text.whole(), Some(&*expected));
+                assert_eq!(text.whole(), expected);
                 assert_eq!(text.end(), plain.len());
                 let position = numbers.below(plain.len() + 1);
                 let rest: String = plain[position..].iter().collect();
                 assert_eq!(text.since(position), Some(&*rest));
             }
         }
-    }
-
-    #[test]
-    fn beginning_that_is_not_kept_is_neither_compared_nor_returned() {
-        let mut text = GrowingText::after(3);
-        assert_eq!(text.extend(4, "x"), Err(Misfit::Gap));
-        assert_eq!(text.extend(1, "?"), Ok(0));
-        assert_eq!(text.extend(1, "??üb"), Ok(2));
-        assert_eq!(text.extend(2, "?x"), Err(Misfit::Differs));
-        assert_eq!(
-            (text.end(), text.since(3), text.since(5)),
-            (5, Some("üb"), Some(""))
-        );
-        assert_eq!(
-            (text.since(2), text.since(6), text.whole()),
-            (None, None, None)
-        );
     }
 }

@@ -1,0 +1,77 @@
+//! Which server writes a message: the one where its author has last continued it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::OpenText;
+use super::authors::{ENDED, NOT_WRITTEN};
+use crate::service::chat::handle::{Chat, now};
+use crate::service::chat::sequencer::growing::text::GrowingText;
+use crate::service::fault::ServiceError;
+use roomcast::SocketId;
+
+impl Chat {
+    /// Returns a message that its author writes here from now on.
+    pub(super) async fn writing(
+        &self,
+        message: Uuid,
+        author: &str,
+        socket: Option<SocketId>,
+    ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
+        let streams = &self.0.streams;
+        let open = match streams.get(message) {
+            Some(open) if open.lock().user_id == author => open,
+            Some(_) => return Err(NOT_WRITTEN),
+            None => {
+                let holder = Uuid::now_v7();
+                let Some(taken) = self.0.store.take_stream(message, author, holder).await? else {
+                    let authorship = self.0.store.authorship(message).await?;
+                    let is_own =
+                        authorship.is_some_and(|of| of.user_id == author && !of.is_deleted);
+                    return Err(if is_own { ENDED } else { NOT_WRITTEN });
+                };
+                let text = GrowingText::new(taken.text);
+                let place = (message, taken.conversation_id, taken.seq);
+                streams.insert(OpenText::new(place, author, holder, socket.clone(), text))
+            }
+        };
+        let mut writing = open.lock();
+        writing.touched = now();
+        writing.socket = socket;
+        drop(writing);
+        Ok(open)
+    }
+
+    /// Returns a message that its author writes here from now on, with all that is stored of it.
+    pub(super) async fn written_here(
+        &self,
+        message: Uuid,
+        author: &str,
+        socket: Option<SocketId>,
+    ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
+        let open = self.writing(message, author, socket.clone()).await?;
+        self.still_writing(open, author, socket).await
+    }
+
+    /// Returns a message again that its author may have continued at another server, which then has
+    /// more of it: the author goes on with what that server has stored.
+    pub(super) async fn still_writing(
+        &self,
+        open: Arc<Mutex<OpenText>>,
+        author: &str,
+        socket: Option<SocketId>,
+    ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
+        let (message, holder) = {
+            let open = open.lock();
+            (open.message_id, open.holder)
+        };
+        let held = self.0.store.held_streams(vec![message]).await?;
+        if held.iter().all(|held| held.holder == holder) {
+            return Ok(open);
+        }
+        self.0.streams.forget_held(message, holder);
+        self.writing(message, author, socket).await
+    }
+}
