@@ -440,8 +440,11 @@ export class Messages extends Component<MessagesProps> {
     place.hidden = row?.kind !== "message";
     if (row?.kind !== "message") return;
     const author = row.isOwn ? "You" : row.message.userName;
+    const day = `${dayLabel(row.message.createdAt, new Date())} · `;
+    // A change, even to the same text, costs a layout in each frame of a scroll.
+    if (place.textContent === day + author) return;
     const name = Object.assign(document.createElement("bdi"), { textContent: author });
-    place.replaceChildren(`${dayLabel(row.message.createdAt, new Date())} · `, name);
+    place.replaceChildren(day, name);
   }
 
   /** Arrow keys move the focus between messages. */
