@@ -125,12 +125,20 @@ async function moveNothing(t, sub, viewport) {
     await opened(id);
   }
   const first = () => page.locator("li.message").first().getAttribute("data-seq").then(Number);
-  // The test does not scroll while a page is being loaded: scrolling in the frame in which it
-  // arrives counts as a shift in Chromium.
+  // The test does not scroll while a page is being loaded or drawn, which takes several frames:
+  // scrolling in the frame in which messages appear counts as a shift in Chromium.
   for (let seq = await first(); seq > 1; ) {
     await ada.scroller.evaluate((scroller) => scroller.scrollTo(0, 500));
     const before = seq;
     await until(async () => (seq = await first()) < before, "history");
+    await page.evaluate(async () => {
+      const seqOfFirst = () => document.querySelector("li.message").dataset.seq;
+      for (let [seq, frames] = ["", 0]; frames < 10; frames = seq === seqOfFirst() ? frames + 1 : 0) {
+        seq = seqOfFirst();
+        await new Promise((done) => requestAnimationFrame(done));
+      }
+    });
+    seq = await first();
   }
   for (let index = 0; index < 5; index += 1) await must(bob, "message", { conversationId: still, content: `later ${index}` });
   await page.getByRole("button", { name: "5 new messages" }).waitFor();

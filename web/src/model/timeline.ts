@@ -36,6 +36,17 @@ export class Timeline {
     return this.#messages.find((message) => message.id === id);
   }
 
+  /** Returns the index of the first message with a greater `seq`: their number if there is none. */
+  indexAfter(seq: number): number {
+    let [from, to] = [0, this.#messages.length];
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if ((this.#messages[middle]?.seq ?? 0) > seq) to = middle;
+      else from = middle + 1;
+    }
+    return from;
+  }
+
   /** Adds new messages, replaces known messages that are not newer, and returns the new ones. */
   merge(messages: readonly Message[]): Message[] {
     return messages.filter((message) => this.#put(message));
@@ -82,8 +93,7 @@ export class Timeline {
   }
 
   #put(message: Message): boolean {
-    // Most messages are the newest, so the search starts at the end.
-    const before = this.#messages.findLastIndex((known) => known.seq <= message.seq);
+    const before = this.indexAfter(message.seq) - 1;
     const known = this.#messages[before];
     if (known?.seq !== message.seq) {
       this.#messages.splice(before + 1, 0, message);

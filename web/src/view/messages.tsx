@@ -15,13 +15,17 @@ import { Isolated } from "./parts.tsx";
 /** Distance in pixels from the end within which the list counts as being at its end. */
 const END_MARGIN = 48;
 /** Distance in pixels from an edge within which more messages are drawn or loaded. */
-const EDGE_MARGIN = 600;
+const EDGE_MARGIN = 1_000;
 /** The share of the view above the divider when the view moves to it. */
 const READ_SHARE = 0.3;
-/** Number of messages in the document at a time. */
-const WINDOW = 240;
-/** Number of messages by which the window moves. */
-const STEP = 80;
+/** Distance in pixels from the view beyond which messages are removed from the document. */
+const FAR = 2 * EDGE_MARGIN;
+/** Number of messages around a place, in addition to one for 20 pixels of the view. */
+const WINDOW = 100;
+/** Number of messages that are drawn in one frame. More would take longer than a frame. */
+const STEP = 8;
+/** The same if the view is about to reach an edge. */
+const LONG_STEP = 24;
 /** The events that show that the user is active. */
 const PRESSES = ["keydown", "pointerdown"] as const;
 
@@ -58,6 +62,11 @@ export class Messages extends Component<MessagesProps> {
   #endTop = 0;
   /** The offset of the list from its position, in fractions of a pixel. */
   #shift = 0;
+  /** The height of the view. */
+  #height = 0;
+  #isMounted = false;
+  /** Whether the window moves after the next frame, if necessary. */
+  #isMoving = false;
   /** The `seq` of the target of a jump, until it is shown. */
   #target: number | undefined;
   /** The latest address, and whether the user was active since. */
@@ -72,12 +81,14 @@ export class Messages extends Component<MessagesProps> {
   readonly #handleVisibility = () => this.#watch();
   readonly #handlePress = () => (this.#isBusy = true);
   readonly #resize = new ResizeObserver(() => {
+    this.#height = this.#scroller.current?.clientHeight ?? 0;
     // The keyboard of a phone or a resize changes the height: a list at its end stays there.
     this.keepAtEnd();
   });
 
   override componentDidMount(): void {
     this.props.handle.current = this;
+    this.#isMounted = true;
     document.addEventListener("visibilitychange", this.#handleVisibility);
     for (const press of PRESSES) document.addEventListener(press, this.#handlePress, true);
     if (this.#scroller.current) this.#resize.observe(this.#scroller.current);
@@ -95,6 +106,7 @@ export class Messages extends Component<MessagesProps> {
     document.removeEventListener("visibilitychange", this.#handleVisibility);
     for (const press of PRESSES) document.removeEventListener(press, this.#handlePress, true);
     this.#resize.disconnect();
+    this.#isMounted = false;
     this.props.conversation.watch(true, false);
   }
 
@@ -111,7 +123,7 @@ export class Messages extends Component<MessagesProps> {
     else if (this.#isAtEnd && this.#target === undefined) this.#toEnd();
     else if (anchor !== undefined) this.#restoreAnchor(anchor);
     this.#watch();
-    this.#extendWindow();
+    this.#extendLater();
   }
 
   override render({ app, conversation, edit, reply, withdraw }: MessagesProps) {
@@ -210,21 +222,22 @@ export class Messages extends Component<MessagesProps> {
 
   #visibleRows(): Row[] {
     const { conversation } = this.props;
-    const { timeline: { messages }, hasOlder } = conversation;
+    const { timeline, hasOlder } = conversation;
+    const { messages } = timeline;
     const { reading, reports, users } = conversation;
     if (this.#divider !== undefined) this.#placeWindow(this.#divider.seq);
-    if (this.#upTo === undefined && this.#isAtEnd) this.#after = Math.max(0, (messages.at(-WINDOW)?.seq ?? 1) - 1);
-    const from = messages.findIndex(({ seq }) => seq > this.#after);
-    let end = this.#endOf(messages);
+    if (this.#upTo === undefined && this.#isAtEnd) this.#after = ((messages.at(-this.#size) ?? messages[0])?.seq ?? 1) - 1;
+    const from = timeline.indexAfter(this.#after);
+    let end = this.#end;
     // Far above the end, the messages below are not needed.
-    if (!this.#isAtEnd && end - from > 2 * WINDOW) {
-      end = from + 2 * WINDOW;
+    if (!this.#isAtEnd && end - from > 2 * this.#size) {
+      end = from + 2 * this.#size;
       this.#upTo = messages[end - 1]?.seq;
     }
     const isNewest = this.#upTo === undefined;
     const others = users.filter(({ userId }) => userId !== conversation.ownId).length;
     return rowsOf({
-      messages: from === -1 ? [] : messages.slice(from, end),
+      messages: messages.slice(from, end),
       lines: isNewest && !conversation.hasNewer ? conversation.activity.lines : [],
       drafts: isNewest ? conversation.drafts : [],
       ownId: conversation.ownId,
@@ -235,10 +248,10 @@ export class Messages extends Component<MessagesProps> {
     });
   }
 
-  /** Returns the index after the last message in the document. */
-  #endOf(messages: readonly Message[]): number {
-    const upTo = this.#upTo;
-    return upTo === undefined ? messages.length : messages.findLastIndex(({ seq }) => seq <= upTo) + 1;
+  /** The index after the last message in the document. */
+  get #end(): number {
+    const { timeline } = this.props.conversation;
+    return this.#upTo === undefined ? timeline.messages.length : timeline.indexAfter(this.#upTo);
   }
 
   get #hidesOlder(): boolean {
@@ -327,11 +340,13 @@ export class Messages extends Component<MessagesProps> {
 
   /** Moves the window around a message, or the next one after it. */
   #placeWindow(target: number): void {
-    const { messages } = this.props.conversation.timeline;
+    const { timeline } = this.props.conversation;
+    const { messages } = timeline;
     this.#isAtEnd = false;
-    const index = messages.findIndex(({ seq }) => seq >= target);
-    this.#after = (messages[Math.max(0, index - STEP)]?.seq ?? 1) - 1;
-    this.#upTo = messages[index + STEP]?.seq;
+    const index = timeline.indexAfter(target - 1);
+    const half = this.#size >> 1;
+    this.#after = (messages[Math.max(0, index - half)]?.seq ?? 1) - 1;
+    this.#upTo = messages[index + half]?.seq;
   }
 
   /** The divider that the view has yet to move to. An address of a message has priority. */
@@ -340,6 +355,13 @@ export class Messages extends Component<MessagesProps> {
     const { divider } = conversation.reading;
     const isWanted = divider?.isTarget === true && !conversation.isOpening && (app.place.seq === undefined || app.place === this.#reached);
     return isWanted ? divider : undefined;
+  }
+
+  /** Returns the `seq` of the first message whose bottom is below a height. */
+  #seqBelow(height: number): number | undefined {
+    let line = this.#firstBelow(height);
+    while (line && !line.matches("[data-seq]")) line = line.nextElementSibling ?? undefined;
+    return line && Number(line.getAttribute("data-seq"));
   }
 
   /** Scrolls to the divider, with a part of the read messages above it. */
@@ -384,15 +406,15 @@ export class Messages extends Component<MessagesProps> {
     if (this.#isAtEnd && below >= 1 && hasGrown) this.#toEnd();
     if (this.#isAtEnd !== wasAtEnd) this.setState({});
     this.#watch();
+    this.#extendLater();
     this.#showPlace();
-    this.#extendWindow();
   }
 
   #watch(): void {
     const { conversation } = this.props;
-    const height = this.#scroller.current?.clientHeight;
     conversation.watch(this.#isAtEnd, document.visibilityState === "visible");
-    if (height === undefined || conversation.unread === 0 || this.#target !== undefined || this.#divider !== undefined) return;
+    if (this.#scroller.current === null || conversation.unread === 0 || this.#target !== undefined || this.#divider !== undefined) return;
+    const height = this.#scroller.current.clientHeight;
     // Whole messages count: the first ends in view, and the last is the last one that does.
     let [first, last] = [this.#firstBelow(0), this.#firstBelow(height + 1) ?? this.#list.current?.lastElementChild];
     while (first && !first.matches("[data-seq]")) first = first.nextElementSibling ?? undefined;
@@ -400,32 +422,57 @@ export class Messages extends Component<MessagesProps> {
     if (first && last) conversation.see(Number(first.getAttribute("data-seq")), Number(last.getAttribute("data-seq")));
   }
 
+  /** The number of messages in the document before the view is scrolled. */
+  get #size(): number {
+    return WINDOW + Math.ceil(this.#height / 20);
+  }
+
+  /**
+   * Extends the window after the next frame, so that each frame draws few messages. Browsers would
+   * count messages that are drawn in the frame of a scroll as moved.
+   */
+  #extendLater(): void {
+    if (this.#isMoving) return;
+    this.#isMoving = true;
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        this.#isMoving = false;
+        if (this.#isMounted) this.#extendWindow();
+      }),
+    );
+  }
+
   /** Draws or loads messages beyond an edge that is near the view. */
   #extendWindow(): void {
     const scroller = this.#scroller.current;
     const { conversation } = this.props;
-    const { messages } = conversation.timeline;
+    const { timeline } = conversation;
+    const { messages } = timeline;
     if (scroller === null || conversation.stage !== "entered" || this.#target !== undefined) return;
+    const above = scroller.scrollTop;
     const below = this.#below;
-    if (scroller.scrollTop < EDGE_MARGIN) {
-      const from = messages.findIndex(({ seq }) => seq > this.#after);
-      if (from > 0) return this.#move(Math.max(0, from - STEP));
-      if (conversation.hasOlder) void conversation.loadOlder();
+    const stepAt = (distance: number) => (distance < this.#height ? LONG_STEP : STEP);
+    if (above < EDGE_MARGIN) {
+      const from = timeline.indexAfter(this.#after);
+      if (from <= LONG_STEP && conversation.hasOlder) void conversation.loadOlder();
+      if (from > 0) {
+        const first = messages[Math.max(0, from - stepAt(above))];
+        return this.#move((first?.seq ?? 1) - 1, this.#seqBelow(this.#height + FAR) ?? this.#upTo);
+      }
     }
     if (below < EDGE_MARGIN && (this.#upTo !== undefined || conversation.hasNewer)) {
-      const end = this.#endOf(messages);
-      if (end < messages.length) return this.#move(Math.max(0, Math.min(end + STEP, messages.length) - WINDOW));
+      const end = this.#end;
+      if (end < messages.length) return this.#move((this.#seqBelow(-FAR) ?? 1) - 1, messages[end + stepAt(below)]?.seq);
       this.#upTo = undefined;
       if (conversation.hasNewer) void conversation.loadNewer();
     }
   }
 
-  /** Moves the window so that it begins with this loaded message. */
-  #move(from: number): void {
-    const { messages } = this.props.conversation.timeline;
+  /** Draws other messages. */
+  #move(after: number, upTo: number | undefined): void {
     this.#isAtEnd = false;
-    this.#after = (messages[from]?.seq ?? 1) - 1;
-    this.#upTo = from + WINDOW < messages.length ? messages[from + WINDOW - 1]?.seq : undefined;
+    this.#after = after;
+    this.#upTo = upTo;
     this.setState({});
   }
 
@@ -440,8 +487,11 @@ export class Messages extends Component<MessagesProps> {
     place.hidden = row?.kind !== "message";
     if (row?.kind !== "message") return;
     const author = row.isOwn ? "You" : row.message.userName;
+    const day = `${dayLabel(row.message.createdAt, new Date())} · `;
+    // A change, even to the same text, costs a layout in each frame of a scroll.
+    if (place.textContent === day + author) return;
     const name = Object.assign(document.createElement("bdi"), { textContent: author });
-    place.replaceChildren(`${dayLabel(row.message.createdAt, new Date())} · `, name);
+    place.replaceChildren(day, name);
   }
 
   /** Arrow keys move the focus between messages. */
