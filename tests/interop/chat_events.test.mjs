@@ -296,6 +296,8 @@ for (const [client, io] of clients) {
         await must(again, "leave_conversation", conversationId);
         assert.equal((await ada.event("user_left")).userId, bob.userId);
         await must(again, "join_conversation", conversationId);
+        // Ada is not told of a user who leaves before she was told that the user has joined.
+        assert.equal((await ada.event("user_joined")).userId, bob.userId);
         again.socket.disconnect();
         assert.equal((await ada.event("user_left")).userId, bob.userId);
       });

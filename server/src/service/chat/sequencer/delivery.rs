@@ -178,7 +178,8 @@ impl LiveConversation {
         user: &User,
         deliberate: bool,
     ) {
-        self.streams.forget(socket);
+        let is_recoverable = !deliberate && self.recoverable_until.is_some();
+        self.streams.depart(socket, is_recoverable);
         let notice = if deliberate {
             self.presence.leave(now, socket, &user.user_id)
         } else {
@@ -254,6 +255,9 @@ impl LiveConversation {
         self.streams.advance(&readers, self.common.streams, now);
         self.early_confirmations.handle_timeout(now);
         self.recoverable_until = self.recoverable_until.filter(|until| *until > now);
+        if self.recoverable_until.is_none() {
+            self.streams.expire_lost();
+        }
     }
 
     /// Emits a presence change to all joined sockets except those of the user it is about.

@@ -28,6 +28,8 @@ pub(in crate::service) struct LiveStreams {
     held: HashMap<SocketId, usize>,
     /// Readers that do not have all texts by an answer yet, and the last `seq` before they joined.
     unread: HashMap<SocketId, u64>,
+    /// Readers whose connections were lost, and that may be recovered.
+    lost: HashSet<SocketId>,
 }
 
 #[derive(Debug)]
@@ -90,10 +92,14 @@ impl LiveStreams {
         let mut texts = Size::default();
         let mut behind = Size::of_map(&self.held);
         behind += Size::of_map(&self.unread);
+        behind += Size::of::<SocketId>(self.lost.len(), self.lost.capacity());
         for stream in self.streams.values() {
             let bytes = entry + stream.text.lock().bytes();
             texts += Size { count: 1, bytes };
             behind += Size::of_map(&stream.behind);
+            for readers in [&stream.withheld, &stream.done, &stream.answered] {
+                behind += Size::of::<SocketId>(readers.len(), readers.capacity());
+            }
         }
         [texts, behind]
     }
@@ -268,6 +274,32 @@ impl LiveStreams {
         self.unread.remove(reader);
     }
 
+    /// Forgets a reader that has left, or later one that may be recovered.
+    pub(in crate::service) fn depart(&mut self, reader: &SocketId, is_recoverable: bool) {
+        self.unread.remove(reader);
+        if is_recoverable {
+            self.lost.insert(reader.clone());
+        } else {
+            self.remove(reader);
+        }
+    }
+
+    /// Forgets all readers that were lost and not recovered in time.
+    pub(in crate::service) fn expire_lost(&mut self) {
+        for reader in std::mem::take(&mut self.lost) {
+            self.remove(&reader);
+        }
+    }
+
+    fn remove(&mut self, reader: &SocketId) {
+        for stream in self.streams.values_mut() {
+            stream.behind.remove(reader);
+            stream.withheld.remove(reader);
+            stream.done.remove(reader);
+            stream.answered.remove(reader);
+        }
+    }
+
     /// Ends a [`hold`](Self::hold).
     pub(in crate::service::chat) fn release(
         &mut self,
@@ -291,6 +323,7 @@ impl LiveStreams {
         tempo: StreamTempo,
         now: Instant,
     ) {
+        self.lost.remove(reader);
         for stream in self.streams.values_mut() {
             if stream.behind.contains_key(reader) {
                 let due = now + tempo.interval;
