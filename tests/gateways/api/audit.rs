@@ -17,7 +17,7 @@ use crate::server::{ROOMCAST, Server, ServerProcess, UNLIMITED};
 use crate::support::{Frame, RawClient};
 
 /// Publishes data of users, and is therefore no administrative act.
-const PUBLICATIONS: [&str; 9] = [
+const PUBLICATIONS: [&str; 10] = [
     "addReaction",
     "notify",
     "publishPortfolio",
@@ -27,6 +27,7 @@ const PUBLICATIONS: [&str; 9] = [
     "removeReaction",
     "sendMessage",
     "setUserStatus",
+    "streamMessage",
 ];
 
 /// Must be in no entry, file or log line.

@@ -54,7 +54,6 @@ pub(super) async fn stream(
     Parameters(new): Parameters<NewStream>,
     request: Request,
 ) -> Result<(StatusCode, Json<Stored>), ApiError> {
-    let pieces = Pieces::new(request.headers(), new.select)?;
     let in_name = on_behalf(new.user_id, new.user_name)?;
     let begin = BeginMessage {
         conversation_id,
@@ -67,6 +66,7 @@ pub(super) async fn stream(
         mentions: None,
     };
     let allowed = at.access.allow_served(Arc::clone(&by), in_name, begin)?;
+    let pieces = Pieces::new(request.headers(), new.select)?;
     // A caller that disconnects drops this future. The message must end then.
     let written = TraceContext::spawn(async move {
         let namespace = at.namespace();
