@@ -312,6 +312,35 @@ async fn stop_request_for_this_message_names_the_member_and_keeps_the_rest() {
 }
 
 #[tokio::test]
+async fn word_is_sent_although_a_stop_request_waits() {
+    let Author {
+        mut session,
+        mut writer,
+        ..
+    } = begun(plain()).await;
+    let stop = json!({"conversationId": "c", "messageId": "m", "userId": "bob"});
+    session
+        .send(&format!("42[\"message_stop_requested\",{stop}]"))
+        .await;
+    // Time for the request to reach the writer. The outcome is the same without.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let finishing = tokio::spawn(async move {
+        let _: Appended = writer.append("word").await.unwrap();
+        writer.finish().await
+    });
+    let (id, payload) = request(&mut session, "append_message").await;
+    assert_eq!(
+        (&payload["offset"], &payload["text"]),
+        (&json!(0), &json!("word"))
+    );
+    grown(&mut session, id, 4).await;
+    let (id, payload) = request(&mut session, "finish_message").await;
+    assert_eq!(payload["offset"], 4);
+    answer(&mut session, id, json!({"message": message("word")})).await;
+    within(finishing).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn refusal_is_returned_and_an_open_message_is_aborted_on_drop() {
     for (error, is_open) in [
         (json!({"code": "FORBIDDEN"}), true),

@@ -136,7 +136,9 @@ impl MessageWriter {
     /// # Errors
     /// As [`append_from`](Self::append_from).
     pub async fn append(&mut self, text: impl Into<String>) -> Result<Appended, WriteError> {
-        self.append_from(stream::once(async { text })).await
+        // The text counts as read, whether or not a request to stop is waiting.
+        self.tail.push(&text.into());
+        self.append_from(stream::empty::<String>()).await
     }
 
     /// Adds all texts of a stream, until it ends or a member asks to stop.
