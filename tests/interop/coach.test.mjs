@@ -1,35 +1,13 @@
 // The coach of the examples, as people in the chat meet it: its answers grow, stop on request, and come from
 // a model.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { createServer } from "node:http";
-import { dirname, join, resolve } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { conversation, person, present } from "./chat_servers.mjs";
+import { startCoach } from "./coach.mjs";
 import { server } from "./people.mjs";
 import { until } from "./support.mjs";
-import { token } from "./tokens.mjs";
-
-const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
-const python = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "tools/python/bin/python");
-
-/** Starts the coach, and waits until it is in its conversations. */
-async function startCoach(t, url, env = {}) {
-  const COACH_TOKEN = token({ sub: "coach", name: "Coach", roles: ["ai"] });
-  const child = spawn(python, [join(root, "examples/coach/coach.py")], {
-    env: { ...process.env, COACH_URL: url, COACH_TOKEN, PYTHONUNBUFFERED: "1", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
-  t.after(() => {
-    child.kill();
-    if (t.error) t.diagnostic(output);
-  });
-  await until(() => output.includes("answers as coach"), () => `the coach: ${output}`);
-}
 
 /** Lets a person talk to the coach in a conversation of the two. */
 async function together(t, env) {

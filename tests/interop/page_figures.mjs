@@ -3,6 +3,7 @@
 // are far from them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DESK, PHONE, client, checkLookEverywhere, make, must, noComplaints, readAll, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
@@ -218,6 +219,42 @@ async function scrollThrough(t, pixels) {
   noComplaints(ada);
   await ada.context.close();
 }
+
+test("a message of 20,000 characters grows by 50 pieces a second", async (t) => {
+  const bob = await client(t, "bob-grow", "Bob Grow");
+  const id = await make(bob, "Grow", ["ada-grow"], "before");
+  const ada = await signIn(t, "ada-grow", "Ada Grow");
+  await ada.message("before").waitFor();
+  const session = await ada.context.newCDPSession(ada.page);
+  await session.send("Emulation.setCPUThrottlingRate", { rate: 4 });
+  const { message } = await must(bob, "begin_message", { conversationId: id, clientMessageId: "growing" });
+  const paragraph = "A paragraph with **bold** words, `code` and a [link](https://example.org/), as models write it.";
+  const whole = Array.from({ length: 220 }, (_, n) => (n % 9 === 8 ? `- item ${n}\n- item` : `${n}. ${paragraph}`)).join("\n\n").slice(0, 20_000);
+  const pieces = whole.match(/[^]{1,40}/g);
+  const { events, result: seconds } = await traced(session, async () => {
+    const start = performance.now();
+    let offset = 0;
+    for (const text of pieces) {
+      await sleep(19); // The pace of a fast model, just below the limit of 50 pieces a second.
+      await must(bob, "append_message", { messageId: message.id, offset, text });
+      offset += text.length;
+    }
+    await ada.page.waitForFunction((end) => document.querySelector("li.message:last-of-type .bubble")?.textContent.includes(end), whole.slice(-20).replaceAll(/[*`]/g, ""));
+    return (performance.now() - start) / 1_000;
+  });
+  await session.send("Emulation.setCPUThrottlingRate", { rate: 1 });
+  const complete = events.filter(({ ph, dur }) => ph === "X" && dur > 0);
+  const sum = (...names) => complete.filter(({ name }) => names.includes(name)).reduce((all, { dur }) => all + dur, 0) / 1_000;
+  const frames = 60 * seconds;
+  const tasks = complete.filter(({ name }) => name === "RunTask").map(({ dur }) => dur / 1_000);
+  t.diagnostic(
+    `${seconds.toFixed(1)} s with the processor 4 times slower: ${(sum("RunTask") / frames).toFixed(1)} ms of the main thread per frame at 60 a second, of these ` +
+      `${(sum("FunctionCall", "FireAnimationFrame", "EventDispatch") / frames).toFixed(1)} ms of scripts, ${(sum("UpdateLayoutTree", "Layout") / frames).toFixed(1)} ms of style and layout, ` +
+      `${(sum("PrePaint", "Paint", "Layerize", "Commit") / frames).toFixed(1)} ms of painting; ${tasks.filter((time) => time > 50).length} tasks over 50 ms, the longest ${Math.max(...tasks).toFixed(0)} ms`,
+  );
+  await must(bob, "finish_message", { messageId: message.id, offset: whole.length });
+  noComplaints(ada);
+});
 
 test("the browser notifies of messages out of view, if permitted", async (t) => {
   const bob = await client(t, "bob-notify", "Bob Notify");

@@ -200,8 +200,9 @@ part_pages() {
 part_journeys() {
   page_programs || return
   require 'firefox' firefox_browser || return
+  require 'python packages' python_packages || return
   counted 'journeys' parse_node page_tests page_rooms page_keys page_reading page_reactions page_sessions page_forms \
-    page_prices page_search page_streams
+    page_prices page_search page_streams page_coach
 }
 
 part_further_pages() {

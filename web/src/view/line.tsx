@@ -6,9 +6,9 @@ import { type Row, appearance } from "../model/rows.ts";
 import { ReactionBar } from "../marks/reaction_bar.tsx";
 import { Tools } from "../marks/parts.tsx";
 import type { Message, Quote } from "../types.ts";
-import { closed, excerptOf } from "../words/markdown.ts";
+import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
-import { Content, Picture } from "./content.tsx";
+import { Content, GrowingContent, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
 import { Avatar, Isolated, PersonName, Spoken, Tags, Time } from "./parts.tsx";
 
@@ -184,13 +184,17 @@ export class Line extends Component<LineProps, LineState> {
     const mentioned = mentions.flatMap((userId) => ({ userId, name: people.nameOf(userId) ?? "" }));
     if (deletedAt) return <p class="bubble is-deleted">This message was deleted.</p>;
     this.#hasGrown ||= streaming === true;
-    const isLong = this.#hasGrown ? false : content.length > LONG_TEXT || content.split("\n", LONG_LINES + 1).length > LONG_LINES;
+    const isLong = !this.#hasGrown && (content.length > LONG_TEXT || content.split("\n", LONG_LINES + 1).length > LONG_LINES);
     const isCut = isLong && !this.state.isWhole;
     return (
       <>
-        <div class={classes("bubble", isCut && "is-cut")} title={exactTime(createdAt)}>
+        <div class={classes("bubble", isCut && "is-cut", streaming && "is-growing")} title={exactTime(createdAt)}>
           {replyTo && <Quoted quote={replyTo} jump={jump} />}
-          <Content text={isCut ? beginning(content) : streaming ? closed(content) : content} mentioned={mentioned} ownId={ownId} />
+          {streaming ? (
+            <GrowingContent text={content} mentioned={mentioned} ownId={ownId} />
+          ) : (
+            <Content text={isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} />
+          )}
           <Picture url={metadata?.imageUrl} origins={images} />
           {streaming && (
             <span class="edited">
