@@ -200,6 +200,22 @@ test("a repeated request goes on with its message", async (t) => {
   assert.equal(postgres.query("SELECT count(*) FROM messages WHERE client_message_id = 'answer 1'")[0][0], "1");
 });
 
+test("a request that was repeated no longer ends its message", async (t) => {
+  const started = await server(t, { ROOMCAST_CHAT__STREAMS__TIMEOUT: "2s" });
+  const { people: [bob, eve], conversationId } = await gathered(t, [started], ["bob", "eve"]);
+  assert.equal(bob.name, "bob");
+  const query = { userId: "bob", clientMessageId: "again" };
+  const first = write(started, conversationId, query);
+  first.send("one, ");
+  await has(eve, "one, ");
+  const again = write(started, conversationId, query);
+  assert.equal((await first.answer).status, 409);
+  again.send("one, two, ");
+  await has(eve, "one, two, ");
+  const { status, body } = await again.end("three");
+  assert.deepEqual([status, body.message.content, body.message.interrupted], [201, "one, two, three", undefined]);
+});
+
 test("a server that shuts down lets the author go on at another one", async (t) => {
   const [here, there] = await startServers(t, 2, whatIsThere);
   const [bob, eve] = [await person(t, there, "bob"), await person(t, there, "eve")];

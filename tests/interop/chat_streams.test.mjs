@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
 import { conversation, gathered, person, postgres, startServers, whatIsThere } from "./chat_servers.mjs";
+import { startLink } from "./link.mjs";
 import { call, server } from "./people.mjs";
 import { ask, until } from "./support.mjs";
 
@@ -166,12 +167,13 @@ test("repeated pieces are accepted, and gaps and other texts are told where to g
   await refused(bob, "NOT_FOUND", "abort_message", { messageId });
   await refused(ada, "NOT_FOUND", "append_message", { messageId: randomUUID(), offset: 0, text: "x" });
   await refused(ada, "CONFLICT", "edit_message", { messageId, content: "edited" });
+  // A text that another one replaces is sent only as far as the interval permits.
+  await until(() => bob.all("message_appended").map(({ text }) => text).join("") === "one 😀 two", "the text");
   const finished = await ada.must("finish_message", { messageId, offset: 9, content: "corrected", metadata: { of: 1 } });
   assert.deepEqual([finished.message.content, finished.message.metadata], ["corrected", { of: 1 }]);
   await refused(ada, "CONFLICT", "append_message", { messageId, offset: 9, text: "x" });
   await refused(ada, "CONFLICT", "append_message", { messageId: (await ada.must("message", { conversationId, content: "plain" })).message.id, offset: 5, text: "x" });
   await until(() => bob.all("message_edited").length === 1, "the end");
-  assert.equal(bob.all("message_appended").map(({ text }) => text).join(""), "one 😀 two");
 });
 
 test("a message ends early: aborted, deleted, or because its author is gone", async (t) => {
@@ -290,6 +292,55 @@ test("an author goes on at another server, and readers are at both", async (t) =
   await until(() => bob.texts.get(lost.id)?.interrupted === true, "the end");
   assert.equal(bob.text(lost.id), "half");
   assert.deepEqual(violations, []);
+});
+
+test("text is stored on after the answer about a transaction was lost", async (t) => {
+  const link = await startLink(postgres.url);
+  t.after(() => link.close());
+  const url = new URL(postgres.url);
+  url.port = new URL(link.url).port;
+  const times = { CONNECT_TIMEOUT: "1s", STATEMENT_TIMEOUT: "2s", RETRY_TIMEOUT: "1s", HEALTH_INTERVAL: "200ms" };
+  const started = await server(t, {
+    ROOMCAST_STORE: `${url}`,
+    ROOMCAST_ADAPTER__URL: "none",
+    ROOMCAST_CHAT__STREAMS__TIMEOUT: "3s",
+    ...Object.fromEntries(Object.entries(times).map(([name, value]) => [`ROOMCAST_STORE__${name}`, value])),
+  });
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const message = await begin(ada, conversationId);
+  let text = "";
+  let stored = 0;
+  const add = async (piece) => {
+    ({ stored } = await ada.must("append_message", { messageId: message.id, offset: length(text), text: piece }));
+    text += piece;
+  };
+  const isStored = async () => {
+    await add("");
+    return stored === length(text);
+  };
+  await add("before ");
+  await until(isStored, "the text to be stored");
+  // The answer to the next transaction, which takes a second, is lost.
+  postgres.query("CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$");
+  postgres.query("CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON message_streams DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION take_long()");
+  await add("in doubt ");
+  await until(() => postgres.query("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")[0][0] === "1", "the transaction");
+  link.holdAnswers();
+  const doubtful = text;
+  await until(() => postgres.query(`SELECT text FROM message_streams WHERE message_id = '${message.id}'`)[0][0] === doubtful, "its end");
+  postgres.query("DROP TRIGGER slow ON message_streams");
+  await add("meanwhile ");
+  await sleep(3500); // Longer than all of the server's timeouts.
+  link.releaseAnswers();
+  // Longer than the time after which a text that does not grow in the store ends.
+  for (let n = 0; n < 14; n += 1) {
+    await add(`word ${n} `);
+    await sleep(500);
+  }
+  await until(isStored, "all to be stored");
+  const { message: end } = await ada.must("finish_message", { messageId: message.id, offset: length(text) });
+  assert.deepEqual([end.content, end.interrupted], [text, undefined]);
+  await until(() => bob.all("message_edited").length === 1, "the end");
 });
 
 checksAll(import.meta.url);

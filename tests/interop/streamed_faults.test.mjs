@@ -267,7 +267,8 @@ for (const [name, scheme] of [["PostgreSQL", undefined], ["Redis", "redis"], ["a
       assert.deepEqual(texts.wrong, []);
       assert.ok(sum(readers, "appended") > 20 * readers.length, "there was something to see");
       assert.ok(sum(readers, "recovered") > 0, "those that recover were recovered");
-      assert.ok(sum(authors, "resumed") > 0, "authors went on");
+      // In a short run, no author may have been in the middle of a text when its server was killed.
+      if (isLong) assert.ok(sum(authors, "resumed") > 0, "authors went on");
       for (const { server } of servers) {
         assert.doesNotMatch(server.output(), /panicked/);
         assert.equal(await server.stop(), 0);
