@@ -68,9 +68,9 @@ pub use change::{
     IDLE_MARGIN, Insert, InvalidCursor, Invite, KeyState, LastMessage, Level, List,
     ListedConversation, Login, MAX_UNREAD_COUNT, MarkRead, MemberChange, Membership, Message,
     MessageKind, NewConversation, NewMessage, NewStatus, Notice, OpenStream, Opening, Pin, Pinned,
-    Quote, Reaction, ReactionChange, ReadMark, Rename, Revision, Revocation, Search, Status,
-    StoredResponse, StreamHolder, StreamPlace, Unpinned, UserDataPage, UserDataPlace, UserRecord,
-    UserStatus, Version, words,
+    Quote, Reaction, ReactionChange, ReadMark, Rename, Revision, Revocation, STREAMS_READ, Search,
+    Status, StoredResponse, StreamHolder, StreamPlace, Unpinned, UserDataPage, UserDataPlace,
+    UserRecord, UserStatus, Version, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};

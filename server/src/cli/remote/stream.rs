@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Read as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use super::super::output::errln;
@@ -77,6 +77,7 @@ pub(in crate::cli) fn stream(settings: &Settings, arguments: &StreamArguments) -
             move |mut parts| {
                 let sent = Arc::clone(&sent);
                 async move {
+                    sent.has_begun.store(true, Ordering::Relaxed);
                     let part = parts.recv().await;
                     sent.note(part.as_ref());
                     part.map(|part| (part.map(Frame::data), parts))
@@ -143,8 +144,9 @@ fn input() -> mpsc::Receiver<io::Result<Bytes>> {
 #[derive(Debug, Default)]
 struct Sent {
     bytes: AtomicU64,
-    /// 1 after the end of the input.
-    ended: AtomicU64,
+    /// Whether the server takes the body.
+    has_begun: AtomicBool,
+    has_ended: AtomicBool,
 }
 
 impl Sent {
@@ -155,19 +157,24 @@ impl Sent {
                 self.bytes.fetch_add(bytes, Ordering::Relaxed);
             }
             Some(Err(_)) => {}
-            None => self.ended.store(1, Ordering::Relaxed),
+            None => self.has_ended.store(true, Ordering::Relaxed),
         }
     }
 
-    /// Shows the progress. Returns when the answer is overdue after the end of the input.
+    /// Shows the progress. Returns when the connection, or the answer after the end of the input, is
+    /// overdue.
     async fn watch(&self) {
         let progress = Progress::counting("bytes sent:");
         let mut ticks = interval(TICK);
-        while self.ended.load(Ordering::Relaxed) == 0 {
+        let mut deadline = Instant::now() + ANSWER;
+        while Instant::now() < deadline {
             ticks.tick().await;
             progress.reach(self.bytes.load(Ordering::Relaxed));
+            let is_waiting = self.has_begun.load(Ordering::Relaxed);
+            if is_waiting && !self.has_ended.load(Ordering::Relaxed) {
+                deadline = Instant::now() + ANSWER;
+            }
         }
-        sleep(ANSWER).await;
     }
 }
 

@@ -187,8 +187,7 @@ impl Chat {
             tokio::join!(missed, opening, streaming, self.await_presence(id));
         // The socket has joined, so a failing store is no reason to reject the join.
         // Texts that its answer lacks are sent after another answer has them.
-        let is_complete = streaming.is_ok();
-        let mut streaming = streaming.unwrap_or_default();
+        let (mut streaming, is_complete) = streaming.unwrap_or_default();
         reader.fit(missed.messages.iter_mut().chain(&mut streaming));
         if is_complete {
             reader.admit();
@@ -292,6 +291,7 @@ impl Chat {
             live.emit_notice(&namespace, notice);
         }
         let tempo = live.common.streams;
+        live.streams.recover(&socket.id());
         live.streams.resume(&socket.id(), tempo, now());
         // Due notices are sent now. The schedule may run later, and the new socket would see an
         // outdated state.

@@ -34,17 +34,13 @@ impl Chat {
         let (by, command) = allowed.into_parts();
         let (page, limit) = self.page(&command)?;
         let id = command.conversation_id;
+        // Texts must not grow, and their ends not be forgotten, between the query and the answer.
+        let reader = self.hold(id, socket);
         let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
         let messages = messages.ok_or(NO_CONVERSATION)?;
         let mut answer = self.0.rules.show_all(messages).await;
-        let is_growing = answer.messages.iter().any(|message| message.streaming);
-        let held = if is_growing || self.has_growing(id) {
-            let reader = self.hold(id, socket);
-            reader.fit(answer.messages.iter_mut());
-            Some(Box::new(reader) as Box<_>)
-        } else {
-            None
-        };
+        reader.fit(answer.messages.iter_mut());
+        let held = Some(Box::new(reader) as Box<_>);
         Ok(Held { answer, held })
     }
 

@@ -42,7 +42,7 @@ pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};
 pub use members::MemberChange;
 pub use messages::streams::{
-    Extension, Finish, IDLE_MARGIN, OpenStream, StreamHolder, StreamPlace,
+    Extension, Finish, IDLE_MARGIN, OpenStream, STREAMS_READ, StreamHolder, StreamPlace,
 };
 pub use messages::{
     Authorship, Delete, Edit, Insert, Message, MessageKind, NewMessage, Notice, Search, Version,

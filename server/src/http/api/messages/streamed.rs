@@ -98,6 +98,8 @@ async fn write(
     // A message that goes on elsewhere, or has ended, must not be ended.
     let reason = match &error {
         Failure::Ended(WriteEnd::Shutdown | WriteEnd::Ended) => None,
+        // The caller may repeat the request.
+        Failure::Refused(error) if error.status == StatusCode::SERVICE_UNAVAILABLE => None,
         Failure::Ended(WriteEnd::Stopped(user)) => Some(format!("stopped by {user}")),
         Failure::Ended(WriteEnd::Idle | WriteEnd::Lost(_))
         | Failure::Refused(_)
@@ -132,7 +134,9 @@ impl From<Failure> for ApiError {
             Failure::Ended(WriteEnd::Stopped(user)) => {
                 conflict(format!("{user} has asked to stop"))
             }
-            Failure::Ended(WriteEnd::Ended) => conflict("the message has ended".to_owned()),
+            Failure::Ended(WriteEnd::Ended) => {
+                conflict("the message has ended, or is written by another request".to_owned())
+            }
             Failure::Ended(WriteEnd::Idle) => {
                 let message = "no text has arrived for too long (chat.streams.timeout)";
                 Self::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", message)

@@ -64,7 +64,7 @@ impl LiveConversation {
             }
             Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
                 if let Committed::Edited(message) | Committed::Deleted { message, .. } = event {
-                    self.streams.end(message.seq);
+                    self.streams.end(message);
                 }
                 emitted = emit_step(self.audience(namespace, from.clone()), event);
                 self.note_emitted(namespace, (event, revision, trace), from, &emitted);
@@ -178,8 +178,8 @@ impl LiveConversation {
         user: &User,
         deliberate: bool,
     ) {
-        let is_recoverable = !deliberate && self.recoverable_until.is_some();
-        self.streams.depart(socket, is_recoverable);
+        let recoverable_until = self.recoverable_until.filter(|_| !deliberate);
+        self.streams.depart(socket, recoverable_until);
         let notice = if deliberate {
             self.presence.leave(now, socket, &user.user_id)
         } else {
@@ -217,6 +217,9 @@ impl LiveConversation {
         // next.
         own.leave(&self.room);
         if let Some((sockets, notice)) = self.presence.expel(now, user) {
+            for socket in &sockets {
+                self.streams.depart(socket, None);
+            }
             self.expelled.extend(sockets);
             if let Some(notice) = notice {
                 self.emit_notice(namespace, notice);
@@ -255,9 +258,6 @@ impl LiveConversation {
         self.streams.advance(&readers, self.common.streams, now);
         self.early_confirmations.handle_timeout(now);
         self.recoverable_until = self.recoverable_until.filter(|until| *until > now);
-        if self.recoverable_until.is_none() {
-            self.streams.expire_lost();
-        }
     }
 
     /// Emits a presence change to all joined sockets except those of the user it is about.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::{FULL_DELAY, OpenText};
+use crate::auth::Principal;
 use crate::metrics::Counter;
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, hidden_conversation, now, origin};
@@ -184,9 +186,20 @@ impl Chat {
             Ok(found) => found,
             Err(error) => return self.ended(id, error, from).await,
         };
+        self.finish(&by, &found, command, from).await
+    }
+
+    /// Ends a message that is written here, with its text or a corrected one.
+    pub(super) async fn finish(
+        &self,
+        by: &Principal,
+        found: &Mutex<OpenText>,
+        command: FinishMessage,
+        from: Option<SocketId>,
+    ) -> Result<Arc<Message>, ServiceError> {
         let conversation = found.lock().conversation_id;
         let membership = self.0.store.membership(conversation, &by.subject).await?;
-        let membership = membership.ok_or_else(|| hidden_conversation(&by, conversation))?;
+        let membership = membership.ok_or_else(|| hidden_conversation(by, conversation))?;
         let title = membership.conversation.title;
         let (holder, content) = {
             let mut open = found.lock();
@@ -206,7 +219,7 @@ impl Chat {
             (open.holder, Some(content))
         };
         let finish = Finish {
-            message_id: id,
+            message_id: command.message_id,
             holder: Some(holder),
             content,
             metadata: command.metadata,
@@ -226,24 +239,12 @@ impl Chat {
         if let Some(reason) = &command.reason {
             content::check_reason(reason)?;
         }
-        let reason = command.reason.unwrap_or_default();
-        self.abort(command.message_id, &by.subject, reason, from)
-            .await
-    }
-
-    /// Ends a message where it is, whether or not its author may still write.
-    pub(super) async fn abort(
-        &self,
-        id: Uuid,
-        author: &str,
-        reason: String,
-        from: Option<SocketId>,
-    ) -> Result<Arc<Message>, ServiceError> {
-        let found = match self.written_here(id, author, from.clone()).await {
+        let id = command.message_id;
+        let found = match self.written_here(id, &by.subject, from.clone()).await {
             Ok(found) => found,
             Err(error) => return self.ended(id, error, from).await,
         };
-        let finish = found.lock().interrupted(reason);
+        let finish = found.lock().interrupted(command.reason.unwrap_or_default());
         self.end(finish, from).await
     }
 
@@ -281,13 +282,14 @@ impl Chat {
     }
 
     /// Stores the end of a message, and returns it.
-    async fn end(
+    pub(super) async fn end(
         &self,
         finish: Finish,
         from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
-        let id = finish.message_id;
-        let open = self.0.streams.get(id);
+        let (id, holder) = (finish.message_id, finish.holder);
+        let streams = &self.0.streams;
+        let open = holder.and_then(|holder| streams.held(id, holder));
         let ended = self.0.store.finish_stream(finish, origin(from)).await;
         let ended = ended.inspect_err(|_| {
             if let Some(open) = &open {
@@ -295,7 +297,10 @@ impl Chat {
             }
         });
         let ended = ended?;
-        self.0.streams.forget(id);
+        match holder {
+            Some(holder) => streams.forget_held(id, holder),
+            None => streams.forget(id),
+        }
         match ended {
             Change::Done(message) | Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
             Change::Conflict => Err(ServiceError::Conflict(

@@ -34,7 +34,13 @@ impl Chat {
                 };
                 let text = GrowingText::new(taken.text);
                 let place = (message, taken.conversation_id, taken.seq);
-                streams.insert(OpenText::new(place, author, holder, socket.clone(), text))
+                let new = OpenText::new(place, author, holder, socket.clone(), text);
+                let open = streams.insert(new);
+                // Another task has taken the message here at the same time.
+                if open.lock().holder != holder {
+                    return Box::pin(self.still_writing(open, author, socket)).await;
+                }
+                open
             }
         };
         let mut writing = open.lock();

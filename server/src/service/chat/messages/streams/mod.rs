@@ -36,7 +36,7 @@ use crate::service::chat::handle::now;
 use crate::service::chat::sequencer::growing::text::{GrowingText, SharedText};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::streams::Appended;
-use crate::store::Finish;
+use crate::store::{Extension, Finish};
 use roomcast::SocketId;
 
 /// The messages that are being written at this server.
@@ -70,6 +70,9 @@ struct OpenText {
     touched: Instant,
     /// Whether its end is being stored.
     is_ending: bool,
+    /// The text that is being stored, or whose storing failed. It is repeated unchanged, because
+    /// the store may have taken it.
+    storing: Option<Extension>,
     /// What the author added within the current second.
     second: (Instant, u32, usize),
     /// Why requests that write the message stop. It closes when the message ends here.
@@ -79,6 +82,8 @@ struct OpenText {
 /// Why a request stops writing a message that could go on.
 #[derive(Clone, Debug)]
 enum StopReason {
+    /// Another request goes on with the message.
+    Repeated,
     /// This user asks for it.
     User(Arc<str>),
     /// The server shuts down.
@@ -113,12 +118,21 @@ impl Streams {
         }
     }
 
-    /// Forgets a message that another server writes, unless this one writes it again.
+    /// Forgets a message that has ended or that another server writes, unless this one writes it
+    /// again as another holder.
     fn forget_held(&self, message: Uuid, holder: Uuid) {
-        let is_held = |open: Arc<Mutex<OpenText>>| open.lock().holder == holder;
-        if self.get(message).is_some_and(is_held) {
-            self.forget(message);
+        let mut open = self.open.lock();
+        let found = open.get(&message);
+        if found.is_some_and(|found| found.lock().holder == holder) {
+            open.remove(&message);
+            self.metrics.shift(Gauge::StreamsOpen, -1);
         }
+    }
+
+    /// Returns a message that this holder writes here.
+    fn held(&self, message: Uuid, holder: Uuid) -> Option<Arc<Mutex<OpenText>>> {
+        self.get(message)
+            .filter(|open| open.lock().holder == holder)
     }
 
     /// Returns the text of a message that is written here, and the socket that writes it.
@@ -185,6 +199,7 @@ impl OpenText {
             text: Arc::new(text.into()),
             touched: now(),
             is_ending: false,
+            storing: None,
             second: (now(), 0, 0),
             stop: watch::Sender::new(None),
         }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::service::chat::handle::{Chat, now};
-use crate::store::{Message, Page, StoreError};
+use crate::store::{Message, Page, STREAMS_READ, StoreError};
 use roomcast::{Socket, SocketId};
 
 /// A reader that is sent nothing of growing texts until this is dropped: after its answer.
@@ -15,6 +15,8 @@ pub(in crate::service::chat) struct HeldReader {
     chat: Chat,
     conversation_id: Uuid,
     socket: SocketId,
+    /// Whether the conversation had joined sockets, so that the reader is held there.
+    is_held: bool,
 }
 
 impl HeldReader {
@@ -56,6 +58,9 @@ impl HeldReader {
 impl Drop for HeldReader {
     fn drop(&mut self) {
         let Chat(chat) = &self.chat;
+        if !self.is_held {
+            return;
+        }
         let tempo = chat.conversations.common().streams;
         chat.conversations.with(self.conversation_id, |live| {
             live.streams.release(&self.socket, tempo, now());
@@ -67,16 +72,12 @@ impl Chat {
     /// Holds a reader.
     pub(in crate::service::chat) fn hold(&self, id: Uuid, socket: &Socket) -> HeldReader {
         let Self(chat) = self;
-        chat.conversations
+        let held = chat
+            .conversations
             .with(id, |live| live.streams.hold(&socket.id()));
-        self.held(id, socket)
-    }
-
-    /// Returns whether texts grow in a conversation, as far as this server knows.
-    pub(in crate::service::chat) fn has_growing(&self, id: Uuid) -> bool {
-        let Self(chat) = self;
-        let has_some = chat.conversations.with(id, |live| !live.streams.is_empty());
-        has_some.unwrap_or(false)
+        let mut reader = self.held(id, socket);
+        reader.is_held = held.is_some();
+        reader
     }
 
     /// Returns a reader that is held already.
@@ -85,11 +86,13 @@ impl Chat {
             chat: self.clone(),
             conversation_id: id,
             socket: socket.id(),
+            is_held: true,
         }
     }
 
     /// Returns the messages of a conversation that are being written. A client that joins again
-    /// may have less of them than its former connection would have received.
+    /// may have less of them than its former connection would have received. The flag is whether
+    /// these are all.
     ///
     /// # Errors
     ///
@@ -98,10 +101,12 @@ impl Chat {
         &self,
         by: &Principal,
         id: Uuid,
-    ) -> Result<Vec<Arc<Message>>, StoreError> {
+    ) -> Result<(Vec<Arc<Message>>, bool), StoreError> {
         let Self(chat) = self;
         let mut found = Vec::new();
-        for seq in chat.store.streams_in(id).await? {
+        let streams = chat.store.streams_in(id).await?;
+        let are_all = streams.len() < STREAMS_READ;
+        for seq in streams {
             let page = Page::Between {
                 after: seq.saturating_sub(1),
                 through: seq,
@@ -110,6 +115,6 @@ impl Chat {
             let messages = read.map(|page| page.messages).into_iter().flatten();
             found.extend(messages.filter(|message| message.streaming));
         }
-        Ok(found)
+        Ok((found, are_all))
     }
 }

@@ -1,17 +1,19 @@
 //! Messages that an HTTP request writes. Unlike a socket, a request cannot receive events, so the
 //! server stops it.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use roomcast::internal::RetryAfter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::StopReason;
 use super::authors::ENDED;
+use super::{OpenText, StopReason};
 use crate::auth::{Permission, Principal};
 use crate::service::authorization::{Allowed, LostAccess};
 use crate::service::chat::handle::Chat;
@@ -39,6 +41,9 @@ pub(crate) struct RequestWriter {
     service: Arc<Principal>,
     author: Arc<Principal>,
     message_id: Uuid,
+    /// Identifies this server's writing of the message. The request does not take the message back
+    /// from another server, where its repetition may write it.
+    holder: Uuid,
     /// The number of characters that the request has sent.
     offset: u64,
     stop: watch::Receiver<Option<StopReason>>,
@@ -55,7 +60,7 @@ pub(crate) enum WriteEnd {
     Idle,
     /// The service or the author may no longer write.
     Lost(LostAccess),
-    /// The message was deleted, or the author was removed.
+    /// The message has ended, or is written elsewhere.
     Ended,
     /// The server shuts down. The author may go on at another server.
     Shutdown,
@@ -81,8 +86,18 @@ impl Chat {
         if !message.streaming {
             return Ok(Written::Before(message));
         }
-        let open = self.writing(message.id, &author.subject, None).await?;
-        let stop = open.lock().stop.subscribe();
+        let open = self.0.streams.get(message.id).ok_or(ENDED)?;
+        let (holder, stop) = {
+            let mut open = open.lock();
+            // An earlier request no longer decides when the message ends.
+            let new = watch::Sender::new(None);
+            let earlier = mem::replace(&mut open.stop, new);
+            earlier.send_replace(Some(StopReason::Repeated));
+            (open.holder, open.stop.subscribe())
+        };
+        if self.0.streams.is_closed.load(Ordering::Relaxed) {
+            return Err(ServiceError::unavailable(SHUTDOWN_DELAY));
+        }
         let now = Instant::now();
         Ok(Written::Now(RequestWriter {
             chat: self.clone(),
@@ -90,6 +105,7 @@ impl Chat {
             service,
             author,
             message_id: message.id,
+            holder,
             offset: 0,
             stop,
             idle_at: now + self.0.streams.limits.timeout,
@@ -118,6 +134,7 @@ impl RequestWriter {
             text: text.to_owned(),
         };
         let allowed = self.allow(append)?;
+        self.open()?;
         match self
             .chat
             .append_message(allowed, &self.namespace, None)
@@ -142,6 +159,7 @@ impl RequestWriter {
                     return match (changed, reason) {
                         (Ok(()), Some(StopReason::User(user))) => WriteEnd::Stopped(user),
                         (Ok(()), Some(StopReason::Shutdown)) => WriteEnd::Shutdown,
+                        (Ok(()), Some(StopReason::Repeated)) => WriteEnd::Ended,
                         (Ok(()), None) => continue,
                         (Err(_), _) => WriteEnd::Ended,
                     };
@@ -169,14 +187,26 @@ impl RequestWriter {
             content: None,
             metadata: None,
         };
-        self.chat.finish_message(self.allow(finish)?, None).await
+        let (by, finish) = self.allow(finish)?.into_parts();
+        let message = self.chat.finish(&by, &*self.open()?, finish, None).await?;
+        // It may have been interrupted in the meantime.
+        match message.interrupted {
+            true => Err(ENDED),
+            false => Ok(message),
+        }
     }
 
-    /// Ends the message where it is.
+    /// Ends the message where it is, if this server still writes it.
     pub(crate) async fn interrupt(&self, reason: String) -> Result<(), ServiceError> {
-        let author = &self.author.subject;
-        let ended = self.chat.abort(self.message_id, author, reason, None);
-        ended.await.map(drop)
+        let Ok(open) = self.open() else { return Ok(()) };
+        let finish = open.lock().interrupted(reason);
+        self.chat.end(finish, None).await.map(drop)
+    }
+
+    /// Returns the message, if this server still writes it.
+    fn open(&self) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
+        let streams = &self.chat.0.streams;
+        streams.held(self.message_id, self.holder).ok_or(ENDED)
     }
 
     fn allow<C: Command>(&self, command: C) -> Result<Allowed<C>, ServiceError> {

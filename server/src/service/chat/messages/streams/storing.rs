@@ -32,12 +32,13 @@ impl Chat {
             .collect();
         for part in extensions.chunks(BATCH) {
             let taken = self.0.store.extend_streams(part).await?;
-            for extension in part.iter().filter(|one| taken.contains(&one.message_id)) {
-                if let Some(open) = self.0.streams.get(extension.message_id) {
-                    let mut open = open.lock();
-                    if open.holder == extension.holder {
-                        open.stored = open.stored.max(extension.from + extension.chars);
-                    }
+            for extension in part {
+                let held = self.0.streams.held(extension.message_id, extension.holder);
+                let Some(open) = held else { continue };
+                let mut open = open.lock();
+                open.storing = None;
+                if taken.contains(&extension.message_id) {
+                    open.stored = open.stored.max(extension.from + extension.chars);
                 }
             }
         }
@@ -118,31 +119,35 @@ impl Chat {
     async fn interrupt(&self, open: &Arc<Mutex<OpenText>>) -> Result<(), StoreError> {
         let finish = open.lock().interrupted(String::new());
         let id = finish.message_id;
+        let holder = open.lock().holder;
         let ended = self.0.store.finish_stream(finish, Origin::default()).await;
         let ended = ended.inspect_err(|_| open.lock().is_ending = false)?;
         if let Change::Done(message) = &ended {
             tracing::debug!(message_id = %id, conversation = %message.conversation_id, "message interrupted");
         }
-        self.0.streams.forget(id);
+        self.0.streams.forget_held(id, holder);
         Ok(())
     }
 }
 
 impl OpenText {
-    /// Returns the text that is not stored yet.
-    fn extension(&self) -> Option<Extension> {
-        let text = self.text.lock();
-        let chars = text
-            .end()
-            .checked_sub(self.stored)
-            .filter(|chars| *chars > 0)?;
-        Some(Extension {
-            message_id: self.message_id,
-            holder: self.holder,
-            from: self.stored,
-            text: text.since(self.stored)?.to_owned(),
-            chars,
-        })
+    /// Returns the text to store next.
+    fn extension(&mut self) -> Option<Extension> {
+        if self.storing.is_none() {
+            let text = self.text.lock();
+            let chars = text
+                .end()
+                .checked_sub(self.stored)
+                .filter(|chars| *chars > 0)?;
+            self.storing = Some(Extension {
+                message_id: self.message_id,
+                holder: self.holder,
+                from: self.stored,
+                text: text.since(self.stored)?.to_owned(),
+                chars,
+            });
+        }
+        self.storing.clone()
     }
 }
 

@@ -28,8 +28,10 @@ pub(in crate::service) struct LiveStreams {
     held: HashMap<SocketId, usize>,
     /// Readers that do not have all texts by an answer yet, and the last `seq` before they joined.
     unread: HashMap<SocketId, u64>,
-    /// Readers whose connections were lost, and that may be recovered.
-    lost: HashSet<SocketId>,
+    /// Readers whose connections were lost, and until when they may be recovered.
+    lost: HashMap<SocketId, Instant>,
+    /// Messages that have ended while a reader was held: its answer may have been read before.
+    ended: BTreeMap<u64, Arc<Message>>,
 }
 
 #[derive(Debug)]
@@ -89,10 +91,10 @@ impl LiveStreams {
     /// Returns the size of the texts, and that of the readers which have less of them.
     pub(in crate::service) fn sizes(&self) -> [Size; 2] {
         let entry = size_of::<(u64, LiveStream)>() + size_of::<Mutex<GrowingText>>();
-        let mut texts = Size::default();
+        let mut texts = Size::of::<(u64, Arc<Message>)>(self.ended.len(), self.ended.len());
         let mut behind = Size::of_map(&self.held);
         behind += Size::of_map(&self.unread);
-        behind += Size::of::<SocketId>(self.lost.len(), self.lost.capacity());
+        behind += Size::of_map(&self.lost);
         for stream in self.streams.values() {
             let bytes = entry + stream.text.lock().bytes();
             texts += Size { count: 1, bytes };
@@ -151,8 +153,13 @@ impl LiveStreams {
     }
 
     /// Forgets a message that has ended.
-    pub(in crate::service) fn end(&mut self, seq: u64) {
-        self.streams.remove(&seq);
+    pub(in crate::service) fn end(&mut self, message: &Arc<Message>) {
+        if self.streams.remove(&message.seq).is_some() && !self.held.is_empty() {
+            self.ended.insert(message.seq, Arc::clone(message));
+            if self.ended.len() > MAX_ENDED {
+                self.ended.pop_first();
+            }
+        }
     }
 
     /// Shares the text of an author on this server. Readers that do not know the message begin with
@@ -225,6 +232,7 @@ impl LiveStreams {
         }
         self.streams
             .retain(|_, stream| stream.touched + tempo.retention > now);
+        self.expire_lost(now);
     }
 
     /// Sends a reader nothing until [`release`](Self::release).
@@ -240,6 +248,12 @@ impl LiveStreams {
         now: Instant,
     ) {
         for message in messages {
+            // The reader has received the end, which must not be followed by less.
+            if message.streaming
+                && let Some(ended) = self.ended.get(&message.seq)
+            {
+                *message = Arc::clone(ended);
+            }
             if message.streaming {
                 self.begin(message, now);
             }
@@ -274,19 +288,28 @@ impl LiveStreams {
         self.unread.remove(reader);
     }
 
-    /// Forgets a reader that has left, or later one that may be recovered.
-    pub(in crate::service) fn depart(&mut self, reader: &SocketId, is_recoverable: bool) {
+    /// Forgets a reader that has left, or later one that may be recovered until then.
+    pub(in crate::service) fn depart(&mut self, reader: &SocketId, until: Option<Instant>) {
         self.unread.remove(reader);
-        if is_recoverable {
-            self.lost.insert(reader.clone());
-        } else {
-            self.remove(reader);
+        let is_known = |stream: &LiveStream| stream.knows(reader);
+        match until {
+            Some(until) if self.streams.values().any(is_known) => {
+                self.lost.insert(reader.clone(), until);
+            }
+            Some(_) => {}
+            None => self.remove(reader),
         }
     }
 
+    /// Keeps a reader that has been recovered.
+    pub(in crate::service) fn recover(&mut self, reader: &SocketId) {
+        self.lost.remove(reader);
+    }
+
     /// Forgets all readers that were lost and not recovered in time.
-    pub(in crate::service) fn expire_lost(&mut self) {
-        for reader in std::mem::take(&mut self.lost) {
+    fn expire_lost(&mut self, now: Instant) {
+        let expired: Vec<_> = self.lost.extract_if(|_, until| *until <= now).collect();
+        for (reader, _) in expired {
             self.remove(&reader);
         }
     }
@@ -313,6 +336,9 @@ impl LiveStreams {
                 self.held.remove(reader);
             }
         }
+        if self.held.is_empty() {
+            self.ended.clear();
+        }
         self.resume(reader, tempo, now);
     }
 
@@ -323,7 +349,6 @@ impl LiveStreams {
         tempo: StreamTempo,
         now: Instant,
     ) {
-        self.lost.remove(reader);
         for stream in self.streams.values_mut() {
             if stream.behind.contains_key(reader) {
                 let due = now + tempo.interval;
@@ -348,6 +373,12 @@ impl LiveStream {
             sent_at: None,
             touched: now,
         }
+    }
+
+    /// Returns whether this is a reader whose position is not that of all others.
+    fn knows(&self, reader: &SocketId) -> bool {
+        let sets = [&self.withheld, &self.done, &self.answered];
+        self.behind.contains_key(reader) || sets.iter().any(|set| set.contains(reader))
     }
 
     /// Cuts or extends the text of a message to a position. Returns the position that the message
@@ -446,3 +477,5 @@ fn is_idle(socket: &Socket) -> bool {
 
 /// The time until a reader that could take nothing is tried again, if texts have no interval.
 const SHORTEST_RETRY: Duration = Duration::from_millis(10);
+/// Maximum number of messages that have ended while a reader was held.
+const MAX_ENDED: usize = 100;

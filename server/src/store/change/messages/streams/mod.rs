@@ -245,7 +245,7 @@ impl Store {
         Ok(found.map(|Single(id)| id))
     }
 
-    /// Returns the messages of a conversation that are being written.
+    /// Returns the messages of a conversation that are being written, at most [`STREAMS_READ`].
     ///
     /// # Errors
     ///
@@ -253,8 +253,8 @@ impl Store {
     pub async fn streams_in(&self, conversation: Uuid) -> Result<Vec<u64>, StoreError> {
         let select = Statement::new(
             "SELECT m.seq AS value FROM message_streams s JOIN messages m ON m.id = s.message_id
-             WHERE s.conversation_id = $1 ORDER BY m.seq LIMIT 100",
-            values![conversation],
+             WHERE s.conversation_id = $1 ORDER BY m.seq LIMIT $2",
+            values![conversation, STREAMS_READ],
         );
         let found = self
             .with_answer_timeout(self.rows(select))
@@ -359,5 +359,7 @@ pub struct StreamHolder {
 
 record! { StreamHolder => message_id, holder }
 
+/// Maximum number of messages that [`Store::streams_in`] returns.
+pub const STREAMS_READ: usize = 100;
 /// How much longer than its timeout nobody extends a message until another server ends it.
 pub const IDLE_MARGIN: Duration = Duration::from_secs(2);
