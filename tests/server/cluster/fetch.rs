@@ -195,6 +195,7 @@ fn remote_socket_acknowledges_and_rooms_are_counted_on_all_servers() {
         }
         let id = SocketId::parse(&id).unwrap();
         let fetched = fetch(&servers[0], "room");
+        assert!(fetched.missing.is_empty(), "{:?}", fetched.missing);
         let mut rooms = fetched.rooms();
         rooms.sort();
         assert_eq!(rooms, [(Room::from("all"), 2), (Room::from("room"), 2)]);
