@@ -96,6 +96,8 @@ export class App {
   hadToken = false;
   /** Called after each change of the state. With `true`, the page must be drawn immediately. */
   changed: (isUrgent?: boolean) => void = () => {};
+  /** Called after text was added to a message. It may be drawn later than other changes. */
+  grown: () => void = () => {};
   #manager: SocketManager | undefined;
   #inbox: Inbox | undefined;
   #count = 0;
@@ -305,6 +307,7 @@ export class App {
     this.#manager = manager;
     const inbox = (this.#inbox = new Inbox(manager, this.people, {
       changed: () => this.#handleChange(),
+      grown: () => this.grown(),
       announce: (text) => this.announce(text),
       notice: (text) => this.notice(text, { isBad: !text.startsWith("You were added") }),
       arrived: (message, conversation) => this.#handleArrival(message, conversation),

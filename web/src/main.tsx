@@ -1,5 +1,6 @@
 import { render } from "preact";
 import { App } from "./app.ts";
+import { Pace } from "./pace.ts";
 import { Page } from "./view/page.tsx";
 import { applyTheme } from "./view/theme.tsx";
 
@@ -17,11 +18,23 @@ const app = new App({
   images: meta("images").split(" ").filter((origin) => origin !== location.origin),
 });
 const root = document.querySelector("#app");
+const pace = new Pace();
 let isScheduled = false;
+/** The timer of growing text that is not drawn yet. */
+let growth: ReturnType<typeof setTimeout> | undefined;
 
 function draw(): void {
   isScheduled = false;
+  clearTimeout(growth);
+  growth = undefined;
   if (root !== null) render(<Page app={app} />, root);
+}
+
+function drawFrame(): void {
+  const start = performance.now();
+  draw();
+  // This runs after the frame, whose layout and painting count.
+  setTimeout(() => pace.note(start, performance.now()));
 }
 
 /**
@@ -41,7 +54,10 @@ app.changed = (isUrgent = false) => {
   if (isUrgent) return draw();
   if (isScheduled) return;
   isScheduled = true;
-  requestAnimationFrame(draw);
+  requestAnimationFrame(drawFrame);
+};
+app.grown = () => {
+  if (!isScheduled) growth ??= setTimeout(() => app.changed(), pace.pause(performance.now()));
 };
 applyTheme();
 app.start();

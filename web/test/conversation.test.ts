@@ -105,6 +105,7 @@ function open(notices?: string[]) {
   const announced: string[] = [];
   const callbacks = {
     changed: () => {},
+    grown: () => {},
     announce: (text: string) => void announced.push(text),
     notice: (text: string) => (notices === undefined ? assert.fail(text) : void notices.push(text)),
     arrived: () => {},
@@ -359,7 +360,7 @@ test("a jump shows the messages around a place, and reading on from there leads 
 function listed(readSeq: number, unread: number, { lastSeq = 4, memberIds = [] as string[] } = {}) {
   const connection = new FakeConnection();
   const known = { id: "lobby", title: null, ownerId: null, memberIds, createdAt: "", updatedAt: "", lastSeq, readSeq, unread, notificationLevel: "all" as const };
-  const callbacks = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, userSeen: () => {}, statusReceived: () => {} };
+  const callbacks = { changed: () => {}, grown: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, userSeen: () => {}, statusReceived: () => {} };
   for (let count = 0; count < lastSeq; count += 1) connection.server.store();
   return { connection, conversation: new Conversation("lobby", connection as unknown as Connection, callbacks, known) };
 }
@@ -404,7 +405,7 @@ test("a conversation with more unread messages than a page opens at their page",
 
 test("a conversation opened by its address waits for the position in the list", async () => {
   const connection = new FakeConnection();
-  const callbacks = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, userSeen: () => {}, statusReceived: () => {} };
+  const callbacks = { changed: () => {}, grown: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, userSeen: () => {}, statusReceived: () => {} };
   const conversation = new Conversation("lobby", connection as unknown as Connection, callbacks);
   connection.server.pageSize = 50;
   for (let count = 0; count < 60; count += 1) connection.server.store();

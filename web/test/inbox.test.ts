@@ -44,7 +44,7 @@ function open() {
       new Promise((resolve, reject) => answers.push((ids) => (ids instanceof RequestError ? reject(ids) : resolve({ conversations: ids.map(listed), hasMore: false })))),
   };
   const nothing = () => {};
-  const callbacks = { changed: nothing, announce: nothing, notice: (text: string) => notices.push(text), arrived: nothing, userSeen: nothing, statusReceived: nothing, lost: (id: string) => lost.push(id), mentions: () => mentions };
+  const callbacks = { changed: nothing, grown: nothing, announce: nothing, notice: (text: string) => notices.push(text), arrived: nothing, userSeen: nothing, statusReceived: nothing, lost: (id: string) => lost.push(id), mentions: () => mentions };
   const inbox = new Inbox(manager as never, new People(), callbacks);
   const receive = (name: string, payload: unknown) => events.emit(name, payload as never);
   const ids = () => inbox.items.map(({ id }) => id).sort();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { closed, settledEnd, type Block, type Inline, excerptOf, parseMarkdown } from "../src/words/markdown.ts";
+import { closed, type Block, type Inline, excerptOf, parseMarkdown } from "../src/words/markdown.ts";
 
 /** Returns parsed Markdown in a short notation. */
 function written(text: string): string {
@@ -88,28 +88,4 @@ test("a block of code that is still being written is closed", () => {
   assert.equal(closed("a\n```\nlet a"), "a\n```\nlet a\n```");
   assert.equal(closed("```js\nlet a\n"), "```js\nlet a\n```");
   for (const whole of ["", "a ``` b", "```\nlet a\n```", "```\nlet a\n```\n- b"]) assert.equal(closed(whole), whole);
-});
-
-test("paragraphs that have ended are parsed alone like within the whole text", () => {
-  const whole = "one **two**\n\n- a\n- b\n\n\n1. c\n\n```\nx\n\ny\n```\n\n> q\n\nlast\n\nand `last`";
-  for (let length = 0; length <= whole.length; length += 1) {
-    let from = 0;
-    const blocks: Block[] = [];
-    const add = (text: string) => {
-      for (const next of parseMarkdown(text)) {
-        const last = blocks.at(-1);
-        // Adjacent plain texts are one block in the whole.
-        if (last?.kind === "text" && next.kind === "text") last.children.push({ kind: "text", text: "\n" }, ...next.children);
-        else blocks.push(next);
-      }
-    };
-    for (let grown = 0; grown <= length; grown += 1) {
-      const end = settledEnd(whole.slice(0, grown), from);
-      if (end === from) continue;
-      add(whole.slice(from, end));
-      from = end + 1;
-    }
-    add(closed(whole.slice(from, length)));
-    assert.equal(blocks.map(block).join("|"), written(closed(whole.slice(0, length))));
-  }
 });

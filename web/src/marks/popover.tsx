@@ -114,7 +114,8 @@ function Picker({ list: { groups, findEmojis }, take }: { list: EmojiList; take:
   // An emoji of another keyboard, such as one with a skin tone, is its own result.
   const typed = emojiOf(query);
   const found = typed === undefined ? findEmojis(query, MAX_FOUND) : [{ emoji: typed, name: typed }];
-  const shown = query.trim() === "" ? groups : [{ name: "Found emojis", emojis: found }];
+  const isWhole = query.trim() === "";
+  const shown = isWhole ? groups : [{ name: "Found emojis", emojis: found }];
   const [first] = shown.flatMap(({ emojis }) => emojis);
   return (
     <>
@@ -129,10 +130,10 @@ function Picker({ list: { groups, findEmojis }, take }: { list: EmojiList; take:
         value={query}
         onInput={(event) => setQuery(event.currentTarget.value)}
         onKeyDown={(event) => {
-          if (event.key === "Enter" && query.trim() !== "" && found[0] !== undefined) take(found[0].emoji);
+          if (event.key === "Enter" && !isWhole && found[0] !== undefined) take(found[0].emoji);
         }}
       />
-      <div class="emoji-groups" onKeyDown={moveFocus}>
+      <div class={isWhole ? "emoji-groups is-whole" : "emoji-groups"} onKeyDown={moveFocus}>
         {shown.map(({ name, emojis }) => (
           <div key={name} role="group" aria-label={name}>
             <p class="emoji-group">{name}</p>

@@ -5,6 +5,8 @@ import type { Message, UserStatus } from "../types.ts";
 export interface ConversationCallbacks {
   /** Called after each change of the shown state. */
   changed(): void;
+  /** Called after text was added to a message, up to 25 times a second for each. */
+  grown(): void;
   /** Announces a text to screen readers: a message of another user, a join or departure. */
   announce(text: string): void;
   /** Shows a notice. */

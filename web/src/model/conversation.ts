@@ -535,7 +535,11 @@ export class Conversation {
         this.renew(message);
         if (isEnd && message.userId !== this.ownId) this.#tell(message);
       })),
-      connection.on("message_appended", ours((appended) => this.#history.change(appended.messageId, (message) => grown(message, appended)))),
+      connection.on("message_appended", (appended) => {
+        if (appended.conversationId !== this.id) return;
+        this.#history.change(appended.messageId, (message) => grown(message, appended));
+        this.#callbacks.grown();
+      }),
       connection.on("message_deleted", ours((deleted) => {
         this.#history.markDeleted(deleted);
         this.pins.remove(deleted.messageId);

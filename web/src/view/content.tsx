@@ -1,6 +1,6 @@
 import { Component } from "preact";
 import { type Person, piecesOf } from "../marks/mentions.ts";
-import { type Block, type Inline, closed, parseMarkdown, settledEnd } from "../words/markdown.ts";
+import { type Block, type Inline, parseMarkdown } from "../words/markdown.ts";
 import { isPicture, webAddress } from "../words/text.ts";
 import { Icon } from "./icons.tsx";
 import { Spoken } from "./parts.tsx";
@@ -8,44 +8,11 @@ import { Spoken } from "./parts.tsx";
 /** Renders a piece of plain text. */
 type RenderText = (text: string) => preact.ComponentChildren;
 
-interface ContentProps {
-  text: string;
-  mentioned?: readonly Person[];
-  ownId?: string;
-}
-
-/**
- * Renders the text of a message that is being written. Paragraphs that have ended are parsed and
- * drawn once, so that a long text costs no more than a short one.
- */
-export class GrowingContent extends Component<ContentProps> {
-  #settled = "";
-  #paragraphs: preact.VNode[] = [];
-
-  override render({ text, ...others }: ContentProps) {
-    // Another text replaces one that an author continues with less at another server.
-    if (!text.startsWith(this.#settled)) [this.#settled, this.#paragraphs] = ["", []];
-    const from = this.#settled.length;
-    const end = settledEnd(text, from);
-    if (end > from) {
-      // The empty line belongs to the next paragraph, as in the whole text.
-      this.#settled = text.slice(0, end + 1);
-      this.#paragraphs = [...this.#paragraphs, <Content key={from} text={text.slice(from, end)} {...others} />];
-    }
-    return (
-      <>
-        {this.#paragraphs}
-        <Content key="last" text={closed(text.slice(this.#settled.length))} {...others} />
-      </>
-    );
-  }
-}
-
 /**
  * Renders the text of a message as nodes, so that none of it is interpreted as HTML. Mentions are
  * highlighted.
  */
-export function Content({ text, mentioned = [], ownId = "" }: ContentProps) {
+export function Content({ text, mentioned = [], ownId = "" }: { text: string; mentioned?: readonly Person[]; ownId?: string }) {
   const renderText: RenderText = (plain) =>
     piecesOf(plain, mentioned).map((piece, key) => {
       if (piece.people.length === 0) return piece.text;

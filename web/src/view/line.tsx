@@ -6,9 +6,9 @@ import { type Row, appearance } from "../model/rows.ts";
 import { ReactionBar } from "../marks/reaction_bar.tsx";
 import { Tools } from "../marks/parts.tsx";
 import type { Message, Quote } from "../types.ts";
-import { excerptOf } from "../words/markdown.ts";
+import { closed, excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
-import { Content, GrowingContent, Picture } from "./content.tsx";
+import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
 import { Avatar, Isolated, PersonName, Spoken, Tags, Time } from "./parts.tsx";
 
@@ -190,11 +190,7 @@ export class Line extends Component<LineProps, LineState> {
       <>
         <div class={classes("bubble", isCut && "is-cut", streaming && "is-growing")} title={exactTime(createdAt)}>
           {replyTo && <Quoted quote={replyTo} jump={jump} />}
-          {streaming ? (
-            <GrowingContent text={content} mentioned={mentioned} ownId={ownId} />
-          ) : (
-            <Content text={isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} />
-          )}
+          <Content text={streaming ? closed(content) : isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} />
           <Picture url={metadata?.imageUrl} origins={images} />
           {streaming && (
             <span class="edited">

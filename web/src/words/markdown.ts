@@ -35,18 +35,6 @@ export function closed(text: string): string {
 }
 
 /**
- * Returns the end of the paragraphs after `from` that a text being written no longer changes: at the
- * last empty line outside of a block of code, or `from`.
- */
-export function settledEnd(text: string, from: number): number {
-  for (let end = text.lastIndexOf("\n\n"); end > from; end = text.lastIndexOf("\n\n", end - 1)) {
-    const fences = text.slice(from, end).split("\n").filter((line) => FENCE.test(line)).length;
-    if (fences % 2 === 0) return end;
-  }
-  return from;
-}
-
-/**
  * Parses the supported Markdown of a message: bold, italic, code, code blocks, lists, quotes and
  * links. Everything else is text with its spaces and line breaks.
  */
