@@ -16,8 +16,9 @@ const PAGE = `<!doctype html><title>tab</title><link rel="icon" href="data:,">
 <script type="importmap">{"imports":{"socket.io-client":"/official.js"}}</script>
 <script type="module">
   import * as client from "/client/index.js";
+  import { channel } from "/client/channels.js";
   import { shareConnection } from "/client/share.js";
-  window.client = client;
+  Object.assign(window, { client, channel });
   window.chat = (url, { share: name, ...options }, auth) => {
     const share = name && shareConnection(name);
     const manager = new client.SocketManager(url, { ...options, share, auth: (reason) => window.give?.(reason) ?? window.auth });

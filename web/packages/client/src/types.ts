@@ -171,6 +171,42 @@ export interface ChangedConversation {
   conversation: ConversationInfo;
 }
 
+/** `channel:ended` */
+export interface ChannelEnded {
+  channel: ChannelName;
+  reason: EndReason;
+}
+
+/** An event of a channel in an answer. */
+export interface ChannelEvent {
+  /** The data of the event, as it was published. */
+  data: unknown;
+  /** The name of the event. */
+  event: EventName;
+  /** The id that the publisher chose. */
+  id: ClientId;
+  position: ChannelPosition;
+  /** When it was stored. */
+  timestamp: string;
+}
+
+/** Events of a channel, the oldest first. */
+export interface ChannelEvents {
+  events: ChannelEvent[];
+  /** Set if some events after `since` are no longer stored. `events` then has the newest. */
+  forgotten?: boolean;
+  /** Whether there are more events: after `position` with `since`, otherwise before these. */
+  hasMore: boolean;
+  /** Continue after this position. */
+  position: ChannelPosition;
+}
+
+/** The name of a channel: parts of 1 to 128 characters with colons in between, none of them control or invisible. */
+export type ChannelName = string;
+
+/** A position in a channel. Its text has no meaning for clients. */
+export type ChannelPosition = string;
+
 /** An id that a client chooses: 1 to 128 characters, none of them control. */
 export type ClientId = string;
 
@@ -276,6 +312,9 @@ export interface EditMessage {
 /** One emoji of at most 16 characters (at most 64 bytes). */
 export type Emoji = string;
 
+/** Why a socket has stopped following a channel. */
+export type EndReason = "forbidden" | "expired" | "removed" | "deleted" | "interrupted";
+
 /** `error`: an event has failed. */
 export interface ErrorEvent {
   code: string;
@@ -291,6 +330,9 @@ export interface ErrorEvent {
   /** The category of the failure. */
   type: string;
 }
+
+/** The name of an event: 1 to 128 characters, none of them control or invisible. */
+export type EventName = string;
 
 /** `execute:trade`: executes a trade for the sender. */
 export interface ExecuteTrade {
@@ -853,6 +895,25 @@ export interface PricesUnsubscribed {
   rooms: string[];
 }
 
+/** `channel:publish`: publishes an event to a channel. */
+export interface PublishToChannel {
+  channel: ChannelName;
+  /** The first argument of the event. Stored and sent unchanged, at most 16,384 bytes (`channels.NAME.max_bytes`). */
+  data: unknown;
+  /** The name of the event. */
+  event: EventName;
+  /** An event that the user publishes again under the same id is stored only once. */
+  id: ClientId;
+  /** A token for the channel, of a kind whose rules have `token`. */
+  token?: string;
+}
+
+/** The acknowledgement of an event that is stored in a channel. */
+export interface PublishedToChannel {
+  /** The position of the event. */
+  position: ChannelPosition;
+}
+
 /** Queued bytes, pending acknowledgements and pending polls. */
 export interface Queues {
   /** Acknowledgements that clients have not sent yet. */
@@ -891,6 +952,19 @@ export interface Reaction {
   own?: boolean;
   /** At most ten of them, in the order of their ids. */
   userIds: string[];
+}
+
+/** `channel:history`: reads a page of a channel's events. */
+export interface ReadChannel {
+  /** Only events before this position: the newest of them. */
+  before?: ChannelPosition;
+  channel: ChannelName;
+  /** 1 to 200. Default 50. */
+  limit?: number;
+  /** Only events after this position: the oldest of them. Excludes `before`. */
+  since?: ChannelPosition;
+  /** A token for the channel, of a kind whose rules have `token`. */
+  token?: string;
 }
 
 /** `signals:history`: reads a page of all signals, or of the signals of a channel. */
@@ -1210,6 +1284,15 @@ export interface StoredMessage {
 /** The text of a streamed message: 1 to 100,000 characters (`chat.streams.max_chars`), no control characters except tabs and line ends. */
 export type StreamedText = string;
 
+/** `channel:subscribe`: follows a channel. */
+export interface SubscribeChannel {
+  channel: ChannelName;
+  /** The position of the last event that the client has. The answer then has only later events. If `hasMore` is true, the socket does not follow yet: the client subscribes again with the `position` of the answer. */
+  since?: ChannelPosition;
+  /** A token for the channel, of a kind whose rules have `token`. */
+  token?: string;
+}
+
 /** `subscribe:notifications`: follows the notifications of the sender. */
 export type SubscribeNotifications = Record<string, unknown>;
 
@@ -1394,6 +1477,11 @@ export interface UnpinMessage {
   messageId: string;
 }
 
+/** `channel:unsubscribe`: stops following a channel. */
+export interface UnsubscribeChannel {
+  channel: ChannelName;
+}
+
 /** `unsubscribe:notifications`: ends the subscription. */
 export type UnsubscribeNotifications = Record<string, unknown>;
 
@@ -1555,6 +1643,14 @@ export interface Requests {
   "notification:ack_all": { payload: AckAllNotifications | undefined; answer: AllAcked };
   /** Reads a page of the notifications that the sender has acknowledged, newest acknowledgement first. */
   "notifications:history": { payload: ReadOwnHistory | undefined; answer: NotificationHistory };
+  /** Follows a channel, and reads its events after a position or the newest ones. */
+  "channel:subscribe": { payload: SubscribeChannel; answer: ChannelEvents };
+  /** Stops following a channel. */
+  "channel:unsubscribe": { payload: UnsubscribeChannel; answer: object };
+  /** Reads a page of a channel's events, the oldest first. */
+  "channel:history": { payload: ReadChannel; answer: ChannelEvents };
+  /** Publishes an event to a channel. */
+  "channel:publish": { payload: PublishToChannel; answer: PublishedToChannel };
   /** Replaces the credentials of the connection, or extends its session. */
   "auth:refresh": { payload: RefreshOffer | undefined; answer: AuthRefreshed };
 }
@@ -1678,6 +1774,8 @@ export interface ServerToClientEvents {
   "notifications:unread": (payload: NotificationsUnread) => void;
   /** A notification ended before the user acknowledged it. */
   "notification:withdrawn": (payload: NotificationWithdrawn) => void;
+  /** The socket has stopped following a channel without a request of its client. */
+  "channel:ended": (payload: ChannelEnded) => void;
   /** The identity of the client. */
   session: (payload: Session) => void;
   /** An event that was sent without an acknowledgement has failed. */

@@ -109,6 +109,8 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "notifications:unread": {"revision":7,"unread":3},
   // To sockets that follow the user's notifications.
   "notification:withdrawn": {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","reason":"withdrawn","timestamp":"2025-01-31T12:01:00.000Z"},
+  // To the socket.
+  "channel:ended": {"channel":"orders:ada:42","reason":"forbidden"},
   // To the socket, after it has connected.
   "session": {"expiresAt":"2025-01-31T12:00:00.000Z","guest":false,"name":"Ada","permissions":["chat:read","chat:send","chat:manage","chat:type"],"roles":[],"status":{"status":"busy","text":"in a meeting","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},"userId":"ada"},
   // To the socket whose event failed.
@@ -174,6 +176,7 @@ export async function talk(): Promise<void> {
   socket.on("notifications:acked", (payload) => console.log(payload.notificationIds, payload.timestamp));
   socket.on("notifications:unread", (payload) => console.log(payload.revision, payload.unread));
   socket.on("notification:withdrawn", (payload) => console.log(payload.notificationId, payload.reason, payload.timestamp));
+  socket.on("channel:ended", (payload) => console.log(payload.channel, payload.reason));
   socket.on("session", (payload) => console.log(payload.expiresAt, payload.guest, payload.name, payload.permissions, payload.roles, payload.status, payload.userId));
   socket.on("error", (payload) => console.log(payload.code, payload.event, payload.message, payload.retryAfter, payload.status, payload.type));
   socket.on("auth:expiring", (payload) => console.log(payload.expiresAt));
@@ -731,7 +734,46 @@ export async function talk(): Promise<void> {
   console.log(answer47.hasMore);
   console.log(answer47.notifications);
   console.log(answer47.revision);
-  const answer48 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
+  const answer48 = await socket.emitWithAck("channel:subscribe", {"channel":"orders:ada:42","since":"5f1d03ab.7.9e107d9d.0190b0e0"});
+  socket.emit("channel:subscribe", {"channel":"orders:ada:42","since":"5f1d03ab.7.9e107d9d.0190b0e0"});
+  socket.emit("channel:subscribe", {"channel":"orders:ada:42","since":"5f1d03ab.7.9e107d9d.0190b0e0"}, (answer) => console.log(answer.success));
+  await socket.emitWithAck("channel:subscribe", {"channel":"orders:ada:42","since":"5f1d03ab.7.9e107d9d.0190b0e0"});
+  plain.emit("channel:subscribe", {"channel":"orders:ada:42","since":"5f1d03ab.7.9e107d9d.0190b0e0"});
+  plain.emit("channel:subscribe", {"channel":"orders:ada:42","since":"5f1d03ab.7.9e107d9d.0190b0e0"}, (answer) => console.log(answer.success));
+  await plain.emitWithAck("channel:subscribe", {"channel":"orders:ada:42","since":"5f1d03ab.7.9e107d9d.0190b0e0"});
+  if (!answer48.success) throw new Error(answer48.error.code);
+  console.log(answer48.events);
+  console.log(answer48.hasMore);
+  console.log(answer48.position);
+  const answer49 = await socket.emitWithAck("channel:unsubscribe", {"channel":"orders:ada:42"});
+  socket.emit("channel:unsubscribe", {"channel":"orders:ada:42"});
+  socket.emit("channel:unsubscribe", {"channel":"orders:ada:42"}, (answer) => console.log(answer.success));
+  await socket.emitWithAck("channel:unsubscribe", {"channel":"orders:ada:42"});
+  plain.emit("channel:unsubscribe", {"channel":"orders:ada:42"});
+  plain.emit("channel:unsubscribe", {"channel":"orders:ada:42"}, (answer) => console.log(answer.success));
+  await plain.emitWithAck("channel:unsubscribe", {"channel":"orders:ada:42"});
+  if (!answer49.success) throw new Error(answer49.error.code);
+  const answer50 = await socket.emitWithAck("channel:history", {"before":"5f1d03ab.7.9e107d9d.0190b0e0","channel":"orders:ada:42","limit":1});
+  socket.emit("channel:history", {"before":"5f1d03ab.7.9e107d9d.0190b0e0","channel":"orders:ada:42","limit":1});
+  socket.emit("channel:history", {"before":"5f1d03ab.7.9e107d9d.0190b0e0","channel":"orders:ada:42","limit":1}, (answer) => console.log(answer.success));
+  await socket.emitWithAck("channel:history", {"before":"5f1d03ab.7.9e107d9d.0190b0e0","channel":"orders:ada:42","limit":1});
+  plain.emit("channel:history", {"before":"5f1d03ab.7.9e107d9d.0190b0e0","channel":"orders:ada:42","limit":1});
+  plain.emit("channel:history", {"before":"5f1d03ab.7.9e107d9d.0190b0e0","channel":"orders:ada:42","limit":1}, (answer) => console.log(answer.success));
+  await plain.emitWithAck("channel:history", {"before":"5f1d03ab.7.9e107d9d.0190b0e0","channel":"orders:ada:42","limit":1});
+  if (!answer50.success) throw new Error(answer50.error.code);
+  console.log(answer50.events);
+  console.log(answer50.hasMore);
+  console.log(answer50.position);
+  const answer51 = await socket.emitWithAck("channel:publish", {"channel":"orders:ada:42","data":{"status":"shipped"},"event":"order:updated","id":"order-42-shipped"});
+  socket.emit("channel:publish", {"channel":"orders:ada:42","data":{"status":"shipped"},"event":"order:updated","id":"order-42-shipped"});
+  socket.emit("channel:publish", {"channel":"orders:ada:42","data":{"status":"shipped"},"event":"order:updated","id":"order-42-shipped"}, (answer) => console.log(answer.success));
+  await socket.emitWithAck("channel:publish", {"channel":"orders:ada:42","data":{"status":"shipped"},"event":"order:updated","id":"order-42-shipped"});
+  plain.emit("channel:publish", {"channel":"orders:ada:42","data":{"status":"shipped"},"event":"order:updated","id":"order-42-shipped"});
+  plain.emit("channel:publish", {"channel":"orders:ada:42","data":{"status":"shipped"},"event":"order:updated","id":"order-42-shipped"}, (answer) => console.log(answer.success));
+  await plain.emitWithAck("channel:publish", {"channel":"orders:ada:42","data":{"status":"shipped"},"event":"order:updated","id":"order-42-shipped"});
+  if (!answer51.success) throw new Error(answer51.error.code);
+  console.log(answer51.position);
+  const answer52 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
   socket.emit("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
   socket.emit("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"}, (answer) => console.log(answer.success));
   await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
@@ -744,30 +786,30 @@ export async function talk(): Promise<void> {
   plain.emit("auth:refresh");
   plain.emit("auth:refresh", (answer) => console.log(answer.success));
   await plain.emitWithAck("auth:refresh");
-  if (!answer48.success) throw new Error(answer48.error.code);
-  console.log(answer48.expiresAt);
-  const answer49 = await admin.emitWithAck("admin:kick", {"userId":"ada"});
+  if (!answer52.success) throw new Error(answer52.error.code);
+  console.log(answer52.expiresAt);
+  const answer53 = await admin.emitWithAck("admin:kick", {"userId":"ada"});
   admin.emit("admin:kick", {"userId":"ada"});
   admin.emit("admin:kick", {"userId":"ada"}, (answer) => console.log(answer.success));
   await admin.emitWithAck("admin:kick", {"userId":"ada"});
   plainAdmin.emit("admin:kick", {"userId":"ada"});
   plainAdmin.emit("admin:kick", {"userId":"ada"}, (answer) => console.log(answer.success));
   await plainAdmin.emitWithAck("admin:kick", {"userId":"ada"});
-  if (!answer49.success) throw new Error(answer49.error.code);
-  console.log(answer49.disconnected);
-  console.log(answer49.missing);
-  const answer50 = await admin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
+  if (!answer53.success) throw new Error(answer53.error.code);
+  console.log(answer53.disconnected);
+  console.log(answer53.missing);
+  const answer54 = await admin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
   admin.emit("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
   admin.emit("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600}, (answer) => console.log(answer.success));
   await admin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
   plainAdmin.emit("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
   plainAdmin.emit("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600}, (answer) => console.log(answer.success));
   await plainAdmin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
-  if (!answer50.success) throw new Error(answer50.error.code);
-  console.log(answer50.cidr);
-  console.log(answer50.expiresAt);
-  console.log(answer50.id);
-  const answer51 = await admin.emitWithAck("admin:stats", {});
+  if (!answer54.success) throw new Error(answer54.error.code);
+  console.log(answer54.cidr);
+  console.log(answer54.expiresAt);
+  console.log(answer54.id);
+  const answer55 = await admin.emitWithAck("admin:stats", {});
   admin.emit("admin:stats", {});
   admin.emit("admin:stats", {}, (answer) => console.log(answer.success));
   await admin.emitWithAck("admin:stats", {});
@@ -780,18 +822,18 @@ export async function talk(): Promise<void> {
   plainAdmin.emit("admin:stats");
   plainAdmin.emit("admin:stats", (answer) => console.log(answer.success));
   await plainAdmin.emitWithAck("admin:stats");
-  if (!answer51.success) throw new Error(answer51.error.code);
-  console.log(answer51.adapter);
-  console.log(answer51.adapterState);
-  console.log(answer51.draining);
-  console.log(answer51.node);
-  console.log(answer51.nodes);
-  console.log(answer51.queues);
-  console.log(answer51.rooms);
-  console.log(answer51.sessions);
-  console.log(answer51.sockets);
-  console.log(answer51.store);
-  console.log(answer51.times);
-  console.log(answer51.traffic);
-  console.log(answer51.users);
+  if (!answer55.success) throw new Error(answer55.error.code);
+  console.log(answer55.adapter);
+  console.log(answer55.adapterState);
+  console.log(answer55.draining);
+  console.log(answer55.node);
+  console.log(answer55.nodes);
+  console.log(answer55.queues);
+  console.log(answer55.rooms);
+  console.log(answer55.sessions);
+  console.log(answer55.sockets);
+  console.log(answer55.store);
+  console.log(answer55.times);
+  console.log(answer55.traffic);
+  console.log(answer55.users);
 }

@@ -83,11 +83,11 @@ test("the package has at most 8 KiB, compressed and without the official client"
   assert.deepEqual(others, [], "nothing is loaded later");
 });
 
-test("sharing a connection takes at most 2.5 KiB more, messages in pieces 2 KiB, and nothing without them", async () => {
+test("share, streams and channels have at most 2.5, 2 and 2.75 KiB more", async () => {
   const alone = await bundle("index");
-  assert.doesNotMatch(alone.code, /BroadcastChannel|append_message/);
+  assert.doesNotMatch(alone.code, /BroadcastChannel|append_message|channel:subscribe/);
   const sum = (sizes: number[]) => sizes.reduce((total, size) => total + size, 0);
-  for (const [name, most] of [["share", 2.5], ["streams", 2]] as const) {
+  for (const [name, most] of [["share", 2.5], ["streams", 2], ["channels", 2.75]] as const) {
     const both = await bundle("index", name);
     const more = sum(both.sizes) - sum(alone.sizes);
     assert.ok(more > 0 && more <= most * 1024, `${name}: ${more} bytes`);

@@ -1,5 +1,6 @@
 // Code of an application, compiled in strict mode by `package.test.ts` against the packed package.
-import { type Entry, type Message, RequestError, SocketManager, type Status, indexedDbStorage, memoryStorage } from "@roomcast/client";
+import { type Entry, type Message, RequestError, type ServerToClientEvents, SocketManager, type Status, indexedDbStorage, memoryStorage } from "@roomcast/client";
+import { type PositionStorage, channel } from "@roomcast/client/channels";
 import { shareConnection } from "@roomcast/client/share";
 
 const manager = new SocketManager("https://chat.example", {
@@ -53,6 +54,27 @@ export async function talk(): Promise<number> {
   }
   return page.messages.length;
 }
+
+/** Events of an application in channels. */
+interface OrderEvents {
+  "order:updated": { status: "paid" | "shipped" };
+  "order:deleted": null;
+}
+declare const storage: PositionStorage;
+const order = channel<OrderEvents>(manager, "orders:7:42", { token: async () => "token", storage });
+order.on("order:updated", ({ status }, { position, channel: name }) => console.log(status.length, position, name));
+order.watch("reset", (newest, hasOlder) => newest.map((one) => one.event === "order:updated" && console.log(one.data.status, hasOlder)));
+order.watch("ended", ({ reason, renews, failure }) => console.log(reason === "expired" && renews, failure?.code));
+// @ts-expect-error The application has declared no such event.
+order.on("order:update", () => {});
+// @ts-expect-error Nor this status.
+void order.publish("order:updated", { status: "lost" });
+channel(manager, "tickets:7", { storage: false }).on("ticket:opened", (data: unknown, { id }) => console.log(data, id));
+export const stored: Promise<string> = order.publish("order:updated", { status: "paid" }, "own-id").then(({ position }) => position);
+export const older: Promise<string[]> = order.history({ limit: 10 }).then(({ events }) => events.map(({ event }) => event));
+// Events of the server's own may be typed as well.
+const own = new SocketManager<ServerToClientEvents & { "stock:changed": (count: number) => void }>();
+channel<OrderEvents>(own, "orders:7:43").close();
 
 /** Subscriptions have the types of the event catalogue. */
 export const ends: (() => void)[] = [
