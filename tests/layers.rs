@@ -162,13 +162,13 @@ const SUBMODULES_CLIENT: Rules = &[
 const SUBMODULES_SERVICE: Rules = &[
     ("cluster", ""),
     ("fault", ""),
-    ("follower", ""),
-    ("feed", "follower"),
+    ("feed", ""),
     ("rules", "fault"),
     ("authorization", "cluster fault feed rules"),
     ("audit", "fault rules authorization"),
     ("hooks", "rules"),
     ("journals", "fault feed hooks rules"),
+    ("channels", "fault rules journals authorization"),
     (
         "market",
         "fault feed rules journals authorization notifications",
@@ -176,11 +176,11 @@ const SUBMODULES_SERVICE: Rules = &[
     ("notifications", "fault hooks rules journals authorization"),
     (
         "chat",
-        "cluster fault follower feed hooks rules authorization notifications",
+        "cluster fault feed hooks rules authorization notifications",
     ),
     (
         "api",
-        "cluster fault follower hooks rules authorization audit chat",
+        "cluster fault feed hooks rules authorization audit chat",
     ),
 ];
 

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use rustix::{param::page_size, process::Pid};
+use rustix::process::Pid;
 
 use crate::processor;
 
@@ -73,9 +73,7 @@ impl Server {
 
     /// Returns its resident memory in bytes.
     pub fn resident(&self) -> usize {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process())).unwrap();
-        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-        pages.unwrap_or(0) * page_size()
+        processor::resident(self.process())
     }
 }
 

@@ -4,7 +4,10 @@
 
 use std::process::Command;
 
-use rustix::{param::clock_ticks_per_second, process::Pid};
+use rustix::{
+    param::{clock_ticks_per_second, page_size},
+    process::Pid,
+};
 
 /// The cores of the three concurrent processes, as arguments of `taskset`.
 pub struct Cores {
@@ -56,4 +59,11 @@ pub fn worked(processes: &[Pid]) -> f64 {
     };
     let all: u64 = processes.iter().filter_map(ticks).sum();
     all as f64 / clock_ticks_per_second() as f64
+}
+
+/// Returns the resident memory of a process in bytes.
+pub fn resident(process: Pid) -> usize {
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0) * page_size()
 }

@@ -3,6 +3,17 @@
 --
 -- Times are RFC 3339 in UTC with milliseconds, so that they sort as text. Ids are lower-case UUIDs.
 
+-- The schema itself --------------------------------------------------------------------------------
+
+-- One row.
+CREATE TABLE roomcast_schema (
+    only_row INTEGER NOT NULL PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
+    -- Identifies the database. Positions in another database are recognised by it.
+    store_id TEXT    NOT NULL DEFAULT (lower(hex(randomblob(16))))
+) STRICT;
+
+INSERT INTO roomcast_schema DEFAULT VALUES;
+
 -- Conversations and messages -----------------------------------------------------------------------
 
 CREATE TABLE conversations (

@@ -11,10 +11,11 @@ use std::{
 };
 
 /// The folders and files with the types of the configuration.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "src/config",
     "src/config/admin",
     "src/config/auth",
+    "src/config/events",
     "src/config/network",
     "src/config/outgoing",
     "../src/config",

@@ -22,7 +22,7 @@ const SPAWNS: [&str; 4] = [
     "spawn_blocking(",
     "thread::Builder",
 ];
-const NAMELESS: [(&str, &str); 25] = [
+const NAMELESS: [(&str, &str); 28] = [
     (
         "metrics/trace/context.rs",
         "It is what starts tasks within a trace.",
@@ -73,6 +73,15 @@ const NAMELESS: [(&str, &str); 25] = [
     (
         "service/api/trace.rs",
         "The lines of one trace, which ends 20 s after its last request.",
+    ),
+    (
+        "service/channels/continuing.rs",
+        "The ends of a socket's tokens; it ends with the socket or the last token.",
+    ),
+    ("service/channels/deleting.rs", "One deletion."),
+    (
+        "service/channels/trimming.rs",
+        "Removals of old events, until a minute after the last event; the next event repeats them.",
     ),
     (
         "service/journals/amending.rs",

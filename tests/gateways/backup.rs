@@ -211,6 +211,14 @@ async fn restore_keeps_the_former_database_with_its_write_ahead_log() {
     assert!(code == 1 && output.contains("add --force"), "{output}");
     let (code, output) = sqlite(folder.path(), &["restore", "empty", "--force"]);
     assert!(code == 0 && output.contains(" 0 messages"), "{output}");
+    // Positions in the former database are recognised by its id.
+    let id_of = |file: &str| -> String {
+        let database = rusqlite::Connection::open(folder.path().join(file)).unwrap();
+        let select = "SELECT store_id FROM roomcast_schema";
+        database.query_row(select, [], |row| row.get(0)).unwrap()
+    };
+    assert_ne!(id_of("chat.db"), id_of("empty"));
+    assert_eq!(id_of("chat.db").len(), id_of("empty").len());
     // Nothing of it is overwritten, even if its parts are not together.
     let former = |suffix: &str| {
         folder

@@ -141,7 +141,8 @@ impl Client {
         answer["error"].clone()
     }
 
-    /// Returns the next event of this name, and stores other events.
+    /// Returns the next event of this name, and stores other events. Two arguments are returned as
+    /// a list.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
         self.event_to_answer(name).await.0
     }
@@ -247,11 +248,11 @@ impl Client {
         let start = event.find('[').unwrap();
         let id = event[..start].parse().ok();
         let mut args: Vec<Value> = serde_json::from_str(&event[start..]).unwrap();
-        assert!(args.len() <= 2, "{event}");
-        let payload = if args.len() == 2 {
-            args.remove(1)
-        } else {
-            Value::Null
+        assert!(args.len() <= 3, "{event}");
+        let payload = match args.len() {
+            3 => args.split_off(1).into(),
+            2 => args.remove(1),
+            _ => Value::Null,
         };
         self.events
             .push_back((args[0].as_str().unwrap().into(), payload, id));

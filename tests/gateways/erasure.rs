@@ -25,6 +25,13 @@ const ADA_PATH: &str = "ada%20%22canary%22%207";
 const SECRET_TEXT: &str = "zebracanary";
 const FAST_CALLS: (&str, &str) = ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0");
 
+/// Declares the channels of the scene.
+const BOARD: [(&str, &str); 3] = [
+    ("ROOMCAST_CHANNELS__BOARD__PATTERN", "board:{n}"),
+    ("ROOMCAST_CHANNELS__BOARD__FOLLOW", "users"),
+    ("ROOMCAST_CHANNELS__BOARD__PUBLISH", "followers"),
+];
+
 /// Tables where the user is found after an erasure, and why.
 const KEPT: [(&str, &str); 5] = [
     ("audit", "it records who has erased the user"),
@@ -202,6 +209,19 @@ impl Scene {
         self.ada.must("set_status", status).await;
         let invite = json!({"conversationId": conversation});
         self.ada.must("create_invite", invite).await;
+        for (by, channel, data) in [
+            ("ada", "board:1", SECRET_TEXT),
+            ("bob", "board:1", "of bob"),
+            ("ada", "board:2", SECRET_TEXT),
+        ] {
+            let event = json!({"channel": channel, "event": "note", "data": data, "id": "e1"});
+            let by = if by == "ada" {
+                &mut self.ada
+            } else {
+                &mut self.bob
+            };
+            by.must("channel:publish", event).await;
+        }
     }
 
     /// Publishes data of the user.
@@ -242,12 +262,14 @@ fn variables(url: &str) -> Vec<(&str, &str)> {
             ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
             ("ROOMCAST_WEBHOOKS__RETRY_DELAY", "1m"),
         ],
+        &BOARD,
     ]
     .concat()
 }
 
 /// The kinds of records that the scene leaves on both backends.
-const EVERYWHERE: [&str; 17] = [
+const EVERYWHERE: [&str; 18] = [
+    "channelEvent",
     "delivery",
     "invitation",
     "membership",
@@ -295,6 +317,9 @@ async fn erase_with_texts(server: &ServerProcess, mut scene: Scene) {
         "https://x.example/zebracanary.png"
     );
 
+    let events = records.iter().filter(|one| one["kind"] == "channelEvent");
+    let events: Vec<_> = events.map(|one| &one["data"]["journal"]).collect();
+    assert_eq!(events, ["channel:board:1", "channel:board:2"]);
     let status = records.iter().find(|one| one["kind"] == "status").unwrap();
     assert_eq!(status["data"]["status"], "busy");
     assert_eq!(status["data"]["text"], SECRET_TEXT);
@@ -332,6 +357,10 @@ async fn erase_with_texts(server: &ServerProcess, mut scene: Scene) {
             assert!(message["deletedAt"].is_string());
         }
     }
+    let board = json!({"channel": "board:1"});
+    let board = scene.bob.must("channel:history", board).await["events"].clone();
+    assert_eq!(board[0]["data"], "of bob");
+    assert_eq!(board.as_array().unwrap().len(), 1, "{board}");
     let notifications = scene.bob.must("subscribe:notifications", json!({})).await;
     assert_eq!(notifications["snapshot"]["notifications"], json!([]));
     for auth in [
@@ -387,7 +416,7 @@ async fn erased_user_is_in_no_table_but_those_kept_on_postgres() {
 #[tokio::test(flavor = "multi_thread")]
 async fn anonymized_messages_keep_their_texts_and_other_servers_emit_them() {
     let database = Database::new();
-    let variables = [KEY, FAST_CALLS];
+    let variables = [&[KEY, FAST_CALLS], BOARD.as_slice()].concat();
     let (here, there) = (
         database.server_with(&variables),
         database.server_with(&variables),

@@ -22,6 +22,7 @@ mod broker;
 mod bundled;
 mod canary;
 mod changes;
+mod channels;
 mod chat;
 mod churn;
 mod client;

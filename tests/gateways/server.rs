@@ -24,10 +24,11 @@ pub(crate) const ROOMCAST: &str = env!("CARGO_BIN_EXE_roomcast");
 pub(crate) const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user");
 
 /// Tests act faster than people do.
-pub(crate) const UNLIMITED: [(&str, &str); 8] = [
+pub(crate) const UNLIMITED: [(&str, &str); 9] = [
     ("ROOMCAST_LIMITS__MESSAGES_PER_MINUTE", "0"),
     ("ROOMCAST_LIMITS__TYPING_PER_SECOND", "0"),
     ("ROOMCAST_LIMITS__CHANGES_PER_MINUTE", "0"),
+    ("ROOMCAST_LIMITS__CHANNEL_EVENTS_PER_MINUTE", "0"),
     ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", "0"),
     ("ROOMCAST_LIMITS__CONNECTIONS_PER_USER", "0"),
     ("ROOMCAST_LIMITS__JOINS_PER_ADDRESS", "0"),

@@ -225,6 +225,7 @@ async fn commands_end_quietly_if_their_output_is_closed() {
         "catalog --format asyncapi",
         "catalog --format typescript",
         "catalog --format json-schema",
+        "catalog --format openapi",
         "explain --user ann --event conversations",
         "completions bash",
         "man",

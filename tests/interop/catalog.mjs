@@ -22,6 +22,10 @@ export const CHECKED = {
     clientToServer: ["admin:kick", "admin:block", "admin:stats"],
     serverToClient: ["admin:refusals", "admin:alert", "admin:node"],
   },
+  "channels.test.mjs": {
+    clientToServer: ["channel:subscribe", "channel:unsubscribe", "channel:history", "channel:publish"],
+    serverToClient: ["channel:ended"],
+  },
   "chat_events.test.mjs": {
     clientToServer: [
       "message", "edit_message", "delete_message", "add_reaction", "remove_reaction", "pin_message", "unpin_message", "join_conversation",

@@ -9,6 +9,7 @@ import { call, io, soon } from "./people.mjs";
 import { startBroker } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, outcome, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
 import { variants } from "./variants.mjs";
 
 /** Long timeouts, so that a slow machine decides neither recovery nor expiry. */
@@ -425,4 +426,20 @@ test("without an adapter a client starts a new session at another server", async
   await move(ann, there);
   assert.equal(ann.socket.recovered, false);
   assert.equal(await metric(there.url, 'roomcast_recoveries_total{result="recovered"}'), 0);
+});
+
+test("claims that give rights in channels are compared at another server too", async (t) => {
+  const kind = { ROOMCAST_CHANNELS__ORDERS__PATTERN: "orders:{customer}", ROOMCAST_CHANNELS__ORDERS__FOLLOW: "claim:customers={customer}" };
+  const [here, there] = await startServers(t, 2, whatIsThere, { ...RECOVERY, ...kind });
+  await acquainted([here, there]);
+  const claims = { sub: "moving claims", customers: ["7"] };
+  const ann = await personOverLink(t, here, { auth: (send) => send({ token: token(claims) }) });
+  await ann.must("channel:subscribe", { channel: "orders:7" });
+  await move(ann, there);
+  assert.equal(ann.socket.recovered, true, afresh([there]) || "recovered");
+  // Answered when her arrival is complete.
+  await ann.must("conversations", {});
+  claims.customers = ["8"];
+  await move(ann, here);
+  assert.equal(ann.socket.recovered, false);
 });

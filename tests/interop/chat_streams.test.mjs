@@ -178,7 +178,16 @@ test("repeated pieces are accepted, and gaps and other texts are told where to g
 
 test("a message ends early: aborted, deleted, or because its author is gone", async (t) => {
   const started = await server(t, { ROOMCAST_CHAT__STREAMS__TIMEOUT: "2s" });
-  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const { people: [ada, bob, cyd], conversationId } = await gathered(t, [started], ["ada", "bob", "cyd"]);
+  // An author that repeats what is there is not gone.
+  const repeated = await begin(cyd, conversationId);
+  const repeating = (async () => {
+    for (let n = 0; n < 14; n += 1) {
+      await cyd.must("append_message", { messageId: repeated.id, offset: 0, text: "again" });
+      await sleep(500);
+    }
+    return cyd.must("finish_message", { messageId: repeated.id, offset: 5 });
+  })();
   const ended = (id) => until(() => bob.all("message_edited").some((message) => message.id === id), "the end");
   const last = (id) => bob.all("message_edited").filter((message) => message.id === id);
   const aborted = await begin(ada, conversationId);
@@ -221,6 +230,8 @@ test("a message ends early: aborted, deleted, or because its author is gone", as
   assert.equal((await call(started.url, "POST", "/api/v1/revocations", { userId: "ada" })).status, 200);
   await ended(removed.id);
   assert.equal(owner.socket.connected, false);
+  const { message: whole } = await repeating;
+  assert.deepEqual([whole.content, whole.interrupted], ["again", undefined]);
 });
 
 test("members ask an author to stop, and limits are kept", async (t) => {

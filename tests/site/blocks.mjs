@@ -47,6 +47,7 @@ const pages = [
   "SECURITY.md",
   "benches/README.md",
   "examples/feed/README.md",
+  "examples/orders/README.md",
   "fuzz/README.md",
   "protocol/README.md",
   "web/packages/client/README.md",
@@ -155,6 +156,7 @@ test("blocks in TypeScript have correct types", async () => {
     types: [],
     paths: {
       "@roomcast/client": [join(root, "web/packages/client/src/index.ts")],
+      "@roomcast/client/channels": [join(root, "web/packages/client/src/channels.ts")],
       "@roomcast/client/share": [join(root, "web/packages/client/src/share.ts")],
       "@roomcast/client/streams": [join(root, "web/packages/client/src/streams.ts")],
       "socket.io": [join(root, "tests/interop/node_modules/socket.io")],

@@ -8,7 +8,8 @@ use super::{
     AuthFault, Credentials, JwtAuthenticator, Principal, Revocations, Revoked,
     backend::BackendLogins,
     guest::{self, GuestError},
-    is_name, jwt,
+    is_name,
+    jwt::{self, ChannelRights},
     offer::{CredentialSources, Offered, bearer},
     secret_hash,
 };
@@ -144,6 +145,19 @@ impl Authenticator {
     /// Returns the user of a token that a connected socket offers.
     pub(crate) async fn token(&self, token: &str) -> Result<Principal, AuthFault> {
         self.tokens.verify(token).await
+    }
+
+    /// Returns the user of a token for channels, and its rights.
+    pub(crate) async fn channel_token(
+        &self,
+        token: &str,
+    ) -> Result<(Principal, ChannelRights), AuthFault> {
+        self.tokens.verify_for_channel(token).await
+    }
+
+    /// Returns the revocations, which also apply to tokens for channels.
+    pub(crate) fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// Returns the user of a login, and extends its expiry.

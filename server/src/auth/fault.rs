@@ -81,6 +81,8 @@ faults! {
     Audience => "wrong audience", AuthClaims;
     /// `sub` is missing or not a valid user id.
     Subject => "no usable sub", AuthClaims;
+    /// The token is for channels where one for a user is needed, or the reverse.
+    Purpose => "for another purpose", AuthClaims;
     /// The token, the login, the user or one of the roles is revoked.
     Revoked => "revoked", AuthRevoked;
     /// No login has this id.

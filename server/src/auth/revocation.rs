@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt};
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use super::{
     Principal,
@@ -111,6 +112,8 @@ impl fmt::Debug for Revoked {
 #[derive(Debug, Default)]
 pub struct Revocations {
     entries: RwLock<Entries>,
+    /// Tells tasks that a revocation was added.
+    added: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -175,7 +178,14 @@ impl Revocations {
                 map.insert(revoked.value().to_owned(), until);
             }
         }
+        drop(entries);
+        self.added.send_replace(());
         Ok(())
+    }
+
+    /// Returns a receiver that learns of each later [`insert`](Self::insert).
+    pub(crate) fn added(&self) -> watch::Receiver<()> {
+        self.added.subscribe()
     }
 
     /// Removes a revocation. Returns `false` if there was none.

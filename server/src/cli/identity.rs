@@ -15,7 +15,7 @@ use crate::{
         jwt::{self, KeyRing, Minting},
     },
     config::Settings,
-    service::{Access, ExplainQuery, Explanation},
+    service::{Access, ExplainQuery, Explanation, Kinds, channel_events::CHANNEL_SUBSCRIBE},
     store::Store,
 };
 
@@ -48,12 +48,15 @@ pub(super) struct Explain {
     /// Id of the user.
     #[arg(long)]
     user: String,
-    /// Event that the user sends.
-    #[arg(long)]
-    event: String,
+    /// Event that the user sends. Default with `--channel`: `channel:subscribe`.
+    #[arg(long, required_unless_present = "channel")]
+    event: Option<String>,
     /// Room that the event is about, as `conversation:ID`.
     #[arg(long)]
     room: Option<String>,
+    /// Name of the channel that the event is about.
+    #[arg(long, conflicts_with_all = ["room", "message"])]
+    channel: Option<String>,
     /// Id of the message that the event is about.
     #[arg(long)]
     message: Option<Uuid>,
@@ -220,14 +223,23 @@ async fn why(settings: &Settings, explain: Explain) -> Result<Explanation, Strin
     let revocations = Arc::new(Revocations::new());
     let access = Access::open(store.clone(), roles, revocations, Arc::default(), auth).await;
     let access = access.map_err(|error| error.to_string())?;
+    let kinds = match explain.channel {
+        Some(_) => Kinds::new(&settings.channels).map_err(|fault| fault.to_string())?,
+        None => Kinds::default(),
+    };
+    let channels =
+        |by: &_, event: &_, channel: &_, is_service| kinds.explain(by, event, channel, is_service);
+    let channel = explain.channel.map(|channel| format!("channel:{channel}"));
     let question = ExplainQuery {
         user: explain.user,
-        event: explain.event,
-        room: explain.room,
+        event: explain
+            .event
+            .unwrap_or_else(|| CHANNEL_SUBSCRIBE.policy().event.to_owned()),
+        room: channel.or(explain.room),
         message: explain.message,
         roles: explain.roles,
     };
-    let why = access.why(None, question).await;
+    let why = access.why(None, &channels, question).await;
     store.close().await;
     why.map_err(|error| error.to_string())
 }

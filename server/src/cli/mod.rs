@@ -30,6 +30,7 @@ use self::settings::{Configuration, Mistake, Overrides};
 use crate::{
     auth::configured,
     config::{Profile, Settings},
+    service::Kinds,
 };
 
 /// A Socket.IO server with a chat.
@@ -181,7 +182,6 @@ pub fn run() -> ExitCode {
         Some(Command::Bench(arguments)) if !arguments.makes_tokens() => {
             return bench::run(arguments, None);
         }
-        Some(Command::Catalog(catalog)) => return catalog::run(catalog),
         Some(Command::Completions(completions)) => return manual::completions(completions),
         Some(Command::Man) => return manual::page(),
         Some(Command::PrintConfig(print)) if print.commented => return print_keys(print),
@@ -208,6 +208,8 @@ pub fn run() -> ExitCode {
     let command = arguments.command.unwrap_or(Command::Serve);
     if matches!(command, Command::Serve | Command::CheckConfig(_)) {
         configuration.check(check);
+    } else if matches!(command, Command::Catalog(_)) {
+        configuration.check(check_kinds);
     }
     let Configuration {
         settings,
@@ -246,7 +248,7 @@ pub fn run() -> ExitCode {
     }
     match command {
         Command::Bench(arguments) => bench::run(&arguments, Some(&settings)),
-        Command::Catalog(catalog) => catalog::run(&catalog),
+        Command::Catalog(catalog) => catalog::run(&settings, &catalog),
         Command::Completions(completions) => manual::completions(&completions),
         Command::Man => manual::page(),
         Command::Serve => serve::run(&settings, &warnings, read),
@@ -271,6 +273,12 @@ pub fn run() -> ExitCode {
 fn check(settings: &Settings) -> Result<(), String> {
     log::check(&settings.log).map_err(|error| error.to_string())?;
     crate::server::check(settings).map_err(|error| chain(&error))
+}
+
+/// Checks the declared kinds of channels.
+fn check_kinds(settings: &Settings) -> Result<(), String> {
+    let kinds = Kinds::new(&settings.channels);
+    kinds.map(drop).map_err(|fault| fault.to_string())
 }
 
 /// Reports the outcome of `check-config`.

@@ -66,6 +66,11 @@ pub struct Limits {
     /// Maximum number of pieces of text per second that a user may add to the messages that it is
     /// writing. Default 250 (`strict`: 100).
     pub appends_per_second: Option<u32>,
+    /// Maximum number of times per minute that a user may subscribe to channels of declared kinds,
+    /// unsubscribe, and publish. Default 600 (`strict`: 240).
+    pub channel_events_per_minute: Option<u32>,
+    /// Maximum number of channels of declared kinds that a connection may follow. Default 100.
+    pub channels_per_connection: usize,
     /// Maximum number of calls of the HTTP API by a caller per second, on each server. Default 100
     /// (`strict`: 50).
     pub api_calls_per_second: Option<u32>,
@@ -106,6 +111,8 @@ impl Default for Limits {
             changes_per_minute: None,
             requests_per_second: None,
             appends_per_second: None,
+            channel_events_per_minute: None,
+            channels_per_connection: 100,
             api_calls_per_second: None,
             shared: true,
             addresses: library.addresses,
@@ -136,6 +143,7 @@ impl Limits {
             changes_per_minute: by(self.changes_per_minute, 120, 60),
             requests_per_second: by(self.requests_per_second, 20, 10),
             appends_per_second: by(self.appends_per_second, 250, 100),
+            channel_events_per_minute: by(self.channel_events_per_minute, 600, 240),
             api_calls_per_second: by(self.api_calls_per_second, 100, 50),
             ..self.clone()
         }

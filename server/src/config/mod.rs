@@ -9,16 +9,16 @@ mod auth;
 mod chat;
 mod check;
 mod days;
+mod events;
 mod files;
 mod limits;
 mod market;
 mod network;
 mod outgoing;
 mod page;
-mod publications;
 mod store;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use roomcast::{Config, network::Network, options::Recovery};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use admin::{AdminListen, AdminUi, AdminUiMode};
 pub use auth::{Auth, Backend, Jwt, Role, Secret};
 pub use chat::{Chat, Content, Presence, Streams};
+pub use events::{ChannelHistory, ChannelKind, Publications};
 pub(crate) use files::{FileAccess, FileState, NamedFile, WatchedFile, named_files, private_files};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
@@ -33,7 +34,6 @@ pub(crate) use market::{SignalAudience, SignalRule, exact_number};
 pub use network::{Acme, Adapter, Node, Subscriptions, Tls, Trust};
 pub use outgoing::{Otlp, Webhooks};
 pub use page::Page;
-pub use publications::Publications;
 pub(crate) use store::differ_in_credentials;
 pub use store::{Audit, Durability, Store};
 
@@ -60,6 +60,8 @@ pub struct Settings {
     pub market: Market,
     /// Notifications of users.
     pub notifications: Notifications,
+    /// Kinds of channels with events of an application, by name.
+    pub channels: BTreeMap<String, ChannelKind>,
     /// Additional permissions of the chat page.
     pub page: Page,
     /// Events that services publish in their own database transactions.
@@ -99,6 +101,7 @@ impl Default for Settings {
             presence: Presence::default(),
             market: Market::default(),
             notifications: Notifications::default(),
+            channels: BTreeMap::new(),
             page: Page::default(),
             publications: Publications::default(),
             webhooks: Webhooks::default(),

@@ -4,7 +4,7 @@ use std::future::{Ready, ready};
 
 use super::catalogue::{Call, Catalogue};
 use crate::service::api::Admin;
-use crate::service::{Chat, Market, Notifications, Payload, ServiceError};
+use crate::service::{Channels, Chat, Market, Notifications, Payload, ServiceError};
 use roomcast::State;
 
 /// The result of a service method: its answer, or a future of it if it `WAITS`.
@@ -78,8 +78,8 @@ macro_rules! features {
 }
 
 features! {
-    /// Registers the events of the chat and of the market.
-    register: attendance conversations history invites members messages streams
+    /// Registers the events of the chat, of the market and of channels.
+    register: attendance channel_events conversations history invites members messages streams
         notification_events portfolio prices signals trades;
     /// Registers the events of admins.
     register_admin: admin;

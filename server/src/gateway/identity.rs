@@ -11,7 +11,7 @@ use crate::{
     auth::{Principal, RefreshOffer, authenticator::Authenticator},
     limit::Users,
     service::{
-        Access, Argument, Chat, Market, ServiceError,
+        Access, Argument, Channels, Chat, Market, ServiceError,
         emissions::identity::{ERROR, ErrorEvent, Identity, SESSION},
         identity::REFRESH,
     },
@@ -26,7 +26,7 @@ pub(super) fn register(
     catalogue: &mut Catalogue,
     authenticator: Authenticator,
     users: Arc<Users>,
-    (chat, market): (Chat, Market),
+    (channels, chat, market): (Channels, Chat, Market),
     admin_ui: Option<AdminUi>,
 ) {
     catalogue.mark_library_handled(&REFRESH);
@@ -35,6 +35,7 @@ pub(super) fn register(
             .authenticate(Limited {
                 authenticator,
                 users,
+                channels,
                 chat,
                 market,
                 admin_ui,
@@ -96,6 +97,7 @@ struct ChargedJoin;
 struct Limited {
     authenticator: Authenticator,
     users: Arc<Users>,
+    channels: Channels,
     chat: Chat,
     market: Market,
     admin_ui: Option<AdminUi>,
@@ -120,6 +122,10 @@ impl Authenticate for Limited {
         Ok(principal)
     }
 
+    fn rights(&self, principal: &Principal) -> Option<String> {
+        self.channels.claims_of(principal)
+    }
+
     fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
         Authenticate::revalidate(&self.authenticator, principal)
     }
@@ -135,6 +141,7 @@ impl Authenticate for Limited {
     fn refreshed(&self, socket: &Socket) {
         self.chat.recheck_permissions(socket);
         self.market.recheck_permissions(socket);
+        self.channels.recheck_permissions(socket);
         if let Some(ui) = &self.admin_ui {
             ui.refreshed(socket);
         }

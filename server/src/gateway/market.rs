@@ -1,5 +1,5 @@
-//! The recovery of sockets that follow trades, signals, portfolios, prices and notifications, and
-//! the execution of trades.
+//! The recovery of sockets that follow trades, signals, portfolios, prices, notifications and
+//! channels, and the execution of trades.
 //!
 //! [`forwarding`](super::forwarding) registers all other events of the market. Functions in this
 //! module call [`Market`] or the notifications and return the result. They must not make decisions,
@@ -8,7 +8,7 @@
 use super::catalogue::{Call, Catalogue};
 use crate::service::emissions::trades::{TRADE_ERROR, TradeError};
 use crate::service::trades::{EXECUTE_TRADE, ExecuteTrade};
-use crate::service::{Market, Notifications, Refused, ServiceError, TradeReply};
+use crate::service::{Channels, Market, Notifications, Refused, ServiceError, TradeReply};
 use roomcast::{Event, Refusal, State};
 
 /// Registers the handlers for connected sockets, and the execution of trades.
@@ -19,6 +19,11 @@ pub(super) fn register(catalogue: &mut Catalogue) {
                 // The chat handles clients that arrive from another server.
                 if event.socket.recovered() && event.socket.arrival().is_none() {
                     market.recovered(&event.socket).await;
+                }
+            })
+            .on_connect(async |event: Event, channels: State<Channels>| {
+                if event.socket.recovered() && event.socket.arrival().is_none() {
+                    channels.recovered(&event.socket);
                 }
             })
             .on_connect(async |event: Event, notifications: State<Notifications>| {

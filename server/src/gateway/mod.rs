@@ -30,7 +30,7 @@ use crate::metrics::trace::Traces;
 use crate::service::api::{ADMIN, Admin};
 use crate::service::audit::Moderation;
 use crate::service::cluster::Announcer;
-use crate::service::{Access, Chat, Hooks, Market, Overlap};
+use crate::service::{Access, Channels, Chat, Hooks, Market, Overlap};
 pub(crate) use admin_ui::{AdminUi, HashFault, check_hash};
 use catalogue::Catalogue;
 pub(crate) use diagnosed::observe_refusals;
@@ -42,6 +42,7 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Authenticator,
     pub(crate) users: Arc<Users>,
     pub(crate) access: Access,
+    pub(crate) channels: Channels,
     pub(crate) chat: Chat,
     pub(crate) market: Market,
     pub(crate) hooks: Hooks,
@@ -54,7 +55,7 @@ pub(crate) struct Parts {
 
 /// Registers all events of the namespace `/`.
 ///
-/// The builder must have the same [`Users`] and [`Chat`] as states, and a
+/// The builder must have the same [`Users`], [`Channels`] and [`Chat`] as states, and a
 /// [`Market`](crate::service::Market) and a [`Diagnosis`]. The announcer connects this server to
 /// other servers of the store, if there can be any.
 pub(crate) fn register(
@@ -67,6 +68,7 @@ pub(crate) fn register(
         authenticator,
         users,
         access,
+        channels,
         chat,
         market,
         hooks,
@@ -88,7 +90,7 @@ pub(crate) fn register(
         catalogue.diagnose(diagnosis);
         catalogue.audit(moderation);
         traced::register(&mut catalogue, &traces);
-        let services = (chat, market);
+        let services = (channels, chat, market);
         identity::register(&mut catalogue, authenticator, users, services, admin_ui);
         chat::register(&mut catalogue);
         market::register(&mut catalogue);

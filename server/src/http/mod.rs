@@ -4,8 +4,8 @@
 
 pub(crate) mod access_log;
 pub(crate) mod api;
+mod channels;
 pub(crate) mod client_files;
-mod corrections;
 mod forwarding;
 mod health;
 mod market;
@@ -15,7 +15,6 @@ pub(crate) mod scrape;
 pub(crate) mod security;
 mod trace;
 mod user_data;
-mod withdrawals;
 
 use axum::{Json, Router, extract::State, http::header, response::IntoResponse, routing::get};
 

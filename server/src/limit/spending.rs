@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(reported.len(), 1);
         assert_eq!(
             (&*reported[0].user, &reported[0].events[..]),
-            ("ann", &[20, 0, 0, 0, 0, 0][..])
+            ("ann", &[20, 0, 0, 0, 0, 0, 0][..])
         );
         assert_eq!(a.spent(2, SECOND), [], "it is reported once");
         let read = serde_json::to_string(&reported).unwrap();
@@ -281,7 +281,7 @@ mod tests {
         a.charge(&read(r#"[{"user":"ann","events":[20]}]"#));
         assert_eq!(send(&a, "ann", 30), 10);
         a.charge(&read(
-            r#"[{"user":"bob","events":[20,0,0,0,0,0,7],"later":1}]"#,
+            r#"[{"user":"bob","events":[20,0,0,0,0,0,0,7],"later":1}]"#,
         ));
         assert_eq!(send(&a, "bob", 30), 10);
         a.charge(&read(r#"[{"user":"eve"}]"#));
@@ -317,8 +317,8 @@ mod tests {
         assert_eq!(a.spent(2, SECOND), []);
         assert_eq!(send(&a, "ann", 1), 1);
         let reported = a.spent(2, SECOND);
-        assert_eq!(reported[0].events, [8, 0, 0, 0, 0, 0]);
-        assert_eq!(reported[0].rest, Some(vec![16_000, 0, 0, 0, 0, 0]));
+        assert_eq!(reported[0].events, [8, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(reported[0].rest, Some(vec![16_000, 0, 0, 0, 0, 0, 0]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -42,6 +42,7 @@ metric_table! {
             LimitedRequests["class" = "requests"],
             LimitedJoins["class" = "joins"],
             LimitedAppends["class" = "appends"],
+            LimitedChannels["class" = "channels"],
         }
         "roomcast_streams_limited_total" =>
             "Messages sent in pieces, and pieces, that a limit refused, by limit." {
@@ -49,6 +50,13 @@ metric_table! {
             StreamsOfServer["limit" = "max"],
             StreamAppends["limit" = "appends_per_second"],
             StreamBytes["limit" = "bytes_per_second"],
+        }
+        "roomcast_channel_events_total" => "Events stored in channels, by who published them." {
+            ChannelEventsOfClients["publisher" = "client"],
+            ChannelEventsOfServices["publisher" = "service"],
+        }
+        "roomcast_channel_subscriptions_total" => "Subscriptions to channels." {
+            ChannelSubscriptions,
         }
         "roomcast_limited_users_sharing_total" =>
             "Times a user shared rate limits because no more users could be stored." {

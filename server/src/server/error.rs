@@ -7,7 +7,7 @@ use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFau
 use crate::config::private_files;
 use crate::gateway::HashFault;
 use crate::http::scrape::TokenFileError;
-use crate::service::cluster;
+use crate::service::{KindFault, cluster};
 use crate::store::{OpenError, StoreError};
 use roomcast::service::TlsError;
 
@@ -24,6 +24,8 @@ pub(crate) enum RunError {
     Keys(ConfiguredError),
     /// The roles are invalid.
     Roles(RolesError),
+    /// The declaration of a kind of channels is wrong.
+    Channels(KindFault),
     /// The configuration of an outbound service is invalid.
     Outbound(OutboundFault),
     /// The adapter is unknown, or its settings are invalid.
@@ -69,6 +71,7 @@ impl fmt::Display for RunError {
             Self::AdminUi(fault) => write!(f, "admin_ui.password_hash {fault}"),
             Self::Keys(_) => f.write_str("the token keys are unusable"),
             Self::Roles(_) => f.write_str("the roles are invalid"),
+            Self::Channels(fault) => fault.fmt(f),
             Self::Adapter(fault) => fault.fmt(f),
             Self::Sealing(fault) => fault.fmt(f),
             Self::Outbound(fault) => fault.fmt(f),
@@ -108,6 +111,7 @@ impl std::error::Error for RunError {
             Self::Settings(_)
             | Self::AdminUi(_)
             | Self::Folder(_, _)
+            | Self::Channels(_)
             | Self::Outbound(_)
             | Self::Adapter(_)
             | Self::MetricsToken(_)

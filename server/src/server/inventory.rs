@@ -20,6 +20,7 @@ pub(super) fn of(
         Box::new(services.users.clone()),
         Box::new(services.chat.clone()),
         Box::new(services.journals.clone()),
+        Box::new(services.channels.clone()),
         Box::new(services.market.clone()),
         Box::new(services.hooks.clone()),
         Box::new(services.traces.clone()),

@@ -42,7 +42,7 @@ use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
 use crate::service::api::LogLevel;
 use crate::service::{
-    Chat, Hooks, Leases, Market,
+    Chat, Hooks, Kinds, Leases, Market,
     api::Publications,
     audit::{Audit, AuditFile},
     cluster::{self, Sealing},
@@ -162,6 +162,8 @@ pub(crate) async fn run(
     let reloads = audit.clone();
     let admin = services.admin.clone();
     admin.serve(audit.clone(), io.clone(), blocks.clone(), readiness.clone());
+    // Before the first client connects.
+    admin.begin().await;
     let watched = admin.clone();
     supervisor.start("admin news", move || watched.clone().watch());
     let recorded = admin.clone();
@@ -175,6 +177,7 @@ pub(crate) async fn run(
         adapter,
         admin_ui: services.admin_ui.clone(),
         backend: services.backend.clone(),
+        channels: services.channels.clone(),
         hooks: services.hooks.clone(),
         io: io.clone(),
         keys: Arc::clone(&services.keys),
@@ -352,6 +355,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     check_certificate(settings)?;
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
+    Kinds::new(&settings.channels).map_err(RunError::Channels)?;
     configured::check(settings).map_err(RunError::Keys)?;
     metrics_token(settings)?;
     if let Some(hash) = &settings.admin_ui.password_hash {

@@ -33,6 +33,7 @@ pub(super) fn router(
     let Services {
         access,
         authenticator,
+        channels,
         chat,
         diagnosis,
         log_level,
@@ -59,6 +60,7 @@ pub(super) fn router(
     };
     let api = http::api::Api {
         access: access.clone(),
+        channels: channels.clone(),
         chat: chat.clone(),
         market: market.clone(),
         notifications: notifications.clone(),

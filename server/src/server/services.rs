@@ -17,7 +17,7 @@ use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::{Spans, Traces};
 use crate::service::api::LogLevel;
 use crate::service::{
-    Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
+    Access, Channels, Chat, FeedProgress, Hooks, Journals, Kinds, Market, Notifications, Overlap,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},
     audit::Moderation,
     cluster::{self, Announcer},
@@ -37,6 +37,7 @@ pub(super) struct Services {
     pub(super) authenticator: Authenticator,
     /// The backend whose login sessions are accepted, if configured.
     pub(super) backend: Option<Arc<BackendLogins>>,
+    pub(super) channels: Channels,
     pub(super) chat: Chat,
     /// Finds clients and rooms that cause trouble.
     pub(super) diagnosis: Diagnosis,
@@ -84,8 +85,10 @@ impl Services {
         let access = access.await.map_err(RunError::Store)?;
         let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
         let backend = BackendLogins::new(&auth.backend).map_err(RunError::Outbound)?;
+        let kinds = Kinds::new(&settings.channels).map_err(RunError::Channels)?;
+        let claims = [settings.market.claims(), kinds.claims()].concat();
         let authenticator = Authenticator::new(
-            configured::tokens(auth, &keys, &revocations).retain_claims(settings.market.claims()),
+            configured::tokens(auth, &keys, &revocations).retain_claims(claims.clone()),
             access.logins(),
             backend.clone(),
             settings.guests(),
@@ -109,6 +112,11 @@ impl Services {
             recovery_window(settings),
             settings.market.retention,
         );
+        let per_socket = settings.limits.channels_per_connection;
+        let checks = (access.clone(), authenticator.clone());
+        let journaled = (journals.clone(), Arc::clone(&metrics));
+        let channels = Channels::open(kinds, claims, journaled, checks, per_socket);
+        let channels = channels.await.map_err(RunError::Store)?;
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
         let fed = Arc::new(FeedProgress::new());
         let traces = Traces::new(spans);
@@ -145,6 +153,7 @@ impl Services {
             announcer,
             authenticator,
             backend,
+            channels,
             chat,
             diagnosis: Diagnosis::default(),
             exporter,
@@ -164,6 +173,7 @@ impl Services {
     /// Registers all events from clients and from other servers.
     pub(super) fn register(&self, settings: &Settings, io: Builder) -> Builder {
         let io = io
+            .state(self.channels.clone())
             .state(self.chat.clone())
             .state(self.admin.clone())
             .state(self.admin.reports())
@@ -178,6 +188,7 @@ impl Services {
             authenticator: self.authenticator.clone(),
             users: Arc::clone(&self.users),
             access: self.access.clone(),
+            channels: self.channels.clone(),
             chat: self.chat.clone(),
             market: self.market.clone(),
             hooks: self.hooks.clone(),
@@ -231,7 +242,9 @@ impl Services {
             let by = socket.principal();
             chat.start_handover(socket, |room| {
                 let of_market = Market::followed(room, socket, &by);
-                of_market.or_else(|| Notifications::followed(room, &by))
+                of_market
+                    .or_else(|| Notifications::followed(room, &by))
+                    .or_else(|| Channels::followed(room, socket))
             })
         })
     }

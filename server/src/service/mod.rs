@@ -7,21 +7,20 @@
 //! how a row is written.
 //!
 //! Imports go one way:
-//! * `follower` ← `feed`
 //! * `cluster`, `fault`, `feed` and `rules` ← `hooks` ← `journals`
 //! * `cluster`, `fault`, `feed` and `rules` ← `authorization`
 //! * `authorization` ← `audit` ← `api`
-//! * `journals` and `authorization` ← `market` and `notifications`
-//! * `follower` and `notifications` ← `chat` ← `api`
+//! * `journals` and `authorization` ← `channels`, `market` and `notifications`
+//! * `feed` and `notifications` ← `chat` ← `api`
 
 pub(crate) mod api;
 pub(crate) mod audit;
 mod authorization;
+mod channels;
 mod chat;
 pub(crate) mod cluster;
 mod fault;
 mod feed;
-mod follower;
 mod hooks;
 mod journals;
 mod market;
@@ -36,14 +35,15 @@ pub(crate) use authorization::{
     Access, Allowed, BlockPage, Blocks, EndLogin, ExplainQuery, Explanation, ListBlocks, ListNodes,
     MadeLogin, MadeRevocation, NewBlock, NewLogin, NewRevocation, RemoveBlock, RevocationApplier,
 };
+pub(crate) use channels::{Channels, KindFault, Kinds, schemas_of};
 pub(crate) use chat::{
     Chat, ConversationList, ConversationNews, FindConversations, FoundConversation, FoundStatus,
     HandoverData, HandoverError, Leases, Pins, ReadConversation, ReadMessages, ReadPins,
     ReadStatus, RequestWriter, Retention, StatusNews, WhoIsIn, WriteEnd, Written,
 };
 pub(crate) use fault::ServiceError;
+pub(crate) use feed::follower::Follower;
 pub(crate) use feed::{Applier, ChangeFeed, FeedProgress};
-pub(crate) use follower::Follower;
 pub(crate) use hooks::{Hooks, Source as HookSource};
 pub(crate) use journals::{JournalNews, Journals};
 pub(crate) use market::{Market, PriceApplier, PublishedPrices, Refused, TradeReply};
@@ -51,9 +51,9 @@ pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::form::{whole_in_query, whole_or_none, word};
 pub(crate) use rules::commands::{
-    attendance, conversations, corrections, history, identity, invites, members, messages,
-    notifications as notification_events, pages, portfolio, prices, signals, streams, trades,
-    withdrawals,
+    attendance, channels as channel_events, conversations, corrections, history, identity, invites,
+    members, messages, notifications as notification_events, pages, portfolio, prices, signals,
+    streams, trades, withdrawals,
 };
 pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload, TargetKind};
 pub(crate) use rules::policy;

@@ -78,7 +78,7 @@ pub use page::{Messages, PAGE_BYTES, Page};
 pub use shared::{
     Amend, Append, Appended, Audience, AuditEntry, AuditQuery, Changed, Current, Entry, Feed,
     FeedMark, FeedPage, IfOpen, JournalSweep, JournalView, Leases, Missed, PresenceEntry,
-    Publication, PublicationFault, Publications, Quota, Replace, WITHDRAWAL,
+    Publication, PublicationFault, Publications, Quota, Replace, Stretch, WITHDRAWAL,
 };
 pub(crate) use shared::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, NUMBERING_BATCH, RecentChange};
 pub use time::Time;

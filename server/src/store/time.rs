@@ -40,11 +40,15 @@ impl Time {
         self.0
     }
 
+    /// Returns the milliseconds since 1970, or 0 before.
+    pub(crate) fn milliseconds(self) -> u64 {
+        u64::try_from(self.0.as_millisecond()).unwrap_or(0)
+    }
+
     /// Returns an id that is not greater than any version 7 UUID created at this time or later.
     pub(crate) fn first_id(self) -> uuid::Uuid {
-        let millis = u64::try_from(self.0.as_millisecond()).unwrap_or(0);
         // Version 7 UUIDs begin with the time, so the primary key finds messages by age.
-        uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+        uuid::Builder::from_unix_timestamp_millis(self.milliseconds(), &[0; 10]).into_uuid()
     }
 }
 

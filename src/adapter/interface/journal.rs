@@ -127,6 +127,9 @@ pub struct Origin {
     pub roles: Vec<String>,
     /// Whether the principal was a guest.
     pub guest: bool,
+    /// The [rights](crate::Authenticate::rights) of the principal besides its roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<String>,
     /// What a client that has received no event has missed; `None` if that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<JournalStart>,

@@ -103,7 +103,13 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
                 // Another user's socket remains available for that user.
                 Some(previous) if previous.subject != principal.subject => claim = None,
                 // The missed packets were meant for a user with more rights.
-                Some(previous) if has_lost_rights(&previous, &principal) => {
+                Some(previous)
+                    if has_lost_role(&previous, &principal)
+                        || claim.as_ref().is_some_and(|claim| {
+                            let rights = |principal: &Principal| authenticate.rights(principal);
+                            claim.rights(rights) != rights(&principal)
+                        }) =>
+                {
                     if let Some(claim) = claim.take() {
                         claim.give_up();
                     }
@@ -139,7 +145,7 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
 }
 
 /// Returns whether the user has lost a role or has become a guest.
-fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
+fn has_lost_role(before: &Principal, now: &Principal) -> bool {
     (now.guest && !before.guest) || before.roles.iter().any(|role| !now.has(role))
 }
 

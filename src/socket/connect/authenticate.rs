@@ -60,9 +60,9 @@ pub trait Authenticate: Send + Sync + 'static {
     /// Decides whether a client may recover a socket that belonged to the principal `previous`.
     ///
     /// An error refuses the client, as with [`authenticate`](Self::authenticate). The returned
-    /// principal replaces the previous one. If it is another user, or lacks one of the previous
-    /// roles, the client gets a new session and nothing of the old socket. The default
-    /// implementation checks the credentials again.
+    /// principal replaces the previous one. If it is another user, lacks one of the previous roles,
+    /// or has [other rights](Self::rights), the client gets a new session and nothing of the old
+    /// socket. The default implementation checks the credentials again.
     fn recover(
         &self,
         connect: Connect,
@@ -70,6 +70,18 @@ pub trait Authenticate: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Principal, Refusal>> + Send {
         drop(previous);
         self.authenticate(connect)
+    }
+
+    /// Returns what gives a principal rights besides its roles, such as claims of a token in
+    /// [`Principal::data`].
+    ///
+    /// A client that recovers a socket with other rights than those of the previous principal gets a
+    /// new session, because what the socket has missed may be for others. The text is part of the
+    /// state that is stored for recovery at another server, so it must contain no secret. The default
+    /// is `None`.
+    fn rights(&self, principal: &Principal) -> Option<String> {
+        let _ = principal;
+        None
     }
 
     /// Checks that an admitted principal is still valid: not expired and not revoked.
@@ -183,9 +195,11 @@ impl Authenticator {
     pub(crate) fn new(first: Arc<impl Authenticate>) -> Self {
         let again = Arc::clone(&first);
         let check = Arc::clone(&first);
+        let rights = Arc::clone(&first);
         Self {
             renewal: first.renewal(),
             check: Box::new(move |principal| check.revalidate(principal)),
+            rights: Box::new(move |principal| rights.rights(principal)),
             first: Box::new(move |connect| {
                 let authenticate = Arc::clone(&first);
                 Box::pin(async move { authenticate.authenticate(connect).await })

@@ -282,6 +282,7 @@ pub struct Renewal {
 pub(crate) struct Authenticator {
     pub(in crate::socket) check: PrincipalCheck,
     pub(in crate::socket) renewal: Option<Renewal>,
+    pub(in crate::socket) rights: RightsOf,
     pub(in crate::socket) first: Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>,
     pub(in crate::socket) again:
         Box<dyn Fn(Connect, Arc<Principal>) -> Admission<Principal> + Send + Sync>,
@@ -290,6 +291,9 @@ pub(crate) struct Authenticator {
 /// Checks whether an admitted principal is still valid.
 type PrincipalCheck = Box<dyn Fn(&Principal) -> Result<(), Refusal> + Send + Sync>;
 
+/// Returns the rights of a principal besides its roles.
+type RightsOf = Box<dyn Fn(&Principal) -> Option<String> + Send + Sync>;
+
 impl Authenticator {
     pub(crate) fn authenticate(&self, connect: Connect) -> Admission<Principal> {
         (self.first)(connect)
@@ -297,6 +301,10 @@ impl Authenticator {
 
     pub(crate) fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
         (self.check)(principal)
+    }
+
+    pub(crate) fn rights(&self, principal: &Principal) -> Option<String> {
+        (self.rights)(principal)
     }
 
     pub(crate) fn renewal(&self) -> Option<Renewal> {

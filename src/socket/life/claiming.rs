@@ -226,6 +226,15 @@ impl Claim {
         }
     }
 
+    /// Returns the rights of the client's previous principal besides its roles. `of` returns those of
+    /// a principal of this server.
+    pub(crate) fn rights(&self, of: impl Fn(&Principal) -> Option<String>) -> Option<String> {
+        match self.held.as_ref()? {
+            Claimed::Local(_, (_, socket)) => of(&socket.principal()),
+            Claimed::Remote(restored) => restored.rights(),
+        }
+    }
+
     /// Ends the socket, because the user or its rights have changed.
     pub(crate) fn give_up(mut self) {
         self.table.metrics.count(Counter::SessionsNotRecovered);

@@ -171,6 +171,10 @@ impl IncomingClient {
         self.pid
     }
 
+    pub(super) fn saved(&self) -> &SavedState {
+        &self.state.saved
+    }
+
     pub(super) fn principal(&self) -> Option<Arc<Principal>> {
         let principal = self.state.saved.principal()?;
         Some(Arc::new(Principal {

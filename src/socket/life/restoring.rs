@@ -149,6 +149,15 @@ impl Restored {
         }
     }
 
+    /// Returns the rights of the user besides its roles.
+    pub(crate) fn rights(&self) -> Option<String> {
+        let saved = match self {
+            Self::JournaledState(state) => &state.saved,
+            Self::IncomingClient(moved) => moved.saved(),
+        };
+        saved.roomcast.as_ref()?.rights.clone()
+    }
+
     /// Returns the user of the client, or `None` if unknown.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self {
@@ -306,6 +315,7 @@ impl Socket {
         let mut rooms = vec![Room::from(self.id().as_str())];
         rooms.extend(self.rooms());
         let principal = self.principal();
+        let authenticate = self.namespace_inner().handlers.authenticate.as_ref();
         let data = self.data::<Shared>();
         Some(SavedState {
             sid: self.id(),
@@ -318,6 +328,7 @@ impl Socket {
                 subject: principal.subject.clone(),
                 roles: principal.roles.clone(),
                 guest: principal.guest,
+                rights: authenticate.and_then(|authenticate| authenticate.rights(&principal)),
                 start,
             }),
         })

@@ -6,7 +6,7 @@ mod views;
 use std::time::{Duration, Instant};
 
 use roomcast_server::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalView, Quota, Replace, Store, Time,
+    Append, Appended, Current, Entry, IfOpen, JournalView, Quota, Replace, Store, Stretch, Time,
 };
 use tokio::task::JoinSet;
 
@@ -15,6 +15,7 @@ use crate::harness::{Backend, Harness, on_every_backend};
 on_every_backend! {
     entries_are_numbered_and_the_last_of_a_key_is_current,
     a_closed_entry_is_final,
+    a_stretch_ends_with_the_entry_that_exceeds_its_bytes,
     an_open_entry_is_replaced_kept_or_stays,
     an_open_entry_with_a_later_time_stays,
     latest_of_concurrent_values_is_kept,
@@ -105,6 +106,56 @@ async fn entries_are_numbered_and_the_last_of_a_key_is_current(backend: Backend)
     assert_eq!(bodies(&after(0, 2, 10).await), [(2, "2")]);
     assert!(after(3, u64::MAX, 10).await.is_empty());
     assert!(after(u64::MAX, u64::MAX, 10).await.is_empty());
+    let revision = async |journal| store.journal_revision(journal).await.unwrap();
+    assert_eq!(
+        [
+            revision("j").await,
+            revision("other").await,
+            revision("none").await
+        ],
+        [3, 1, 0]
+    );
+}
+
+async fn a_stretch_ends_with_the_entry_that_exceeds_its_bytes(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let now = Time::now();
+    for n in 1..=6 {
+        let mut append = closed("j", &n.to_string(), "\"ü345678\"");
+        append.expires_at = (n == 2).then_some(now);
+        stored(store, append).await;
+    }
+    let stretch = Stretch {
+        journal: "j",
+        after: 1,
+        through: 5,
+        is_newest: false,
+        limit: 9,
+        bytes: 1000,
+        unexpired_at: None,
+    };
+    let revisions = async |stretch| -> Vec<u64> {
+        let entries = store.journal_stretch(stretch).await.unwrap();
+        entries.iter().map(|entry| entry.revision).collect()
+    };
+    assert_eq!(revisions(stretch).await, [2, 3, 4, 5]);
+    let newest = Stretch {
+        is_newest: true,
+        limit: 3,
+        unexpired_at: Some(now),
+        ..stretch
+    };
+    assert_eq!(revisions(newest).await, [3, 4, 5]);
+    // A body has 10 bytes.
+    for (bytes, oldest_first, newest_first) in [
+        (0, vec![2], vec![5]),
+        (9, vec![2], vec![5]),
+        (10, vec![2, 3], vec![4, 5]),
+        (20, vec![2, 3, 4], vec![3, 4, 5]),
+    ] {
+        assert_eq!(revisions(Stretch { bytes, ..stretch }).await, oldest_first);
+        assert_eq!(revisions(Stretch { bytes, ..newest }).await, newest_first);
+    }
 }
 
 async fn a_closed_entry_is_final(backend: Backend) {

@@ -154,8 +154,11 @@ async fn closed_entries_are_read_and_trimmed_by_themselves(backend: Backend) {
     assert_eq!(closed_ones(9, None).await, ["4", "0", "2"]);
     assert_eq!(closed_ones(2, None).await, ["0", "2"]);
     assert_eq!(closed_ones(2, Some(8)).await, ["4"]);
-    store.trim_journal("j", 8).await.unwrap();
-    store.trim_journal("none", 8).await.unwrap();
+    let earlier = Time::now().before(Duration::from_secs(60));
+    store.trim_journal("j", 8, earlier).await.unwrap();
+    assert_eq!(closed_ones(9, None).await, ["4", "0", "2"]);
+    store.trim_journal("j", 8, Time::now()).await.unwrap();
+    store.trim_journal("none", 8, Time::now()).await.unwrap();
     assert_eq!(closed_ones(9, None).await, ["0", "2"]);
     assert_eq!(open(store).await, ["1", "3", "5"]);
     assert_eq!(view(store, "other").await.entries.len(), 1);

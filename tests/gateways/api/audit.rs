@@ -17,12 +17,14 @@ use crate::server::{ROOMCAST, Server, ServerProcess, UNLIMITED};
 use crate::support::{Frame, RawClient};
 
 /// Publishes data of users, and is therefore no administrative act.
-const PUBLICATIONS: [&str; 10] = [
+const PUBLICATIONS: [&str; 12] = [
     "addReaction",
     "notify",
     "publishPortfolio",
     "publishPrices",
     "publishSignal",
+    "publishToChannel",
+    "publishToChannels",
     "publishTrade",
     "removeReaction",
     "sendMessage",

@@ -345,7 +345,7 @@ const PUBLISHED: [&str; 5] = [
 
 /// Events without a route: they concern one connection, are allowed only to their own user, or are
 /// read-only.
-const WITHOUT_ROUTE: [&str; 66] = [
+const WITHOUT_ROUTE: [&str; 70] = [
     "abort_message",
     "admin:alert",
     "admin:node",
@@ -355,6 +355,10 @@ const WITHOUT_ROUTE: [&str; 66] = [
     "auth:expiring",
     "auth:refresh",
     "begin_message",
+    "channel:ended",
+    "channel:history",
+    "channel:subscribe",
+    "channel:unsubscribe",
     "conversation:interrupted",
     "conversations",
     "create_invite",

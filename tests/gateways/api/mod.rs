@@ -132,7 +132,7 @@ async fn user(server: &Server, name: &str) -> Client {
 }
 
 /// The permissions that the API requires and users do not have.
-const SERVICE: [&str; 24] = [
+const SERVICE: [&str; 26] = [
     "api:sessions",
     "api:revocations",
     "api:blocks",
@@ -157,6 +157,8 @@ const SERVICE: [&str; 24] = [
     "signals:read",
     "portfolio:read",
     "notifications:read",
+    "channels:publish",
+    "channels:read",
 ];
 
 /// The permissions of users, which services may have as well.

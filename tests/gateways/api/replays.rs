@@ -185,6 +185,8 @@ async fn an_answer_is_repeated_only_with_the_permissions_of_its_request() {
         "signals:read",
         "portfolio:read",
         "notifications:read",
+        "channels:publish",
+        "channels:read",
         "roles:grant",
     ];
     assert_eq!(unused, expected.each_ref());

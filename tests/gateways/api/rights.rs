@@ -32,6 +32,7 @@ pub(super) fn routes(document: &Value) -> Vec<(String, String, String)> {
             let path = path.replace("{tradeId}", "trade-1");
             let path = path.replace("{symbol}", "SYM-1");
             let path = path.replace("{notificationId}", "notification-1");
+            let path = path.replace("{channel}", "news:1");
             let permission = operation["x-permission"].as_str().unwrap();
             routes.push((method.to_uppercase(), path, permission.to_owned()));
         }
@@ -75,6 +76,12 @@ pub(super) fn body(method: &str, path: &str) -> String {
             "userId": "0f8fad5b-d9cb-469f-a165-70867728950e", "type": "info", "title": "t",
             "message": "m"
         }),
+        ("POST", "/channels/events") => {
+            json!({"events": [{"channel": "news:1", "event": "x", "data": 1, "id": "1"}]})
+        }
+        ("POST", path) if path.starts_with("/channels/") => {
+            json!({"event": "order:updated", "data": 1, "id": "1"})
+        }
         ("PATCH", path) if path.starts_with("/conversations") => json!({"title": "x"}),
         ("POST" | "PATCH", _) => json!({"content": "x"}),
         _ => return String::new(),
@@ -88,6 +95,7 @@ fn shown(path: &str) -> String {
     let path = path
         .replace("trade-1", "{tradeId}")
         .replace("SYM-1", "{symbol}")
+        .replace("news:1", "{channel}")
         .replace("notification-1", "{notificationId}");
     path.replace("%F0%9F%91%8D", "{emoji}")
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Rules;
+use super::channel::ChannelRights;
 use crate::auth::{AuthFault, Principal, is_name, is_reserved, secret_hash};
 
 /// The claims that are read. All others are ignored.
@@ -20,6 +21,7 @@ pub(super) struct Claims {
     iat: Option<Value>,
     iss: Option<String>,
     aud: Option<Audience>,
+    channel: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +41,11 @@ impl Audience {
 }
 
 impl Claims {
+    /// Returns the rights in channels, if this is a token for channels and not for a user.
+    pub(super) fn channel_rights(&self) -> Result<Option<ChannelRights>, AuthFault> {
+        self.channel.as_ref().map_or(Ok(None), ChannelRights::of)
+    }
+
     /// Returns the user of the token if the token is currently valid.
     pub(super) fn check(self, rules: &Rules, now: Timestamp) -> Result<Principal, AuthFault> {
         let leeway = i64::try_from(rules.leeway.as_secs()).unwrap_or(i64::MAX);

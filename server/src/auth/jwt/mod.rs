@@ -3,6 +3,7 @@
 //! Nothing in a token decides how it is verified. Its `kid` selects a configured key, which has
 //! exactly one algorithm. URLs and keys in a token's header are ignored.
 
+mod channel;
 mod claims;
 pub(crate) mod jwks;
 mod keys;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use channel::ChannelRights;
 pub(crate) use jwks::{JwksUrl, UrlFault, tls_client};
 pub use keys::{Keys, KeysError};
 pub(crate) use source::{FileError, KeyRing, WeakSecrets};
@@ -213,6 +215,19 @@ impl JwtAuthenticator {
     ///
     /// Returns the reason why the token is refused.
     pub async fn verify(&self, token: &str) -> Result<Principal, AuthFault> {
+        of_user(self.check(token).await?)
+    }
+
+    /// Returns the user of a token for channels, and its rights.
+    pub(crate) async fn verify_for_channel(
+        &self,
+        token: &str,
+    ) -> Result<(Principal, ChannelRights), AuthFault> {
+        let (principal, rights) = self.check(token).await?;
+        Ok((principal, rights.ok_or(AuthFault::Purpose)?))
+    }
+
+    async fn check(&self, token: &str) -> Result<(Principal, Option<ChannelRights>), AuthFault> {
         // A token is checked only once more, with keys that the issuer may have published since.
         let mut verified = self.check_now(token);
         if matches!(
@@ -225,21 +240,21 @@ impl JwtAuthenticator {
         {
             verified = self.check_now(token);
         }
-        let principal = verified?;
+        let (principal, rights) = verified?;
         // Revocations are checked last, because they apply to the claims of genuine tokens.
         if self.revocations.covers(&principal) {
             return Err(AuthFault::Revoked);
         }
-        Ok(principal)
+        Ok((principal, rights))
     }
 
     /// Verifies a token with the current keys.
     #[cfg(test)]
     fn verify_now(&self, token: &str) -> Result<Principal, AuthFault> {
-        Ok(self.check_now(token)?)
+        of_user(self.check_now(token)?)
     }
 
-    fn check_now(&self, token: &str) -> Result<Principal, TokenRefusal> {
+    fn check_now(&self, token: &str) -> Result<(Principal, Option<ChannelRights>), TokenRefusal> {
         // The length is checked first, so that unauthenticated clients cannot cause decoding of
         // large input.
         if token.len() > self.rules.max_bytes {
@@ -280,9 +295,10 @@ impl JwtAuthenticator {
             let Err(fault) = found.and_then(check) else {
                 // The claims are parsed only after the signature is verified.
                 let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
+                let rights = claims.channel_rights()?;
                 let mut principal = claims.check(&self.rules, Timestamp::now())?;
                 principal.data = self.retained(body)?;
-                return Ok(principal);
+                return Ok((principal, rights));
             };
             if closeness(fault) > closeness(unverified.fault) {
                 unverified.fault = fault;
@@ -314,6 +330,17 @@ impl JwtAuthenticator {
     pub fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
         let grace = self.grace.max(self.rules.leeway);
         revalidate(principal, &self.revocations, grace)
+    }
+}
+
+/// Returns the user of a token that is no token for channels: a backend gives those away for one
+/// channel, so that they must not authenticate.
+fn of_user(
+    (principal, rights): (Principal, Option<ChannelRights>),
+) -> Result<Principal, AuthFault> {
+    match rights {
+        Some(_) => Err(AuthFault::Purpose),
+        None => Ok(principal),
     }
 }
 

@@ -93,6 +93,10 @@ permissions! {
     NotificationsPublish = "notifications:publish",
     /// Read notifications of any user over HTTP.
     NotificationsRead = "notifications:read",
+    /// Publish events to channels.
+    ChannelsPublish = "channels:publish",
+    /// Read events of channels over HTTP.
+    ChannelsRead = "channels:read",
 }
 
 /// A set of permissions.

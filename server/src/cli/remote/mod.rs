@@ -1,6 +1,6 @@
-//! Commands that call a running server: `audit`, `call`, `emit`, `stream`, `sockets`, `nodes`, `export-user`,
-//! `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for `emit`,
-//! optionally the adapter.
+//! Commands that call a running server: `audit`, `call`, `emit`, `stream`, `sockets`, `nodes`,
+//! `export-user`, `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for
+//! `emit`, optionally the adapter.
 
 mod health;
 mod operator;

@@ -161,8 +161,8 @@ impl Sent {
         }
     }
 
-    /// Shows the progress. Returns when the connection, or the answer after the end of the input, is
-    /// overdue.
+    /// Shows the progress. Returns when the connection, or the answer after the end of the input,
+    /// is overdue.
     async fn watch(&self) {
         let progress = Progress::counting("bytes sent:");
         let mut ticks = interval(TICK);

@@ -1,12 +1,12 @@
 //! The keys of the configuration, and the environment variables that set them.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{borrow::Cow, collections::BTreeSet, sync::LazyLock};
 
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 use toml::{Table, Value};
 
-use crate::config::{Settings, differ_in_credentials};
+use crate::config::{ChannelKind, Settings, differ_in_credentials};
 
 /// Variables with a short name, and the keys that they set.
 pub(super) const ALIASES: [(&str, &str); 4] = [
@@ -30,8 +30,9 @@ pub(super) const OTHERS: [&str; 3] = ["ROOMCAST_CONFIG", "ROOMCAST_ENV_FILE", "R
 /// Takes the value of one key from new settings, unless this change of it needs a restart.
 type Take = fn(&mut Settings, &Settings);
 
-/// Keys of which SIGHUP applies a changed value; all others need a restart.
-const RELOADED: [(&str, Take); 19] = [
+/// Keys of which SIGHUP applies a changed value, apart from those of kinds of channels; all others
+/// need a restart.
+const RELOADED: [(&str, Take); 20] = [
     ("adapter.secret", |own, new| {
         // Without the key, the secrets are those of a table.
         let (own, new) = (&mut own.adapter.secret, &new.adapter.secret);
@@ -66,6 +67,9 @@ const RELOADED: [(&str, Take); 19] = [
     }),
     ("limits.changes_per_minute", |own, new| {
         own.limits.changes_per_minute = new.limits.changes_per_minute;
+    }),
+    ("limits.channel_events_per_minute", |own, new| {
+        own.limits.channel_events_per_minute = new.limits.channel_events_per_minute;
     }),
     ("limits.connections_per_user", |own, new| {
         own.limits.connections_per_user = new.limits.connections_per_user;
@@ -126,7 +130,7 @@ const SECTIONS: [&str; 7] = [
 
 /// Returns whether SIGHUP applies a changed value of a key.
 pub(in crate::cli) fn is_reloaded(key: &str) -> bool {
-    RELOADED.iter().any(|(reloaded, _)| *reloaded == key)
+    kind_of(key).is_some() || RELOADED.iter().any(|(reloaded, _)| *reloaded == key)
 }
 
 /// Returns the settings of a running server after a reload of new ones.
@@ -135,6 +139,7 @@ pub(in crate::cli) fn reloaded(running: &Settings, new: &Settings) -> Settings {
     for (_, take) in RELOADED {
         take(&mut merged, new);
     }
+    merged.channels.clone_from(&new.channels);
     merged
 }
 
@@ -169,7 +174,7 @@ pub(super) enum Kind {
 ///
 /// The keys are the fields of the serialized defaults. A field that is unset by default has its
 /// kind from the first of some samples that it accepts. An empty object shows the fields of an
-/// optional section.
+/// optional section. Keys of kinds of channels have [`ANY_NAME`].
 pub(super) fn known() -> &'static [(String, Kind)] {
     static KNOWN: LazyLock<Vec<(String, Kind)>> = LazyLock::new(find);
     &KNOWN
@@ -181,6 +186,11 @@ fn find() -> Vec<(String, Kind)> {
     while let Some((key, value)) = open.pop() {
         let kind = match value {
             _ if NOT_KEYS.contains(&key.as_str()) => continue,
+            Json::Object(_) if key == CHANNELS => {
+                let kind = serde_json::to_value(ChannelKind::default());
+                open.push((join(&key, ANY_NAME), kind.unwrap_or_default()));
+                continue;
+            }
             Json::Object(fields) if !fields.is_empty() => {
                 // `print-config` writes a section without values as an empty table.
                 if fields.values().all(Json::is_null) {
@@ -208,6 +218,7 @@ fn find() -> Vec<(String, Kind)> {
         };
         known.push((key, kind));
     }
+    known.push((HISTORY.to_owned(), Kind::Text));
     known
 }
 
@@ -272,6 +283,39 @@ pub(super) fn is_of_role(key: &str) -> bool {
     })
 }
 
+/// Returns a key with [`ANY_NAME`] instead of the name of a kind of channels, as [`known`] has it.
+pub(super) fn general(key: &str) -> Cow<'_, str> {
+    match kind_of(key) {
+        Some(kind) => {
+            let rest = key
+                .get(CHANNELS.len() + 1 + kind.len()..)
+                .unwrap_or_default();
+            format!("{CHANNELS}.{ANY_NAME}{rest}").into()
+        }
+        None => key.into(),
+    }
+}
+
+/// Returns the name of the kind of channels that a key belongs to.
+pub(super) fn kind_of(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix(CHANNELS)?.strip_prefix('.')?;
+    rest.split('.').next().filter(|name| !name.is_empty())
+}
+
+/// Returns whether a key is that of a kind of channels without any value.
+pub(super) fn is_kind(key: &str) -> bool {
+    kind_of(key).is_some_and(|kind| key.len() == CHANNELS.len() + 1 + kind.len())
+}
+
+/// The section with the kinds of channels.
+const CHANNELS: &str = "channels";
+/// Stands for the name of any kind of channels.
+pub(super) const ANY_NAME: &str = "NAME";
+/// The section that may also have a text as its value.
+const HISTORY: &str = "channels.NAME.history";
+/// The key whose value is a table with names of the application.
+const TABLE_VALUE: &str = "channels.NAME.events";
+
 fn join(section: &str, name: &str) -> String {
     if section.is_empty() {
         return name.to_owned();
@@ -284,7 +328,9 @@ pub(super) fn flatten(prefix: &str, table: &Table, visit: &mut impl FnMut(String
     for (name, value) in table {
         let key = join(prefix, name);
         match value {
-            Value::Table(inner) if !inner.is_empty() => flatten(&key, inner, visit),
+            Value::Table(inner) if !inner.is_empty() && general(&key) != TABLE_VALUE => {
+                flatten(&key, inner, visit);
+            }
             Value::Table(_)
             | Value::String(_)
             | Value::Integer(_)

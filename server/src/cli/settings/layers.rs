@@ -10,8 +10,8 @@ use super::Overrides;
 use super::environment::Origins;
 use super::error::{Mistake, Place, is_secret};
 use super::keys::{
-    ALIASES, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, flatten, is_of_kubernetes, is_of_role,
-    is_section, known, redis_warning, variable,
+    ALIASES, ANY_NAME, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, flatten, general, is_kind,
+    is_of_kubernetes, is_of_role, is_section, kind_of, known, redis_warning, variable,
 };
 use crate::config::Settings;
 
@@ -200,7 +200,8 @@ impl Layers {
 
     /// Adds a value given as text, parsed according to the kind of the key.
     fn set_text(&mut self, key: &str, text: &str, from: Place) {
-        let known = self.known.iter().find(|(known, _)| known == key);
+        let general = general(key);
+        let known = self.known.iter().find(|(known, _)| *known == general);
         // A key that is not in the settings belongs to a role.
         let value = match known.map_or(Kind::List, |(_, kind)| *kind) {
             Kind::Text => Value::String(text.to_owned()),
@@ -233,16 +234,25 @@ impl Layers {
     }
 
     pub(super) fn is_known(&self, key: &str) -> bool {
-        is_of_role(key) || self.known.iter().any(|(known, _)| known == key)
+        let general = general(key);
+        let mut known = self.known.iter();
+        is_of_role(key) || is_kind(key) || known.any(|(known, _)| *known == general)
     }
 
     fn nearest(&self, key: &str) -> Option<String> {
-        self.known
+        let general = general(key);
+        let nearest = self
+            .known
             .iter()
-            .map(|(known, _)| (strsim::jaro_winkler(known, key), known))
+            .map(|(known, _)| (strsim::jaro_winkler(known, &general), known))
             .filter(|(similarity, _)| *similarity > 0.7)
             .max_by(|(a, _), (b, _)| a.total_cmp(b))
-            .map(|(_, known)| known.clone())
+            .map(|(_, known)| known);
+        let kind = kind_of(key).unwrap_or(ANY_NAME);
+        nearest.map(|known| match kind_of(known) {
+            Some(any) => known.replacen(any, kind, 1),
+            None => known.clone(),
+        })
     }
 
     /// Returns the value in force of each key that is set.

@@ -7,7 +7,7 @@
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::keys::{ALIASES, Kind, is_of_role, is_reloaded, known, variable};
+use super::keys::{ALIASES, Kind, general, is_of_role, is_reloaded, known, variable};
 use crate::config::Settings;
 
 /// A struct or enum of the configuration.
@@ -109,7 +109,8 @@ fn of_server(doc: &str) -> String {
 
 /// Returns the type of a key in words. `None` for unknown keys.
 pub(super) fn expected(key: &str) -> Option<String> {
-    let known = known().iter().find(|(known, _)| known == key);
+    let general = general(key);
+    let known = known().iter().find(|(known, _)| *known == general);
     let kind = match known {
         Some((_, kind)) => *kind,
         None if is_of_role(key) => Kind::List,
@@ -136,6 +137,13 @@ impl Expected {
             return Self {
                 name: format!("list of: {}", item.name),
                 example: Value::Array(Vec::new()),
+            };
+        }
+        if let Some(types) = within(rust, "BTreeMap") {
+            let value = Self::of(types.rsplit(", ").next().unwrap_or_default(), Kind::Text);
+            return Self {
+                name: format!("table of: {}", value.name),
+                example: Value::Table(Table::new()),
             };
         }
         let text = |name: &str, example: &str| (name.to_owned(), Value::String(example.to_owned()));

@@ -10,7 +10,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::service::{Chat, HandoverData, HandoverError, Market, Notifications, ServiceError};
+use crate::service::{
+    Channels, Chat, HandoverData, HandoverError, Market, Notifications, ServiceError,
+};
 use roomcast::{Incoming, Refusal, Socket, handler::ListenerId};
 
 /// Sends missed messages to a socket that arrives from another server, and restores its rooms. If
@@ -32,14 +34,19 @@ pub(super) async fn arrive(
         let by = socket.principal();
         // A subscription that this server does not know must not end silently.
         let mut all = followed.iter();
-        if !all.all(|one| market.follows(one, &by) || Notifications::follows(one, &by)) {
+        let follows = |one| {
+            market.follows(one, &by) || Notifications::follows(one, &by) || Channels::follows(one)
+        };
+        if !all.all(follows) {
             return Err(HandoverError::Unknown);
         }
         chat.arrive(socket, &leaving).await?;
         let lost = |_: ServiceError| HandoverError::Failed;
         market.arrive(socket, followed).await.map_err(lost)?;
         let following = notifications.arrive(socket, followed);
-        following.await.map_err(lost)
+        following.await.map_err(lost)?;
+        Channels::arrive(socket, followed);
+        Ok(())
     };
     let arrived = timeout(CATCH_UP_TIMEOUT, arriving).await;
     match arrived.unwrap_or(Err(HandoverError::TooLate)) {

@@ -100,9 +100,10 @@ async fn explain(
     Extension(by): By,
     Parameters(question): Parameters<ExplainQuery>,
 ) -> Result<Response, ApiError> {
-    let why = at
-        .access
-        .explain(at.io(), at.access.allow(by, question)?)
-        .await?;
+    let channels = |by: &_, event: &_, channel: &_, is_service| {
+        at.channels.explain(by, event, channel, is_service)
+    };
+    let allowed = at.access.allow(by, question)?;
+    let why = at.access.explain(at.io(), &channels, allowed).await?;
     Ok(Json(why).into_response())
 }

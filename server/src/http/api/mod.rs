@@ -28,7 +28,7 @@ pub(crate) use describe::{Operation, Routes};
 pub(crate) use error::{ApiError, JsonBody, Parameters};
 pub(crate) use once::IdempotentName;
 
-use super::{Connections, corrections, market, trace, user_data, withdrawals};
+use super::{Connections, channels, market, trace, user_data};
 use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::Spans;
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
     limit::Users,
     metrics::Metrics,
     service::{
-        Access, Blocks, Chat, Market, Notifications,
+        Access, Blocks, Channels, Chat, Market, Notifications,
         api::{LogLevel, RequestKeys},
         audit::Audit,
     },
@@ -82,6 +82,7 @@ pub(crate) struct ApiGuard {
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) access: Access,
+    pub(crate) channels: Channels,
     pub(crate) chat: Chat,
     pub(crate) market: Market,
     pub(crate) notifications: Notifications,
@@ -112,8 +113,7 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>, audit: Audit) -> Routes {
         .merge(nodes::routes())
         .merge(identity::routes())
         .merge(market::routes())
-        .merge(corrections::routes())
-        .merge(withdrawals::routes())
+        .merge(channels::routes())
         .merge(user_data::routes())
         .merge(trace::routes())
         .with_state(api)

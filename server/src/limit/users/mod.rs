@@ -47,16 +47,19 @@ pub(crate) enum Class {
     Joins,
     /// Adding text to messages that are being written.
     Appends,
+    /// Following and leaving channels of declared kinds, and publishing to them.
+    Channels,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Messages,
         Self::Typing,
         Self::Changes,
         Self::Requests,
         Self::Joins,
         Self::Appends,
+        Self::Channels,
     ];
 
     /// Returns the name of the class.
@@ -68,13 +71,14 @@ impl Class {
             Self::Requests => "requests",
             Self::Joins => "joins",
             Self::Appends => "appends",
+            Self::Channels => "channels",
         }
     }
 
     /// Returns the time within which a burst recovers.
     const fn window(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Messages | Self::Changes | Self::Joins => 60,
+            Self::Messages | Self::Changes | Self::Joins | Self::Channels => 60,
             Self::Typing | Self::Requests | Self::Appends => 1,
         })
     }
@@ -87,6 +91,7 @@ impl Class {
             Self::Requests => Counter::LimitedRequests,
             Self::Joins => Counter::LimitedJoins,
             Self::Appends => Counter::LimitedAppends,
+            Self::Channels => Counter::LimitedChannels,
         }
     }
 }
@@ -135,6 +140,7 @@ impl Quotas {
                 Class::Requests => limits.requests_per_second,
                 Class::Joins => limits.joins_per_user,
                 Class::Appends => limits.appends_per_second,
+                Class::Channels => limits.channel_events_per_minute,
             };
             let limit = limit.and_then(NonZeroU32::new);
             let nanos = limit.map_or(0, |limit| (class.window() / limit.get()).as_nanos() as u64);

@@ -1,5 +1,5 @@
-//! Replaces the secrets and the limits of users of the running server by those of a configuration
-//! that was read again.
+//! Replaces the secrets, the limits of users and the kinds of channels of the running server by
+//! those of a configuration that was read again.
 //!
 //! Each value has one owner, which uses the new value from then on. Connected clients stay
 //! connected.
@@ -13,7 +13,7 @@ use crate::gateway::AdminUi;
 use crate::http::scrape::Readers;
 use crate::limit::Users;
 use crate::service::{
-    Hooks, Market,
+    Channels, Hooks, Market,
     cluster::{AdapterUrl, Sealing},
 };
 use crate::store::Store;
@@ -28,6 +28,7 @@ pub(in crate::server) struct Owners {
     pub(in crate::server) adapter: AdapterUrl,
     pub(in crate::server) admin_ui: Option<AdminUi>,
     pub(in crate::server) backend: Option<Arc<BackendLogins>>,
+    pub(in crate::server) channels: Channels,
     pub(in crate::server) hooks: Hooks,
     pub(in crate::server) io: Io,
     pub(in crate::server) keys: Arc<KeyRing>,
@@ -43,7 +44,7 @@ impl Owners {
     ///
     /// # Errors
     ///
-    /// If a secret cannot be used.
+    /// If a secret cannot be used, or a kind of channels is wrong.
     pub(in crate::server) fn prepare(
         self: &Arc<Self>,
         settings: &Settings,
@@ -51,6 +52,7 @@ impl Owners {
         let replace_adapter = self.adapter.prepare(settings).map_err(text)?;
         let fixed = configured::fixed_again(settings, &self.keys).map_err(text)?;
         let token = Market::executor_token(&settings.market).map_err(text)?;
+        let kinds = self.channels.prepare(&settings.channels).map_err(text)?;
         let replace_sealing = self.sealing.prepare(settings).map_err(text)?;
         let replace_store = self.store.prepare_credentials(&settings.store);
         let replace_store = replace_store.map_err(text)?;
@@ -71,6 +73,7 @@ impl Owners {
             let token = settings.server.metrics_token.as_ref();
             owners.readers.replace_token(token.map(Secret::expose));
             owners.users.replace_limits(&settings.limits);
+            owners.channels.replace_kinds(kinds, &owners.io.of("/"));
         }))
     }
 }

@@ -11,11 +11,11 @@ use crate::metrics::diagnosis::Diagnosis;
 use crate::service::authorization::Allowed;
 use crate::service::chat::{is_room_of_conversation, user_room};
 use crate::service::fault::ServiceError;
-use crate::service::rules::bounds::{ApplicationRoom, RoomName, UserId};
+use crate::service::rules::bounds::{ApplicationRoom, EVENT_CHARS, RoomName, UserId};
 use crate::service::rules::commands::form::whole_or_none;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
-use crate::service::rules::policy;
+use crate::service::rules::policy::{self, RESERVED};
 use roomcast::{AckError, Args, Broadcast, Io, Parser, Room};
 
 /// `POST /api/v1/emit`: an event for rooms, users or everyone.
@@ -305,13 +305,12 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
         except,
         ..
     } = command;
-    if event.is_empty() || event.chars().nth(MAX_EVENT).is_some() {
-        let problem = format!("must have 1 to {MAX_EVENT} characters");
+    if event.is_empty() || event.chars().nth(EVENT_CHARS).is_some() {
+        let problem = format!("must have 1 to {EVENT_CHARS} characters");
         return Err(ServiceError::invalid("event", problem));
     }
-    let is_sent = policy::emissions().any(|row| row.event == event);
     // Clients trust the server's own events, so services must not send events that look like them.
-    if is_sent || policy::find(event).is_some() || RESERVED.contains(&event.as_str()) {
+    if policy::is_own(event) {
         let route = ROUTES.iter().find(|(name, _)| name == event);
         let route = route.map_or("its room", |(_, route)| route);
         let problem = format!("is one of the server's own: it is sent by {route}");
@@ -381,7 +380,7 @@ const STORED: [&str; 5] = [
 ];
 
 /// The HTTP route that causes each of the server's events that services can cause.
-const ROUTES: [(&str, &str); 35] = [
+const ROUTES: [(&str, &str); 36] = [
     ("message", "POST /api/v1/conversations/{id}/messages"),
     ("edit_message", "PATCH /api/v1/messages/{id}"),
     ("message_edited", "PATCH /api/v1/messages/{id}"),
@@ -438,6 +437,7 @@ const ROUTES: [(&str, &str); 35] = [
         "DELETE /api/v1/users/{id}/trades/{tradeId}",
     ),
     ("price:withdrawn", "DELETE /api/v1/prices/{symbol}"),
+    ("channel:publish", "POST /api/v1/channels/{channel}/events"),
     ("disconnect", "DELETE /api/v1/sockets/{id}"),
     (
         "admin:kick",
@@ -445,18 +445,6 @@ const ROUTES: [(&str, &str); 35] = [
     ),
     ("admin:block", "POST /api/v1/blocks"),
 ];
-/// The names that the protocol reserves. Events of clients and of the server are in the event
-/// table.
-const RESERVED: [&str; 6] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-];
-/// The maximum number of characters of an event name.
-const MAX_EVENT: usize = 128;
 /// The maximum number of arguments of an event.
 const MAX_ARGS: usize = 16;
 /// The maximum number of rooms, of users and of exceptions of one event.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::emit::{CheckedEvent, Emit, prepare};
 use crate::config;
 use crate::metrics::{Counter, Gauge, Metrics};
-use crate::service::follower::{Failure, Followed, Intervals, Progress};
+use crate::service::feed::follower::{Failure, Followed, Intervals, Progress};
 use crate::store::{self, Audience, Publication, PublicationFault};
 use roomcast::Namespace;
 

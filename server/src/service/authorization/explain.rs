@@ -34,7 +34,7 @@ use roomcast::{Io, Socket};
 pub(crate) struct ExplainQuery {
     pub(crate) user: String,
     pub(crate) event: String,
-    /// `conversation:ID`, or only the id.
+    /// `conversation:ID`, or only the id; for events about channels `channel:NAME`.
     pub(crate) room: Option<String>,
     /// The message that the event is about; its author can matter.
     pub(crate) message: Option<Uuid>,
@@ -78,15 +78,21 @@ pub(crate) struct Explanation {
     payload: Option<schemars::Schema>,
 }
 
+/// Returns whether a user may send an event about a channel, and the rule that decides. The last
+/// argument is whether the user has the permission of services to publish.
+pub(crate) type ExplainChannel<'a> =
+    &'a (dyn Fn(&Principal, &str, &str, bool) -> (bool, String) + Send + Sync);
+
 impl Access {
     /// Explains whether a user may send an event, optionally about a room or a message.
     pub(crate) async fn explain(
         &self,
         io: &Io,
+        channels: ExplainChannel<'_>,
         allowed: Allowed<ExplainQuery>,
     ) -> Result<Explanation, ServiceError> {
         let (_, query) = allowed.into_parts();
-        self.why(Some(io), query).await
+        self.why(Some(io), channels, query).await
     }
 
     /// Explains without an [`Allowed`] query, for callers that have the configuration and the
@@ -94,6 +100,7 @@ impl Access {
     pub(crate) async fn why(
         &self,
         io: Option<&Io>,
+        channels: ExplainChannel<'_>,
         query: ExplainQuery,
     ) -> Result<Explanation, ServiceError> {
         let live = match io {
@@ -104,7 +111,7 @@ impl Access {
             Some(principal) => (Principal::clone(&principal), "the user's connection"),
             None => self.offline(&query).await?,
         };
-        self.judge(&principal.0, principal.1, query).await
+        self.judge(&principal.0, principal.1, channels, query).await
     }
 
     /// Returns the principal of a user who is not connected. It has the roles of the question, of
@@ -125,6 +132,7 @@ impl Access {
         let logins = self.0.store.logins_of(&query.user).await?;
         if let Some(login) = logins.into_iter().rfind(|login| login.expires_at > now) {
             principal.roles = login.roles;
+            principal.data = login.data.map(Into::into);
             principal.session = Some(login.id_hash);
             return Ok((principal, "the user's newest session"));
         }
@@ -136,6 +144,7 @@ impl Access {
         &self,
         principal: &Principal,
         roles_from: &'static str,
+        channels: ExplainChannel<'_>,
         query: ExplainQuery,
     ) -> Result<Explanation, ServiceError> {
         let inner = &self.0;
@@ -197,8 +206,19 @@ impl Access {
             }
         }
         let room = explanation.room.as_deref();
-        let about = About::of(room, explanation.message);
-        let (allowed, why) = self.about(principal, policy, about).await?;
+        let channel = room.and_then(|room| room.strip_prefix("channel:"));
+        let (allowed, why) = match channel {
+            Some(channel) if policy.event.starts_with("channel:") => {
+                let is_service = self.allows(principal, Permission::ChannelsPublish);
+                let (allowed, why) = channels(principal, policy.event, channel, is_service);
+                (allowed, Some(why))
+            }
+            Some(_) => (false, Some("the event is not about channels".to_owned())),
+            None => {
+                let about = About::of(room, explanation.message);
+                self.about(principal, policy, about).await?
+            }
+        };
         explanation.allowed = allowed;
         explanation.rule = match why {
             Some(why) if allowed => format!("{rule}; and {why}"),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::auth::{Permission, Principal};
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, hidden_conversation, now, user};
+use crate::service::chat::messages::streams::enter_held;
 use crate::service::chat::presence::conversation::MAX_LISTED;
 use crate::service::chat::presence::remote::remote_present;
 use crate::service::chat::sequencer::conversations::{Entered, LiveConversation};
@@ -133,15 +134,8 @@ impl Chat {
                 let Some(emitted) = live.sequencer.start(membership.revision()) else {
                     return Ok(None);
                 };
-                // Held before it enters, which may send texts that are due.
-                live.streams.hold(&socket.id());
-                if !socket.is_in(live.room.as_str()) {
-                    live.streams.withhold(&socket.id(), emitted.seq);
-                }
-                let since = self.enter(live, socket, by, emitted.seq).inspect_err(|_| {
-                    let tempo = live.common.streams;
-                    live.streams.forget(&socket.id());
-                    live.streams.release(&socket.id(), tempo, now());
+                let since = enter_held(live, socket, emitted.seq, |live| {
+                    self.enter(live, socket, by, emitted.seq)
                 })?;
                 live.note_member(&by.subject, membership.changes);
                 let through = if socket.recovered() {

@@ -15,7 +15,7 @@ use super::handle::{Chat, now};
 use super::sequencer::delivery;
 use super::sequencer::order::{EmitDecision, Gap};
 use super::sequencer::traced;
-use crate::service::follower::{Failure, Followed, Intervals, Progress};
+use crate::service::feed::follower::{Failure, Followed, Intervals, Progress};
 use crate::service::hooks::Source as HookSource;
 use crate::store::{Commit, Commits, Committed, MAX_REMOVED_CHANGES, Missed, StoreError};
 use roomcast::{Io, Namespace};

@@ -113,7 +113,7 @@ impl Journals {
             let name = amend.journal.clone();
             let amended = journals.store().amend(amend).await;
             match &amended {
-                Ok(Some(entry)) => journals.emit(&namespace, &name, entry).await,
+                Ok(Some(entry)) => journals.emit(&namespace, &name, entry, true).await,
                 Ok(None) => {}
                 // The entry may have been stored in spite of the error.
                 Err(_) => journals.mark_in_doubt(&name),

@@ -6,17 +6,17 @@ use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::JournalEmitter;
 use crate::metrics::Size;
-use crate::store::{Current, Entry, JournalView, Store, StoreError, Time};
+use crate::store::{Current, Entry, JournalView, Store, StoreError, Stretch, Time};
 use roomcast::{Namespace, Room};
 
 pub(super) struct Followed {
@@ -24,6 +24,8 @@ pub(super) struct Followed {
     emitter: Arc<dyn JournalEmitter>,
     /// A copy of [`JournalState::emitted`] that can be read without the permit.
     emitted: AtomicU64,
+    /// Whether [`JournalState::emitted`] is set.
+    has_begun: AtomicBool,
     /// Until this time, the store may contain entries that were not emitted.
     doubt: Mutex<Option<Instant>>,
     /// The rooms of the followers, with the time at which a check first found each empty. `None` if
@@ -31,24 +33,24 @@ pub(super) struct Followed {
     rooms: Mutex<HashMap<Room, Option<Instant>>>,
     /// The holder of the permit emits entries or subscribes a socket, and owns the state
     /// meanwhile.
-    permit: Semaphore,
+    permit: Arc<Semaphore>,
     state: Mutex<JournalState>,
 }
 
 /// The permit to emit entries, with the state, which it returns when it is dropped.
-pub(super) struct JournalPermit<'a> {
+pub(in crate::service) struct JournalPermit {
     state: JournalState,
-    home: &'a Mutex<JournalState>,
-    _permit: SemaphorePermit<'a>,
+    home: Arc<Followed>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for JournalPermit<'_> {
+impl Drop for JournalPermit {
     fn drop(&mut self) {
-        *self.home.lock() = std::mem::take(&mut self.state);
+        *self.home.state.lock() = std::mem::take(&mut self.state);
     }
 }
 
-impl Deref for JournalPermit<'_> {
+impl Deref for JournalPermit {
     type Target = JournalState;
 
     fn deref(&self) -> &JournalState {
@@ -56,14 +58,14 @@ impl Deref for JournalPermit<'_> {
     }
 }
 
-impl DerefMut for JournalPermit<'_> {
+impl DerefMut for JournalPermit {
     fn deref_mut(&mut self) -> &mut JournalState {
         &mut self.state
     }
 }
 
 #[derive(Default)]
-pub(super) struct JournalState {
+pub(in crate::service) struct JournalState {
     /// The revision up to which everything was emitted or is in `waiting`. `None` before the first
     /// subscription.
     emitted: Option<u64>,
@@ -82,6 +84,11 @@ impl JournalState {
     pub(super) fn cached(&self, current: &Current<'_>) -> Option<&JournalView> {
         // An owned key is created here, which costs less than copying the entries.
         self.cached.get(&snapshot_key(current))
+    }
+
+    /// Returns whether followers have received an entry after a revision.
+    pub(super) fn has_emitted_after(&self, revision: u64) -> bool {
+        self.emitted.is_some_and(|emitted| emitted > revision)
     }
 
     pub(super) fn cache(&mut self, current: &Current<'_>, view: &JournalView) {
@@ -115,9 +122,10 @@ impl Followed {
             name,
             emitter,
             emitted: AtomicU64::new(0),
+            has_begun: AtomicBool::new(false),
             doubt: Mutex::default(),
             rooms: Mutex::default(),
-            permit: Semaphore::new(1),
+            permit: Arc::new(Semaphore::new(1)),
             state: Mutex::default(),
         }
     }
@@ -127,14 +135,14 @@ impl Followed {
     }
 
     /// Waits for the permit in order of arrival. Never fails, since the semaphore is never closed.
-    pub(super) async fn acquire(&self) -> Result<JournalPermit<'_>, StoreError> {
-        let permit = self.permit.acquire().await;
+    pub(super) async fn acquire(self: &Arc<Self>) -> Result<JournalPermit, StoreError> {
+        let permit = Arc::clone(&self.permit).acquire_owned().await;
         Ok(JournalPermit {
             // The state is moved out and returned when the permit is dropped, so that no lock is
             // held across an await.
             _permit: permit.map_err(|_| StoreError::Closed)?,
             state: std::mem::take(&mut *self.state.lock()),
-            home: &self.state,
+            home: Arc::clone(self),
         })
     }
 
@@ -154,11 +162,12 @@ impl Followed {
     }
 
     /// Emits the stored entries after the last emitted one. Before the first subscription, it emits
-    /// none.
+    /// none. The journal has reached a revision `reached`, also if its entries were removed.
     pub(super) async fn catch_up(
         self: &Arc<Self>,
         store: &Store,
         namespace: &Namespace,
+        reached: u64,
     ) -> Result<(), StoreError> {
         // The time is taken before the store is read, so that a doubt that arises during the read
         // remains.
@@ -170,12 +179,39 @@ impl Followed {
             self.extend_doubt(begin);
             return Err(error);
         }
+        self.skip_through(&mut state, namespace, reached);
         self.emit_open_count(&mut state, store, namespace).await;
         self.doubt.lock().take_if(|until| *until <= begin);
         Ok(())
     }
 
-    /// Emits an entry that this server just stored.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
+    /// Notes the current revision as emitted, before the first subscription.
+    pub(super) async fn begin(
+        &self,
+        state: &mut JournalState,
+        store: &Store,
+    ) -> Result<(), StoreError> {
+        if state.emitted.is_none() {
+            let revision = store.journal_revision(&self.name).await?;
+            self.set_emitted(state, revision);
+        }
+        Ok(())
+    }
+
+    /// Tells followers if the database has lost its newest commits, for example in a failover: they
+    /// have received what no longer exists, and later entries get the same revisions.
+    fn return_to(&self, state: &mut JournalState, namespace: &Namespace, revision: u64) {
+        if state.has_emitted_after(revision) {
+            self.emitter.emit_gap(namespace);
+            self.set_emitted(state, revision);
+        }
+    }
+
+    /// Emits an entry that this server just stored, or found stored.
     ///
     /// The store numbers entries without gaps. If the entry is the next one, it is emitted
     /// directly, otherwise with all stored entries after the last emitted one.
@@ -184,12 +220,25 @@ impl Followed {
         store: &Store,
         namespace: &Namespace,
         entry: &Entry,
+        is_new: bool,
     ) -> Result<(), StoreError> {
-        if !self.is_lagging(entry.revision) {
-            return Ok(());
-        }
         let begin = Instant::now();
-        let mut state = self.acquire().await?;
+        let mut state = if self.is_lagging(entry.revision) {
+            self.acquire().await?
+        } else {
+            // Usually another task has emitted it.
+            let is_reached = !is_new
+                || store.journal_revision(&self.name).await?
+                    >= self.emitted.load(Ordering::Acquire);
+            if is_reached {
+                return Ok(());
+            }
+            let mut state = self.acquire().await?;
+            if state.has_emitted_after(store.journal_revision(&self.name).await?) {
+                self.return_to(&mut state, namespace, entry.revision - 1);
+            }
+            state
+        };
         let Some(emitted) = state.emitted.filter(|emitted| *emitted < entry.revision) else {
             return Ok(());
         };
@@ -217,6 +266,7 @@ impl Followed {
         namespace: &Namespace,
         revision: u64,
     ) -> Result<(), StoreError> {
+        self.return_to(state, namespace, revision);
         if state.emitted.is_none() {
             self.set_emitted(state, revision);
         }
@@ -264,13 +314,27 @@ impl Followed {
         through: u64,
     ) -> Result<(), StoreError> {
         while let Some(emitted) = state.emitted.filter(|emitted| *emitted < through) {
-            let entries = store
-                .journal_after(&self.name, emitted, through, PAGE)
-                .await?;
+            let stretch = Stretch {
+                journal: &self.name,
+                after: emitted,
+                through,
+                is_newest: false,
+                limit: PAGE,
+                bytes: PAGE_BYTES,
+                unexpired_at: None,
+            };
+            let entries = store.journal_stretch(stretch).await?;
             let Some(last) = entries.last() else { break };
-            let (last, is_all) = (last.revision, entries.len() < PAGE);
+            let bytes: usize = entries.iter().map(|entry| entry.body.len()).sum();
+            let is_all = entries.len() < PAGE && bytes <= PAGE_BYTES;
+            let last = last.revision;
             let mut gathered = Vec::new();
+            let mut next = emitted + 1;
             for entry in entries {
+                if entry.revision > next {
+                    self.emitter.emit_gap(namespace);
+                }
+                next = entry.revision + 1;
                 if self.emitter.is_gathered(&entry) {
                     state.waiting.retain(|waiting| waiting.key != entry.key);
                     gathered.push(entry);
@@ -285,11 +349,18 @@ impl Followed {
                 break;
             }
         }
-        // Entries up to this revision may have been removed in the meantime.
-        if through != u64::MAX && state.emitted.is_some_and(|emitted| emitted < through) {
-            self.set_emitted(state, through);
+        if through != u64::MAX {
+            self.skip_through(state, namespace, through);
         }
         Ok(())
+    }
+
+    /// Leaves out entries up to a revision that have been removed in the meantime.
+    fn skip_through(&self, state: &mut JournalState, namespace: &Namespace, revision: u64) {
+        if state.emitted.is_some_and(|emitted| emitted < revision) {
+            self.emitter.emit_gap(namespace);
+            self.set_emitted(state, revision);
+        }
     }
 
     fn set_emitted(&self, state: &mut JournalState, revision: u64) {
@@ -301,6 +372,7 @@ impl Followed {
         // Tasks without the permit read this value, and must not see more than was emitted or
         // waits.
         self.emitted.store(revision, Ordering::Release);
+        self.has_begun.store(true, Ordering::Release);
     }
 
     /// Emits an entry, or lets it wait for other entries.
@@ -385,6 +457,10 @@ impl Followed {
         self.rooms.lock().contains_key(room)
     }
 
+    pub(super) fn rooms(&self) -> Vec<Room> {
+        self.rooms.lock().keys().cloned().collect()
+    }
+
     pub(super) fn has_rooms(&self) -> bool {
         !self.rooms.lock().is_empty()
     }
@@ -414,8 +490,10 @@ impl Followed {
 const WAITING_BYTES: usize = 128 << 10;
 /// The maximum number of snapshots stored per journal.
 const MAX_SNAPSHOTS: usize = 64;
-/// The number of entries per query.
+/// The maximum number of entries per query.
 const PAGE: usize = 100;
+/// The number of bytes after which a query returns no further entry.
+const PAGE_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {

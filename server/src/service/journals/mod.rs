@@ -28,7 +28,10 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 
 use crate::metrics::{Inventoried, Inventory, Size};
 use crate::service::fault::ServiceError;
@@ -41,6 +44,7 @@ pub(in crate::service) use amending::{
     AmendTarget, Amended, Outcome, is_withdrawal, published, withdrawal, write_withdrawal,
 };
 use followed::Followed;
+pub(in crate::service) use followed::JournalPermit;
 pub(crate) use news::JournalNews;
 pub(in crate::service) use pages::{PageQuery, Part};
 pub(in crate::service) use payload::{journal_of, read, user_of, write};
@@ -59,6 +63,8 @@ struct JournalsInner {
     /// The journals that [`Journals::keep`] must emit soon.
     due: Mutex<Due>,
     stirred: Notify,
+    /// Limits how many sockets read what they have missed at the same time.
+    reading: Semaphore,
     /// Time for which a journal is followed after the last socket has left.
     ///
     /// A lost client may recover, and must not miss anything.
@@ -90,6 +96,12 @@ impl Due {
 pub(in crate::service) trait JournalEmitter: Send + Sync {
     /// Emits entries in order to the sockets in the journal's rooms at this server.
     fn emit(&self, to: &Namespace, journal: &str, entries: &[Entry]);
+
+    /// Tells the sockets in the journal's rooms at this server that entries were removed before they
+    /// were emitted, also those that are disconnected but recoverable.
+    ///
+    /// Most journals remove only entries that followers do not miss.
+    fn emit_gap(&self, _to: &Namespace) {}
 
     /// Returns how long an entry may wait for further entries after the previous emission.
     ///
@@ -134,6 +146,15 @@ pub(in crate::service) struct Subscription<'a, S: 'static> {
     pub(in crate::service) event: &'static Emission<Subscribed<S>>,
 }
 
+/// What was read for a socket that begins to follow a journal.
+pub(in crate::service) struct Attachment<T> {
+    /// The revision of the journal when it was read.
+    pub(in crate::service) revision: u64,
+    /// Whether the socket joins the room.
+    pub(in crate::service) joins: bool,
+    pub(in crate::service) read: T,
+}
+
 impl Journals {
     /// Creates the journals. `window` is how long sessions can be recovered, `retention` how long
     /// closed entries are retained.
@@ -149,6 +170,7 @@ impl Journals {
             followed: Mutex::default(),
             due: Mutex::default(),
             stirred: Notify::new(),
+            reading: Semaphore::new(ATTACHING),
             linger: window.unwrap_or_default() + RECOVERY_MARGIN,
             retention,
         }))
@@ -197,8 +219,14 @@ impl Journals {
             let name = append.journal.clone();
             let appended = journals.0.store.append(append).await;
             match &appended {
-                Ok(Appended::Stored(entry)) => journals.emit(&namespace, &name, entry).await,
-                Ok(Appended::There(_) | Appended::Absent | Appended::Full) => {}
+                Ok(Appended::Stored(entry)) => {
+                    journals.emit(&namespace, &name, entry, true).await;
+                }
+                // It may have been stored late, after an error.
+                Ok(Appended::There(entry)) => {
+                    journals.emit(&namespace, &name, entry, false).await;
+                }
+                Ok(Appended::Absent | Appended::Full) => {}
                 // The entry may have been stored in spite of the error, or may be stored later.
                 Err(_) => journals.mark_in_doubt(&name),
             }
@@ -251,10 +279,12 @@ impl Journals {
     }
 
     /// Emits a just stored entry to the followers of its journal at this server.
-    async fn emit(&self, namespace: &Namespace, name: &str, entry: &Entry) {
+    async fn emit(&self, namespace: &Namespace, name: &str, entry: &Entry, is_new: bool) {
         let followed = self.0.followed.lock().get(name).cloned();
         if let Some(followed) = followed
-            && let Err(error) = followed.emit_new(&self.0.store, namespace, entry).await
+            && let Err(error) = followed
+                .emit_new(&self.0.store, namespace, entry, is_new)
+                .await
         {
             roomcast::throttled_log!(warn, %error, "could not read a new journal entry, it is emitted later");
         }
@@ -299,9 +329,7 @@ impl Journals {
             since: Some(since),
         });
         let followed = self.follow(journal, emitter, &room);
-        // If the store does not answer, waiting subscriptions must not accumulate forever.
-        let permit = timeout(PERMIT_TIMEOUT, followed.acquire()).await;
-        let mut state = permit.map_err(|_| StoreError::TimedOut)??;
+        let mut state = acquire(&followed).await?;
         let view = loop {
             let current = bounds.current(followed.name(), category);
             // The client may have a later revision from another server than the snapshot stored
@@ -343,12 +371,10 @@ impl Journals {
             view.entries.len() as u64
         };
         let snapshot = Snapshot::of(view, bounds).named(followed.name(), category);
+        followed.note_room(&room);
         // The socket joins while the permit is held: no entry is emitted between the snapshot and
         // the join.
-        match socket.join(&room) {
-            Ok(()) | Err(JoinError::Disconnected) => {}
-            Err(_) => return Err(ServiceError::Conflict("in too many rooms")),
-        }
+        join(socket, &room)?;
         let subscribed = Subscribed {
             room: room.as_str().to_owned(),
             snapshot: shape(Snapshot {
@@ -359,6 +385,61 @@ impl Journals {
         // The snapshot is queued while the permit is held, so that it precedes every update.
         event.emit_to(socket, &subscribed);
         Ok(subscribed)
+    }
+
+    /// Lets a socket follow a journal from the revision on that `read` has read up to.
+    ///
+    /// It is called again, with the permit of the journal, if the followers have received more than
+    /// it has read.
+    ///
+    /// The socket joins the room if `read` tells so, otherwise it leaves it. No later entry is
+    /// emitted before the returned permit is dropped, so that an answer that has what was read
+    /// precedes every later entry.
+    pub(in crate::service) async fn attach<T, R>(
+        &self,
+        journal: String,
+        emitter: Arc<dyn JournalEmitter>,
+        room: &Room,
+        socket: &Socket,
+        read: impl Fn() -> R,
+    ) -> Result<(T, JournalPermit), ServiceError>
+    where
+        R: Future<Output = Result<Attachment<T>, ServiceError>>,
+    {
+        let followed = self.follow(journal, emitter, room);
+        let store = &self.0.store;
+        // Entries that are stored while `read` reads are emitted, so that the check below sees them.
+        if !followed.has_begun() {
+            followed
+                .begin(&mut *acquire(&followed).await?, store)
+                .await?;
+        }
+        // Reading without the permit delays no other follower.
+        let reading = timeout(PERMIT_TIMEOUT, self.0.reading.acquire()).await;
+        let reading = reading.map_err(|_| StoreError::TimedOut)?;
+        let mut attachment = read().await?;
+        let mut state = acquire(&followed).await?;
+        if state.has_emitted_after(attachment.revision) {
+            attachment = read().await?;
+        }
+        drop(reading);
+        let Attachment {
+            revision,
+            joins,
+            read,
+        } = attachment;
+        let namespace = socket.namespace();
+        followed
+            .emit_through(&mut state, store, &namespace, revision)
+            .await?;
+        if joins {
+            // It may have been discarded in the meantime, because it was empty.
+            followed.note_room(room);
+            join(socket, room)?;
+        } else {
+            socket.leave(room);
+        }
+        Ok((read, state))
     }
 
     /// Unsubscribes a socket from a journal.
@@ -383,6 +464,12 @@ impl Journals {
         followed
             .get(journal)
             .is_some_and(|followed| followed.has_room(room))
+    }
+
+    /// Returns the rooms of all followed journals.
+    pub(in crate::service) fn rooms(&self) -> Vec<Room> {
+        let followed = self.0.followed.lock();
+        followed.values().flat_map(|one| one.rooms()).collect()
     }
 
     /// Stops following all journals, as after a long time without followers.
@@ -437,7 +524,7 @@ impl Journals {
     /// cannot be read stay in doubt.
     async fn catch_up_all(&self, namespace: &Namespace, journals: Vec<Arc<Followed>>) {
         let catching_up = stream::iter(journals).for_each_concurrent(READERS, async |one| {
-            if let Err(error) = one.catch_up(&self.0.store, namespace).await {
+            if let Err(error) = one.catch_up(&self.0.store, namespace, 0).await {
                 tracing::debug!(%error, "could not read journal entries, retrying");
             }
         });
@@ -507,6 +594,20 @@ impl Journals {
     }
 }
 
+/// Waits for the permit of a journal.
+async fn acquire(followed: &Arc<Followed>) -> Result<JournalPermit, StoreError> {
+    // If the store does not answer, waiting subscriptions must not accumulate forever.
+    let permit = timeout(PERMIT_TIMEOUT, followed.acquire()).await;
+    permit.map_err(|_| StoreError::TimedOut)?
+}
+
+fn join(socket: &Socket, room: &Room) -> Result<(), ServiceError> {
+    match socket.join(room) {
+        Ok(()) | Err(JoinError::Disconnected) => Ok(()),
+        Err(_) => Err(ServiceError::Conflict("in too many rooms")),
+    }
+}
+
 fn name_at(appends: &[Append], place: usize) -> &str {
     appends.get(place).map_or("", |append| &append.journal)
 }
@@ -515,7 +616,9 @@ fn name_at(appends: &[Append], place: usize) -> &str {
 const MAX_DUE: usize = 10_000;
 /// The number of journals read concurrently.
 const READERS: usize = 4;
-/// The timeout of a subscription for the permit.
+/// The number of sockets that read what they have missed at the same time.
+const ATTACHING: usize = 8;
+/// The timeout of a subscription for each permit.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval between checks of journals in doubt.
 const DOUBT_CHECK_INTERVAL: Duration = Duration::from_secs(1);

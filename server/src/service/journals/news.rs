@@ -1,6 +1,10 @@
 //! Applies journal entries that other servers have appended.
 
-use super::Journals;
+use std::collections::{HashMap, HashSet};
+
+use futures_util::{TryStreamExt as _, stream};
+
+use super::{Journals, READERS};
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::store::{Feed, StoreError};
 use roomcast::Namespace;
@@ -24,23 +28,26 @@ impl JournalNews {
         let lagging: Vec<_> = {
             let followed = inner.followed.lock();
             match changed {
-                Entries::All => followed.values().cloned().collect(),
-                Entries::These(keys) => keys
-                    .iter()
-                    .filter_map(|key| parse(key))
-                    .filter_map(|(revision, name)| Some((revision, followed.get(name)?)))
+                Entries::All => followed.values().map(|one| (0, one.clone())).collect(),
+                Entries::These(keys) => newest(keys)
+                    .into_iter()
+                    .filter_map(|(name, revision)| Some((revision, followed.get(name)?)))
                     // The feed also returns entries that this server has appended and emitted
                     // itself.
                     .filter(|(revision, journal)| journal.is_lagging(*revision))
-                    .map(|(_, journal)| journal.clone())
+                    .map(|(revision, journal)| (revision, journal.clone()))
                     .collect(),
             }
         };
-        for journal in lagging {
-            // After an error, the feed reader applies the same changes again.
-            journal.catch_up(&inner.store, &self.namespace).await?;
-        }
-        Ok(())
+        // After an error, the feed reader applies the same changes again.
+        let catching_up = stream::iter(lagging.into_iter().map(Ok)).try_for_each_concurrent(
+            READERS,
+            async |(reached, journal)| {
+                let namespace = &self.namespace;
+                journal.catch_up(&inner.store, namespace, reached).await
+            },
+        );
+        catching_up.await
     }
 }
 
@@ -55,6 +62,16 @@ impl Applier for JournalNews {
             Ok(Applied::default())
         })
     }
+}
+
+/// Returns the newest revision of each journal.
+fn newest(keys: &HashSet<String>) -> HashMap<&str, u64> {
+    let mut newest = HashMap::new();
+    for (revision, name) in keys.iter().filter_map(|key| parse(key)) {
+        let known = newest.entry(name).or_default();
+        *known = revision.max(*known);
+    }
+    newest
 }
 
 /// Parses a key of the feed: REVISION:NAME.

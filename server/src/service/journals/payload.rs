@@ -1,11 +1,11 @@
 //! The names of users' journals, and the encoding of entries.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::store::Entry;
 
 /// Decodes an entry. Returns `None` for the format of a newer version.
-pub(in crate::service) fn read<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
+pub(in crate::service) fn read<'a, T: Deserialize<'a>>(entry: &'a Entry) -> Option<T> {
     serde_json::from_str(&entry.body)
         .inspect_err(
             |error| tracing::debug!(%error, "skipped a journal entry in an unknown format"),

@@ -133,6 +133,7 @@ impl Market {
                     || access.allows(by, channels::channel_in(&room).as_deref());
                 is_open && Self::is_followable(&room, by)
             }
+            Followed::Declared { .. } => false,
         }
     }
 
@@ -181,6 +182,7 @@ impl Market {
                     continue;
                 }
                 Followed::Room(room) => Room::from(room.as_str()),
+                Followed::Declared { .. } => continue,
             };
             if room == room_named(trades::KIND, &by.subject) {
                 self.follow_trades(socket, &by, None).await?;

@@ -167,7 +167,12 @@ impl Notifications {
         let Some(before) = due.and_then(|revision| revision.checked_sub(MOST_HISTORY)) else {
             return;
         };
-        let trimmed = self.0.journals.store().trim_journal(journal, before).await;
+        let trimmed = self
+            .0
+            .journals
+            .store()
+            .trim_journal(journal, before, Time::now())
+            .await;
         if let Err(error) = trimmed {
             tracing::debug!(%error, "could not trim the notification history");
         }

@@ -16,6 +16,8 @@ use super::content::{character_class::class, emoji, url};
 use crate::auth::is_hidden;
 use crate::store::{TIME_PATTERN, WRITTEN_TIME};
 
+/// The maximum number of characters of the name of a channel: eight parts with colons in between.
+pub(crate) const CHANNEL_CHARS: usize = 8 * NAME_CHARS + 7;
 /// Maximum characters of a user id, and of ids and names that services choose.
 pub(crate) const NAME_CHARS: usize = 128;
 /// Maximum characters of a user name.
@@ -50,6 +52,8 @@ pub(crate) const PRICES: usize = 1000;
 pub(crate) const POSITIONS: usize = 1000;
 /// Maximum users that one request notifies.
 pub(crate) const NOTIFIED_USERS: usize = 1000;
+/// Maximum events that one request publishes to channels.
+pub(crate) const CHANNEL_EVENTS: usize = 1000;
 /// The largest amount. Up to this value, a double represents every whole number exactly.
 pub(crate) const LARGEST_AMOUNT: i64 = 1_000_000_000_000_000;
 /// Maximum characters of a revoked value.
@@ -58,6 +62,8 @@ pub(crate) const REVOKED_CHARS: usize = 256;
 pub(crate) const ROLE_CHARS: usize = 64;
 /// Maximum roles of a session.
 pub(crate) const ROLES: usize = 32;
+/// Maximum characters of the name of an event that an application defines.
+pub(crate) const EVENT_CHARS: usize = 128;
 /// Maximum digits of the revision in a cursor.
 pub(crate) const REVISION_DIGITS: usize = 18;
 
@@ -140,6 +146,13 @@ texts! {
     ConversationCursor: 1 to None, format!("^{WRITTEN_TIME}_{WRITTEN_TIME}_{}$", written_uuid());
     /// The `cursor` of the previous page.
     BlockCursor: 1 to None, format!("^(?:0|[1-9][0-9]{{0,17}})[.]{}$", written_uuid());
+    /// The name of a channel: parts of 1 to 128 characters with colons in between, none of them
+    /// control or invisible.
+    ChannelName: 1 to Some(CHANNEL_CHARS), without(is_hidden);
+    /// A position in a channel. Its text has no meaning for clients.
+    ChannelPosition: 1 to None, "^[0-9a-f]{8}[.][0-9]{1,18}(?:[.][0-9a-f]{8}){2}$";
+    /// The name of an event: 1 to 128 characters, none of them control or invisible.
+    EventName: 1 to Some(EVENT_CHARS), without(is_hidden);
     /// The name of a room: 1 to 256 bytes.
     RoomName: 1 to Some(256), "";
 }

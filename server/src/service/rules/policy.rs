@@ -5,17 +5,19 @@
 //! and [`documents`](super::documents) publishes it. The schema of a payload is derived from the
 //! type that the argument is parsed into.
 
+use crate::auth::is_hidden;
 use crate::service::rules::admin;
+use crate::service::rules::bounds::EVENT_CHARS;
 use crate::service::rules::commands::{
-    attendance, conversations, history, identity, invites, members, messages, notifications,
-    portfolio, prices, signals, streams, trades,
+    attendance, channels, conversations, history, identity, invites, members, messages,
+    notifications, portfolio, prices, signals, streams, trades,
 };
 use crate::service::rules::emission::EmissionPolicy;
 use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
 /// All events that clients send, by feature.
-static EVENTS: [&[&EventPolicy]; 14] = [
+static EVENTS: [&[&EventPolicy]; 15] = [
     messages::EVENTS,
     streams::EVENTS,
     attendance::EVENTS,
@@ -28,12 +30,13 @@ static EVENTS: [&[&EventPolicy]; 14] = [
     portfolio::EVENTS,
     prices::EVENTS,
     notifications::EVENTS,
+    channels::EVENTS,
     identity::EVENTS,
     admin::commands::EVENTS,
 ];
 
 /// All events that the server sends, by feature.
-static EMISSIONS: [&[&EmissionPolicy]; 10] = [
+static EMISSIONS: [&[&EmissionPolicy]; 11] = [
     emissions::messages::EMISSIONS,
     emissions::attendance::EMISSIONS,
     emissions::conversations::EMISSIONS,
@@ -42,6 +45,7 @@ static EMISSIONS: [&[&EmissionPolicy]; 10] = [
     emissions::portfolio::EMISSIONS,
     emissions::prices::EMISSIONS,
     emissions::notifications::EMISSIONS,
+    emissions::channels::EMISSIONS,
     emissions::identity::EMISSIONS,
     admin::emissions::EMISSIONS,
 ];
@@ -56,6 +60,33 @@ pub(crate) fn emissions() -> impl Iterator<Item = &'static EmissionPolicy> {
     EMISSIONS.iter().copied().flatten().copied()
 }
 
+/// Returns what is wrong with the name of an event that an application defines, to be appended to
+/// its field.
+pub(in crate::service) fn application_event_fault(event: &str) -> Option<String> {
+    if event.is_empty() || event.chars().nth(EVENT_CHARS).is_some() || event.chars().any(is_hidden)
+    {
+        return Some(format!(
+            "must have 1 to {EVENT_CHARS} characters, none of them control or invisible"
+        ));
+    }
+    is_own(event).then(|| "is one of the server's own events".into())
+}
+
+/// Returns whether a name is that of an event of the server, or reserved by the protocol.
+pub(in crate::service) fn is_own(event: &str) -> bool {
+    let is_sent = emissions().any(|row| row.event == event);
+    is_sent || find(event).is_some() || RESERVED.contains(&event)
+}
+
+/// The names that the protocol reserves. Events of clients and of the server are in the tables.
+pub(in crate::service) const RESERVED: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
 /// Returns the row of an event that clients send.
 pub(crate) fn find(event: &str) -> Option<&'static EventPolicy> {
     events().find(|policy| policy.event == event)
@@ -118,6 +149,8 @@ mod tests {
             (Some("number"), _) => (json!(7.5), json!("7.5")),
             (Some("object"), _) => (json!({}), Value::Null),
             (Some("array"), _) => (json!(["text"]), json!([7])),
+            // The schema allows any value.
+            (None, _) => (json!({"any": [1]}), Value::Null),
             (kind, _) => panic!("no example of {kind:?} in {schema}"),
         }
     }

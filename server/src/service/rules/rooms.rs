@@ -26,12 +26,14 @@ pub(crate) enum RoomKind {
     Prices,
     /// All sockets that follow the notifications of a user.
     Notifications,
+    /// All sockets that follow a channel of a declared kind.
+    Declared,
     /// All sockets in `/admin`.
     Admin,
 }
 
 impl RoomKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Conversation,
         Self::User,
         Self::Trades,
@@ -40,6 +42,7 @@ impl RoomKind {
         Self::Channel,
         Self::Prices,
         Self::Notifications,
+        Self::Declared,
         Self::Admin,
     ];
 
@@ -54,8 +57,14 @@ impl RoomKind {
             Self::Signals | Self::Channel => "signals",
             Self::Prices => "prices",
             Self::Notifications => "notifications",
+            Self::Declared => "channel",
             Self::Admin => "admin",
         }
+    }
+
+    /// Returns the patterns of all kinds.
+    pub(in crate::service) fn patterns() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(Self::pattern)
     }
 
     /// Returns the pattern of the room names, with variable parts in angle brackets.
@@ -69,6 +78,7 @@ impl RoomKind {
             Self::Channel => "signals:<channelId>",
             Self::Prices => "prices:<symbol>",
             Self::Notifications => "notifications:<userId>",
+            Self::Declared => "channel:<channel>",
             Self::Admin => "admin",
         }
     }
@@ -85,6 +95,11 @@ pub(crate) enum Followed {
     Channel {
         /// The channel.
         signals: String,
+    },
+    /// A channel of a declared kind.
+    Declared {
+        /// The name of the channel.
+        channel: String,
     },
 }
 
@@ -128,17 +143,19 @@ mod tests {
     #[test]
     fn each_kind_is_in_a_row_of_an_event_and_matches_its_names() {
         use RoomKind::{
-            Admin, Channel, Conversation, Notifications, Portfolio, Prices, Signals, Trades, User,
+            Admin, Channel, Conversation, Declared, Notifications, Portfolio, Prices, Signals,
+            Trades, User,
         };
         let named: Vec<_> = policy::emissions().flat_map(|row| row.rooms).collect();
         let all = RoomKind::ALL;
         for kind in all {
-            assert!(named.contains(&&kind), "{kind:?} is in no row");
+            // The events in declared channels are those of an application.
+            let is_named = named.contains(&&kind) || kind == Declared;
+            assert!(is_named, "{kind:?} is in no row");
             let room = match kind {
                 Signals | Admin => Room::from(kind.prefix()),
-                Conversation | User | Trades | Portfolio | Channel | Prices | Notifications => {
-                    room_named(kind.prefix(), "ID")
-                }
+                Conversation | User | Trades | Portfolio | Channel | Prices | Notifications
+                | Declared => room_named(kind.prefix(), "ID"),
             };
             let pattern = kind.pattern();
             let prefix = match pattern.split_once('<') {

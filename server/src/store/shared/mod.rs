@@ -16,7 +16,7 @@ pub use audit::{AuditEntry, AuditQuery};
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
 pub use journals::{
     Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
-    WITHDRAWAL,
+    Stretch, WITHDRAWAL,
 };
 pub use leases::{Leases, PresenceEntry};
 pub use order::Missed;

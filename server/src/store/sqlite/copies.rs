@@ -80,6 +80,7 @@ pub(in crate::store) fn restore(
     let partial = with_suffix(database, ".restoring");
     let restored = copy(&source, from, &partial, observe).and_then(|copy| {
         let former = replaces.then_some(kept);
+        identify_again(&partial).map_err(|error| unreadable(from, &error))?;
         replace(database, &partial, former.as_deref())
             .map_err(|error| CopyError::file(database, error))?;
         Ok(DatabaseCopy {
@@ -92,6 +93,14 @@ pub(in crate::store) fn restore(
         let _ = remove(&partial, &FILE_SUFFIXES);
     }
     restored
+}
+
+/// Gives a restored database another id. Positions in it that clients have received since the backup
+/// may stand for other events in the future.
+fn identify_again(copy: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // The copy is flushed by the commit, and has no other file afterwards.
+    connection.execute_batch("UPDATE roomcast_schema SET store_id = lower(hex(randomblob(16)))")
 }
 
 /// Opens a backup without changing it.

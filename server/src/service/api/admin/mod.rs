@@ -291,6 +291,17 @@ impl Admin {
         }
     }
 
+    /// Records that this process runs, so that the next one reports if it is killed.
+    pub(crate) async fn begin(&self) {
+        let Ok(built) = self.built() else {
+            return;
+        };
+        let begun = self.0.alerts.begin(&this(&built.io)).await;
+        let _ = begun.inspect_err(|error| {
+            tracing::warn!(%error, "could not record the start, the next start may report no crash");
+        });
+    }
+
     /// Returns the alerts that an earlier process of this server, or of this task, has left open.
     async fn left_open(&self, node: &str) -> BTreeMap<Fault, StoredAlert> {
         let open = self.0.alerts.start(node).await.unwrap_or_else(|error| {
@@ -437,13 +448,14 @@ fn this(io: &Io) -> Arc<str> {
 const EMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The refusals counted by the server: type, reason and counter.
-const OWN: [(&str, &str, Counter); 21] = [
+const OWN: [(&str, &str, Counter); 22] = [
     ("rateLimit", "messages", Counter::LimitedMessages),
     ("rateLimit", "typing", Counter::LimitedTyping),
     ("rateLimit", "changes", Counter::LimitedChanges),
     ("rateLimit", "requests", Counter::LimitedRequests),
     ("rateLimit", "joins", Counter::LimitedJoins),
     ("rateLimit", "appends", Counter::LimitedAppends),
+    ("rateLimit", "channels", Counter::LimitedChannels),
     ("rateLimit", "api", Counter::ApiLimited),
     ("permission", "no role grants it", Counter::CommandsDenied),
     ("authentication", "missing", Counter::AuthMissing),

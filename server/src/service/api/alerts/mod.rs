@@ -296,9 +296,17 @@ impl AlertLog {
             .collect())
     }
 
+    /// Records that this process runs. If it is killed afterwards, the next one reports it.
+    pub(super) async fn begin(&self, node: &str) -> Result<(), StoreError> {
+        let new = || StoredAlert::new(node, Part::Server, None);
+        let run = self.0.run.get_or_init(new);
+        self.0.store.append(entry(RUNS, run)).await.map(drop)
+    }
+
     /// Begins to record alerts. Returns those that an earlier process of this server has not ended.
     /// If that process was killed, one of them is the server itself.
     pub(super) async fn start(&self, node: &str) -> Result<Vec<StoredAlert>, StoreError> {
+        self.begin(node).await?;
         let own = |alert: &StoredAlert| !self.0.is_shared || alert.node == node;
         // The journal has the alerts of all servers, which can be more than an admin receives.
         let mut open = self.read(JOURNAL, MAX_OPEN as usize).await?;
@@ -312,10 +320,6 @@ impl AlertLog {
             }
             open.push(run.clone());
             run.state = PartState::Ok;
-            self.0.store.append(entry(RUNS, &run)).await?;
-        }
-        let run = StoredAlert::new(node, Part::Server, None);
-        if self.0.run.set(run.clone()).is_ok() {
             self.0.store.append(entry(RUNS, &run)).await?;
         }
         Ok(open)

@@ -22,7 +22,7 @@ use crate::service::chat::handle::Chat;
 use crate::service::chat::presence::conversation::Departure;
 use crate::service::chat::presence::remote::{Departures, SharedPresence, remote_present};
 use crate::service::chat::sequencer::conversations::{Arrival, PresenceLookups};
-use crate::service::follower::{Failure, Followed, Follower, Intervals, Progress};
+use crate::service::feed::follower::{Failure, Followed, Follower, Intervals, Progress};
 use crate::store::{self, PresenceEntry, StoreError};
 use crate::supervisor::Supervisor;
 use roomcast::Namespace;

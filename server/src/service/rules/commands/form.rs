@@ -45,6 +45,25 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// Deserializes a list of values that must be objects.
+pub(in crate::service::rules) fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|Object(value)| value).collect())
+}
+
+/// Deserializes a field that can be absent, but is not `null` unless its type accepts that.
+pub(in crate::service::rules) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Deserializes an enum variant from a string only. A derived enum also accepts `{"buy": null}`.
 pub(crate) fn word<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

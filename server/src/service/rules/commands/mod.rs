@@ -7,6 +7,7 @@
 //! the `call` of a row is only a name.
 
 pub(crate) mod attendance;
+pub(crate) mod channels;
 pub(crate) mod conversations;
 pub(crate) mod form;
 pub(crate) mod history;
@@ -16,9 +17,8 @@ mod market;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod notifications;
-pub(crate) mod pages;
 pub(crate) mod streams;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use market::{corrections, portfolio, prices, signals, trades, withdrawals};
+pub(crate) use market::{corrections, pages, portfolio, prices, signals, trades, withdrawals};

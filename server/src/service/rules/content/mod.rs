@@ -214,7 +214,7 @@ pub(in crate::service) fn check_metadata(
 /// Returns whether a value contains an attachment placeholder of Socket.IO. Metadata is sent as
 /// JSON without attachments. In a packet with an attachment, a client would replace the placeholder
 /// with it.
-fn has_placeholder(value: &Value) -> bool {
+pub(in crate::service) fn has_placeholder(value: &Value) -> bool {
     match value {
         Value::Object(fields) => {
             fields.get("_placeholder") == Some(&Value::Bool(true))

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::declared::Kind;
 use super::{Catalogue, Deprecated, Received, Sent, refused, sentence};
 
 impl Catalogue {
     /// Returns the document. A namespace is a channel, and the id of a message is its direction and
-    /// the event. Properties that AsyncAPI does not define are in `x-` fields.
+    /// the event. A declared kind is a channel whose address is its pattern. Properties that
+    /// AsyncAPI does not define are in `x-` fields.
     pub(crate) fn asyncapi(&self) -> Value {
         let mut document = Document::default();
         for event in &self.received {
@@ -17,10 +19,11 @@ impl Catalogue {
         }
         let mut types = self.types.clone();
         types.insert("Refused", refused());
-        let channels: Map<_, _> = CHANNELS
+        let mut channels: Map<_, _> = CHANNELS
             .iter()
             .map(|channel| (channel.name.to_owned(), document.channel(channel)))
             .collect();
+        channels.extend(self.kinds.iter().map(|kind| document.add_kind(kind)));
         json!({
             "asyncapi": "3.0.0",
             "info": {
@@ -127,6 +130,54 @@ impl Document {
         self.members.push((channel.name, id.clone()));
         self.messages.insert(id, message);
         reference
+    }
+
+    /// Adds the messages of a declared kind. Returns the name of its channel, and the channel.
+    fn add_kind(&mut self, kind: &Kind) -> (String, Value) {
+        let name = format!("channel.{}", kind.name);
+        let mut members = Map::new();
+        let mut sent = Vec::new();
+        for (event, data) in kind.messages(SCHEMAS) {
+            // The name of the type is unique, and has no characters that ids do not allow.
+            let of = event
+                .and_then(|event| kind.events.get(event))
+                .unwrap_or(&kind.interface);
+            let id = format!("{name}.{of}");
+            let message = json!({
+                "name": event.unwrap_or("*"),
+                "title": event.unwrap_or("any event"),
+                "summary": "An event of the application. Its first argument is the payload, its second one the headers.",
+                "payload": data,
+                "headers": {"$ref": format!("{SCHEMAS}EventMeta")},
+            });
+            members.insert(
+                id.clone(),
+                json!({"$ref": format!("#/components/messages/{id}")}),
+            );
+            sent.push(json!({"$ref": format!("#/channels/{name}/messages/{id}")}));
+            self.messages.insert(id, message);
+        }
+        let operation = json!({
+            "action": "send",
+            "summary": "Sends the events of a channel to its followers.",
+            "channel": {"$ref": format!("#/channels/{name}")},
+            "messages": sent,
+        });
+        self.operations.insert(name.clone(), operation);
+        let declared = &kind.declared;
+        let part = json!({"description": "A part of the name."});
+        let parts = kind.variables().map(|name| (name.to_owned(), part.clone()));
+        let channel = json!({
+            "address": declared.pattern,
+            "description": format!("The channels of the kind `{}`, which clients follow with `channel:subscribe`.", kind.name),
+            "parameters": parts.collect::<Map<_, _>>(),
+            "messages": members,
+            "x-follow": declared.follow,
+            "x-publish": declared.publish,
+            "x-history": kind.history(),
+            "x-max-bytes": declared.max_bytes,
+        });
+        (name, channel)
     }
 
     /// Returns a channel with its messages.

@@ -2,13 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
+use super::declared::Kind;
 use super::{Catalogue, Deprecated, refused, sentence};
 
 impl Catalogue {
     /// Returns a document whose `$defs` contain all types.
     ///
-    /// Its `properties` are `clientToServer` and `serverToClient`, with the schemas of each event.
-    /// It uses only JSON Schema keywords, so that strict validators accept the whole document.
+    /// Its `properties` are `clientToServer` and `serverToClient`, with the schemas of each event,
+    /// and `channels`, with the declared kinds, if there are any. It uses only JSON Schema keywords,
+    /// so that strict validators accept the whole document.
     pub(crate) fn json_schema(&self) -> Value {
         let reference = |name: &String| json!({"$ref": format!("#/$defs/{name}")});
         let received: Map<_, _> = self
@@ -43,17 +45,55 @@ impl Catalogue {
             .collect();
         let mut types = self.types.clone();
         types.insert("Refused", refused());
+        let mut properties = Map::new();
+        let mut add = |name: &str, entries: Map<_, _>| {
+            let schema = json!({"type": "object", "properties": entries});
+            properties.insert(name.to_owned(), schema);
+        };
+        add("clientToServer", received);
+        add("serverToClient", sent);
+        if !self.kinds.is_empty() {
+            let kinds = self.kinds.iter();
+            let kinds = kinds.map(|kind| (kind.name.clone(), schema_of_kind(kind)));
+            add("channels", kinds.collect());
+        }
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": "Events of Roomcast",
+            "title": TITLE,
             "type": "object",
-            "properties": {
-                "clientToServer": {"type": "object", "properties": received},
-                "serverToClient": {"type": "object", "properties": sent},
-            },
+            "properties": properties,
             "$defs": types.0,
         })
     }
+}
+
+/// The title of the document.
+pub(super) const TITLE: &str = "Events of Roomcast";
+
+/// Returns the schema of a declared kind: what its configuration has, and its events with the data
+/// and [`EventMeta`](crate::service::rules::emissions::channels::EventMeta) as properties.
+fn schema_of_kind(kind: &Kind) -> Value {
+    let (mut events, mut others) = (Map::new(), json!(false));
+    for (event, data) in kind.messages("#/$defs/") {
+        let arguments = json!({
+            "type": "object",
+            "properties": {"data": data, "meta": {"$ref": "#/$defs/EventMeta"}},
+            "required": ["data", "meta"],
+        });
+        match event {
+            Some(event) => drop(events.insert(event.to_owned(), arguments)),
+            None => others = arguments,
+        }
+    }
+    let declared = &kind.declared;
+    json!({"type": "object", "properties": {
+        "pattern": {"const": declared.pattern},
+        "follow": {"const": declared.follow},
+        "publish": {"const": declared.publish},
+        "history": {"const": kind.history()},
+        "maxBytes": {"const": declared.max_bytes},
+        "events": {"type": "object", "properties": events, "additionalProperties": others},
+    }})
 }
 
 /// Returns the schema of an event, with the given parts, the namespace and the version as

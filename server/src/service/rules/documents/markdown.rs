@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::declared::Kind;
 use super::{Catalogue, Deprecated, Received, Sent, printed, sentence};
 use crate::service::rules::event::ArgumentForm;
 
@@ -68,11 +69,51 @@ impl Catalogue {
         for event in &self.sent {
             event.describe(&mut text);
         }
+        self.describe_kinds(&mut text);
         text.push_str("\n## Types\n");
         for (name, schema) in &self.types.0 {
             let _ = write!(text, "\n### `{name}`\n\n{}", fenced(schema));
         }
         text
+    }
+
+    /// Writes the declared kinds of channels, if there are any.
+    fn describe_kinds(&self, text: &mut String) {
+        if self.kinds.is_empty() {
+            return;
+        }
+        text.push_str(
+            "\n## Channels\n\nThe kinds of [channels](channels.md) that the configuration declares.\n\n\
+             | kind | pattern | followers | publishers | history | data |\n|---|---|---|---|---|---|\n",
+        );
+        for kind in &self.kinds {
+            let _ = writeln!(
+                text,
+                "| `{}` | `{}` | {} | {} | {} | at most {} bytes |",
+                kind.name,
+                kind.declared.pattern,
+                Kind::rules(&kind.declared.follow),
+                Kind::rules(&kind.declared.publish),
+                kind.shown_history(),
+                kind.declared.max_bytes,
+            );
+        }
+        text.push_str("\n| kind | event | first argument | second argument |\n|---|---|---|---|\n");
+        let meta = link("EventMeta");
+        for kind in &self.kinds {
+            for (event, data) in &kind.events {
+                let event = event.replace('|', "\\|");
+                let _ = writeln!(
+                    text,
+                    "| `{}` | `{event}` | {} | {meta} |",
+                    kind.name,
+                    link(data)
+                );
+            }
+            if kind.events.is_empty() {
+                let _ = writeln!(text, "| `{}` | any event | any JSON | {meta} |", kind.name);
+            }
+        }
     }
 }
 

@@ -1,15 +1,21 @@
 //! The catalogue of events as documents: all rows of both directions, for people and for programs.
 //!
-//! Every document is derived from the rows; this module contains nothing about a single event. The
-//! schemas use JSON Schema 2020-12. Types that several events use are defined once.
+//! Every document is derived from the rows and the declared kinds of channels; this module contains
+//! nothing about a single event. The schemas use JSON Schema 2020-12. Types that several events use
+//! are defined once. `compatibility` compares two documents.
 
 mod asyncapi;
+pub(crate) mod compatibility;
+mod declared;
+mod embedding;
 mod json_schema;
 mod markdown;
+mod openapi;
 #[cfg(test)]
 mod tests;
 mod typescript;
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
 use schemars::Schema;
@@ -22,13 +28,18 @@ use super::event::{ArgumentForm, EventPolicy};
 use super::policy;
 use super::versions::Replaces;
 use crate::auth::is_hidden;
+use declared::Kind;
 
 /// All events of both directions, and the types that their schemas refer to.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     received: Vec<Received>,
     sent: Vec<Sent>,
+    /// The declared kinds of channels.
+    kinds: Vec<Kind>,
     types: Types,
+    /// The types that come from the schemas of declared kinds.
+    of_applications: BTreeSet<String>,
 }
 
 /// An event that clients send.
@@ -96,7 +107,9 @@ impl Catalogue {
         Self {
             received,
             sent,
+            kinds: Vec::new(),
             types,
+            of_applications: BTreeSet::new(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! consists of store values and texts. This module must not decide who receives an event.
 
 pub(crate) mod attendance;
+pub(crate) mod channels;
 pub(crate) mod conversations;
 pub(crate) mod identity;
 pub(crate) mod messages;

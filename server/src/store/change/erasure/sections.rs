@@ -50,6 +50,11 @@ impl Section {
             NO_UUID => is_uuid(key),
             "0" => key.parse::<i64>().is_ok(),
             "" => !key.contains('\0'),
+            NO_CHANNEL => key.rsplit_once('\n').is_some_and(|(journal, place)| {
+                !journal.contains('\0')
+                    && place.len() == PLACE_DIGITS
+                    && place.bytes().all(|byte| byte.is_ascii_digit())
+            }),
             _ => key.split_once('/').is_some_and(|(message, version)| {
                 is_uuid(message) && version.bytes().all(|byte| byte.is_ascii_graphic())
             }),
@@ -73,6 +78,11 @@ impl Section {
 }
 
 const NO_UUID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The key before those of all events of channels.
+const NO_CHANNEL: &str = "channel\n1000000000000000000";
+/// The number of digits of a revision in the key of an event of a channel.
+const PLACE_DIGITS: usize = 19;
 
 /// A window of messages, whoever wrote them: no index finds the messages of a user.
 const MESSAGES: &str = "SELECT id::text FROM (SELECT id FROM messages WHERE id > $2::uuid
@@ -329,6 +339,36 @@ pub(super) const SECTIONS: &[Section] = &[
     .erase(&["DELETE FROM journal_entries
          WHERE journal = 'executions' AND revision > CAST($2 AS bigint)
              AND revision <= CAST($3 AS bigint) AND strpos(body, $6) > 0"]),
+    // A channel has many events, so keys have both: the journal, and the revision in 19 digits. The
+    // line end between them precedes all characters of names. The keys of entries begin with the
+    // publisher and a line end.
+    Section::new(
+        "channelEvent",
+        NO_CHANNEL,
+        "SELECT name || '\n9999999999999999999' FROM (SELECT name FROM journals
+         WHERE name >= substr($2, 1, length($2) - 20) AND name < 'channel;'
+         ORDER BY name LIMIT $5) w ORDER BY name DESC LIMIT 1",
+    )
+    .find(
+        "SELECT journal || '\n' || CAST(1000000000000000000 + revision AS text),
+             json_build_object('journal', journal, 'revision', revision,
+                 'id', substr(key, length($1) + 2), 'createdAt', created_at), body
+         FROM journal_entries
+         WHERE journal >= substr($2, 1, length($2) - 20)
+             AND journal <= substr($3, 1, length($3) - 20)
+             AND is_current AND key > $1 || '\n' AND key < $1 || '\u{b}'
+             AND (journal || '\n' || CAST(1000000000000000000 + revision AS text))
+                 COLLATE \"C\" > $2
+         ORDER BY journal, revision",
+    )
+    .erase(&["DELETE FROM journal_entries
+         WHERE journal >= substr($2, 1, length($2) - 20)
+             AND journal <= substr($3, 1, length($3) - 20)
+             AND is_current AND key > $1 || '\n' AND key < $1 || '\u{b}'
+             AND (journal || '\n' || CAST(1000000000000000000 + revision AS text))
+                 COLLATE \"C\" > $2
+             AND (journal || '\n' || CAST(1000000000000000000 + revision AS text))
+                 COLLATE \"C\" <= $3"]),
     Section::new(
         "response",
         "",

@@ -11,6 +11,8 @@ pub(in crate::store) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(in crate::store) mod sqlite;
 
+use std::time::SystemTime;
+
 #[cfg(feature = "sqlite")]
 use serde::Deserialize;
 
@@ -47,6 +49,20 @@ struct OpenCount {
 }
 
 record! { OpenCount => revision, open }
+
+/// The revision of a journal.
+struct Reached {
+    revision: u64,
+}
+
+record! { Reached => revision }
+
+/// The beginning of the id of the database.
+struct Epoch {
+    epoch: String,
+}
+
+record! { Epoch => epoch }
 
 /// An entry to append.
 #[derive(Clone, Debug)]
@@ -283,6 +299,26 @@ impl Current<'_> {
 /// Matches no body, because bodies are JSON.
 const UNMATCHED_PREFIX: &str = "\u{1}";
 
+/// Selects successive entries of a journal.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "readers construct it")]
+pub struct Stretch<'a> {
+    /// The name of the journal.
+    pub journal: &'a str,
+    /// Selects entries with a larger revision than this.
+    pub after: u64,
+    /// Selects entries up to and including this revision.
+    pub through: u64,
+    /// Whether the newest of these entries are selected, instead of the oldest.
+    pub is_newest: bool,
+    /// The maximum number of entries.
+    pub limit: usize,
+    /// No entry is selected beyond the one with which the bodies have more bytes than this.
+    pub bytes: usize,
+    /// If set, entries that expire at this time or before are excluded.
+    pub unexpired_at: Option<Time>,
+}
+
 /// A consistent view of a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(
@@ -311,6 +347,23 @@ pub struct JournalSweep {
 }
 
 impl Store {
+    /// Returns a text that identifies the database, in which revisions have a meaning: 8
+    /// hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn epoch(&self) -> Result<String, StoreError> {
+        let select = Statement::new(
+            "SELECT substr(store_id::text, 1, 8) AS epoch FROM roomcast_schema",
+            Vec::new(),
+        )
+        .for_sqlite("SELECT substr(store_id, 1, 8) AS epoch FROM roomcast_schema");
+        let found: Vec<Epoch> = self.with_answer_timeout(self.rows(select)).await?;
+        let found = found.into_iter().next().ok_or(StoreError::Failed)?;
+        Ok(found.epoch)
+    }
+
     /// Appends an entry to a journal, if the entry's conditions allow it.
     ///
     /// # Errors
@@ -404,13 +457,73 @@ impl Store {
         through: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let select = Statement::new(
-            "SELECT revision, key, body, category, is_open, created_at, expires_at
-             FROM journal_entries WHERE journal = $1 AND revision > $2 AND revision <= $3
-             ORDER BY revision LIMIT $4",
-            values![journal, after, through, limit],
-        );
+        self.journal_stretch(Stretch {
+            journal,
+            after,
+            through,
+            is_newest: false,
+            limit,
+            bytes: usize::MAX,
+            unexpired_at: None,
+        })
+        .await
+    }
+
+    /// Returns successive entries of a journal, in order. Replaced entries are included if they are
+    /// retained.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn journal_stretch(&self, stretch: Stretch<'_>) -> Result<Vec<Entry>, StoreError> {
+        macro_rules! in_order {
+            ($order:literal) => {
+                concat!(
+                    "SELECT revision, key, body, category, is_open, created_at, expires_at
+                     FROM (SELECT *, sum(octet_length(body)) OVER (ORDER BY revision ",
+                    $order,
+                    " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+                         FROM (SELECT revision, key, body, category, is_open, created_at, expires_at
+                             FROM journal_entries
+                             WHERE journal = $1 AND revision > $2 AND revision <= $3
+                                 AND (expires_at IS NULL OR expires_at > $4)
+                             ORDER BY revision ",
+                    $order,
+                    " LIMIT $5) AS found) AS measured
+                     WHERE coalesce(bytes_before, 0) <= $6 ORDER BY revision"
+                )
+            };
+        }
+        let Stretch {
+            journal,
+            after,
+            through,
+            is_newest,
+            limit,
+            bytes,
+            unexpired_at,
+        } = stretch;
+        let sql = match is_newest {
+            true => in_order!("DESC"),
+            false => in_order!("ASC"),
+        };
+        let time = unexpired_at.unwrap_or_else(|| SystemTime::UNIX_EPOCH.into());
+        let select = Statement::new(sql, values![journal, after, through, time, limit, bytes]);
         self.with_answer_timeout(self.rows(select)).await
+    }
+
+    /// Returns the revision of a journal: that of its last entry, and 0 if it has never had one.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn journal_revision(&self, journal: &str) -> Result<u64, StoreError> {
+        let select = Statement::new(
+            "SELECT revision FROM journals WHERE name = $1",
+            values![journal],
+        );
+        let found: Vec<Reached> = self.with_answer_timeout(self.rows(select)).await?;
+        Ok(found.first().map_or(0, |reached| reached.revision))
     }
 
     /// Returns how many open entries of a journal have not expired at `now`, and the revision at
@@ -452,16 +565,23 @@ impl Store {
         Ok(found.await?.pop())
     }
 
-    /// Removes closed entries of a journal whose revision is smaller than `before`.
+    /// Removes closed entries of a journal whose revision is smaller than `before`, and which were
+    /// not appended after `appended_until`.
     ///
     /// # Errors
     ///
     /// If that could not be stored.
-    pub async fn trim_journal(&self, journal: &str, before: u64) -> Result<(), StoreError> {
+    pub async fn trim_journal(
+        &self,
+        journal: &str,
+        before: u64,
+        appended_until: Time,
+    ) -> Result<(), StoreError> {
         let delete = Statement::new(
             "DELETE FROM journal_entries
-             WHERE journal = $1 AND revision < $2 AND is_current AND NOT is_open",
-            values![journal, before],
+             WHERE journal = $1 AND revision < $2 AND created_at <= $3
+                 AND is_current AND NOT is_open",
+            values![journal, before, appended_until],
         );
         self.with_answer_timeout(self.tidy(delete)).await.map(drop)
     }

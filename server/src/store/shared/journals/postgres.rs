@@ -21,7 +21,7 @@ impl Postgres {
         &self,
         appends: Vec<Append>,
     ) -> Result<Vec<Appended>, StoreError> {
-        read!(self, client => append_all(client, appends.iter()))
+        change!(self, client => append_all(client, appends.iter()))
     }
 
     pub(in crate::store) async fn replace(
@@ -43,7 +43,7 @@ impl Postgres {
     /// If another server replaced the entry while the statement waited for the lock, nothing is
     /// stored. The revision number is then skipped.
     pub(in crate::store) async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
-        read!(self, client => client.query_opt_cached(
+        change!(self, client => client.query_opt_cached(
             "WITH taken AS (
                  UPDATE journals SET revision = revision + 1
                  WHERE name = $1 AND EXISTS (SELECT FROM journal_entries

@@ -20,7 +20,7 @@ use crate::service::rules::commands::streams::{
 };
 use crate::service::rules::content;
 use crate::service::rules::emissions::messages::{MESSAGE_STOP_REQUESTED, StopRequested};
-use crate::store::{Change, Finish, Insert, Message, NewMessage};
+use crate::store::{Change, Finish, Insert, Message, NewMessage, StoreError};
 use roomcast::{Namespace, SocketId};
 
 impl Chat {
@@ -162,6 +162,7 @@ impl Chat {
         let extended = open.text.lock().extend(offset, &command.text);
         let added = extended.map_err(|misfit| misplaced(misfit, end))?;
         open.touched = now();
+        streams.grown.notify_one();
         if added > 0 {
             self.grow(&open, namespace, (offset, &command.text));
         }
@@ -287,6 +288,22 @@ impl Chat {
         finish: Finish,
         from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
+        match self.store_end(finish, from).await? {
+            Change::Done(message) | Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
+            Change::Conflict => Err(ServiceError::Conflict(
+                "its author writes it through another server by now",
+            )),
+            Change::Absent | Change::Denied => Err(NOT_WRITTEN),
+        }
+    }
+
+    /// Stores the end of a message, which is not written here afterwards. After a failure its
+    /// author may add to it again.
+    pub(super) async fn store_end(
+        &self,
+        finish: Finish,
+        from: Option<SocketId>,
+    ) -> Result<Change<Arc<Message>>, StoreError> {
         let (id, holder) = (finish.message_id, finish.holder);
         let streams = &self.0.streams;
         let open = holder.and_then(|holder| streams.held(id, holder));
@@ -295,19 +312,12 @@ impl Chat {
             if let Some(open) = &open {
                 open.lock().is_ending = false;
             }
-        });
-        let ended = ended?;
+        })?;
         match holder {
             Some(holder) => streams.forget_held(id, holder),
             None => streams.forget(id),
         }
-        match ended {
-            Change::Done(message) | Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
-            Change::Conflict => Err(ServiceError::Conflict(
-                "its author writes it through another server by now",
-            )),
-            Change::Absent | Change::Denied => Err(NOT_WRITTEN),
-        }
+        Ok(ended)
     }
 
     /// Returns a message that has ended, to an author that repeats the end, or the error that it

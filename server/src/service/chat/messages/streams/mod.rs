@@ -6,9 +6,10 @@
 //! text: it is the holder, until the author goes on at another server, which takes over with what
 //! is stored.
 //!
-//! `authors` has the commands of authors, `holding` decides which server that is, and `requests` writes a message for an HTTP request.
-//! `spreading` sends text to the readers of all servers, and `storing` stores it and ends messages
-//! that nobody extends. This module must not know how an event is parsed.
+//! `authors` has the commands of authors, `holding` decides which server that is, and `requests`
+//! writes a message for an HTTP request. `spreading` sends text to the readers of all servers, and
+//! `storing` stores it and ends messages that nobody extends. This module must not know how an
+//! event is parsed.
 
 mod authors;
 mod holding;
@@ -28,6 +29,7 @@ use roomcast::internal::RetryAfter;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+pub(in crate::service::chat) use self::readers::enter_held;
 pub(crate) use self::requests::{RequestWriter, WriteEnd, Written};
 use self::spreading::Gaps;
 use crate::config;
@@ -66,8 +68,10 @@ struct OpenText {
     text: SharedText,
     /// The number of characters that are stored.
     stored: usize,
-    /// When the author last added to it.
+    /// When the author last added to it, or repeated what is there.
     touched: Instant,
+    /// When the store last took text, or that the author is there.
+    kept: Instant,
     /// Whether its end is being stored.
     is_ending: bool,
     /// The text that is being stored, or whose storing failed. It is repeated unchanged, because
@@ -198,6 +202,7 @@ impl OpenText {
             stored: text.end(),
             text: Arc::new(text.into()),
             touched: now(),
+            kept: now(),
             is_ending: false,
             storing: None,
             second: (now(), 0, 0),

@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::service::chat::handle::{Chat, now};
+use crate::service::chat::sequencer::conversations::LiveConversation;
+use crate::service::fault::ServiceError;
 use crate::store::{Message, Page, STREAMS_READ, StoreError};
 use roomcast::{Socket, SocketId};
 
@@ -66,6 +68,27 @@ impl Drop for HeldReader {
             live.streams.release(&self.socket, tempo, now());
         });
     }
+}
+
+/// Lets a socket enter a conversation. It is sent nothing of the texts that grow there until the
+/// answer with their beginnings is queued.
+pub(in crate::service::chat) fn enter_held(
+    live: &mut LiveConversation,
+    socket: &Socket,
+    seq: u64,
+    enter: impl FnOnce(&mut LiveConversation) -> Result<u64, ServiceError>,
+) -> Result<u64, ServiceError> {
+    let id = socket.id();
+    // Before it enters, which may send texts that are due.
+    live.streams.hold(&id);
+    if !socket.is_in(live.room.as_str()) {
+        live.streams.withhold(&id, seq);
+    }
+    enter(live).inspect_err(|_| {
+        let tempo = live.common.streams;
+        live.streams.forget(&id);
+        live.streams.release(&id, tempo, now());
+    })
 }
 
 impl Chat {

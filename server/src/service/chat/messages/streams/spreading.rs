@@ -16,14 +16,13 @@ use crate::service::cluster::{Grown, News};
 use roomcast::Namespace;
 
 impl Chat {
-    /// Sends new text to the readers, here and at other servers, and has it stored.
+    /// Sends new text to the readers, here and at other servers.
     pub(super) fn grow(
         &self,
         open: &OpenText,
         namespace: &Namespace,
         (offset, piece): (usize, &str),
     ) {
-        self.0.streams.grown.notify_one();
         let id = open.conversation_id;
         self.0.conversations.with(id, |live| {
             let author = open.socket.clone();
@@ -136,7 +135,7 @@ impl Inventoried for Gaps {
     }
 }
 
-/// The times until what is stored is read. It is stored every quarter of a second.
+/// The times until what is stored is read. It is stored one to four times a second.
 const FILL_DELAYS: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(300),

@@ -12,7 +12,8 @@ use crate::service::chat::handle::{Chat, now};
 use crate::store::{Change, Extension, Finish, IDLE_MARGIN, Origin, StoreError, Time};
 
 impl Chat {
-    /// Stores growing texts together, at most four times a second. Never returns.
+    /// Stores growing texts together, at most four times a second, and at least once a second if
+    /// the store can. Never returns.
     pub(crate) async fn store_texts(self) {
         loop {
             self.0.streams.grown.notified().await;
@@ -26,21 +27,31 @@ impl Chat {
 
     async fn store_grown(&self) -> Result<(), StoreError> {
         let open = self.0.streams.all();
-        let extensions: Vec<Extension> = open
-            .iter()
-            .filter_map(|open| open.lock().extension())
-            .collect();
-        for part in extensions.chunks(BATCH) {
-            let taken = self.0.store.extend_streams(part).await?;
-            for extension in part {
+        let parts = open.len().div_ceil(PART);
+        let idle = self.0.streams.limits.timeout / 2;
+        for part in open.chunks(PART) {
+            let grown = part.iter();
+            let extensions: Vec<Extension> = grown
+                .filter_map(|open| open.lock().extension(idle))
+                .collect();
+            if extensions.is_empty() {
+                continue;
+            }
+            let begin = Instant::now();
+            let taken = self.0.store.extend_streams(&extensions).await?;
+            for extension in &extensions {
                 let held = self.0.streams.held(extension.message_id, extension.holder);
                 let Some(open) = held else { continue };
                 let mut open = open.lock();
                 open.storing = None;
                 if taken.contains(&extension.message_id) {
                     open.stored = open.stored.max(extension.from + extension.chars);
+                    open.kept = now();
                 }
             }
+            // SQLite uses the cores of the server, which sends text in the meantime.
+            let longest = MAX_STORE_TIME / u32::try_from(parts).unwrap_or(u32::MAX);
+            sleep((begin.elapsed() * PAUSE).min(longest)).await;
         }
         Ok(())
     }
@@ -118,27 +129,23 @@ impl Chat {
     /// Ends a message where it is, unless it has ended or another server writes it.
     async fn interrupt(&self, open: &Arc<Mutex<OpenText>>) -> Result<(), StoreError> {
         let finish = open.lock().interrupted(String::new());
-        let id = finish.message_id;
-        let holder = open.lock().holder;
-        let ended = self.0.store.finish_stream(finish, Origin::default()).await;
-        let ended = ended.inspect_err(|_| open.lock().is_ending = false)?;
-        if let Change::Done(message) = &ended {
-            tracing::debug!(message_id = %id, conversation = %message.conversation_id, "message interrupted");
+        if let Change::Done(message) = self.store_end(finish, None).await? {
+            tracing::debug!(message_id = %message.id, conversation = %message.conversation_id, "message interrupted");
         }
-        self.0.streams.forget_held(id, holder);
         Ok(())
     }
 }
 
 impl OpenText {
-    /// Returns the text to store next.
-    fn extension(&mut self) -> Option<Extension> {
+    /// Returns the text to store next. It is empty if the author has only repeated what is there
+    /// for this long: other servers would take the author for gone.
+    fn extension(&mut self, idle: Duration) -> Option<Extension> {
         if self.storing.is_none() {
             let text = self.text.lock();
-            let chars = text
-                .end()
-                .checked_sub(self.stored)
-                .filter(|chars| *chars > 0)?;
+            let chars = text.end().checked_sub(self.stored)?;
+            if chars == 0 && self.touched.saturating_duration_since(self.kept) < idle {
+                return None;
+            }
             self.storing = Some(Extension {
                 message_id: self.message_id,
                 holder: self.holder,
@@ -151,11 +158,17 @@ impl OpenText {
     }
 }
 
-/// The shortest time between two transactions with new text.
+/// The shortest time between two additions to the stored text of a message.
 const STORE_INTERVAL: Duration = Duration::from_millis(250);
+/// The time in which all growing texts are stored, if the store can.
+const MAX_STORE_TIME: Duration = Duration::from_millis(750);
+/// The number of texts that are stored in one transaction.
+const PART: usize = 100;
+/// The pause after a transaction, as a multiple of its duration.
+const PAUSE: u32 = 4;
 /// The interval between two looks for messages that nobody extends.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The time after a failure of the store in which no messages of other servers are ended.
 const SETTLING: Duration = Duration::from_secs(10);
-/// The number of messages in one transaction.
+/// The number of messages of other servers that are looked for together.
 const BATCH: usize = 500;

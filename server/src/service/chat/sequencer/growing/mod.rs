@@ -180,8 +180,8 @@ impl LiveStreams {
         }
     }
 
-    /// Adds text of an author on another server. Before a message has begun here, and after its end,
-    /// everything is missing.
+    /// Adds text of an author on another server. Before a message has begun here, and after its
+    /// end, everything is missing.
     pub(in crate::service::chat) fn receive(
         &mut self,
         seq: u64,

@@ -1,6 +1,8 @@
-//! Commands about market data: following, publishing, reading and withdrawing it.
+//! Commands about market data: following, publishing, reading and withdrawing it,
+//! and pages of lists.
 
 pub(crate) mod corrections;
+pub(crate) mod pages;
 pub(crate) mod portfolio;
 pub(crate) mod prices;
 pub(crate) mod signals;

@@ -11,6 +11,7 @@ pub(in crate::store) mod sqlite;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -46,7 +47,7 @@ pub struct StreamPlace {
 record! { StreamPlace => message_id, conversation_id }
 
 /// More text of a message that is being written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[expect(clippy::exhaustive_structs, reason = "callers set every field")]
 pub struct Extension {
     /// The message.
@@ -54,6 +55,7 @@ pub struct Extension {
     /// Who extends it. Refused if another has taken over.
     pub holder: Uuid,
     /// The number of characters before this text.
+    #[serde(rename = "from_chars")]
     pub from: usize,
     /// The text.
     pub text: String,
@@ -131,47 +133,35 @@ impl Store {
     ///
     /// If it could not be stored. A repetition does not store a text twice.
     pub async fn extend_streams(&self, extensions: &[Extension]) -> Result<Vec<Uuid>, StoreError> {
-        let column = |of: fn(&Extension) -> usize| {
-            let numbers: Vec<usize> = extensions.iter().map(of).collect();
-            serde_json::to_string(&numbers).unwrap_or_default()
-        };
-        let ids: Vec<Uuid> = extensions.iter().map(|one| one.message_id).collect();
-        let holders: Vec<Uuid> = extensions.iter().map(|one| one.holder).collect();
-        let texts: Vec<String> = extensions.iter().map(|one| one.text.clone()).collect();
-        let from = column(|one| one.from);
-        let chars = column(|one| one.chars);
+        // One list, which SQLite parses once. Joined lists of columns are parsed for each row.
+        let given = serde_json::to_string(extensions).unwrap_or_default();
         let extend = Statement::new(
             "UPDATE message_streams s
-             SET text = CASE WHEN s.chars = d.start THEN s.text || d.more ELSE s.text END,
-                 chars = d.start + d.added, touched_at = $6
-             FROM (SELECT message_id, holder, more,
-                     (($4::text::json) ->> (place::int - 1))::int8 AS start,
-                     (($5::text::json) ->> (place::int - 1))::int8 AS added
-                 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY
-                     AS given (message_id, holder, more, place)) d
+             SET text = CASE WHEN s.chars = d.from_chars THEN s.text || d.text ELSE s.text END,
+                 chars = d.from_chars + d.chars, touched_at = $2
+             FROM json_to_recordset($1::text::json) AS d (message_id uuid, holder uuid,
+                 from_chars int8, text text, chars int8)
              WHERE s.message_id = d.message_id AND s.holder = d.holder
-                 AND s.chars IN (d.start, d.start + d.added)
+                 AND s.chars IN (d.from_chars, d.from_chars + d.chars)
                  AND EXISTS (SELECT 1 FROM conversations c WHERE c.id = s.conversation_id
                      AND c.deleted_at IS NULL AND (c.is_open OR EXISTS (SELECT 1 FROM members m
                          WHERE m.conversation_id = s.conversation_id AND m.user_id = s.user_id)))
              RETURNING s.message_id AS value",
-            values![ids, holders, texts, from, chars, Time::now()],
+            values![given, Time::now()],
         )
         .for_sqlite(
-            "UPDATE message_streams
-             SET text = CASE WHEN chars = d.start THEN text || d.more ELSE text END,
-                 chars = d.start + d.added, touched_at = $6
-             FROM (SELECT i.value AS id, h.value AS owner, t.value AS more, f.value AS start,
-                     n.value AS added
-                 FROM json_each($1) i JOIN json_each($2) h ON h.key = i.key
-                     JOIN json_each($3) t ON t.key = i.key JOIN json_each($4) f ON f.key = i.key
-                     JOIN json_each($5) n ON n.key = i.key) AS d
-             WHERE message_id = d.id AND holder = d.owner
-                 AND chars IN (d.start, d.start + d.added)
-                 AND EXISTS (SELECT 1 FROM conversations c WHERE c.id = conversation_id
+            "UPDATE message_streams AS s
+             SET text = CASE WHEN s.chars = d.start THEN s.text || d.more ELSE s.text END,
+                 chars = d.start + d.added, touched_at = $2
+             FROM (SELECT value ->> 'message_id' AS id, value ->> 'holder' AS owner,
+                     value ->> 'from_chars' AS start, value ->> 'text' AS more,
+                     value ->> 'chars' AS added
+                 FROM json_each($1)) AS d
+             WHERE s.message_id = d.id AND s.holder = d.owner
+                 AND s.chars IN (d.start, d.start + d.added)
+                 AND EXISTS (SELECT 1 FROM conversations c WHERE c.id = s.conversation_id
                      AND (c.is_open OR EXISTS (SELECT 1 FROM members m
-                         WHERE m.conversation_id = message_streams.conversation_id
-                             AND m.user_id = message_streams.user_id)))
+                         WHERE m.conversation_id = s.conversation_id AND m.user_id = s.user_id)))
              RETURNING message_id AS value",
         );
         let taken = self.change_rows(extend).await?.into_iter();

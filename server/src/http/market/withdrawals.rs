@@ -2,8 +2,8 @@
 
 use axum::{extract::Path, http::Method};
 
-use super::api::{Api, Operation, Routes};
-use super::forwarding::forward;
+use crate::http::api::{Api, Operation, Routes};
+use crate::http::forwarding::forward;
 use crate::service::bounds::{ServiceName, Symbol, UserId};
 use crate::{
     auth::Permission,

@@ -1,11 +1,16 @@
 //! The catalogue as TypeScript types, for the client package and the chat page (`web/`).
 
+mod types;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::declared::Kind;
 use super::{Catalogue, Deprecated, sentence};
 use crate::service::rules::event::ArgumentForm;
+use types::OptionalNull;
 
 impl Catalogue {
     /// Returns a module with all types, and with the events of both directions for Socket.IO's
@@ -18,10 +23,11 @@ impl Catalogue {
         for (name, schema) in &self.types.0 {
             text.push('\n');
             comment(&mut text, "", schema["description"].as_str());
-            let _ = match schema["properties"].as_object() {
-                Some(_) => writeln!(text, "export interface {name} {}", object(schema)),
-                None => writeln!(text, "export type {name} = {};", type_of(schema)),
+            let null = match self.of_applications.contains(name) {
+                true => OptionalNull::Kept,
+                false => OptionalNull::Omitted,
             };
+            null.declare(&mut text, name, schema);
         }
         // The module has no imports, so that it compiles wherever the output is stored.
         text.push_str(
@@ -36,7 +42,29 @@ impl Catalogue {
         );
         self.events_of(&mut text, "", "/");
         self.events_of(&mut text, "Admin", "/admin");
+        for kind in &self.kinds {
+            kind.interface(&mut text);
+        }
         text
+    }
+
+    /// Writes the listeners of the events of all declared kinds. Kinds may share an event.
+    fn listeners(&self, text: &mut String) {
+        let mut events = BTreeMap::<_, Vec<_>>::new();
+        for kind in &self.kinds {
+            for (event, data) in &kind.events {
+                events.entry(event).or_default().push(data.as_str());
+            }
+        }
+        for (event, data) in events {
+            comment(text, "  ", Some("An event in a declared channel."));
+            let data = data.join(" | ");
+            let _ = writeln!(
+                text,
+                "  {}: (data: {data}, meta: EventMeta) => void;",
+                key(event)
+            );
+        }
     }
 
     /// Writes the events of a namespace, in types whose names begin with `prefix`.
@@ -108,6 +136,35 @@ impl Catalogue {
                 event.payload
             );
         }
+        if namespace == "/" {
+            self.listeners(text);
+        }
+        text.push_str("}\n");
+    }
+}
+
+impl Kind {
+    /// Writes the type of the events of the kind.
+    fn interface(&self, text: &mut String) {
+        let declared = &self.declared;
+        let words = format!(
+            "The data of the events in `{}`, by name, for `channel` of `@roomcast/client/channels`. Followers: {}. Publishers: {}. History: {}.",
+            declared.pattern,
+            Self::rules(&declared.follow),
+            Self::rules(&declared.publish),
+            self.shown_history(),
+        );
+        text.push('\n');
+        comment(text, "", Some(&words));
+        let name = &self.interface;
+        if self.events.is_empty() {
+            let _ = writeln!(text, "export type {name} = Record<string, unknown>;");
+            return;
+        }
+        let _ = writeln!(text, "export interface {name} {{");
+        for (event, data) in &self.events {
+            let _ = writeln!(text, "  {}: {data};", key(event));
+        }
         text.push_str("}\n");
     }
 }
@@ -120,102 +177,21 @@ fn described(words: &str, deprecated: Option<Deprecated>) -> String {
     }
 }
 
-/// Returns the TypeScript type of a schema.
-fn type_of(schema: &Value) -> String {
-    if let Some(target) = schema["$ref"].as_str() {
-        return target.rsplit('/').next().unwrap_or(target).to_owned();
-    }
-    if let Some(value) = schema.get("const") {
-        return value.to_string();
-    }
-    if let Some(values) = schema["enum"].as_array() {
-        return union(values.iter().map(Value::to_string));
-    }
-    let choice = schema.get("oneOf").or_else(|| schema.get("anyOf"));
-    if let Some(schemas) = choice.and_then(Value::as_array) {
-        return union(schemas.iter().map(type_of));
-    }
-    let kind = &schema["type"];
-    match kind.as_array() {
-        Some(kinds) => union(kinds.iter().map(|kind| named(kind, schema))),
-        None => named(kind, schema),
-    }
-}
-
-/// Returns the TypeScript type of a schema for one JSON type.
-fn named(kind: &Value, schema: &Value) -> String {
-    match kind.as_str() {
-        Some("integer" | "number") => "number".to_owned(),
-        Some("array") => match type_of(&schema["items"]) {
-            // `[]` binds more tightly than `|`.
-            items if items.contains(" | ") => format!("({items})[]"),
-            items => format!("{items}[]"),
-        },
-        Some("object") if schema.get("properties").is_some() => object(schema),
-        Some("object") => "Record<string, unknown>".to_owned(),
-        Some(same @ ("string" | "boolean" | "null")) => same.to_owned(),
-        Some(_) | None => "unknown".to_owned(),
-    }
-}
-
-fn union(types: impl Iterator<Item = String>) -> String {
-    types.collect::<Vec<_>>().join(" | ")
-}
-
-/// Returns the fields of an object. An optional field is marked with `?` instead of `| null`.
-fn object(schema: &Value) -> String {
-    let none = Map::new();
-    let mut text = String::from("{\n");
-    let fields = schema["properties"].as_object().unwrap_or(&none);
-    let required = schema["required"].as_array();
-    for (name, field) in fields {
-        comment(&mut text, "  ", field["description"].as_str());
-        let is_required = required.is_some_and(|names| names.iter().any(|it| it == name));
-        let type_of = type_of(field);
-        let _ = if is_required {
-            writeln!(text, "  {}: {type_of};", key(name))
-        } else {
-            writeln!(
-                text,
-                "  {}?: {};",
-                key(name),
-                type_of.trim_end_matches(" | null")
-            )
-        };
-    }
-    if schema["additionalProperties"] == Value::Bool(true) {
-        text.push_str("  [name: string]: unknown;\n");
-    }
-    text.push('}');
-    text
-}
-
-/// Returns a property name, quoted if it contains colons.
+/// Returns a property name, quoted unless it is an identifier.
 fn key(name: &str) -> String {
-    if name.contains(':') {
-        format!("\"{name}\"")
-    } else {
-        name.to_owned()
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match name.chars().all(is_letter) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        true if !name.is_empty() => name.to_owned(),
+        _ => Value::from(name).to_string(),
     }
 }
 
 fn comment(text: &mut String, indent: &str, words: Option<&str>) {
     if let Some(words) = words {
-        let _ = writeln!(text, "{indent}/** {} */", words.replace('\n', " "));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn items_of_an_array_that_are_a_choice_have_parentheses() {
-        let texts = json!({"type": "array", "items": {"type": "string"}});
-        assert_eq!(type_of(&texts), "string[]");
-        let choice = json!({"type": "array", "items": {"enum": ["buy", "sell"]}});
-        assert_eq!(type_of(&choice), "(\"buy\" | \"sell\")[]");
+        let _ = writeln!(
+            text,
+            "{indent}/** {} */",
+            words.replace('\n', " ").replace("*/", "*\\/")
+        );
     }
 }

@@ -41,7 +41,7 @@ impl Default for Publications {
 }
 
 impl Publications {
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    pub(in crate::config) fn check(&self) -> Result<(), &'static str> {
         if !(SHORTEST_POLL..=LONGEST_POLL).contains(&self.poll) {
             return Err("publications.poll must be from 1 ms to 10 s");
         }

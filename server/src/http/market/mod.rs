@@ -1,6 +1,9 @@
 //! Routes for market data: publishing with `/api/v1/trades`, `/signals`, `/portfolios`, `/prices`
 //! and `/notifications`, and reading with `/api/v1/users/{id}/trades` and similar routes.
 
+mod corrections;
+mod withdrawals;
+
 use axum::{
     Extension, Json,
     extract::{Path, State},
@@ -31,7 +34,10 @@ use crate::{
 };
 /// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
-    publishing().merge(reading())
+    publishing()
+        .merge(reading())
+        .merge(corrections::routes())
+        .merge(withdrawals::routes())
 }
 
 fn publishing() -> Routes<Api> {

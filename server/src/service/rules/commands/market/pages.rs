@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::form::whole_in_query;
 use crate::service::rules::bounds::RevisionCursor;
+use crate::service::rules::commands::form::whole_in_query;
 
 /// The requested page of a list.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -2,8 +2,8 @@
 
 use axum::{extract::Path, http::Method};
 
-use super::api::{Api, JsonBody, Operation, Routes};
-use super::forwarding::forward;
+use crate::http::api::{Api, JsonBody, Operation, Routes};
+use crate::http::forwarding::forward;
 use crate::service::bounds::{NotificationId, ServiceName, UserId};
 use crate::{
     auth::Permission,

@@ -7,6 +7,8 @@
 //! A new reader, or a reader that lags behind the retained feed, marks the end of the feed and then
 //! reads the tables.
 
+pub(in crate::service) mod follower;
+
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
@@ -21,8 +23,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::follower::{Failure, Followed, Follower, Intervals, Progress};
 use crate::store::{Changed, Feed, FeedMark, StoreError};
+use follower::{Failure, Followed, Follower, Intervals, Progress};
 
 /// Brings this server up to date with one table of the store.
 pub(crate) trait Applier: Send + Sync {

@@ -1,0 +1,375 @@
+//! Authors and readers of messages, each with a connection.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::hmac;
+use roomcast::client::{Connection, Options, Transports};
+use roomcast_protocol::socket::{Args, Kind};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    task::{JoinHandle, spawn_local},
+    time::{sleep, sleep_until, timeout},
+};
+
+use crate::{
+    binary::{SECRET, Server},
+    processor, publish,
+    text::{PIECE, is_exact, piece},
+};
+
+/// The maximum time for texts in flight.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time between the ends of two messages.
+const FINISH_DELAY: Duration = Duration::from_millis(20);
+/// The time in which a server tells all members who has joined.
+const JOIN_TIME: Duration = Duration::from_secs(3);
+
+/// What a run measured.
+pub struct Readings {
+    /// The time from when a piece was due until readers had it, for each server.
+    pub times: [Vec<Duration>; 2],
+    /// How much later than at the author's server a piece was with the reader at the other one.
+    pub lag: Vec<Duration>,
+    pub acknowledged: Vec<Duration>,
+    /// Texts that were not what must follow.
+    pub faults: usize,
+    /// Messages that a reader did not receive whole.
+    pub missing: usize,
+    pub refused: usize,
+}
+
+/// The authors of a run, and what its readers have received.
+pub struct Chat {
+    authors: Vec<Author>,
+    writing: Vec<JoinHandle<Written>>,
+    received: Rc<RefCell<Received>>,
+    readers: usize,
+    /// When the first piece of the first author was due, and the pieces of each message.
+    start: Instant,
+    rate: u32,
+    pieces: usize,
+}
+
+/// An author that has written a message, when each piece was due and acknowledged, and how many
+/// were not accepted.
+type Written = (Author, Vec<(Instant, Instant)>, usize);
+
+#[derive(Default)]
+struct Received {
+    deliveries: u64,
+    faults: usize,
+    /// By the id of the message, the arrival of each piece at a reader, and the number of its
+    /// server.
+    whole: HashMap<String, Vec<(usize, Vec<Instant>)>>,
+}
+
+struct Author {
+    connection: Connection,
+    conversation: String,
+    message: String,
+    /// The number of messages that it has begun.
+    begun: usize,
+}
+
+impl Chat {
+    /// Connects authors to the first of these servers, and a reader for each at every server.
+    pub async fn open(servers: &[&Server], authors: u32) -> Self {
+        let mut chat = Self::empty();
+        for n in 0..authors {
+            let names: Vec<String> = (0..servers.len()).map(|at| format!("r{at}-{n}")).collect();
+            let author = Author::open(servers[0], &format!("a{n}"), &names).await;
+            for (at, name) in names.iter().enumerate() {
+                chat.add_reader(servers[at], at, name, &author.conversation)
+                    .await;
+            }
+            chat.authors.push(author);
+        }
+        chat.readers = servers.len();
+        sleep(JOIN_TIME).await;
+        chat
+    }
+
+    /// Connects an author and this many readers of one conversation.
+    pub async fn open_one(server: &Server, readers: usize) -> Self {
+        let mut chat = Self::empty();
+        let names: Vec<String> = (0..readers).map(|n| format!("r{n}")).collect();
+        let author = Author::open(server, "a", &names).await;
+        for name in &names {
+            chat.add_reader(server, 0, name, &author.conversation).await;
+        }
+        chat.authors.push(author);
+        chat.readers = readers;
+        sleep(JOIN_TIME).await;
+        chat
+    }
+
+    fn empty() -> Self {
+        Self {
+            authors: Vec::new(),
+            writing: Vec::new(),
+            received: Rc::default(),
+            readers: 0,
+            start: Instant::now(),
+            rate: 1,
+            pieces: 0,
+        }
+    }
+
+    async fn add_reader(&mut self, server: &Server, at: usize, name: &str, conversation: &str) {
+        let mut connection = connect(server, name).await;
+        let payload = json!({ "conversationId": conversation });
+        must(&mut connection, "join_conversation", &payload).await;
+        spawn_local(read(connection, at, Rc::clone(&self.received)));
+    }
+
+    /// Lets each author write a message. Returns when the first piece is due.
+    pub async fn begin(&mut self, rate: u32, seconds: u32) -> Instant {
+        for author in &mut self.authors {
+            author.message = author.begin().await;
+        }
+        self.received.borrow_mut().whole.clear();
+        self.start = Instant::now() + Duration::from_millis(200);
+        (self.rate, self.pieces) = (rate, (rate * seconds) as usize);
+        let all = self.authors.len() as u32;
+        for (n, author) in self.authors.drain(..).enumerate() {
+            let first = self.start + Duration::from_secs(1) / rate / all * n as u32;
+            let delay = FINISH_DELAY * n as u32;
+            self.writing
+                .push(spawn_local(author.write(first, rate, self.pieces, delay)));
+        }
+        self.start
+    }
+
+    /// Waits until all have finished, and returns what was measured after a time.
+    pub async fn end(&mut self, from: Instant) -> Readings {
+        let mut readings = Readings {
+            times: [Vec::new(), Vec::new()],
+            lag: Vec::new(),
+            acknowledged: Vec::new(),
+            faults: 0,
+            missing: 0,
+            refused: 0,
+        };
+        for writing in self.writing.drain(..) {
+            let (author, acknowledged, refused) = writing.await.unwrap();
+            let measured = acknowledged.into_iter().filter(|(due, _)| *due >= from);
+            readings
+                .acknowledged
+                .extend(measured.map(|(due, at)| at.saturating_duration_since(due)));
+            readings.refused += refused;
+            self.authors.push(author);
+        }
+        let end = Instant::now() + DELIVERY_TIMEOUT;
+        let expected = self.authors.len() * self.readers;
+        let count = || {
+            self.received
+                .borrow()
+                .whole
+                .values()
+                .map(Vec::len)
+                .sum::<usize>()
+        };
+        while count() < expected && Instant::now() < end {
+            sleep(Duration::from_millis(10)).await;
+        }
+        readings.missing = expected - count();
+        let received = self.received.borrow();
+        readings.faults = received.faults;
+        for (n, author) in self.authors.iter().enumerate() {
+            let all = self.authors.len() as u32;
+            let first = self.start + Duration::from_secs(1) / self.rate / all * n as u32;
+            let due = |k: usize| first + Duration::from_secs(1) / self.rate * k as u32;
+            let measured = (0..self.pieces).filter(|k| due(*k) >= from);
+            let Some(readers) = received.whole.get(&author.message) else {
+                continue;
+            };
+            for k in measured {
+                let mut last = [None; 2];
+                for (at, arrivals) in readers {
+                    let time = arrivals[k].saturating_duration_since(due(k));
+                    readings.times[*at].push(time);
+                    last[*at] = last[*at].max(Some(time));
+                }
+                if let [Some(here), Some(there)] = last {
+                    readings.lag.push(there.saturating_sub(here));
+                }
+            }
+        }
+        readings
+    }
+
+    /// Returns the server's processor time for a delivery in the next seconds, in microseconds.
+    pub async fn cost(&self, server: &Server, seconds: u32) -> f64 {
+        let deliveries = || self.received.borrow().deliveries;
+        let (cpu, before) = (processor::worked(&[server.process()]), deliveries());
+        sleep(Duration::from_secs(seconds.into())).await;
+        let cpu = processor::worked(&[server.process()]) - cpu;
+        cpu / (deliveries() - before) as f64 * 1e6
+    }
+
+    /// Opens messages, each with a piece of text.
+    pub async fn open_messages(&mut self, count: u32) {
+        let author = &mut self.authors[0];
+        for _ in 0..count {
+            let message = author.begin().await;
+            let payload = json!({"messageId": message, "offset": 0, "text": piece(0)});
+            must(&mut author.connection, "append_message", &payload).await;
+        }
+    }
+}
+
+impl Author {
+    async fn open(server: &Server, name: &str, members: &[String]) -> Self {
+        let mut connection = connect(server, name).await;
+        let payload = json!({ "memberIds": members });
+        let answer = must(&mut connection, "create_conversation", &payload).await;
+        Self {
+            connection,
+            conversation: answer["conversation"]["id"].as_str().unwrap().to_owned(),
+            message: String::new(),
+            begun: 0,
+        }
+    }
+
+    async fn begin(&mut self) -> String {
+        self.begun += 1;
+        let payload = json!({
+            "conversationId": self.conversation,
+            "clientMessageId": format!("message {}", self.begun),
+        });
+        let answer = must(&mut self.connection, "begin_message", &payload).await;
+        answer["message"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Writes a message.
+    async fn write(mut self, first: Instant, rate: u32, pieces: usize, delay: Duration) -> Written {
+        #[derive(Deserialize)]
+        struct Answer {
+            success: bool,
+        }
+        let due = |k: usize| first + Duration::from_secs(1) / rate * k as u32;
+        let (mut acknowledged, mut refused) = (Vec::with_capacity(pieces), 0);
+        let mut waiting = VecDeque::new();
+        let mut sent = 0;
+        while acknowledged.len() < pieces {
+            tokio::select! {
+                packet = self.connection.next() => {
+                    let packet = packet.unwrap();
+                    let now = Instant::now();
+                    if packet.kind == Kind::Ack && let Some((id, due)) = waiting.pop_front() {
+                        assert_eq!(packet.id, Some(id), "acknowledgements come in order");
+                        let answer: Answer = packet.args.get(0).unwrap();
+                        refused += usize::from(!answer.success);
+                        acknowledged.push((due, now));
+                    }
+                }
+                () = sleep_until(due(sent).into()), if sent < pieces => {
+                    let payload = json!({
+                        "messageId": self.message,
+                        "offset": sent * PIECE,
+                        "text": piece(sent),
+                    });
+                    let id = self.connection.request("append_message", &(payload,)).unwrap();
+                    waiting.push_back((id, due(sent)));
+                    sent += 1;
+                }
+            }
+        }
+        // Not all at the same moment.
+        sleep_until((first + Duration::from_secs(1) / rate * pieces as u32 + delay).into()).await;
+        let payload = json!({"messageId": self.message, "offset": pieces * PIECE});
+        must(&mut self.connection, "finish_message", &payload).await;
+        (self, acknowledged, refused)
+    }
+}
+
+/// Reads messages until the run ends.
+async fn read(mut connection: Connection, at: usize, received: Rc<RefCell<Received>>) {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Added {
+        message_id: String,
+        offset: usize,
+        text: String,
+    }
+    #[derive(Deserialize)]
+    struct Whole {
+        id: String,
+        content: String,
+    }
+    let mut growing: HashMap<String, Vec<Instant>> = HashMap::new();
+    while let Ok(packet) = connection.next().await {
+        let now = Instant::now();
+        let mut received = received.borrow_mut();
+        match packet.event_name() {
+            "message_appended" => {
+                received.deliveries += 1;
+                let Added {
+                    message_id,
+                    offset,
+                    text,
+                } = get(&packet.args);
+                let arrivals = growing.entry(message_id).or_default();
+                let follows = offset == arrivals.len() * PIECE && is_exact(offset, &text);
+                received.faults += usize::from(!follows);
+                arrivals.resize(arrivals.len() + text.len() / PIECE, now);
+            }
+            "message_edited" => {
+                let Whole { id, content } = get(&packet.args);
+                let mut arrivals = growing.remove(&id).unwrap_or_default();
+                received.faults += usize::from(!is_exact(0, &content));
+                arrivals.resize(content.len() / PIECE, now);
+                received.whole.entry(id).or_default().push((at, arrivals));
+            }
+            publish::EVENT => received.deliveries += 1,
+            _ => {}
+        }
+    }
+}
+
+fn get<T: serde::de::DeserializeOwned>(args: &Args) -> T {
+    args.get(0).unwrap()
+}
+
+async fn connect(server: &Server, name: &str) -> Connection {
+    let options = Options {
+        transports: Transports::WebSocket,
+        auth: Some(json!({ "token": token(name) })),
+        ..Options::new(format!("http://{}", server.address()))
+    };
+    Connection::open(&options).await.unwrap()
+}
+
+/// Creates a token for a user. A process for each of them would take a minute.
+fn token(user: &str) -> String {
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let exp = jiff::Timestamp::now().as_second() + 3600;
+    let claims = json!({"sub": user, "roles": ["user"], "exp": exp}).to_string();
+    let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.1.as_bytes());
+    let signature = hmac::sign(&key, message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// Sends a request, which must succeed.
+async fn must(connection: &mut Connection, event: &str, payload: &Value) -> Value {
+    let id = connection.request(event, &(payload,)).unwrap();
+    let answer = async {
+        loop {
+            let packet = connection.next().await.unwrap();
+            if packet.kind == Kind::Ack && packet.id == Some(id) {
+                return packet.args.get::<Value>(0).unwrap();
+            }
+        }
+    };
+    let answer = timeout(DELIVERY_TIMEOUT, answer).await.unwrap();
+    assert_eq!(answer["success"], true, "{event}: {answer}");
+    answer
+}

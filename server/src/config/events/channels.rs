@@ -1,0 +1,102 @@
+//! Section `[channels.NAME]`.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// Section `[channels.NAME]`: a kind of channels, to which services or clients publish events.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelKind {
+    /// Names of the channels, such as `orders:{customer}:{order}`: parts with colons in between. A
+    /// part is a text, or `{part}` for any text of 1 to 128 characters. Required.
+    pub pattern: String,
+    /// Who may follow a channel and read its history; one match is enough: `anyone`, `users` (no
+    /// guests), `owner:{part}` (the user whose id is this part of the name), `role:NAME`,
+    /// `claim:NAME` (users whose token has this claim with the value `true`),
+    /// `claim:NAME={part}` (users whose token has this claim with the part as its value, or in a
+    /// list) or `token` (users with a token for the channel). Required.
+    pub follow: Vec<String>,
+    /// Who may publish; one match is enough: `services` (with the permission `channels:publish`),
+    /// `followers` (all clients that may follow), `owner:{part}`, `role:NAME` or `token`. Default
+    /// `services`.
+    pub publish: Vec<String>,
+    /// Which events are stored for clients that were absent: `last` for only the newest one, or the
+    /// following keys.
+    #[serde(deserialize_with = "history")]
+    pub history: ChannelHistory,
+    /// Maximum size of the data of an event, as JSON. Default 16 KiB.
+    pub max_bytes: usize,
+    /// Names of events, each with the file of the JSON Schema that its data must match. Other
+    /// events are then refused. Default: every name and any JSON.
+    pub events: BTreeMap<String, PathBuf>,
+}
+
+/// Section `[channels.NAME.history]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelHistory {
+    /// Maximum number of the newest events that a channel retains, 1 to 10,000. Default 200.
+    pub events: u32,
+    /// How long an event is retained. Default 7 days.
+    #[serde(with = "crate::config::days")]
+    pub age: Duration,
+    /// Whether a channel retains only its newest event, which replaces the earlier ones. `events` then
+    /// has no effect. `history = "last"` sets it, with an `age` of 366 days. Default `false`.
+    pub last: bool,
+}
+
+/// Deserializes a history from its keys, or from the text `last`.
+fn history<'de, D: Deserializer<'de>>(from: D) -> Result<ChannelHistory, D::Error> {
+    struct Form;
+
+    impl<'de> Visitor<'de> for Form {
+        type Value = ChannelHistory;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("`last`, or a table with `events` and `age`")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<ChannelHistory, E> {
+            match text {
+                "last" => Ok(ChannelHistory {
+                    last: true,
+                    age: Duration::from_secs(366 * 86_400),
+                    ..ChannelHistory::default()
+                }),
+                _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+            }
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<ChannelHistory, M::Error> {
+            ChannelHistory::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    from.deserialize_any(Form)
+}
+
+impl Default for ChannelKind {
+    fn default() -> Self {
+        Self {
+            pattern: String::new(),
+            follow: Vec::new(),
+            publish: vec!["services".into()],
+            history: ChannelHistory::default(),
+            max_bytes: 16 << 10,
+            events: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for ChannelHistory {
+    fn default() -> Self {
+        Self {
+            events: 200,
+            age: Duration::from_secs(7 * 86_400),
+            last: false,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Sections about events of an application: `[channels.NAME]` and `[publications]`.
+
+mod channels;
+mod publications;
+
+pub use channels::{ChannelHistory, ChannelKind};
+pub use publications::Publications;

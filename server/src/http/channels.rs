@@ -1,0 +1,85 @@
+//! Routes of channels: publishing events and reading them, below `/api/v1/channels`.
+
+use axum::{extract::Path, http::Method};
+
+use super::api::{Api, JsonBody, Operation, Parameters, Routes};
+use super::forwarding::forward;
+use crate::auth::Permission;
+use crate::service::bounds::ChannelName;
+use crate::service::channel_events::{
+    ChannelEvents, ChannelPageRequest, DeleteChannel, NewChannelEvents, PublishAsService,
+    PublishToChannels, Published, PublishedAsService, PublishedEvents, ReadAsService,
+};
+
+/// Returns the routes, below `/api/v1`.
+pub(super) fn routes() -> Routes<Api> {
+    Routes::new()
+        .on(
+            Method::POST,
+            "/channels/{channel}/events",
+            forward!(Path(channel): Path<String>, JsonBody(new): JsonBody<NewChannelEvents> =>
+                channels.publish_as_service(PublishAsService { channel, new }, namespace)),
+            Operation::new(
+                "publishToChannel",
+                "Publishes one event to a channel, or several in their order.",
+                Permission::ChannelsPublish,
+            )
+            .publishes()
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .body::<NewChannelEvents>()
+            .body_bytes(EVENTS_BYTES)
+            .answer::<PublishedAsService>(200)
+            .refuses(404),
+        )
+        .on(
+            Method::POST,
+            "/channels/events",
+            forward!(JsonBody(new): JsonBody<PublishToChannels> =>
+                channels.publish_to_channels(new, namespace)),
+            Operation::new(
+                "publishToChannels",
+                "Publishes events to several channels.",
+                Permission::ChannelsPublish,
+            )
+            .publishes()
+            .body::<PublishToChannels>()
+            .body_bytes(EVENTS_BYTES)
+            .answer::<PublishedEvents>(200)
+            .refuses(409),
+        )
+        .on(
+            Method::DELETE,
+            "/channels/{channel}",
+            forward!(Path(channel): Path<String> =>
+                channels.delete(DeleteChannel { channel }, namespace)),
+            Operation::new(
+                "deleteChannel",
+                "Deletes the events of a channel, and ends all subscriptions to it.",
+                Permission::ChannelsPublish,
+            )
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .answer::<Published>(200)
+            .refuses(404),
+        )
+        .on(
+            Method::GET,
+            "/channels/{channel}/history",
+            forward!(Path(channel): Path<String>, Parameters(page): Parameters<ChannelPageRequest> =>
+                channels.history_for_service(ReadAsService { channel, page })),
+            Operation::new(
+                "readChannel",
+                "Reads the events of a channel, the oldest first.",
+                Permission::ChannelsRead,
+            )
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .query::<ChannelPageRequest>()
+            .answer::<ChannelEvents>(200)
+            .refuses(404)
+            .refuses(409),
+        )
+}
+
+/// Maximum bytes of a request that publishes: the largest data that a kind of channels allows, and
+/// what surrounds it. A list of events is not larger, so that it usually fits into the queue of a
+/// client.
+const EVENTS_BYTES: usize = 264 << 10;

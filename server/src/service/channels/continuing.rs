@@ -1,0 +1,230 @@
+//! The channels that a socket follows: which of them it may still follow after its credentials or
+//! its connection were replaced.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::emitting::room_of;
+use super::{Channels, Grant};
+use crate::service::rules::emissions::channels::{CHANNEL_ENDED, ChannelEnded, EndReason};
+use crate::service::rules::rooms::Followed;
+use roomcast::{Room, Socket};
+
+/// The channels that a socket follows.
+#[derive(Default)]
+pub(super) struct FollowedChannels {
+    known: Mutex<HashMap<Room, Known>>,
+    /// Tells the task that ends subscriptions with their tokens when the next one ends. The task
+    /// ends with this value.
+    next_end: Mutex<Option<watch::Sender<SystemTime>>>,
+}
+
+/// What a socket has of a channel that it follows.
+#[derive(Clone)]
+struct Known {
+    /// The name of the channel. A long one is in no room name.
+    channel: String,
+    /// The right from a token.
+    grant: Option<Grant>,
+}
+
+impl FollowedChannels {
+    /// Returns those of a socket that follows any, or has followed any.
+    fn of(socket: &Socket) -> Option<Arc<Self>> {
+        socket.data()
+    }
+
+    /// Notes a channel that the socket is about to follow, with the right from a token.
+    pub(super) fn note(socket: &Socket, room: &Room, new: (&str, Option<Grant>)) {
+        // Subscriptions of a socket follow each other, so that no other task creates it meanwhile.
+        let followed = Self::of(socket).or_else(|| {
+            socket.set_data(Self::default());
+            Self::of(socket)
+        });
+        let (channel, grant) = (new.0.to_owned(), new.1);
+        if let Some(followed) = followed {
+            let known = Known { channel, grant };
+            followed.known.lock().insert(room.clone(), known);
+        }
+    }
+
+    /// Forgets a channel that the client knows it does not follow.
+    pub(super) fn forget(socket: &Socket, room: &Room) {
+        if let Some(followed) = Self::of(socket) {
+            followed.known.lock().remove(room);
+        }
+    }
+
+    /// Returns whether a token no longer gives the right to follow.
+    fn has_lost_grant(&self) -> bool {
+        let known = self.known.lock();
+        let mut grants = known.values().filter_map(|known| known.grant.as_ref());
+        grants.any(|grant| !grant.may_follow())
+    }
+
+    /// Returns the channels that the client takes to be followed.
+    fn all(&self) -> Vec<(Room, Known)> {
+        let known = self.known.lock();
+        let all = known.iter();
+        all.map(|(room, known)| (room.clone(), known.clone()))
+            .collect()
+    }
+
+    /// Returns when the next right from a token ends after a time. The user may still follow by
+    /// another rule after earlier ends.
+    fn next_end(&self, after: SystemTime) -> Option<SystemTime> {
+        let known = self.known.lock();
+        let ends = known
+            .values()
+            .filter_map(|known| Some(known.grant.as_ref()?.until));
+        ends.filter(|end| *end > after).min()
+    }
+}
+
+/// Returns the channels that the client of a socket takes to be followed.
+fn followed_by(socket: &Socket) -> Vec<(Room, Known)> {
+    FollowedChannels::of(socket).map_or_else(Vec::new, |followed| followed.all())
+}
+
+impl Channels {
+    /// Ends the subscriptions to channels that the user may no longer follow, after the credentials
+    /// of the socket or the kinds were replaced.
+    pub(crate) fn recheck_permissions(&self, socket: &Socket) {
+        let by = socket.principal();
+        for (room, Known { channel, grant }) in followed_by(socket) {
+            let reason = match self.find(&channel) {
+                Some((kind, values)) if kind.may_follow(&by, &values, grant.as_ref()) => continue,
+                Some(_) if grant.is_some_and(|grant| grant.has_ended()) => EndReason::Expired,
+                Some(_) => EndReason::Forbidden,
+                None => EndReason::Removed,
+            };
+            end(socket, &room, &channel, reason);
+        }
+    }
+
+    /// Ends the subscriptions of a socket whose right comes from a token, when the token ends or is
+    /// revoked.
+    /// Tokens that have ended until `checked` are known to be checked.
+    pub(super) fn end_in_time(&self, socket: &Socket, checked: SystemTime) {
+        let Some(followed) = FollowedChannels::of(socket) else {
+            return;
+        };
+        let mut next_end = followed.next_end.lock();
+        let Some(end) = followed.next_end(checked) else {
+            return;
+        };
+        if let Some(known) = &*next_end
+            && known.send(end).is_ok()
+        {
+            return;
+        }
+        let (sender, mut receiver) = watch::channel(end);
+        *next_end = Some(sender);
+        let (channels, namespace, id) = (self.clone(), socket.namespace(), socket.id());
+        let followed = Arc::downgrade(&followed);
+        let revocations = Arc::clone(self.0.authenticator.revocations());
+        let mut revoked = revocations.added();
+        // A revocation may have been added after the grants were checked.
+        revoked.mark_changed();
+        tokio::spawn(async move {
+            loop {
+                let end = *receiver.borrow_and_update();
+                let wait = end.duration_since(SystemTime::now()).unwrap_or_default();
+                tokio::select! {
+                    changed = receiver.changed() => match changed {
+                        Ok(()) => continue,
+                        // The socket is gone.
+                        Err(_) => return,
+                    },
+                    // The sender is in `revocations`, so waiting never fails. Most revocations are
+                    // about others.
+                    _ = revoked.changed() => match followed.upgrade() {
+                        Some(followed) if followed.has_lost_grant() => {}
+                        Some(_) => continue,
+                        None => return,
+                    },
+                    () = tokio::time::sleep(wait) => {}
+                }
+                let Some(followed) = followed.upgrade() else {
+                    return;
+                };
+                let now = SystemTime::now();
+                match namespace.socket(&id) {
+                    Some(socket) => channels.recheck_permissions(&socket),
+                    // A disconnected but recoverable socket. When it is recovered, its client
+                    // learns why.
+                    None => {
+                        let ended = followed.all().into_iter().filter(|(_, known)| {
+                            let grant = known.grant.as_ref();
+                            grant.is_some_and(|grant| !grant.may_follow())
+                        });
+                        for (room, _) in ended {
+                            let own = Room::from(id.as_str());
+                            namespace.local().to(own).leave(room);
+                        }
+                    }
+                }
+                let mut next_end = followed.next_end.lock();
+                match (followed.next_end(now), &*next_end) {
+                    (Some(end), Some(sender)) if sender.send(end).is_ok() => {}
+                    _ => {
+                        *next_end = None;
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Checks the channels of a recovered socket. It has received the missed events, unless it was
+    /// removed from a channel, or this server has not followed it in the meantime.
+    pub(crate) fn recovered(&self, socket: &Socket) {
+        let now = SystemTime::now();
+        self.recheck_permissions(socket);
+        self.end_in_time(socket, now);
+        for (room, Known { channel, .. }) in followed_by(socket) {
+            let is_followed = self.0.journals.is_followed(room.as_str(), &room);
+            if !socket.is_in(room.as_str()) || !is_followed {
+                end(socket, &room, &channel, EndReason::Interrupted);
+            }
+        }
+    }
+
+    /// Returns the subscription of a socket for a room, if that is the room of a channel.
+    pub(crate) fn followed(room: &Room, socket: &Socket) -> Option<Followed> {
+        let known = FollowedChannels::of(socket)?
+            .known
+            .lock()
+            .get(room)?
+            .clone();
+        let channel = known.channel;
+        Some(Followed::Declared { channel })
+    }
+
+    /// Returns whether a subscription from another server is for a channel.
+    pub(crate) fn follows(followed: &Followed) -> bool {
+        matches!(followed, Followed::Declared { .. })
+    }
+
+    /// Tells a client that moved here from another server to subscribe to its channels again, from
+    /// its own position: this server does not know what the other one has sent.
+    pub(crate) fn arrive(socket: &Socket, followed: &[Followed]) {
+        for one in followed {
+            if let Followed::Declared { channel } = one {
+                end(socket, &room_of(channel), channel, EndReason::Interrupted);
+            }
+        }
+    }
+}
+
+/// Removes a socket from a channel, and tells its client why.
+pub(super) fn end(socket: &Socket, room: &Room, channel: &str, reason: EndReason) {
+    socket.leave(room);
+    FollowedChannels::forget(socket, room);
+    let channel = channel.to_owned();
+    CHANNEL_ENDED.emit_to(socket, &ChannelEnded { channel, reason });
+}

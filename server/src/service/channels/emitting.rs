@@ -1,0 +1,162 @@
+//! The stored form of an event, and how followers receive it: under its own name, with the data and
+//! [`EventMeta`] as arguments.
+
+use std::borrow::Cow;
+use std::sync::Weak;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::continuing::end;
+use super::position::Positions;
+use super::{Channels, ChannelsInner};
+use crate::service::journals::{JournalEmitter, read, write};
+use crate::service::rules::emissions::channels::{ChannelEvent, EndReason, EventMeta};
+use crate::service::rules::rooms::{RoomKind, room_named};
+use crate::store::{Append, Entry, IfOpen, Quota, Time};
+use roomcast::{Args, Namespace, Parser, Room};
+
+/// The content of a channel's journal entry.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Body<'a> {
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Cow<'a, RawValue>,
+}
+
+/// The content of an entry that tells that the channel was deleted.
+pub(super) const DELETION: &str = r#"{"deleted":true}"#;
+
+/// Returns whether an entry tells that the channel was deleted.
+pub(super) fn is_deletion(entry: &Entry) -> bool {
+    entry.body == DELETION
+}
+
+/// Returns the room of a channel's followers. Its journal has the same name.
+pub(super) fn room_of(channel: &str) -> Room {
+    room_named(RoomKind::Declared.prefix(), channel)
+}
+
+/// Returns whether a room is that of a channel.
+pub(super) fn is_room(room: &Room) -> bool {
+    let rest = room.as_str().strip_prefix(RoomKind::Declared.prefix());
+    rest.is_some_and(|rest| rest.starts_with([':', '#']))
+}
+
+/// Returns the body of an entry.
+pub(super) fn body_of(event: &str, data: &RawValue) -> String {
+    write(&Body {
+        event: event.into(),
+        data: Cow::Borrowed(data),
+    })
+}
+
+/// Returns an entry to append to the journal of a channel. The first one of a key stays.
+pub(super) fn entry_of(channel: &str, key: String, body: String, age: Duration) -> Append {
+    let now = Time::now();
+    Append {
+        journal: room_of(channel).as_str().to_owned(),
+        key,
+        body,
+        category: None,
+        is_open: false,
+        if_open: IfOpen::Refuse,
+        needs_open: false,
+        created_at: now,
+        expires_at: Some(now.after(age)),
+        most_open: 0,
+        quota: Quota::All,
+    }
+}
+
+/// Returns the key of an event that a user or a service publishes under an id.
+///
+/// Each user has its own ids, so that no user can occupy those of another one. A user id has no
+/// line end.
+pub(super) fn key_of(publisher: Option<&str>, id: &str) -> String {
+    publisher.map_or_else(|| id.to_owned(), |user| format!("{user}\n{id}"))
+}
+
+/// Returns the id in a key.
+fn id_in(key: &str) -> &str {
+    key.split_once('\n').map_or(key, |(_, id)| id)
+}
+
+/// Converts an entry into the event in an answer.
+pub(super) fn event_of(entry: &Entry, positions: &Positions) -> Option<ChannelEvent> {
+    if is_deletion(entry) {
+        return None;
+    }
+    let Body { event, data } = read(entry)?;
+    Some(ChannelEvent {
+        event: event.into_owned(),
+        data: data.into_owned(),
+        position: positions.of_entry(entry),
+        id: id_in(&entry.key).to_owned(),
+        timestamp: entry.created_at,
+    })
+}
+
+/// Emits the events of one channel.
+pub(super) struct ChannelEmitter {
+    pub(super) channel: String,
+    pub(super) positions: Positions,
+    /// The channels, which have this emitter.
+    pub(super) channels: Weak<ChannelsInner>,
+}
+
+impl ChannelEmitter {
+    /// Ends all subscriptions at this server.
+    fn end_all(&self, at: &Namespace, reason: EndReason) {
+        let room = room_of(&self.channel);
+        let followers = at.local().to(room.clone());
+        for socket in followers.sockets() {
+            end(&socket, &room, &self.channel, reason);
+        }
+        // Those that are recovered later find that they are not in the room.
+        followers.leave(room);
+    }
+
+    /// Returns the arguments of an event, encoded once for all followers.
+    fn arguments(&self, entry: &Entry, data: &RawValue) -> Option<Args> {
+        let meta = EventMeta {
+            channel: &self.channel,
+            position: self.positions.of_entry(entry),
+            id: id_in(&entry.key),
+            timestamp: entry.created_at,
+        };
+        let list = format!("[{},{}]", data.get(), write(&meta));
+        Args::document(Parser::Json, list.into()).ok()?.items(0)
+    }
+}
+
+impl JournalEmitter for ChannelEmitter {
+    /// Followers subscribe again, and learn from the answer what is still stored.
+    fn emit_gap(&self, to: &Namespace) {
+        // Followers of a channel that has only its newest event miss no other one.
+        let channels = self.channels.upgrade().map(Channels);
+        let found = channels.as_ref().and_then(|all| all.find(&self.channel));
+        if !found.is_some_and(|(kind, _)| kind.is_last) {
+            self.end_all(to, EndReason::Interrupted);
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an event of an application has no row here"
+    )]
+    fn emit(&self, namespace: &Namespace, _: &str, entries: &[Entry]) {
+        let to = namespace.local().to(room_of(&self.channel));
+        for entry in entries {
+            if is_deletion(entry) {
+                self.end_all(namespace, EndReason::Deleted);
+            } else if let Some(Body { event, data }) = read(entry)
+                && let Some(args) = self.arguments(entry, &data)
+            {
+                to.clone().emit(&event, args);
+            }
+        }
+    }
+}

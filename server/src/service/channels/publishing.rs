@@ -1,0 +1,258 @@
+//! Publishing to channels, by clients and by services.
+
+use std::sync::Arc;
+
+use super::emitting::{body_of, entry_of, key_of};
+use super::kinds::Kind;
+use super::pattern::Values;
+use super::{Channels, Grant, NO_CHANNEL, check_name};
+use crate::auth::{Permission, Principal};
+use crate::metrics::Counter;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::{CHANNEL_EVENTS, CLIENT_ID_CHARS};
+use crate::service::rules::commands::channels::{
+    EventForChannel, NewChannelEvent, NewChannelEvents, PublishAsService, PublishToChannel,
+    PublishToChannels, Published, PublishedAsService, PublishedEvents,
+};
+use crate::service::rules::policy;
+use crate::store::{Append, Appended, Entry};
+use roomcast::Namespace;
+
+/// An event that may be stored.
+struct Accepted {
+    kind: Arc<Kind>,
+    channel: Arc<str>,
+    append: Append,
+}
+
+impl Accepted {
+    /// Checks an event.
+    fn new(
+        kind: Arc<Kind>,
+        channel: Arc<str>,
+        new: NewChannelEvent,
+        publisher: Option<&str>,
+    ) -> Result<Self, ServiceError> {
+        let NewChannelEvent { event, data, id } = new;
+        kind.check_event(&event, data.get())?;
+        let (key, body) = (key_of(publisher, &id), body_of(&event, &data));
+        let append = entry_of(&channel, key, body, kind.history_age);
+        Ok(Self {
+            kind,
+            channel,
+            append,
+        })
+    }
+}
+
+impl Channels {
+    /// Publishes an event of a client. Its id is one of the user's own ids.
+    pub(crate) async fn publish(
+        &self,
+        allowed: Allowed<PublishToChannel>,
+        namespace: &Namespace,
+    ) -> Result<Published, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let PublishToChannel {
+            channel,
+            event,
+            data,
+            id,
+            token,
+        } = command;
+        let new = NewChannelEvent { event, data, id };
+        check_name(&channel)?;
+        check_form(&new)?;
+        let grant = self.grant(token.as_deref(), &by, &channel).await?;
+        let kind = self.publishable(&channel, &by, grant.as_ref())?;
+        let accepted = Accepted::new(kind, channel.into(), new, Some(&by.subject))?;
+        self.store_event(accepted, Counter::ChannelEventsOfClients, namespace)
+            .await
+    }
+
+    /// Publishes one event or several events of a service to a channel.
+    pub(crate) async fn publish_as_service(
+        &self,
+        allowed: Allowed<PublishAsService>,
+        namespace: &Namespace,
+    ) -> Result<PublishedAsService, ServiceError> {
+        let (by, PublishAsService { channel, new }) = allowed.into_parts();
+        if let NewChannelEvents::One(new) = &new {
+            check_form(new)?;
+        }
+        let kind = self.publishable(&channel, &by, None)?;
+        let channel = Arc::from(channel);
+        match new {
+            NewChannelEvents::One(new) => {
+                let accepted = Accepted::new(kind, channel, new, None)?;
+                let publisher = Counter::ChannelEventsOfServices;
+                let published = self.store_event(accepted, publisher, namespace).await?;
+                Ok(PublishedAsService::One(published))
+            }
+            NewChannelEvents::Many { events } => {
+                let accepted = accept_all(events, |new| {
+                    check_form(&new)?;
+                    Accepted::new(Arc::clone(&kind), Arc::clone(&channel), new, None)
+                })?;
+                let published = self.store_events(accepted, namespace).await?;
+                Ok(PublishedAsService::Many(published))
+            }
+        }
+    }
+
+    /// Publishes events of a service to several channels.
+    pub(crate) async fn publish_to_channels(
+        &self,
+        allowed: Allowed<PublishToChannels>,
+        namespace: &Namespace,
+    ) -> Result<PublishedEvents, ServiceError> {
+        let (by, PublishToChannels { events }) = allowed.into_parts();
+        let accepted = accept_all(events, |new| {
+            let EventForChannel {
+                channel,
+                event,
+                data,
+                id,
+            } = new;
+            let found = self.find(&channel);
+            let found = found.filter(|(kind, values)| self.may_publish(kind, values, &by, None));
+            let (kind, _) = found.ok_or_else(|| ServiceError::Unfit {
+                field: "channel".into(),
+                problem: "is no channel to which the caller may publish",
+            })?;
+            let new = NewChannelEvent { event, data, id };
+            check_form(&new)?;
+            Accepted::new(kind, channel.into(), new, None)
+        })?;
+        self.store_events(accepted, namespace).await
+    }
+
+    /// Returns the kind of a channel to which a user may publish.
+    ///
+    /// # Errors
+    ///
+    /// A user who may follow the channel learns that publishing is denied. To other users the
+    /// channel does not exist.
+    pub(super) fn publishable(
+        &self,
+        channel: &str,
+        by: &Principal,
+        grant: Option<&Grant>,
+    ) -> Result<Arc<Kind>, ServiceError> {
+        let (kind, values) = self.find(channel).ok_or(NO_CHANNEL)?;
+        if self.may_publish(&kind, &values, by, grant) {
+            return Ok(kind);
+        }
+        Err(if kind.may_follow(by, &values, grant) {
+            ServiceError::Denied("may not publish to this channel")
+        } else {
+            NO_CHANNEL
+        })
+    }
+
+    fn may_publish(
+        &self,
+        kind: &Kind,
+        values: &Values<'_>,
+        by: &Principal,
+        grant: Option<&Grant>,
+    ) -> bool {
+        let is_service = self.0.access.allows(by, Permission::ChannelsPublish);
+        kind.may_publish(by, values, is_service, grant)
+    }
+
+    /// Stores an event and emits it to the followers. An event whose id is known stays as it is.
+    async fn store_event(
+        &self,
+        accepted: Accepted,
+        publisher: Counter,
+        namespace: &Namespace,
+    ) -> Result<Published, ServiceError> {
+        let Accepted {
+            kind,
+            channel,
+            append,
+        } = accepted;
+        let journal = append.journal.clone();
+        let appended = self.0.journals.append(namespace, append).await?;
+        let (entry, is_new) = stored(&appended)?;
+        if is_new {
+            self.0.metrics.count(publisher);
+            self.trim_later(&journal, entry.revision, kind.history_events);
+        }
+        Ok(Published {
+            position: self.positions(&channel).of_entry(entry),
+        })
+    }
+
+    /// Stores events in one transaction, like [`store_event`](Self::store_event).
+    async fn store_events(
+        &self,
+        accepted: Vec<Accepted>,
+        namespace: &Namespace,
+    ) -> Result<PublishedEvents, ServiceError> {
+        let mut appends = Vec::with_capacity(accepted.len());
+        let mut targets = Vec::with_capacity(accepted.len());
+        for Accepted {
+            kind,
+            channel,
+            append,
+        } in accepted
+        {
+            targets.push((append.journal.clone(), channel, kind.history_events));
+            appends.push(append);
+        }
+        let appended = self.0.journals.append_all(namespace, appends).await?;
+        let mut positions = Vec::with_capacity(targets.len());
+        for ((journal, channel, retained), appended) in targets.into_iter().zip(&appended) {
+            let (entry, is_new) = stored(appended)?;
+            positions.push(self.positions(&channel).of_entry(entry));
+            if is_new {
+                self.0.metrics.count(Counter::ChannelEventsOfServices);
+                self.trim_later(&journal, entry.revision, retained);
+            }
+        }
+        Ok(PublishedEvents { positions })
+    }
+}
+
+/// Checks the parts of an event that do not depend on its channel.
+fn check_form(new: &NewChannelEvent) -> Result<(), ServiceError> {
+    if let Some(wrong) = policy::application_event_fault(&new.event) {
+        return Err(ServiceError::invalid("event", wrong));
+    }
+    let id = &new.id;
+    if id.is_empty()
+        || id.chars().nth(CLIENT_ID_CHARS).is_some()
+        || id.chars().any(char::is_control)
+    {
+        let problem = format!("must have 1 to {CLIENT_ID_CHARS} characters, none of them control");
+        return Err(ServiceError::invalid("id", problem));
+    }
+    Ok(())
+}
+
+/// Checks all events of a list. The error names the field of the first wrong one with its index.
+fn accept_all<T>(
+    events: Vec<T>,
+    accept: impl Fn(T) -> Result<Accepted, ServiceError>,
+) -> Result<Vec<Accepted>, ServiceError> {
+    if !(1..=CHANNEL_EVENTS).contains(&events.len()) {
+        return Err(ServiceError::invalid("events", "must be 1 to 1000"));
+    }
+    let within = |(n, event)| accept(event).map_err(|error| error.within(&format!("events[{n}]")));
+    events.into_iter().enumerate().map(within).collect()
+}
+
+/// Returns a stored event, and whether it was not stored before.
+pub(super) fn stored(appended: &Appended) -> Result<(&Entry, bool), ServiceError> {
+    match appended {
+        Appended::Stored(entry) => Ok((entry, true)),
+        Appended::There(entry) => Ok((entry, false)),
+        // Only open entries have these outcomes.
+        Appended::Absent | Appended::Full => {
+            Err(ServiceError::Conflict("the event cannot be stored"))
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Rules about who may follow a channel and who may publish to it.
+//!
+//! A rule sees the principal and the variable parts of the channel's name. This module must not
+//! know sockets or requests.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::pattern::{Pattern, Values};
+use crate::auth::{Principal, roles_of};
+
+/// A rule about who may follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FollowRule {
+    /// All clients, also guests.
+    Anyone,
+    /// All clients except guests.
+    Users,
+    /// The user whose id is this part of the name.
+    Owner(usize),
+    /// Users with this role.
+    Role(String),
+    /// Users whose token has this claim, with this part of the name or with `true`.
+    Claim(String, Option<usize>),
+    /// Users with a token for the channel.
+    Token,
+}
+
+/// A rule about who may publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PublishRule {
+    /// Callers with the permission.
+    Services,
+    /// All clients that may follow.
+    Followers,
+    /// The user whose id is this part of the name.
+    Owner(usize),
+    /// Users with this role.
+    Role(String),
+    /// Users with a token for the channel.
+    Token,
+}
+
+impl FollowRule {
+    /// Parses a rule. The error states what is wrong, to be appended to the key.
+    pub(super) fn parse(rule: &str, pattern: &Pattern) -> Result<Self, String> {
+        let claim = |text: &str| match text.split_once('=') {
+            Some((name, part)) if !name.is_empty() => {
+                Some(position(rule, part, pattern).map(|at| Self::Claim(name.into(), Some(at))))
+            }
+            None if !text.is_empty() => Some(Ok(Self::Claim(text.into(), None))),
+            Some(_) | None => None,
+        };
+        let parsed = match rule.split_once(':') {
+            None if rule == "anyone" => Some(Ok(Self::Anyone)),
+            None if rule == "users" => Some(Ok(Self::Users)),
+            None if rule == "token" => Some(Ok(Self::Token)),
+            Some(("owner", part)) => Some(position(rule, part, pattern).map(Self::Owner)),
+            Some(("role", name)) if !name.is_empty() => Some(Ok(Self::Role(name.into()))),
+            Some(("claim", text)) => claim(text),
+            None | Some(_) => None,
+        };
+        parsed.unwrap_or_else(|| Err(unknown(rule, &FOLLOW_RULES)))
+    }
+
+    /// Returns whether the rule allows a user to follow the channel with these parts. A token is
+    /// checked elsewhere.
+    pub(super) fn allows(&self, by: &Principal, values: &Values<'_>) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Users => !by.guest,
+            Self::Owner(part) => is_owner(by, values, *part),
+            Self::Role(role) => has_role(by, role),
+            Self::Claim(name, part) => {
+                let value = part.map(|part| values.get(part).copied().unwrap_or_default());
+                claim(by, name).is_some_and(|claim| grants(&claim, value))
+            }
+            Self::Token => false,
+        }
+    }
+
+    /// Returns the token claim that the rule reads, if it reads one.
+    pub(super) fn claim(&self) -> Option<&str> {
+        match self {
+            Self::Claim(name, _) => Some(name),
+            Self::Anyone | Self::Users | Self::Owner(_) | Self::Role(_) | Self::Token => None,
+        }
+    }
+}
+
+impl PublishRule {
+    /// Parses a rule. The error states what is wrong, to be appended to the key.
+    pub(super) fn parse(rule: &str, pattern: &Pattern) -> Result<Self, String> {
+        match rule.split_once(':') {
+            None if rule == "services" => Ok(Self::Services),
+            None if rule == "followers" => Ok(Self::Followers),
+            None if rule == "token" => Ok(Self::Token),
+            Some(("owner", part)) => position(rule, part, pattern).map(Self::Owner),
+            Some(("role", name)) if !name.is_empty() => Ok(Self::Role(name.into())),
+            None | Some(_) => Err(unknown(rule, &PUBLISH_RULES)),
+        }
+    }
+
+    /// Returns whether the rule allows a user to publish. `is_service` is whether the caller has
+    /// the permission, `may_follow` whether it may follow the channel.
+    pub(super) fn allows(
+        &self,
+        by: &Principal,
+        values: &Values<'_>,
+        is_service: bool,
+        may_follow: impl FnOnce() -> bool,
+    ) -> bool {
+        match self {
+            Self::Services => is_service,
+            Self::Followers => may_follow(),
+            Self::Owner(part) => is_owner(by, values, *part),
+            Self::Role(role) => has_role(by, role),
+            Self::Token => false,
+        }
+    }
+}
+
+fn is_owner(by: &Principal, values: &Values<'_>, part: usize) -> bool {
+    // The identity of a guest is not verified.
+    !by.guest && values.get(part).is_some_and(|value| *value == by.subject)
+}
+
+fn has_role(by: &Principal, role: &str) -> bool {
+    roles_of(by).any(|own| own == role)
+}
+
+/// Returns a claim of the user's token, or a field of the login session's data.
+pub(super) fn claim(by: &Principal, name: &str) -> Option<Value> {
+    let data: Map<String, Value> = serde_json::from_str(by.data.as_deref()?).ok()?;
+    data.get(name).cloned()
+}
+
+/// Returns whether a claim is `true`, or if there is a value, whether it is that value or a list
+/// with it. A whole number counts as its decimal digits.
+fn grants(claim: &Value, value: Option<&str>) -> bool {
+    let Some(value) = value else {
+        return *claim == Value::Bool(true);
+    };
+    let is_value = |claim: &Value| match claim {
+        Value::String(text) => text == value,
+        Value::Number(number) => !number.is_f64() && number.to_string() == value,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
+    };
+    match claim.as_array() {
+        Some(claims) => claims.iter().any(is_value),
+        None => is_value(claim),
+    }
+}
+
+/// Returns the position of the part that a rule names in braces.
+fn position(rule: &str, part: &str, pattern: &Pattern) -> Result<usize, String> {
+    let name = part
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'));
+    let position = name.and_then(|name| pattern.position(name));
+    position.ok_or_else(|| {
+        let known: BTreeSet<String> = pattern
+            .variables()
+            .map(|name| format!("{{{name}}}"))
+            .collect();
+        let nearest = nearest(part, known.iter().map(String::as_str));
+        let remedy = match nearest {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => "the pattern has no variable part".to_owned(),
+        };
+        format!("has `{rule}`, and `{part}` is no part of the pattern: {remedy}")
+    })
+}
+
+fn unknown(rule: &str, known: &[&str]) -> String {
+    let nearest = nearest(rule, known.iter().copied()).unwrap_or_default();
+    format!("has the unknown rule `{rule}`: did you mean `{nearest}`?")
+}
+
+/// Returns the most similar of some texts.
+fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similarities = known.map(|known| (strsim::jaro_winkler(known, text), known));
+    let nearest = similarities.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    nearest.map(|(_, known)| known)
+}
+
+/// The forms of rules about following.
+const FOLLOW_RULES: [&str; 6] = [
+    "anyone",
+    "users",
+    "owner:{part}",
+    "role:NAME",
+    "claim:NAME={part}",
+    "token",
+];
+/// The forms of rules about publishing.
+const PUBLISH_RULES: [&str; 5] = [
+    "services",
+    "followers",
+    "owner:{part}",
+    "role:NAME",
+    "token",
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn follow(rule: &str) -> Result<FollowRule, String> {
+        let pattern = Pattern::parse("orders:{customer}:{order}").unwrap();
+        FollowRule::parse(rule, &pattern)
+    }
+
+    fn with(data: &Value) -> Principal {
+        let mut by = Principal::new("7").with_role("user");
+        by.data = Some(data.to_string().into());
+        by
+    }
+
+    #[test]
+    fn rules_about_following_compare_the_user_with_the_name() {
+        let ann = Principal::new("7").with_role("user");
+        let bob = Principal::new("8").with_role("support");
+        let guest = Principal::guest("7", "Guest");
+        let data = with(&json!({"customer": "7", "staff": true}));
+        for (rule, allowed) in [
+            ("anyone", [true, true, true, true]),
+            ("users", [true, true, false, true]),
+            ("owner:{customer}", [true, false, false, true]),
+            ("owner:{order}", [false, false, false, false]),
+            ("role:support", [false, true, false, false]),
+            ("role:guest", [false, false, true, false]),
+            ("claim:customer={customer}", [false, false, false, true]),
+            ("claim:customer={order}", [false, false, false, false]),
+            ("claim:staff", [false, false, false, true]),
+            ("claim:customer", [false, false, false, false]),
+        ] {
+            let rule = follow(rule).unwrap();
+            let values = vec!["7", "42"];
+            for (by, allowed) in [&ann, &bob, &guest, &data].into_iter().zip(allowed) {
+                assert_eq!(rule.allows(by, &values), allowed, "{rule:?} {}", by.subject);
+            }
+        }
+    }
+
+    #[test]
+    fn claim_is_the_part_or_a_list_with_it() {
+        let rule = follow("claim:orders={order}").unwrap();
+        for (claim, expected) in [
+            (json!("42"), true),
+            (json!(42), true),
+            (json!(["1", "42"]), true),
+            (json!([42]), true),
+            (json!(true), false),
+            (json!("*"), false),
+            (json!(42.5), false),
+            (json!([["42"]]), false),
+            (json!({"42": true}), false),
+            (Value::Null, false),
+        ] {
+            let by = with(&json!({"orders": claim}));
+            assert_eq!(rule.allows(&by, &vec!["7", "42"]), expected, "{claim}");
+        }
+        assert_eq!(rule.claim(), Some("orders"));
+    }
+
+    #[test]
+    fn wrong_rules_are_refused_with_the_nearest_right_one() {
+        let pattern = Pattern::parse("orders:{customer}:{order}").unwrap();
+        for (rule, nearest) in [
+            ("user", "did you mean `users`?"),
+            ("any", "did you mean `anyone`?"),
+            ("", "did you mean"),
+            ("role:", "did you mean `role:NAME`?"),
+            ("claim:", "did you mean `claim:NAME={part}`?"),
+            ("owner:{custmer}", "did you mean `{customer}`?"),
+            ("owner:customer", "did you mean `{customer}`?"),
+            ("claim:o={ordr}", "did you mean `{order}`?"),
+        ] {
+            let fault = follow(rule).unwrap_err();
+            assert!(fault.contains(nearest), "{rule}: {fault}");
+        }
+        for (rule, nearest) in [
+            ("service", "did you mean `services`?"),
+            ("anyone", "did you mean"),
+            ("owner:{ordr}", "did you mean `{order}`?"),
+        ] {
+            let fault = PublishRule::parse(rule, &pattern).unwrap_err();
+            assert!(fault.contains(nearest), "{rule}: {fault}");
+        }
+        let none = Pattern::parse("news").unwrap();
+        let fault = FollowRule::parse("owner:{x}", &none).unwrap_err();
+        assert!(fault.contains("no variable part"), "{fault}");
+    }
+
+    #[test]
+    fn rules_about_publishing_use_the_permission_and_the_right_to_follow() {
+        let pattern = Pattern::parse("orders:{customer}").unwrap();
+        let ann = Principal::new("7").with_role("user");
+        for (rule, is_service, may_follow, allowed) in [
+            ("services", true, false, true),
+            ("services", false, true, false),
+            ("followers", false, true, true),
+            ("followers", true, false, false),
+            ("owner:{customer}", false, false, true),
+            ("role:user", false, false, true),
+            ("role:admin", true, true, false),
+        ] {
+            let rule = PublishRule::parse(rule, &pattern).unwrap();
+            let found = rule.allows(&ann, &vec!["7"], is_service, || may_follow);
+            assert_eq!(found, allowed, "{rule:?}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Removes events beyond those that a channel retains, when other servers have read them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Channels;
+use crate::store::Time;
+
+/// The journals whose old events are removed soon.
+#[derive(Debug, Default)]
+pub(super) struct Trimming {
+    pub(super) journals: HashMap<String, Excess>,
+    /// Whether a task removes the events. It ends when there are no more journals.
+    is_running: bool,
+}
+
+/// The events of a journal that are removed soon.
+#[derive(Clone, Debug)]
+pub(super) struct Excess {
+    /// The newest event.
+    revision: u64,
+    /// The number of newest events that are retained.
+    retained: u64,
+    /// When the newest event was published.
+    published: Instant,
+    /// When events are removed next.
+    due: Instant,
+}
+
+impl Channels {
+    /// Lets the events be removed that are older than the newest ones.
+    pub(super) fn trim_later(&self, journal: &str, revision: u64, retained: u32) {
+        let retained = u64::from(retained);
+        if revision <= retained {
+            return;
+        }
+        let published = Instant::now();
+        let mut trimming = self.0.trimming.lock();
+        let excess = trimming.journals.entry(journal.to_owned());
+        let excess = excess.or_insert(Excess {
+            revision,
+            retained,
+            published,
+            due: published + UNTRIMMED + PAUSE,
+        });
+        excess.revision = excess.revision.max(revision);
+        excess.retained = retained;
+        excess.published = published;
+        if !std::mem::replace(&mut trimming.is_running, true) {
+            tokio::spawn(self.clone().trim());
+        }
+    }
+
+    async fn trim(self) {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            let due = self.0.trimming.lock().take_due();
+            for (journal, excess) in due {
+                let before = (excess.revision + 1).saturating_sub(excess.retained);
+                let old = Time::now().before(UNTRIMMED);
+                let trimmed = self.0.journals.store().trim_journal(&journal, before, old);
+                // The removal after a later event repairs an error.
+                if let Err(error) = trimmed.await {
+                    tracing::debug!(%error, "could not remove old events of a channel");
+                }
+            }
+            let mut trimming = self.0.trimming.lock();
+            if trimming.journals.is_empty() {
+                trimming.is_running = false;
+                return;
+            }
+        }
+    }
+}
+
+impl Trimming {
+    /// Returns the journals that are due. They are due again if they have events that are too young.
+    fn take_due(&mut self) -> Vec<(String, Excess)> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        self.journals.retain(|journal, excess| {
+            if excess.due > now {
+                return true;
+            }
+            due.push((journal.clone(), excess.clone()));
+            excess.due = now + UNTRIMMED;
+            excess.published + UNTRIMMED > now
+        });
+        due
+    }
+}
+
+/// How long every event is retained at least. Other servers read it meanwhile and emit it. A server
+/// that is isolated for longer tells its followers.
+const UNTRIMMED: Duration = Duration::from_secs(60);
+/// The interval between checks.
+const PAUSE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn journal_is_due_until_its_newest_event_is_old_enough() {
+        let published = Instant::now();
+        let excess = Excess {
+            revision: 9,
+            retained: 3,
+            published,
+            due: published + UNTRIMMED,
+        };
+        let mut trimming = Trimming::default();
+        trimming.journals.insert("j".into(), excess);
+        assert!(trimming.take_due().is_empty());
+        tokio::time::advance(UNTRIMMED / 2).await;
+        trimming.journals.get_mut("j").unwrap().published = Instant::now();
+        tokio::time::advance(UNTRIMMED / 2).await;
+        assert_eq!(trimming.take_due().len(), 1);
+        assert!(trimming.take_due().is_empty());
+        assert_eq!(trimming.journals.len(), 1);
+        tokio::time::advance(UNTRIMMED).await;
+        assert_eq!(trimming.take_due().len(), 1);
+        assert!(trimming.journals.is_empty());
+    }
+}

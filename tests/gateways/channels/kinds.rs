@@ -1,0 +1,162 @@
+//! Declarations of kinds: what is refused, and reloads.
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::Channels;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_replaces_kinds_and_followers_without_the_right_leave() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let channels = Channels::start(&[]);
+    let config = channels.folder.path().join("roomcast.toml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    let pid = Pid::from_raw(i32::try_from(channels.server.pid()).unwrap()).unwrap();
+    let reload = |text: String, expected: &[&str]| {
+        std::fs::write(&config, text).unwrap();
+        kill_process(pid, Signal::HUP).unwrap();
+        channels.server.expect_log(expected);
+    };
+    let mut carl = channels
+        .connect("carl", json!({"roles": ["support"]}))
+        .await;
+    for channel in ["orders:ann:42", "news"] {
+        carl.must("channel:subscribe", json!({"channel": channel}))
+            .await;
+    }
+    // A wrong kind changes nothing, although the others are right.
+    let tickets = "[channels.tickets]\npattern = \"tickets:{n}\"\nfollow = [\"anyone\"]\n";
+    let wrong = tickets.replace("anyone", "anyon");
+    let refused = [
+        "ERROR",
+        "configuration not reloaded",
+        "did you mean `anyone`?",
+    ];
+    reload(format!("{before}{wrong}"), &refused);
+    let unread = before.replace("claim:customers", "claim:others");
+    reload(
+        unread,
+        &["ERROR", "configuration not reloaded", "the claim `others`"],
+    );
+    let subscribe = json!({"channel": "tickets:1"});
+    assert_eq!(
+        carl.ask("channel:subscribe", subscribe.clone()).await["error"]["code"],
+        "NOT_FOUND"
+    );
+
+    let changed = before.replace("role:support", "role:admin");
+    let changed = changed.replace("pattern = \"news\"", "pattern = \"news:{topic}\"");
+    reload(
+        format!("{changed}{tickets}"),
+        &["INFO", "configuration reloaded", "channels.news.pattern"],
+    );
+    let mut ended = [
+        carl.event("channel:ended").await,
+        carl.event("channel:ended").await,
+    ];
+    ended.sort_by_key(|ended| ended["channel"].to_string());
+    assert_eq!(ended[0], json!({"channel": "news", "reason": "removed"}));
+    assert_eq!(
+        ended[1],
+        json!({"channel": "orders:ann:42", "reason": "forbidden"})
+    );
+    carl.must("channel:subscribe", subscribe).await;
+}
+
+#[test]
+fn wrong_declaration_is_refused_at_start_with_file_key_and_remedy() {
+    use std::process::Command;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    let schema = folder.path().join("order.json");
+    let refusal = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let mut command = Command::new(crate::server::ROOMCAST);
+        let output = command
+            .arg("check-config")
+            .arg("--config")
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap()
+    };
+    let orders = "[channels.orders]\npattern = \"orders:{order}\"\nfollow = [\"users\"]\n";
+    for (text, expected) in [
+        (
+            format!("{orders}folow = []"),
+            [
+                "roomcast.toml: line 4: unknown key `channels.orders.folow`",
+                "`channels.orders.follow`",
+            ],
+        ),
+        (
+            orders.replace("users", "user"),
+            [
+                "roomcast.toml: line 3: channels.orders.follow",
+                "did you mean `users`?",
+            ],
+        ),
+        (
+            orders.replace("users", "owner:{id}"),
+            ["channels.orders.follow", "did you mean `{order}`?"],
+        ),
+        (
+            format!("{orders}[channels.all]\npattern = \"orders:all\"\nfollow = [\"users\"]"),
+            [
+                "channels.all.pattern `orders:all` overlaps with",
+                "both match `orders:all`",
+            ],
+        ),
+        (
+            "[channels.orders]".to_owned(),
+            ["channels.orders.pattern is missing", "orders:{order}"],
+        ),
+        (
+            format!("{orders}events = {{ connect = \"x\" }}"),
+            [
+                "line 4: channels.orders.events has `connect`",
+                "server's own",
+            ],
+        ),
+        (
+            format!("{orders}events = {{ a = \"{}\" }}", schema.display()),
+            ["line 4: channels.orders.events has `a`", "cannot be read"],
+        ),
+        (
+            format!("{orders}history = {{ events = 0 }}"),
+            ["channels.orders.history.events must be", "10000"],
+        ),
+        (
+            format!("{orders}history = \"lats\""),
+            ["roomcast.toml: line 4", "expected `last`, or a table"],
+        ),
+        (
+            format!("{orders}presence = true"),
+            ["unknown key `channels.orders.presence`", ""],
+        ),
+    ] {
+        let found = refusal(&text);
+        assert!(
+            expected.iter().all(|part| found.contains(part)),
+            "{text}\n{found}"
+        );
+    }
+    for (text, expected) in [
+        ("{", "is not JSON"),
+        (
+            r#"{"$ref": "https://example.com/a"}"#,
+            "leads out of the file",
+        ),
+        (r##"{"$ref": "#"}"##, "recurses without bound"),
+        (r#"{"pattern": "^(?!a)"}"#, "/pattern"),
+    ] {
+        std::fs::write(&schema, text).unwrap();
+        let found = refusal(&format!(
+            "{orders}events = {{ a = \"{}\" }}",
+            schema.display()
+        ));
+        assert!(found.contains(expected), "{text}\n{found}");
+    }
+    drop(folder);
+}

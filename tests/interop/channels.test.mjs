@@ -1,0 +1,241 @@
+// Channels of an application with the official client: the code of docs/channels.md, over a
+// connection that is lost, and both parsers.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import parser from "socket.io-msgpack-parser";
+import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
+import { QUICK, disconnectLink, startLink } from "./link.mjs";
+import { call, enter, server } from "./people.mjs";
+import { ask, next, temporary, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+
+const page = readFileSync(fileURLToPath(new URL("../../docs/channels.md", import.meta.url)), "utf8");
+const [, declared] = /```toml\n(.*?)```/s.exec(page);
+const samples = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
+const service = token({ sub: "backend", roles: ["service"] });
+const ORDER = "orders:7:42";
+const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true" };
+
+/** Returns the list to which the first arguments of later events are added. */
+function collect(socket, event) {
+  const list = [];
+  socket.on(event, (data) => list.push(data));
+  return list;
+}
+
+async function must(socket, event, request) {
+  const answer = await ask(socket, event, request);
+  assert.equal(answer.success, true, JSON.stringify(answer));
+  return answer;
+}
+
+/** Starts a server with the kind of the page. */
+function withOrders(t, env = {}) {
+  const folder = temporary();
+  const schema = join(folder, "order.json");
+  writeFileSync(schema, JSON.stringify({ type: "object", properties: { n: { type: "integer" }, status: { type: "string" } } }));
+  const config = join(folder, "roomcast.toml");
+  writeFileSync(config, declared.replace("schemas/order.json", schema).replace('"role:support"', '"role:support", "token"'));
+  return server(t, { ROOMCAST_CONFIG: config, ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0", ...env });
+}
+
+async function publish(url, n, channel = ORDER) {
+  const event = { event: "order:updated", data: { n }, id: `${n}` };
+  const { status, body } = await call(url, "POST", `/api/v1/channels/${channel}/events`, event, `Bearer ${service}`);
+  assert.equal(status, 200, JSON.stringify(body));
+  return body.position;
+}
+
+const customer = (t, url, options = {}) => enter(t, url, { auth: { token: token({ sub: "7", roles: ["user"] }) }, ...options });
+
+describe("channels", () => {
+  for (const [name, options, env] of [["JSON", {}, {}], ["MessagePack", { parser }, { ROOMCAST_ENGINE__PARSER: "messagepack" }]]) {
+    test(`follower receives history and events with ${name}`, async (t) => {
+      const { url } = await withOrders(t, env);
+      const first = await publish(url, 1);
+      const { socket } = await customer(t, url, options);
+      const answer = await ask(socket, "channel:subscribe", { channel: ORDER });
+      assert.deepEqual(answer.events.map(({ event, data, id }) => [event, data, id]), [["order:updated", { n: 1 }, "1"]]);
+      assert.equal(answer.position, first);
+      const received = next(socket, "order:updated");
+      const position = await publish(url, 2);
+      const [data, { timestamp, ...meta }] = await received;
+      assert.deepEqual([data, meta], [{ n: 2 }, { channel: ORDER, position, id: "2" }]);
+      assert.match(timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    });
+  }
+
+  test("the code of the page shows each order once and in order over lost connections", async (t) => {
+    const { url } = await withOrders(t);
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const { socket } = await customer(t, link.url, QUICK);
+    const shown = [];
+    const run = new Function("socket", "show", "forgetOrders", `${samples.at(-1)}\nreturn follow();`);
+    run(socket, ({ n }) => shown.push(n), () => shown.push("forgotten"));
+    const isShown = (n) => until(() => shown.at(-1) === n, () => `${n} in ${JSON.stringify(shown)}`);
+    for (let n = 1; n <= 90; n++) {
+      await publish(url, n);
+      if (n % 30 !== 0) continue;
+      await isShown(n);
+      await disconnectLink({ socket, link });
+      await publish(url, ++n);
+      link.restore();
+      await isShown(n);
+    }
+    const last = 91;
+    await isShown(last);
+    assert.deepEqual(shown, Array.from({ length: last }, (_, i) => i + 1));
+  });
+
+  test("the code of the page shows events in order that arrive with the answer", async (t) => {
+    const { url } = await withOrders(t);
+    await publish(url, 1);
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const { socket } = await customer(t, link.url, { transports: ["polling"] });
+    const shown = [];
+    const run = new Function("socket", "show", "forgetOrders", `${samples.at(-1)}\nreturn follow();`);
+    // An event ends the poll of the client, so the server collects what follows for the next poll.
+    link.holdAnswers();
+    const held = await call(url, "POST", "/api/v1/emit", { event: "held", users: ["7"], args: [] }, `Bearer ${service}`);
+    assert.equal(held.status, 200);
+    run(socket, ({ n }) => shown.push(n), () => shown.push("forgotten"));
+    const path = `/api/v1/rooms/channel:${ORDER}`;
+    await until(async () => (await call(url, "GET", path, undefined, `Bearer ${service}`)).body.sockets === 1, "the follower");
+    for (let n = 2; n <= 4; n++) await publish(url, n);
+    link.releaseAnswers();
+    await until(() => shown.length === 4, () => JSON.stringify(shown));
+    assert.deepEqual(shown, [1, 2, 3, 4]);
+  });
+
+  test("customer follows, reads, publishes and leaves, and loses a right in the end", async (t) => {
+    const { url } = await withOrders(t, { ROOMCAST_CHANNELS__ORDERS__PUBLISH: "owner:{customer}" });
+    const { socket } = await customer(t, url);
+    const checked = async (event, request) => {
+      const answer = await ask(socket, event, request);
+      checkAnswered(event, request, answer);
+      return answer;
+    };
+    const { position } = await checked("channel:publish", { channel: ORDER, event: "order:updated", data: { n: 1 }, id: "1" });
+    assert.equal((await checked("channel:history", { channel: ORDER, limit: 1 })).position, position);
+    await checked("channel:subscribe", { channel: ORDER, since: position });
+    await checked("channel:unsubscribe", { channel: ORDER });
+    await checked("channel:publish", { channel: ORDER, event: "order:updated", data: { n: 2 }, id: "2" });
+    const missed = await checked("channel:subscribe", { channel: ORDER, since: position });
+    assert.deepEqual(missed.events.map(({ data }) => data.n), [2]);
+    const rights = { follow: "orders:8:{order}" };
+    const short = token({ sub: "7", exp: Math.floor(Date.now() / 1000) + 3, channel: rights });
+    const follow = { channel: "orders:8:1", token: short };
+    await checked("channel:subscribe", follow);
+    const [ended] = await next(socket, "channel:ended");
+    assert.deepEqual(ended, { channel: "orders:8:1", reason: "expired" });
+    checkReceived("channel:ended", ended);
+  });
+
+  test("follower leaves when its token is revoked, also while it is away", async (t) => {
+    const { url } = await withOrders(t, RECOVERY);
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const exp = Math.floor(Date.now() / 1000) + 60;
+    const follow = (jti) => ({ channel: "orders:8:1", token: token({ sub: "7", jti, exp, channel: { follow: "orders:8:1" } }) });
+    const revoke = async (jti) => {
+      const admin = `Bearer ${token({ sub: "root", roles: ["admin"] })}`;
+      const { status } = await call(url, "POST", "/api/v1/revocations", { jti }, admin);
+      assert.equal(status, 200);
+      await publish(url, jti.length, "orders:8:1");
+    };
+    const { socket } = await customer(t, link.url, QUICK);
+    const shown = collect(socket, "order:updated");
+    await must(socket, "channel:subscribe", follow("a"));
+    let ended = next(socket, "channel:ended");
+    await revoke("a");
+    const expected = { channel: "orders:8:1", reason: "forbidden" };
+    assert.deepEqual((await ended)[0], expected);
+    await must(socket, "channel:subscribe", follow("bb"));
+    await disconnectLink({ socket, link });
+    await revoke("bb");
+    ended = next(socket, "channel:ended");
+    link.restore();
+    assert.deepEqual((await ended)[0], expected);
+    assert.ok(socket.recovered);
+    assert.deepEqual(shown, []);
+  });
+
+  test("follower that is recovered without a claim receives nothing that it missed", async (t) => {
+    const { url } = await withOrders(t, { ...RECOVERY, ROOMCAST_CHANNELS__ORDERS__FOLLOW: "claim:customers={customer}" });
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const claims = { sub: "9", customers: ["7"] };
+    const { socket } = await enter(t, link.url, { auth: (send) => send({ token: token(claims) }), ...QUICK, transports: ["websocket"] });
+    const shown = collect(socket, "order:updated");
+    await must(socket, "channel:subscribe", { channel: ORDER });
+    for (const [n, customers, isRecovered] of [[1, ["7"], true], [2, ["8"], false]]) {
+      await disconnectLink({ socket, link });
+      claims.customers = customers;
+      await publish(url, n);
+      const connected = next(socket, "connect");
+      link.restore();
+      await connected;
+      assert.equal(socket.recovered, isRecovered);
+    }
+    const refused = await ask(socket, "channel:subscribe", { channel: ORDER });
+    assert.equal(refused.error.code, "NOT_FOUND");
+    assert.deepEqual(shown, [{ n: 1 }]);
+  });
+
+  test("follower whose token ends while it is away receives nothing later", async (t) => {
+    const { url } = await withOrders(t, RECOVERY);
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const { socket } = await customer(t, link.url, QUICK);
+    const short = token({ sub: "7", exp: Math.floor(Date.now() / 1000) + 3, channel: { follow: "orders:8:{order}" } });
+    await must(socket, "channel:subscribe", { channel: "orders:8:1", token: short });
+    const shown = collect(socket, "order:updated");
+    await disconnectLink({ socket, link });
+    await sleep(4000);
+    await publish(url, 1, "orders:8:1");
+    const ended = next(socket, "channel:ended");
+    link.restore();
+    assert.deepEqual((await ended)[0], { channel: "orders:8:1", reason: "expired" });
+    assert.ok(socket.recovered);
+    assert.deepEqual(shown, []);
+  });
+
+  test("follower that is away learns of removed events although another one follows again", async (t) => {
+    const store = join(temporary(), "chat.db");
+    const { url } = await withOrders(t, { ...RECOVERY, ROOMCAST_STORE: `sqlite:${store}` });
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const { socket: away } = await customer(t, link.url, QUICK);
+    const { socket: present } = await customer(t, url);
+    for (const socket of [away, present]) await must(socket, "channel:subscribe", { channel: ORDER });
+    const received = next(away, "order:updated");
+    const position = await publish(url, 1);
+    await received;
+    const shown = collect(away, "order:updated");
+    await disconnectLink({ socket: away, link });
+    const skip = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute(\"UPDATE journals SET revision = revision + 3 WHERE name LIKE 'channel:%'\"); d.commit()";
+    execFileSync("python3", ["-c", skip, store]);
+    let ended = next(present, "channel:ended");
+    await publish(url, 5);
+    assert.deepEqual((await ended)[0], { channel: ORDER, reason: "interrupted" });
+    const again = await must(present, "channel:subscribe", { channel: ORDER, since: position });
+    assert.equal(again.forgotten, true);
+    await publish(url, 6);
+    ended = next(away, "channel:ended");
+    link.restore();
+    assert.deepEqual((await ended)[0], { channel: ORDER, reason: "interrupted" });
+    assert.ok(away.recovered);
+    assert.deepEqual(shown, []);
+    const missed = await must(away, "channel:subscribe", { channel: ORDER, since: position });
+    assert.deepEqual([missed.forgotten, missed.events.map(({ data }) => data.n)], [true, [1, 5, 6]]);
+  });
+});
+
+checksAll(import.meta.url);
