@@ -168,7 +168,10 @@ const SUBMODULES_SERVICE: Rules = &[
     ("audit", "fault rules authorization"),
     ("hooks", "rules"),
     ("journals", "fault feed hooks rules"),
-    ("channels", "fault rules journals authorization"),
+    (
+        "channels",
+        "cluster fault hooks rules journals authorization",
+    ),
     (
         "market",
         "fault feed rules journals authorization notifications",

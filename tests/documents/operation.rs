@@ -43,6 +43,7 @@ fn every_secret_of_the_configuration_has_steps_of_rotation() {
         ("network/cluster.rs", "adapter"),
         ("market.rs", "market.webhook"),
         ("mod.rs", "server"),
+        ("outgoing/ask.rs", "ask"),
         ("outgoing/webhooks.rs", "webhooks"),
     ] {
         for field in secrets(&read(&format!("server/src/config/{file}"))) {

@@ -22,7 +22,7 @@ const SPAWNS: [&str; 4] = [
     "spawn_blocking(",
     "thread::Builder",
 ];
-const NAMELESS: [(&str, &str); 28] = [
+const NAMELESS: [(&str, &str); 29] = [
     (
         "metrics/trace/context.rs",
         "It is what starts tasks within a trace.",
@@ -76,9 +76,13 @@ const NAMELESS: [(&str, &str); 28] = [
     ),
     (
         "service/channels/continuing.rs",
-        "The ends of a socket's tokens; it ends with the socket or the last token.",
+        "The ends of a socket's rights; it ends with the socket or the last right.",
     ),
     ("service/channels/deleting.rs", "One deletion."),
+    (
+        "service/channels/rights/asking.rs",
+        "Renewals while there are questions, and one request, which has a deadline.",
+    ),
     (
         "service/channels/trimming.rs",
         "Removals of old events, until a minute after the last event; the next event repeats them.",

@@ -53,6 +53,11 @@ events = { "changed" = "FOLDER/score.json" }
 pattern = "news"
 follow = ["anyone"]
 history = "last"
+
+[channels.live]
+pattern = "live"
+follow = ["anyone"]
+history = "none"
 `;
 
 /**
@@ -77,7 +82,7 @@ function catalog(format, ...declaration) {
 describe("the catalogue with declared channels", () => {
   test("JSON Schema accepts and refuses data as the files do", () => {
     const document = JSON.parse(catalog("json-schema"));
-    const { orders, news, ...others } = document.properties.channels.properties;
+    const { orders, news, live, ...others } = document.properties.channels.properties;
     assert.deepEqual(Object.keys(others), ["match-scores"]);
     const { events, ...constants } = orders.properties;
     assert.deepEqual(Object.fromEntries(Object.entries(constants).map(([key, schema]) => [key, schema.const])), {
@@ -88,6 +93,7 @@ describe("the catalogue with declared channels", () => {
       maxBytes: 16384,
     });
     assert.deepEqual(news.properties.history.const, { last: true, age: "366days" });
+    assert.deepEqual(live.properties.history.const, { none: true });
     assert.equal(events.additionalProperties, false);
     assert.deepEqual(news.properties.events.additionalProperties.properties.data, {});
     const ajv = new Ajv({ strict: true, allowUnionTypes: true }).addSchema(document, "catalog");

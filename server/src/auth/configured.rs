@@ -45,8 +45,10 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfiguredError> {
     let jwt = &settings.auth.jwt;
     secret(settings)?;
     if settings.profile() == Profile::Production {
-        let hooks = &settings.webhooks;
+        let (ask, hooks) = (&settings.ask, &settings.webhooks);
         for (key, secret) in [
+            ("ask.secret", &ask.secret),
+            ("ask.previous_secret", &ask.previous_secret),
             ("webhooks.secret", &hooks.secret),
             ("webhooks.previous_secret", &hooks.previous_secret),
         ] {
@@ -164,11 +166,16 @@ fn fixed(settings: &Settings) -> Result<Keys, ConfiguredError> {
 pub(crate) fn advice(settings: &Settings) -> Vec<String> {
     let mut advice = Vec::new();
     if settings.profile() == Profile::Development {
-        let hooks = &settings.webhooks;
+        let (ask, hooks) = (&settings.ask, &settings.webhooks);
         let secret = read_secret(&settings.auth.jwt).ok();
         let weakness = secret.as_ref().and_then(Keys::weakness);
         let all = [
             ("auth.jwt.secret", weakness.map(|(_, weakness)| weakness)),
+            ("ask.secret", ask.secret.as_ref().and_then(of_hmac)),
+            (
+                "ask.previous_secret",
+                ask.previous_secret.as_ref().and_then(of_hmac),
+            ),
             ("webhooks.secret", hooks.secret.as_ref().and_then(of_hmac)),
             (
                 "webhooks.previous_secret",

@@ -96,6 +96,8 @@ enum Command {
     Call(remote::CallArguments),
     /// Publish an event to a room or to everyone, through a running server or an adapter.
     Emit(remote::EmitArguments),
+    /// Publish to a channel of a running server, read it, or change who follows it.
+    Channel(remote::ChannelArguments),
     /// Send standard input as a message of a user while it is written, for example by a language
     /// model.
     Stream(remote::StreamArguments),
@@ -156,6 +158,7 @@ impl Command {
             | Self::Catalog(_)
             | Self::Call(_)
             | Self::Emit(_)
+            | Self::Channel(_)
             | Self::Stream(_)
             | Self::Route(_)
             | Self::Trace(_)
@@ -261,6 +264,7 @@ pub fn run() -> ExitCode {
         Command::Explain(explain) => identity::explain(&settings, explain),
         Command::Call(arguments) => remote::call(&settings, arguments),
         Command::Emit(arguments) => remote::emit(&settings, arguments),
+        Command::Channel(arguments) => remote::channel(&settings, arguments),
         Command::Stream(arguments) => remote::stream(&settings, &arguments),
         Command::Route(command) => command.run(&settings),
         Command::Trace(arguments) => remote::trace(&settings, &arguments),

@@ -71,6 +71,9 @@ pub struct Limits {
     pub channel_events_per_minute: Option<u32>,
     /// Maximum number of channels of declared kinds that a connection may follow. Default 100.
     pub channels_per_connection: usize,
+    /// Maximum number of channels of declared kinds that all connections of a user to one server may
+    /// follow together. Default 1,000.
+    pub channels_per_user: usize,
     /// Maximum number of calls of the HTTP API by a caller per second, on each server. Default 100
     /// (`strict`: 50).
     pub api_calls_per_second: Option<u32>,
@@ -113,6 +116,7 @@ impl Default for Limits {
             appends_per_second: None,
             channel_events_per_minute: None,
             channels_per_connection: 100,
+            channels_per_user: 1000,
             api_calls_per_second: None,
             shared: true,
             addresses: library.addresses,

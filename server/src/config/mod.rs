@@ -32,7 +32,7 @@ pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
 pub(crate) use market::{SignalAudience, SignalRule, exact_number};
 pub use network::{Acme, Adapter, Node, Subscriptions, Tls, Trust};
-pub use outgoing::{Otlp, Webhooks};
+pub use outgoing::{Ask, Otlp, Webhooks};
 pub use page::Page;
 pub(crate) use store::differ_in_credentials;
 pub use store::{Audit, Durability, Store};
@@ -62,6 +62,8 @@ pub struct Settings {
     pub notifications: Notifications,
     /// Kinds of channels with events of an application, by name.
     pub channels: BTreeMap<String, ChannelKind>,
+    /// The backend that decides who may follow channels.
+    pub ask: Ask,
     /// Additional permissions of the chat page.
     pub page: Page,
     /// Events that services publish in their own database transactions.
@@ -102,6 +104,7 @@ impl Default for Settings {
             market: Market::default(),
             notifications: Notifications::default(),
             channels: BTreeMap::new(),
+            ask: Ask::default(),
             page: Page::default(),
             publications: Publications::default(),
             webhooks: Webhooks::default(),
@@ -192,6 +195,7 @@ impl Settings {
         self.notifications.check()?;
         self.page.check(self.server.listen)?;
         self.publications.check()?;
+        self.ask.check()?;
         self.webhooks.check()?;
         self.otlp.check()?;
         self.server.tls.check()?;
@@ -230,6 +234,7 @@ impl Settings {
         settings.adapter.url = Some(self.adapter.shown_url(&self.store));
         settings.adapter.secret = self.adapter.shown_secret();
         settings.market = self.market.shown();
+        settings.ask = self.ask.shown();
         settings.webhooks = self.webhooks.shown();
         settings.otlp = self.otlp.shown();
         settings.admin_ui = self.admin_ui.shown();

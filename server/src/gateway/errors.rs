@@ -23,7 +23,7 @@ struct Row {
 }
 
 /// All codes except [`INTERNAL`].
-const TABLE: [Row; 9] = [
+const TABLE: [Row; 10] = [
     Row {
         code: "UNAUTHENTICATED",
         kind: "auth",
@@ -78,6 +78,12 @@ const TABLE: [Row; 9] = [
         status: 503,
         counter: Some(Counter::ErrorsStoreUnavailable),
     },
+    Row {
+        code: "BACKEND_UNAVAILABLE",
+        kind: "subscription",
+        status: 503,
+        counter: Some(Counter::ErrorsBackendUnavailable),
+    },
 ];
 
 /// The code for all other errors.
@@ -118,6 +124,9 @@ impl From<ServiceError> for Refusal {
             }
             ServiceError::Unavailable { retry_after } => {
                 Self::new("STORE_UNAVAILABLE", message).data(retry_after.data())
+            }
+            ServiceError::NoAnswer { retry_after } => {
+                Self::new("BACKEND_UNAVAILABLE", message).data(retry_after.data())
             }
         }
     }
@@ -309,6 +318,7 @@ mod tests {
             },
             ServiceError::Limited { retry_after: WAIT },
             ServiceError::Unavailable { retry_after: WAIT },
+            ServiceError::NoAnswer { retry_after: WAIT },
         ] {
             let refusal = Refusal::from(error);
             assert_eq!(Row::of(refusal.code()).code, refusal.code());

@@ -183,6 +183,7 @@ impl TracedEvent {
             match outcome {
                 "INTERNAL" => span.fail("INTERNAL"),
                 "STORE_UNAVAILABLE" => span.fail("STORE_UNAVAILABLE"),
+                "BACKEND_UNAVAILABLE" => span.fail("BACKEND_UNAVAILABLE"),
                 // A refusal is a correct answer.
                 _ => span.end(),
             }

@@ -7,9 +7,11 @@ use super::forwarding::forward;
 use crate::auth::Permission;
 use crate::service::bounds::ChannelName;
 use crate::service::channel_events::{
-    ChannelEvents, ChannelPageRequest, DeleteChannel, NewChannelEvents, PublishAsService,
-    PublishToChannels, Published, PublishedAsService, PublishedEvents, ReadAsService,
+    ChannelEvents, ChannelPageRequest, ChannelPresence, DeleteChannel, EndedSubscriptions,
+    NewChannelEvents, NewChannelRevocation, PublishAsService, PublishToChannels, Published,
+    PublishedAsService, PublishedEvents, ReadAsService, ReadPresence, RevokeChannel,
 };
+use crate::service::{delete_channel, read_presence, revoke_channel};
 
 /// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
@@ -51,7 +53,7 @@ pub(super) fn routes() -> Routes<Api> {
             Method::DELETE,
             "/channels/{channel}",
             forward!(Path(channel): Path<String> =>
-                channels.delete(DeleteChannel { channel }, namespace)),
+                delete_channel(io, DeleteChannel { channel })),
             Operation::new(
                 "deleteChannel",
                 "Deletes the events of a channel, and ends all subscriptions to it.",
@@ -60,6 +62,35 @@ pub(super) fn routes() -> Routes<Api> {
             .segment::<ChannelName>("channel", "The name of the channel.")
             .answer::<Published>(200)
             .refuses(404),
+        )
+        .on(
+            Method::POST,
+            "/channels/{channel}/revoke",
+            forward!(Path(channel): Path<String>, JsonBody(new): JsonBody<NewChannelRevocation> =>
+                revoke_channel(io, RevokeChannel { channel, new })),
+            Operation::new(
+                "revokeChannel",
+                "Lets the backend decide again who may follow a channel.",
+                Permission::ChannelsPublish,
+            )
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .body::<NewChannelRevocation>()
+            .answer::<EndedSubscriptions>(200)
+            .refuses(404),
+        )
+        .on(
+            Method::GET,
+            "/channels/{channel}/presence",
+            forward!(Path(channel): Path<String> => read_presence(io, ReadPresence { channel })),
+            Operation::new(
+                "readChannelPresence",
+                "Reads the users who follow a channel.",
+                Permission::ChannelsRead,
+            )
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .answer::<ChannelPresence>(200)
+            .refuses(404)
+            .refuses(409),
         )
         .on(
             Method::GET,

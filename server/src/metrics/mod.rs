@@ -55,6 +55,19 @@ metric_table! {
             ChannelEventsOfClients["publisher" = "client"],
             ChannelEventsOfServices["publisher" = "service"],
         }
+        "roomcast_channels_limited_total" =>
+            "Subscriptions to channels, and events for channels, that a limit refused, by limit." {
+            ChannelsOfConnection["limit" = "channels_per_connection"],
+            ChannelsOfUser["limit" = "channels_per_user"],
+            ChannelFollowers["limit" = "max_followers"],
+            ChannelPublishes["limit" = "publishes_per_second"],
+        }
+        "roomcast_channel_asks_total" =>
+            "Requests that asked the backend who may follow a channel, by result." {
+            ChannelAsksAllowed["result" = "allowed"],
+            ChannelAsksDenied["result" = "denied"],
+            ChannelAsksFailed["result" = "failed"],
+        }
         "roomcast_channel_subscriptions_total" => "Subscriptions to channels." {
             ChannelSubscriptions,
         }
@@ -104,6 +117,7 @@ metric_table! {
             ErrorsConflict["code" = "conflict"],
             ErrorsRateLimited["code" = "rate_limited"],
             ErrorsStoreUnavailable["code" = "store_unavailable"],
+            ErrorsBackendUnavailable["code" = "backend_unavailable"],
             ErrorsInternal["code" = "internal"],
         }
         "roomcast_store_errors_total" =>

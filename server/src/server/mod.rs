@@ -42,7 +42,7 @@ use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
 use crate::service::api::LogLevel;
 use crate::service::{
-    Chat, Hooks, Kinds, Leases, Market,
+    ChannelBackend, Chat, Hooks, Kinds, Leases, Market,
     api::Publications,
     audit::{Audit, AuditFile},
     cluster::{self, Sealing},
@@ -355,7 +355,9 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     check_certificate(settings)?;
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
-    Kinds::new(&settings.channels).map_err(RunError::Channels)?;
+    let kinds = Kinds::new(&settings.channels).map_err(RunError::Channels)?;
+    let asked = ChannelBackend::new(&settings.ask, Arc::default()).map_err(RunError::Outbound)?;
+    asked.check(&kinds).map_err(RunError::Channels)?;
     configured::check(settings).map_err(RunError::Keys)?;
     metrics_token(settings)?;
     if let Some(hash) = &settings.admin_ui.password_hash {

@@ -17,7 +17,8 @@ use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::{Spans, Traces};
 use crate::service::api::LogLevel;
 use crate::service::{
-    Access, Channels, Chat, FeedProgress, Hooks, Journals, Kinds, Market, Notifications, Overlap,
+    Access, ChannelBackend, Channels, Chat, FeedProgress, Hooks, Journals, Kinds, Market,
+    Notifications, Overlap, answer_channel_peers,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},
     audit::Moderation,
     cluster::{self, Announcer},
@@ -112,10 +113,13 @@ impl Services {
             recovery_window(settings),
             settings.market.retention,
         );
-        let per_socket = settings.limits.channels_per_connection;
-        let checks = (access.clone(), authenticator.clone());
+        let asked = ChannelBackend::new(&settings.ask, Arc::clone(&metrics));
+        let asked = asked.map_err(RunError::Outbound)?;
+        asked.check(&kinds).map_err(RunError::Channels)?;
+        let checks = (access.clone(), authenticator.clone(), asked);
         let journaled = (journals.clone(), Arc::clone(&metrics));
-        let channels = Channels::open(kinds, claims, journaled, checks, per_socket);
+        let reach = (&settings.limits, announcer.clone());
+        let channels = Channels::open(kinds, claims, journaled, checks, reach);
         let channels = channels.await.map_err(RunError::Store)?;
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
         let fed = Arc::new(FeedProgress::new());
@@ -217,6 +221,7 @@ impl Services {
         }
         if let Some(announcer) = &self.announcer {
             io = answer_peers(io, announcer);
+            io = answer_channel_peers(io, announcer);
             io = trace_for_peers(io, announcer, &self.traces);
         }
         if settings.auth.at_handshake {

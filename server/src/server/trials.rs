@@ -95,7 +95,7 @@ fn reach_adapter(_: &Settings, _: &str) -> std::future::Ready<Result<(), String>
 /// Returns the services that the server calls, with the configuration keys of their URLs.
 fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
     let backend = &settings.auth.backend;
-    let hooks = &settings.webhooks;
+    let (ask, hooks) = (&settings.ask, &settings.webhooks);
     let executor = &settings.market.webhook;
     let acme = &settings.server.acme;
     let services = [
@@ -108,6 +108,16 @@ fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
                 allow_private: backend.allow_private,
             };
             ("auth.backend.url", target)
+        }),
+        ask.url.as_deref().map(|url| {
+            let target = Target {
+                section: "ask",
+                url,
+                ca_file: ask.ca_file.as_deref(),
+                timeout: ask.timeout,
+                allow_private: ask.allow_private,
+            };
+            ("ask.url", target)
         }),
         hooks.url.as_deref().map(|url| {
             let target = Target {

@@ -53,6 +53,11 @@ pub(crate) enum ServiceError {
         /// How long to wait before trying again.
         retry_after: RetryAfter,
     },
+    /// A backend that must decide gave no valid answer.
+    NoAnswer {
+        /// How long to wait before trying again.
+        retry_after: RetryAfter,
+    },
 }
 
 impl ServiceError {
@@ -74,6 +79,7 @@ impl ServiceError {
             | Self::Failed { .. } => "CONFLICT",
             Self::Limited { .. } => "RATE_LIMITED",
             Self::Unavailable { .. } => "STORE_UNAVAILABLE",
+            Self::NoAnswer { .. } => "BACKEND_UNAVAILABLE",
         }
     }
 
@@ -97,6 +103,12 @@ impl ServiceError {
     pub(in crate::service) fn unavailable(wait: Duration) -> Self {
         let retry_after = spread(wait);
         Self::Unavailable { retry_after }
+    }
+
+    /// Creates the error if the backend may answer after `wait`.
+    pub(in crate::service) fn no_answer(wait: Duration) -> Self {
+        let retry_after = spread(wait);
+        Self::NoAnswer { retry_after }
     }
 
     /// Prefixes the field of an [`Invalid`](Self::Invalid) or [`Unfit`](Self::Unfit) error with the
@@ -131,6 +143,7 @@ impl fmt::Display for ServiceError {
             Self::Unfit { field, problem } => write!(f, "{field} {problem}"),
             Self::Limited { .. } => f.write_str("too many events of this kind, try again later"),
             Self::Unavailable { .. } => f.write_str("the store is not available, try again later"),
+            Self::NoAnswer { .. } => f.write_str("the backend does not answer, try again later"),
         }
     }
 }

@@ -35,7 +35,10 @@ pub(crate) use authorization::{
     Access, Allowed, BlockPage, Blocks, EndLogin, ExplainQuery, Explanation, ListBlocks, ListNodes,
     MadeLogin, MadeRevocation, NewBlock, NewLogin, NewRevocation, RemoveBlock, RevocationApplier,
 };
-pub(crate) use channels::{Channels, KindFault, Kinds, schemas_of};
+pub(crate) use channels::{
+    ChannelBackend, Channels, KindFault, Kinds, answer_channel_peers, delete_channel,
+    read_presence, revoke_channel, schemas_of,
+};
 pub(crate) use chat::{
     Chat, ConversationList, ConversationNews, FindConversations, FoundConversation, FoundStatus,
     HandoverData, HandoverError, Leases, Pins, ReadConversation, ReadMessages, ReadPins,

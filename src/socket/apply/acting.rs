@@ -70,8 +70,11 @@ pub(super) fn sockets(namespace: &namespace::NamespaceInner, target: &Target<'_>
 
 /// Returns the number of sockets of this server in the target.
 pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> usize {
-    match target.rooms {
-        Audience::All if target.except.is_empty() && target.sender.is_none() => namespace.len(),
+    let is_whole = target.except.is_empty() && target.sender.is_none();
+    match &target.rooms {
+        Audience::All if is_whole => namespace.len(),
+        // The room of a socket's id has that socket, although it is no member.
+        Audience::One(name) if is_whole && name.id().is_none() => namespace.size(name),
         Audience::All | Audience::One(_) | Audience::Many(_) => ids(namespace, target).len(),
     }
 }

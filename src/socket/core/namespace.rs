@@ -346,6 +346,12 @@ impl NamespaceInner {
         ids
     }
 
+    /// Returns the number of members of a room.
+    pub(crate) fn size(&self, name: &RoomName<'_>) -> usize {
+        let room = self.rooms.find(name.as_str());
+        room.map_or(0, |room| room.lock().len())
+    }
+
     /// Adds the ids of the members of one room.
     pub(crate) fn collect(&self, name: &RoomName<'_>, ids: &mut IdSet) {
         if let Some(room) = self.rooms.find(name.as_str()) {

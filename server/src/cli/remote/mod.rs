@@ -1,7 +1,8 @@
-//! Commands that call a running server: `audit`, `call`, `emit`, `stream`, `sockets`, `nodes`,
-//! `export-user`, `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API or, for
-//! `emit`, optionally the adapter.
+//! Commands that call a running server: `audit`, `call`, `channel`, `emit`, `stream`, `sockets`,
+//! `nodes`, `export-user`, `erase-user`, `trace`, `log-level` and `health`. They use its HTTP API
+//! or, for `emit`, optionally the adapter.
 
+mod channel;
 mod health;
 mod operator;
 mod routes;
@@ -12,9 +13,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
+use form_urlencoded::byte_serialize;
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json, value::RawValue};
 
+pub(super) use self::channel::{ChannelArguments, channel};
 pub(super) use self::health::{HealthArguments, health};
 pub(super) use self::operator::operator;
 pub(super) use self::routes::RouteCommand;
@@ -337,6 +340,13 @@ impl Caller {
             .map_err(|error| error.to_string())?;
         Ok((url, request))
     }
+}
+
+/// Returns a text as a segment of a path.
+fn segment(text: &str) -> String {
+    // In a path, `+` is no space.
+    let text: String = byte_serialize(text.as_bytes()).collect();
+    text.replace('+', "%20")
 }
 
 /// Returns the reason of a refused call.

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
-use form_urlencoded::{Serializer, byte_serialize};
+use form_urlencoded::Serializer;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Caller, SERVICE, Server, print, run};
+use super::{Caller, SERVICE, Server, print, run, segment};
 use crate::cli::output::{errln, outln};
 use crate::config::Settings;
 
@@ -267,9 +267,7 @@ fn add(sums: &mut Map<String, Value>, answer: &Value) {
 
 /// Returns the path of a user.
 fn path_of(user: &str) -> String {
-    // In a path, `+` is no space.
-    let user: String = byte_serialize(user.as_bytes()).collect();
-    format!("/users/{}", user.replace('+', "%20"))
+    format!("/users/{}", segment(user))
 }
 
 /// The maximum number of acts on a page.

@@ -32,7 +32,7 @@ type Take = fn(&mut Settings, &Settings);
 
 /// Keys of which SIGHUP applies a changed value, apart from those of kinds of channels; all others
 /// need a restart.
-const RELOADED: [(&str, Take); 20] = [
+const RELOADED: [(&str, Take); 22] = [
     ("adapter.secret", |own, new| {
         // Without the key, the secrets are those of a table.
         let (own, new) = (&mut own.adapter.secret, &new.adapter.secret);
@@ -51,6 +51,13 @@ const RELOADED: [(&str, Take); 20] = [
     ("admin_ui.password_hash", |own, new| {
         let hash = &mut own.admin_ui.password_hash;
         hash.clone_from(&new.admin_ui.password_hash);
+    }),
+    ("ask.previous_secret", |own, new| {
+        let secret = &mut own.ask.previous_secret;
+        secret.clone_from(&new.ask.previous_secret);
+    }),
+    ("ask.secret", |own, new| {
+        own.ask.secret.clone_from(&new.ask.secret);
     }),
     ("auth.backend.secrets", |own, new| {
         let secrets = &mut own.auth.backend.secrets;
@@ -118,9 +125,10 @@ const RELOADED: [(&str, Take); 20] = [
 ];
 /// Sections of which either all changed keys are applied, or the whole reload is refused: a new
 /// secret must not be used with the previous URL, nor with previous rules.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "adapter.",
     "admin_ui.",
+    "ask.",
     "auth.backend.",
     "auth.jwt.",
     "market.webhook.",

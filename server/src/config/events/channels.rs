@@ -17,18 +17,26 @@ pub struct ChannelKind {
     /// guests), `owner:{part}` (the user whose id is this part of the name), `role:NAME`,
     /// `claim:NAME` (users whose token has this claim with the value `true`),
     /// `claim:NAME={part}` (users whose token has this claim with the part as its value, or in a
-    /// list) or `token` (users with a token for the channel). Required.
+    /// list), `token` (users with a token for the channel) or `ask` (clients that the backend in
+    /// `[ask]` allows it). Required.
     pub follow: Vec<String>,
     /// Who may publish; one match is enough: `services` (with the permission `channels:publish`),
     /// `followers` (all clients that may follow), `owner:{part}`, `role:NAME` or `token`. Default
     /// `services`.
     pub publish: Vec<String>,
-    /// Which events are stored for clients that were absent: `last` for only the newest one, or the
-    /// following keys.
+    /// Which events are stored for clients that were absent: `last` for only the newest one, `none`
+    /// for no event, or the following keys.
     #[serde(deserialize_with = "history")]
     pub history: ChannelHistory,
+    /// Whether followers can learn who else follows a channel. Default `false`.
+    pub presence: bool,
     /// Maximum size of the data of an event, as JSON. Default 16 KiB.
     pub max_bytes: usize,
+    /// Maximum number of followers of a channel at one server. Default 100,000.
+    pub max_followers: usize,
+    /// Maximum number of events per second that are published at one server to all channels of the
+    /// kind. Default 0: no limit.
+    pub publishes_per_second: u32,
     /// Names of events, each with the file of the JSON Schema that its data must match. Other
     /// events are then refused. Default: every name and any JSON.
     pub events: BTreeMap<String, PathBuf>,
@@ -46,9 +54,12 @@ pub struct ChannelHistory {
     /// Whether a channel retains only its newest event, which replaces the earlier ones. `events` then
     /// has no effect. `history = "last"` sets it, with an `age` of 366 days. Default `false`.
     pub last: bool,
+    /// Whether no event is stored: followers receive events only while they are connected. The other
+    /// keys then have no effect. `history = "none"` sets it. Default `false`.
+    pub none: bool,
 }
 
-/// Deserializes a history from its keys, or from the text `last`.
+/// Deserializes a history from its keys, or from the text `last` or `none`.
 fn history<'de, D: Deserializer<'de>>(from: D) -> Result<ChannelHistory, D::Error> {
     struct Form;
 
@@ -56,7 +67,7 @@ fn history<'de, D: Deserializer<'de>>(from: D) -> Result<ChannelHistory, D::Erro
         type Value = ChannelHistory;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("`last`, or a table with `events` and `age`")
+            f.write_str("`last`, `none`, or a table with `events` and `age`")
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<ChannelHistory, E> {
@@ -64,6 +75,10 @@ fn history<'de, D: Deserializer<'de>>(from: D) -> Result<ChannelHistory, D::Erro
                 "last" => Ok(ChannelHistory {
                     last: true,
                     age: Duration::from_secs(366 * 86_400),
+                    ..ChannelHistory::default()
+                }),
+                "none" => Ok(ChannelHistory {
+                    none: true,
                     ..ChannelHistory::default()
                 }),
                 _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
@@ -85,7 +100,10 @@ impl Default for ChannelKind {
             follow: Vec::new(),
             publish: vec!["services".into()],
             history: ChannelHistory::default(),
+            presence: false,
             max_bytes: 16 << 10,
+            max_followers: 100_000,
+            publishes_per_second: 0,
             events: BTreeMap::new(),
         }
     }
@@ -97,6 +115,7 @@ impl Default for ChannelHistory {
             events: 200,
             age: Duration::from_secs(7 * 86_400),
             last: false,
+            none: false,
         }
     }
 }

@@ -55,6 +55,7 @@ pub(crate) fn named_files(settings: &Settings) -> Vec<NamedFile<'_>> {
         ("server.acme.ca_file", &acme.ca_file, Read),
         ("auth.jwt.jwks_ca_file", &jwt.jwks_ca_file, Read),
         ("auth.backend.ca_file", &settings.auth.backend.ca_file, Read),
+        ("ask.ca_file", &settings.ask.ca_file, Read),
         ("webhooks.ca_file", &settings.webhooks.ca_file, Read),
         ("market.webhook.ca_file", &executor.ca_file, Read),
         ("otlp.ca_file", &settings.otlp.ca_file, Read),

@@ -160,6 +160,10 @@ impl From<ServiceError> for ApiError {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(status, "STORE_UNAVAILABLE", message).retry_after(retry_after)
             }
+            ServiceError::NoAnswer { retry_after } => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(status, "BACKEND_UNAVAILABLE", message).retry_after(retry_after)
+            }
         }
     }
 }

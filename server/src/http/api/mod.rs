@@ -91,7 +91,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    fn io(&self) -> &Io {
+    pub(in crate::http) fn io(&self) -> &Io {
         &self.connections.io
     }
 

@@ -64,6 +64,7 @@ impl Owners {
             owners.keys.replace_fixed(fixed);
             owners.market.replace_executor_token(token);
             owners.hooks.replace_secrets(&settings.webhooks);
+            owners.channels.replace_secrets(&settings.ask);
             if let Some(backend) = &owners.backend {
                 backend.replace_secrets(&settings.auth.backend.secrets);
             }

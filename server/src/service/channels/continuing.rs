@@ -8,10 +8,12 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::Channels;
 use super::emitting::room_of;
-use super::{Channels, Grant};
+use super::rights::{Asker, Grant};
 use crate::service::rules::emissions::channels::{CHANNEL_ENDED, ChannelEnded, EndReason};
 use crate::service::rules::rooms::Followed;
+use crate::store::Time;
 use roomcast::{Room, Socket};
 
 /// The channels that a socket follows.
@@ -28,8 +30,10 @@ pub(super) struct FollowedChannels {
 struct Known {
     /// The name of the channel. A long one is in no room name.
     channel: String,
-    /// The right from a token.
+    /// The right from a backend.
     grant: Option<Grant>,
+    /// Since when the socket follows.
+    since: Time,
 }
 
 impl FollowedChannels {
@@ -47,9 +51,24 @@ impl FollowedChannels {
         });
         let (channel, grant) = (new.0.to_owned(), new.1);
         if let Some(followed) = followed {
-            let known = Known { channel, grant };
-            followed.known.lock().insert(room.clone(), known);
+            let mut known = followed.known.lock();
+            let since = known.get(room).map_or_else(Time::now, |known| known.since);
+            known.insert(
+                room.clone(),
+                Known {
+                    channel,
+                    grant,
+                    since,
+                },
+            );
         }
+    }
+
+    /// Returns since when a socket follows a channel.
+    pub(super) fn since(socket: &Socket, room: &Room) -> Option<Time> {
+        let followed = Self::of(socket)?;
+        let known = followed.known.lock();
+        known.get(room).map(|known| known.since)
     }
 
     /// Forgets a channel that the client knows it does not follow.
@@ -59,11 +78,11 @@ impl FollowedChannels {
         }
     }
 
-    /// Returns whether a token no longer gives the right to follow.
+    /// Returns whether a token or an answer no longer gives the right to follow.
     fn has_lost_grant(&self) -> bool {
         let known = self.known.lock();
         let mut grants = known.values().filter_map(|known| known.grant.as_ref());
-        grants.any(|grant| !grant.may_follow())
+        grants.any(|grant| !grant.is_in_force())
     }
 
     /// Returns the channels that the client takes to be followed.
@@ -74,13 +93,13 @@ impl FollowedChannels {
             .collect()
     }
 
-    /// Returns when the next right from a token ends after a time. The user may still follow by
+    /// Returns when the next right from a backend ends after a time. The user may still follow by
     /// another rule after earlier ends.
     fn next_end(&self, after: SystemTime) -> Option<SystemTime> {
         let known = self.known.lock();
         let ends = known
             .values()
-            .filter_map(|known| Some(known.grant.as_ref()?.until));
+            .filter_map(|known| Some(known.grant.as_ref()?.until()));
         ends.filter(|end| *end > after).min()
     }
 }
@@ -95,20 +114,18 @@ impl Channels {
     /// of the socket or the kinds were replaced.
     pub(crate) fn recheck_permissions(&self, socket: &Socket) {
         let by = socket.principal();
-        for (room, Known { channel, grant }) in followed_by(socket) {
+        for (room, Known { channel, grant, .. }) in followed_by(socket) {
             let reason = match self.find(&channel) {
                 Some((kind, values)) if kind.may_follow(&by, &values, grant.as_ref()) => continue,
-                Some(_) if grant.is_some_and(|grant| grant.has_ended()) => EndReason::Expired,
-                Some(_) => EndReason::Forbidden,
+                Some(_) => grant.map_or(EndReason::Forbidden, |grant| grant.end_reason()),
                 None => EndReason::Removed,
             };
             end(socket, &room, &channel, reason);
         }
     }
 
-    /// Ends the subscriptions of a socket whose right comes from a token, when the token ends or is
-    /// revoked.
-    /// Tokens that have ended until `checked` are known to be checked.
+    /// Ends the subscriptions of a socket whose right comes from a backend, when the right ends or
+    /// is revoked. Rights that have ended until `checked` are known to be checked.
     pub(super) fn end_in_time(&self, socket: &Socket, checked: SystemTime) {
         let Some(followed) = FollowedChannels::of(socket) else {
             return;
@@ -130,6 +147,10 @@ impl Channels {
         let mut revoked = revocations.added();
         // A revocation may have been added after the grants were checked.
         revoked.mark_changed();
+        let mut answered = self.0.asker.as_ref().map(Asker::changed);
+        if let Some(answered) = &mut answered {
+            answered.mark_changed();
+        }
         tokio::spawn(async move {
             loop {
                 let end = *receiver.borrow_and_update();
@@ -140,9 +161,9 @@ impl Channels {
                         // The socket is gone.
                         Err(_) => return,
                     },
-                    // The sender is in `revocations`, so waiting never fails. Most revocations are
+                    // The senders outlive this task, so waiting never fails. Most changes are
                     // about others.
-                    _ = revoked.changed() => match followed.upgrade() {
+                    () = either(&mut revoked, answered.as_mut()) => match followed.upgrade() {
                         Some(followed) if followed.has_lost_grant() => {}
                         Some(_) => continue,
                         None => return,
@@ -160,7 +181,7 @@ impl Channels {
                     None => {
                         let ended = followed.all().into_iter().filter(|(_, known)| {
                             let grant = known.grant.as_ref();
-                            grant.is_some_and(|grant| !grant.may_follow())
+                            grant.is_some_and(|grant| !grant.is_in_force())
                         });
                         for (room, _) in ended {
                             let own = Room::from(id.as_str());
@@ -186,9 +207,16 @@ impl Channels {
         let now = SystemTime::now();
         self.recheck_permissions(socket);
         self.end_in_time(socket, now);
+        self.end_unemitted(socket);
+    }
+
+    /// Ends the subscriptions of a socket to channels whose events this server does not emit to it.
+    pub(super) fn end_unemitted(&self, socket: &Socket) {
         for (room, Known { channel, .. }) in followed_by(socket) {
-            let is_followed = self.0.journals.is_followed(room.as_str(), &room);
-            if !socket.is_in(room.as_str()) || !is_followed {
+            let found = self.find(&channel);
+            let is_emitted = found.is_some_and(|(kind, _)| !kind.is_stored)
+                || self.0.journals.is_followed(room.as_str(), &room);
+            if !socket.is_in(room.as_str()) || !is_emitted {
                 end(socket, &room, &channel, EndReason::Interrupted);
             }
         }
@@ -218,6 +246,18 @@ impl Channels {
                 end(socket, &room_of(channel), channel, EndReason::Interrupted);
             }
         }
+    }
+}
+
+/// Waits until one of these changes.
+async fn either(one: &mut watch::Receiver<()>, other: Option<&mut watch::Receiver<()>>) {
+    let Some(other) = other else {
+        let _ = one.changed().await;
+        return;
+    };
+    tokio::select! {
+        _ = one.changed() => {}
+        _ = other.changed() => {}
     }
 }
 

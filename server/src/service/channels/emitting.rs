@@ -119,7 +119,7 @@ impl ChannelEmitter {
         followers.leave(room);
     }
 
-    /// Returns the arguments of an event, encoded once for all followers.
+    /// Returns the arguments of a stored event.
     fn arguments(&self, entry: &Entry, data: &RawValue) -> Option<Args> {
         let meta = EventMeta {
             channel: &self.channel,
@@ -127,8 +127,38 @@ impl ChannelEmitter {
             id: id_in(&entry.key),
             timestamp: entry.created_at,
         };
-        let list = format!("[{},{}]", data.get(), write(&meta));
-        Args::document(Parser::Json, list.into()).ok()?.items(0)
+        arguments(data, &meta)
+    }
+}
+
+/// Returns the arguments of an event, encoded once for all followers.
+fn arguments(data: &RawValue, meta: &EventMeta<'_>) -> Option<Args> {
+    let list = format!("[{},{}]", data.get(), write(meta));
+    Args::document(Parser::Json, list.into()).ok()?.items(0)
+}
+
+/// Emits an event that is not stored to the followers at all servers.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an event of an application has no row here"
+)]
+pub(super) fn emit_unstored(
+    namespace: &Namespace,
+    channel: &str,
+    positions: &Positions,
+    event: &Append,
+) {
+    let Ok(Body { event: name, data }) = serde_json::from_str(&event.body) else {
+        return;
+    };
+    let meta = EventMeta {
+        channel,
+        position: positions.of_offset(0),
+        id: id_in(&event.key),
+        timestamp: event.created_at,
+    };
+    if let Some(args) = arguments(&data, &meta) {
+        namespace.to(room_of(channel)).emit(&name, args);
     }
 }
 

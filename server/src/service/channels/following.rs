@@ -7,18 +7,20 @@ use super::continuing::FollowedChannels;
 use super::emitting::{ChannelEmitter, is_room, room_of};
 use super::kinds::Kind;
 use super::position::{Positions, Sent};
-use super::reading::{EventPage, Start, read};
+use super::reading::{EventPage, Start, read, unstored};
+use super::rights::Grant;
 use super::{Channels, NO_CHANNEL, check_name};
 use crate::metrics::Counter;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::Attachment;
+use crate::service::journals::{Attachment, join};
 use crate::service::rules::commands::channels::{
     ChannelEvents, ReadAsService, ReadChannel, SubscribeChannel, UnsubscribeChannel,
 };
 use crate::service::rules::commands::streams::Held;
 use crate::service::rules::content::{MAX_PAGE, page_limit};
-use roomcast::Socket;
+use crate::service::rules::rooms::{RoomKind, room_named};
+use roomcast::{Room, Socket};
 
 impl Channels {
     /// Lets a socket follow a channel. The answer has the newest events, or those after a position.
@@ -40,14 +42,16 @@ impl Channels {
         check_name(&channel)?;
         let positions = self.positions(&channel);
         let start = start(&positions, since.as_deref(), None)?;
-        let grant = self.grant(token.as_deref(), &by, &channel).await?;
-        let kind = self.check_follows(&channel, &by, grant.as_ref())?;
+        let admitted = self.admit(&channel, &by, token.as_deref(), |kind, values, grant| {
+            kind.may_follow(&by, values, grant)
+        });
+        let (kind, grant) = admitted.await?;
         let room = room_of(&channel);
-        if !socket.is_in(room.as_str()) {
-            let followed = socket.rooms().into_iter().filter(is_room).count();
-            if followed >= self.0.per_socket {
-                return Err(ServiceError::Conflict("follows too many channels"));
-            }
+        self.check_bounds(&kind, &room, socket)?;
+        if !kind.is_stored {
+            return self
+                .follow_unstored((&channel, grant), &positions, start, &kind, socket)
+                .await;
         }
         let emitter = Arc::new(ChannelEmitter {
             channel: channel.clone(),
@@ -79,21 +83,82 @@ impl Channels {
             (true, false) => {}
             (false, _) => FollowedChannels::forget(socket, &room),
         }
-        let (answer, permit) = attached?;
+        let (mut answer, permit) = attached?;
+        self.begun((&channel, &room), grant.as_ref(), socket)?;
+        if kind.has_presence {
+            let (io, by) = (socket.io(), socket.principal());
+            answer.presence = Some(self.followers_with(io, &channel, &by).await);
+        }
+        Ok(Held {
+            answer,
+            held: Some(Box::new(permit)),
+        })
+    }
+
+    /// Checks that a socket and its user follow few enough channels, and that few enough sockets
+    /// follow the channel.
+    fn check_bounds(&self, kind: &Kind, room: &Room, socket: &Socket) -> Result<(), ServiceError> {
+        if socket.is_in(room.as_str()) {
+            return Ok(());
+        }
+        let followed = |socket: &Socket| socket.rooms().into_iter().filter(is_room).count();
+        let namespace = socket.namespace();
+        let in_room = |room: Room| namespace.local().to(room);
+        let own = room_named(RoomKind::User.prefix(), &socket.principal().subject);
+        let (counter, message) = if followed(socket) >= self.0.per_socket {
+            (Counter::ChannelsOfConnection, "follows too many channels")
+        } else if in_room(room.clone()).count() >= kind.max_followers {
+            let message = "the channel has too many followers";
+            (Counter::ChannelFollowers, message)
+        } else if in_room(own).sockets().iter().map(followed).sum::<usize>() >= self.0.per_user {
+            let message = "the connections of the user follow too many channels";
+            (Counter::ChannelsOfUser, message)
+        } else {
+            return Ok(());
+        };
+        self.0.metrics.count(counter);
+        Err(ServiceError::Conflict(message))
+    }
+
+    /// Lets a socket follow a channel whose events are not stored.
+    async fn follow_unstored(
+        &self,
+        (channel, grant): (&str, Option<Grant>),
+        positions: &Positions,
+        start: Start,
+        kind: &Kind,
+        socket: &Socket,
+    ) -> Result<Held<ChannelEvents>, ServiceError> {
+        let room = room_of(channel);
+        join(socket, &room)?;
+        FollowedChannels::note(socket, &room, (channel, grant.clone()));
+        self.begun((channel, &room), grant.as_ref(), socket)?;
+        let mut answer = unstored(positions, start);
+        if kind.has_presence {
+            let (io, by) = (socket.io(), socket.principal());
+            answer.presence = Some(self.followers_with(io, channel, &by).await);
+        }
+        Ok(answer.into())
+    }
+
+    /// Checks a socket that has begun to follow a channel: a right can end in the meantime.
+    fn begun(
+        &self,
+        (channel, room): (&str, &Room),
+        grant: Option<&Grant>,
+        socket: &Socket,
+    ) -> Result<(), ServiceError> {
         let now = SystemTime::now();
-        if let Err(lost) = self.check_follows(&channel, &socket.principal(), grant.as_ref()) {
-            socket.leave(&room);
-            FollowedChannels::forget(socket, &room);
+        if let Err(lost) = self.check_follows(channel, &socket.principal(), grant) {
+            socket.leave(room);
+            FollowedChannels::forget(socket, room);
             return Err(lost);
         }
         if grant.is_some() {
             self.end_in_time(socket, now);
         }
         self.0.metrics.count(Counter::ChannelSubscriptions);
-        Ok(Held {
-            answer,
-            held: Some(Box::new(permit)),
-        })
+        Ok(())
     }
 
     /// Ends the subscription of a socket to a channel.
@@ -126,10 +191,10 @@ impl Channels {
         } = command;
         check_name(&channel)?;
         let page = self.requested(&channel, (since.as_deref(), before.as_deref()), limit)?;
-        let grant = self.grant(token.as_deref(), &by, &channel).await?;
-        let found = self.find(&channel);
-        let found = found.filter(|(kind, values)| kind.may_read(&by, values, grant.as_ref()));
-        let (kind, _) = found.ok_or(NO_CHANNEL)?;
+        let admitted = self.admit(&channel, &by, token.as_deref(), |kind, values, grant| {
+            kind.may_read(&by, values, grant)
+        });
+        let (kind, _) = admitted.await?;
         self.page(&kind, &channel, page).await
     }
 
@@ -164,6 +229,9 @@ impl Channels {
         (start, limit): (Start, usize),
     ) -> Result<ChannelEvents, ServiceError> {
         let (store, positions) = (self.0.journals.store(), self.positions(channel));
+        if !kind.is_stored {
+            return Ok(unstored(&positions, start));
+        }
         let bounds = (kind.is_last, limit);
         let page = read(store, channel, &positions, start, bounds).await?;
         Ok(page.answer)

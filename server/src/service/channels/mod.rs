@@ -1,9 +1,9 @@
 //! Channels: events of an application, whose kinds the configuration declares.
 //!
 //! A channel is a journal with the events that were published to it. `kinds` has the declared
-//! kinds, `pattern` matches names, `rights` decides who may follow and publish, and `schema` checks
-//! data. `following` and `publishing` do what clients and services request, `reading` reads pages,
-//! and `continuing` checks the followed channels of a socket again.
+//! kinds, and `rights` decides who may follow and publish. `following` and `publishing` do what
+//! clients and services request, `reading` reads pages, and `continuing` checks the followed
+//! channels of a socket again.
 //!
 //! This module must not know what the events mean.
 
@@ -11,18 +11,14 @@ mod continuing;
 mod deleting;
 mod emitting;
 mod following;
-mod grants;
 mod kinds;
-mod pattern;
+mod peers;
 mod position;
+mod presence;
 mod publishing;
 mod reading;
+mod revoking;
 mod rights;
-#[cfg(feature = "schemas")]
-mod schema;
-#[cfg(not(feature = "schemas"))]
-#[path = "schema/no_schema.rs"]
-mod schema;
 mod trimming;
 
 use std::collections::BTreeMap;
@@ -33,21 +29,26 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::auth::authenticator::Authenticator;
+use crate::auth::outbound::OutboundFault;
 use crate::auth::{Principal, is_hidden};
-use crate::config::ChannelKind;
+use crate::config::{self, ChannelKind};
 use crate::metrics::{Inventoried, Inventory, Metrics};
 use crate::service::authorization::Access;
+use crate::service::cluster::Announcer;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{Journals, write};
 use crate::service::rules::bounds::CHANNEL_CHARS;
 use crate::store::StoreError;
+pub(crate) use deleting::delete_channel;
 use emitting::is_room;
-use grants::{Grant, refused};
-use kinds::Kind;
+use kinds::{Kind, Values};
 pub(crate) use kinds::{KindFault, Kinds, schemas_of};
-use pattern::Values;
+pub(crate) use peers::answer_channel_peers;
 use position::Positions;
-use rights::claim;
+use presence::Lists;
+pub(crate) use presence::read_presence;
+pub(crate) use revoking::revoke_channel;
+use rights::{Asker, Grant, TokenGrant, claim, refused};
 use roomcast::{Namespace, Room};
 use trimming::Trimming;
 
@@ -65,9 +66,17 @@ struct ChannelsInner {
     access: Access,
     /// Verifies tokens for channels.
     authenticator: Authenticator,
+    /// Asks the backend, if one is configured.
+    asker: Option<Asker>,
     /// The maximum number of channels that a socket may follow.
     per_socket: usize,
+    /// The maximum number of channels that all sockets of a user here may follow together.
+    per_user: usize,
     trimming: Mutex<Trimming>,
+    /// The lists of followers that were requested a moment ago.
+    lists: Mutex<Lists>,
+    /// Sends requests to other servers. `None` without an adapter.
+    announcer: Option<Announcer>,
     /// Identifies the database in positions.
     epoch: String,
 }
@@ -79,8 +88,7 @@ impl fmt::Debug for Channels {
 }
 
 impl Channels {
-    /// Creates the channels. A socket may follow `per_socket` of them. `claims` are those that the
-    /// server retains of each token.
+    /// Creates the channels. `claims` are those that the server retains of each token.
     ///
     /// # Errors
     ///
@@ -89,8 +97,8 @@ impl Channels {
         kinds: Kinds,
         claims: Vec<String>,
         (journals, metrics): (Journals, Arc<Metrics>),
-        (access, authenticator): (Access, Authenticator),
-        per_socket: usize,
+        (access, authenticator, backend): (Access, Authenticator, ChannelBackend),
+        (limits, announcer): (&config::Limits, Option<Announcer>),
     ) -> Result<Self, StoreError> {
         let epoch = journals.store().epoch().await?;
         Ok(Self(Arc::new(ChannelsInner {
@@ -100,31 +108,60 @@ impl Channels {
             metrics,
             access,
             authenticator,
-            per_socket,
+            asker: backend.0,
+            per_socket: limits.channels_per_connection,
+            per_user: limits.channels_per_user,
             trimming: Mutex::default(),
+            lists: Mutex::default(),
+            announcer,
             epoch,
         })))
     }
 
-    /// Checks that a user may follow a channel. Returns its kind.
+    /// Returns the kind of a channel that a user may use as `allows` says, by a rule, by the token
+    /// of the request, or by an answer of the backend.
     ///
     /// # Errors
     ///
-    /// A channel that does not exist and one that the user may not follow have the same error.
+    /// A channel that does not exist and one that is not for the user have the same error.
+    async fn admit(
+        &self,
+        channel: &str,
+        by: &Principal,
+        token: Option<&str>,
+        allows: impl Fn(&Kind, &Values<'_>, Option<&Grant>) -> bool,
+    ) -> Result<(Arc<Kind>, Option<Grant>), ServiceError> {
+        // The token is checked before the channel, so that the error does not depend on whether the
+        // channel exists.
+        let grant = self.grant(token, by, channel).await?;
+        let (kind, values) = self.find(channel).ok_or(NO_CHANNEL)?;
+        if allows(&kind, &values, grant.as_ref()) {
+            return Ok((kind, grant));
+        }
+        let asker = self.0.asker.as_ref().filter(|_| kind.asks());
+        let asker = asker.ok_or(NO_CHANNEL)?;
+        let answered = asker.ask(kind.question(channel, &values, by)).await?;
+        let grant = Some(Grant::Answer(answered));
+        if allows(&kind, &values, grant.as_ref()) {
+            return Ok((kind, grant));
+        }
+        Err(grant.as_ref().map_or(NO_CHANNEL, Grant::lost))
+    }
+
+    /// Checks that a user may follow a channel, perhaps by this grant.
     fn check_follows(
         &self,
         channel: &str,
         by: &Principal,
         grant: Option<&Grant>,
-    ) -> Result<Arc<Kind>, ServiceError> {
+    ) -> Result<(), ServiceError> {
         match self.find(channel) {
-            Some((kind, values)) if kind.may_follow(by, &values, grant) => Ok(kind),
-            Some(_) | None => Err(NO_CHANNEL),
+            Some((kind, values)) if kind.may_follow(by, &values, grant) => Ok(()),
+            Some(_) | None => Err(grant.map_or(NO_CHANNEL, Grant::lost)),
         }
     }
 
-    /// Returns what the token of a request allows in a channel. It is checked before the channel,
-    /// so that the error does not depend on whether the channel exists.
+    /// Returns what the token of a request allows in a channel.
     async fn grant(
         &self,
         token: Option<&str>,
@@ -137,7 +174,8 @@ impl Channels {
         let verified = self.0.authenticator.channel_token(token).await;
         let verified = verified.map_err(refused)?;
         let revocations = self.0.authenticator.revocations();
-        Grant::new(verified, by, channel, revocations).map(Some)
+        let grant = TokenGrant::new(verified, by, channel, revocations)?;
+        Ok(Some(Grant::Token(grant)))
     }
 
     /// Returns whether a user may send an event about a channel, and the rule that decides.
@@ -179,6 +217,9 @@ impl Channels {
     ) -> Result<Kinds, KindFault> {
         let kinds = Kinds::new(declared)?;
         kinds.check_claims(&self.0.claims)?;
+        if self.0.asker.is_none() {
+            kinds.check_unasked()?;
+        }
         Ok(kinds)
     }
 
@@ -188,14 +229,24 @@ impl Channels {
         *self.0.kinds.write() = kinds;
         for socket in namespace.local().sockets() {
             self.recheck_permissions(&socket);
+            // A kind may store its events from now on.
+            self.end_unemitted(&socket);
         }
         // Disconnected but recoverable followers must receive nothing that they may no longer. When
         // they are recovered, they subscribe again.
-        for room in self.0.journals.rooms().into_iter().filter(is_room) {
+        let rooms = namespace.rooms().into_iter().map(|(room, _)| room);
+        for room in rooms.chain(self.0.journals.rooms()).filter(is_room) {
             let followers = namespace.local().to(room.clone());
             let connected = followers.sockets().into_iter();
             let connected: Vec<Room> = connected.map(|one| Room::from(one.id().as_str())).collect();
             followers.except(connected).leave(room);
+        }
+    }
+
+    /// Replaces the secrets that sign requests to the backend.
+    pub(crate) fn replace_secrets(&self, config: &config::Ask) {
+        if let Some(asker) = &self.0.asker {
+            asker.replace_secrets(config);
         }
     }
 
@@ -207,6 +258,34 @@ impl Channels {
 impl Inventoried for Channels {
     fn report(&self, inventory: &mut Inventory) {
         inventory.map("channels with old events", &self.0.trimming.lock().journals);
+        inventory.map("lists of followers", &self.0.lists.lock());
+        if let Some(asker) = &self.0.asker {
+            asker.report(inventory);
+        }
+    }
+}
+
+/// The backend that decides about channels, if one is configured.
+pub(crate) struct ChannelBackend(Option<Asker>);
+
+impl ChannelBackend {
+    /// # Errors
+    ///
+    /// If requests to the configured URL are impossible or not allowed.
+    pub(crate) fn new(config: &config::Ask, metrics: Arc<Metrics>) -> Result<Self, OutboundFault> {
+        Asker::new(config, metrics).map(Self)
+    }
+
+    /// Checks that kinds ask it only if it is configured.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that asks, with its key.
+    pub(crate) fn check(&self, kinds: &Kinds) -> Result<(), KindFault> {
+        match self.0 {
+            Some(_) => Ok(()),
+            None => kinds.check_unasked(),
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::emitting::{body_of, entry_of, key_of};
-use super::kinds::Kind;
-use super::pattern::Values;
-use super::{Channels, Grant, NO_CHANNEL, check_name};
+use super::emitting::{body_of, emit_unstored, entry_of, key_of};
+use super::kinds::{Kind, Values};
+use super::rights::Grant;
+use super::{Channels, NO_CHANNEL, check_name};
 use crate::auth::{Permission, Principal};
 use crate::metrics::Counter;
 use crate::service::authorization::Allowed;
@@ -16,7 +16,7 @@ use crate::service::rules::commands::channels::{
     PublishToChannels, Published, PublishedAsService, PublishedEvents,
 };
 use crate::service::rules::policy;
-use crate::store::{Append, Appended, Entry};
+use crate::store::{Append, Appended, Entry, StoreError};
 use roomcast::Namespace;
 
 /// An event that may be stored.
@@ -64,7 +64,10 @@ impl Channels {
         let new = NewChannelEvent { event, data, id };
         check_name(&channel)?;
         check_form(&new)?;
-        let grant = self.grant(token.as_deref(), &by, &channel).await?;
+        let admitted = self.admit(&channel, &by, token.as_deref(), |kind, values, grant| {
+            self.may_publish(kind, values, &by, grant) || kind.may_follow(&by, values, grant)
+        });
+        let (_, grant) = admitted.await?;
         let kind = self.publishable(&channel, &by, grant.as_ref())?;
         let accepted = Accepted::new(kind, channel.into(), new, Some(&by.subject))?;
         self.store_event(accepted, Counter::ChannelEventsOfClients, namespace)
@@ -174,6 +177,15 @@ impl Channels {
             channel,
             append,
         } = accepted;
+        self.pace(&kind)?;
+        let positions = self.positions(&channel);
+        if !kind.is_stored {
+            emit_unstored(namespace, &channel, &positions, &append);
+            self.0.metrics.count(publisher);
+            return Ok(Published {
+                position: positions.of_offset(0),
+            });
+        }
         let journal = append.journal.clone();
         let appended = self.0.journals.append(namespace, append).await?;
         let (entry, is_new) = stored(&appended)?;
@@ -182,7 +194,15 @@ impl Channels {
             self.trim_later(&journal, entry.revision, kind.history_events);
         }
         Ok(Published {
-            position: self.positions(&channel).of_entry(entry),
+            position: positions.of_entry(entry),
+        })
+    }
+
+    /// Counts an event that is published, against the limit of its kind.
+    fn pace(&self, kind: &Kind) -> Result<(), ServiceError> {
+        kind.pace().map_err(|wait| {
+            self.0.metrics.count(Counter::ChannelPublishes);
+            ServiceError::limited(wait)
         })
     }
 
@@ -192,28 +212,39 @@ impl Channels {
         accepted: Vec<Accepted>,
         namespace: &Namespace,
     ) -> Result<PublishedEvents, ServiceError> {
-        let mut appends = Vec::with_capacity(accepted.len());
-        let mut targets = Vec::with_capacity(accepted.len());
+        accepted.iter().try_for_each(|one| self.pace(&one.kind))?;
+        let appends = accepted.iter().filter(|one| one.kind.is_stored);
+        let appends: Vec<Append> = appends.map(|one| one.append.clone()).collect();
+        let appended = match appends.is_empty() {
+            true => Vec::new(),
+            false => self.0.journals.append_all(namespace, appends).await?,
+        };
+        let mut appended = appended.iter();
+        let mut all = Vec::with_capacity(accepted.len());
         for Accepted {
             kind,
             channel,
             append,
         } in accepted
         {
-            targets.push((append.journal.clone(), channel, kind.history_events));
-            appends.push(append);
-        }
-        let appended = self.0.journals.append_all(namespace, appends).await?;
-        let mut positions = Vec::with_capacity(targets.len());
-        for ((journal, channel, retained), appended) in targets.into_iter().zip(&appended) {
+            let positions = self.positions(&channel);
+            if !kind.is_stored {
+                emit_unstored(namespace, &channel, &positions, &append);
+                self.0.metrics.count(Counter::ChannelEventsOfServices);
+                all.push(positions.of_offset(0));
+                continue;
+            }
+            let Some(appended) = appended.next() else {
+                return Err(StoreError::Unknown.into());
+            };
             let (entry, is_new) = stored(appended)?;
-            positions.push(self.positions(&channel).of_entry(entry));
+            all.push(positions.of_entry(entry));
             if is_new {
                 self.0.metrics.count(Counter::ChannelEventsOfServices);
-                self.trim_later(&journal, entry.revision, retained);
+                self.trim_later(&append.journal, entry.revision, kind.history_events);
             }
         }
-        Ok(PublishedEvents { positions })
+        Ok(PublishedEvents { positions: all })
     }
 }
 

@@ -96,6 +96,7 @@ pub(super) async fn read(
                         events: events_of(page, positions),
                         has_more: is_behind,
                         forgotten: false,
+                        presence: None,
                     },
                     is_behind,
                 });
@@ -121,9 +122,21 @@ pub(super) async fn read(
             events: events_of(newest.get(omitted..).unwrap_or_default(), positions),
             has_more: omitted > 0,
             forgotten: is_forgotten,
+            presence: None,
         },
         is_behind: false,
     })
+}
+
+/// Returns the page of a channel whose events are not stored. Nobody knows what a client has missed.
+pub(super) fn unstored(positions: &Positions, start: Start) -> ChannelEvents {
+    ChannelEvents {
+        position: positions.of_offset(0),
+        events: Vec::new(),
+        has_more: false,
+        forgotten: matches!(start, Start::After(_)),
+        presence: None,
+    }
 }
 
 /// Returns the page of a channel that has only its newest event.
@@ -145,6 +158,7 @@ fn only(newest: &[Entry], start: Start, revision: u64, positions: &Positions) ->
             has_more: false,
             forgotten: matches!(start, Start::After(_))
                 && newest.iter().filter(is_wanted).any(is_deletion),
+            presence: None,
         },
         is_behind: false,
     }

@@ -9,6 +9,7 @@ mod announcer;
 mod batch;
 #[cfg(test)]
 pub(crate) mod corpus;
+mod requests;
 mod sealing;
 mod wire;
 
@@ -17,6 +18,7 @@ pub(crate) use adapter::{AdapterFault, AdapterUrl, check, join, url};
 pub(crate) use adapter::{check_url, emitter};
 pub(crate) use announcer::{Announcer, NAMESPACE};
 pub(in crate::service) use announcer::{CONFIRM, NEWS};
+pub(in crate::service) use requests::{answer_requests, request_peers};
 pub(crate) use sealing::{Sealing, SealingFault, warn_of_public};
 pub(crate) use wire::Ignored;
 pub(in crate::service) use wire::{

@@ -35,7 +35,7 @@ use crate::store::{Delivery, Store, StoreError, Time};
 use roomcast::internal::LogThrottle;
 pub(crate) use shares::Source;
 use shares::SourceShares;
-use signature::Signer;
+pub(in crate::service) use signature::Signer;
 
 /// The webhooks, if configured. Clones share their state.
 #[derive(Clone, Default)]
@@ -139,7 +139,7 @@ impl Hooks {
             metrics,
             spans,
             breaker: Breaker::new("the receiver of webhooks"),
-            signer: RwLock::new(Signer::new(config)),
+            signer: RwLock::new(signer(config)),
             config: config.clone(),
             log_throttle: LogThrottle::new(LOG_LINES),
             node: OnceLock::new(),
@@ -165,7 +165,7 @@ impl Hooks {
     /// ones.
     pub(crate) fn replace_secrets(&self, config: &config::Webhooks) {
         if let Some(inner) = &self.0 {
-            *inner.signer.write() = Signer::new(config);
+            *inner.signer.write() = signer(config);
         }
     }
 
@@ -446,6 +446,10 @@ impl Batch {
     fn is_empty(&self) -> bool {
         self.left_out == self.events
     }
+}
+
+fn signer(config: &config::Webhooks) -> Signer {
+    Signer::new([&config.secret, &config.previous_secret])
 }
 
 /// Returns the connection to the receiver, or `None` if webhooks are not configured.

@@ -601,7 +601,7 @@ async fn acquire(followed: &Arc<Followed>) -> Result<JournalPermit, StoreError> 
     permit.map_err(|_| StoreError::TimedOut)?
 }
 
-fn join(socket: &Socket, room: &Room) -> Result<(), ServiceError> {
+pub(in crate::service) fn join(socket: &Socket, room: &Room) -> Result<(), ServiceError> {
     match socket.join(room) {
         Ok(()) | Err(JoinError::Disconnected) => Ok(()),
         Err(_) => Err(ServiceError::Conflict("in too many rooms")),

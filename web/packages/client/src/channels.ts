@@ -6,7 +6,7 @@ import type { SocketManager } from "./manager.ts";
 import { type PositionStorage, defaultPositions } from "./positions.ts";
 import type { SubscriptionOptions } from "./subscription.ts";
 import { Delay, randomId, retryDelay, within } from "./time.ts";
-import type { ChannelEnded, ChannelEvent, ChannelEvents, PublishedToChannel, SubscribeChannel } from "./types.ts";
+import type { ChannelEnded, ChannelEvent, ChannelEvents, ChannelPresence, PublishedToChannel, SubscribeChannel } from "./types.ts";
 
 export { type PositionStorage, localPositions } from "./positions.ts";
 
@@ -161,6 +161,11 @@ export class Channel<Events extends object = Record<string, unknown>> {
   /** Reads a page of events, by default the newest. */
   history(bounds: { before?: string; limit?: number } = {}): Promise<ChannelPage<Events>> {
     return this.#request("channel:history", bounds) as Promise<ChannelPage<Events>>;
+  }
+
+  /** Reads who follows the channel. Rejects with `CONFLICT` if its kind has no presence. */
+  presence(): Promise<ChannelPresence> {
+    return this.#request("channel:presence") as Promise<ChannelPresence>;
   }
 
   /**
@@ -333,7 +338,7 @@ export class Channel<Events extends object = Record<string, unknown>> {
    * Sends a request if `check` does not throw. If its token is refused, it is repeated once with
    * another one.
    */
-  async #request(name: "channel:history" | "channel:publish", payload: object, check?: () => void): Promise<unknown> {
+  async #request(name: "channel:history" | "channel:presence" | "channel:publish", payload?: object, check?: () => void): Promise<unknown> {
     const request = async () => {
       const token = await this.#getToken();
       check?.();
@@ -358,7 +363,7 @@ export class Channel<Events extends object = Record<string, unknown>> {
       } catch (error) {
         const failure = asFailure(error);
         const { code, retryAfter } = failure;
-        const mayRepeat = [DISCONNECTED, NO_CREDENTIALS, "RATE_LIMITED"].includes(code) || isUnconfirmed(failure);
+        const mayRepeat = [DISCONNECTED, NO_CREDENTIALS, "RATE_LIMITED", "BACKEND_UNAVAILABLE"].includes(code) || isUnconfirmed(failure);
         faults += Number(code === "INTERNAL");
         if (!mayRepeat || faults === MAX_FAULTS) throw failure;
         this.#isDisconnected = code === DISCONNECTED;

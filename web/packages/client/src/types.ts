@@ -199,6 +199,18 @@ export interface ChannelEvents {
   hasMore: boolean;
   /** Continue after this position. */
   position: ChannelPosition;
+  /** The followers, in answers to `channel:subscribe` of kinds with presence. */
+  presence?: ChannelFollowers;
+}
+
+/** The users who follow a channel, at all servers. The list may be a second old. */
+export interface ChannelFollowers {
+  /** The number of users, including users who are not listed. */
+  count: number;
+  /** Servers that have not answered. Absent if all have. */
+  missing?: number;
+  /** At most 1,000, ordered by when they began to follow. */
+  users: PresentUser[];
 }
 
 /** The name of a channel: parts of 1 to 128 characters with colons in between, none of them control or invisible. */
@@ -206,6 +218,17 @@ export type ChannelName = string;
 
 /** A position in a channel. Its text has no meaning for clients. */
 export type ChannelPosition = string;
+
+/** The acknowledgement of `channel:presence`. */
+export interface ChannelPresence {
+  channel: ChannelName;
+  /** The number of users, including users who are not listed. */
+  count: number;
+  /** Servers that have not answered. Absent if all have. */
+  missing?: number;
+  /** At most 1,000, ordered by when they began to follow. */
+  users: PresentUser[];
+}
 
 /** An id that a client chooses: 1 to 128 characters, none of them control. */
 export type ClientId = string;
@@ -352,6 +375,13 @@ export interface FinishMessage {
   metadata?: GivenMetadata;
   /** The number of characters of the text that was appended. */
   offset: number;
+}
+
+/** `channel:presence`: reads the users who follow a channel. */
+export interface GetChannelPresence {
+  channel: ChannelName;
+  /** A token for the channel, of a kind whose rules have `token`. */
+  token?: string;
 }
 
 /** `presence`: reads the users in a conversation. */
@@ -1649,6 +1679,8 @@ export interface Requests {
   "channel:unsubscribe": { payload: UnsubscribeChannel; answer: object };
   /** Reads a page of a channel's events, the oldest first. */
   "channel:history": { payload: ReadChannel; answer: ChannelEvents };
+  /** Reads the users who follow a channel. */
+  "channel:presence": { payload: GetChannelPresence; answer: ChannelPresence };
   /** Publishes an event to a channel. */
   "channel:publish": { payload: PublishToChannel; answer: PublishedToChannel };
   /** Replaces the credentials of the connection, or extends its session. */

@@ -181,6 +181,46 @@ test("forgotten events reset, with the newest ones", async (t) => {
   assert.deepEqual(seen, ["reset 1", 1, "reset 4,5", 4, 5]);
 });
 
+test("a channel without a history resets with each subscription", async (t) => {
+  const server = new FakeServer();
+  server.storesNothing = true;
+  const storage = memory();
+  const { seen, followed, manager } = follow(t, server, { storage });
+  server.connect();
+  await settled();
+  server.store([1, 2]);
+  server.lose();
+  server.store([3]);
+  server.beforeAnswer = () => server.store([4, 5]);
+  server.connect();
+  await settled();
+  server.end("interrupted");
+  await settled();
+  server.store([6]);
+  assert.deepEqual(seen, ["reset ", 1, 2, "reset ", 4, 5, "reset ", 6]);
+  assert.deepEqual(storage.stored, { [`ada ${ORDER}`]: `${ORDER}.0` });
+  const since = `{"since":"${ORDER}.0"}`;
+  assert.deepEqual(subscriptions(server), ["{}", since, since]);
+  followed.close();
+  const next = watch(t, manager, { storage });
+  await settled();
+  assert.deepEqual([next.seen, subscriptions(server).at(-1)], [["reset "], since]);
+});
+
+test("presence is read with another token after a refused one", async (t) => {
+  const server = new FakeServer();
+  let tokens = 0;
+  const { followed } = follow(t, server, { token: () => `t${(tokens += 1)}` });
+  server.connect();
+  await settled();
+  server.refusing = (_, { token }) => (token === "t1" ? invalid("token") : undefined);
+  assert.deepEqual(await followed.presence(), { channel: ORDER, users: [], count: 0 });
+  const requests = ["t1", "t2"].map((token) => `channel:presence {"token":"${token}"}`);
+  assert.deepEqual(server.requests.slice(-2), requests);
+  server.refusing = () => new RequestError({ code: "CONFLICT", message: "" });
+  await assert.rejects(followed.presence(), { code: "CONFLICT" });
+});
+
 test("a position is stored after the event, and the next visit continues", async (t) => {
   const server = new FakeServer();
   server.store([1]);
@@ -355,6 +395,35 @@ test("final refusals are reported, and other ones are repeated", async (t) => {
   assert.deepEqual(ends.map(({ reason, renews, failure }) => [reason, renews, failure?.code]), [["refused", false, "NOT_FOUND"]]);
   const failures = manager.log.filter(({ what }) => what === "subscription failed").map(({ detail }) => detail);
   assert.deepEqual(failures, [TIMED_OUT, "RATE_LIMITED", "NOT_FOUND"].map((code) => `channel:subscribe ${code}`));
+});
+
+test("requests are repeated while the backend does not answer", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const server = new FakeServer();
+  server.store([1]);
+  const { seen, ends, followed } = follow(t, server);
+  server.connect();
+  await settled();
+  server.refusing = () => new RequestError({ code: "BACKEND_UNAVAILABLE", message: "", retryAfter: 5_000 });
+  // The answer of the backend has expired.
+  server.end("interrupted");
+  const published = followed.publish("updated", 3, "own");
+  server.store([2]);
+  await settled();
+  server.refusing = () => undefined;
+  t.mock.timers.tick(4_999);
+  await settled();
+  assert.deepEqual([seen, server.published, followed.isFollowing], [["reset 1", 1], [], false]);
+  t.mock.timers.tick(1);
+  await settled();
+  assert.deepEqual([seen, ends, followed.isFollowing], [["reset 1", 1, 2], [], true]);
+  await published;
+  assert.deepEqual(server.published, [{ id: "own", userId: "ada" }]);
+  // The backend denies it from now on.
+  server.refusing = () => new RequestError({ code: "NOT_FOUND", message: "" });
+  server.end("interrupted");
+  await settled();
+  assert.deepEqual(ends.map(({ reason, renews, failure }) => [reason, renews, failure?.code]), [["refused", false, "NOT_FOUND"]]);
 });
 
 test("a token that was requested for one user is not used for the next", async (t) => {

@@ -19,6 +19,8 @@ export class FakeServer extends ObservedLine implements Line {
   losesAnswer = false;
   /** The oldest event that is stored. */
   oldest = 1;
+  /** Whether events are sent and not stored (`history = "none"`). */
+  storesNothing = false;
   readonly #stored = new Map<string, ChannelEvent[]>();
   readonly #server = new Emitter<Record<string, (...args: unknown[]) => void>>();
 
@@ -53,7 +55,8 @@ export class FakeServer extends ObservedLine implements Line {
     const stored = this.#stored.get(name) ?? [];
     this.#stored.set(name, stored);
     for (const one of data) {
-      stored.push({ event, data: one, position: `${name}.${stored.length + 1}`, id: `id-${one}`, timestamp: "now" });
+      const position = `${name}.${this.storesNothing ? 0 : stored.length + 1}`;
+      stored.push({ event, data: one, position, id: `id-${one}`, timestamp: "now" });
       if (this.following.has(name)) this.send(name, stored.length);
     }
   }
@@ -80,6 +83,7 @@ export class FakeServer extends ObservedLine implements Line {
       this.published.push({ id: payload.id ?? "", userId: this.session?.userId });
       return { position: "p" };
     }
+    if (name === "channel:presence") return { channel: payload.channel, users: [], count: 0 };
     const answer = this.#answer(payload);
     if (name === "channel:subscribe") {
       if (answer.hasMore && payload.since !== undefined && !answer.forgotten) this.following.delete(payload.channel);
@@ -94,6 +98,7 @@ export class FakeServer extends ObservedLine implements Line {
   }
 
   #answer({ channel: name, since }: SubscribeChannel): ChannelEvents {
+    if (this.storesNothing) return { events: [], position: `${name}.0`, hasMore: false, ...(since !== undefined && { forgotten: true }) };
     const stored = this.#stored.get(name) ?? [];
     const after = Number(since?.split(".")[1] ?? 0);
     if (after > stored.length) throw invalid("since");

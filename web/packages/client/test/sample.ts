@@ -72,6 +72,7 @@ void order.publish("order:updated", { status: "lost" });
 channel(manager, "tickets:7", { storage: false }).on("ticket:opened", (data: unknown, { id }) => console.log(data, id));
 export const stored: Promise<string> = order.publish("order:updated", { status: "paid" }, "own-id").then(({ position }) => position);
 export const older: Promise<string[]> = order.history({ limit: 10 }).then(({ events }) => events.map(({ event }) => event));
+export const followers: Promise<string[]> = order.presence().then(({ users, count }) => users.slice(0, count).map(({ name }) => name));
 // Events of the server's own may be typed as well.
 const own = new SocketManager<ServerToClientEvents & { "stock:changed": (count: number) => void }>();
 channel<OrderEvents>(own, "orders:7:43").close();

@@ -8,8 +8,8 @@ use crate::metrics::diagnosis::Diagnosis;
 use crate::service::api::rooms::{self, RoomPage, RoomPart};
 use crate::service::api::sockets::{self, MoveSocket, SocketPage};
 use crate::service::chat::{Chat, UserLocations};
-use crate::service::cluster::{Announcer, Ignored, NAMESPACE};
-use roomcast::{Ack, Builder, Io, errors::ServerSideError, handler::ServerSide};
+use crate::service::cluster::{Announcer, answer_requests, request_peers};
+use roomcast::{Builder, Io};
 
 /// A request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,31 +77,9 @@ pub(crate) struct UnansweredServers(pub(crate) usize);
 
 /// Registers the handler for requests of other servers of the store.
 ///
-/// Must be called only in a cluster, where no client can enter the namespace for messages between
-/// servers.
+/// Must be called only in a cluster.
 pub(crate) fn answer_peers(io: Builder, announcer: &Announcer) -> Builder {
-    let announcer = announcer.clone();
-    io.namespace(NAMESPACE, |namespace| {
-        namespace.on_server_side(EVENT, move |event: ServerSide| {
-            let announcer = announcer.clone();
-            async move {
-                let text: String = event.arg(0).unwrap_or_default();
-                let answer = match announcer.read::<NodeRequest>(&text) {
-                    Ok(request) => {
-                        let answer = answer(event.io(), &request);
-                        answer.and_then(|answer| announcer.write(&answer))
-                    }
-                    // A server of another store must not wait for the answer. This answer contains
-                    // the store id of this server.
-                    Err(Ignored::Foreign) => announcer.write(&()),
-                    // A server of another version may send an unknown request, which gets an empty
-                    // answer.
-                    Err(Ignored::Malformed | Ignored::Unknown) => None,
-                };
-                Ack(answer.unwrap_or_default())
-            }
-        })
-    })
+    answer_requests(io, announcer, EVENT, answer)
 }
 
 /// Returns the answers of all servers, this server's first.
@@ -110,51 +88,10 @@ pub(in crate::service::api) async fn request_all(
     request: &NodeRequest,
 ) -> (Vec<NodeAnswer>, UnansweredServers) {
     let mut answers: Vec<_> = answer(io, request).into_iter().collect();
-    let missing = request_peers(io, request, &mut answers).await;
-    (answers, missing)
-}
-
-async fn request_peers(
-    io: &Io,
-    request: &NodeRequest,
-    answers: &mut Vec<NodeAnswer>,
-) -> UnansweredServers {
-    // Without other servers the request would only run into its timeout.
-    if io.nodes().len() < 2 {
-        return UnansweredServers::default();
-    }
     let chat = io.state::<Chat>();
-    let Some((announcer, text)) = chat
-        .announcer()
-        .and_then(|announcer| Some((announcer, announcer.write(request)?)))
-    else {
-        return UnansweredServers::default();
-    };
-    let namespace = io.of(NAMESPACE);
-    let replies = namespace.server_side_emit_with_acks::<String>(EVENT, text);
-    let (texts, missing) = match replies.await {
-        Ok(texts) => (texts, 0),
-        Err(ServerSideError::Timeout(partial)) => {
-            let missing = partial.missing();
-            (partial.answers(), missing.nodes.len() + missing.unnamed)
-        }
-        Err(error) => {
-            roomcast::throttled_log!(warn, %error, "could not send a request to other servers");
-            (Vec::new(), io.nodes().len() - 1)
-        }
-    };
-    let mut unread = 0;
-    for text in &texts {
-        match announcer.read(text) {
-            Ok(answer) => answers.push(answer),
-            // Servers of another store that share the broker have nothing that could be missing.
-            Err(Ignored::Foreign) => {}
-            // A server of another version, or one with an empty answer, counts as missing: the list
-            // must not look complete.
-            Err(Ignored::Malformed | Ignored::Unknown) => unread += 1,
-        }
-    }
-    UnansweredServers(missing + unread)
+    let (others, missing) = request_peers(io, chat.announcer(), EVENT, request).await;
+    answers.extend(others);
+    (answers, UnansweredServers(missing))
 }
 
 /// Returns the answer of this server, or `None` while it starts and cannot answer yet.
@@ -187,6 +124,7 @@ const EVENT: &str = "api";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::cluster::Ignored;
     use crate::service::cluster::corpus::{STORE, contains_all, lines};
     use crate::service::cluster::{read, write};
 

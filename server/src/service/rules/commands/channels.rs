@@ -9,8 +9,9 @@ use super::form::{Object, objects, present, whole_in_query, whole_or_none};
 use super::streams::Held;
 use crate::auth::Permission;
 use crate::service::rules::bounds::{
-    CHANNEL_EVENTS, ChannelName, ChannelPosition, ClientId, EventName, not_both,
+    CHANNEL_EVENTS, ChannelName, ChannelPosition, ClientId, EventName, UserId, not_both,
 };
+use crate::service::rules::emissions::attendance::{self, Present};
 use crate::service::rules::emissions::channels::{self, ChannelEvent, ORDER, POSITION};
 use crate::service::rules::event::{Command, events};
 
@@ -38,6 +39,14 @@ events! {
         example: {"channel": ORDER, "before": POSITION, "limit": 1},
         answered: page(),
         call: Channels::history(),
+    }
+    CHANNEL_PRESENCE {
+        event: "channel:presence", payload: GetChannelPresence, answer: ChannelPresence,
+        permission: None, limit: Requests, room: Anyone, argument: object,
+        does: "reads the users who follow a channel",
+        example: {"channel": ORDER},
+        answered: presence(),
+        call: Channels::presence(socket),
     }
     CHANNEL_PUBLISH {
         event: "channel:publish", payload: PublishToChannel, answer: Published,
@@ -95,6 +104,80 @@ pub(crate) struct ReadChannel {
     /// A token for the channel, of a kind whose rules have `token`.
     #[schemars(length(max = 8192))]
     pub(crate) token: Option<String>,
+}
+
+/// `channel:presence`: reads the users who follow a channel.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct GetChannelPresence {
+    #[schemars(with = "ChannelName")]
+    pub(crate) channel: String,
+    /// A token for the channel, of a kind whose rules have `token`.
+    #[schemars(length(max = 8192))]
+    pub(crate) token: Option<String>,
+}
+
+/// The users who follow a channel, read by a service.
+#[derive(Debug)]
+pub(crate) struct ReadPresence {
+    pub(crate) channel: String,
+}
+
+impl Command for ReadPresence {
+    const PERMISSION: Option<Permission> = Some(Permission::ChannelsRead);
+}
+
+/// Answers of the backend that a service revokes.
+#[derive(Debug)]
+pub(crate) struct RevokeChannel {
+    pub(crate) channel: String,
+    pub(crate) new: NewChannelRevocation,
+}
+
+impl Command for RevokeChannel {
+    const PERMISSION: Option<Permission> = Some(Permission::ChannelsPublish);
+}
+
+/// `POST /api/v1/channels/{channel}/revoke`: lets the backend decide again who may follow.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct NewChannelRevocation {
+    /// Only this user. Without it, all users.
+    #[schemars(with = "Option<UserId>")]
+    pub(crate) user_id: Option<String>,
+}
+
+/// The subscriptions that were ended.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct EndedSubscriptions {
+    /// Their number.
+    pub(crate) ended: usize,
+    /// Servers that have not answered. Repeat the request.
+    pub(crate) missing: usize,
+}
+
+/// The users who follow a channel, at all servers. The list may be a second old.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct ChannelFollowers {
+    /// At most 1,000, ordered by when they began to follow.
+    pub(crate) users: Vec<Present>,
+    /// The number of users, including users who are not listed.
+    pub(crate) count: usize,
+    /// Servers that have not answered. Absent if all have.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) missing: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The acknowledgement of `channel:presence`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ChannelPresence {
+    #[schemars(with = "ChannelName")]
+    pub(crate) channel: String,
+    #[serde(flatten)]
+    pub(crate) followers: ChannelFollowers,
 }
 
 /// `channel:publish`: publishes an event to a channel.
@@ -287,6 +370,9 @@ pub(crate) struct ChannelEvents {
     /// Set if some events after `since` are no longer stored. `events` then has the newest.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) forgotten: bool,
+    /// The followers, in answers to `channel:subscribe` of kinds with presence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) presence: Option<ChannelFollowers>,
 }
 
 /// The acknowledgement of an event that is stored in a channel.
@@ -322,5 +408,17 @@ fn page() -> ChannelEvents {
         events: vec![channels::event()],
         has_more: false,
         forgotten: false,
+        presence: None,
+    }
+}
+
+fn presence() -> ChannelPresence {
+    ChannelPresence {
+        channel: ORDER.into(),
+        followers: ChannelFollowers {
+            users: vec![attendance::present()],
+            count: 1,
+            missing: 0,
+        },
     }
 }

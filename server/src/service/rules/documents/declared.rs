@@ -117,13 +117,13 @@ impl Kind {
     /// Returns the keys of the history that have an effect.
     pub(super) fn history(&self) -> Value {
         let mut history = json!(self.declared.history);
-        let unused = if self.declared.history.last {
-            "events"
-        } else {
-            "last"
+        let unused: &[&str] = match &self.declared.history {
+            history if history.none => &["events", "age", "last"],
+            history if history.last => &["events", "none"],
+            _ => &["last", "none"],
         };
         if let Some(keys) = history.as_object_mut() {
-            keys.remove(unused);
+            keys.retain(|key, _| !unused.contains(&key.as_str()));
         }
         history
     }
@@ -135,6 +135,7 @@ impl Kind {
         let age = age.unwrap_or_default();
         match history.get("events") {
             Some(events) => format!("{events} events, {age}"),
+            None if self.declared.history.none => "none".to_owned(),
             None => format!("the newest event, {age}"),
         }
     }

@@ -1,21 +1,32 @@
-//! Rights in one channel that a backend has given to one user in a token.
+//! Rights of one user in one channel that a backend has given, in a token or in an answer.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::pattern::Pattern;
+use super::asking::Question;
 use crate::auth::jwt::ChannelRights;
 use crate::auth::{AuthFault, Principal, Revocations};
+use crate::service::channels::NO_CHANNEL;
+use crate::service::channels::kinds::Pattern;
 use crate::service::fault::ServiceError;
+use crate::service::rules::emissions::channels::EndReason;
+
+/// What a backend allows a user in one channel.
+#[derive(Clone, Debug)]
+pub(in crate::service::channels) enum Grant {
+    Token(TokenGrant),
+    /// To follow, for as long as the answer holds.
+    Answer(Arc<Question>),
+}
 
 /// What a token allows in one channel.
 #[derive(Clone, Debug)]
-pub(super) struct Grant {
+pub(in crate::service::channels) struct TokenGrant {
     follow: bool,
     publish: bool,
     history: bool,
     /// When the token ends.
-    pub(super) until: SystemTime,
+    until: SystemTime,
     /// The user of the token, with the token's id.
     of: Arc<Principal>,
     /// A revocation ends the rights earlier.
@@ -23,12 +34,66 @@ pub(super) struct Grant {
 }
 
 impl Grant {
+    /// Returns whether a user may follow.
+    pub(in crate::service::channels) fn may_follow(&self, by: &Principal) -> bool {
+        match self {
+            Self::Token(token) => token.follow && token.is_valid(),
+            Self::Answer(question) => question.allows() && question.is_about(by),
+        }
+    }
+
+    /// Returns whether the right to follow has not ended, whoever has it.
+    pub(in crate::service::channels) fn is_in_force(&self) -> bool {
+        match self {
+            Self::Token(token) => token.follow && token.is_valid(),
+            Self::Answer(question) => question.allows(),
+        }
+    }
+
+    pub(in crate::service::channels) fn may_publish(&self) -> bool {
+        matches!(self, Self::Token(token) if token.publish && token.is_valid())
+    }
+
+    pub(in crate::service::channels) fn may_read(&self) -> bool {
+        matches!(self, Self::Token(token) if token.history && token.is_valid())
+    }
+
+    /// Returns when the right ends, unless it is renewed.
+    pub(in crate::service::channels) fn until(&self) -> SystemTime {
+        match self {
+            Self::Token(token) => token.until,
+            Self::Answer(question) => question.until(),
+        }
+    }
+
+    /// Returns the error for a user who may not follow with this grant.
+    pub(in crate::service::channels) fn lost(&self) -> ServiceError {
+        match self {
+            // The answer has ended or was revoked. The client may repeat its request.
+            Self::Answer(question) if !question.denies() => ServiceError::no_answer(Duration::ZERO),
+            Self::Token(_) | Self::Answer(_) => NO_CHANNEL,
+        }
+    }
+
+    /// Returns why a user who had the right may no longer follow.
+    pub(in crate::service::channels) fn end_reason(&self) -> EndReason {
+        match self {
+            Self::Token(token) if token.follow && token.is_over() => EndReason::Expired,
+            Self::Token(_) => EndReason::Forbidden,
+            Self::Answer(question) if question.denies() => EndReason::Forbidden,
+            // The backend decides again when the client subscribes again.
+            Self::Answer(_) => EndReason::Interrupted,
+        }
+    }
+}
+
+impl TokenGrant {
     /// Returns what a verified token allows a user in a channel.
     ///
     /// # Errors
     ///
     /// If the token is for another user or another channel.
-    pub(super) fn new(
+    pub(in crate::service::channels) fn new(
         (of, rights): (Principal, ChannelRights),
         by: &Principal,
         channel: &str,
@@ -67,28 +132,11 @@ impl Grant {
     fn is_valid(&self) -> bool {
         !self.is_over() && !self.revocations.covers(&self.of)
     }
-
-    pub(super) fn may_follow(&self) -> bool {
-        self.follow && self.is_valid()
-    }
-
-    pub(super) fn may_publish(&self) -> bool {
-        self.publish && self.is_valid()
-    }
-
-    pub(super) fn may_read(&self) -> bool {
-        self.history && self.is_valid()
-    }
-
-    /// Returns whether the right to follow has ended with the token.
-    pub(super) fn has_ended(&self) -> bool {
-        self.follow && self.is_over()
-    }
 }
 
 /// Returns the error for a token that is refused. Its parts are not named, because that would
 /// reveal to an attacker which part of a forged token is correct.
-pub(super) fn refused(fault: AuthFault) -> ServiceError {
+pub(in crate::service::channels) fn refused(fault: AuthFault) -> ServiceError {
     let problem = if fault == AuthFault::Expired {
         "has expired"
     } else if fault == AuthFault::NoExpiry {
@@ -107,14 +155,14 @@ mod tests {
 
     use super::*;
 
-    fn grant(follow: &str, by: &Principal) -> Result<Grant, String> {
+    fn grant(follow: &str, by: &Principal) -> Result<TokenGrant, String> {
         let of = Principal::new("7").with_expiry(SystemTime::now() + Duration::from_secs(60));
         let rights = ChannelRights {
             follow: Some(follow.to_owned()),
             publish: None,
             history: None,
         };
-        let grant = Grant::new((of, rights), by, "orders:7:42", &Arc::default());
+        let grant = TokenGrant::new((of, rights), by, "orders:7:42", &Arc::default());
         grant.map_err(|error| error.to_string())
     }
 
@@ -135,15 +183,17 @@ mod tests {
             assert_eq!(found.is_ok(), allowed, "{pattern}: {found:?}");
         }
         let of_ann = grant("orders:7:42", &ann).unwrap();
-        assert!(of_ann.may_follow() && !of_ann.may_publish() && !of_ann.may_read());
+        let token = Grant::Token(of_ann.clone());
+        assert!(token.may_follow(&ann) && !token.may_publish() && !token.may_read());
         for other in [Principal::new("8"), Principal::guest("7", "Guest")] {
             let refused = grant("orders:7:42", &other).unwrap_err();
             assert_eq!(refused, "token is for another user");
         }
-        let ended = Grant {
+        let ended = Grant::Token(TokenGrant {
             until: SystemTime::now(),
             ..of_ann
-        };
-        assert!(ended.has_ended() && !ended.may_follow());
+        });
+        assert!(!ended.may_follow(&ann) && !ended.is_in_force());
+        assert_eq!(ended.end_reason(), EndReason::Expired);
     }
 }

@@ -1,14 +1,19 @@
 //! Rules about who may follow a channel and who may publish to it.
 //!
-//! A rule sees the principal and the variable parts of the channel's name. This module must not
-//! know sockets or requests.
+//! A rule sees the principal and the variable parts of the channel's name. `grants` are rights that
+//! a backend has given, in tokens or in the answers of `asking`. This module must not know sockets.
+
+mod asking;
+mod grants;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::pattern::{Pattern, Values};
+use super::kinds::{Pattern, Values};
 use crate::auth::{Principal, roles_of};
+pub(super) use asking::{Asker, Question};
+pub(super) use grants::{Grant, TokenGrant, refused};
 
 /// A rule about who may follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub(super) enum FollowRule {
     Claim(String, Option<usize>),
     /// Users with a token for the channel.
     Token,
+    /// Clients that the backend allows it.
+    Ask,
 }
 
 /// A rule about who may publish.
@@ -56,6 +63,7 @@ impl FollowRule {
             None if rule == "anyone" => Some(Ok(Self::Anyone)),
             None if rule == "users" => Some(Ok(Self::Users)),
             None if rule == "token" => Some(Ok(Self::Token)),
+            None if rule == "ask" => Some(Ok(Self::Ask)),
             Some(("owner", part)) => Some(position(rule, part, pattern).map(Self::Owner)),
             Some(("role", name)) if !name.is_empty() => Some(Ok(Self::Role(name.into()))),
             Some(("claim", text)) => claim(text),
@@ -64,8 +72,8 @@ impl FollowRule {
         parsed.unwrap_or_else(|| Err(unknown(rule, &FOLLOW_RULES)))
     }
 
-    /// Returns whether the rule allows a user to follow the channel with these parts. A token is
-    /// checked elsewhere.
+    /// Returns whether the rule allows a user to follow the channel with these parts. Tokens and
+    /// answers are checked elsewhere.
     pub(super) fn allows(&self, by: &Principal, values: &Values<'_>) -> bool {
         match self {
             Self::Anyone => true,
@@ -76,7 +84,7 @@ impl FollowRule {
                 let value = part.map(|part| values.get(part).copied().unwrap_or_default());
                 claim(by, name).is_some_and(|claim| grants(&claim, value))
             }
-            Self::Token => false,
+            Self::Token | Self::Ask => false,
         }
     }
 
@@ -84,7 +92,12 @@ impl FollowRule {
     pub(super) fn claim(&self) -> Option<&str> {
         match self {
             Self::Claim(name, _) => Some(name),
-            Self::Anyone | Self::Users | Self::Owner(_) | Self::Role(_) | Self::Token => None,
+            Self::Anyone
+            | Self::Users
+            | Self::Owner(_)
+            | Self::Role(_)
+            | Self::Token
+            | Self::Ask => None,
         }
     }
 }
@@ -186,13 +199,14 @@ fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 }
 
 /// The forms of rules about following.
-const FOLLOW_RULES: [&str; 6] = [
+const FOLLOW_RULES: [&str; 7] = [
     "anyone",
     "users",
     "owner:{part}",
     "role:NAME",
     "claim:NAME={part}",
     "token",
+    "ask",
 ];
 /// The forms of rules about publishing.
 const PUBLISH_RULES: [&str; 5] = [

@@ -10,7 +10,7 @@ use crate::service::rules::bounds::NAME_CHARS;
 
 /// The pattern of the names of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Part>);
+pub(in crate::service::channels) struct Pattern(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -21,11 +21,11 @@ enum Part {
 }
 
 /// The texts that stand for the variable parts of a pattern, in their order.
-pub(super) type Values<'a> = Vec<&'a str>;
+pub(in crate::service::channels) type Values<'a> = Vec<&'a str>;
 
 impl Pattern {
     /// Parses a pattern. The error states what is wrong, to be appended to the key.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::service::channels) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("is missing: set it to a pattern such as `orders:{order}`".into());
         }
@@ -59,7 +59,7 @@ impl Pattern {
     }
 
     /// Returns the pattern of the server's own rooms, which have variable parts in angle brackets.
-    pub(super) fn of_room(pattern: &str) -> Self {
+    pub(in crate::service::channels) fn of_room(pattern: &str) -> Self {
         let parts = pattern.split(SEPARATOR).map(|part| {
             let variable = part
                 .strip_prefix('<')
@@ -73,7 +73,7 @@ impl Pattern {
     }
 
     /// Returns the texts of the variable parts if a name matches.
-    pub(super) fn matches<'a>(&self, name: &'a str) -> Option<Values<'a>> {
+    pub(in crate::service::channels) fn matches<'a>(&self, name: &'a str) -> Option<Values<'a>> {
         let Self(parts) = self;
         let mut texts = name.split(SEPARATOR);
         let mut values = Vec::new();
@@ -89,7 +89,7 @@ impl Pattern {
     }
 
     /// Returns a name that both patterns match, if there is one.
-    pub(super) fn common_name(&self, other: &Self) -> Option<String> {
+    pub(in crate::service::channels) fn common_name(&self, other: &Self) -> Option<String> {
         if self.0.len() != other.0.len() {
             return None;
         }
@@ -105,12 +105,12 @@ impl Pattern {
     }
 
     /// Returns the position of a variable part among the [`Values`].
-    pub(super) fn position(&self, variable: &str) -> Option<usize> {
+    pub(in crate::service::channels) fn position(&self, variable: &str) -> Option<usize> {
         self.variables().position(|name| name == variable)
     }
 
     /// Returns the names of the variable parts.
-    pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::service::channels) fn variables(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
             Part::Text(_) => None,
             Part::Variable(name) => Some(name.as_str()),

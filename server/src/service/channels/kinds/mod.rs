@@ -1,19 +1,23 @@
 //! The declared kinds of channels, checked and ready to match names.
 //!
 //! No two kinds match the same name, and none matches a room of the server itself, so that the
-//! order of kinds does not matter.
+//! order of kinds does not matter. `pattern` matches names, and `schema` checks data.
+
+mod pattern;
+#[cfg(feature = "schemas")]
+mod schema;
+#[cfg(not(feature = "schemas"))]
+#[path = "schema/no_schema.rs"]
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::grants::Grant;
-use super::pattern::{Pattern, Values};
-use super::rights::{FollowRule, PublishRule};
-use super::schema::{DataSchema, parse};
+use super::rights::{FollowRule, Grant, PublishRule, Question};
 use crate::auth::Principal;
 use crate::config::ChannelKind;
 use crate::service::fault::ServiceError;
@@ -21,6 +25,9 @@ use crate::service::rules::commands::channels::CHANNEL_PUBLISH;
 use crate::service::rules::content::has_placeholder;
 use crate::service::rules::policy;
 use crate::service::rules::rooms::RoomKind;
+pub(super) use pattern::{Pattern, Values};
+use roomcast::internal::SharedTokenBucket;
+use schema::{DataSchema, parse};
 
 /// All declared kinds.
 #[derive(Debug, Default)]
@@ -36,6 +43,10 @@ pub(super) struct Kind {
     publish: Vec<Worded<PublishRule>>,
     /// The schemas of events by name. If empty, every event of an application is allowed.
     events: BTreeMap<String, DataSchema>,
+    /// Whether events are stored.
+    pub(super) is_stored: bool,
+    /// Whether followers can learn who else follows.
+    pub(super) has_presence: bool,
     /// Whether a channel has only its newest event.
     pub(super) is_last: bool,
     /// The maximum number of stored events.
@@ -44,6 +55,36 @@ pub(super) struct Kind {
     pub(super) history_age: Duration,
     /// The maximum size of an event's data as JSON, in bytes.
     pub(super) max_bytes: usize,
+    /// The maximum number of followers of a channel at this server.
+    pub(super) max_followers: usize,
+    /// Limits the events that are published, if the declaration does.
+    pace: Option<Pace>,
+}
+
+/// Limits the events of a kind that are published at this server.
+#[derive(Debug)]
+struct Pace {
+    rested: SharedTokenBucket,
+    start: Instant,
+    /// The time between two events.
+    cost: Duration,
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Option<Self> {
+        (per_second > 0).then(|| Self {
+            rested: SharedTokenBucket::default(),
+            start: Instant::now(),
+            cost: SECOND / per_second,
+        })
+    }
+
+    /// Counts an event. Otherwise, returns how long to wait.
+    fn take(&self) -> Result<(), Duration> {
+        // A whole list is always possible after a pause.
+        let burst = SECOND.max(self.cost.saturating_mul(LONGEST_LIST));
+        self.rested.take(self.start.elapsed(), self.cost, burst)
+    }
 }
 
 /// A rule with its text in the configuration.
@@ -121,6 +162,24 @@ impl Kinds {
         Ok(())
     }
 
+    /// Checks that no rule asks the backend, for a server that has none.
+    ///
+    /// # Errors
+    ///
+    /// The first rule, with its key.
+    pub(crate) fn check_unasked(&self) -> Result<(), KindFault> {
+        self.0
+            .iter()
+            .find(|kind| kind.asks())
+            .map_or(Ok(()), |kind| {
+                let name = &kind.name;
+                Err(KindFault(format!(
+                    "channels.{name}.follow has the rule `ask`: set ask.url, and restart a running \
+                 server"
+                )))
+            })
+    }
+
     /// Returns the token claims that rules read.
     pub(crate) fn claims(&self) -> Vec<String> {
         let rules = self.0.iter().flat_map(|kind| &kind.follow);
@@ -154,7 +213,9 @@ impl Kinds {
         if let Some(rule) = deciding {
             return (true, format!("`{rule}` in {place}"));
         }
-        let note = if texts.contains(&"token") {
+        let note = if texts.contains(&"ask") {
+            "; the backend may"
+        } else if texts.contains(&"token") {
             "; a token of the request may"
         } else if by.data.is_none() && texts.iter().any(|text| text.starts_with("claim:")) {
             "; the claims of the user's token are not known"
@@ -230,8 +291,14 @@ impl Kind {
         if history.age < SHORTEST_AGE || history.age > LONGEST_AGE {
             return Err(fault("history.age", "must be from a minute to 366 days"));
         }
+        if history.last && history.none {
+            return Err(fault("history", "has both `last` and `none`: remove one"));
+        }
         if !(1..=MOST_BYTES).contains(&declared.max_bytes) {
             return Err(fault("max_bytes", "must be from 1 to 262144"));
+        }
+        if declared.max_followers == 0 {
+            return Err(fault("max_followers", "must be 1 or more"));
         }
         let mut events = BTreeMap::new();
         for (event, file) in &declared.events {
@@ -249,11 +316,24 @@ impl Kind {
             follow,
             publish,
             events,
+            is_stored: !history.none,
+            has_presence: declared.presence,
             is_last: history.last,
             history_events: if history.last { 1 } else { history.events },
             history_age: history.age,
             max_bytes: declared.max_bytes,
+            max_followers: declared.max_followers,
+            pace: Pace::new(declared.publishes_per_second),
         })
+    }
+
+    /// Counts an event that is published.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait, if there are too many.
+    pub(super) fn pace(&self) -> Result<(), Duration> {
+        self.pace.as_ref().map_or(Ok(()), Pace::take)
     }
 
     /// Checks that no name belongs to this kind and to another one, or to the server itself.
@@ -284,14 +364,28 @@ impl Kind {
         values: &Values<'_>,
         grant: Option<&Grant>,
     ) -> bool {
-        let has_token = grant.is_some_and(Grant::may_follow);
-        has_token && self.takes_tokens()
-            || self.follow.iter().any(|one| one.rule.allows(by, values))
+        let is_granted = grant.is_some_and(|grant| grant.may_follow(by) && self.takes(grant));
+        is_granted || self.follow.iter().any(|one| one.rule.allows(by, values))
     }
 
-    /// Returns whether a token can give the right to follow.
-    fn takes_tokens(&self) -> bool {
-        self.follow.iter().any(|one| one.rule == FollowRule::Token)
+    /// Returns whether such a grant can give the right to follow.
+    fn takes(&self, grant: &Grant) -> bool {
+        let rule = match grant {
+            Grant::Token(_) => FollowRule::Token,
+            Grant::Answer(_) => FollowRule::Ask,
+        };
+        self.follow.iter().any(|one| one.rule == rule)
+    }
+
+    /// Returns whether the backend decides about users whom no other rule allows to follow.
+    pub(super) fn asks(&self) -> bool {
+        self.follow.iter().any(|one| one.rule == FollowRule::Ask)
+    }
+
+    /// Returns what the backend is asked about a user and the channel with these parts.
+    pub(super) fn question(&self, channel: &str, values: &Values<'_>, by: &Principal) -> Question {
+        let parts = self.pattern.variables().zip(values.iter().copied());
+        Question::new(channel, &self.name, parts, by)
     }
 
     /// Returns whether a user may read the channel with these parts without following it.
@@ -301,8 +395,8 @@ impl Kind {
         values: &Values<'_>,
         grant: Option<&Grant>,
     ) -> bool {
-        let has_token = grant.is_some_and(Grant::may_read);
-        has_token && self.takes_tokens() || self.may_follow(by, values, grant)
+        let is_granted = grant.is_some_and(|grant| grant.may_read() && self.takes(grant));
+        is_granted || self.may_follow(by, values, grant)
     }
 
     /// Returns whether a user may publish to the channel with these parts. `is_service` is whether
@@ -353,6 +447,9 @@ const MAX_NAME: usize = 64;
 /// The maximum number of rules of one key.
 const MAX_RULES: usize = 32;
 const MOST_EVENTS: u32 = 10_000;
+/// The maximum number of events in one request.
+const LONGEST_LIST: u32 = 1000;
+const SECOND: Duration = Duration::from_secs(1);
 const SHORTEST_AGE: Duration = Duration::from_secs(60);
 const LONGEST_AGE: Duration = Duration::from_secs(366 * 86_400);
 /// The largest data of an event. With its frame it stays far below the limit of a client's queue.

@@ -1,0 +1,194 @@
+// Presence in channels, channels that store nothing, and both with revocations at two servers that
+// share a store, with the official client.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { checkAnswered, checksAll } from "./catalog.mjs";
+import {
+  MISSING, ORDER, TIME, asking, event, follow, followLater, must, no, path, publish, record, revoke, service, settle, simple, startBackend, user,
+  withBackend, yes,
+} from "./channel_backend.mjs";
+import { by, startServers, whatIsThere } from "./chat_servers.mjs";
+import { call, enter } from "./people.mjs";
+import { startRedis } from "./redis.mjs";
+import { ask, next, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+
+/** Returns who is present, in short. */
+const briefly = ({ users, count }) => [count, ...users.map(({ userId, connections }) => `${userId} ${connections}`).sort()].join();
+
+/** Waits until a client and a service read this presence. Returns both answers. */
+async function presenceIs(socket, url, channel, expected) {
+  const read = async () => {
+    const { body } = await call(url, "GET", path(channel, "presence"), undefined, service);
+    return [await must(socket, "channel:presence", { channel }), body];
+  };
+  let answers;
+  await until(async () => (answers = await read()).every((answer) => briefly(answer) === expected), () => JSON.stringify(answers));
+  return answers;
+}
+
+describe("presence in channels", () => {
+  test("each user is listed once with the number of sockets, and leaves", async (t) => {
+    const { url } = await withBackend(t);
+    const channel = "desk:1";
+    const [first, second] = [await user(t, url, "7", { name: "Ada" }), await user(t, url, "7", { name: "Ada" })];
+    const { socket: guest, session } = await enter(t, url, { auth: { name: "Gus" } });
+    for (const socket of [first, second, guest]) {
+      const { presence } = await follow(socket, channel);
+      assert.deepEqual([Object.keys(presence).sort(), presence.users.length], [["count", "users"], presence.count]);
+    }
+    const reader = await user(t, url, "8");
+    const expected = [2, "7 2", `${session.userId} 1`].join();
+    const [{ success, ...answer }, body] = await presenceIs(reader, url, channel, expected);
+    checkAnswered("channel:presence", { channel }, { success, ...answer });
+    for (const { users, ...others } of [answer, body]) {
+      assert.deepEqual(others, { channel, count: 2 });
+      for (const { since } of users) assert.match(since, TIME);
+      const [ada, gus] = users.toSorted((one, other) => (one.userId < other.userId ? -1 : 1)).map(({ since, ...rest }) => rest);
+      assert.deepEqual(ada, { userId: "7", name: "Ada", connections: 2 });
+      assert.deepEqual(gus, { userId: session.userId, name: "Gus", guest: true, connections: 1 });
+    }
+    await until(async () => briefly((await follow(first, channel)).presence) === expected, "the answer to a follower");
+    await must(second, "channel:unsubscribe", { channel });
+    guest.disconnect();
+    await presenceIs(reader, url, channel, "1,7 1");
+    await must(first, "channel:unsubscribe", { channel });
+    await presenceIs(reader, url, channel, "0");
+  });
+
+  test("only clients that may follow read it, of kinds that have presence", async (t) => {
+    const { url, backend } = await withBackend(t);
+    const channel = "desk:1";
+    backend.answer = (response, { user }) => (user.id === "9" ? no() : yes())(response);
+    const [allowed, other] = [await user(t, url, "7"), await user(t, url, "9")];
+    const refused = await ask(other, "channel:presence", { channel });
+    assert.equal(refused.error.code, "NOT_FOUND");
+    assert.deepEqual(refused, await ask(other, "channel:presence", { channel: MISSING }));
+    const right = token({ sub: "9", channel: { follow: channel } });
+    await must(other, "channel:presence", { channel, token: right });
+    assert.equal("presence" in (await follow(allowed, ORDER)), false);
+    assert.equal((await ask(allowed, "channel:presence", { channel: ORDER })).error.code, "CONFLICT");
+    const get = async (name, caller) => {
+      const { status, body } = await call(url, "GET", path(name, "presence"), undefined, caller);
+      return [status, body.error.code];
+    };
+    assert.deepEqual(await get(ORDER, service), [409, "CONFLICT"]);
+    assert.deepEqual(await get(MISSING, service), [404, "NOT_FOUND"]);
+    assert.deepEqual(await get(channel, simple), [403, "FORBIDDEN"]);
+  });
+});
+
+/** Checks that followers at all servers receive events that no server stores. */
+async function followsLive(t, servers, channel) {
+  const sockets = await Promise.all(servers.map(({ url }, n) => user(t, url, `${n}`)));
+  const all = sockets.map((socket) => {
+    const received = [];
+    socket.on("changed", (...args) => received.push(args));
+    return received;
+  });
+  const answers = await Promise.all(sockets.map((socket) => follow(socket, channel)));
+  const [{ position }] = answers;
+  const nothing = { success: true, position, events: [], hasMore: false };
+  for (const answer of answers) assert.deepEqual(answer, nothing);
+  const arrive = (count) => until(() => all.every(({ length }) => length === count), () => `${count} events: ${JSON.stringify(all)}`);
+  const own = await must(sockets[0], "channel:publish", { channel, ...event(1) });
+  await arrive(1);
+  const { url } = servers.at(-1);
+  const { body } = await call(url, "POST", path(channel, "events"), { events: [event(2), event(3)] }, service);
+  await arrive(3);
+  assert.deepEqual([own.position, ...body.positions, await publish(url, channel, 4)], Array(4).fill(position));
+  await arrive(4);
+  for (const received of all) {
+    assert.deepEqual(received.map(([data]) => data), [1, 2, 3, 4].map((n) => ({ n })));
+    for (const [{ n }, { timestamp, ...meta }] of received) {
+      assert.deepEqual(meta, { channel, position, id: `${n}` });
+      assert.match(timestamp, TIME);
+    }
+  }
+  const late = await user(t, url, "late");
+  assert.deepEqual(await follow(late, channel), nothing);
+  for (const socket of [late, ...sockets]) {
+    assert.deepEqual(await must(socket, "channel:history", { channel }), nothing);
+    const since = { channel, since: position };
+    assert.deepEqual(await must(socket, "channel:subscribe", since), { ...nothing, forgotten: true });
+  }
+  const history = await call(url, "GET", path(channel, "history"), undefined, service);
+  assert.deepEqual(history, { status: 200, body: { position, events: [], hasMore: false } });
+  const received = next(late, "changed");
+  await publish(servers[0].url, channel, 5);
+  assert.deepEqual((await received)[0], { n: 5 });
+  await arrive(5);
+}
+
+test("channel without a history sends events live and stores nothing", async (t) => {
+  await followsLive(t, [await withBackend(t)], "live:2");
+});
+
+for (const [name, start, joined] of [["PostgreSQL", undefined, () => whatIsThere], ["Redis", () => startRedis(), by]]) {
+  describe(`channels of two servers joined by ${name}`, () => {
+    const ends = [];
+    let backend;
+    let servers;
+    before(async () => {
+      const broker = await start?.();
+      if (broker) ends.push(() => broker.end());
+      const starting = { after: (end) => ends.unshift(end) };
+      backend = await startBackend(starting);
+      servers = await startServers(starting, 2, joined(broker), asking(backend.url));
+      for (const { url } of servers) {
+        const nodes = async () => (await call(url, "GET", "/api/v1/nodes", undefined, service)).body.nodes;
+        await until(async () => (await nodes()).length === 2, "both to know of each other");
+      }
+    });
+    after(async () => {
+      for (const end of ends) await end();
+    });
+
+    test("revocation at one server ends followers and answers at both", async (t) => {
+      const [here, there] = servers;
+      const channel = `shared:${name}`;
+      let isRefused = true;
+      backend.answer = (response, { user }) => (user.id === "9" && isRefused ? no() : yes())(response);
+      const [owner, near, far] = [await user(t, there.url, name), await user(t, here.url, "8"), await user(t, there.url, "8")];
+      for (const socket of [owner, near, far]) await follow(socket, channel);
+      const [kept, ...ended] = [owner, near, far].map(record);
+      const { status, body } = await revoke(here.url, channel, { userId: "8" });
+      assert.ok(status === 200 && body.ended >= 1, JSON.stringify(body));
+      await until(() => ended.every(({ length }) => length > 0), () => JSON.stringify(ended));
+      await publish(here.url, channel, 1);
+      await until(() => kept.length > 0, "the event");
+      for (const socket of [near, far]) await settle(socket);
+      assert.deepEqual([kept, ...ended], [[1], [`${channel} interrupted`], [`${channel} interrupted`]]);
+      const before = backend.about(channel).length;
+      await follow(far, channel);
+      assert.equal(backend.about(channel).length, before + 1);
+      // Without a user, the refusals that another server stores are also forgotten.
+      const other = await user(t, there.url, "9");
+      assert.equal((await ask(other, "channel:subscribe", { channel })).error.code, "NOT_FOUND");
+      isRefused = false;
+      assert.equal((await ask(other, "channel:subscribe", { channel })).error.code, "NOT_FOUND");
+      await revoke(here.url, channel, {});
+      await followLater(other, { channel });
+      await publish(here.url, channel, 2);
+      await until(() => kept.length > 1, "the second event");
+      assert.deepEqual(kept, [1, 2]);
+    });
+
+    test("presence at each server has the followers of both", async (t) => {
+      const channel = `desk:${name}`;
+      backend.answer = yes();
+      const [here, there] = servers.map(({ url }) => url);
+      const sockets = [await user(t, here, "7"), await user(t, there, "7"), await user(t, there, "8")];
+      for (const socket of sockets) await follow(socket, channel);
+      await presenceIs(sockets[0], here, channel, "2,7 2,8 1");
+      await presenceIs(sockets[1], there, channel, "2,7 2,8 1");
+      sockets[1].disconnect();
+      await presenceIs(sockets[0], here, channel, "2,7 1,8 1");
+      await presenceIs(sockets[2], there, channel, "2,7 1,8 1");
+    });
+
+    test("channel without a history sends events to followers of both", (t) => followsLive(t, servers, `live:${name}`));
+  });
+}
+
+checksAll(import.meta.url);
