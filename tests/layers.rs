@@ -183,7 +183,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ),
     (
         "api",
-        "cluster fault feed hooks rules authorization audit chat",
+        "channels cluster fault feed hooks rules authorization audit chat",
     ),
 ];
 

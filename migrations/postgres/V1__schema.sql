@@ -375,14 +375,14 @@ CREATE TABLE publications (
     -- The transaction that wrote the row. Ids are assigned before the commit, in another order than
     -- that of commits.
     published_in xid8        NOT NULL DEFAULT pg_current_xact_id(),
-    -- The recipients: a room, the sockets of a user, or all sockets.
-    target       text        NOT NULL CHECK (target IN ('room', 'user', 'everyone')),
-    -- The room or the user.
+    -- The recipients: a room, the sockets of a user, all sockets, or the followers of a channel.
+    target       text        NOT NULL CHECK (target IN ('room', 'user', 'everyone', 'channel')),
+    -- The room, the user or the channel.
     name         text        COLLATE "C",
     event        text        NOT NULL CONSTRAINT publications_event CHECK (
         char_length(event) BETWEEN 1 AND 128
         AND event NOT IN ('connect', 'connect_error', 'disconnect', 'disconnecting', 'newListener', 'removeListener')),
-    -- The argument of the event. Null: the event has no argument.
+    -- The argument of the event. Null: the event has no argument. For a channel, its data and id.
     payload      jsonb       CONSTRAINT publications_payload CHECK (octet_length(payload::text) <= 65536),
     -- Of several publications with one key within a day, the first is emitted.
     key          text        COLLATE "C" CONSTRAINT publications_key CHECK (char_length(key) BETWEEN 1 AND 255),
@@ -393,15 +393,20 @@ CREATE TABLE publications (
     numbered_at  timestamptz,
     -- Why no server emits it.
     refused      text,
+    -- Whether it is an event of its channel.
+    is_stored    boolean     NOT NULL DEFAULT false,
     CONSTRAINT publications_name CHECK (CASE target
         WHEN 'room' THEN name IS NOT NULL AND octet_length(name) BETWEEN 1 AND 256
             AND name NOT LIKE 'conversation:%'
         WHEN 'user' THEN name IS NOT NULL AND char_length(name) BETWEEN 1 AND 128
+        WHEN 'channel' THEN name IS NOT NULL AND char_length(name) BETWEEN 1 AND 1031 AND payload IS NOT NULL
         ELSE name IS NULL END)
 );
 
 CREATE UNIQUE INDEX publications_in_order ON publications (position) WHERE position IS NOT NULL;
 CREATE INDEX publications_waiting ON publications (published_in, id) WHERE position IS NULL;
+CREATE INDEX publications_not_stored ON publications (position)
+    WHERE target = 'channel' AND NOT is_stored AND refused IS NULL AND position IS NOT NULL;
 CREATE INDEX publications_refused ON publications (position) WHERE refused IS NOT NULL;
 
 -- The keys of the last day.
@@ -819,6 +824,15 @@ CREATE FUNCTION roomcast_publish_to_everyone(event text, payload jsonb DEFAULT N
     RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT
     AS $$ INSERT INTO publications (target, event, payload, key) VALUES ('everyone', $1, $2, $3) RETURNING id $$;
 
+-- The id is that of the event in its channel.
+CREATE FUNCTION roomcast_publish_channel(channel text, event text, data jsonb, id text)
+    RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT
+    AS $$ INSERT INTO publications (target, name, event, payload, key) VALUES (
+            'channel', $1, $2,
+            pg_catalog.jsonb_build_object('id', $4, 'data', coalesce($3, 'null'::jsonb)),
+            'channel:' || pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to($1 || E'\n' || $4, 'UTF8')), 'hex'))
+        RETURNING id $$;
+
 -- Triggers -----------------------------------------------------------------------------------------
 --
 -- Their functions act as their owner, so servers need no right to what they write. PostgreSQL checks
@@ -1095,6 +1109,7 @@ REVOKE ALL ON FUNCTION
     roomcast_note_version(),
     roomcast_number_publications(integer),
     roomcast_publish(text, text, jsonb, text),
+    roomcast_publish_channel(text, text, jsonb, text),
     roomcast_publish_to_everyone(text, jsonb, text),
     roomcast_publish_to_user(text, text, jsonb, text),
     roomcast_replace(text, text[], text[], timestamptz, bigint),

@@ -9,7 +9,7 @@ import { call, enter, server } from "./people.mjs";
 import { ask, temporary, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-const KINDS = `
+export const KINDS = `
 [channels.orders]
 pattern = "orders:{customer}:{order}"
 follow = ["ask"]
@@ -102,8 +102,17 @@ export const asking = (url, env = {}) => ({
 /** Starts a backend and a server that asks it. */
 export async function withBackend(t, env) {
   const backend = await startBackend(t);
-  const { url } = await server(t, asking(backend.url, env));
-  return { backend, url };
+  const started = await server(t, asking(backend.url, env));
+  return { backend, started, url: started.url };
+}
+
+/** Replaces a configuration, lets a server read it again, and waits for a line of its log. */
+export async function reload(started, config, text, expected) {
+  const start = started.output().length;
+  writeFileSync(config, text);
+  started.kill("SIGHUP");
+  const log = () => started.output().slice(start);
+  await until(() => expected.test(log()), () => `${expected} in\n${log()}`);
 }
 
 export async function user(t, url, sub, claims = {}) {

@@ -4,10 +4,11 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { checkAnswered, checksAll } from "./catalog.mjs";
 import {
-  MISSING, ORDER, TIME, asking, event, follow, followLater, must, no, path, publish, record, revoke, service, settle, simple, startBackend, user,
-  withBackend, yes,
+  KINDS, MISSING, ORDER, TIME, asking, configured, event, follow, followLater, must, no, path, publish, record, reload, revoke, service, settle, simple,
+  startBackend, user, withBackend, yes,
 } from "./channel_backend.mjs";
 import { by, startServers, whatIsThere } from "./chat_servers.mjs";
+import { QUICK, disconnectLink, startLink } from "./link.mjs";
 import { call, enter } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, next, until } from "./support.mjs";
@@ -76,6 +77,26 @@ describe("presence in channels", () => {
     assert.deepEqual(await get(MISSING, service), [404, "NOT_FOUND"]);
     assert.deepEqual(await get(channel, simple), [403, "FORBIDDEN"]);
   });
+
+  test("reload without `presence` ends the lists, and followers stay", async (t) => {
+    const config = configured();
+    const { started, url } = await withBackend(t, { ROOMCAST_CONFIG: config });
+    const channel = "desk:1";
+    const socket = await user(t, url, "7");
+    assert.equal((await follow(socket, channel)).presence.count, 1);
+    const seen = record(socket);
+    const changed = /INFO.*configuration reloaded.*channels\.desk\.presence/;
+    await reload(started, config, KINDS.replace("presence = true\n", ""), changed);
+    assert.equal((await ask(socket, "channel:presence", { channel })).error.code, "CONFLICT");
+    assert.equal((await call(url, "GET", path(channel, "presence"), undefined, service)).status, 409);
+    assert.equal("presence" in (await follow(socket, channel)), false);
+    await publish(url, channel, 1);
+    await until(() => seen.length > 0, "the event");
+    await reload(started, config, KINDS, changed);
+    assert.equal((await must(socket, "channel:presence", { channel })).count, 1);
+    await settle(socket);
+    assert.deepEqual(seen, [1]);
+  });
 });
 
 /** Checks that followers at all servers receive events that no server stores. */
@@ -122,6 +143,57 @@ async function followsLive(t, servers, channel) {
 
 test("channel without a history sends events live and stores nothing", async (t) => {
   await followsLive(t, [await withBackend(t)], "live:2");
+});
+
+test("recovered follower of unstored events gets what it missed once", async (t) => {
+  const { url } = await withBackend(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
+  const channel = "live:3";
+  for (const transports of [["websocket"], ["polling"]]) {
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const auth = { token: token({ sub: "7", roles: ["user"] }) };
+    const { socket } = await enter(t, link.url, { auth, ...QUICK, transports });
+    const present = await user(t, url, "8");
+    const all = [socket, present].map(record);
+    const has = (count) => until(() => all.every(({ length }) => length >= count), () => JSON.stringify(all));
+    for (const one of [socket, present]) await follow(one, channel);
+    await publish(url, channel, 1);
+    await has(1);
+    await disconnectLink({ socket, link });
+    await publish(url, channel, 2);
+    await must(present, "channel:publish", { channel, ...event(3) });
+    await call(url, "POST", path(channel, "events"), { events: [event(4), event(5)] }, service);
+    link.restore();
+    await has(5);
+    assert.ok(socket.recovered);
+    await publish(url, channel, 6);
+    await has(6);
+    for (const one of [socket, present]) await settle(one);
+    assert.deepEqual(all, Array(2).fill([1, 2, 3, 4, 5, 6]), transports[0]);
+    for (const one of [socket, present]) await must(one, "channel:unsubscribe", { channel });
+  }
+});
+
+test("reload that lets a kind store its events interrupts followers once", async (t) => {
+  const config = configured();
+  const { started, url } = await withBackend(t, { ROOMCAST_CONFIG: config });
+  const channel = "live:4";
+  const socket = await user(t, url, "7");
+  const seen = record(socket);
+  await follow(socket, channel);
+  const stored = KINDS.replace('history = "none"\n', "");
+  await reload(started, config, stored, /INFO.*configuration reloaded.*channels\.live\.history/);
+  await until(() => seen.length > 0, "the end of the subscription");
+  await follow(socket, channel);
+  const position = await publish(url, channel, 1);
+  await until(() => seen.length > 1, "the event");
+  const { events } = await must(socket, "channel:history", { channel });
+  assert.deepEqual(events.map(({ data, position }) => [data, position]), [[{ n: 1 }, position]]);
+  await reload(started, config, KINDS, /INFO.*configuration reloaded.*channels\.live\.history/);
+  await publish(url, channel, 2);
+  await until(() => seen.length > 2, "the event that is not stored");
+  assert.deepEqual((await must(socket, "channel:history", { channel })).events, []);
+  assert.deepEqual(seen, [`${channel} interrupted`, 1, 2]);
 });
 
 for (const [name, start, joined] of [["PostgreSQL", undefined, () => whatIsThere], ["Redis", () => startRedis(), by]]) {

@@ -235,7 +235,8 @@ async fn publications(
     let shared = shared.filter(|_| settings.publications.enabled)?;
     let (node, chosen) = (settings.node.id.clone(), settings.publications.clone());
     let metrics = Arc::clone(&services.metrics);
-    let publications = Publications::open(shared, node, chosen, metrics).await;
+    let publications =
+        Publications::open(shared, node, chosen, services.channels.clone(), metrics).await;
     let (source, namespace) = (publications.clone(), io.of("/"));
     let follower = Follower::new("publications").measured(&services.metrics);
     follower.start(supervisor, move || source.reader(namespace.clone()));

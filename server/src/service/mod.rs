@@ -11,7 +11,7 @@
 //! * `cluster`, `fault`, `feed` and `rules` ← `authorization`
 //! * `authorization` ← `audit` ← `api`
 //! * `journals` and `authorization` ← `channels`, `market` and `notifications`
-//! * `feed` and `notifications` ← `chat` ← `api`
+//! * `feed` and `notifications` ← `chat` ← `api`, and `channels` ← `api`
 
 pub(crate) mod api;
 pub(crate) mod audit;

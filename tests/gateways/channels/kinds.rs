@@ -129,11 +129,35 @@ fn wrong_declaration_is_refused_at_start_with_file_key_and_remedy() {
         ),
         (
             format!("{orders}history = \"lats\""),
-            ["roomcast.toml: line 4", "expected `last`, or a table"],
+            [
+                "roomcast.toml: line 4",
+                "expected `last`, `none`, or a table",
+            ],
         ),
         (
-            format!("{orders}presence = true"),
-            ["unknown key `channels.orders.presence`", ""],
+            format!("{orders}history = {{ last = true, none = true }}"),
+            [
+                "channels.orders.history has both `last` and `none`: remove one",
+                "line 4",
+            ],
+        ),
+        (
+            format!("{orders}max_followers = 0"),
+            [
+                "line 4: channels.orders.max_followers must be 1 or more",
+                "value 0",
+            ],
+        ),
+        (
+            format!("{orders}publishes_per_second = -1"),
+            ["line 4: `channels.orders.publishes_per_second`", "`-1`"],
+        ),
+        (
+            format!("{orders}presense = true"),
+            [
+                "line 4: unknown key `channels.orders.presense`",
+                "did you mean `channels.orders.presence`?",
+            ],
         ),
     ] {
         let found = refusal(&text);

@@ -1,5 +1,6 @@
 //! Channels of declared kinds: publishing, following, reading, and their limits.
 
+mod bounds;
 mod deleted;
 mod kinds;
 mod last;

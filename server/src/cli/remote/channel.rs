@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use form_urlencoded::Serializer;
 use http::Method;
+use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ enum ChannelCommand {
         /// Name of the event.
         event: String,
         /// Data of the event, as JSON.
-        #[arg(value_parser = as_json)]
+        #[arg(value_parser = as_json, allow_negative_numbers = true)]
         data: Box<RawValue>,
         /// Id under which the event is stored only once. Default: a new one.
         #[arg(long)]
@@ -78,6 +79,14 @@ enum ChannelCommand {
     },
 }
 
+/// The body of a request that publishes.
+#[derive(Serialize)]
+struct NewEvent<'a> {
+    event: &'a str,
+    data: &'a RawValue,
+    id: &'a str,
+}
+
 /// Calls the route of a command, and prints the answer.
 pub(in crate::cli) fn channel(settings: &Settings, arguments: ChannelArguments) -> ExitCode {
     run(async {
@@ -90,7 +99,13 @@ pub(in crate::cli) fn channel(settings: &Settings, arguments: ChannelArguments) 
                 server,
             } => {
                 let id = id.unwrap_or_else(|| Uuid::now_v7().to_string());
-                let body = json!({ "event": event, "data": data, "id": id }).to_string();
+                // The data is sent as it was written.
+                let new = NewEvent {
+                    event: &event,
+                    data: &data,
+                    id: &id,
+                };
+                let body = serde_json::to_string(&new).map_err(|error| error.to_string())?;
                 let path = format!("{}/events", path_of(&channel));
                 call(settings, &server, Method::POST, &path, body).await
             }

@@ -35,7 +35,7 @@ pub struct ChannelKind {
     /// Maximum number of followers of a channel at one server. Default 100,000.
     pub max_followers: usize,
     /// Maximum number of events per second that are published at one server to all channels of the
-    /// kind. Default 0: no limit.
+    /// kind, in bursts of at most 1,000. Default 0: no limit.
     pub publishes_per_second: u32,
     /// Names of events, each with the file of the JSON Schema that its data must match. Other
     /// events are then refused. Default: every name and any JSON.

@@ -23,10 +23,11 @@ pub struct Ask {
     /// 3 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Maximum number of concurrent requests of one server. Default 32.
+    /// Maximum number of concurrent requests of one server about new questions, and of those that
+    /// renew answers. Default 32.
     pub concurrent: usize,
-    /// Maximum number of answers that one server remembers. Further ones are requested each time.
-    /// Default 100,000.
+    /// Maximum number of answers that one server caches although nothing uses them now, about 1 KiB
+    /// each. If it is reached, they are forgotten. Default 100,000.
     pub cached: usize,
     /// PEM file with the certificate authorities for the backend. Default: those that this machine
     /// trusts.

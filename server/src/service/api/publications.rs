@@ -8,7 +8,7 @@
 //! sends no notifications. A [`PublicationReader`] polls it every few milliseconds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::emit::{CheckedEvent, Emit, prepare};
 use crate::config;
 use crate::metrics::{Counter, Gauge, Metrics};
+use crate::service::channels::Channels;
 use crate::service::feed::follower::{Failure, Followed, Intervals, Progress};
 use crate::store::{self, Audience, Publication, PublicationFault};
 use roomcast::Namespace;
@@ -42,6 +43,10 @@ struct PublicationsInner {
     refused: Mutex<Vec<(i64, String)>>,
     /// Whether the last poll succeeded.
     works: AtomicBool,
+    channels: Channels,
+    /// The position up to which events for channels were stored. They do not depend on the position
+    /// of this server, so that none is lost.
+    stored: AtomicI64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +94,7 @@ impl Publications {
         store: store::Publications,
         node: Option<String>,
         settings: config::Publications,
+        channels: Channels,
         metrics: Arc<Metrics>,
     ) -> Self {
         let publications = Self(Arc::new(PublicationsInner {
@@ -99,6 +105,8 @@ impl Publications {
             cursor: Mutex::new(None),
             refused: Mutex::default(),
             works: AtomicBool::new(true),
+            channels,
+            stored: AtomicI64::new(-1),
         }));
         let begun = publications.0.begin().await;
         publications.0.note(begun.as_ref().map(drop));
@@ -194,6 +202,11 @@ impl PublicationsInner {
             tracing::warn!("the database lost publications, continuing at its last position");
             self.move_to(end);
             cursor.position = end;
+            self.stored.store(-1, Ordering::Relaxed);
+        }
+        if end > self.stored.load(Ordering::Relaxed) {
+            self.store_channel_events(namespace).await?;
+            self.stored.store(end, Ordering::Relaxed);
         }
         self.set_pending(end - cursor.position);
         if end <= cursor.position {
@@ -229,6 +242,29 @@ impl PublicationsInner {
         })
     }
 
+    /// Adds all publications for channels to their channels. Another server may do so at the same
+    /// time: an event that is there stays as it is.
+    async fn store_channel_events(&self, namespace: &Namespace) -> Result<(), PublicationFault> {
+        loop {
+            let page = self.store.not_stored(PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            let (through, count) = (last.position, page.len());
+            let refused = self.channels.publish_rows(page, namespace).await?;
+            self.metrics.add(
+                Counter::PublicationsEmitted,
+                count.saturating_sub(refused.len()) as u64,
+            );
+            for (position, reason) in refused {
+                self.metrics.count(Counter::PublicationsRefused);
+                roomcast::throttled_log!(warn, position, reason, "a publication is set aside");
+                self.store.refuse(position, &reason).await?;
+            }
+            self.store.note_stored(through).await?;
+        }
+    }
+
     /// Stores why publications were rejected.
     async fn store_refusals(&self) -> Result<(), PublicationFault> {
         loop {
@@ -258,6 +294,9 @@ impl PublicationsInner {
             // The position is recorded before the event is emitted: after a panic the event must
             // not be emitted again.
             self.move_to(last);
+            if publication.audience == Audience::Channel {
+                continue;
+            }
             if publication.is_refused {
                 self.metrics.count(Counter::PublicationsRefused);
                 continue;
@@ -329,6 +368,7 @@ fn emit(namespace: &Namespace, publication: &Publication) -> Result<(), String> 
         Audience::Room(room) => event.rooms.push(room.clone()),
         Audience::User(user) => event.users.push(user.clone()),
         Audience::Everyone => event.everyone = true,
+        Audience::Channel => return Ok(()),
     }
     if let Some(payload) = &publication.payload {
         let payload = RawValue::from_string(payload.clone());

@@ -1,15 +1,15 @@
 //! The channels that a socket follows: which of them it may still follow after its credentials or
 //! its connection were replaced.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Channels;
-use super::emitting::room_of;
+use super::emitting::{is_room, room_of};
 use super::rights::{Asker, Grant};
 use crate::service::rules::emissions::channels::{CHANNEL_ENDED, ChannelEnded, EndReason};
 use crate::service::rules::rooms::Followed;
@@ -71,11 +71,11 @@ impl FollowedChannels {
         known.get(room).map(|known| known.since)
     }
 
-    /// Forgets a channel that the client knows it does not follow.
-    pub(super) fn forget(socket: &Socket, room: &Room) {
-        if let Some(followed) = Self::of(socket) {
-            followed.known.lock().remove(room);
-        }
+    /// Forgets a channel that the client knows it does not follow. Returns whether it was recorded.
+    pub(super) fn forget(socket: &Socket, room: &Room) -> bool {
+        // A recovered socket has the records of the lost one, whose requests may still be handled.
+        let followed = Self::of(socket).filter(|_| socket.is_connected());
+        followed.is_some_and(|followed| followed.known.lock().remove(room).is_some())
     }
 
     /// Returns whether a token or an answer no longer gives the right to follow.
@@ -93,14 +93,22 @@ impl FollowedChannels {
             .collect()
     }
 
-    /// Returns when the next right from a backend ends after a time. The user may still follow by
-    /// another rule after earlier ends.
+    /// Returns when the next right from a backend ends after a time, if there is such a right. The
+    /// user may still follow by another rule after earlier ends.
     fn next_end(&self, after: SystemTime) -> Option<SystemTime> {
         let known = self.known.lock();
         let ends = known
             .values()
             .filter_map(|known| Some(known.grant.as_ref()?.until()));
-        ends.filter(|end| *end > after).min()
+        // A right that was revoked at this moment has ended earlier.
+        ends.map(|end| {
+            if end > after {
+                end
+            } else {
+                after + LONGEST_WAIT
+            }
+        })
+        .min()
     }
 }
 
@@ -113,15 +121,33 @@ impl Channels {
     /// Ends the subscriptions to channels that the user may no longer follow, after the credentials
     /// of the socket or the kinds were replaced.
     pub(crate) fn recheck_permissions(&self, socket: &Socket) {
-        let by = socket.principal();
-        for (room, Known { channel, grant, .. }) in followed_by(socket) {
-            let reason = match self.find(&channel) {
-                Some((kind, values)) if kind.may_follow(&by, &values, grant.as_ref()) => continue,
-                Some(_) => grant.map_or(EndReason::Forbidden, |grant| grant.end_reason()),
-                None => EndReason::Removed,
-            };
-            end(socket, &room, &channel, reason);
+        for (room, known) in followed_by(socket) {
+            self.recheck(socket, &room, known);
         }
+    }
+
+    /// Ends the subscription to one channel if the user may no longer follow it.
+    pub(super) fn recheck_one(&self, socket: &Socket, room: &Room) {
+        let followed = FollowedChannels::of(socket);
+        let known = followed.and_then(|followed| followed.known.lock().get(room).cloned());
+        if let Some(known) = known {
+            self.recheck(socket, room, known);
+        }
+    }
+
+    fn recheck(&self, socket: &Socket, room: &Room, known: Known) {
+        let Known { channel, grant, .. } = known;
+        let reason = match self.find(&channel) {
+            Some((kind, values)) => {
+                if kind.may_follow(&socket.principal(), &values, grant.as_ref()) {
+                    return;
+                }
+                let granted = grant.filter(|grant| kind.takes(grant));
+                granted.map_or(EndReason::Forbidden, |grant| grant.end_reason())
+            }
+            None => EndReason::Removed,
+        };
+        end(socket, room, &channel, reason);
     }
 
     /// Ends the subscriptions of a socket whose right comes from a backend, when the right ends or
@@ -208,6 +234,16 @@ impl Channels {
         self.recheck_permissions(socket);
         self.end_in_time(socket, now);
         self.end_unemitted(socket);
+        // A room without a record would never be checked.
+        let recorded: HashSet<Room> = followed_by(socket)
+            .into_iter()
+            .map(|(room, _)| room)
+            .collect();
+        for room in socket.rooms().into_iter().filter(is_room) {
+            if !recorded.contains(&room) {
+                socket.leave(room);
+            }
+        }
     }
 
     /// Ends the subscriptions of a socket to channels whose events this server does not emit to it.
@@ -249,6 +285,9 @@ impl Channels {
     }
 }
 
+/// How long to wait for changes if no end is known.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 /// Waits until one of these changes.
 async fn either(one: &mut watch::Receiver<()>, other: Option<&mut watch::Receiver<()>>) {
     let Some(other) = other else {
@@ -261,10 +300,11 @@ async fn either(one: &mut watch::Receiver<()>, other: Option<&mut watch::Receive
     }
 }
 
-/// Removes a socket from a channel, and tells its client why.
+/// Removes a socket from a channel, and tells its client why, unless another task has done so.
 pub(super) fn end(socket: &Socket, room: &Room, channel: &str, reason: EndReason) {
     socket.leave(room);
-    FollowedChannels::forget(socket, room);
-    let channel = channel.to_owned();
-    CHANNEL_ENDED.emit_to(socket, &ChannelEnded { channel, reason });
+    if FollowedChannels::forget(socket, room) {
+        let channel = channel.to_owned();
+        CHANNEL_ENDED.emit_to(socket, &ChannelEnded { channel, reason });
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::continuing::end;
 use super::position::Positions;
 use super::{Channels, ChannelsInner};
+use crate::service::fault::ServiceError;
 use crate::service::journals::{JournalEmitter, read, write};
 use crate::service::rules::emissions::channels::{ChannelEvent, EndReason, EventMeta};
 use crate::service::rules::rooms::{RoomKind, room_named};
@@ -138,6 +139,10 @@ fn arguments(data: &RawValue, meta: &EventMeta<'_>) -> Option<Args> {
 }
 
 /// Emits an event that is not stored to the followers at all servers.
+///
+/// # Errors
+///
+/// If it cannot be sent to the other servers.
 #[expect(
     clippy::disallowed_methods,
     reason = "an event of an application has no row here"
@@ -147,9 +152,9 @@ pub(super) fn emit_unstored(
     channel: &str,
     positions: &Positions,
     event: &Append,
-) {
+) -> Result<(), ServiceError> {
     let Ok(Body { event: name, data }) = serde_json::from_str(&event.body) else {
-        return;
+        return Ok(());
     };
     let meta = EventMeta {
         channel,
@@ -158,9 +163,16 @@ pub(super) fn emit_unstored(
         timestamp: event.created_at,
     };
     if let Some(args) = arguments(&data, &meta) {
-        namespace.to(room_of(channel)).emit(&name, args);
+        let emitted = namespace.to(room_of(channel)).emit(&name, args);
+        if emitted.error.is_some() {
+            return Err(ServiceError::unavailable(UNSENT_PAUSE));
+        }
     }
+    Ok(())
 }
+
+/// How long to wait before an event that could not be sent is published again.
+const UNSENT_PAUSE: Duration = Duration::from_secs(1);
 
 impl JournalEmitter for ChannelEmitter {
     /// Followers subscribe again, and learn from the answer what is still stored.

@@ -15,7 +15,8 @@ use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{Attachment, join};
 use crate::service::rules::commands::channels::{
-    ChannelEvents, ReadAsService, ReadChannel, SubscribeChannel, UnsubscribeChannel,
+    ChannelEvents, ChannelFollowers, ReadAsService, ReadChannel, SubscribeChannel,
+    UnsubscribeChannel,
 };
 use crate::service::rules::commands::streams::Held;
 use crate::service::rules::content::{MAX_PAGE, page_limit};
@@ -53,6 +54,8 @@ impl Channels {
                 .follow_unstored((&channel, grant), &positions, start, &kind, socket)
                 .await;
         }
+        // No later event is emitted while the answer is made, so the list is read before.
+        let present = self.present(&kind, &channel, socket).await;
         let emitter = Arc::new(ChannelEmitter {
             channel: channel.clone(),
             positions: positions.clone(),
@@ -69,6 +72,8 @@ impl Channels {
             } = page;
             // A right can end while the events are read. After the join, a lost right ends it.
             self.check_follows(&channel, &socket.principal(), grant.as_ref())?;
+            // Others may have subscribed at the same time.
+            self.check_bounds(&kind, &room, socket)?;
             Ok(Attachment {
                 revision,
                 joins: !is_behind,
@@ -81,14 +86,13 @@ impl Channels {
             (true, true) => FollowedChannels::note(socket, &room, (&channel, grant.clone())),
             // The record of an earlier subscription holds.
             (true, false) => {}
-            (false, _) => FollowedChannels::forget(socket, &room),
+            (false, _) => {
+                FollowedChannels::forget(socket, &room);
+            }
         }
         let (mut answer, permit) = attached?;
         self.begun((&channel, &room), grant.as_ref(), socket)?;
-        if kind.has_presence {
-            let (io, by) = (socket.io(), socket.principal());
-            answer.presence = Some(self.followers_with(io, &channel, &by).await);
-        }
+        answer.presence = present.filter(|_| socket.is_in(room.as_str()));
         Ok(Held {
             answer,
             held: Some(Box::new(permit)),
@@ -105,12 +109,15 @@ impl Channels {
         let namespace = socket.namespace();
         let in_room = |room: Room| namespace.local().to(room);
         let own = room_named(RoomKind::User.prefix(), &socket.principal().subject);
-        let (counter, message) = if followed(socket) >= self.0.per_socket {
+        let (counter, message) = if is_reached(followed(socket), self.0.per_socket) {
             (Counter::ChannelsOfConnection, "follows too many channels")
         } else if in_room(room.clone()).count() >= kind.max_followers {
             let message = "the channel has too many followers";
             (Counter::ChannelFollowers, message)
-        } else if in_room(own).sockets().iter().map(followed).sum::<usize>() >= self.0.per_user {
+        } else if is_reached(
+            in_room(own).sockets().iter().map(followed).sum(),
+            self.0.per_user,
+        ) {
             let message = "the connections of the user follow too many channels";
             (Counter::ChannelsOfUser, message)
         } else {
@@ -133,12 +140,26 @@ impl Channels {
         join(socket, &room)?;
         FollowedChannels::note(socket, &room, (channel, grant.clone()));
         self.begun((channel, &room), grant.as_ref(), socket)?;
+        // The kind may store its events by now.
+        self.end_unemitted(socket);
         let mut answer = unstored(positions, start);
-        if kind.has_presence {
-            let (io, by) = (socket.io(), socket.principal());
-            answer.presence = Some(self.followers_with(io, channel, &by).await);
-        }
+        answer.presence = self.present(kind, channel, socket).await;
         Ok(answer.into())
+    }
+
+    /// Returns the followers of a channel, with the user of a socket that begins to follow, if the
+    /// kind has presence.
+    async fn present(
+        &self,
+        kind: &Kind,
+        channel: &str,
+        socket: &Socket,
+    ) -> Option<ChannelFollowers> {
+        if !kind.has_presence {
+            return None;
+        }
+        let (io, by) = (socket.io(), socket.principal());
+        Some(self.followers_with(io, channel, &by).await)
     }
 
     /// Checks a socket that has begun to follow a channel: a right can end in the meantime.
@@ -148,14 +169,14 @@ impl Channels {
         grant: Option<&Grant>,
         socket: &Socket,
     ) -> Result<(), ServiceError> {
-        let now = SystemTime::now();
+        // A right that ends after this check ends the subscription.
+        if grant.is_some() {
+            self.end_in_time(socket, SystemTime::now());
+        }
         if let Err(lost) = self.check_follows(channel, &socket.principal(), grant) {
             socket.leave(room);
             FollowedChannels::forget(socket, room);
             return Err(lost);
-        }
-        if grant.is_some() {
-            self.end_in_time(socket, now);
         }
         self.0.metrics.count(Counter::ChannelSubscriptions);
         Ok(())
@@ -236,6 +257,11 @@ impl Channels {
         let page = read(store, channel, &positions, start, bounds).await?;
         Ok(page.answer)
     }
+}
+
+/// Returns whether there are as many as a limit allows. Zero is no limit.
+fn is_reached(count: usize, most: usize) -> bool {
+    most > 0 && count >= most
 }
 
 /// Returns where a page begins.

@@ -142,6 +142,8 @@ impl Channels {
         let asker = asker.ok_or(NO_CHANNEL)?;
         let answered = asker.ask(kind.question(channel, &values, by)).await?;
         let grant = Some(Grant::Answer(answered));
+        // The kinds may have been replaced meanwhile.
+        let (kind, values) = self.find(channel).ok_or(NO_CHANNEL)?;
         if allows(&kind, &values, grant.as_ref()) {
             return Ok((kind, grant));
         }

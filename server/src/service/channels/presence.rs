@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use super::continuing::FollowedChannels;
 use super::emitting::room_of;
@@ -23,9 +25,22 @@ use roomcast::{Io, Socket};
 /// The lists of followers that were requested a moment ago, by channel.
 pub(super) type Lists = HashMap<String, Arc<List>>;
 
-/// A list of followers, and when it was made. The lock is held while it is made, so that callers
-/// that ask together make it once.
-pub(super) type List = tokio::sync::Mutex<Option<(Instant, ChannelFollowers)>>;
+/// A list of followers.
+pub(super) struct List {
+    /// One permit: callers that ask together make the list once.
+    making: Semaphore,
+    /// The list, and when it was made.
+    latest: Mutex<Option<(Instant, ChannelFollowers)>>,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self {
+            making: Semaphore::new(1),
+            latest: Mutex::default(),
+        }
+    }
+}
 
 /// The followers of a channel at one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +80,7 @@ impl Channels {
         Ok(ChannelPresence { channel, followers })
     }
 
-    /// Returns the followers of a channel for one who has just subscribed, who is among them.
+    /// Returns the followers of a channel with a user who begins to follow.
     pub(super) async fn followers_with(
         &self,
         io: &Io,
@@ -74,12 +89,11 @@ impl Channels {
     ) -> ChannelFollowers {
         let mut followers = self.followers(io, channel).await;
         let mut users = followers.users.iter();
-        if !users.any(|present| *present.user.user_id == *by.subject) {
+        let is_listed = users.any(|present| *present.user.user_id == *by.subject);
+        // Among users that are not listed, it may be counted already.
+        if !is_listed && followers.users.len() < MAX_LISTED {
             followers.count += 1;
-            if followers.users.len() < MAX_LISTED {
-                let own = Follower::new(by, Time::now());
-                followers.users.push(own.into());
-            }
+            followers.users.push(Follower::new(by, Time::now()).into());
         }
         followers
     }
@@ -94,18 +108,17 @@ impl Channels {
             }
             Arc::clone(lists.entry(channel.to_owned()).or_default())
         };
-        let mut list = list.lock().await;
-        if let Some((made, followers)) = &*list
+        let _permit = list.making.acquire().await;
+        if let Some((made, followers)) = &*list.latest.lock()
             && made.elapsed() < AGE
         {
             return followers.clone();
         }
-        let made = Instant::now();
         let request = PeerRequest::Followers(channel.to_owned());
         let (answers, missing) = self.request_all(io, &request).await;
         let all = answers.into_iter().filter_map(PeerAnswer::followers);
         let followers = merged(all, missing);
-        *list = Some((made, followers.clone()));
+        *list.latest.lock() = Some((Instant::now(), followers.clone()));
         followers
     }
 

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
 use super::emitting::{body_of, emit_unstored, entry_of, key_of};
 use super::kinds::{Kind, Values};
 use super::rights::Grant;
@@ -16,7 +19,7 @@ use crate::service::rules::commands::channels::{
     PublishToChannels, Published, PublishedAsService, PublishedEvents,
 };
 use crate::service::rules::policy;
-use crate::store::{Append, Appended, Entry, StoreError};
+use crate::store::{Append, Appended, ChannelPublication, Entry, StoreError};
 use roomcast::Namespace;
 
 /// An event that may be stored.
@@ -44,6 +47,13 @@ impl Accepted {
             append,
         })
     }
+}
+
+/// What a service has written of an event for a channel.
+#[derive(Deserialize)]
+struct PublishedRow {
+    id: String,
+    data: Box<RawValue>,
 }
 
 impl Channels {
@@ -98,6 +108,7 @@ impl Channels {
                     check_form(&new)?;
                     Accepted::new(Arc::clone(&kind), Arc::clone(&channel), new, None)
                 })?;
+                self.pace_all(&accepted)?;
                 let published = self.store_events(accepted, namespace).await?;
                 Ok(PublishedAsService::Many(published))
             }
@@ -128,7 +139,50 @@ impl Channels {
             check_form(&new)?;
             Accepted::new(kind, channel.into(), new, None)
         })?;
+        self.pace_all(&accepted)?;
         self.store_events(accepted, namespace).await
+    }
+
+    /// Publishes events that services have written in transactions of their own. An event that is
+    /// there stays as it is. Returns the positions of the wrong ones with the reasons.
+    ///
+    /// # Errors
+    ///
+    /// If the others cannot be stored now.
+    pub(in crate::service) async fn publish_rows(
+        &self,
+        rows: Vec<ChannelPublication>,
+        namespace: &Namespace,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
+        let (mut all, mut refused) = (Vec::new(), Vec::new());
+        for row in rows {
+            let position = row.position;
+            match self.accept_row(row) {
+                Ok(accepted) => all.push(accepted),
+                Err(wrong) => refused.push((position, wrong.to_string())),
+            }
+        }
+        // No limit of a kind applies: it would delay all publications.
+        let stored = self.store_events(all, namespace).await;
+        stored.map(|_| refused).map_err(|_| StoreError::Failed)
+    }
+
+    fn accept_row(&self, row: ChannelPublication) -> Result<Accepted, ServiceError> {
+        let ChannelPublication {
+            channel,
+            event,
+            payload,
+            ..
+        } = row;
+        let PublishedRow { id, data } = serde_json::from_str(&payload)
+            .map_err(|_| ServiceError::invalid("id", "must be a text"))?;
+        let (kind, _) = self.find(&channel).ok_or(NO_CHANNEL)?;
+        if !kind.is_for_services() {
+            return Err(ServiceError::Denied("may not publish to this channel"));
+        }
+        let new = NewChannelEvent { event, data, id };
+        check_form(&new)?;
+        Accepted::new(kind, channel.into(), new, None)
     }
 
     /// Returns the kind of a channel to which a user may publish.
@@ -177,10 +231,10 @@ impl Channels {
             channel,
             append,
         } = accepted;
-        self.pace(&kind)?;
+        self.pace(&kind, 1)?;
         let positions = self.positions(&channel);
         if !kind.is_stored {
-            emit_unstored(namespace, &channel, &positions, &append);
+            emit_unstored(namespace, &channel, &positions, &append)?;
             self.0.metrics.count(publisher);
             return Ok(Published {
                 position: positions.of_offset(0),
@@ -198,12 +252,26 @@ impl Channels {
         })
     }
 
-    /// Counts an event that is published, against the limit of its kind.
-    fn pace(&self, kind: &Kind) -> Result<(), ServiceError> {
-        kind.pace().map_err(|wait| {
+    /// Counts events that are published together, against the limit of their kind.
+    fn pace(&self, kind: &Kind, events: u32) -> Result<(), ServiceError> {
+        kind.pace(events).map_err(|wait| {
             self.0.metrics.count(Counter::ChannelPublishes);
             ServiceError::limited(wait)
         })
+    }
+
+    /// Counts the events of a list, against the limits of their kinds.
+    fn pace_all(&self, accepted: &[Accepted]) -> Result<(), ServiceError> {
+        let mut kinds: Vec<(&Arc<Kind>, u32)> = Vec::new();
+        for Accepted { kind, .. } in accepted {
+            match kinds.iter_mut().find(|(known, _)| Arc::ptr_eq(known, kind)) {
+                Some((_, events)) => *events += 1,
+                None => kinds.push((kind, 1)),
+            }
+        }
+        kinds
+            .into_iter()
+            .try_for_each(|(kind, events)| self.pace(kind, events))
     }
 
     /// Stores events in one transaction, like [`store_event`](Self::store_event).
@@ -212,7 +280,6 @@ impl Channels {
         accepted: Vec<Accepted>,
         namespace: &Namespace,
     ) -> Result<PublishedEvents, ServiceError> {
-        accepted.iter().try_for_each(|one| self.pace(&one.kind))?;
         let appends = accepted.iter().filter(|one| one.kind.is_stored);
         let appends: Vec<Append> = appends.map(|one| one.append.clone()).collect();
         let appended = match appends.is_empty() {
@@ -229,7 +296,7 @@ impl Channels {
         {
             let positions = self.positions(&channel);
             if !kind.is_stored {
-                emit_unstored(namespace, &channel, &positions, &append);
+                emit_unstored(namespace, &channel, &positions, &append)?;
                 self.0.metrics.count(Counter::ChannelEventsOfServices);
                 all.push(positions.of_offset(0));
                 continue;

@@ -9,7 +9,7 @@ use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::channels::{EndedSubscriptions, RevokeChannel};
 use crate::service::rules::emissions::channels::EndReason;
-use roomcast::Io;
+use roomcast::{Io, Room};
 
 /// Makes the answers of the backend about a channel void, and ends the subscriptions that they
 /// allowed.
@@ -29,7 +29,7 @@ pub(crate) async fn revoke_channel(
 }
 
 impl Channels {
-    /// Does so at this server. Returns the number of ended subscriptions.
+    /// Makes the answers void at this server, and ends the subscriptions. Returns their number.
     pub(super) fn revoke_local(&self, io: &Io, channel: &str, user: Option<&str>) -> usize {
         let room = room_of(channel);
         // Other tasks end subscriptions as soon as the answers are void.
@@ -42,7 +42,7 @@ impl Channels {
             .into_iter()
             .filter(|socket| is_meant(&socket.principal().subject));
         let ended = meant.filter(|socket| {
-            self.recheck_permissions(socket);
+            self.recheck_one(socket, &room);
             !socket.is_in(room.as_str())
         });
         ended.count()
@@ -51,13 +51,17 @@ impl Channels {
     /// Ends all subscriptions at this server to a channel that is deleted. Returns their number.
     pub(super) fn end_local(io: &Io, channel: &str) -> usize {
         let room = room_of(channel);
-        let followers = io.of("/").local().to(room.clone());
-        let sockets = followers.sockets();
+        let namespace = io.of("/");
+        let followers = || namespace.local().to(room.clone());
+        let sockets = followers().sockets();
         for socket in &sockets {
             end(socket, &room, channel, EndReason::Deleted);
         }
-        // Those that are recovered later find that they are not in the room.
-        followers.leave(room);
+        // Those that are recovered later find that they are not in the room. Those that have begun
+        // to follow meanwhile stay.
+        let connected = followers().sockets().into_iter();
+        let connected: Vec<Room> = connected.map(|one| Room::from(one.id().as_str())).collect();
+        followers().except(connected).leave(room.clone());
         sockets.len()
     }
 }

@@ -52,9 +52,11 @@ pub(in crate::service) async fn request_peers<Q: Serialize, A: DeserializeOwned>
     if io.nodes().len() < 2 {
         return (Vec::new(), 0);
     }
-    let written = announcer.and_then(|announcer| Some((announcer, announcer.write(request)?)));
-    let Some((announcer, text)) = written else {
+    let Some(announcer) = announcer else {
         return (Vec::new(), 0);
+    };
+    let Some(text) = announcer.write(request) else {
+        return (Vec::new(), io.nodes().len() - 1);
     };
     let namespace = io.of(NAMESPACE);
     let replies = namespace.server_side_emit_with_acks::<String>(name, text);

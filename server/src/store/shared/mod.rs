@@ -22,7 +22,7 @@ pub use leases::{Leases, PresenceEntry};
 pub use order::Missed;
 pub(crate) use order::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, RecentChange};
 pub(crate) use publications::NUMBERING_BATCH;
-pub use publications::{Audience, Publication, PublicationFault, Publications};
+pub use publications::{Audience, ChannelPublication, Publication, PublicationFault, Publications};
 
 #[cfg(feature = "postgres")]
 use super::postgres::Postgres;

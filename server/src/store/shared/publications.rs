@@ -45,6 +45,20 @@ pub struct Publication {
     pub is_refused: bool,
 }
 
+/// An event that a service has published to a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a row, readers destructure it")]
+pub struct ChannelPublication {
+    /// Its position in the order.
+    pub position: i64,
+    /// The name of the channel.
+    pub channel: String,
+    /// The name of the event.
+    pub event: String,
+    /// An object with the `id` and the `data` of the event, as JSON.
+    pub payload: String,
+}
+
 /// The recipients of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the table has no others")]
@@ -55,6 +69,8 @@ pub enum Audience {
     User(String),
     /// All sockets.
     Everyone,
+    /// The followers of a channel, to which it is added.
+    Channel,
 }
 
 /// The reason why publications could not be read.
@@ -74,6 +90,7 @@ impl Record for Publication {
         let audience = match &*target {
             "room" => Audience::Room(name),
             "user" => Audience::User(name),
+            "channel" => Audience::Channel,
             // A check constraint allows no other target.
             _ => Audience::Everyone,
         };
@@ -83,6 +100,17 @@ impl Record for Publication {
             event: row.get("event")?,
             payload: row.get("payload")?,
             is_refused: row.get("is_refused")?,
+        })
+    }
+}
+
+impl Record for ChannelPublication {
+    fn read<R: Columns>(row: &R) -> Result<Self, R::Error> {
+        Ok(Self {
+            position: row.get("position")?,
+            channel: row.get("name")?,
+            event: row.get("event")?,
+            payload: row.get("payload")?,
         })
     }
 }
@@ -135,6 +163,41 @@ impl Publications {
             values![position, limit],
         ))
         .await
+    }
+
+    /// Returns at most `limit` of the oldest events for channels that are not yet events of their
+    /// channels, in order.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn not_stored(
+        &self,
+        limit: usize,
+    ) -> Result<Vec<ChannelPublication>, PublicationFault> {
+        self.rows(Statement::new(
+            "SELECT position, name, event, payload::text AS payload FROM publications
+             WHERE target = 'channel' AND NOT is_stored AND refused IS NULL
+                 AND position IS NOT NULL
+             ORDER BY position LIMIT $1",
+            values![limit],
+        ))
+        .await
+    }
+
+    /// Records that all events for channels up to a position, except refused ones, are events of
+    /// their channels.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn note_stored(&self, through: i64) -> Result<(), PublicationFault> {
+        let note = Statement::new(
+            "UPDATE publications SET is_stored = true
+             WHERE target = 'channel' AND NOT is_stored AND refused IS NULL AND position <= $1",
+            values![through],
+        );
+        self.rows::<Single<i64>>(note).await.map(drop)
     }
 
     /// Records why a publication is not emitted. The first recorded reason remains.

@@ -49,6 +49,7 @@ async fn only_publishing_functions_and_triggers_act_as_their_owner() {
     );
     let expected = [
         "roomcast_publish",
+        "roomcast_publish_channel",
         "roomcast_publish_to_everyone",
         "roomcast_publish_to_user",
     ];

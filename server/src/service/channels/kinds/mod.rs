@@ -79,11 +79,12 @@ impl Pace {
         })
     }
 
-    /// Counts an event. Otherwise, returns how long to wait.
-    fn take(&self) -> Result<(), Duration> {
+    /// Counts events, all or none. Otherwise, returns how long to wait.
+    fn take(&self, events: u32) -> Result<(), Duration> {
         // A whole list is always possible after a pause.
         let burst = SECOND.max(self.cost.saturating_mul(LONGEST_LIST));
-        self.rested.take(self.start.elapsed(), self.cost, burst)
+        let cost = self.cost.saturating_mul(events);
+        self.rested.take(self.start.elapsed(), cost, burst)
     }
 }
 
@@ -327,13 +328,13 @@ impl Kind {
         })
     }
 
-    /// Counts an event that is published.
+    /// Counts events that are published together.
     ///
     /// # Errors
     ///
     /// How long to wait, if there are too many.
-    pub(super) fn pace(&self) -> Result<(), Duration> {
-        self.pace.as_ref().map_or(Ok(()), Pace::take)
+    pub(super) fn pace(&self, events: u32) -> Result<(), Duration> {
+        self.pace.as_ref().map_or(Ok(()), |pace| pace.take(events))
     }
 
     /// Checks that no name belongs to this kind and to another one, or to the server itself.
@@ -369,7 +370,7 @@ impl Kind {
     }
 
     /// Returns whether such a grant can give the right to follow.
-    fn takes(&self, grant: &Grant) -> bool {
+    pub(super) fn takes(&self, grant: &Grant) -> bool {
         let rule = match grant {
             Grant::Token(_) => FollowRule::Token,
             Grant::Answer(_) => FollowRule::Ask,
@@ -380,6 +381,13 @@ impl Kind {
     /// Returns whether the backend decides about users whom no other rule allows to follow.
     pub(super) fn asks(&self) -> bool {
         self.follow.iter().any(|one| one.rule == FollowRule::Ask)
+    }
+
+    /// Returns whether services may publish.
+    pub(super) fn is_for_services(&self) -> bool {
+        self.publish
+            .iter()
+            .any(|one| one.rule == PublishRule::Services)
     }
 
     /// Returns what the backend is asked about a user and the channel with these parts.

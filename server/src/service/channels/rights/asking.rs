@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::auth::outbound::{Outbound, OutboundFault, Target};
 use crate::auth::{Principal, roles_of};
@@ -35,8 +36,10 @@ struct AskerInner {
     outbound: Outbound,
     breaker: Breaker,
     signer: RwLock<Signer>,
-    /// Limits concurrent requests.
+    /// Limits concurrent requests about new questions.
     requests: Semaphore,
+    /// Limits concurrent renewals, which new questions must not delay.
+    renewals: Arc<Semaphore>,
     questions: Mutex<Questions>,
     /// Tells tasks that an answer no longer allows what it has allowed.
     changed: watch::Sender<()>,
@@ -48,6 +51,9 @@ struct AskerInner {
 struct Questions {
     /// By the body of the request.
     known: HashMap<String, Arc<Question>>,
+    /// Whether answers that nothing uses may be forgotten early. That takes time, so it happens at
+    /// most once between two searches for answers to renew.
+    may_evict: bool,
     /// Whether a task renews answers. It ends when there are no more questions.
     is_renewed: bool,
 }
@@ -73,6 +79,9 @@ struct Answer {
     until: SystemTime,
     /// When the answer is renewed, if it is used.
     renewal: SystemTime,
+    /// From when on it counts for new requests only if the backend does not answer: it might end
+    /// while they are handled.
+    last_use: SystemTime,
 }
 
 /// What is asked, as JSON.
@@ -201,6 +210,7 @@ impl Asker {
             breaker: Breaker::new("the backend that decides who follows channels"),
             signer: RwLock::new(signer(config)),
             requests: Semaphore::new(config.concurrent),
+            renewals: Arc::new(Semaphore::new(config.concurrent)),
             questions: Mutex::default(),
             changed: watch::Sender::default(),
             metrics,
@@ -230,24 +240,30 @@ impl Asker {
     ) -> Result<Arc<Question>, ServiceError> {
         let begin = Instant::now();
         let question = self.shared(question);
-        // An answer that ends soon might end before the caller has used it.
         let is_answered = |now| {
             let answer = question.holding(now);
-            answer.is_some_and(|answer| now < answer.renewal)
+            answer.is_some_and(|answer| now < answer.last_use)
         };
-        if !is_answered(SystemTime::now()) {
-            self.0.answer(&question, begin, is_answered).await?;
-            // An answer that was revoked while it was on its way says nothing.
-            if !is_answered(SystemTime::now()) {
-                return Err(ServiceError::no_answer(PAUSE));
-            }
+        let now = SystemTime::now();
+        if is_answered(now) {
+            return Ok(question);
         }
-        Ok(question)
+        let _permit = self.0.requests.acquire().await;
+        let answered = self.0.answer(&question, begin, is_answered).await;
+        // An answer that still holds counts if there is no other one. One that was revoked while it
+        // was sent does not.
+        match question.holding(SystemTime::now()) {
+            Some(_) => Ok(question),
+            None => Err(answered
+                .err()
+                .unwrap_or_else(|| ServiceError::no_answer(PAUSE))),
+        }
     }
 
     /// Makes the answers about a channel void: those about one user, or all.
     pub(in crate::service::channels) fn revoke(&self, channel: &str, user: Option<&str>) {
         let mut questions = self.0.questions.lock();
+        let before = questions.known.len();
         questions.known.retain(|_, question| {
             let is_meant =
                 question.channel == channel && user.is_none_or(|user| question.user == user);
@@ -256,8 +272,11 @@ impl Asker {
             }
             !is_meant
         });
+        let is_any = questions.known.len() < before;
         drop(questions);
-        self.0.changed.send_replace(());
+        if is_any {
+            self.0.changed.send_replace(());
+        }
     }
 
     /// Returns the known question that is equal, or adds this one.
@@ -267,7 +286,8 @@ impl Asker {
             return Arc::clone(known);
         }
         let question = Arc::new(question);
-        if questions.known.len() >= self.0.config.cached {
+        let is_full = questions.known.len() >= self.0.config.cached;
+        if is_full && std::mem::take(&mut questions.may_evict) {
             questions.known.retain(|_, one| Arc::strong_count(one) > 1);
         }
         // Questions in use are always known, so that their answers can be renewed and revoked.
@@ -282,29 +302,25 @@ impl Asker {
     /// Renews the answers in use, and forgets others after their end.
     async fn renew(self) {
         loop {
-            let now = SystemTime::now();
-            let mut next = now + LONGEST_PAUSE;
             {
                 let mut questions = self.0.questions.lock();
+                let now = SystemTime::now();
                 questions.known.retain(|_, question| {
                     let is_used = Arc::strong_count(question) > 1;
-                    let Some(answer) = question.holding(now) else {
-                        // A caller waits for the answer, or it has ended.
-                        return is_used;
-                    };
-                    if answer.renewal > now {
-                        next = next.min(answer.renewal);
-                    } else if is_used {
+                    let answer = question.holding(now);
+                    if is_used && answer.is_some_and(|answer| answer.renewal <= now + TICK) {
                         self.renew_one(question);
                     }
-                    true
+                    // A caller may wait for the first answer.
+                    is_used || answer.is_some()
                 });
+                questions.may_evict = true;
                 if questions.known.is_empty() {
                     questions.is_renewed = false;
                     return;
                 }
             }
-            tokio::time::sleep(next.duration_since(now).unwrap_or_default()).await;
+            tokio::time::sleep(TICK).await;
         }
     }
 
@@ -313,12 +329,19 @@ impl Asker {
         if question.asking.available_permits() == 0 {
             return;
         }
+        // Without a permit, the next search finds it again.
+        let Ok(permit) = Arc::clone(&self.0.renewals).try_acquire_owned() else {
+            return;
+        };
         let (inner, question) = (Arc::clone(&self.0), Arc::clone(question));
         tokio::spawn(async move {
+            let _permit = permit;
             let begin = Instant::now();
+            let known = question.holding(SystemTime::now());
             let is_renewed = |now| {
                 let answer = question.holding(now);
-                answer.is_none_or(|answer| now < answer.renewal)
+                let until = |answer: Option<Answer>| answer.map(|answer| answer.until);
+                until(answer) != until(known)
             };
             let _ = inner.answer(&question, begin, is_renewed).await;
         });
@@ -359,24 +382,26 @@ impl AskerInner {
             })?;
             let now = SystemTime::now();
             let lasts = Duration::from_secs(reply.expires_in);
-            let lead = (lasts / 10).min(LONGEST_LEAD);
-            *question.latest.lock() = Some(Answer {
+            // Answers that were given together are renewed one after the other.
+            let (random, _, _, _) = Uuid::new_v4().as_fields();
+            let life = 0.5 + 0.4 * f64::from(random) / f64::from(u32::MAX);
+            let before = question.latest.lock().replace(Answer {
                 may_follow: reply.follow,
                 until: now + lasts,
-                renewal: now + lasts - lead,
+                renewal: now + lasts.mul_f64(life),
+                last_use: now + lasts.mul_f64(0.9),
             });
-            if !reply.follow {
+            if !reply.follow && before.is_some_and(|before| before.may_follow) {
                 self.changed.send_replace(());
             }
             Ok(())
         };
         // The first caller has the time of one request. Others also wait for it.
         let answered = timeout(self.config.timeout * 2, asking).await;
-        answered.unwrap_or(Err(ServiceError::no_answer(PAUSE)))
+        answered.unwrap_or_else(|_| Err(ServiceError::no_answer(PAUSE)))
     }
 
     async fn request(&self, body: &str) -> Result<Reply, ServiceError> {
-        let _permit = self.requests.acquire().await;
         let admission = self.breaker.admit().map_err(ServiceError::no_answer)?;
         let time = Timestamp::now().as_second();
         let signature = self.signer.read().header(time, body);
@@ -387,6 +412,17 @@ impl AskerInner {
             .into_iter()
             .collect();
         let answered = self.outbound.post(&headers, body.as_bytes().to_vec()).await;
+        // A client chooses the name of a channel, and must not close the way for all others with one
+        // that the backend does not understand.
+        let is_failure = match &answered {
+            Ok((status, _)) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Err(_) => true,
+        };
+        if is_failure {
+            admission.failed();
+        } else {
+            admission.succeeded();
+        }
         let reply = match answered {
             Ok((StatusCode::OK, text)) => Reply::parse(&text),
             Ok((status, _)) => Err(format!("answered {status}")),
@@ -394,7 +430,6 @@ impl AskerInner {
         };
         match reply {
             Ok(reply) => {
-                admission.succeeded();
                 self.metrics.count(match reply.follow {
                     true => Counter::ChannelAsksAllowed,
                     false => Counter::ChannelAsksDenied,
@@ -402,7 +437,6 @@ impl AskerInner {
                 Ok(reply)
             }
             Err(why) => {
-                admission.failed();
                 self.metrics.count(Counter::ChannelAsksFailed);
                 if let Some(more) = self.log_throttle.permit() {
                     tracing::warn!(why, more, "the backend of channels gave no valid answer");
@@ -435,12 +469,10 @@ fn signer(config: &config::Ask) -> Signer {
 const SIGNATURE: HeaderName = HeaderName::from_static("roomcast-signature");
 /// The longest time for which an answer holds, in seconds.
 const LONGEST: u64 = 3600;
-/// The longest time before the end of an answer at which it is renewed.
-const LONGEST_LEAD: Duration = Duration::from_secs(10);
 /// How long clients wait after a failure, at least.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The interval between searches for answers to renew. No answer lasts shorter than twice that.
-const LONGEST_PAUSE: Duration = Duration::from_millis(450);
+/// The interval between searches for answers to renew. No answer lasts shorter than four times that.
+const TICK: Duration = Duration::from_millis(200);
 /// The maximum number of log lines about failures per second.
 const LOG_LINES: u32 = 5;
 
@@ -484,6 +516,7 @@ mod tests {
             may_follow,
             until: now + Duration::from_secs(seconds),
             renewal: now,
+            last_use: now,
         };
         *question.latest.lock() = Some(lasts(true, 60));
         assert!(question.allows() && !question.denies());
