@@ -7,25 +7,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::hmac;
-use roomcast::client::{Connection, Options, Transports};
+use roomcast::client::Connection;
 use roomcast_protocol::socket::{Args, Kind};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     task::{JoinHandle, spawn_local},
-    time::{sleep, sleep_until, timeout},
+    time::{sleep, sleep_until},
 };
 
 use crate::{
-    binary::{SECRET, Server},
+    binary::Server,
+    connections::{DELIVERY_TIMEOUT, connect, must},
     processor, publish,
     text::{PIECE, is_exact, piece},
 };
 
-/// The maximum time for texts in flight.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time between the ends of two messages.
 const FINISH_DELAY: Duration = Duration::from_millis(20);
 /// The time in which a server tells all members who has joined.
@@ -123,7 +120,7 @@ impl Chat {
     }
 
     async fn add_reader(&mut self, server: &Server, at: usize, name: &str, conversation: &str) {
-        let mut connection = connect(server, name).await;
+        let mut connection = connect(server.address(), name).await;
         let payload = json!({ "conversationId": conversation });
         must(&mut connection, "join_conversation", &payload).await;
         spawn_local(read(connection, at, Rc::clone(&self.received)));
@@ -227,7 +224,7 @@ impl Chat {
 
 impl Author {
     async fn open(server: &Server, name: &str, members: &[String]) -> Self {
-        let mut connection = connect(server, name).await;
+        let mut connection = connect(server.address(), name).await;
         let payload = json!({ "memberIds": members });
         let answer = must(&mut connection, "create_conversation", &payload).await;
         Self {
@@ -336,40 +333,4 @@ async fn read(mut connection: Connection, at: usize, received: Rc<RefCell<Receiv
 
 fn get<T: serde::de::DeserializeOwned>(args: &Args) -> T {
     args.get(0).unwrap()
-}
-
-async fn connect(server: &Server, name: &str) -> Connection {
-    let options = Options {
-        transports: Transports::WebSocket,
-        auth: Some(json!({ "token": token(name) })),
-        ..Options::new(format!("http://{}", server.address()))
-    };
-    Connection::open(&options).await.unwrap()
-}
-
-/// Creates a token for a user. A process for each of them would take a minute.
-fn token(user: &str) -> String {
-    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
-    let exp = jiff::Timestamp::now().as_second() + 3600;
-    let claims = json!({"sub": user, "roles": ["user"], "exp": exp}).to_string();
-    let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.1.as_bytes());
-    let signature = hmac::sign(&key, message.as_bytes());
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
-}
-
-/// Sends a request, which must succeed.
-async fn must(connection: &mut Connection, event: &str, payload: &Value) -> Value {
-    let id = connection.request(event, &(payload,)).unwrap();
-    let answer = async {
-        loop {
-            let packet = connection.next().await.unwrap();
-            if packet.kind == Kind::Ack && packet.id == Some(id) {
-                return packet.args.get::<Value>(0).unwrap();
-            }
-        }
-    };
-    let answer = timeout(DELIVERY_TIMEOUT, answer).await.unwrap();
-    assert_eq!(answer["success"], true, "{event}: {answer}");
-    answer
 }

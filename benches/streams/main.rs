@@ -32,6 +32,8 @@ mod binary;
 #[path = "../../tests/support/broker.rs"]
 mod broker;
 mod clients;
+#[path = "../support/connections.rs"]
+mod connections;
 #[path = "../../tests/support/port.rs"]
 mod port;
 #[path = "../../tests/support/postgres.rs"]

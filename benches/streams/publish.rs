@@ -6,14 +6,10 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::sleep_until,
-};
+use tokio::time::sleep_until;
 
 use crate::{
-    binary::token,
+    connections::Service,
     text::{PIECE, piece},
 };
 
@@ -24,10 +20,7 @@ const ID: &str = "0190d5a0-7c3e-7000-8000-000000000000";
 
 /// Publishes an event with the size of a piece to everyone, at a rate.
 pub async fn publish(address: SocketAddr, start: Instant, rate: u32, seconds: u32) {
-    let bearer = token(&["--sub", "backend", "--role", "service"]);
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut answer = [0; 4096];
+    let mut service = Service::connect(address).await;
     for k in 0..rate * seconds {
         sleep_until((start + Duration::from_secs(1) / rate * k).into()).await;
         let number = k as usize;
@@ -38,16 +31,7 @@ pub async fn publish(address: SocketAddr, start: Instant, rate: u32, seconds: u3
             "offset": number * PIECE,
             "text": piece(number),
         });
-        let body = json!({"event": EVENT, "args": [payload], "everyone": true}).to_string();
-        let request = format!(
-            "POST /api/v1/emit HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bearer}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        // The answers are small and come whole.
-        let read = stream.read(&mut answer).await.unwrap();
-        let text = String::from_utf8_lossy(&answer[..read]);
-        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        let body = json!({"event": EVENT, "args": [payload], "everyone": true});
+        service.post("emit", body.to_string()).await;
     }
 }
