@@ -78,7 +78,7 @@ const NAMELESS: [(&str, &str); 29] = [
         "service/channels/continuing.rs",
         "The ends of a socket's rights; it ends with the socket or the last right.",
     ),
-    ("service/channels/deleting.rs", "One deletion."),
+    ("service/channels/ending.rs", "One deletion."),
     (
         "service/channels/rights/asking.rs",
         "Renewals while there are questions, and one request, which has a deadline.",

@@ -69,7 +69,8 @@ describe("channels of a backend that is asked", () => {
       await must(sockets[0], "channel:unsubscribe", { channel });
       return backend.about(channel).length === 2;
     }, "another request");
-    assert.ok(backend.about(channel)[1].at - start >= 890);
+    // A follower at that moment lets the server ask again after half of the time.
+    assert.ok(backend.about(channel)[1].at - start >= 490);
   });
 
   test("refusal holds until it expires, and equals that of a missing channel", async (t) => {

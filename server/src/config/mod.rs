@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use admin::{AdminListen, AdminUi, AdminUiMode};
 pub use auth::{Auth, Backend, Jwt, Role, Secret};
 pub use chat::{Chat, Content, Presence, Streams};
-pub use events::{ChannelHistory, ChannelKind, Publications};
+pub use events::{ChannelHistory, ChannelHook, ChannelKind, Publications};
 pub(crate) use files::{FileAccess, FileState, NamedFile, WatchedFile, named_files, private_files};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};

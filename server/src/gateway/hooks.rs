@@ -4,16 +4,19 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::catalogue::Fields;
-use crate::service::{HookSource, Hooks};
-use roomcast::{Args, Builder, Event, Lifecycle, Socket, network::Network};
+use crate::service::{Channels, HookSource, Hooks};
+use roomcast::{Args, Builder, Event, Lifecycle};
 
 /// Registers notifications about connections and occupied rooms.
-pub(super) fn register(io: Builder, hooks: &Hooks) -> Builder {
+pub(super) fn register(io: Builder, hooks: &Hooks, channels: &Channels) -> Builder {
     if !hooks.is_configured() {
         return io;
     }
-    let hooks = hooks.clone();
-    io.on_event(move |event| watch(&hooks, event))
+    let (hooks, channels) = (hooks.clone(), channels.clone());
+    io.on_event(move |event| {
+        watch(&hooks, event);
+        watch_channels(&channels, event);
+    })
 }
 
 #[expect(
@@ -26,7 +29,7 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
             if hooks.includes("connect") && socket.namespace().name() == "/" =>
         {
             let principal = socket.principal();
-            hooks.enqueue("connect", source_of(socket), || {
+            hooks.enqueue("connect", HookSource::of(socket), || {
                 json!({
                     "socketId": socket.id().as_str(),
                     "userId": principal.subject,
@@ -40,7 +43,7 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
         Lifecycle::Disconnected { socket, reason, .. }
             if hooks.includes("disconnect") && socket.namespace().name() == "/" =>
         {
-            hooks.enqueue("disconnect", source_of(socket), || {
+            hooks.enqueue("disconnect", HookSource::of(socket), || {
                 json!({
                     "socketId": socket.id().as_str(),
                     "userId": socket.principal().subject,
@@ -66,13 +69,21 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
     }
 }
 
-/// Returns the source whose share of the queue the events of a socket use.
-fn source_of(socket: &Socket) -> HookSource {
-    let principal = socket.principal();
-    if principal.guest {
-        HookSource::Guests(Network::of_client(socket.handshake().address().ip()))
-    } else {
-        HookSource::User(principal.subject.clone())
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other events are ignored"
+)]
+fn watch_channels(channels: &Channels, event: &Lifecycle<'_>) {
+    match event {
+        Lifecycle::RoomCreated {
+            namespace: "/",
+            room,
+        } => channels.hook_room(room, true),
+        Lifecycle::RoomDeleted {
+            namespace: "/",
+            room,
+        } => channels.hook_room(room, false),
+        _ => {}
     }
 }
 
@@ -104,7 +115,7 @@ impl HookEvent {
             event: name,
             socket_id: event.socket.id().as_str().to_owned(),
             user_id: event.principal().subject.clone(),
-            source: source_of(&event.socket),
+            source: HookSource::of(&event.socket),
             args: event.args().clone(),
         })
     }

@@ -77,7 +77,7 @@ pub(crate) fn register(
         moderation,
         admin_ui,
     } = parts;
-    let io = hooks::register(io, &hooks);
+    let io = hooks::register(io, &hooks, &channels);
     let io = diagnosed::register(io, &diagnosis);
     io.namespace("/", |namespace| {
         let namespace = match announcer {

@@ -357,7 +357,8 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     roles.map_err(RunError::Roles)?;
     let kinds = Kinds::new(&settings.channels).map_err(RunError::Channels)?;
     let asked = ChannelBackend::new(&settings.ask, Arc::default()).map_err(RunError::Outbound)?;
-    asked.check(&kinds).map_err(RunError::Channels)?;
+    let checked = asked.check(&kinds, &settings.webhooks);
+    checked.map_err(RunError::Channels)?;
     configured::check(settings).map_err(RunError::Keys)?;
     metrics_token(settings)?;
     if let Some(hash) = &settings.admin_ui.password_hash {

@@ -115,9 +115,10 @@ impl Services {
         );
         let asked = ChannelBackend::new(&settings.ask, Arc::clone(&metrics));
         let asked = asked.map_err(RunError::Outbound)?;
-        asked.check(&kinds).map_err(RunError::Channels)?;
+        let checked = asked.check(&kinds, &settings.webhooks);
+        checked.map_err(RunError::Channels)?;
         let checks = (access.clone(), authenticator.clone(), asked);
-        let journaled = (journals.clone(), Arc::clone(&metrics));
+        let journaled = (journals.clone(), hooks.clone(), Arc::clone(&metrics));
         let reach = (&settings.limits, announcer.clone());
         let channels = Channels::open(kinds, claims, journaled, checks, reach);
         let channels = channels.await.map_err(RunError::Store)?;

@@ -32,6 +32,10 @@ pub struct ChannelKind {
     pub presence: bool,
     /// Maximum size of the data of an event, as JSON. Default 16 KiB.
     pub max_bytes: usize,
+    /// What webhooks receive: `occupied` and `vacated`, when the first socket of a server has begun to
+    /// follow a channel and the last one has stopped, and `event`, each published event up to 64 KiB.
+    /// Default: none.
+    pub webhooks: Vec<ChannelHook>,
     /// Maximum number of followers of a channel at one server. Default 100,000.
     pub max_followers: usize,
     /// Maximum number of events per second that are published at one server to all channels of the
@@ -40,6 +44,19 @@ pub struct ChannelKind {
     /// Names of events, each with the file of the JSON Schema that its data must match. Other
     /// events are then refused. Default: every name and any JSON.
     pub events: BTreeMap<String, PathBuf>,
+}
+
+/// What webhooks receive of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "a configuration has no others")]
+pub enum ChannelHook {
+    /// `channel.occupied`: the first socket of a server has begun to follow.
+    Occupied,
+    /// `channel.vacated`: the last socket of a server has stopped.
+    Vacated,
+    /// `channel.event`: an event was published.
+    Event,
 }
 
 /// Section `[channels.NAME.history]`.
@@ -102,6 +119,7 @@ impl Default for ChannelKind {
             history: ChannelHistory::default(),
             presence: false,
             max_bytes: 16 << 10,
+            webhooks: Vec::new(),
             max_followers: 100_000,
             publishes_per_second: 0,
             events: BTreeMap::new(),

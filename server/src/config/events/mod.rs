@@ -3,5 +3,5 @@
 mod channels;
 mod publications;
 
-pub use channels::{ChannelHistory, ChannelKind};
+pub use channels::{ChannelHistory, ChannelHook, ChannelKind};
 pub use publications::Publications;

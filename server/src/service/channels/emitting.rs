@@ -100,6 +100,18 @@ pub(super) fn event_of(entry: &Entry, positions: &Positions) -> Option<ChannelEv
     })
 }
 
+/// Converts an event that is not stored, like [`event_of`].
+pub(super) fn unstored_event(event: &Append, positions: &Positions) -> Option<ChannelEvent> {
+    let Body { event: name, data } = serde_json::from_str(&event.body).ok()?;
+    Some(ChannelEvent {
+        event: name.into_owned(),
+        data: data.into_owned(),
+        position: positions.of_offset(0),
+        id: id_in(&event.key).to_owned(),
+        timestamp: event.created_at,
+    })
+}
+
 /// Emits the events of one channel.
 pub(super) struct ChannelEmitter {
     pub(super) channel: String,

@@ -8,16 +8,16 @@
 //! This module must not know what the events mean.
 
 mod continuing;
-mod deleting;
 mod emitting;
+mod ending;
 mod following;
+mod hooking;
 mod kinds;
 mod peers;
 mod position;
 mod presence;
 mod publishing;
 mod reading;
-mod revoking;
 mod rights;
 mod trimming;
 
@@ -36,18 +36,18 @@ use crate::metrics::{Inventoried, Inventory, Metrics};
 use crate::service::authorization::Access;
 use crate::service::cluster::Announcer;
 use crate::service::fault::ServiceError;
+use crate::service::hooks::Hooks;
 use crate::service::journals::{Journals, write};
 use crate::service::rules::bounds::CHANNEL_CHARS;
 use crate::store::StoreError;
-pub(crate) use deleting::delete_channel;
 use emitting::is_room;
+pub(crate) use ending::{delete_channel, revoke_channel};
 use kinds::{Kind, Values};
 pub(crate) use kinds::{KindFault, Kinds, schemas_of};
 pub(crate) use peers::answer_channel_peers;
 use position::Positions;
 use presence::Lists;
 pub(crate) use presence::read_presence;
-pub(crate) use revoking::revoke_channel;
 use rights::{Asker, Grant, TokenGrant, claim, refused};
 use roomcast::{Namespace, Room};
 use trimming::Trimming;
@@ -62,6 +62,7 @@ struct ChannelsInner {
     /// The claims that the server retains of each token.
     claims: Vec<String>,
     journals: Journals,
+    hooks: Hooks,
     metrics: Arc<Metrics>,
     access: Access,
     /// Verifies tokens for channels.
@@ -96,7 +97,7 @@ impl Channels {
     pub(crate) async fn open(
         kinds: Kinds,
         claims: Vec<String>,
-        (journals, metrics): (Journals, Arc<Metrics>),
+        (journals, hooks, metrics): (Journals, Hooks, Arc<Metrics>),
         (access, authenticator, backend): (Access, Authenticator, ChannelBackend),
         (limits, announcer): (&config::Limits, Option<Announcer>),
     ) -> Result<Self, StoreError> {
@@ -105,6 +106,7 @@ impl Channels {
             kinds: RwLock::new(kinds),
             claims,
             journals,
+            hooks,
             metrics,
             access,
             authenticator,
@@ -222,6 +224,9 @@ impl Channels {
         if self.0.asker.is_none() {
             kinds.check_unasked()?;
         }
+        if !self.0.hooks.is_configured() {
+            kinds.check_unhooked()?;
+        }
         Ok(kinds)
     }
 
@@ -278,15 +283,22 @@ impl ChannelBackend {
         Asker::new(config, metrics).map(Self)
     }
 
-    /// Checks that kinds ask it only if it is configured.
+    /// Checks that kinds ask it, and use webhooks, only if they are configured.
     ///
     /// # Errors
     ///
-    /// The first rule that asks, with its key.
-    pub(crate) fn check(&self, kinds: &Kinds) -> Result<(), KindFault> {
-        match self.0 {
+    /// The first kind that does, with its key.
+    pub(crate) fn check(
+        &self,
+        kinds: &Kinds,
+        webhooks: &config::Webhooks,
+    ) -> Result<(), KindFault> {
+        if self.0.is_none() {
+            kinds.check_unasked()?;
+        }
+        match webhooks.url {
             Some(_) => Ok(()),
-            None => kinds.check_unasked(),
+            None => kinds.check_unhooked(),
         }
     }
 }

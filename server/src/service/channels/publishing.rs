@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::emitting::{body_of, emit_unstored, entry_of, key_of};
+use super::emitting::{body_of, emit_unstored, entry_of, event_of, key_of, unstored_event};
 use super::kinds::{Kind, Values};
 use super::rights::Grant;
 use super::{Channels, NO_CHANNEL, check_name};
@@ -13,6 +13,7 @@ use crate::auth::{Permission, Principal};
 use crate::metrics::Counter;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
+use crate::service::hooks::Source;
 use crate::service::rules::bounds::{CHANNEL_EVENTS, CLIENT_ID_CHARS};
 use crate::service::rules::commands::channels::{
     EventForChannel, NewChannelEvent, NewChannelEvents, PublishAsService, PublishToChannel,
@@ -20,7 +21,7 @@ use crate::service::rules::commands::channels::{
 };
 use crate::service::rules::policy;
 use crate::store::{Append, Appended, ChannelPublication, Entry, StoreError};
-use roomcast::Namespace;
+use roomcast::{Namespace, Socket};
 
 /// An event that may be stored.
 struct Accepted {
@@ -61,7 +62,7 @@ impl Channels {
     pub(crate) async fn publish(
         &self,
         allowed: Allowed<PublishToChannel>,
-        namespace: &Namespace,
+        socket: &Socket,
     ) -> Result<Published, ServiceError> {
         let (by, command) = allowed.into_parts();
         let PublishToChannel {
@@ -80,7 +81,7 @@ impl Channels {
         let (_, grant) = admitted.await?;
         let kind = self.publishable(&channel, &by, grant.as_ref())?;
         let accepted = Accepted::new(kind, channel.into(), new, Some(&by.subject))?;
-        self.store_event(accepted, Counter::ChannelEventsOfClients, namespace)
+        self.store_event(accepted, Source::of(socket), &socket.namespace())
             .await
     }
 
@@ -99,8 +100,8 @@ impl Channels {
         match new {
             NewChannelEvents::One(new) => {
                 let accepted = Accepted::new(kind, channel, new, None)?;
-                let publisher = Counter::ChannelEventsOfServices;
-                let published = self.store_event(accepted, publisher, namespace).await?;
+                let published = self.store_event(accepted, Source::Service, namespace);
+                let published = published.await?;
                 Ok(PublishedAsService::One(published))
             }
             NewChannelEvents::Many { events } => {
@@ -223,7 +224,7 @@ impl Channels {
     async fn store_event(
         &self,
         accepted: Accepted,
-        publisher: Counter,
+        source: Source,
         namespace: &Namespace,
     ) -> Result<Published, ServiceError> {
         let Accepted {
@@ -234,8 +235,7 @@ impl Channels {
         self.pace(&kind, 1)?;
         let positions = self.positions(&channel);
         if !kind.is_stored {
-            emit_unstored(namespace, &channel, &positions, &append)?;
-            self.0.metrics.count(publisher);
+            self.emit(&kind, &source, &channel, &append, namespace)?;
             return Ok(Published {
                 position: positions.of_offset(0),
             });
@@ -244,12 +244,29 @@ impl Channels {
         let appended = self.0.journals.append(namespace, append).await?;
         let (entry, is_new) = stored(&appended)?;
         if is_new {
-            self.0.metrics.count(publisher);
+            self.0.metrics.count(counter_of(&source));
+            self.hook_event(&kind, &source, &channel, || event_of(entry, &positions));
             self.trim_later(&journal, entry.revision, kind.history_events);
         }
         Ok(Published {
             position: positions.of_entry(entry),
         })
+    }
+
+    /// Emits an event that is not stored.
+    fn emit(
+        &self,
+        kind: &Kind,
+        source: &Source,
+        channel: &str,
+        event: &Append,
+        namespace: &Namespace,
+    ) -> Result<(), ServiceError> {
+        let positions = self.positions(channel);
+        emit_unstored(namespace, channel, &positions, event)?;
+        self.0.metrics.count(counter_of(source));
+        self.hook_event(kind, source, channel, || unstored_event(event, &positions));
+        Ok(())
     }
 
     /// Counts events that are published together, against the limit of their kind.
@@ -296,8 +313,7 @@ impl Channels {
         {
             let positions = self.positions(&channel);
             if !kind.is_stored {
-                emit_unstored(namespace, &channel, &positions, &append)?;
-                self.0.metrics.count(Counter::ChannelEventsOfServices);
+                self.emit(&kind, &Source::Service, &channel, &append, namespace)?;
                 all.push(positions.of_offset(0));
                 continue;
             }
@@ -308,10 +324,19 @@ impl Channels {
             all.push(positions.of_entry(entry));
             if is_new {
                 self.0.metrics.count(Counter::ChannelEventsOfServices);
+                let event = || event_of(entry, &positions);
+                self.hook_event(&kind, &Source::Service, &channel, event);
                 self.trim_later(&append.journal, entry.revision, kind.history_events);
             }
         }
         Ok(PublishedEvents { positions: all })
+    }
+}
+
+fn counter_of(source: &Source) -> Counter {
+    match source {
+        Source::Service => Counter::ChannelEventsOfServices,
+        Source::User(_) | Source::Guests(_) | Source::Rooms => Counter::ChannelEventsOfClients,
     }
 }
 

@@ -209,9 +209,20 @@ impl Hooks {
         source: Source,
         data: impl FnOnce() -> T,
     ) {
-        let Some(inner) = self.0.as_ref().filter(|_| self.includes(event)) else {
-            return;
-        };
+        if self.includes(event) {
+            self.enqueue_chosen(event, source, data);
+        }
+    }
+
+    /// Enqueues an event that was chosen elsewhere than in `webhooks.events`, like
+    /// [`enqueue`](Self::enqueue).
+    pub(crate) fn enqueue_chosen<T: Serialize>(
+        &self,
+        event: &str,
+        source: Source,
+        data: impl FnOnce() -> T,
+    ) {
+        let Some(inner) = &self.0 else { return };
         // Callers never wait for a webhook, so an event that finds no room is dropped and counted.
         let (bytes, own) = {
             let waiting = inner.waiting.lock();

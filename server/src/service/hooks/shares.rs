@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::metrics::Size;
-use roomcast::network::Network;
+use roomcast::{Socket, network::Network};
 
 /// The cause of an event. Events of one source share a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,18 @@ pub(crate) enum Source {
     Rooms,
     /// A service, which has no limit of its own.
     Service,
+}
+
+impl Source {
+    /// Returns the source whose share the events of a socket use.
+    pub(crate) fn of(socket: &Socket) -> Self {
+        let principal = socket.principal();
+        if principal.guest {
+            Self::Guests(Network::of_client(socket.handshake().address().ip()))
+        } else {
+            Self::User(principal.subject.clone())
+        }
+    }
 }
 
 /// The amount of each source in a queue. A source without any has no entry.

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::rights::{FollowRule, Grant, PublishRule, Question};
 use crate::auth::Principal;
-use crate::config::ChannelKind;
+use crate::config::{ChannelHook, ChannelKind};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::channels::CHANNEL_PUBLISH;
 use crate::service::rules::content::has_placeholder;
@@ -57,6 +57,8 @@ pub(super) struct Kind {
     pub(super) max_bytes: usize,
     /// The maximum number of followers of a channel at this server.
     pub(super) max_followers: usize,
+    /// What webhooks receive of channels of this kind.
+    pub(super) hooks: Vec<ChannelHook>,
     /// Limits the events that are published, if the declaration does.
     pace: Option<Pace>,
 }
@@ -177,6 +179,24 @@ impl Kinds {
                 Err(KindFault(format!(
                     "channels.{name}.follow has the rule `ask`: set ask.url, and restart a running \
                  server"
+                )))
+            })
+    }
+
+    /// Checks that no kind uses webhooks, for a server that sends none.
+    ///
+    /// # Errors
+    ///
+    /// The first kind that does.
+    pub(crate) fn check_unhooked(&self) -> Result<(), KindFault> {
+        let mut kinds = self.0.iter();
+        kinds
+            .find(|kind| !kind.hooks.is_empty())
+            .map_or(Ok(()), |kind| {
+                let name = &kind.name;
+                Err(KindFault(format!(
+                    "channels.{name}.webhooks needs a receiver: set webhooks.url, and restart a \
+                 running server"
                 )))
             })
     }
@@ -324,6 +344,7 @@ impl Kind {
             history_age: history.age,
             max_bytes: declared.max_bytes,
             max_followers: declared.max_followers,
+            hooks: declared.webhooks.clone(),
             pace: Pace::new(declared.publishes_per_second),
         })
     }

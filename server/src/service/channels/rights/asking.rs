@@ -244,12 +244,12 @@ impl Asker {
             let answer = question.holding(now);
             answer.is_some_and(|answer| now < answer.last_use)
         };
-        let now = SystemTime::now();
-        if is_answered(now) {
+        if is_answered(SystemTime::now()) {
             return Ok(question);
         }
-        let _permit = self.0.requests.acquire().await;
-        let answered = self.0.answer(&question, begin, is_answered).await;
+        let requests = Some(&self.0.requests);
+        let answering = self.0.answer(&question, begin, requests, is_answered);
+        let answered = answering.await;
         // An answer that still holds counts if there is no other one. One that was revoked while it
         // was sent does not.
         match question.holding(SystemTime::now()) {
@@ -326,7 +326,8 @@ impl Asker {
 
     /// Asks a question again, unless that is going on. A failure is repeated until the answer ends.
     fn renew_one(&self, question: &Arc<Question>) {
-        if question.asking.available_permits() == 0 {
+        let failed = question.failed.lock().as_ref().map(|(at, _)| at.elapsed());
+        if question.asking.available_permits() == 0 || failed.is_some_and(|since| since < PAUSE) {
             return;
         }
         // Without a permit, the next search finds it again.
@@ -343,7 +344,7 @@ impl Asker {
                 let until = |answer: Option<Answer>| answer.map(|answer| answer.until);
                 until(answer) != until(known)
             };
-            let _ = inner.answer(&question, begin, is_renewed).await;
+            let _ = inner.answer(&question, begin, None, is_renewed).await;
         });
     }
 }
@@ -355,12 +356,13 @@ impl Inventoried for Asker {
 }
 
 impl AskerInner {
-    /// Lets the backend answer a question, unless another caller has done so meanwhile. Callers that
-    /// have waited for a failed request share the failure.
+    /// Lets the backend answer a question, with a permit of `requests`, unless another caller has
+    /// done so meanwhile. Callers that have waited for a failed request share the failure.
     async fn answer(
         &self,
         question: &Question,
         begin: Instant,
+        requests: Option<&Semaphore>,
         is_answered: impl Fn(SystemTime) -> bool,
     ) -> Result<(), ServiceError> {
         let asking = async {
@@ -376,6 +378,10 @@ impl AskerInner {
             {
                 return Err(error.clone());
             }
+            let _permit = match requests {
+                Some(requests) => Some(requests.acquire().await),
+                None => None,
+            };
             let replied = self.request(&question.body).await;
             let reply = replied.inspect_err(|error| {
                 *question.failed.lock() = Some((Instant::now(), error.clone()));
@@ -469,7 +475,7 @@ fn signer(config: &config::Ask) -> Signer {
 const SIGNATURE: HeaderName = HeaderName::from_static("roomcast-signature");
 /// The longest time for which an answer holds, in seconds.
 const LONGEST: u64 = 3600;
-/// How long clients wait after a failure, at least.
+/// The time between a failure and the next request, at least.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The interval between searches for answers to renew. No answer lasts shorter than four times that.
 const TICK: Duration = Duration::from_millis(200);

@@ -59,7 +59,7 @@ events! {
             "id": "order-42-shipped",
         },
         answered: Published { position: POSITION.into() },
-        call: Channels::publish(namespace),
+        call: Channels::publish(socket),
     }
 }
 
