@@ -96,7 +96,7 @@ const NAMELESS: [(&str, &str); 29] = [
         "The end of one window, which is a minute at most.",
     ),
     (
-        "service/journals/mod.rs",
+        "service/journals/appending.rs",
         "One entry, which the store takes or refuses in time.",
     ),
     (

@@ -345,7 +345,7 @@ const PUBLISHED: [&str; 5] = [
 
 /// Events without a route: they concern one connection, are allowed only to their own user, or are
 /// read-only.
-const WITHOUT_ROUTE: [&str; 70] = [
+const WITHOUT_ROUTE: [&str; 71] = [
     "abort_message",
     "admin:alert",
     "admin:node",
@@ -357,6 +357,7 @@ const WITHOUT_ROUTE: [&str; 70] = [
     "begin_message",
     "channel:ended",
     "channel:history",
+    "channel:presence",
     "channel:subscribe",
     "channel:unsubscribe",
     "conversation:interrupted",

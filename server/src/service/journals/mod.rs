@@ -13,6 +13,7 @@
 //! module must not know a payload.
 
 mod amending;
+mod appending;
 mod followed;
 mod news;
 mod pages;
@@ -39,7 +40,7 @@ use crate::service::hooks::{Hooks, Source};
 use crate::service::rules::content::MAX_PAGE;
 use crate::service::rules::emission::Emission;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
-use crate::store::{Append, Appended, Entry, JournalSweep, Store, StoreError, Time};
+use crate::store::{Entry, JournalSweep, Store, StoreError, Time};
 pub(in crate::service) use amending::{
     AmendTarget, Amended, Outcome, is_withdrawal, published, withdrawal, write_withdrawal,
 };
@@ -206,95 +207,10 @@ impl Journals {
         self.0.hooks.enqueue(event, source, update);
     }
 
-    /// Stores an entry, then emits it to the followers of its journal at this server.
-    ///
-    /// Other servers read it from the store. Both happen even if the caller gives up.
-    pub(in crate::service) async fn append(
-        &self,
-        namespace: &Namespace,
-        append: Append,
-    ) -> Result<Appended, StoreError> {
-        let (journals, namespace) = (self.clone(), namespace.clone());
-        let appending = tokio::spawn(async move {
-            let name = append.journal.clone();
-            let appended = journals.0.store.append(append).await;
-            match &appended {
-                Ok(Appended::Stored(entry)) => {
-                    journals.emit(&namespace, &name, entry, true).await;
-                }
-                // It may have been stored late, after an error.
-                Ok(Appended::There(entry)) => {
-                    journals.emit(&namespace, &name, entry, false).await;
-                }
-                Ok(Appended::Absent | Appended::Full) => {}
-                // The entry may have been stored in spite of the error, or may be stored later.
-                Err(_) => journals.mark_in_doubt(&name),
-            }
-            appended
-        });
-        appending.await.unwrap_or(Err(StoreError::Unknown))
-    }
-
-    /// Appends entries in one transaction, and emits those that are stored to the followers at this
-    /// server.
-    ///
-    /// Both happen even if the caller gives up. The results are in the order of the entries.
-    pub(in crate::service) async fn append_all(
-        &self,
-        namespace: &Namespace,
-        mut appends: Vec<Append>,
-    ) -> Result<Vec<Appended>, StoreError> {
-        // Transactions lock several journals in the order of their names.
-        let mut places: Vec<usize> = (0..appends.len()).collect();
-        places.sort_by(|a, b| name_at(&appends, *a).cmp(name_at(&appends, *b)));
-        appends.sort_by(|a, b| a.journal.cmp(&b.journal));
-        let names: BTreeSet<String> = appends.iter().map(|one| one.journal.clone()).collect();
-        let (journals, namespace) = (self.clone(), namespace.clone());
-        let appending = tokio::spawn(async move {
-            let appended = journals.0.store.append_all(appends).await;
-            match &appended {
-                Ok(_) => {
-                    let followed: Vec<_> = {
-                        let followed = journals.0.followed.lock();
-                        let named = names.iter().filter_map(|name| followed.get(name));
-                        named.cloned().collect()
-                    };
-                    journals.catch_up_all(&namespace, followed).await;
-                }
-                // The entries may have been stored in spite of the error, or may be stored later.
-                Err(_) => names.iter().for_each(|name| journals.mark_in_doubt(name)),
-            }
-            appended
-        });
-        let appended = appending.await.unwrap_or(Err(StoreError::Unknown))?;
-        let mut in_order: Vec<(usize, Appended)> = places.into_iter().zip(appended).collect();
-        in_order.sort_by_key(|(place, _)| *place);
-        Ok(in_order.into_iter().map(|(_, appended)| appended).collect())
-    }
-
     /// Schedules [`Journals::keep`] to emit all stored entries of these journals. Does not wait.
     pub(in crate::service) fn schedule(&self, names: impl Iterator<Item = String>) {
         self.0.due.lock().extend(names);
         self.0.stirred.notify_one();
-    }
-
-    /// Emits a just stored entry to the followers of its journal at this server.
-    async fn emit(&self, namespace: &Namespace, name: &str, entry: &Entry, is_new: bool) {
-        let followed = self.0.followed.lock().get(name).cloned();
-        if let Some(followed) = followed
-            && let Err(error) = followed
-                .emit_new(&self.0.store, namespace, entry, is_new)
-                .await
-        {
-            roomcast::throttled_log!(warn, %error, "could not read a new journal entry, it is emitted later");
-        }
-    }
-
-    /// Schedules repeated checks of a journal for a while.
-    fn mark_in_doubt(&self, name: &str) {
-        if let Some(followed) = self.0.followed.lock().get(name) {
-            followed.extend_doubt(Instant::now() + DOUBT_TIMEOUT);
-        }
     }
 
     /// Subscribes a socket to a journal: it receives a snapshot, then every later entry.
@@ -606,10 +522,6 @@ pub(in crate::service) fn join(socket: &Socket, room: &Room) -> Result<(), Servi
         Ok(()) | Err(JoinError::Disconnected) => Ok(()),
         Err(_) => Err(ServiceError::Conflict("in too many rooms")),
     }
-}
-
-fn name_at(appends: &[Append], place: usize) -> &str {
-    appends.get(place).map_or("", |append| &append.journal)
 }
 
 /// The maximum number of journals scheduled by name.

@@ -79,8 +79,9 @@ struct OpenText {
     storing: Option<Extension>,
     /// What the author added within the current second.
     second: (Instant, u32, usize),
-    /// Why requests that write the message stop. It closes when the message ends here.
-    stop: watch::Sender<Option<StopReason>>,
+    /// Tells the request that writes the message, if there is one, why it stops. It closes when the
+    /// message ends here.
+    stop: Option<watch::Sender<Option<StopReason>>>,
 }
 
 /// Why a request stops writing a message that could go on.
@@ -169,7 +170,7 @@ impl Streams {
     /// Stops requests that write a message, if it is written here.
     pub(in crate::service::chat) fn request_stop(&self, message: Uuid, user: Arc<str>) {
         if let Some(open) = self.get(message) {
-            open.lock().stop.send_replace(Some(StopReason::User(user)));
+            open.lock().stop_request(StopReason::User(user));
         }
     }
 
@@ -178,7 +179,7 @@ impl Streams {
     pub(in crate::service::chat) fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
         for open in self.all() {
-            open.lock().stop.send_replace(Some(StopReason::Shutdown));
+            open.lock().stop_request(StopReason::Shutdown);
         }
     }
 }
@@ -206,7 +207,14 @@ impl OpenText {
             is_ending: false,
             storing: None,
             second: (now(), 0, 0),
-            stop: watch::Sender::new(None),
+            stop: None,
+        }
+    }
+
+    /// Stops the request that writes the message, if there is one.
+    fn stop_request(&self, reason: StopReason) {
+        if let Some(stop) = &self.stop {
+            stop.send_replace(Some(reason));
         }
     }
 

@@ -1,7 +1,6 @@
 //! Messages that an HTTP request writes. Unlike a socket, a request cannot receive events, so the
 //! server stops it.
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -90,10 +89,10 @@ impl Chat {
         let (holder, stop) = {
             let mut open = open.lock();
             // An earlier request no longer decides when the message ends.
-            let new = watch::Sender::new(None);
-            let earlier = mem::replace(&mut open.stop, new);
-            earlier.send_replace(Some(StopReason::Repeated));
-            (open.holder, open.stop.subscribe())
+            open.stop_request(StopReason::Repeated);
+            let (sender, receiver) = watch::channel(None);
+            open.stop = Some(sender);
+            (open.holder, receiver)
         };
         if self.0.streams.is_closed.load(Ordering::Relaxed) {
             return Err(ServiceError::unavailable(SHUTDOWN_DELAY));
