@@ -3,6 +3,7 @@
 //! No two kinds match the same name, and none matches a room of the server itself, so that the
 //! order of kinds does not matter. `pattern` matches names, and `schema` checks data.
 
+mod pace;
 mod pattern;
 #[cfg(feature = "schemas")]
 mod schema;
@@ -13,7 +14,7 @@ mod schema;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -25,8 +26,8 @@ use crate::service::rules::commands::channels::CHANNEL_PUBLISH;
 use crate::service::rules::content::has_placeholder;
 use crate::service::rules::policy;
 use crate::service::rules::rooms::RoomKind;
+use pace::Pace;
 pub(super) use pattern::{Pattern, Values};
-use roomcast::internal::SharedTokenBucket;
 use schema::{DataSchema, parse};
 
 /// All declared kinds.
@@ -61,33 +62,6 @@ pub(super) struct Kind {
     pub(super) hooks: Vec<ChannelHook>,
     /// Limits the events that are published, if the declaration does.
     pace: Option<Pace>,
-}
-
-/// Limits the events of a kind that are published at this server.
-#[derive(Debug)]
-struct Pace {
-    rested: SharedTokenBucket,
-    start: Instant,
-    /// The time between two events.
-    cost: Duration,
-}
-
-impl Pace {
-    fn new(per_second: u32) -> Option<Self> {
-        (per_second > 0).then(|| Self {
-            rested: SharedTokenBucket::default(),
-            start: Instant::now(),
-            cost: SECOND / per_second,
-        })
-    }
-
-    /// Counts events, all or none. Otherwise, returns how long to wait.
-    fn take(&self, events: u32) -> Result<(), Duration> {
-        // A whole list is always possible after a pause.
-        let burst = SECOND.max(self.cost.saturating_mul(LONGEST_LIST));
-        let cost = self.cost.saturating_mul(events);
-        self.rested.take(self.start.elapsed(), cost, burst)
-    }
 }
 
 /// A rule with its text in the configuration.
@@ -476,9 +450,6 @@ const MAX_NAME: usize = 64;
 /// The maximum number of rules of one key.
 const MAX_RULES: usize = 32;
 const MOST_EVENTS: u32 = 10_000;
-/// The maximum number of events in one request.
-const LONGEST_LIST: u32 = 1000;
-const SECOND: Duration = Duration::from_secs(1);
 const SHORTEST_AGE: Duration = Duration::from_secs(60);
 const LONGEST_AGE: Duration = Duration::from_secs(366 * 86_400);
 /// The largest data of an event. With its frame it stays far below the limit of a client's queue.
