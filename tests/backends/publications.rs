@@ -216,6 +216,43 @@ async fn old_and_excess_publications_are_deleted_but_not_pending_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn event_for_a_channel_is_retained_until_it_is_stored_there() {
+    let place = PublicationDatabase::new().await;
+    let client = place.client().await;
+    let publications = &place.publications;
+    client
+        .batch_execute(
+            "SELECT roomcast_publish_channel('orders:7', 'x', to_jsonb(n), n::text)
+             FROM generate_series(1, 3) n;
+             SELECT roomcast_publish_to_everyone('n', '1')",
+        )
+        .await
+        .unwrap();
+    assert_eq!(publications.number().await.unwrap(), 4);
+    let old = "UPDATE publications SET numbered_at = now() - interval '2 h'";
+    client.batch_execute(old).await.unwrap();
+    publications.forget(HOUR, 1).await.unwrap();
+    let waiting = publications.not_stored(2).await.unwrap();
+    let rows: Vec<_> = waiting
+        .iter()
+        .map(|row| (row.position, &*row.channel))
+        .collect();
+    assert_eq!(rows, [(1, "orders:7"), (2, "orders:7")]);
+    assert_eq!(waiting[0].payload, r#"{"id": "1", "data": 1}"#);
+    publications.refuse(1, "wrong").await.unwrap();
+    publications.note_stored(2).await.unwrap();
+    assert_eq!(publications.not_stored(10).await.unwrap()[0].position, 3);
+    publications.forget(HOUR, MANY).await.unwrap();
+    let left: Vec<_> = place
+        .behind(0)
+        .await
+        .into_iter()
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(left, [1, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_and_server_positions_are_deleted_after_a_day() {
     let place = PublicationDatabase::new().await;
     let client = place.client().await;

@@ -74,7 +74,7 @@ const WITH_USERS: &[(&str, &str, &str)] = &[
     (
         "publications",
         "key name payload",
-        "event id numbered_at position published_at published_in refused target",
+        "event id is_stored numbered_at position published_at published_in refused target",
     ),
     ("publication_keys", "key", "used_at"),
     ("reads", "user_id", "conversation_id seq"),

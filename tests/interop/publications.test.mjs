@@ -91,7 +91,7 @@ test("event for a channel is stored once, also while no server runs", async (t) 
   const postgres = await startPostgres();
   t.after(() => postgres.end());
   const config = join(temporary(), "roomcast.toml");
-  writeFileSync(config, '[channels.orders]\npattern = "orders:{order}"\nfollow = ["anyone"]\n[channels.own]\npattern = "own:{user}"\nfollow = ["users"]\npublish = ["followers"]\n');
+  writeFileSync(config, '[channels.orders]\npattern = "orders:{order}"\nfollow = ["anyone"]\n[channels.own]\npattern = "own:{user}"\nfollow = ["users"]\npublish = ["followers"]\n[channels.live]\npattern = "live"\nfollow = ["anyone"]\nhistory = "none"\n');
   const env = { ROOMCAST_CONFIG: config, ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: "none" };
   const channel = "orders:7";
   const follow = async ({ url }) => {
@@ -121,7 +121,7 @@ test("event for a channel is stored once, also while no server runs", async (t) 
   await until(() => followers.every(({ received }) => received.length >= 2), () => JSON.stringify(followers));
   for (const { received } of followers) assert.deepEqual(received, first);
   for (const server of servers) await server.stop("SIGKILL");
-  const wrong = [await publish(1, "3", "unknown"), await publish(1, "3", "own:ann"), await publish(1, "\n")];
+  const wrong = [await publish(1, "3", "unknown"), await publish(1, "3", "own:ann"), await publish(1, "\n"), await publish(1, "3", "live")];
   await publish({ n: 4 }, "4");
   await publish({ n: 5 }, "5");
   servers = [await startServer(env), await startServer(env)];
@@ -132,6 +132,6 @@ test("event for a channel is stored once, also while no server runs", async (t) 
   const refused = async () => (await client.query("SELECT refused FROM publications WHERE id = ANY ($1) ORDER BY id", [wrong])).rows;
   await until(async () => (await refused()).every(({ refused }) => refused !== null), "the reasons");
   assert.deepEqual((await refused()).map(({ refused }) => refused), [
-    "no such channel", "may not publish to this channel", "id must have 1 to 128 characters, none of them control",
+    "no such channel", "may not publish to this channel", "id must have 1 to 128 characters, none of them control", "the channel stores no events",
   ]);
 });

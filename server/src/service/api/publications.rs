@@ -202,10 +202,11 @@ impl PublicationsInner {
             tracing::warn!("the database lost publications, continuing at its last position");
             self.move_to(end);
             cursor.position = end;
-            self.stored.store(-1, Ordering::Relaxed);
         }
-        if end > self.stored.load(Ordering::Relaxed) {
-            self.store_channel_events(namespace).await?;
+        let stored = self.stored.load(Ordering::Relaxed);
+        // A page at a time, so that other publications do not wait for all events of channels.
+        let is_behind = stored != end && self.store_channel_events(namespace).await?;
+        if !is_behind {
             self.stored.store(end, Ordering::Relaxed);
         }
         self.set_pending(end - cursor.position);
@@ -216,7 +217,11 @@ impl PublicationsInner {
             if cursor.stored_at.is_none_or(is_due) {
                 self.store_position(cursor.position).await?;
             }
-            return Ok(Progress::Done { changed: false });
+            return Ok(if is_behind {
+                Progress::More
+            } else {
+                Progress::Done { changed: false }
+            });
         }
         let page = self.store.after(cursor.position, PAGE).await?;
         let last = page.last().map_or(end, |last| last.position);
@@ -235,34 +240,32 @@ impl PublicationsInner {
             self.set_pending(end - through);
         }
         self.store_refusals().await?;
-        Ok(if last < end {
+        Ok(if last < end || is_behind {
             Progress::More
         } else {
             Progress::Done { changed: true }
         })
     }
 
-    /// Adds all publications for channels to their channels. Another server may do so at the same
-    /// time: an event that is there stays as it is.
-    async fn store_channel_events(&self, namespace: &Namespace) -> Result<(), PublicationFault> {
-        loop {
-            let page = self.store.not_stored(PAGE).await?;
-            let Some(last) = page.last() else {
-                return Ok(());
-            };
-            let (through, count) = (last.position, page.len());
-            let refused = self.channels.publish_rows(page, namespace).await?;
-            self.metrics.add(
-                Counter::PublicationsEmitted,
-                count.saturating_sub(refused.len()) as u64,
-            );
-            for (position, reason) in refused {
-                self.metrics.count(Counter::PublicationsRefused);
-                roomcast::throttled_log!(warn, position, reason, "a publication is set aside");
-                self.store.refuse(position, &reason).await?;
-            }
-            self.store.note_stored(through).await?;
+    /// Adds a page of publications for channels to their channels. Returns whether there may be more.
+    /// Another server may do so at the same time: an event that is there stays as it is.
+    async fn store_channel_events(&self, namespace: &Namespace) -> Result<bool, PublicationFault> {
+        let page = self.store.not_stored(PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(false);
+        };
+        let (through, count) = (last.position, page.len());
+        let refused = self.channels.publish_rows(page, namespace).await?;
+        let stored = count.saturating_sub(refused.len());
+        self.metrics
+            .add(Counter::PublicationsEmitted, stored as u64);
+        for (position, reason) in refused {
+            self.metrics.count(Counter::PublicationsRefused);
+            roomcast::throttled_log!(warn, position, reason, "a publication is set aside");
+            self.store.refuse(position, &reason).await?;
         }
+        self.store.note_stored(through).await?;
+        Ok(count == PAGE)
     }
 
     /// Stores why publications were rejected.

@@ -178,12 +178,15 @@ impl Channels {
             answered.mark_changed();
         }
         tokio::spawn(async move {
+            let mut end = *receiver.borrow_and_update();
             loop {
-                let end = *receiver.borrow_and_update();
                 let wait = end.duration_since(SystemTime::now()).unwrap_or_default();
                 tokio::select! {
                     changed = receiver.changed() => match changed {
-                        Ok(()) => continue,
+                        Ok(()) => {
+                            end = *receiver.borrow_and_update();
+                            continue;
+                        }
                         // The socket is gone.
                         Err(_) => return,
                     },
@@ -191,7 +194,12 @@ impl Channels {
                     // about others.
                     () = either(&mut revoked, answered.as_mut()) => match followed.upgrade() {
                         Some(followed) if followed.has_lost_grant() => {}
-                        Some(_) => continue,
+                        // An answer may end earlier than before.
+                        Some(followed) => {
+                            let now = SystemTime::now();
+                            end = followed.next_end(now).unwrap_or(end);
+                            continue;
+                        }
                         None => return,
                     },
                     () = tokio::time::sleep(wait) => {}

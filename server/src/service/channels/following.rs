@@ -1,7 +1,7 @@
 //! Following channels, and reading their events.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::continuing::FollowedChannels;
 use super::emitting::{ChannelEmitter, is_room, room_of};
@@ -142,6 +142,9 @@ impl Channels {
         self.begun((channel, &room), grant.as_ref(), socket)?;
         // The kind may store its events by now.
         self.end_unemitted(socket);
+        if !socket.is_in(room.as_str()) {
+            return Err(ServiceError::unavailable(Duration::ZERO));
+        }
         let mut answer = unstored(positions, start);
         answer.presence = self.present(kind, channel, socket).await;
         Ok(answer.into())

@@ -164,8 +164,14 @@ impl Channels {
             }
         }
         // No limit of a kind applies: it would delay all publications.
-        let stored = self.store_events(all, namespace).await;
-        stored.map(|_| refused).map_err(|_| StoreError::Failed)
+        let appends = all.iter().map(|one| one.append.clone()).collect();
+        let appended = self.0.journals.append_all(namespace, appends).await?;
+        for (accepted, appended) in all.iter().zip(&appended) {
+            if let Ok((entry, is_new)) = stored(appended) {
+                self.note_stored(accepted, &Source::Service, entry, is_new);
+            }
+        }
+        Ok(refused)
     }
 
     fn accept_row(&self, row: ChannelPublication) -> Result<Accepted, ServiceError> {
@@ -180,6 +186,10 @@ impl Channels {
         let (kind, _) = self.find(&channel).ok_or(NO_CHANNEL)?;
         if !kind.is_for_services() {
             return Err(ServiceError::Denied("may not publish to this channel"));
+        }
+        if !kind.is_stored {
+            // Several servers read a row, and only what is stored is emitted once.
+            return Err(ServiceError::Conflict("the channel stores no events"));
         }
         let new = NewChannelEvent { event, data, id };
         check_form(&new)?;
@@ -227,46 +237,54 @@ impl Channels {
         source: Source,
         namespace: &Namespace,
     ) -> Result<Published, ServiceError> {
+        self.pace(&accepted.kind, 1)?;
+        let position = if accepted.kind.is_stored {
+            let append = accepted.append.clone();
+            let appended = self.0.journals.append(namespace, append).await?;
+            let (entry, is_new) = stored(&appended)?;
+            self.note_stored(&accepted, &source, entry, is_new)
+        } else {
+            self.emit(&accepted, &source, namespace)?
+        };
+        Ok(Published { position })
+    }
+
+    /// Counts a stored event, and passes it to webhooks, unless it was there. Returns its position.
+    fn note_stored(
+        &self,
+        accepted: &Accepted,
+        source: &Source,
+        entry: &Entry,
+        is_new: bool,
+    ) -> String {
+        let Accepted { kind, channel, .. } = accepted;
+        let positions = self.positions(channel);
+        if is_new {
+            self.0.metrics.count(counter_of(source));
+            self.hook_event(kind, source, channel, || event_of(entry, &positions));
+            let journal = &accepted.append.journal;
+            self.trim_later(journal, entry.revision, kind.history_events);
+        }
+        positions.of_entry(entry)
+    }
+
+    /// Emits an event that is not stored. Returns its position.
+    fn emit(
+        &self,
+        accepted: &Accepted,
+        source: &Source,
+        namespace: &Namespace,
+    ) -> Result<String, ServiceError> {
         let Accepted {
             kind,
             channel,
             append,
         } = accepted;
-        self.pace(&kind, 1)?;
-        let positions = self.positions(&channel);
-        if !kind.is_stored {
-            self.emit(&kind, &source, &channel, &append, namespace)?;
-            return Ok(Published {
-                position: positions.of_offset(0),
-            });
-        }
-        let journal = append.journal.clone();
-        let appended = self.0.journals.append(namespace, append).await?;
-        let (entry, is_new) = stored(&appended)?;
-        if is_new {
-            self.0.metrics.count(counter_of(&source));
-            self.hook_event(&kind, &source, &channel, || event_of(entry, &positions));
-            self.trim_later(&journal, entry.revision, kind.history_events);
-        }
-        Ok(Published {
-            position: positions.of_entry(entry),
-        })
-    }
-
-    /// Emits an event that is not stored.
-    fn emit(
-        &self,
-        kind: &Kind,
-        source: &Source,
-        channel: &str,
-        event: &Append,
-        namespace: &Namespace,
-    ) -> Result<(), ServiceError> {
         let positions = self.positions(channel);
-        emit_unstored(namespace, channel, &positions, event)?;
+        emit_unstored(namespace, channel, &positions, append)?;
         self.0.metrics.count(counter_of(source));
-        self.hook_event(kind, source, channel, || unstored_event(event, &positions));
-        Ok(())
+        self.hook_event(kind, source, channel, || unstored_event(append, &positions));
+        Ok(positions.of_offset(0))
     }
 
     /// Counts events that are published together, against the limit of their kind.
@@ -304,32 +322,27 @@ impl Channels {
             false => self.0.journals.append_all(namespace, appends).await?,
         };
         let mut appended = appended.iter();
-        let mut all = Vec::with_capacity(accepted.len());
-        for Accepted {
-            kind,
-            channel,
-            append,
-        } in accepted
-        {
-            let positions = self.positions(&channel);
-            if !kind.is_stored {
-                self.emit(&kind, &Source::Service, &channel, &append, namespace)?;
-                all.push(positions.of_offset(0));
-                continue;
-            }
-            let Some(appended) = appended.next() else {
-                return Err(StoreError::Unknown.into());
+        let mut positions = Vec::with_capacity(accepted.len());
+        let mut failed = None;
+        // A failure does not keep later events, which are stored, from being counted.
+        for accepted in &accepted {
+            let emitted = if accepted.kind.is_stored {
+                let appended = appended.next().ok_or(StoreError::Unknown)?;
+                stored(appended).map(|(entry, is_new)| {
+                    self.note_stored(accepted, &Source::Service, entry, is_new)
+                })
+            } else {
+                self.emit(accepted, &Source::Service, namespace)
             };
-            let (entry, is_new) = stored(appended)?;
-            all.push(positions.of_entry(entry));
-            if is_new {
-                self.0.metrics.count(Counter::ChannelEventsOfServices);
-                let event = || event_of(entry, &positions);
-                self.hook_event(&kind, &Source::Service, &channel, event);
-                self.trim_later(&append.journal, entry.revision, kind.history_events);
+            match emitted {
+                Ok(position) => positions.push(position),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(PublishedEvents { positions: all })
+        match failed {
+            None => Ok(PublishedEvents { positions }),
+            Some(error) => Err(error),
+        }
     }
 }
 

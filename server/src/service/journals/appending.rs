@@ -99,8 +99,9 @@ impl Journals {
                 self.catch_up_all(namespace, vec![one]).await;
                 return;
             }
-            for (entry, is_new) in entries {
-                let emitted = one.emit_new(&self.0.store, namespace, entry, is_new);
+            for (n, (entry, is_new)) in entries.into_iter().enumerate() {
+                // The first one shows whether the store has lost entries.
+                let emitted = one.emit_new(&self.0.store, namespace, entry, is_new && n == 0);
                 if let Err(error) = emitted.await {
                     tracing::debug!(%error, "could not read journal entries, retrying");
                 }

@@ -208,7 +208,7 @@ impl Publications {
     pub async fn refuse(&self, position: i64, reason: &str) -> Result<(), PublicationFault> {
         let refuse = Statement::new(
             "UPDATE publications SET refused = left($2, 200)
-             WHERE position = $1 AND refused IS NULL",
+             WHERE position = $1 AND refused IS NULL AND NOT is_stored",
             values![position, reason],
         );
         self.rows::<Single<i64>>(refuse).await.map(drop)
@@ -260,8 +260,8 @@ impl Publications {
     /// Removes some of the publications numbered longer than `keep` ago, and those beyond about
     /// `most`.
     ///
-    /// Refused publications are retained for a week, at most 10,000 of them. Returns `true` if
-    /// there may be more to remove.
+    /// Events for channels are retained until they are stored there, and refused publications for a
+    /// week, at most 10,000 of them. Returns `true` if there may be more to remove.
     ///
     /// # Errors
     ///
@@ -271,7 +271,8 @@ impl Publications {
         let forget = Statement::new(
             "WITH old AS MATERIALIZED (
                  SELECT id FROM publications
-                 WHERE position IS NOT NULL AND refused IS NULL AND (
+                 WHERE position IS NOT NULL AND refused IS NULL
+                     AND (target <> 'channel' OR is_stored) AND (
                      numbered_at < clock_timestamp() - $1::int8 * interval '1 millisecond'
                      OR position <= (SELECT position FROM publication_head) - $2)
                  ORDER BY position LIMIT $3 FOR UPDATE SKIP LOCKED),

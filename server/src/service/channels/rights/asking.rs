@@ -39,9 +39,9 @@ struct AskerInner {
     /// Limits concurrent requests about new questions.
     requests: Semaphore,
     /// Limits concurrent renewals, which new questions must not delay.
-    renewals: Arc<Semaphore>,
+    renewals: Semaphore,
     questions: Mutex<Questions>,
-    /// Tells tasks that an answer no longer allows what it has allowed.
+    /// Tells tasks that an answer ends earlier than it would have.
     changed: watch::Sender<()>,
     metrics: Arc<Metrics>,
     log_throttle: LogThrottle,
@@ -69,6 +69,8 @@ pub(in crate::service::channels) struct Question {
     latest: Mutex<Option<Answer>>,
     /// When the last request has failed, and why.
     failed: Mutex<Option<(Instant, ServiceError)>>,
+    /// Whether a task renews the answer.
+    is_renewing: AtomicBool,
     /// Whether a service has revoked the answer. A later caller asks another question.
     is_void: AtomicBool,
 }
@@ -147,6 +149,7 @@ impl Question {
             asking: Semaphore::new(1),
             latest: Mutex::default(),
             failed: Mutex::default(),
+            is_renewing: AtomicBool::new(false),
             is_void: AtomicBool::new(false),
         }
     }
@@ -210,7 +213,7 @@ impl Asker {
             breaker: Breaker::new("the backend that decides who follows channels"),
             signer: RwLock::new(signer(config)),
             requests: Semaphore::new(config.concurrent),
-            renewals: Arc::new(Semaphore::new(config.concurrent)),
+            renewals: Semaphore::new(config.concurrent),
             questions: Mutex::default(),
             changed: watch::Sender::default(),
             metrics,
@@ -224,7 +227,7 @@ impl Asker {
         *self.0.signer.write() = signer(config);
     }
 
-    /// Returns a receiver that learns when an answer no longer allows what it has allowed.
+    /// Returns a receiver that learns when an answer ends earlier than it would have.
     pub(in crate::service::channels) fn changed(&self) -> watch::Receiver<()> {
         self.0.changed.subscribe()
     }
@@ -327,16 +330,15 @@ impl Asker {
     /// Asks a question again, unless that is going on. A failure is repeated until the answer ends.
     fn renew_one(&self, question: &Arc<Question>) {
         let failed = question.failed.lock().as_ref().map(|(at, _)| at.elapsed());
-        if question.asking.available_permits() == 0 || failed.is_some_and(|since| since < PAUSE) {
+        if failed.is_some_and(|since| since < PAUSE)
+            || question.is_renewing.swap(true, Ordering::AcqRel)
+        {
             return;
         }
-        // Without a permit, the next search finds it again.
-        let Ok(permit) = Arc::clone(&self.0.renewals).try_acquire_owned() else {
-            return;
-        };
         let (inner, question) = (Arc::clone(&self.0), Arc::clone(question));
         tokio::spawn(async move {
-            let _permit = permit;
+            // One task for each question that is due.
+            let _permit = inner.renewals.acquire().await;
             let begin = Instant::now();
             let known = question.holding(SystemTime::now());
             let is_renewed = |now| {
@@ -345,6 +347,7 @@ impl Asker {
                 until(answer) != until(known)
             };
             let _ = inner.answer(&question, begin, None, is_renewed).await;
+            question.is_renewing.store(false, Ordering::Release);
         });
     }
 }
@@ -391,13 +394,17 @@ impl AskerInner {
             // Answers that were given together are renewed one after the other.
             let (random, _, _, _) = Uuid::new_v4().as_fields();
             let life = 0.5 + 0.4 * f64::from(random) / f64::from(u32::MAX);
+            let until = now + lasts;
             let before = question.latest.lock().replace(Answer {
                 may_follow: reply.follow,
-                until: now + lasts,
+                until,
                 renewal: now + lasts.mul_f64(life),
                 last_use: now + lasts.mul_f64(0.9),
             });
-            if !reply.follow && before.is_some_and(|before| before.may_follow) {
+            // Tasks that end subscriptions wait until the end of the answer before.
+            let is_shorter =
+                |before: Answer| before.may_follow && (!reply.follow || until < before.until);
+            if before.is_some_and(is_shorter) {
                 self.changed.send_replace(());
             }
             Ok(())
