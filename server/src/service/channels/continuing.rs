@@ -20,8 +20,8 @@ use roomcast::{Room, Socket};
 #[derive(Default)]
 pub(super) struct FollowedChannels {
     known: Mutex<HashMap<Room, Known>>,
-    /// Tells the task that ends subscriptions with their tokens when the next one ends. The task
-    /// ends with this value.
+    /// Sends when the next right from a backend ends, to the task that then ends subscriptions. The
+    /// task ends with this value.
     next_end: Mutex<Option<watch::Sender<SystemTime>>>,
 }
 
@@ -42,7 +42,7 @@ impl FollowedChannels {
         socket.data()
     }
 
-    /// Notes a channel that the socket is about to follow, with the right from a token.
+    /// Notes a channel that the socket is about to follow, with the right from a backend.
     pub(super) fn note(socket: &Socket, room: &Room, new: (&str, Option<Grant>)) {
         // Subscriptions of a socket follow each other, so that no other task creates it meanwhile.
         let followed = Self::of(socket).or_else(|| {

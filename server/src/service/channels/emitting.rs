@@ -90,26 +90,30 @@ pub(super) fn event_of(entry: &Entry, positions: &Positions) -> Option<ChannelEv
     if is_deletion(entry) {
         return None;
     }
-    let Body { event, data } = read(entry)?;
-    Some(ChannelEvent {
-        event: event.into_owned(),
-        data: data.into_owned(),
-        position: positions.of_entry(entry),
-        id: id_in(&entry.key).to_owned(),
-        timestamp: entry.created_at,
-    })
+    let position = positions.of_entry(entry);
+    Some(event_at(
+        position,
+        read(entry)?,
+        &entry.key,
+        entry.created_at,
+    ))
 }
 
 /// Converts an event that is not stored, like [`event_of`].
 pub(super) fn unstored_event(event: &Append, positions: &Positions) -> Option<ChannelEvent> {
-    let Body { event: name, data } = serde_json::from_str(&event.body).ok()?;
-    Some(ChannelEvent {
-        event: name.into_owned(),
-        data: data.into_owned(),
-        position: positions.of_offset(0),
-        id: id_in(&event.key).to_owned(),
-        timestamp: event.created_at,
-    })
+    let body = serde_json::from_str(&event.body).ok()?;
+    let position = positions.of_offset(0);
+    Some(event_at(position, body, &event.key, event.created_at))
+}
+
+fn event_at(position: String, body: Body<'_>, key: &str, timestamp: Time) -> ChannelEvent {
+    ChannelEvent {
+        event: body.event.into_owned(),
+        data: body.data.into_owned(),
+        position,
+        id: id_in(key).to_owned(),
+        timestamp,
+    }
 }
 
 /// Emits the events of one channel.

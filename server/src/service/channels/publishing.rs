@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::emitting::{body_of, emit_unstored, entry_of, event_of, key_of, unstored_event};
+use super::emitting::{
+    body_of, emit_unstored, entry_of, event_of, key_of, room_of, unstored_event,
+};
 use super::kinds::{Kind, Values};
 use super::rights::Grant;
 use super::{Channels, NO_CHANNEL, check_name};
@@ -168,7 +170,8 @@ impl Channels {
         let appended = self.0.journals.append_all(namespace, appends).await?;
         for (accepted, appended) in all.iter().zip(&appended) {
             if let Ok((entry, is_new)) = stored(appended) {
-                self.note_stored(accepted, &Source::Service, entry, is_new);
+                let of = (&*accepted.kind, &*accepted.channel);
+                self.note_stored(of, &Source::Service, entry, is_new);
             }
         }
         Ok(refused)
@@ -238,32 +241,35 @@ impl Channels {
         namespace: &Namespace,
     ) -> Result<Published, ServiceError> {
         self.pace(&accepted.kind, 1)?;
-        let position = if accepted.kind.is_stored {
-            let append = accepted.append.clone();
-            let appended = self.0.journals.append(namespace, append).await?;
-            let (entry, is_new) = stored(&appended)?;
-            self.note_stored(&accepted, &source, entry, is_new)
-        } else {
-            self.emit(&accepted, &source, namespace)?
-        };
+        if !accepted.kind.is_stored {
+            let position = self.emit(&accepted, &source, namespace)?;
+            return Ok(Published { position });
+        }
+        let Accepted {
+            kind,
+            channel,
+            append,
+        } = accepted;
+        let appended = self.0.journals.append(namespace, append).await?;
+        let (entry, is_new) = stored(&appended)?;
+        let position = self.note_stored((&kind, &channel), &source, entry, is_new);
         Ok(Published { position })
     }
 
     /// Counts a stored event, and passes it to webhooks, unless it was there. Returns its position.
     fn note_stored(
         &self,
-        accepted: &Accepted,
+        (kind, channel): (&Kind, &str),
         source: &Source,
         entry: &Entry,
         is_new: bool,
     ) -> String {
-        let Accepted { kind, channel, .. } = accepted;
         let positions = self.positions(channel);
         if is_new {
             self.0.metrics.count(counter_of(source));
             self.hook_event(kind, source, channel, || event_of(entry, &positions));
-            let journal = &accepted.append.journal;
-            self.trim_later(journal, entry.revision, kind.history_events);
+            let journal = room_of(channel);
+            self.trim_later(journal.as_str(), entry.revision, kind.history_events);
         }
         positions.of_entry(entry)
     }
@@ -329,7 +335,8 @@ impl Channels {
             let emitted = if accepted.kind.is_stored {
                 let appended = appended.next().ok_or(StoreError::Unknown)?;
                 stored(appended).map(|(entry, is_new)| {
-                    self.note_stored(accepted, &Source::Service, entry, is_new)
+                    let of = (&*accepted.kind, &*accepted.channel);
+                    self.note_stored(of, &Source::Service, entry, is_new)
                 })
             } else {
                 self.emit(accepted, &Source::Service, namespace)
