@@ -119,6 +119,7 @@ async fn killed_task_is_named_by_readiness_and_restarted() {
         "keys",
         "login sweep",
         "retention",
+        "channels",
         "journals",
         "trades",
         "prices",

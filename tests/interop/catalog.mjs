@@ -22,7 +22,7 @@ export const CHECKED = {
     clientToServer: ["admin:kick", "admin:block", "admin:stats"],
     serverToClient: ["admin:refusals", "admin:alert", "admin:node"],
   },
-  "channels_live.test.mjs": { clientToServer: ["channel:presence"], serverToClient: [] },
+  "channels_live.test.mjs": { clientToServer: ["channel:presence"], serverToClient: ["channel:subscribed"] },
   "channels.test.mjs": {
     clientToServer: ["channel:subscribe", "channel:unsubscribe", "channel:history", "channel:publish"],
     serverToClient: ["channel:ended"],

@@ -24,6 +24,11 @@ pattern = "desk:{n}"
 follow = ["ask", "token"]
 presence = true
 
+[channels.rooms]
+pattern = "rooms:{n}"
+follow = ["services"]
+presence = true
+
 [channels.live]
 pattern = "live:{n}"
 follow = ["anyone"]

@@ -2,7 +2,7 @@
 // share a store, with the official client.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { checkAnswered, checksAll } from "./catalog.mjs";
+import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
 import {
   KINDS, MISSING, ORDER, TIME, asking, configured, event, follow, followLater, must, no, path, publish, record, reload, revoke, service, settle, simple,
   startBackend, user, withBackend, yes,
@@ -174,6 +174,32 @@ test("recovered follower of unstored events gets what it missed once", async (t)
   }
 });
 
+test("recovered socket keeps its subscription by a service unless that has ended", async (t) => {
+  const { url } = await withBackend(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
+  const channel = "rooms:1";
+  const link = await startLink(url);
+  t.after(() => link.close());
+  const auth = { token: token({ sub: "7", roles: ["user"] }) };
+  const { socket } = await enter(t, link.url, { auth, ...QUICK, transports: ["websocket"] });
+  const seen = record(socket);
+  await call(url, "POST", path(channel, "subscribers"), { userId: "7" }, service);
+  await disconnectLink({ socket, link });
+  await publish(url, channel, 1);
+  link.restore();
+  await until(() => seen.length === 1, () => JSON.stringify(seen));
+  assert.ok(socket.recovered);
+  await publish(url, channel, 2);
+  await until(() => seen.length === 2, () => JSON.stringify(seen));
+  await disconnectLink({ socket, link });
+  await call(url, "DELETE", path(channel, "subscribers/7"), undefined, service);
+  await publish(url, channel, 3);
+  link.restore();
+  await until(() => seen.length === 3, () => JSON.stringify(seen));
+  await publish(url, channel, 4);
+  await settle(socket);
+  assert.deepEqual(seen, [1, 2, `${channel} interrupted`]);
+});
+
 test("reload that lets a kind store its events interrupts followers once", async (t) => {
   const config = configured();
   const { started, url } = await withBackend(t, { ROOMCAST_CONFIG: config });
@@ -257,6 +283,30 @@ for (const [name, start, joined] of [["PostgreSQL", undefined, () => whatIsThere
       sockets[1].disconnect();
       await presenceIs(sockets[0], here, channel, "2,7 1,8 1");
       await presenceIs(sockets[2], there, channel, "2,7 1,8 1");
+    });
+
+    test("service subscribes and unsubscribes the sockets of a user at both", async (t) => {
+      const channel = `rooms:${name}`;
+      const [here, there] = servers.map(({ url }) => url);
+      const sockets = [await user(t, here, "7"), await user(t, there, "7"), await user(t, there, "8")];
+      const all = sockets.map(record);
+      const subscribed = Promise.all(sockets.slice(0, 2).map((socket) => next(socket, "channel:subscribed")));
+      const added = await call(here, "POST", path(channel, "subscribers"), { userId: "7" }, service);
+      assert.deepEqual(added, { status: 200, body: { subscribed: 2, missing: 0 } });
+      for (const [answer] of await subscribed) {
+        checkReceived("channel:subscribed", answer);
+        assert.deepEqual([answer.channel, answer.events, answer.hasMore], [channel, [], false]);
+      }
+      const { body } = await call(there, "GET", path(channel, "presence"), undefined, service);
+      assert.equal(briefly(body), "1,7 2");
+      await publish(here, channel, 1);
+      await until(() => all[0].length + all[1].length === 2, () => JSON.stringify(all));
+      const removed = await call(there, "DELETE", path(channel, "subscribers/7"), undefined, service);
+      assert.deepEqual(removed, { status: 200, body: { ended: 2, missing: 0 } });
+      await until(() => all[0].length + all[1].length === 4, () => JSON.stringify(all));
+      await publish(here, channel, 2);
+      for (const socket of sockets) await settle(socket);
+      assert.deepEqual(all, [[1, `${channel} unsubscribed`], [1, `${channel} unsubscribed`], []]);
     });
 
     test("channel without a history sends events to followers of both", (t) => followsLive(t, servers, `live:${name}`));

@@ -138,11 +138,32 @@ describe("the command `channel`", () => {
     assert.deepEqual(lines(channel, "--since", position), []);
   });
 
+  test("subscribe, unsubscribe and delete of an event change what clients receive", async (t) => {
+    const { url } = await withBackend(t);
+    const { json, lines } = commandsAt(url);
+    const socket = await user(t, url, "7");
+    const seen = record(socket);
+    assert.deepEqual(json("subscribe", "rooms:1", "7"), { subscribed: 1, missing: 0 });
+    await publish(url, "rooms:1", 1);
+    await until(() => seen.length === 1, () => JSON.stringify(seen));
+    assert.deepEqual(json("unsubscribe", "rooms:1", "7"), { ended: 1, missing: 0 });
+    await until(() => seen.length === 2, () => JSON.stringify(seen));
+    assert.deepEqual(seen, [1, "rooms:1 unsubscribed"]);
+    await follow(socket, ORDER);
+    const [first] = await publishAll(url, ORDER, [1, 2]);
+    const own = await must(socket, "channel:publish", { channel: ORDER, ...event(1) });
+    assert.deepEqual(json("delete", ORDER, "--event", "1"), { position: first });
+    assert.deepEqual(numbers(lines(ORDER)), [2, 1]);
+    assert.deepEqual(json("delete", ORDER, "--event", "1", "--user", "7"), { position: own.position });
+    assert.deepEqual(numbers(lines(ORDER)), [2]);
+  });
+
   test("refusal fails with the message of the server", async (t) => {
     const { url } = await withBackend(t);
     const { refused } = commandsAt(url);
     const missing = [1, "roomcast: 404 Not Found: no such channel"];
-    for (const args of [["publish", MISSING, "changed", "1"], ["history", MISSING], ["presence", MISSING], ["revoke", MISSING], ["delete", MISSING]]) {
+    for (const args of [["publish", MISSING, "changed", "1"], ["history", MISSING], ["presence", MISSING], ["revoke", MISSING], ["delete", MISSING],
+      ["delete", MISSING, "--event", "1"], ["subscribe", MISSING, "7"], ["unsubscribe", MISSING, "7"]]) {
       assert.deepEqual(refused(...args), missing, args[0]);
     }
     for (const [args, code, why] of [
@@ -153,6 +174,9 @@ describe("the command `channel`", () => {
       [["publish", ORDER, "changed"], 2, /<DATA>/],
       [["history", ORDER, "--since", "x"], 1, /^roomcast: 400 Bad Request: since is not a position/],
       [["history", ORDER, "--limit", "0"], 1, /^roomcast: 400 Bad Request: limit must be from 1 to 200/],
+      [["delete", ORDER, "--event", "1"], 1, /^roomcast: 404 Not Found: the channel has no such event/],
+      [["delete", ORDER, "--user", "7"], 2, /--event/],
+      [["subscribe", ORDER, "7"], 1, /^roomcast: 409 Conflict: the kind of the channel has no rule `services`/],
       [["presence", ORDER], 1, /^roomcast: 409 Conflict: the channel has no presence/],
       [["delete", ORDER, "--token", simple.replace("Bearer ", "")], 1, /^roomcast: 403 Forbidden/],
       [["history", ORDER, "--token", "x"], 1, /^roomcast: 401 Unauthorized/],

@@ -10,7 +10,7 @@ readonly full_rust=(
 )
 
 # Files of JavaScript tests that belong to the tier `full`, without `.test.mjs`.
-readonly full_interop=(alerts chat_brokers chat_gaps chat_wires chat_tls faults cluster_faults streamed_faults rolling)
+readonly full_interop=(alerts chat_brokers chat_gaps chat_wires chat_tls faults channels_faults cluster_faults streamed_faults rolling)
 
 # The tests of the page in Chromium that are in the default tier; all others are in `pages`.
 readonly smoke_pages=(browser page page_entering)
@@ -225,8 +225,8 @@ page_tests() {
   node --test --test-reporter=tap --test-timeout=900000 --test-concurrency="${page_concurrency:-1}" "${files[@]/%/.mjs}"
 }
 
-# Faults at random need time: ten minutes for the store, and ten for each broker, with messages and with texts that
-# grow.
+# Faults at random need time: ten minutes for the store, and ten for each broker, with messages, with channels and
+# with texts that grow.
 part_faults() {
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
@@ -234,7 +234,7 @@ part_faults() {
   brokers || return
   require 'interop packages' node_packages tests/interop || return
   FAULTS_SECONDS="${FAULTS_SECONDS:-600}" counted 'faults' parse_node \
-    node --test --test-reporter=tap --test-concurrency=1 tests/interop/{,cluster_,streamed_}faults.test.mjs
+    node --test --test-reporter=tap --test-concurrency=1 tests/interop/{,channels_,cluster_,streamed_}faults.test.mjs
 }
 
 # Builds an older version, and replaces nodes at the pace that the documentation promises to clients.

@@ -74,6 +74,13 @@ pub struct Limits {
     /// Maximum number of channels of declared kinds that all connections of a user to one server may
     /// follow together. Default 1,000.
     pub channels_per_user: usize,
+    /// Maximum number of stored events of all channels of declared kinds together. Each server
+    /// counts them about once a minute, and adds what it publishes itself; with 0, there is no limit.
+    /// Default 50,000,000.
+    pub stored_channel_events: u64,
+    /// Maximum bytes of the stored events of all channels of declared kinds together, counted like
+    /// their number; with 0, there is no limit. Default 32 GiB.
+    pub stored_channel_bytes: u64,
     /// Maximum number of calls of the HTTP API by a caller per second, on each server. Default 100
     /// (`strict`: 50).
     pub api_calls_per_second: Option<u32>,
@@ -117,6 +124,8 @@ impl Default for Limits {
             channel_events_per_minute: None,
             channels_per_connection: 100,
             channels_per_user: 1000,
+            stored_channel_events: 50_000_000,
+            stored_channel_bytes: 32 << 30,
             api_calls_per_second: None,
             shared: true,
             addresses: library.addresses,

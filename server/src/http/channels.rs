@@ -5,13 +5,17 @@ use axum::{extract::Path, http::Method};
 use super::api::{Api, JsonBody, Operation, Parameters, Routes};
 use super::forwarding::forward;
 use crate::auth::Permission;
-use crate::service::bounds::ChannelName;
+use crate::service::bounds::{ChannelName, ClientId, UserId};
 use crate::service::channel_events::{
-    ChannelEvents, ChannelPageRequest, ChannelPresence, DeleteChannel, EndedSubscriptions,
-    NewChannelEvents, NewChannelRevocation, PublishAsService, PublishToChannels, Published,
-    PublishedAsService, PublishedEvents, ReadAsService, ReadPresence, RevokeChannel,
+    ChannelEvents, ChannelPageRequest, ChannelPresence, DeleteChannel, DeleteChannelEvent,
+    EndedSubscriptions, EventPublisher, NewChannelEvents, NewChannelRevocation,
+    NewChannelSubscriber, PublishAsService, PublishToChannels, Published, PublishedAsService,
+    PublishedEvents, ReadAsService, ReadPresence, RevokeChannel, SubscribeUser, UnsubscribeUser,
+    UserSubscriptions,
 };
-use crate::service::{delete_channel, read_presence, revoke_channel};
+use crate::service::{
+    delete_channel, delete_event, read_presence, revoke_channel, subscribe_user, unsubscribe_user,
+};
 
 /// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
@@ -64,6 +68,23 @@ pub(super) fn routes() -> Routes<Api> {
             .refuses(404),
         )
         .on(
+            Method::DELETE,
+            "/channels/{channel}/events/{id}",
+            forward!(Path((channel, id)): Path<(String, String)>,
+                Parameters(publisher): Parameters<EventPublisher> =>
+                delete_event(io, DeleteChannelEvent { channel, id, user: publisher.user_id })),
+            Operation::new(
+                "deleteChannelEvent",
+                "Deletes an event of a channel. Its id stays taken.",
+                Permission::ChannelsPublish,
+            )
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .segment::<ClientId>("id", "The id that the publisher chose.")
+            .query::<EventPublisher>()
+            .answer::<Published>(200)
+            .refuses(404),
+        )
+        .on(
             Method::POST,
             "/channels/{channel}/revoke",
             forward!(Path(channel): Path<String>, JsonBody(new): JsonBody<NewChannelRevocation> =>
@@ -75,6 +96,37 @@ pub(super) fn routes() -> Routes<Api> {
             )
             .segment::<ChannelName>("channel", "The name of the channel.")
             .body::<NewChannelRevocation>()
+            .answer::<EndedSubscriptions>(200)
+            .refuses(404),
+        )
+        .on(
+            Method::POST,
+            "/channels/{channel}/subscribers",
+            forward!(Path(channel): Path<String>, JsonBody(new): JsonBody<NewChannelSubscriber> =>
+                subscribe_user(io, SubscribeUser { channel, new })),
+            Operation::new(
+                "subscribeUser",
+                "Lets the connected sockets of a user follow a channel.",
+                Permission::ChannelsPublish,
+            )
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .body::<NewChannelSubscriber>()
+            .answer::<UserSubscriptions>(200)
+            .refuses(404)
+            .refuses(409),
+        )
+        .on(
+            Method::DELETE,
+            "/channels/{channel}/subscribers/{user}",
+            forward!(Path((channel, user)): Path<(String, String)> =>
+                unsubscribe_user(io, UnsubscribeUser { channel, user })),
+            Operation::new(
+                "unsubscribeUser",
+                "Ends the subscriptions of all sockets of a user to a channel.",
+                Permission::ChannelsPublish,
+            )
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .segment::<UserId>("user", "The id of the user.")
             .answer::<EndedSubscriptions>(200)
             .refuses(404),
         )

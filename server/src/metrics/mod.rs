@@ -61,6 +61,10 @@ metric_table! {
             ChannelsOfUser["limit" = "channels_per_user"],
             ChannelFollowers["limit" = "max_followers"],
             ChannelPublishes["limit" = "publishes_per_second"],
+            ChannelEventsOfKind["limit" = "max_stored_events"],
+            ChannelBytesOfKind["limit" = "max_stored_bytes"],
+            ChannelEventsOfAll["limit" = "stored_channel_events"],
+            ChannelBytesOfAll["limit" = "stored_channel_bytes"],
         }
         "roomcast_channel_asks_total" =>
             "Requests that asked the backend who may follow a channel, by result." {

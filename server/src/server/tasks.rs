@@ -116,6 +116,8 @@ async fn blocks(
 fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
     let (journals, namespace) = (services.journals.clone(), io.of("/"));
     supervisor.start("journals", move || journals.clone().run(namespace.clone()));
+    let channels = services.channels.clone();
+    supervisor.start("channels", move || channels.clone().count_stored());
     let (market, namespace) = (services.market.clone(), io.of("/"));
     supervisor.start("trades", move || market.clone().resume(namespace.clone()));
     let market = services.market.clone();

@@ -13,6 +13,8 @@ on_every_backend! {
     pages_before_a_revision_have_everything_that_is_current_once,
     open_entries_are_counted_at_one_revision,
     closed_entries_are_read_and_trimmed_by_themselves,
+    journals_of_a_prefix_are_measured_in_parts_by_category,
+    entry_is_overwritten_in_its_place,
 }
 
 async fn a_view_has_what_is_open_and_the_newest(backend: Backend) {
@@ -177,4 +179,52 @@ async fn closed_entries_are_read_and_trimmed_by_themselves(backend: Backend) {
     };
     assert_eq!(store.sweep_journals(sweep).await.unwrap(), 0);
     assert_eq!(closed_ones(1, None).await, ["lasting"]);
+}
+
+async fn journals_of_a_prefix_are_measured_in_parts_by_category(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    for journal in ["c:1", "c:2", "c#3", "c", "ca:1", "b:1", "d"] {
+        for n in 0..3 {
+            let category = (n > 0).then(|| "x".to_owned());
+            let append = Append {
+                category,
+                ..closed(journal, &n.to_string(), "\"ü\"")
+            };
+            stored(store, append).await;
+        }
+    }
+    // Three journals with three entries of four bytes each.
+    let (mut after, mut entries, mut bytes) = ((String::new(), 0), [0; 2], 0);
+    let mut parts = 0;
+    loop {
+        let part = store.measure_journals("c", (&after.0, after.1), 2).await;
+        let part = part.unwrap();
+        let Some(first) = part.first() else { break };
+        after = (first.last_journal.clone(), first.last_revision);
+        assert!(
+            part.iter().map(|one| one.entries).sum::<u64>() <= 2,
+            "{part:?}"
+        );
+        for one in part {
+            entries[usize::from(one.category.is_some())] += one.entries;
+            bytes += one.bytes;
+        }
+        parts += 1;
+    }
+    assert_eq!((parts, entries, bytes), (5, [3, 6], 36));
+    assert_eq!(after, ("c:2".into(), 3));
+}
+
+async fn entry_is_overwritten_in_its_place(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    for n in 0..3 {
+        stored(store, closed("j", &n.to_string(), &n.to_string())).await;
+    }
+    assert!(store.overwrite_entry("j", "1", "null").await.unwrap());
+    let seen = view(store, "j").await;
+    assert_eq!(seen.revision, 3);
+    assert_eq!(bodies(&seen.entries), [(1, "0"), (2, "null"), (3, "2")]);
+    for (journal, key) in [("j", "9"), ("k", "1")] {
+        assert!(!store.overwrite_entry(journal, key, "null").await.unwrap());
+    }
 }

@@ -345,7 +345,7 @@ const PUBLISHED: [&str; 5] = [
 
 /// Events without a route: they concern one connection, are allowed only to their own user, or are
 /// read-only.
-const WITHOUT_ROUTE: [&str; 71] = [
+const WITHOUT_ROUTE: [&str; 72] = [
     "abort_message",
     "admin:alert",
     "admin:node",
@@ -359,6 +359,7 @@ const WITHOUT_ROUTE: [&str; 71] = [
     "channel:history",
     "channel:presence",
     "channel:subscribe",
+    "channel:subscribed",
     "channel:unsubscribe",
     "conversation:interrupted",
     "conversations",

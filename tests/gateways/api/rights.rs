@@ -79,7 +79,9 @@ pub(super) fn body(method: &str, path: &str) -> String {
         ("POST", "/channels/events") => {
             json!({"events": [{"channel": "news:1", "event": "x", "data": 1, "id": "1"}]})
         }
-        ("POST", path) if path.ends_with("/revoke") => json!({"userId": "ann"}),
+        ("POST", path) if path.ends_with("/revoke") || path.ends_with("/subscribers") => {
+            json!({"userId": "ann"})
+        }
         ("POST", path) if path.starts_with("/channels/") => {
             json!({"event": "order:updated", "data": 1, "id": "1"})
         }

@@ -63,6 +63,50 @@ async fn only_services_that_may_publish_delete_a_channel() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_event_is_read_no_more_and_leaves_no_gap() {
+    let channels = Channels::start(&[]);
+    let mut positions = Vec::new();
+    for n in 1..=3 {
+        positions.push(channels.publish("orders:ann:42", n).await);
+    }
+    let mut ann = channels.user("ann").await;
+    let own = json!({"channel": "orders:ann:42", "event": "order:updated",
+                     "data": {"status": "open", "n": 4}, "id": "2"});
+    let own = ann.must("channel:publish", own).await;
+    let delete = async |id: &str| {
+        let path = format!("/channels/orders:ann:42/events/{id}");
+        channels.call("DELETE", &path, Value::Null).await
+    };
+    // A repeat has the same answer.
+    for _ in 0..2 {
+        let (status, answer) = delete("2").await;
+        assert_eq!((status, &answer["position"]), (200, &json!(positions[1])));
+    }
+    let channel = json!({"channel": "orders:ann:42"});
+    let found = ann.must("channel:history", channel.clone()).await;
+    assert_eq!(numbers(&found), [1, 3, 4]);
+    for (since, expected) in [(0, vec![3, 4]), (1, vec![3, 4]), (2, vec![4])] {
+        let request = json!({"channel": "orders:ann:42", "since": positions[since]});
+        let found = ann.must("channel:subscribe", request).await;
+        assert_eq!(numbers(&found), expected);
+        assert_eq!(found.get("forgotten"), None, "{found}");
+    }
+    // The id stays taken.
+    let again = channels.publish("orders:ann:42", 2).await;
+    assert_eq!(again, positions[1]);
+    assert!(ann.events_until_now("order:updated").await.is_empty());
+
+    // Each publisher has its own ids.
+    let (status, answer) = delete("2?userId=ann").await;
+    assert_eq!((status, &answer["position"]), (200, &own["position"]));
+    assert_eq!(numbers(&ann.must("channel:history", channel).await), [1, 3]);
+    for (id, expected) in [("9", 404), ("2?userId=bob", 404), ("2?user=ann", 400)] {
+        let (status, answer) = delete(id).await;
+        assert_eq!(status, expected, "{id}: {answer}");
+    }
+}
+
 /// As while the events of a deleted channel are still being removed, or could not be removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_before_a_deletion_are_not_read() {

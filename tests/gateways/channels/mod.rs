@@ -6,6 +6,8 @@ mod kinds;
 mod last;
 mod lists;
 mod missing;
+mod stored;
+mod subscribers;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -38,6 +40,10 @@ pattern = "mine:{user}"
 follow = ["owner:{user}"]
 publish = ["owner:{user}"]
 
+[channels.rooms]
+pattern = "rooms:{room}"
+follow = ["services"]
+
 [channels.logs]
 pattern = "logs:{n}"
 follow = ["anyone"]
@@ -59,7 +65,10 @@ struct Channels {
 
 impl Channels {
     fn start(variables: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap(), variables)
+    }
+
+    fn start_in(folder: TempDir, variables: &[(&str, &str)]) -> Self {
         let config = config_in(&folder);
         let mut all = UNLIMITED.to_vec();
         all.push(("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0"));

@@ -70,10 +70,34 @@ enum ChannelCommand {
         #[command(flatten)]
         server: Server,
     },
+    /// Let the connected sockets of a user follow a channel.
+    Subscribe {
+        /// Name of the channel.
+        channel: String,
+        /// Id of the user.
+        user: String,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// End the subscriptions of all sockets of a user to a channel.
+    Unsubscribe {
+        /// Name of the channel.
+        channel: String,
+        /// Id of the user.
+        user: String,
+        #[command(flatten)]
+        server: Server,
+    },
     /// Delete the events of a channel, and end all subscriptions to it.
     Delete {
         /// Name of the channel.
         channel: String,
+        /// Only the event that was published under this id. The subscriptions stay.
+        #[arg(long)]
+        event: Option<String>,
+        /// User who has published the event. Default: a service.
+        #[arg(long, requires = "event")]
+        user: Option<String>,
         #[command(flatten)]
         server: Server,
     },
@@ -129,8 +153,37 @@ pub(in crate::cli) fn channel(settings: &Settings, arguments: ChannelArguments) 
                 let path = format!("{}/revoke", path_of(&channel));
                 call(settings, &server, Method::POST, &path, body.to_string()).await
             }
-            ChannelCommand::Delete { channel, server } => {
-                let path = path_of(&channel);
+            ChannelCommand::Subscribe {
+                channel,
+                user,
+                server,
+            } => {
+                let body = json!({ "userId": user }).to_string();
+                let path = format!("{}/subscribers", path_of(&channel));
+                call(settings, &server, Method::POST, &path, body).await
+            }
+            ChannelCommand::Unsubscribe {
+                channel,
+                user,
+                server,
+            } => {
+                let path = format!("{}/subscribers/{}", path_of(&channel), segment(&user));
+                call(settings, &server, Method::DELETE, &path, String::new()).await
+            }
+            ChannelCommand::Delete {
+                channel,
+                event,
+                user,
+                server,
+            } => {
+                let mut path = path_of(&channel);
+                if let Some(event) = event {
+                    path = format!("{path}/events/{}", segment(&event));
+                }
+                if let Some(user) = user {
+                    let mut query = Serializer::new(format!("{path}?"));
+                    path = query.append_pair("userId", &user).finish();
+                }
                 call(settings, &server, Method::DELETE, &path, String::new()).await
             }
         }

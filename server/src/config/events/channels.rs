@@ -41,6 +41,12 @@ pub struct ChannelKind {
     /// Maximum number of events per second that are published at one server to all channels of the
     /// kind, in bursts of at most 1,000. Default 0: no limit.
     pub publishes_per_second: u32,
+    /// Maximum number of stored events of all channels of the kind together, counted like
+    /// `limits.stored_channel_events`; with 0, there is no limit. Default 10,000,000.
+    pub max_stored_events: u64,
+    /// Maximum bytes of the stored events of all channels of the kind together; with 0, there is no
+    /// limit. Default 8 GiB.
+    pub max_stored_bytes: u64,
     /// Names of events, each with the file of the JSON Schema that its data must match. Other
     /// events are then refused. Default: every name and any JSON.
     pub events: BTreeMap<String, PathBuf>,
@@ -122,6 +128,8 @@ impl Default for ChannelKind {
             webhooks: Vec::new(),
             max_followers: 100_000,
             publishes_per_second: 0,
+            max_stored_events: 10_000_000,
+            max_stored_bytes: 8 << 30,
             events: BTreeMap::new(),
         }
     }

@@ -44,9 +44,12 @@ impl FollowedChannels {
 
     /// Notes a channel that the socket is about to follow, with the right from a backend.
     pub(super) fn note(socket: &Socket, room: &Room, new: (&str, Option<Grant>)) {
-        // Subscriptions of a socket follow each other, so that no other task creates it meanwhile.
         let followed = Self::of(socket).or_else(|| {
-            socket.set_data(Self::default());
+            // A service and the client may subscribe at the same time.
+            let _creating = CREATING.lock();
+            if Self::of(socket).is_none() {
+                socket.set_data(Self::default());
+            }
             Self::of(socket)
         });
         let (channel, grant) = (new.0.to_owned(), new.1);
@@ -99,7 +102,7 @@ impl FollowedChannels {
         let known = self.known.lock();
         let ends = known
             .values()
-            .filter_map(|known| Some(known.grant.as_ref()?.until()));
+            .filter_map(|known| known.grant.as_ref()?.until());
         // A right that was revoked at this moment has ended earlier.
         ends.map(|end| {
             if end > after {
@@ -293,6 +296,8 @@ impl Channels {
     }
 }
 
+/// Held while the list of a socket is created.
+static CREATING: Mutex<()> = Mutex::new(());
 /// How long to wait for changes if no end is known.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 

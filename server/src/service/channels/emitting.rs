@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::continuing::end;
+use super::kinds::Kind;
 use super::position::Positions;
 use super::{Channels, ChannelsInner};
 use crate::service::fault::ServiceError;
@@ -29,6 +30,9 @@ pub(super) struct Body<'a> {
 
 /// The content of an entry that tells that the channel was deleted.
 pub(super) const DELETION: &str = r#"{"deleted":true}"#;
+
+/// The content of an entry whose event was deleted.
+pub(super) const DELETED_EVENT: &str = r#"{"deletedEvent":true}"#;
 
 /// Returns whether an entry tells that the channel was deleted.
 pub(super) fn is_deletion(entry: &Entry) -> bool {
@@ -54,19 +58,20 @@ pub(super) fn body_of(event: &str, data: &RawValue) -> String {
     })
 }
 
-/// Returns an entry to append to the journal of a channel. The first one of a key stays.
-pub(super) fn entry_of(channel: &str, key: String, body: String, age: Duration) -> Append {
+/// Returns an entry to append to the journal of a channel of a kind. The first one of a key stays.
+pub(super) fn entry_of(kind: &Kind, channel: &str, key: String, body: String) -> Append {
     let now = Time::now();
     Append {
         journal: room_of(channel).as_str().to_owned(),
         key,
         body,
-        category: None,
+        // The stored events of each kind are counted.
+        category: Some(kind.name().to_owned()),
         is_open: false,
         if_open: IfOpen::Refuse,
         needs_open: false,
         created_at: now,
-        expires_at: Some(now.after(age)),
+        expires_at: Some(now.after(kind.history_age)),
         most_open: 0,
         quota: Quota::All,
     }
@@ -87,7 +92,7 @@ fn id_in(key: &str) -> &str {
 
 /// Converts an entry into the event in an answer.
 pub(super) fn event_of(entry: &Entry, positions: &Positions) -> Option<ChannelEvent> {
-    if is_deletion(entry) {
+    if is_deletion(entry) || entry.body == DELETED_EVENT {
         return None;
     }
     let position = positions.of_entry(entry);

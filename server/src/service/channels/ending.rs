@@ -5,17 +5,17 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::continuing::end;
-use super::emitting::{DELETION, entry_of, room_of};
+use super::emitting::{DELETED_EVENT, DELETION, entry_of, is_deletion, key_of, room_of};
 use super::peers::PeerRequest;
 use super::publishing::stored;
 use super::{Channels, NO_CHANNEL};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::channels::{
-    DeleteChannel, EndedSubscriptions, Published, RevokeChannel,
+    DeleteChannel, DeleteChannelEvent, EndedSubscriptions, Published, RevokeChannel,
 };
 use crate::service::rules::emissions::channels::EndReason;
-use crate::store::StoreError;
+use crate::store::{StoreError, Time};
 use roomcast::{Io, Room};
 
 /// Deletes the events of a channel, and ends all subscriptions to it.
@@ -40,7 +40,7 @@ impl Channels {
         let kind = self.publishable(&channel, &by, None)?;
         if !kind.is_stored {
             let request = PeerRequest::Delete(channel.clone());
-            let (_, missing) = self.end_everywhere(io, &request).await;
+            let (_, missing) = self.change_everywhere(io, &request).await;
             if missing > 0 {
                 return Err(ServiceError::unavailable(MISSING_PAUSE));
             }
@@ -50,12 +50,8 @@ impl Channels {
         }
         // No event has a key that begins with a line end.
         let key = format!("\n{}", Uuid::now_v7());
-        let append = entry_of(
-            &channel,
-            key,
-            DELETION.to_owned(),
-            kind.history_age.max(TOLD),
-        );
+        let mut append = entry_of(&kind, &channel, key, DELETION.to_owned());
+        append.expires_at = Some(append.created_at.after(kind.history_age.max(TOLD)));
         let (journal, any_time) = (append.journal.clone(), append.created_at.after(TOLD));
         let (journals, namespace) = (self.0.journals.clone(), io.of("/"));
         // Both steps are taken even if the caller gives up.
@@ -70,10 +66,33 @@ impl Channels {
             Ok::<_, ServiceError>(entry.clone())
         });
         let entry = deleting.await.map_err(|_| StoreError::Unknown)??;
+        self.0.usage.count_soon();
         Ok(Published {
             position: self.positions(&channel).of_entry(&entry),
         })
     }
+}
+
+/// Deletes an event of a channel. Its id stays taken, and its position stays valid.
+pub(crate) async fn delete_event(
+    io: &Io,
+    allowed: Allowed<DeleteChannelEvent>,
+) -> Result<Published, ServiceError> {
+    let (by, DeleteChannelEvent { channel, id, user }) = allowed.into_parts();
+    let channels = io.state::<Channels>();
+    channels.publishable(&channel, &by, None)?;
+    let (room, key) = (room_of(&channel), key_of(user.as_deref(), &id));
+    let store = channels.0.journals.store();
+    let found = store.journal_entry(room.as_str(), &key).await?;
+    let found = found.filter(|entry| !is_deletion(entry) && entry.expires_at > Some(Time::now()));
+    let entry = found.ok_or(ServiceError::NotFound("the channel has no such event"))?;
+    // Servers that have not emitted the event yet do not emit it any more.
+    store
+        .overwrite_entry(room.as_str(), &key, DELETED_EVENT)
+        .await?;
+    Ok(Published {
+        position: channels.positions(&channel).of_entry(&entry),
+    })
 }
 
 /// Makes the answers of the backend about a channel void, and ends the subscriptions that they
@@ -89,7 +108,7 @@ pub(crate) async fn revoke_channel(
         channel,
         user: new.user_id,
     };
-    let (ended, missing) = channels.end_everywhere(io, &request).await;
+    let (ended, missing) = channels.change_everywhere(io, &request).await;
     Ok(EndedSubscriptions { ended, missing })
 }
 

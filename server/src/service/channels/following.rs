@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::continuing::FollowedChannels;
 use super::emitting::{ChannelEmitter, is_room, room_of};
+use super::history::{EventPage, Start, read, unstored};
 use super::kinds::Kind;
 use super::position::{Positions, Sent};
-use super::reading::{EventPage, Start, read, unstored};
 use super::rights::Grant;
 use super::{Channels, NO_CHANNEL, check_name};
 use crate::metrics::Counter;
@@ -47,33 +47,44 @@ impl Channels {
             kind.may_follow(&by, values, grant)
         });
         let (kind, grant) = admitted.await?;
-        let room = room_of(&channel);
-        self.check_bounds(&kind, &room, socket)?;
+        self.follow((&channel, &kind), grant, start, socket).await
+    }
+
+    /// Lets a socket follow a channel of a kind, perhaps by a grant.
+    pub(super) async fn follow(
+        &self,
+        (channel, kind): (&str, &Kind),
+        grant: Option<Grant>,
+        start: Start,
+        socket: &Socket,
+    ) -> Result<Held<ChannelEvents>, ServiceError> {
+        let (positions, room) = (self.positions(channel), room_of(channel));
+        self.check_bounds(kind, &room, socket)?;
         if !kind.is_stored {
             return self
-                .follow_unstored((&channel, grant), &positions, start, &kind, socket)
+                .follow_unstored((channel, grant), &positions, start, kind, socket)
                 .await;
         }
         // No later event is emitted while the answer is made, so the list is read before.
-        let present = self.present(&kind, &channel, socket).await;
+        let present = self.present(kind, channel, socket).await;
         let emitter = Arc::new(ChannelEmitter {
-            channel: channel.clone(),
+            channel: channel.to_owned(),
             positions: positions.clone(),
             channels: Arc::downgrade(&self.0),
         });
         let journals = &self.0.journals;
         let reading = || async {
             let bounds = (kind.is_last, MAX_PAGE);
-            let page = read(journals.store(), &channel, &positions, start, bounds).await?;
+            let page = read(journals.store(), channel, &positions, start, bounds).await?;
             let EventPage {
                 revision,
                 answer,
                 is_behind,
             } = page;
             // A right can end while the events are read. After the join, a lost right ends it.
-            self.check_follows(&channel, &socket.principal(), grant.as_ref())?;
+            self.check_follows(channel, &socket.principal(), grant.as_ref())?;
             // Others may have subscribed at the same time.
-            self.check_bounds(&kind, &room, socket)?;
+            self.check_bounds(kind, &room, socket)?;
             Ok(Attachment {
                 revision,
                 joins: !is_behind,
@@ -83,7 +94,7 @@ impl Channels {
         let attaching = journals.attach(room.as_str().to_owned(), emitter, &room, socket, reading);
         let attached = attaching.await;
         match (socket.is_in(room.as_str()), attached.is_ok()) {
-            (true, true) => FollowedChannels::note(socket, &room, (&channel, grant.clone())),
+            (true, true) => FollowedChannels::note(socket, &room, (channel, grant.clone())),
             // The record of an earlier subscription holds.
             (true, false) => {}
             (false, _) => {
@@ -91,7 +102,7 @@ impl Channels {
             }
         }
         let (mut answer, permit) = attached?;
-        self.begun((&channel, &room), grant.as_ref(), socket)?;
+        self.begun((channel, &room), grant.as_ref(), socket)?;
         answer.presence = present.filter(|_| socket.is_in(room.as_str()));
         Ok(Held {
             answer,

@@ -2,7 +2,7 @@
 //!
 //! A channel is a journal with the events that were published to it. `kinds` has the declared
 //! kinds, and `rights` decides who may follow and publish. `following` and `publishing` do what
-//! clients and services request, `reading` reads pages, and `continuing` checks the followed
+//! clients and services request, `history` has what is stored, and `continuing` checks the followed
 //! channels of a socket again.
 //!
 //! This module must not know what the events mean.
@@ -11,15 +11,15 @@ mod continuing;
 mod emitting;
 mod ending;
 mod following;
+mod history;
 mod hooking;
 mod kinds;
 mod peers;
 mod position;
 mod presence;
 mod publishing;
-mod reading;
 mod rights;
-mod trimming;
+mod subscribers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,7 +41,8 @@ use crate::service::journals::{Journals, write};
 use crate::service::rules::bounds::CHANNEL_CHARS;
 use crate::store::StoreError;
 use emitting::is_room;
-pub(crate) use ending::{delete_channel, revoke_channel};
+pub(crate) use ending::{delete_channel, delete_event, revoke_channel};
+use history::{Bounds, Trimming, Usage};
 use kinds::{Kind, Values};
 pub(crate) use kinds::{KindFault, Kinds, schemas_of};
 pub(crate) use peers::answer_channel_peers;
@@ -50,7 +51,7 @@ use presence::Lists;
 pub(crate) use presence::read_presence;
 use rights::{Asker, Grant, TokenGrant, claim, refused};
 use roomcast::{Namespace, Room};
-use trimming::Trimming;
+pub(crate) use subscribers::{subscribe_user, unsubscribe_user};
 
 /// The channels of declared kinds. Clones share their state.
 #[derive(Clone)]
@@ -73,6 +74,9 @@ struct ChannelsInner {
     per_socket: usize,
     /// The maximum number of channels that all sockets of a user here may follow together.
     per_user: usize,
+    /// What all kinds together may store.
+    bounds: Bounds,
+    usage: Usage,
     trimming: Mutex<Trimming>,
     /// The lists of followers that were requested a moment ago.
     lists: Mutex<Lists>,
@@ -113,6 +117,11 @@ impl Channels {
             asker: backend.0,
             per_socket: limits.channels_per_connection,
             per_user: limits.channels_per_user,
+            bounds: Bounds {
+                events: limits.stored_channel_events,
+                bytes: limits.stored_channel_bytes,
+            },
+            usage: Usage::default(),
             trimming: Mutex::default(),
             lists: Mutex::default(),
             announcer,
@@ -266,6 +275,7 @@ impl Inventoried for Channels {
     fn report(&self, inventory: &mut Inventory) {
         inventory.map("channels with old events", &self.0.trimming.lock().journals);
         inventory.map("lists of followers", &self.0.lists.lock());
+        self.0.usage.report(inventory);
         if let Some(asker) = &self.0.asker {
             asker.report(inventory);
         }

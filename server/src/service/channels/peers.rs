@@ -1,5 +1,6 @@
 //! Requests about channels that every server of the store answers for itself.
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 
 use super::Channels;
@@ -21,6 +22,10 @@ pub(super) enum PeerRequest {
     },
     /// A channel that stores nothing is deleted.
     Delete(String),
+    /// A service subscribes the sockets of a user.
+    Subscribe { channel: String, user: String },
+    /// A service ends the subscriptions of a user's sockets.
+    Unsubscribe { channel: String, user: String },
 }
 
 /// The answer of a server.
@@ -30,19 +35,21 @@ pub(super) enum PeerAnswer {
     Followers(LocalFollowers),
     /// The number of ended subscriptions.
     Ended(usize),
+    /// The number of sockets that follow since then.
+    Subscribed(usize),
 }
 
 impl PeerAnswer {
     pub(super) fn followers(self) -> Option<LocalFollowers> {
         match self {
             Self::Followers(followers) => Some(followers),
-            Self::Ended(_) => None,
+            Self::Ended(_) | Self::Subscribed(_) => None,
         }
     }
 
-    fn ended(&self) -> usize {
+    fn changed(&self) -> usize {
         match self {
-            Self::Ended(ended) => *ended,
+            Self::Ended(changed) | Self::Subscribed(changed) => *changed,
             Self::Followers(_) => 0,
         }
     }
@@ -50,22 +57,33 @@ impl PeerAnswer {
 
 /// Registers the handler for requests of other servers. Must be called only in a cluster.
 pub(crate) fn answer_channel_peers(io: Builder, announcer: &Announcer) -> Builder {
-    answer_requests(io, announcer, EVENT, |io, request| {
-        Some(answer(io, request))
+    answer_requests(io, announcer, EVENT, |io, request| async move {
+        Some(answer(&io, &request).await)
     })
 }
 
-fn answer(io: &Io, request: &PeerRequest) -> PeerAnswer {
-    match request {
-        PeerRequest::Followers(channel) => {
-            PeerAnswer::Followers(Channels::local_followers(io, channel))
+/// Returns the answer of this server. A subscription may ask the other servers in its turn.
+fn answer<'a>(io: &'a Io, request: &'a PeerRequest) -> BoxFuture<'a, PeerAnswer> {
+    let answer = async move {
+        match request {
+            PeerRequest::Followers(channel) => {
+                PeerAnswer::Followers(Channels::local_followers(io, channel))
+            }
+            PeerRequest::Revoke { channel, user } => {
+                let channels = io.state::<Channels>();
+                PeerAnswer::Ended(channels.revoke_local(io, channel, user.as_deref()))
+            }
+            PeerRequest::Delete(channel) => PeerAnswer::Ended(Channels::end_local(io, channel)),
+            PeerRequest::Subscribe { channel, user } => {
+                let channels = io.state::<Channels>();
+                PeerAnswer::Subscribed(channels.subscribe_local(io, channel, user).await)
+            }
+            PeerRequest::Unsubscribe { channel, user } => {
+                PeerAnswer::Ended(Channels::unsubscribe_local(io, channel, user))
+            }
         }
-        PeerRequest::Revoke { channel, user } => {
-            let channels = io.state::<Channels>();
-            PeerAnswer::Ended(channels.revoke_local(io, channel, user.as_deref()))
-        }
-        PeerRequest::Delete(channel) => PeerAnswer::Ended(Channels::end_local(io, channel)),
-    }
+    };
+    answer.boxed()
 }
 
 impl Channels {
@@ -75,18 +93,18 @@ impl Channels {
         io: &Io,
         request: &PeerRequest,
     ) -> (Vec<PeerAnswer>, usize) {
-        let mut answers = vec![answer(io, request)];
+        let mut answers = vec![answer(io, request).await];
         let announcer = self.0.announcer.as_ref();
         let (others, missing) = request_peers(io, announcer, EVENT, request).await;
         answers.extend(others);
         (answers, missing)
     }
 
-    /// Ends subscriptions at all servers. Returns their number, and the number of servers that have
-    /// not answered.
-    pub(super) async fn end_everywhere(&self, io: &Io, request: &PeerRequest) -> (usize, usize) {
+    /// Changes subscriptions at all servers. Returns their number, and the number of servers that
+    /// have not answered.
+    pub(super) async fn change_everywhere(&self, io: &Io, request: &PeerRequest) -> (usize, usize) {
         let (answers, missing) = self.request_all(io, request).await;
-        (answers.iter().map(PeerAnswer::ended).sum(), missing)
+        (answers.iter().map(PeerAnswer::changed).sum(), missing)
     }
 }
 
@@ -118,6 +136,6 @@ mod tests {
             assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
             read_lines += 1;
         }
-        assert_eq!(read_lines, 5, "one of each is in the corpus");
+        assert_eq!(read_lines, 8, "one of each is in the corpus");
     }
 }

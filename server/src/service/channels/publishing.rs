@@ -43,7 +43,7 @@ impl Accepted {
         let NewChannelEvent { event, data, id } = new;
         kind.check_event(&event, data.get())?;
         let (key, body) = (key_of(publisher, &id), body_of(&event, &data));
-        let append = entry_of(&channel, key, body, kind.history_age);
+        let append = entry_of(&kind, &channel, key, body);
         Ok(Self {
             kind,
             channel,
@@ -165,7 +165,7 @@ impl Channels {
                 Err(wrong) => refused.push((position, wrong.to_string())),
             }
         }
-        // No limit of a kind applies: it would delay all publications.
+        // No limit of a rate applies: it would delay all publications.
         let appends = all.iter().map(|one| one.append.clone()).collect();
         let appended = self.0.journals.append_all(namespace, appends).await?;
         for (accepted, appended) in all.iter().zip(&appended) {
@@ -190,6 +190,7 @@ impl Channels {
         if !kind.is_for_services() {
             return Err(ServiceError::Denied("may not publish to this channel"));
         }
+        self.check_stored(&kind)?;
         if !kind.is_stored {
             // Several servers read a row, and only what is stored is emitted once.
             return Err(ServiceError::Conflict("the channel stores no events"));
@@ -245,6 +246,7 @@ impl Channels {
             let position = self.emit(&accepted, &source, namespace)?;
             return Ok(Published { position });
         }
+        self.check_space(std::slice::from_ref(&accepted)).await?;
         let Accepted {
             kind,
             channel,
@@ -270,6 +272,7 @@ impl Channels {
             self.hook_event(kind, source, channel, || event_of(entry, &positions));
             let journal = room_of(channel);
             self.trim_later(journal.as_str(), entry.revision, kind.history_events);
+            self.add_stored(kind, entry.body.len());
         }
         positions.of_entry(entry)
     }
@@ -315,12 +318,25 @@ impl Channels {
             .try_for_each(|(kind, events)| self.pace(kind, events))
     }
 
+    /// Checks that events may be stored, or are there already.
+    async fn check_space(&self, accepted: &[Accepted]) -> Result<(), ServiceError> {
+        for Accepted { kind, append, .. } in accepted.iter().filter(|one| one.kind.is_stored) {
+            if let Err(full) = self.check_stored(kind) {
+                let store = self.0.journals.store();
+                let known = store.journal_entry(&append.journal, &append.key).await?;
+                known.ok_or(full)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Stores events in one transaction, like [`store_event`](Self::store_event).
     async fn store_events(
         &self,
         accepted: Vec<Accepted>,
         namespace: &Namespace,
     ) -> Result<PublishedEvents, ServiceError> {
+        self.check_space(&accepted).await?;
         let appends = accepted.iter().filter(|one| one.kind.is_stored);
         let appends: Vec<Append> = appends.map(|one| one.append.clone()).collect();
         let appended = match appends.is_empty() {

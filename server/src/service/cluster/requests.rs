@@ -11,12 +11,17 @@ use roomcast::{Ack, Builder, Io, errors::ServerSideError, handler::ServerSide};
 ///
 /// Must be called only in a cluster, where no client can enter the namespace for messages between
 /// servers.
-pub(in crate::service) fn answer_requests<Q: DeserializeOwned, A: Serialize>(
+pub(in crate::service) fn answer_requests<Q, A, F>(
     io: Builder,
     announcer: &Announcer,
     name: &'static str,
-    answer: impl Fn(&Io, &Q) -> Option<A> + Clone + Send + Sync + 'static,
-) -> Builder {
+    answer: impl Fn(Io, Q) -> F + Clone + Send + Sync + 'static,
+) -> Builder
+where
+    Q: DeserializeOwned + Send,
+    A: Serialize,
+    F: Future<Output = Option<A>> + Send,
+{
     let announcer = announcer.clone();
     io.namespace(NAMESPACE, |namespace| {
         namespace.on_server_side(name, move |event: ServerSide| {
@@ -25,7 +30,7 @@ pub(in crate::service) fn answer_requests<Q: DeserializeOwned, A: Serialize>(
                 let text: String = event.arg(0).unwrap_or_default();
                 let answer = match announcer.read::<Q>(&text) {
                     Ok(request) => {
-                        let answer = answer(event.io(), &request);
+                        let answer = answer(event.io().clone(), request).await;
                         answer.and_then(|answer| announcer.write(&answer))
                     }
                     // A server of another store must not wait for the answer. This answer contains

@@ -230,6 +230,20 @@ export interface ChannelPresence {
   users: PresentUser[];
 }
 
+/** `channel:subscribed` */
+export interface ChannelSubscribed {
+  channel: ChannelName;
+  events: ChannelEvent[];
+  /** Set if some events after `since` are no longer stored. `events` then has the newest. */
+  forgotten?: boolean;
+  /** Whether there are more events: after `position` with `since`, otherwise before these. */
+  hasMore: boolean;
+  /** Continue after this position. */
+  position: ChannelPosition;
+  /** The followers, in answers to `channel:subscribe` of kinds with presence. */
+  presence?: ChannelFollowers;
+}
+
 /** An id that a client chooses: 1 to 128 characters, none of them control. */
 export type ClientId = string;
 
@@ -336,7 +350,7 @@ export interface EditMessage {
 export type Emoji = string;
 
 /** Why a socket has stopped following a channel. */
-export type EndReason = "forbidden" | "expired" | "removed" | "deleted" | "interrupted";
+export type EndReason = "forbidden" | "expired" | "removed" | "deleted" | "unsubscribed" | "interrupted";
 
 /** `error`: an event has failed. */
 export interface ErrorEvent {
@@ -1808,6 +1822,8 @@ export interface ServerToClientEvents {
   "notification:withdrawn": (payload: NotificationWithdrawn) => void;
   /** The socket has stopped following a channel without a request of its client. */
   "channel:ended": (payload: ChannelEnded) => void;
+  /** A service has let the socket follow a channel. */
+  "channel:subscribed": (payload: ChannelSubscribed) => void;
   /** The identity of the client. */
   session: (payload: Session) => void;
   /** An event that was sent without an acknowledgement has failed. */

@@ -111,6 +111,8 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "notification:withdrawn": {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","reason":"withdrawn","timestamp":"2025-01-31T12:01:00.000Z"},
   // To the socket.
   "channel:ended": {"channel":"orders:ada:42","reason":"forbidden"},
+  // To the socket.
+  "channel:subscribed": {"channel":"orders:ada:42","events":[{"data":{"status":"shipped"},"event":"order:updated","id":"order-42-shipped","position":"5f1d03ab.7.9e107d9d.0190b0e0","timestamp":"2025-01-31T12:00:00.000Z"}],"hasMore":false,"position":"5f1d03ab.7.9e107d9d.0190b0e0"},
   // To the socket, after it has connected.
   "session": {"expiresAt":"2025-01-31T12:00:00.000Z","guest":false,"name":"Ada","permissions":["chat:read","chat:send","chat:manage","chat:type"],"roles":[],"status":{"status":"busy","text":"in a meeting","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},"userId":"ada"},
   // To the socket whose event failed.
@@ -177,6 +179,7 @@ export async function talk(): Promise<void> {
   socket.on("notifications:unread", (payload) => console.log(payload.revision, payload.unread));
   socket.on("notification:withdrawn", (payload) => console.log(payload.notificationId, payload.reason, payload.timestamp));
   socket.on("channel:ended", (payload) => console.log(payload.channel, payload.reason));
+  socket.on("channel:subscribed", (payload) => console.log(payload.channel, payload.events, payload.hasMore, payload.position));
   socket.on("session", (payload) => console.log(payload.expiresAt, payload.guest, payload.name, payload.permissions, payload.roles, payload.status, payload.userId));
   socket.on("error", (payload) => console.log(payload.code, payload.event, payload.message, payload.retryAfter, payload.status, payload.type));
   socket.on("auth:expiring", (payload) => console.log(payload.expiresAt));

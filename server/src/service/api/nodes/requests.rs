@@ -1,5 +1,7 @@
 //! Requests about sockets and rooms that every server of the cluster answers for itself.
 
+use std::future::ready;
+
 use serde::{Deserialize, Serialize};
 
 use super::findings::{Findings, SeenClients};
@@ -9,6 +11,7 @@ use crate::service::api::rooms::{self, RoomPage, RoomPart};
 use crate::service::api::sockets::{self, MoveSocket, SocketPage};
 use crate::service::chat::{Chat, UserLocations};
 use crate::service::cluster::{Announcer, answer_requests, request_peers};
+
 use roomcast::{Builder, Io};
 
 /// A request to a server.
@@ -79,7 +82,9 @@ pub(crate) struct UnansweredServers(pub(crate) usize);
 ///
 /// Must be called only in a cluster.
 pub(crate) fn answer_peers(io: Builder, announcer: &Announcer) -> Builder {
-    answer_requests(io, announcer, EVENT, answer)
+    answer_requests(io, announcer, EVENT, |io, request| {
+        ready(answer(&io, &request))
+    })
 }
 
 /// Returns the answers of all servers, this server's first.

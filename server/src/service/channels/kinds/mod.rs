@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::history::Bounds;
 use super::rights::{FollowRule, Grant, PublishRule, Question};
 use crate::auth::Principal;
 use crate::config::{ChannelHook, ChannelKind};
@@ -54,6 +55,8 @@ pub(super) struct Kind {
     pub(super) history_events: u32,
     /// How long an event is stored.
     pub(super) history_age: Duration,
+    /// The maximum number of stored events of all channels, and of their bytes.
+    pub(super) bounds: Bounds,
     /// The maximum size of an event's data as JSON, in bytes.
     pub(super) max_bytes: usize,
     /// The maximum number of followers of a channel at this server.
@@ -316,11 +319,20 @@ impl Kind {
             is_last: history.last,
             history_events: if history.last { 1 } else { history.events },
             history_age: history.age,
+            bounds: Bounds {
+                events: declared.max_stored_events,
+                bytes: declared.max_stored_bytes,
+            },
             max_bytes: declared.max_bytes,
             max_followers: declared.max_followers,
             hooks: declared.webhooks.clone(),
             pace: Pace::new(declared.publishes_per_second),
         })
+    }
+
+    /// Returns the name in the configuration.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Counts events that are published together.
@@ -369,6 +381,7 @@ impl Kind {
         let rule = match grant {
             Grant::Token(_) => FollowRule::Token,
             Grant::Answer(_) => FollowRule::Ask,
+            Grant::Service(_) => FollowRule::Services,
         };
         self.follow.iter().any(|one| one.rule == rule)
     }

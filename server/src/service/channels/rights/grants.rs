@@ -17,6 +17,8 @@ pub(in crate::service::channels) enum Grant {
     Token(TokenGrant),
     /// To follow, for as long as the answer holds.
     Answer(Arc<Question>),
+    /// To follow, because a service has subscribed the socket of this user.
+    Service(String),
 }
 
 /// What a token allows in one channel.
@@ -39,6 +41,7 @@ impl Grant {
         match self {
             Self::Token(token) => token.follow && token.is_valid(),
             Self::Answer(question) => question.allows() && question.is_about(by),
+            Self::Service(user) => !by.guest && *user == *by.subject,
         }
     }
 
@@ -47,6 +50,7 @@ impl Grant {
         match self {
             Self::Token(token) => token.follow && token.is_valid(),
             Self::Answer(question) => question.allows(),
+            Self::Service(_) => true,
         }
     }
 
@@ -58,11 +62,12 @@ impl Grant {
         matches!(self, Self::Token(token) if token.history && token.is_valid())
     }
 
-    /// Returns when the right ends, unless it is renewed.
-    pub(in crate::service::channels) fn until(&self) -> SystemTime {
+    /// Returns when the right ends, unless it is renewed. `None` if it has no end.
+    pub(in crate::service::channels) fn until(&self) -> Option<SystemTime> {
         match self {
-            Self::Token(token) => token.until,
-            Self::Answer(question) => question.until(),
+            Self::Token(token) => Some(token.until),
+            Self::Answer(question) => Some(question.until()),
+            Self::Service(_) => None,
         }
     }
 
@@ -71,7 +76,7 @@ impl Grant {
         match self {
             // The answer has ended or was revoked. The client may repeat its request.
             Self::Answer(question) if !question.denies() => ServiceError::no_answer(Duration::ZERO),
-            Self::Token(_) | Self::Answer(_) => NO_CHANNEL,
+            Self::Token(_) | Self::Answer(_) | Self::Service(_) => NO_CHANNEL,
         }
     }
 
@@ -79,7 +84,7 @@ impl Grant {
     pub(in crate::service::channels) fn end_reason(&self) -> EndReason {
         match self {
             Self::Token(token) if token.follow && token.is_over() => EndReason::Expired,
-            Self::Token(_) => EndReason::Forbidden,
+            Self::Token(_) | Self::Service(_) => EndReason::Forbidden,
             Self::Answer(question) if question.denies() => EndReason::Forbidden,
             // The backend decides again when the client subscribes again.
             Self::Answer(_) => EndReason::Interrupted,

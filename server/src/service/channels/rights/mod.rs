@@ -32,6 +32,8 @@ pub(super) enum FollowRule {
     Token,
     /// Clients that the backend allows it.
     Ask,
+    /// Users whose sockets a service subscribes.
+    Services,
 }
 
 /// A rule about who may publish.
@@ -64,6 +66,7 @@ impl FollowRule {
             None if rule == "users" => Some(Ok(Self::Users)),
             None if rule == "token" => Some(Ok(Self::Token)),
             None if rule == "ask" => Some(Ok(Self::Ask)),
+            None if rule == "services" => Some(Ok(Self::Services)),
             Some(("owner", part)) => Some(position(rule, part, pattern).map(Self::Owner)),
             Some(("role", name)) if !name.is_empty() => Some(Ok(Self::Role(name.into()))),
             Some(("claim", text)) => claim(text),
@@ -84,7 +87,7 @@ impl FollowRule {
                 let value = part.map(|part| values.get(part).copied().unwrap_or_default());
                 claim(by, name).is_some_and(|claim| grants(&claim, value))
             }
-            Self::Token | Self::Ask => false,
+            Self::Token | Self::Ask | Self::Services => false,
         }
     }
 
@@ -97,7 +100,8 @@ impl FollowRule {
             | Self::Owner(_)
             | Self::Role(_)
             | Self::Token
-            | Self::Ask => None,
+            | Self::Ask
+            | Self::Services => None,
         }
     }
 }
@@ -199,7 +203,7 @@ fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 }
 
 /// The forms of rules about following.
-const FOLLOW_RULES: [&str; 7] = [
+const FOLLOW_RULES: [&str; 8] = [
     "anyone",
     "users",
     "owner:{part}",
@@ -207,6 +211,7 @@ const FOLLOW_RULES: [&str; 7] = [
     "claim:NAME={part}",
     "token",
     "ask",
+    "services",
 ];
 /// The forms of rules about publishing.
 const PUBLISH_RULES: [&str; 5] = [

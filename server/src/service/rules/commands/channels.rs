@@ -155,6 +155,46 @@ pub(crate) struct EndedSubscriptions {
     pub(crate) missing: usize,
 }
 
+/// A user whose sockets a service subscribes to a channel.
+#[derive(Debug)]
+pub(crate) struct SubscribeUser {
+    pub(crate) channel: String,
+    pub(crate) new: NewChannelSubscriber,
+}
+
+impl Command for SubscribeUser {
+    const PERMISSION: Option<Permission> = Some(Permission::ChannelsPublish);
+}
+
+/// `POST /api/v1/channels/{channel}/subscribers`: lets the connected sockets of a user follow a
+/// channel.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct NewChannelSubscriber {
+    #[schemars(with = "UserId")]
+    pub(crate) user_id: String,
+}
+
+/// The sockets that a service has subscribed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct UserSubscriptions {
+    /// The number of sockets of the user that follow the channel. 0 if the user is not connected.
+    pub(crate) subscribed: usize,
+    /// Servers that have not answered. Repeat the request.
+    pub(crate) missing: usize,
+}
+
+/// A user whose subscriptions to a channel a service ends.
+#[derive(Debug)]
+pub(crate) struct UnsubscribeUser {
+    pub(crate) channel: String,
+    pub(crate) user: String,
+}
+
+impl Command for UnsubscribeUser {
+    const PERMISSION: Option<Permission> = Some(Permission::ChannelsPublish);
+}
+
 /// The users who follow a channel, at all servers. The list may be a second old.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct ChannelFollowers {
@@ -219,6 +259,27 @@ pub(crate) struct DeleteChannel {
 
 impl Command for DeleteChannel {
     const PERMISSION: Option<Permission> = Some(Permission::ChannelsPublish);
+}
+
+/// An event that a service deletes.
+#[derive(Debug)]
+pub(crate) struct DeleteChannelEvent {
+    pub(crate) channel: String,
+    pub(crate) id: String,
+    pub(crate) user: Option<String>,
+}
+
+impl Command for DeleteChannelEvent {
+    const PERMISSION: Option<Permission> = Some(Permission::ChannelsPublish);
+}
+
+/// The query of `DELETE /api/v1/channels/{channel}/events/{id}`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EventPublisher {
+    /// The user who has published the event. Absent if a service has published it.
+    #[schemars(with = "Option<UserId>")]
+    pub(crate) user_id: Option<String>,
 }
 
 /// `POST /api/v1/channels/{channel}/events`: publishes an event to a channel, or several as
@@ -402,7 +463,7 @@ pub(crate) struct PublishedEvents {
     pub(crate) positions: Vec<String>,
 }
 
-fn page() -> ChannelEvents {
+pub(in crate::service::rules) fn page() -> ChannelEvents {
     ChannelEvents {
         position: POSITION.into(),
         events: vec![channels::event()],

@@ -7,6 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::service::rules::bounds::{ChannelName, ChannelPosition, ClientId, EventName};
+use crate::service::rules::commands::channels::{ChannelEvents, page};
 use crate::service::rules::emission::emissions;
 use crate::service::rules::examples::{self, NOON};
 use crate::store::Time;
@@ -18,6 +19,22 @@ emissions! {
         to: "the socket", rooms: [],
         example: ChannelEnded { channel: ORDER.into(), reason: EndReason::Forbidden },
     }
+    CHANNEL_SUBSCRIBED {
+        event: "channel:subscribed", payload: ChannelSubscribed, delivery: Reliable,
+        summary: "a service has let the socket follow a channel",
+        to: "the socket", rooms: [],
+        example: ChannelSubscribed { channel: ORDER.into(), events: page() },
+    }
+}
+
+/// `channel:subscribed`
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ChannelSubscribed {
+    #[schemars(with = "ChannelName")]
+    pub(crate) channel: String,
+    /// The newest events. Later events follow.
+    #[serde(flatten)]
+    pub(crate) events: ChannelEvents,
 }
 
 /// `channel:ended`
@@ -40,6 +57,8 @@ pub(crate) enum EndReason {
     Removed,
     /// A service has deleted the channel.
     Deleted,
+    /// A service has ended the subscription.
+    Unsubscribed,
     /// The server cannot continue without a gap: the client subscribes again with its position.
     Interrupted,
 }

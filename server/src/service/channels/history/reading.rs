@@ -1,7 +1,7 @@
 //! Pages of a channel's events.
 
-use super::emitting::{event_of, is_deletion, room_of};
-use super::position::{Positions, Sent};
+use crate::service::channels::emitting::{event_of, is_deletion, room_of};
+use crate::service::channels::position::{Positions, Sent};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::channels::ChannelEvents;
 use crate::service::rules::emissions::channels::ChannelEvent;
@@ -9,7 +9,7 @@ use crate::store::{Entry, Store, Stretch, Time};
 
 /// Where a page begins.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Start {
+pub(in crate::service::channels) enum Start {
     /// The newest events, or the newest before an offset.
     Newest(Option<u64>),
     /// The oldest events after a position.
@@ -18,11 +18,11 @@ pub(super) enum Start {
 
 /// Events of a channel, and its revision when they were read.
 #[derive(Debug)]
-pub(super) struct EventPage {
-    pub(super) revision: u64,
-    pub(super) answer: ChannelEvents,
+pub(in crate::service::channels) struct EventPage {
+    pub(in crate::service::channels) revision: u64,
+    pub(in crate::service::channels) answer: ChannelEvents,
     /// Whether there are later events than those of the page.
-    pub(super) is_behind: bool,
+    pub(in crate::service::channels) is_behind: bool,
 }
 
 /// Reads at most `limit` events. If the channel has only its newest event (`is_last`), a client
@@ -31,7 +31,7 @@ pub(super) struct EventPage {
 /// # Errors
 ///
 /// If the channel has not reached the position, or the store cannot be read.
-pub(super) async fn read(
+pub(in crate::service::channels) async fn read(
     store: &Store,
     channel: &str,
     positions: &Positions,
@@ -129,7 +129,7 @@ pub(super) async fn read(
 }
 
 /// Returns the page of a channel whose events are not stored. Nobody knows what a client has missed.
-pub(super) fn unstored(positions: &Positions, start: Start) -> ChannelEvents {
+pub(in crate::service::channels) fn unstored(positions: &Positions, start: Start) -> ChannelEvents {
     ChannelEvents {
         position: positions.of_offset(0),
         events: Vec::new(),

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Channels;
+use crate::service::channels::Channels;
 use crate::store::Time;
 
 /// The journals whose old events are removed soon.
 #[derive(Debug, Default)]
-pub(super) struct Trimming {
-    pub(super) journals: HashMap<String, Excess>,
+pub(in crate::service::channels) struct Trimming {
+    pub(in crate::service::channels) journals: HashMap<String, Excess>,
     /// Whether a task removes the events. It ends when there are no more journals.
     is_running: bool,
 }
 
 /// The events of a journal that are removed soon.
 #[derive(Clone, Debug)]
-pub(super) struct Excess {
+pub(in crate::service::channels) struct Excess {
     /// The newest event.
     revision: u64,
     /// The number of newest events that are retained.
@@ -31,7 +31,12 @@ pub(super) struct Excess {
 
 impl Channels {
     /// Lets the events be removed that are older than the newest ones.
-    pub(super) fn trim_later(&self, journal: &str, revision: u64, retained: u32) {
+    pub(in crate::service::channels) fn trim_later(
+        &self,
+        journal: &str,
+        revision: u64,
+        retained: u32,
+    ) {
         let retained = u64::from(retained);
         if revision <= retained {
             return;
