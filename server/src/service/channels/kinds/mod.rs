@@ -323,6 +323,11 @@ impl Kind {
         })
     }
 
+    /// Returns the name in the configuration.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Counts events that are published together.
     ///
     /// # Errors
