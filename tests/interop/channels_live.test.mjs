@@ -28,6 +28,32 @@ async function presenceIs(socket, url, channel, expected) {
   return answers;
 }
 
+/** Watches a channel until the test ends. Returns the lines so far. */
+async function watch(t, url, channel, authorization = service) {
+  const end = new AbortController();
+  t.after(() => end.abort());
+  const response = await fetch(url + path(channel, "live"), { headers: { authorization }, signal: end.signal });
+  assert.deepEqual([response.status, response.headers.get("content-type")], [200, "application/x-ndjson"]);
+  const lines = [];
+  const read = async () => {
+    let rest = "";
+    for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
+      const complete = (rest + text).split("\n");
+      rest = complete.pop();
+      lines.push(...complete.filter((line) => line !== "").map((line) => JSON.parse(line)));
+    }
+  };
+  read().catch(() => {});
+  return lines;
+}
+
+/** Returns the listed channels of one kind, without their rates. */
+async function listed(url, kind, query = "") {
+  const { status, body } = await call(url, "GET", `/api/v1/channels${query}`, undefined, service);
+  assert.deepEqual([status, body.missing], [200, 0], JSON.stringify(body));
+  return body.channels.filter((one) => one.kind === kind);
+}
+
 describe("presence in channels", () => {
   test("each user is listed once with the number of sockets, and leaves", async (t) => {
     const { url } = await withBackend(t);
@@ -307,6 +333,51 @@ for (const [name, start, joined] of [["PostgreSQL", undefined, () => whatIsThere
       await publish(here, channel, 2);
       for (const socket of sockets) await settle(socket);
       assert.deepEqual(all, [[1, `${channel} unsubscribed`], [1, `${channel} unsubscribed`], []]);
+    });
+
+    test("list of channels adds up the figures of both", async (t) => {
+      backend.answer = yes();
+      const [here, there] = servers.map(({ url }) => url);
+      const [channel, other] = [`shared:list-${name}`, `shared:other-${name}`];
+      const followers = [[here, "20"], [there, "21"], [there, "22"]];
+      for (const [url, sub] of followers) await follow(await user(t, url, sub), channel);
+      await publish(there, channel, 1);
+      await publish(here, channel, 2);
+      await publish(there, other, 1);
+      const bytes = JSON.stringify({ event: "changed", data: { n: 1 } }).length;
+      const ours = ({ channel: listed }) => [channel, other].includes(listed);
+      for (const url of [here, there]) {
+        const [first, second] = (await listed(url, "shared", "?sort=bytes&limit=200")).filter(ours);
+        const { eventsPerSecond, ...figures } = first;
+        assert.deepEqual(figures, { channel, kind: "shared", room: `channel:${channel}`, followers: 3, history: { events: 2, bytes: 2 * bytes } });
+        assert.deepEqual([second.channel, second.followers, second.history.events], [other, 0, 1]);
+        assert.ok(eventsPerSecond > second.eventsPerSecond && second.eventsPerSecond > 0, JSON.stringify([first, second]));
+        assert.deepEqual((await listed(url, "shared", "?sort=followers")).filter(ours).map(({ channel }) => channel), [channel, other]);
+      }
+    });
+
+    test("events of a channel at both are watched until the right ends", async (t) => {
+      const [here, there] = servers.map(({ url }) => url);
+      const jti = `watcher-${name}`;
+      const lines = await watch(t, here, `live:watched-${name}`, `Bearer ${token({ sub: "watcher", roles: ["service"], jti })}`);
+      const stored = await watch(t, there, `shared:watched-${name}`);
+      const steps = (of, step) => of.filter((line) => line.step === step);
+      // Both servers take part from here on.
+      for (const of of [lines, stored]) await until(() => steps(of, "tracing").length === 2, () => JSON.stringify(of));
+      for (const [n, url] of [here, there].entries()) {
+        await publish(url, `live:watched-${name}`, n);
+        await publish(url, `live:another-${name}`, n);
+        const position = await publish(url, `shared:watched-${name}`, n);
+        await until(() => steps(stored, "published").length === n + 1, () => JSON.stringify(stored));
+        const { at, node, ...line } = steps(stored, "published").at(-1);
+        assert.deepEqual(line, { step: "published", channel: `shared:watched-${name}`, position, ...event(n) });
+      }
+      await until(() => steps(lines, "published").length === 2, () => JSON.stringify(lines));
+      assert.deepEqual(steps(lines, "published").map(({ data }) => data.n).sort(), [0, 1]);
+      assert.equal(new Set(steps(lines, "published").map(({ node }) => node)).size, 2);
+      await call(here, "POST", "/api/v1/revocations", { jti }, service);
+      await until(() => steps(lines, "ended").length === 1, () => JSON.stringify(lines));
+      assert.match(steps(lines, "ended")[0].reason, /revoked/);
     });
 
     test("channel without a history sends events to followers of both", (t) => followsLive(t, servers, `live:${name}`));

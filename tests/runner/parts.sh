@@ -209,7 +209,7 @@ part_further_pages() {
   page_programs || return
   require 'firefox' firefox_browser || return
   counted 'further pages' parse_node page_tests page_firefox page_dashboard page_dashboard_sockets page_drill_down \
-    page_diagnosis admin_ui page_notifications page_status page_marks origins client/tabs client/channel_tabs
+    page_diagnosis page_channels admin_ui page_notifications page_status page_marks origins client/tabs client/channel_tabs
   TEST_VARIANTS=others counted 'further sizes and colours' parse_node page_tests page page_entering
 }
 

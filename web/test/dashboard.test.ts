@@ -97,6 +97,8 @@ test("a line of a trace is a step with its further fields", () => {
   assert.deepEqual(eventOf(7, line), { number: 7, at: "2026-01-01T00:00:00.000Z", step: "ack sent", more: 'event message, bytes 12, more {"of":1}' });
   const long = eventOf(1, { step: "received", text: "x".repeat(1_000) });
   assert.equal(long.more.length, 301);
+  const published = { step: "published", channel: "orders:7:42", event: "changed", data: { n: 1 } };
+  assert.equal(eventOf(1, published).more, 'event changed, data {"n":1}');
   assert.deepEqual(eventOf(1, {}), { number: 1, at: "", step: "unknown", more: "" });
 });
 

@@ -195,6 +195,7 @@ impl TracedEvent {
             user: Some(&self.user),
             socket: Some(self.socket.clone()),
             conversation: self.conversation,
+            channel: None,
         }
     }
 

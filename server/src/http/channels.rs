@@ -1,10 +1,19 @@
 //! Routes of channels: publishing events and reading them, below `/api/v1/channels`.
 
-use axum::{extract::Path, http::Method};
+use axum::{
+    Extension,
+    extract::{Path, State},
+    http::Method,
+    response::Response,
+};
 
-use super::api::{Api, JsonBody, Operation, Parameters, Routes};
+use super::api::{Api, ApiError, By, JsonBody, Operation, Parameters, Routes};
 use super::forwarding::forward;
+use super::trace::streamed;
 use crate::auth::Permission;
+use crate::service::api::{
+    ChannelList, ListChannels, StreamedLine, WatchChannel, WatchQuery, list_channels, watch_channel,
+};
 use crate::service::bounds::{ChannelName, ClientId, UserId};
 use crate::service::channel_events::{
     ChannelEvents, ChannelPageRequest, ChannelPresence, DeleteChannel, DeleteChannelEvent,
@@ -20,6 +29,33 @@ use crate::service::{
 /// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     Routes::new()
+        .on(
+            Method::GET,
+            "/channels",
+            forward!(Parameters(query): Parameters<ListChannels> => list_channels(io, query)),
+            Operation::new(
+                "listChannels",
+                "Lists the channels of all servers that have followers, or events in the last minute.",
+                Permission::ChannelsRead,
+            )
+            .query::<ListChannels>()
+            .answer::<ChannelList>(200),
+        )
+        .on(
+            Method::GET,
+            "/channels/{channel}/live",
+            watch,
+            Operation::new(
+                "watchChannel",
+                "Streams the events of a channel as they are published at any server, one JSON object per line (`application/x-ndjson`). Empty lines show that the stream is alive.",
+                Permission::ChannelsRead,
+            )
+            .recorded()
+            .segment::<ChannelName>("channel", "The name of the channel.")
+            .query::<WatchQuery>()
+            .answer::<StreamedLine>(200)
+            .refuses(404),
+        )
         .on(
             Method::POST,
             "/channels/{channel}/events",
@@ -160,6 +196,17 @@ pub(super) fn routes() -> Routes<Api> {
             .refuses(404)
             .refuses(409),
         )
+}
+
+async fn watch(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path(channel): Path<String>,
+    Parameters(query): Parameters<WatchQuery>,
+) -> Result<Response, ApiError> {
+    let allowed = at.access.allow(by, WatchChannel { channel, query })?;
+    let watched = watch_channel(at.io(), &at.access, allowed)?;
+    Ok(streamed(watched))
 }
 
 /// Maximum bytes of a request that publishes: the largest data that a kind of channels allows, and

@@ -37,13 +37,18 @@ async fn follow(
 ) -> Result<Response, ApiError> {
     let allowed = at.access.allow(by, query)?;
     let followed = crate::service::api::follow(&at.connections.io, &at.access, allowed)?;
+    Ok(streamed(followed))
+}
+
+/// Returns the response that has the lines of a trace.
+pub(super) fn streamed(followed: Followed) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         // nginx would otherwise collect lines before it forwards them.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     let lines = stream::unfold(followed, next);
-    Ok((headers, Body::from_stream(lines)).into_response())
+    (headers, Body::from_stream(lines)).into_response()
 }
 
 async fn next(

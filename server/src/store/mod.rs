@@ -77,9 +77,9 @@ pub use lane::{Commit, Commits};
 pub use page::{Messages, PAGE_BYTES, Page};
 pub use shared::{
     Amend, Append, Appended, Audience, AuditEntry, AuditQuery, Changed, ChannelPublication,
-    Current, Entry, Feed, FeedMark, FeedPage, IfOpen, JournalSweep, JournalView, Leases,
-    MeasuredPart, Missed, PresenceEntry, Publication, PublicationFault, Publications, Quota,
-    Replace, Stretch, WITHDRAWAL,
+    Current, Entry, Feed, FeedMark, FeedPage, IfOpen, JournalSize, JournalSweep, JournalView,
+    Leases, MeasuredPart, Missed, PresenceEntry, Publication, PublicationFault, Publications,
+    Quota, Replace, Stretch, WITHDRAWAL,
 };
 pub(crate) use shared::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, NUMBERING_BATCH, RecentChange};
 pub use time::Time;

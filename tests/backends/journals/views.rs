@@ -15,6 +15,7 @@ on_every_backend! {
     closed_entries_are_read_and_trimmed_by_themselves,
     journals_of_a_prefix_are_measured_in_parts_by_category,
     entry_is_overwritten_in_its_place,
+    newest_entries_of_the_listed_journals_are_measured,
 }
 
 async fn a_view_has_what_is_open_and_the_newest(backend: Backend) {
@@ -129,6 +130,33 @@ async fn open_entries_are_counted_at_one_revision(backend: Backend) {
     };
     stored(store, over).await;
     assert_eq!(count().await, (5, 2));
+}
+
+async fn newest_entries_of_the_listed_journals_are_measured(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    for (journal, key, body) in [
+        ("a", "0", "abc"),
+        ("b", "0", "\u{e4}"),
+        ("a", "1", ""),
+        ("a", "2", "abcd"),
+        ("other", "0", "abc"),
+    ] {
+        stored(store, closed(journal, key, body)).await;
+    }
+    let sizes = async |newest| {
+        let names = ["b", "none", "a"].map(str::to_owned);
+        let mut sizes = store.journal_sizes(names.to_vec(), newest).await.unwrap();
+        sizes.sort_by(|one, other| one.journal.cmp(&other.journal));
+        let sizes = sizes.into_iter();
+        let sizes = sizes.map(|size| (size.journal, size.entries, size.bytes, size.has_more));
+        sizes.collect::<Vec<_>>()
+    };
+    let [a, b] = ["a", "b"].map(str::to_owned);
+    assert_eq!(
+        sizes(3).await,
+        [(a.clone(), 3, 7, false), (b.clone(), 1, 2, false)]
+    );
+    assert_eq!(sizes(2).await, [(a, 2, 4, true), (b, 1, 2, false)]);
 }
 
 async fn closed_entries_are_read_and_trimmed_by_themselves(backend: Backend) {

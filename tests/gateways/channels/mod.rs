@@ -4,6 +4,7 @@ mod bounds;
 mod deleted;
 mod kinds;
 mod last;
+mod listed;
 mod lists;
 mod missing;
 mod stored;

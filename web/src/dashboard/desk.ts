@@ -28,7 +28,7 @@ const OLD_AFTER = 12_000;
 export type Part = "figures" | "servers" | "rooms" | "diagnosis";
 
 /** What the page shows. */
-export const VIEWS = ["overview", "activity", "sockets", "rooms", "blocks", "alerts"] as const;
+export const VIEWS = ["overview", "activity", "sockets", "rooms", "channels", "blocks", "alerts"] as const;
 export type View = (typeof VIEWS)[number];
 
 /**

@@ -4,6 +4,7 @@ import { Activity, Connects, Incidents, MostActive } from "./activity.tsx";
 import { type Desk, type Part, VIEWS, type View } from "./desk.ts";
 import { AlertHistory } from "./drill/alerts.tsx";
 import { Blocks } from "./drill/blocks.tsx";
+import { ChannelsView } from "./drill/channels.tsx";
 import { RoomsView } from "./drill/rooms.tsx";
 import { Sockets } from "./drill/sockets.tsx";
 import { Alerts, ChartCard, Parts, Refusals, Servers, Times } from "./lists.tsx";
@@ -89,7 +90,7 @@ function Live({ desk }: { desk: Desk }) {
   );
 }
 
-const viewNames: Record<View, string> = { overview: "Overview", activity: "Activity", sockets: "Sockets", rooms: "Rooms", blocks: "Blocks", alerts: "Alerts" };
+const viewNames: Record<View, string> = { overview: "Overview", activity: "Activity", sockets: "Sockets", rooms: "Rooms", channels: "Channels", blocks: "Blocks", alerts: "Alerts" };
 
 function Views({ desk }: { desk: Desk }) {
   return (
@@ -117,6 +118,8 @@ function Content({ desk }: { desk: Desk }) {
       return <Sockets desk={desk} />;
     case "rooms":
       return <RoomsView desk={desk} />;
+    case "channels":
+      return <ChannelsView desk={desk} />;
     case "blocks":
       return <Blocks desk={desk} />;
     case "alerts":

@@ -6,7 +6,7 @@ import type { Room } from "./types.ts";
 import { bytes, count, many, rate } from "./words.ts";
 
 /** Rooms that follow from memberships and subscriptions, which only the server changes. */
-export const MANAGED = /^(conversation|user|trades|portfolio|signals|prices|notifications|admin)([:#]|$)/;
+export const MANAGED = /^(conversation|user|trades|portfolio|signals|prices|notifications|channel|admin)([:#]|$)/;
 export const OF_CONVERSATION = "conversation:";
 
 /** Returns whether a room is of a user or a subscription. */

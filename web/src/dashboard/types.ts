@@ -92,6 +92,29 @@ export interface RoomDetails {
   missing: number;
 }
 
+/** A channel of a declared kind: `GET /api/v1/channels`. */
+export interface Channel {
+  channel: string;
+  kind: string;
+  /** The room of its followers. */
+  room: string;
+  followers: number;
+  eventsPerSecond: number;
+  /** Absent if the kind stores no events. */
+  history?: { events: number; bytes: number; hasMore?: boolean };
+}
+
+export interface Channels {
+  channels: Channel[];
+  /** There is one page. */
+  cursor?: never;
+  hasMore: boolean;
+  missing: number;
+}
+
+/** What a list of channels is sorted by. */
+export type ChannelOrder = "followers" | "rate" | "bytes";
+
 /** A conversation without its members: `GET /api/v1/conversations`. */
 export interface Conversation {
   id: string;

@@ -1,6 +1,6 @@
 //! What an operator needs to find a client or a room that causes trouble: the most active users,
 //! addresses and rooms, connects and disconnects of the last hour, the latest refusals and cuts,
-//! and the clients that were seen recently.
+//! the clients that were seen recently, and the channels with the most events.
 //!
 //! The memory is fixed: about 1 MiB, and less than 8 MiB with the longest names. Nothing is stored,
 //! and a restart begins anew. Connects, disconnects and refused connections are counted exactly.
@@ -42,6 +42,8 @@ struct Inner {
     shift: AtomicU32,
     events: Mutex<Events>,
     clients: Mutex<Clients>,
+    /// Events that were published to channels, by the room of the channel.
+    channels: Mutex<Window<Arc<str>>>,
 }
 
 /// Events of clients.
@@ -123,6 +125,7 @@ impl Default for Diagnosis {
                 erased: VecDeque::new(),
                 hasher: RandomState::new(),
             }),
+            channels: Mutex::new(Window::new(RATE_SLOT_S)),
         }))
     }
 }
@@ -174,6 +177,21 @@ impl Diagnosis {
             }
             of = unknown;
         }
+    }
+
+    /// Counts an event that was published to a channel, which `room` identifies.
+    pub(crate) fn published(&self, room: &str) {
+        let mut channels = self.0.channels.lock();
+        channels.add(seconds(), room, || room.into(), 1);
+    }
+
+    /// Returns the rooms of the channels with the most events, and events a second in the last
+    /// minute: a lower bound. The highest rate is first.
+    pub(crate) fn channel_rates(&self, limit: usize) -> Vec<(Arc<str>, f64)> {
+        let (now, started) = (seconds(), self.0.started);
+        let channels = self.0.channels.lock();
+        let covered = channels.covered(now, started) as f64;
+        rates(channels.top(now, limit), covered)
     }
 
     /// Counts a socket of the chat that connected.

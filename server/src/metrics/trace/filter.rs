@@ -14,6 +14,8 @@ pub(crate) enum Filter {
     Socket(String),
     /// What concerns a conversation.
     Conversation(Uuid),
+    /// What is published to a channel of a declared kind.
+    Channel(String),
 }
 
 /// What a step concerns.
@@ -22,6 +24,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) user: Option<&'a str>,
     pub(crate) socket: Option<SocketId>,
     pub(crate) conversation: Option<Uuid>,
+    pub(crate) channel: Option<&'a str>,
 }
 
 impl Filter {
@@ -34,6 +37,15 @@ impl Filter {
                 .as_ref()
                 .is_some_and(|socket| socket.as_str() == id),
             Self::Conversation(id) => subject.conversation == Some(*id),
+            Self::Channel(channel) => subject.channel == Some(channel),
+        }
+    }
+
+    /// Returns whether the selection can include sockets.
+    pub(crate) const fn selects_sockets(&self) -> bool {
+        match self {
+            Self::User(_) | Self::Socket(_) => true,
+            Self::Conversation(_) | Self::Channel(_) => false,
         }
     }
 
@@ -41,7 +53,7 @@ impl Filter {
     pub(crate) const fn conversation(&self) -> Option<Uuid> {
         match self {
             Self::Conversation(id) => Some(*id),
-            Self::User(_) | Self::Socket(_) => None,
+            Self::User(_) | Self::Socket(_) | Self::Channel(_) => None,
         }
     }
 
@@ -51,6 +63,7 @@ impl Filter {
             Self::User(user) => format!("user {user}"),
             Self::Socket(id) => format!("socket {id}"),
             Self::Conversation(id) => format!("conversation {id}"),
+            Self::Channel(channel) => format!("channel {channel}"),
         }
     }
 }

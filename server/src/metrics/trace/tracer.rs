@@ -110,6 +110,9 @@ impl Tracer {
         if let Some(conversation) = subject.conversation {
             line.insert("conversation".into(), conversation.to_string().into());
         }
+        if let Some(channel) = subject.channel {
+            line.insert("channel".into(), channel.into());
+        }
         line.extend(fields);
         Value::Object(line).to_string()
     }

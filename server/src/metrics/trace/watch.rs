@@ -12,9 +12,9 @@ use super::packet::{Kind, Packet};
 use super::tracer::{Detail, Tracer};
 
 /// Records and observes all connected sockets that a tracer selects. A filter by conversation
-/// selects none.
+/// or channel selects none.
 pub(super) fn observe_all(tracer: &Arc<Tracer>, io: &Io) {
-    if tracer.filter.conversation().is_some() {
+    if !tracer.filter.selects_sockets() {
         return;
     }
     for namespace in io.namespaces() {
@@ -71,6 +71,7 @@ pub(super) fn subject<'a>(socket: &Socket, user: &'a str) -> Subject<'a> {
         user: Some(user),
         socket: Some(socket.id()),
         conversation: None,
+        channel: None,
     }
 }
 
@@ -201,6 +202,7 @@ impl Observer {
             user: Some(&self.user),
             socket: Some(self.socket.clone()),
             conversation: None,
+            channel: None,
         };
         self.tracer.record(&subject, step, fields);
     }

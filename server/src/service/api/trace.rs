@@ -1,4 +1,4 @@
-//! Follows what happens to a user, a socket or a conversation on all servers.
+//! Follows what happens to a user, a socket, a conversation or a channel on all servers.
 //!
 //! The server that an operator calls starts a tracer, and asks its peers to start one with the same
 //! id. It repeats the request while the operator listens: so a server that joins later takes part,
@@ -68,6 +68,8 @@ pub(crate) struct StreamedLine {
     socket: Option<String>,
     /// The conversation that the step concerns.
     conversation: Option<Uuid>,
+    /// The channel that the step concerns.
+    channel: Option<String>,
 }
 
 /// A running trace. Dropping it ends the trace on all servers.
@@ -87,7 +89,7 @@ pub(crate) struct Followed {
 struct StreamCaller {
     access: Access,
     by: Arc<Principal>,
-    permission: Permission,
+    permissions: &'static [Permission],
     is_unmasked: bool,
     ends_at: Instant,
     checks_at: Instant,
@@ -133,24 +135,43 @@ pub(crate) fn follow(
     allowed: Allowed<Follow>,
 ) -> Result<Followed, ServiceError> {
     let (by, command) = allowed.into_parts();
-    let seconds = seconds(command.seconds)?;
     let filter = selected(
         command.user_id.as_deref(),
         command.socket_id.as_deref(),
         command.conversation_id,
     )?;
-    let detail = if command.unmasked {
+    let (detail, permissions): (_, &[Permission]) = if command.unmasked {
         access.require(&by, Permission::TraceUnmasked)?;
-        Detail::Unmasked
+        let both = &[Permission::ApiTrace, Permission::TraceUnmasked];
+        (Detail::Unmasked, both)
     } else {
-        Detail::Masked
+        (Detail::Masked, &[Permission::ApiTrace])
     };
+    let selection = (filter, detail);
+    start(io, access, by, selection, permissions, command.seconds)
+}
+
+/// Starts a trace of what a filter selects, for a caller that has these permissions. It ends when
+/// the caller loses one of them, or after this number of seconds.
+///
+/// # Errors
+///
+/// If the number is out of range, too many traces run, or the server shuts down.
+pub(super) fn start(
+    io: &Io,
+    access: &Access,
+    by: Arc<Principal>,
+    (filter, detail): (Filter, Detail),
+    permissions: &'static [Permission],
+    requested_seconds: Option<u64>,
+) -> Result<Followed, ServiceError> {
+    let seconds = seconds(requested_seconds)?;
     let traces = io.state::<Traces>().clone();
     let id = Uuid::new_v4();
     let started = traces.start(id, Reader::Caller, filter.clone(), detail, io);
     let (tracer, lines) = started.map_err(|_| ServiceError::limited(RETRY_AFTER))?;
     let is_unmasked = detail == Detail::Unmasked;
-    let caller = StreamCaller::new(access, by, Permission::ApiTrace, is_unmasked, seconds);
+    let caller = StreamCaller::new(access, by, permissions, is_unmasked, seconds);
     caller.log("trace started", &filter, Some(seconds));
     let announcer = io.state::<Chat>().announcer().cloned();
     let peers = announcer.map(|announcer| Peers {
@@ -214,7 +235,7 @@ impl StreamCaller {
     fn new(
         access: &Access,
         by: Arc<Principal>,
-        permission: Permission,
+        permissions: &'static [Permission],
         is_unmasked: bool,
         seconds: u64,
     ) -> Self {
@@ -222,7 +243,7 @@ impl StreamCaller {
         Self {
             access: access.clone(),
             by,
-            permission,
+            permissions,
             is_unmasked,
             ends_at: now + Duration::from_secs(seconds),
             checks_at: now + CHECK_INTERVAL,
@@ -240,10 +261,8 @@ impl StreamCaller {
             return None;
         }
         self.checks_at = now + CHECK_INTERVAL;
-        let unmasked = self.is_unmasked.then_some(Permission::TraceUnmasked);
-        let mut checks = std::iter::once(self.permission)
-            .chain(unmasked)
-            .map(|permission| self.access.recheck(&self.by, permission));
+        let permissions = self.permissions.iter();
+        let mut checks = permissions.map(|permission| self.access.recheck(&self.by, *permission));
         let lost = checks.find_map(Result::err)?;
         Some(match lost {
             LostAccess::Revoked => "the credentials have been revoked",

@@ -74,6 +74,13 @@ impl FollowedChannels {
         known.get(room).map(|known| known.since)
     }
 
+    /// Returns the name of the channel that a socket follows in a room.
+    pub(super) fn name(socket: &Socket, room: &Room) -> Option<String> {
+        let followed = Self::of(socket)?;
+        let known = followed.known.lock();
+        known.get(room).map(|known| known.channel.clone())
+    }
+
     /// Forgets a channel that the client knows it does not follow. Returns whether it was recorded.
     pub(super) fn forget(socket: &Socket, room: &Room) -> bool {
         // A recovered socket has the records of the lost one, whose requests may still be handled.
@@ -271,12 +278,7 @@ impl Channels {
 
     /// Returns the subscription of a socket for a room, if that is the room of a channel.
     pub(crate) fn followed(room: &Room, socket: &Socket) -> Option<Followed> {
-        let known = FollowedChannels::of(socket)?
-            .known
-            .lock()
-            .get(room)?
-            .clone();
-        let channel = known.channel;
+        let channel = FollowedChannels::name(socket, room)?;
         Some(Followed::Declared { channel })
     }
 

@@ -1,15 +1,18 @@
-//! Webhooks about channels, which each kind chooses.
+//! What webhooks, which each kind chooses, traces and the diagnosis receive about channels.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::Channels;
 use super::emitting::is_room;
 use super::kinds::Kind;
 use crate::config::ChannelHook;
+use crate::metrics::diagnosis::Diagnosis;
+use crate::metrics::trace::{Detail, Subject, Traces, unmasked};
 use crate::service::hooks::Source;
 use crate::service::rules::emissions::channels::ChannelEvent;
 use crate::service::rules::rooms::RoomKind;
-use roomcast::Room;
+use roomcast::{Io, Room};
 
 /// What webhooks receive of a channel.
 #[derive(Serialize)]
@@ -62,4 +65,38 @@ impl Channels {
             self.0.hooks.enqueue_chosen("channel.event", source, data);
         }
     }
+}
+
+/// Counts a published event for the diagnosis, and records it for the callers that watch its channel.
+pub(super) fn observe(
+    io: &Io,
+    channel: &str,
+    room: &Room,
+    event: impl Fn() -> Option<ChannelEvent>,
+) {
+    io.state::<Diagnosis>().published(room.as_str());
+    let subject = Subject {
+        channel: Some(channel),
+        ..Subject::default()
+    };
+    io.state::<Traces>()
+        .record(&subject, "published", |detail| match (event(), detail) {
+            (Some(event), Detail::Unmasked) => traced(event),
+            (None, _) | (_, Detail::Masked) => Map::new(),
+        });
+}
+
+/// Returns the fields of an event in a trace.
+fn traced(event: ChannelEvent) -> Map<String, Value> {
+    let data = serde_json::from_str(event.data.get()).map_or(Value::Null, unmasked);
+    let fields = [
+        ("event", event.event.into()),
+        ("id", event.id.into()),
+        ("position", event.position.into()),
+        ("data", data),
+    ];
+    let fields = fields.into_iter();
+    fields
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }

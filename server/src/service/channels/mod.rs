@@ -39,7 +39,9 @@ use crate::service::fault::ServiceError;
 use crate::service::hooks::Hooks;
 use crate::service::journals::{Journals, write};
 use crate::service::rules::bounds::CHANNEL_CHARS;
-use crate::store::StoreError;
+use crate::service::rules::rooms::RoomKind;
+use crate::store::{JournalSize, StoreError};
+use continuing::FollowedChannels;
 use emitting::is_room;
 pub(crate) use ending::{delete_channel, delete_event, revoke_channel};
 use history::{Bounds, Trimming, Usage};
@@ -50,7 +52,7 @@ use position::Positions;
 use presence::Lists;
 pub(crate) use presence::read_presence;
 use rights::{Asker, Grant, TokenGrant, claim, refused};
-use roomcast::{Namespace, Room};
+use roomcast::{Io, Namespace, Room};
 pub(crate) use subscribers::{subscribe_user, unsubscribe_user};
 
 /// The channels of declared kinds. Clones share their state.
@@ -266,6 +268,42 @@ impl Channels {
         }
     }
 
+    /// Returns the rooms of channels with followers at this server, and the number of these.
+    pub(in crate::service) fn local_rooms(io: &Io) -> Vec<(Room, usize)> {
+        let mut rooms = io.of("/").rooms();
+        rooms.retain(|(room, _)| is_room(room));
+        rooms
+    }
+
+    /// Returns the name of the channel that has a room. That of a long name has only its hash, but
+    /// the followers at this server have the name.
+    pub(in crate::service) fn name_at(io: &Io, room: &Room) -> Option<String> {
+        let name = room.as_str().strip_prefix(RoomKind::Declared.prefix())?;
+        if let Some(name) = name.strip_prefix(':') {
+            return Some(name.to_owned());
+        }
+        let followers = io.of("/").local().to(room.clone()).sockets();
+        followers
+            .iter()
+            .find_map(|socket| FollowedChannels::name(socket, room))
+    }
+
+    /// Returns the name of a channel's kind, and whether its events are stored.
+    pub(in crate::service) fn kind_of(&self, channel: &str) -> Option<(String, bool)> {
+        let (kind, _) = self.find(channel)?;
+        Some((kind.name().to_owned(), kind.is_stored))
+    }
+
+    /// Measures the stored events of channels by their rooms, among the `newest` of each.
+    pub(in crate::service) async fn journal_sizes(
+        &self,
+        rooms: Vec<String>,
+        newest: usize,
+    ) -> Result<Vec<JournalSize>, StoreError> {
+        let store = self.0.journals.store();
+        store.journal_sizes(rooms, newest).await
+    }
+
     fn positions(&self, channel: &str) -> Positions {
         Positions::of(&self.0.epoch, channel)
     }
@@ -325,4 +363,4 @@ fn check_name(channel: &str) -> Result<(), ServiceError> {
 }
 
 /// The error for a channel that does not exist or is not for the user.
-const NO_CHANNEL: ServiceError = ServiceError::NotFound("no such channel");
+pub(in crate::service) const NO_CHANNEL: ServiceError = ServiceError::NotFound("no such channel");

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::emitting::{
     body_of, emit_unstored, entry_of, event_of, key_of, room_of, unstored_event,
 };
+use super::hooking::observe;
 use super::kinds::{Kind, Values};
 use super::rights::Grant;
 use super::{Channels, NO_CHANNEL, check_name};
@@ -171,7 +172,7 @@ impl Channels {
         for (accepted, appended) in all.iter().zip(&appended) {
             if let Ok((entry, is_new)) = stored(appended) {
                 let of = (&*accepted.kind, &*accepted.channel);
-                self.note_stored(of, &Source::Service, entry, is_new);
+                self.note_stored(of, &Source::Service, (entry, is_new), namespace);
             }
         }
         Ok(refused)
@@ -253,24 +254,27 @@ impl Channels {
             append,
         } = accepted;
         let appended = self.0.journals.append(namespace, append).await?;
-        let (entry, is_new) = stored(&appended)?;
-        let position = self.note_stored((&kind, &channel), &source, entry, is_new);
+        let stored = stored(&appended)?;
+        let position = self.note_stored((&kind, &channel), &source, stored, namespace);
         Ok(Published { position })
     }
 
-    /// Counts a stored event, and passes it to webhooks, unless it was there. Returns its position.
+    /// Counts a stored event, and passes it to webhooks and traces, unless it was there. Returns its
+    /// position.
     fn note_stored(
         &self,
         (kind, channel): (&Kind, &str),
         source: &Source,
-        entry: &Entry,
-        is_new: bool,
+        (entry, is_new): (&Entry, bool),
+        namespace: &Namespace,
     ) -> String {
         let positions = self.positions(channel);
         if is_new {
             self.0.metrics.count(counter_of(source));
-            self.hook_event(kind, source, channel, || event_of(entry, &positions));
+            let event = || event_of(entry, &positions);
             let journal = room_of(channel);
+            observe(namespace.io(), channel, &journal, event);
+            self.hook_event(kind, source, channel, event);
             self.trim_later(journal.as_str(), entry.revision, kind.history_events);
             self.add_stored(kind, entry.body.len());
         }
@@ -292,7 +296,9 @@ impl Channels {
         let positions = self.positions(channel);
         emit_unstored(namespace, channel, &positions, append)?;
         self.0.metrics.count(counter_of(source));
-        self.hook_event(kind, source, channel, || unstored_event(append, &positions));
+        let event = || unstored_event(append, &positions);
+        observe(namespace.io(), channel, &room_of(channel), event);
+        self.hook_event(kind, source, channel, event);
         Ok(positions.of_offset(0))
     }
 
@@ -350,9 +356,9 @@ impl Channels {
         for accepted in &accepted {
             let emitted = if accepted.kind.is_stored {
                 let appended = appended.next().ok_or(StoreError::Unknown)?;
-                stored(appended).map(|(entry, is_new)| {
+                stored(appended).map(|stored| {
                     let of = (&*accepted.kind, &*accepted.channel);
-                    self.note_stored(of, &Source::Service, entry, is_new)
+                    self.note_stored(of, &Source::Service, stored, namespace)
                 })
             } else {
                 self.emit(accepted, &Source::Service, namespace)

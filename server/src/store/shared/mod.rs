@@ -15,8 +15,8 @@ mod publications;
 pub use audit::{AuditEntry, AuditQuery};
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
 pub use journals::{
-    Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, MeasuredPart,
-    Quota, Replace, Stretch, WITHDRAWAL,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalSize, JournalSweep, JournalView,
+    MeasuredPart, Quota, Replace, Stretch, WITHDRAWAL,
 };
 pub use leases::{Leases, PresenceEntry};
 pub use order::Missed;

@@ -1,14 +1,20 @@
 import type { Failure } from "../../../packages/client/src/failure.ts";
 import type { Diagnosis, SeenClients } from "../diagnosis.ts";
-import type { Alerts, Blocks, Cluster, ConversationDetails, Conversations, Node, RoomDetails, Rooms, Socket, Sockets } from "../types.ts";
+import type { Alerts, Blocks, ChannelOrder, Channels, Cluster, ConversationDetails, Conversations, Node, RoomDetails, Rooms, Socket, Sockets } from "../types.ts";
 
 /**
  * Timeout of requests, in milliseconds. A server waits 5 seconds for others that do not answer, so
  * that it can name them.
  */
 export const REQUEST_TIMEOUT = 8_000;
-/** Sockets, conversations, blocks or alerts of a page. */
+/** Sockets, channels, conversations, blocks or alerts of a page. */
 export const PAGE = 50;
+
+/** Seconds for which events are watched. */
+const WATCHED = 3_600;
+
+/** Takes a line of a stream. */
+export type TakeLine = (line: Record<string, unknown>) => void;
 
 type Query = Record<string, string | number | undefined>;
 
@@ -44,6 +50,10 @@ export class Api {
 
   room(room: string): Promise<RoomDetails> {
     return this.#call("GET", `/rooms/${encodeURIComponent(room)}`);
+  }
+
+  channels(sort: ChannelOrder): Promise<Channels> {
+    return this.#call("GET", `/channels${queryOf({ sort, limit: PAGE })}`);
   }
 
   sockets(query: { search?: string; room?: string; cursor?: string | undefined }): Promise<Sockets> {
@@ -89,8 +99,17 @@ export class Api {
   }
 
   /** Passes on each line about a socket until `signal` is aborted or the server ends the stream. */
-  async trace(socketId: string, take: (line: Record<string, unknown>) => void, signal: AbortSignal): Promise<void> {
-    const response = await fetch(`/api/v1/trace${queryOf({ socketId, seconds: 3_600 })}`, { ...this.#options(), signal });
+  trace(socketId: string, take: TakeLine, signal: AbortSignal): Promise<void> {
+    return this.#stream(`/trace${queryOf({ socketId, seconds: WATCHED })}`, take, signal);
+  }
+
+  /** Passes on each event that is published to a channel, like `trace`. */
+  live(channel: string, take: TakeLine, signal: AbortSignal): Promise<void> {
+    return this.#stream(`/channels/${encodeURIComponent(channel)}/live${queryOf({ seconds: WATCHED })}`, take, signal);
+  }
+
+  async #stream(path: string, take: TakeLine, signal: AbortSignal): Promise<void> {
+    const response = await fetch(`/api/v1${path}`, { ...this.#options(), signal });
     if (!response.ok || response.body === null) throw await failureOf(response);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";

@@ -3,9 +3,9 @@ import { exactTime, shortDay } from "../../words/time.ts";
 import { type Desk, explain, isDenied, unansweredText } from "../desk.ts";
 import { Card, Denied, Table } from "../lists.tsx";
 import { LargestRooms, OF_CONVERSATION } from "../rooms.tsx";
-import type { Conversation, ConversationDetails, Socket } from "../types.ts";
+import type { Conversation, ConversationDetails, Socket, Sockets as SocketPage } from "../types.ts";
 import { count, many, nodeId } from "../words.ts";
-import { Pager, SearchForm, ageOf, useOpened, usePages } from "./paged.tsx";
+import { Pager, type Pages, SearchForm, ageOf, useOpened, usePages } from "./paged.tsx";
 import { SocketCard } from "./socket.tsx";
 import { SocketTable } from "./sockets.tsx";
 
@@ -90,7 +90,6 @@ function RoomCard({ room, desk, onChoose, onClose }: { room: string; desk: Desk;
   const pages = usePages(room, (cursor) => desk.apiOrThrow.sockets({ room, cursor }));
   const card = useOpened<HTMLDivElement>();
   const id = room.startsWith(OF_CONVERSATION) ? room.slice(OF_CONVERSATION.length) : undefined;
-  const sockets = pages.page?.sockets ?? [];
   return (
     <Card title="Room" size="wide" old={ageOf(desk, pages.asOf)}>
       <div class="opened" data-room-details={room} ref={card} tabIndex={-1}>
@@ -99,21 +98,36 @@ function RoomCard({ room, desk, onChoose, onClose }: { room: string; desk: Desk;
         </p>
         {id !== undefined && <Members id={id} desk={desk} />}
         <h3>Sockets in the room</h3>
-        {pages.isDenied && <p class="nothing">Your role does not permit this (api:sockets).</p>}
-        {pages.trouble !== "" && (
-          <p class="trouble" role="alert">
-            {pages.trouble}
-          </p>
-        )}
-        {pages.page !== undefined && sockets.length === 0 && <p class="nothing">No socket is in the room.{unansweredText(pages.page.missing)}</p>}
-        {sockets.length > 0 && <SocketTable sockets={sockets} isOnline={desk.isOnline} onChoose={onChoose} />}
-        {sockets.length > 0 && <p class="nothing">{onServers(sockets)}</p>}
-        <Pager pages={pages} desk={desk} name="sockets of the room" />
+        <SocketsInRoom pages={pages} desk={desk} name="sockets of the room" none="No socket is in the room." onChoose={onChoose} />
         <button class="button" type="button" onClick={onClose}>
           Back to the lists
         </button>
       </div>
     </Card>
+  );
+}
+
+/** The sockets in a room, a page at a time. */
+export function SocketsInRoom({ pages, desk, name, none, onChoose }: { pages: Pages<SocketPage>; desk: Desk; name: string; none: string; onChoose: (id: string) => void }) {
+  const sockets = pages.page?.sockets ?? [];
+  return (
+    <>
+      {pages.isDenied && <p class="nothing">Your role does not permit this (api:sockets).</p>}
+      {pages.trouble !== "" && (
+        <p class="trouble" role="alert">
+          {pages.trouble}
+        </p>
+      )}
+      {pages.page !== undefined && sockets.length === 0 && (
+        <p class="nothing">
+          {none}
+          {unansweredText(pages.page.missing)}
+        </p>
+      )}
+      {sockets.length > 0 && <SocketTable sockets={sockets} isOnline={desk.isOnline} onChoose={onChoose} />}
+      {sockets.length > 0 && <p class="nothing">{onServers(sockets)}</p>}
+      <Pager pages={pages} desk={desk} name={name} />
+    </>
   );
 }
 

@@ -2,17 +2,14 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { exactTime } from "../../words/time.ts";
 import { type Desk, explain } from "../desk.ts";
-import { Ring } from "../figures.ts";
 import { Card } from "../lists.tsx";
 import { MANAGED } from "../rooms.tsx";
 import type { Socket } from "../types.ts";
 import { bytes, count, lasting, nodeId } from "../words.ts";
 import { BlockDialog, Confirm } from "./dialogs.tsx";
 import { Outcome, ageOf, useOpened, useOutcome } from "./paged.tsx";
-import { type Happening, eventOf } from "./trace.ts";
+import { Watch } from "./watched.tsx";
 
-/** Maximum number of shown events of a socket. */
-const SHOWN_EVENTS = 100;
 /** Delay between the last answer and the next request for a socket, in milliseconds. */
 const REFRESH_INTERVAL = 3_000;
 
@@ -68,7 +65,7 @@ export function SocketCard({ id, desk, onClose }: { id: string; desk: Desk; onCl
             onLeave={(room) => void act(async () => ((await desk.apiOrThrow.leave(id, room)) ? `The socket has left the room ${room}.` : `The socket was not in the room ${room}.`))}
           />
         )}
-        <Events id={id} desk={desk} />
+        <Watch of="socket" desk={desk} permission="api:trace" note="Texts are not shown." watch={(take, signal) => desk.apiOrThrow.trace(id, take, signal)} />
       </div>
       {pending === "close" && (
         <Confirm
@@ -209,79 +206,3 @@ function Rooms({ socket: { rooms, roomCount }, isIdle, onJoin, onLeave }: { sock
     </section>
   );
 }
-
-/** The events of a socket, requested only while they are shown. */
-function Events({ id, desk }: { id: string; desk: Desk }) {
-  const [isOpen, setIsOpen] = useState(false);
-  useEffect(() => {
-    // A trace costs every server, so it ends when the page is hidden.
-    const handleVisibility = () => document.visibilityState === "hidden" && setIsOpen(false);
-    document.addEventListener("visibilitychange", handleVisibility);
-    return () => document.removeEventListener("visibilitychange", handleVisibility);
-  }, []);
-  return (
-    <section class="part" aria-labelledby="events-of-socket">
-      <h3 id="events-of-socket">Events</h3>
-      <button class="button" type="button" aria-expanded={isOpen} disabled={!isOpen && !desk.isOnline} onClick={() => setIsOpen(!isOpen)}>
-        {isOpen ? "Stop watching" : "Watch events"}
-      </button>
-      {isOpen ? <Watched id={id} desk={desk} /> : <p class="nothing">Watching is recorded in the audit log. Texts are not shown.</p>}
-    </section>
-  );
-}
-
-function Watched({ id, desk }: { id: string; desk: Desk }) {
-  const [events, setEvents] = useState<readonly Happening[]>([]);
-  const [ended, setEnded] = useState("");
-  const [denied, setDenied] = useState(false);
-  useEffect(() => {
-    const ring = new Ring<Happening>(SHOWN_EVENTS);
-    const stop = new AbortController();
-    let number = 0;
-    let isScheduled = false;
-    const take = (line: Record<string, unknown>) => {
-      ring.push(eventOf((number += 1), line));
-      // A busy socket is drawn a few times a second.
-      if (isScheduled) return;
-      isScheduled = true;
-      setTimeout(() => {
-        isScheduled = false;
-        if (!stop.signal.aborted) setEvents(ring.items);
-      }, 200);
-    };
-    const watch = async () => {
-      try {
-        await desk.apiOrThrow.trace(id, take, stop.signal);
-        if (!stop.signal.aborted) setEnded("The server has ended this.");
-      } catch (error) {
-        if (stop.signal.aborted) return;
-        if ((error as { code?: unknown }).code === "FORBIDDEN") setDenied(true);
-        else setEnded(explain(error));
-      }
-    };
-    void watch();
-    return () => stop.abort();
-  }, [id]);
-  if (denied) return <p class="nothing">Your role does not permit this (api:trace).</p>;
-  return (
-    <>
-      <ul class="entries" tabIndex={0} aria-label={`The latest, ${SHOWN_EVENTS} at most`}>
-        {events.toReversed().map(({ number, at, step, more }) => (
-          <li key={number}>
-            <span class="entry-text">
-              <span class="strong">{step}</span> <bdi class="faint">{more}</bdi>
-            </span>
-            <time class="entry-at" datetime={at}>
-              {exactTime(at)}
-            </time>
-          </li>
-        ))}
-      </ul>
-      {events.length === 0 && ended === "" && <p class="nothing">Waiting for events…</p>}
-      <p class="nothing" role="status">
-        {ended}
-      </p>
-    </>
-  );
-}
-

@@ -8,8 +8,8 @@ export interface Happening {
   more: string;
 }
 
-/** Fields that all lines of a socket have in common, or that are shown otherwise. */
-const HIDDEN = new Set(["at", "node", "step", "socket", "user"]);
+/** Fields that all lines of a socket or channel have in common, or that are shown otherwise. */
+const HIDDEN = new Set(["at", "node", "step", "socket", "user", "channel"]);
 /** Maximum characters of the further fields. */
 const MAX_CHARS = 300;
 

@@ -1,6 +1,7 @@
 //! The servers of the cluster: what they request from each other, their state, what they know of
-//! clients that may cause trouble, and the log level of this one.
+//! channels and of clients that may cause trouble, and the log level of this one.
 
+pub(super) mod channels;
 pub(super) mod cluster;
 pub(super) mod diagnosis;
 mod distinct;

@@ -4,6 +4,7 @@ use std::future::ready;
 
 use serde::{Deserialize, Serialize};
 
+use super::channels::LocalChannels;
 use super::findings::{Findings, SeenClients};
 use super::report::{Reports, ServerReport};
 use crate::metrics::diagnosis::Diagnosis;
@@ -30,6 +31,8 @@ pub(in crate::service::api) enum NodeRequest {
     SeenClients(String),
     /// A user that is erased.
     Forget(String),
+    /// The channels with the most followers and events.
+    Channels,
 }
 
 /// The answer of a server.
@@ -46,6 +49,7 @@ pub(in crate::service::api) enum NodeAnswer {
     Diagnosis(Box<Findings>),
     SeenClients(SeenClients),
     Forgotten,
+    Channels(LocalChannels),
 }
 
 impl NodeAnswer {
@@ -60,6 +64,14 @@ impl NodeAnswer {
     pub(in crate::service::api) fn disconnected(self) -> Option<usize> {
         if let Self::Disconnected(count) = self {
             Some(count)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn channels(self) -> Option<LocalChannels> {
+        if let Self::Channels(channels) = self {
+            Some(channels)
         } else {
             None
         }
@@ -120,6 +132,7 @@ fn answer(io: &Io, request: &NodeRequest) -> Option<NodeAnswer> {
             io.state::<Diagnosis>().forget(user);
             NodeAnswer::Forgotten
         }
+        NodeRequest::Channels => NodeAnswer::Channels(LocalChannels::of(io)),
     })
 }
 
@@ -152,7 +165,7 @@ mod tests {
             assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
             read_lines += 1;
         }
-        assert_eq!(read_lines, 24, "one of each is in the corpus");
+        assert_eq!(read_lines, 26, "one of each is in the corpus");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(in crate::service::chat) fn committed(traces: &Traces, commit: &Commit) {
         user: author(event),
         socket: sender(commit),
         conversation: Some(event.conversation_id()),
+        channel: None,
     };
     let step = if commit.is_foreign() {
         "announced"
@@ -54,6 +55,7 @@ pub(in crate::service::chat) fn unseen(traces: &Traces, commit: &Commit) {
             user: author(event),
             socket: sender(commit),
             conversation: Some(event.conversation_id()),
+            channel: None,
         };
         traces.record(&subject, "not_emitted", |_| {
             let mut fields = fields(event, commit.revision(), commit.origin().trace);
@@ -81,6 +83,7 @@ pub(super) fn emitted(
         user: author(event),
         socket: None,
         conversation: Some(event.conversation_id()),
+        channel: None,
     };
     if !traces.matches(&subject) {
         return;
@@ -168,6 +171,7 @@ pub(super) fn confirmed(
         user: Some(&message.user_id),
         socket: None,
         conversation: Some(message.conversation_id),
+        channel: None,
     };
     traces.record(&subject, "confirmations", |_| {
         let mut fields = identity(message.id, message.seq);

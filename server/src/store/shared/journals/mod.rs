@@ -74,6 +74,22 @@ pub struct MeasuredPart {
 
 record! { MeasuredPart => category, entries, bytes, last_journal, last_revision }
 
+/// What is stored of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a row, readers destructure it")]
+pub struct JournalSize {
+    /// The name of the journal.
+    pub journal: String,
+    /// The number of entries.
+    pub entries: u64,
+    /// The bytes of their bodies.
+    pub bytes: u64,
+    /// Whether there are older entries, which are not counted.
+    pub has_more: bool,
+}
+
+record! { JournalSize => journal, entries, bytes, has_more }
+
 /// The beginning of the id of the database.
 struct Epoch {
     epoch: String,
@@ -431,6 +447,37 @@ impl Store {
             values![journal, key, body],
         );
         Ok(self.execute_timed(update).await? > 0)
+    }
+
+    /// Measures the entries of journals, among the `newest` revisions of each. A journal without
+    /// such entries is left out.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn journal_sizes(
+        &self,
+        journals: Vec<String>,
+        newest: usize,
+    ) -> Result<Vec<JournalSize>, StoreError> {
+        macro_rules! sizes {
+            ($are_listed:literal) => {
+                concat!(
+                    "SELECT j.name AS journal, count(*) AS entries,
+                         sum(octet_length(e.body)) AS bytes,
+                         EXISTS (SELECT 1 FROM journal_entries o
+                             WHERE o.journal = j.name AND o.revision <= j.revision - $2) AS has_more
+                     FROM journals j JOIN journal_entries e
+                         ON e.journal = j.name AND e.revision > j.revision - $2
+                     WHERE j.name ",
+                    $are_listed,
+                    " GROUP BY j.name, j.revision"
+                )
+            };
+        }
+        let select = Statement::new(sizes!("= ANY($1)"), values![journals, newest])
+            .for_sqlite(sizes!("IN (SELECT value FROM json_each($1))"));
+        self.with_answer_timeout(self.rows(select)).await
     }
 
     /// Removes closed entries of a journal whose revision is smaller than `before`, and which were
