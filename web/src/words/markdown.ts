@@ -131,12 +131,26 @@ export function parseMarkdown(text: string, depth = 0, parse: ParseInline = pars
   return blocks;
 }
 
+/** Maximum number of excerpts in the cache. */
+const MAX_EXCERPTS = 200;
+/** Excerpts by their length and source. Each drawing of the page requests the same ones. */
+const excerpts = new Map<string, string>();
+
 /** Returns the beginning of a message on one line, without Markdown marks. */
 export function excerptOf(text: string, length = 120): string {
+  const source = text.slice(0, length * 4);
+  const key = `${length} ${source}`;
+  const excerpt = excerpts.get(key) ?? createExcerpt(source, length);
+  if (excerpts.size >= MAX_EXCERPTS) excerpts.clear();
+  excerpts.set(key, excerpt);
+  return excerpt;
+}
+
+function createExcerpt(text: string, length: number): string {
   const words = ({ children = [], text = "" }: { children?: Inline[]; text?: string }): string => text + children.map(words).join("");
   const lines = (block: Block): string =>
     block.kind === "list" ? block.items.map((children) => words({ children })).join(" ") : block.kind === "quote" ? block.children.map(lines).join(" ") : words(block);
-  return preview(parseMarkdown(text.slice(0, length * 4)).map(lines).join(" "), length);
+  return preview(parseMarkdown(text).map(lines).join(" "), length);
 }
 
 /** Matches the possible start of an inline element. */
