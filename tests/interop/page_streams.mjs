@@ -1,7 +1,8 @@
 // A message whose text grows on the page: what the reader sees of it, that it can ask the author to stop, and
 // that it is read out once.
 import assert from "node:assert/strict";
-import { checkLook, client, everywhere, make, must, signIn } from "./page_support.mjs";
+import { test } from "node:test";
+import { checkLook, client, everywhere, make, must, noComplaints, signIn } from "./page_support.mjs";
 import { ask, until } from "./support.mjs";
 
 everywhere("a message grows while its author writes it, and stops on request", async (t, { self, options }) => {
@@ -52,4 +53,55 @@ everywhere("a message grows while its author writes it, and stops on request", a
   await until(async () => (await spoken.count()) === 1, "the words for screen readers");
   await checkLook(ada, `streams-interrupted-${self}`);
   await ask(coach, "delete_message", { messageId: message.id });
+});
+
+test("a growing text looks like a complete one, and its finished parts stay", async (t) => {
+  const coach = await client(t, "coach", "Coach");
+  const id = await make(coach, "Parts", ["ada-parts", "bob-parts"], "before");
+  const [ada, late] = [await signIn(t, "ada-parts", "Ada"), await signIn(t, "bob-parts", "Bob")];
+  for (const { page } of [ada, late]) await page.evaluate((address) => (location.hash = address), `#/c/${id}`);
+  await ada.message("before").waitFor();
+  const { message } = await must(coach, "begin_message", { conversationId: id, clientMessageId: "parts" });
+  const bubble = (visitor) => visitor.page.locator(`li[data-id="${message.id}"] .bubble`);
+  // The caret of a text that has just grown does not blink yet, and the Tab key reaches only the
+  // links of an active message.
+  const html = async (visitor) => (await bubble(visitor).innerHTML()).replaceAll(/ is-idle| tabindex="-1"/g, "");
+  const kinds = [
+    "A paragraph with **bold** words, `code` and a [link](https://example.org/).",
+    "- one\n- **two**\n- three",
+    "Two lines\nof text.\n\n\nAnd another paragraph 😀.",
+    "```js\nlet a = **1**;\n\nlet b;\n```",
+    "1. first\n2. second\n> quoted\n> - in *it*",
+  ];
+  const whole = Array.from({ length: 40 }, (_, n) => kinds[n % kinds.length]).join("\n\n");
+  const characters = [...whole];
+  let offset = 0;
+  // In a bold word, a list, a block of code, a quote, and later parts.
+  const ends = [..."bol|- **tw|let a|> - i".split("|").map((text) => [...whole.split(text)[0]].length + text.length), 1_200, characters.length];
+  for (const end of ends) {
+    while (offset < end) {
+      const piece = characters.slice(offset, Math.min(end, offset + 1 + ((offset * 7) % 130)));
+      await must(coach, "append_message", { messageId: message.id, offset, text: piece.join("") });
+      offset += piece.length;
+    }
+    await late.page.reload();
+    await bubble(late).locator(".caret").waitFor();
+    const expected = await html(late);
+    await until(async () => (await html(ada)) === expected, `the text of ${end} characters`);
+    if (end === ends[1]) {
+      await bubble(ada).evaluate((node) => {
+        globalThis.finished = node.querySelector("strong");
+        getSelection().selectAllChildren(globalThis.finished);
+      });
+    }
+  }
+  assert.ok((await bubble(ada).locator(".passage").count()) >= 3);
+  await bubble(ada).locator(".caret.is-idle").waitFor();
+  await must(coach, "finish_message", { messageId: message.id, offset });
+  await bubble(ada).locator(".caret").waitFor({ state: "detached" });
+  assert.deepEqual(await ada.page.evaluate(() => [globalThis.finished.isConnected, String(getSelection())]), [true, "bold"]);
+  await late.page.reload();
+  await late.page.getByRole("button", { name: "Show all" }).click();
+  assert.equal(await html(ada), await html(late));
+  noComplaints(ada, late);
 });

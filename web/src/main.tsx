@@ -20,21 +20,42 @@ const app = new App({
 const root = document.querySelector("#app");
 const pace = new Pace();
 let isScheduled = false;
-/** The timer of growing text that is not drawn yet. */
+/** Whether text has grown and is not drawn yet, and the timer of its drawing. */
+let hasGrown = false;
 let growth: ReturnType<typeof setTimeout> | undefined;
+/** Whether growing text is drawn, but its frame is not painted yet. */
+let isPainting = false;
 
 function draw(): void {
-  isScheduled = false;
+  isScheduled = hasGrown = false;
   clearTimeout(growth);
   growth = undefined;
   if (root !== null) render(<Page app={app} />, root);
 }
 
-function drawFrame(): void {
+/**
+ * Draws growing text before its frame, not in it: the list scrolls to its new end, and browsers
+ * would need a second frame for the event of a scroll that happens in a frame.
+ */
+function drawGrowth(): void {
   const start = performance.now();
   draw();
-  // This runs after the frame, whose layout and painting count.
-  setTimeout(() => pace.note(start, performance.now()));
+  const drawn = performance.now() - start;
+  isPainting = true;
+  requestAnimationFrame(() => {
+    const frame = performance.now();
+    // This runs after the frame, whose layout and painting count.
+    setTimeout(() => {
+      const end = performance.now();
+      pace.note(end, drawn + end - frame);
+      isPainting = false;
+      planGrowth();
+    });
+  });
+}
+
+function planGrowth(): void {
+  if (hasGrown && !isScheduled && !isPainting) growth ??= setTimeout(drawGrowth, pace.pause(performance.now()));
 }
 
 /**
@@ -54,10 +75,11 @@ app.changed = (isUrgent = false) => {
   if (isUrgent) return draw();
   if (isScheduled) return;
   isScheduled = true;
-  requestAnimationFrame(drawFrame);
+  requestAnimationFrame(draw);
 };
 app.grown = () => {
-  if (!isScheduled) growth ??= setTimeout(() => app.changed(), pace.pause(performance.now()));
+  hasGrown = true;
+  planGrowth();
 };
 applyTheme();
 app.start();

@@ -1,5 +1,5 @@
 /** The share of the time in which growing text may be drawn. */
-const SHARE = 1 / 6;
+const SHARE = 1 / 8;
 /** Maximum time in milliseconds between two drawings of a growing text. */
 const MAX_PAUSE = 250;
 
@@ -11,10 +11,10 @@ export class Pace {
   #end = -Infinity;
   #cost = 0;
 
-  /** Records when a drawing began and when its frame was painted. */
-  note(start: number, end: number): void {
+  /** Records when the frame of a drawing was painted, and the milliseconds that both took. */
+  note(end: number, cost: number): void {
     this.#end = end;
-    this.#cost = end - start;
+    this.#cost = cost;
   }
 
   /** Returns the milliseconds from `now` until the next drawing. */

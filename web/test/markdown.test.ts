@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { closed, type Block, type Inline, excerptOf, parseMarkdown } from "../src/words/markdown.ts";
+import { isDeepStrictEqual } from "node:util";
+import { closed, type Block, type Inline, InlineCache, excerptOf, isSameBlock, parseMarkdown } from "../src/words/markdown.ts";
 
 /** Returns parsed Markdown in a short notation. */
 function written(text: string): string {
@@ -59,7 +60,14 @@ test("an address in a sentence is a link without the punctuation around it", () 
 });
 
 test("text without marks is preserved with its spaces and lines", () => {
-  for (const text of ["2 * 3 * 4 = 24", "a*b*c", "snake_case_name", "**", "`", "[x](", "  indented\n\n\ntext ", "-no list", "1.no", "```\nnever closed", ""]) plain(text);
+  for (const text of ["2 * 3 * 4 = 24", "a*b*c", "snake_case_name", "**", "`", "[x](", "  indented\ntext ", "\n\nafter lines", "before lines\n \n", "-no list", "1.no", "```\nnever closed", ""]) plain(text);
+});
+
+test("each paragraph is a block that includes the blank lines after it", () => {
+  assert.equal(written("  one\ntwo\n \n\n three"), "  one\ntwo\n \n\n| three");
+  assert.equal(written("one\n\n- item\n\ntwo\n\nthree"), "one\n|list(item)|\ntwo\n\n|three");
+  assert.equal(written("**one\n\ntwo** *three*"), "**one\n\n|two** emphasis(three)");
+  assert.deepEqual(parseMarkdown("one\n\ntwo\n- item\nthree").map((piece) => "isNext" in piece), [false, true, false, false]);
 });
 
 test("addresses that run code or pretend to be others are no links", () => {
@@ -88,4 +96,25 @@ test("a block of code that is still being written is closed", () => {
   assert.equal(closed("a\n```\nlet a"), "a\n```\nlet a\n```");
   assert.equal(closed("```js\nlet a\n"), "```js\nlet a\n```");
   for (const whole of ["", "a ``` b", "```\nlet a\n```", "```\nlet a\n```\n- b"]) assert.equal(closed(whole), whole);
+});
+
+test("each prefix of a growing text is parsed as by itself", () => {
+  const paragraph = "A paragraph with **bold** words, `code` and a [link](https://example.org/) to *read*.";
+  const kinds = [`${paragraph}\n${paragraph}\n\n\n${paragraph}`, "- one\n- **two**\n- one\n", "3. three\n4. four", "> quoted\n>\n> - in it\n> - **two**", "```js\nlet a = **1**;\n\nlet b;\n```", paragraph];
+  const text = [...kinds, ...kinds.toReversed()].join("\n\n");
+  const cache = new InlineCache();
+  let before: Block[] = [];
+  let drawnAgain = 0;
+  for (let end = 0; end <= text.length; end += 1) {
+    const prefix = closed(text.slice(0, end));
+    cache.advance();
+    const blocks = parseMarkdown(prefix, 0, cache.parse);
+    assert.deepEqual(blocks, parseMarkdown(prefix), prefix);
+    // A block is drawn again if, and only if, it has changed.
+    const areSame = blocks.map((piece, index) => before[index] !== undefined && isSameBlock(piece, before[index]));
+    assert.deepEqual(areSame, blocks.map((piece, index) => isDeepStrictEqual(piece, before[index])), prefix);
+    drawnAgain += areSame.filter((isSame) => !isSame).length;
+    before = blocks;
+  }
+  assert.ok(drawnAgain < text.length * 1.1, `${drawnAgain} blocks drawn for ${text.length} characters`);
 });

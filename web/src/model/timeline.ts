@@ -68,9 +68,8 @@ export class Timeline {
 
   /** Updates the quotes of a message. */
   requote(original: Message): void {
-    const quote = quoteOf(original);
     for (const [index, message] of this.#messages.entries()) {
-      if (message.replyTo?.id === quote.id) this.#messages[index] = { ...message, replyTo: quote };
+      if (message.replyTo?.id === original.id) this.#messages[index] = { ...message, replyTo: quoteOf(original) };
     }
   }
 

@@ -1,6 +1,6 @@
 import { Component } from "preact";
 import { type Person, piecesOf } from "../marks/mentions.ts";
-import { type Block, type Inline, parseMarkdown } from "../words/markdown.ts";
+import { type Block, type Inline, InlineCache, areSame, closed, isSameBlock, parseMarkdown } from "../words/markdown.ts";
 import { isPicture, webAddress } from "../words/text.ts";
 import { Icon } from "./icons.tsx";
 import { Spoken } from "./parts.tsx";
@@ -8,12 +8,68 @@ import { Spoken } from "./parts.tsx";
 /** Renders a piece of plain text. */
 type RenderText = (text: string) => preact.ComponentChildren;
 
+/** Number of blocks in one part of a long text. */
+const PART = 16;
+/** Milliseconds without new text after which the caret blinks. */
+const IDLE = 1_000;
+
+interface ContentProps {
+  text: string;
+  mentioned?: readonly Person[];
+  ownId?: string;
+  /** Whether the text is still being written. Its end then has a caret. */
+  isGrowing?: boolean | undefined;
+}
+
 /**
  * Renders the text of a message as nodes, so that none of it is interpreted as HTML. Mentions are
  * highlighted.
+ *
+ * The blocks of a long text are in parts, which browsers lay out and paint separately. Growing text
+ * draws only its last part again.
  */
-export function Content({ text, mentioned = [], ownId = "" }: { text: string; mentioned?: readonly Person[]; ownId?: string }) {
-  const renderText: RenderText = (plain) =>
+export class Content extends Component<ContentProps, { idle?: string }> {
+  /** The text that has stopped growing, at least for now. */
+  override state: { idle?: string } = {};
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #cache: InlineCache | undefined;
+  #people = "";
+  #renderText: RenderText = (text) => text;
+
+  override componentDidMount(): void {
+    this.componentDidUpdate({ text: "" });
+  }
+
+  override componentDidUpdate({ text }: ContentProps): void {
+    if (text === this.props.text) return;
+    clearTimeout(this.#timer);
+    // While text arrives, the caret is still: each start of an animation costs two frames.
+    if (this.props.isGrowing) this.#timer = setTimeout(() => this.setState({ idle: this.props.text }), IDLE);
+  }
+
+  override componentWillUnmount(): void {
+    clearTimeout(this.#timer);
+  }
+
+  override render({ text, mentioned = [], ownId = "", isGrowing = false }: ContentProps, { idle }: { idle?: string }) {
+    const people = JSON.stringify([mentioned, ownId]);
+    if (people !== this.#people) this.#renderText = renderMentions(mentioned, ownId);
+    this.#people = people;
+    this.#cache = isGrowing ? (this.#cache ?? new InlineCache()) : undefined;
+    this.#cache?.advance();
+    const blocks = parseMarkdown(isGrowing ? closed(text) : text, 0, this.#cache?.parse);
+    const caret = !isGrowing ? "" : idle === text ? "caret is-idle" : "caret";
+    const parts = [];
+    for (let from = 0; from < blocks.length; from += PART) {
+      const isLast = from + PART >= blocks.length;
+      parts.push(<Part key={from} isFirst={from === 0} blocks={blocks.slice(from, from + PART)} caret={isLast ? caret : ""} renderText={this.#renderText} />);
+    }
+    return <>{parts}</>;
+  }
+}
+
+function renderMentions(mentioned: readonly Person[], ownId: string): RenderText {
+  return (plain) =>
     piecesOf(plain, mentioned).map((piece, key) => {
       if (piece.people.length === 0) return piece.text;
       const isOwn = piece.people.some(({ userId }) => userId === ownId);
@@ -23,31 +79,75 @@ export function Content({ text, mentioned = [], ownId = "" }: { text: string; me
         </bdi>
       );
     });
-  return <>{parseMarkdown(text).map(block(renderText))}</>;
 }
 
-const block = (renderText: RenderText) => (piece: Block, key: number): preact.ComponentChildren => {
+interface PartProps {
+  /** Whether it begins the text. It then has no element of its own, as few texts have more parts. */
+  isFirst: boolean;
+  blocks: readonly Block[];
+  /** The classes of the caret, if the text ends here and is still being written. */
+  caret: string;
+  renderText: RenderText;
+}
+
+/** A part of a text, which is drawn again only if it changes. */
+class Part extends Component<PartProps> {
+  override shouldComponentUpdate({ blocks, caret, renderText }: PartProps): boolean {
+    const { props } = this;
+    return caret !== props.caret || renderText !== props.renderText || !areSame(blocks, props.blocks, isSameBlock);
+  }
+
+  override render({ isFirst, blocks, caret, renderText }: PartProps) {
+    const drawn = renderBlocks(blocks, caret, renderText);
+    return isFirst ? <>{drawn}</> : <div class="passage">{drawn}</div>;
+  }
+}
+
+interface ItemProps {
+  pieces: Inline[];
+  caret: string;
+  renderText: RenderText;
+}
+
+/** An item of a list, which is drawn again only if it changes. */
+class Item extends Component<ItemProps> {
+  override shouldComponentUpdate({ pieces, caret, renderText }: ItemProps): boolean {
+    const { props } = this;
+    return pieces !== props.pieces || caret !== props.caret || renderText !== props.renderText;
+  }
+
+  override render({ pieces, caret, renderText }: ItemProps) {
+    return (
+      <li class={caret || undefined} dir="auto">
+        {pieces.map(inline(renderText))}
+      </li>
+    );
+  }
+}
+
+function renderBlocks(blocks: readonly Block[], caret: string, renderText: RenderText): preact.ComponentChildren {
+  return blocks.map((piece, key) => block(piece, key, key === blocks.length - 1 ? caret : "", renderText));
+}
+
+function block(piece: Block, key: number, caret: string, renderText: RenderText): preact.ComponentChildren {
   switch (piece.kind) {
     case "text":
       return (
-        <p key={key} class="text" dir="auto">
+        <p key={key} class={`text${piece.isNext ? " is-next" : ""} ${caret}`.trimEnd()} dir="auto">
           {piece.children.map(inline(renderText))}
         </p>
       );
     case "code":
       return (
         <pre key={key} class="code" tabIndex={0} aria-label="Code">
-          <code>{piece.text}</code>
+          <code class={caret || undefined}>{piece.text}</code>
         </pre>
       );
     case "quote":
-      return <blockquote key={key}>{piece.children.map(block(renderText))}</blockquote>;
+      return <blockquote key={key}>{renderBlocks(piece.children, caret, renderText)}</blockquote>;
     case "list": {
-      const items = piece.items.map((item, index) => (
-        <li key={index} dir="auto">
-          {item.map(inline(renderText))}
-        </li>
-      ));
+      const last = piece.items.length - 1;
+      const items = piece.items.map((item, index) => <Item key={index} pieces={item} caret={index === last ? caret : ""} renderText={renderText} />);
       return piece.start === undefined ? (
         <ul key={key}>{items}</ul>
       ) : (
@@ -57,7 +157,7 @@ const block = (renderText: RenderText) => (piece: Block, key: number): preact.Co
       );
     }
   }
-};
+}
 
 const inline = (renderText: RenderText) => (piece: Inline, key: number): preact.ComponentChildren => {
   switch (piece.kind) {

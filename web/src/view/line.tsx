@@ -6,7 +6,7 @@ import { type Row, appearance } from "../model/rows.ts";
 import { ReactionBar } from "../marks/reaction_bar.tsx";
 import { Tools } from "../marks/parts.tsx";
 import type { Message, Quote } from "../types.ts";
-import { closed, excerptOf } from "../words/markdown.ts";
+import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
@@ -188,9 +188,9 @@ export class Line extends Component<LineProps, LineState> {
     const isCut = isLong && !this.state.isWhole;
     return (
       <>
-        <div class={classes("bubble", isCut && "is-cut", streaming && "is-growing")} title={exactTime(createdAt)}>
+        <div class={classes("bubble", isCut && "is-cut")} title={exactTime(createdAt)}>
           {replyTo && <Quoted quote={replyTo} jump={jump} />}
-          <Content text={streaming ? closed(content) : isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} />
+          <Content text={isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} isGrowing={streaming} />
           <Picture url={metadata?.imageUrl} origins={images} />
           {streaming && (
             <span class="edited">

@@ -432,7 +432,7 @@ export class Messages extends Component<MessagesProps> {
    * count messages that are drawn in the frame of a scroll as moved.
    */
   #extendLater(): void {
-    if (this.#isMoving) return;
+    if (this.#isMoving || (this.#isAtEnd && this.#isNewest && this.#endTop >= EDGE_MARGIN)) return;
     this.#isMoving = true;
     requestAnimationFrame(() =>
       setTimeout(() => {

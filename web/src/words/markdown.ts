@@ -16,7 +16,12 @@ export type Inline =
 
 /** A block of lines. */
 export type Block =
-  | { kind: "text"; children: Inline[] }
+  | {
+      kind: "text";
+      children: Inline[];
+      /** Whether it follows a block of text, whose blank lines are between them. */
+      isNext?: true;
+    }
   | { kind: "code"; text: string }
   | { kind: "quote"; children: Block[] }
   | { kind: "list"; start: number | undefined; items: Inline[][] };
@@ -34,11 +39,48 @@ export function closed(text: string): string {
   return fences % 2 === 0 ? text : `${text.replace(/\n$/, "")}\n\`\`\``;
 }
 
+/** Parses the inline elements of a text. */
+type ParseInline = (text: string, depth: number) => Inline[];
+
+/**
+ * Parses the inline elements of a growing text. For a paragraph or an item that was also part of
+ * the previous text, it returns the same array, so that the view can skip it.
+ */
+export class InlineCache {
+  #before = new Map<string, Inline[]>();
+  #current = new Map<string, Inline[]>();
+
+  /** Discards the results that the latest text did not use. */
+  advance(): void {
+    [this.#before, this.#current] = [this.#current, new Map()];
+  }
+
+  readonly parse: ParseInline = (text, depth) => {
+    const key = depth + text;
+    const pieces = this.#current.get(key) ?? this.#before.get(key) ?? parseInline(text, depth);
+    this.#current.set(key, pieces);
+    return pieces;
+  };
+}
+
+/** Whether two blocks are drawn alike, if both were parsed with one cache. */
+export function isSameBlock(one: Block, other: Block): boolean {
+  if (one.kind === "text" && other.kind === "text") return one.children === other.children && one.isNext === other.isNext;
+  if (one.kind === "code" && other.kind === "code") return one.text === other.text;
+  if (one.kind === "quote" && other.kind === "quote") return areSame(one.children, other.children, isSameBlock);
+  return one.kind === "list" && other.kind === "list" && one.start === other.start && areSame(one.items, other.items, Object.is);
+}
+
+/** Compares two lists item by item. */
+export function areSame<T>(some: readonly T[], others: readonly T[], isSame: (one: T, other: T) => boolean): boolean {
+  return some.length === others.length && some.every((one, index) => isSame(one, others[index]!));
+}
+
 /**
  * Parses the supported Markdown of a message: bold, italic, code, code blocks, lists, quotes and
- * links. Everything else is text with its spaces and line breaks.
+ * links. Everything else is text with its spaces and line breaks, in a block per paragraph.
  */
-export function parseMarkdown(text: string, depth = 0): Block[] {
+export function parseMarkdown(text: string, depth = 0, parse: ParseInline = parseInline): Block[] {
   const blocks: Block[] = [];
   const lines = text.split("\n");
   /** Returns the consecutive lines from `index` on that match. */
@@ -48,9 +90,15 @@ export function parseMarkdown(text: string, depth = 0): Block[] {
     return lines.slice(index, end);
   };
   let plain: string[] = [];
-  const endPlain = () => {
-    if (plain.length > 0) blocks.push({ kind: "text", children: parseInline(plain.join("\n"), depth) });
+  let hasWords = false;
+  let isNext = false;
+  const endPlain = (hasNext = false) => {
+    // At the end of a block, browsers show no line after a line break.
+    const paragraph = plain.join("\n") + (hasNext ? "\n" : "");
+    if (plain.length > 0) blocks.push({ kind: "text", children: parse(paragraph, depth), ...(isNext && { isNext }) });
     plain = [];
+    hasWords = false;
+    isNext = hasNext;
   };
   for (let index = 0; index < lines.length; ) {
     const line = lines[index] ?? "";
@@ -62,16 +110,19 @@ export function parseMarkdown(text: string, depth = 0): Block[] {
     } else if (QUOTE.test(line) && depth < MAX_DEPTH) {
       endPlain();
       const quoted = take(index, QUOTE);
-      blocks.push({ kind: "quote", children: parseMarkdown(quoted.map((other) => other.replace(QUOTE, "")).join("\n"), depth + 1) });
+      blocks.push({ kind: "quote", children: parseMarkdown(quoted.map((other) => other.replace(QUOTE, "")).join("\n"), depth + 1, parse) });
       index += quoted.length;
     } else if (ITEM.test(line)) {
       endPlain();
       const start = ITEM.exec(line)?.[1];
       const items = take(index, start === undefined ? /^ {0,3}[-*+] +(?=\S)/ : /^ {0,3}\d{1,9}[.)] +(?=\S)/);
-      const contents = items.map((other) => parseInline(other.replace(ITEM, ""), depth + 1));
+      const contents = items.map((other) => parse(other.replace(ITEM, ""), depth + 1));
       blocks.push({ kind: "list", start: start === undefined ? undefined : Number(start), items: contents });
       index += items.length;
     } else {
+      const isBlank = line.trim() === "";
+      if (!isBlank && hasWords && plain.at(-1)?.trim() === "") endPlain(true);
+      hasWords ||= !isBlank;
       plain.push(line);
       index += 1;
     }
@@ -80,12 +131,26 @@ export function parseMarkdown(text: string, depth = 0): Block[] {
   return blocks;
 }
 
+/** Maximum number of excerpts in the cache. */
+const MAX_EXCERPTS = 200;
+/** Excerpts by their length and source. Each drawing of the page requests the same ones. */
+const excerpts = new Map<string, string>();
+
 /** Returns the beginning of a message on one line, without Markdown marks. */
 export function excerptOf(text: string, length = 120): string {
+  const source = text.slice(0, length * 4);
+  const key = `${length} ${source}`;
+  const excerpt = excerpts.get(key) ?? createExcerpt(source, length);
+  if (excerpts.size >= MAX_EXCERPTS) excerpts.clear();
+  excerpts.set(key, excerpt);
+  return excerpt;
+}
+
+function createExcerpt(text: string, length: number): string {
   const words = ({ children = [], text = "" }: { children?: Inline[]; text?: string }): string => text + children.map(words).join("");
   const lines = (block: Block): string =>
     block.kind === "list" ? block.items.map((children) => words({ children })).join(" ") : block.kind === "quote" ? block.children.map(lines).join(" ") : words(block);
-  return preview(parseMarkdown(text.slice(0, length * 4)).map(lines).join(" "), length);
+  return preview(parseMarkdown(text).map(lines).join(" "), length);
 }
 
 /** Matches the possible start of an inline element. */
