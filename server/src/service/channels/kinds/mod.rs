@@ -3,6 +3,7 @@
 //! No two kinds match the same name, and none matches a room of the server itself, so that the
 //! order of kinds does not matter. `pattern` matches names, and `schema` checks data.
 
+mod explaining;
 mod pace;
 mod pattern;
 #[cfg(feature = "schemas")]
@@ -23,7 +24,6 @@ use super::rights::{FollowRule, Grant, PublishRule, Question};
 use crate::auth::Principal;
 use crate::config::{ChannelHook, ChannelKind};
 use crate::service::fault::ServiceError;
-use crate::service::rules::commands::channels::CHANNEL_PUBLISH;
 use crate::service::rules::content::has_placeholder;
 use crate::service::rules::policy;
 use crate::service::rules::rooms::RoomKind;
@@ -79,13 +79,6 @@ impl<R> Worded<R> {
         let text = text.to_owned();
         Self { rule, text }
     }
-}
-
-/// Returns the text of the first rule that allows, if there is one, and those of all rules.
-fn decide<R>(rules: &[Worded<R>], allows: impl Fn(&R) -> bool) -> (Option<&str>, Vec<&str>) {
-    let deciding = rules.iter().find(|one| allows(&one.rule));
-    let texts = rules.iter().map(|one| &*one.text).collect();
-    (deciding.map(|one| &*one.text), texts)
 }
 
 /// A wrong declaration.
@@ -185,46 +178,6 @@ impl Kinds {
             .filter_map(|one| one.rule.claim())
             .map(str::to_owned)
             .collect()
-    }
-
-    /// Returns whether a user may send an event about a channel, and the rule that decides. A token
-    /// of a request is not known.
-    pub(crate) fn explain(
-        &self,
-        by: &Principal,
-        event: &str,
-        channel: &str,
-        is_service: bool,
-    ) -> (bool, String) {
-        let Some((kind, values)) = self.find(channel) else {
-            return (false, "no kind of channels has this name".to_owned());
-        };
-        let (key, (deciding, texts)) = if event == CHANNEL_PUBLISH.policy().event {
-            let may_follow = || kind.may_follow(by, &values, None);
-            let allows = |rule: &PublishRule| rule.allows(by, &values, is_service, may_follow);
-            ("publish", decide(&kind.publish, allows))
-        } else {
-            let allows = |rule: &FollowRule| rule.allows(by, &values);
-            ("follow", decide(&kind.follow, allows))
-        };
-        let place = format!("channels.{}.{key}", kind.name);
-        if let Some(rule) = deciding {
-            return (true, format!("`{rule}` in {place}"));
-        }
-        let note = if texts.contains(&"ask") {
-            "; the backend may"
-        } else if texts.contains(&"token") {
-            "; a token of the request may"
-        } else if by.data.is_none() && texts.iter().any(|text| text.starts_with("claim:")) {
-            "; the claims of the user's token are not known"
-        } else {
-            ""
-        };
-        let texts = texts.join("`, `");
-        (
-            false,
-            format!("none of `{texts}` in {place} allows it{note}"),
-        )
     }
 }
 

@@ -1,0 +1,55 @@
+//! Which rule of a kind decides about a user.
+
+use super::{Kinds, Worded};
+use crate::auth::Principal;
+use crate::service::channels::rights::{FollowRule, PublishRule};
+use crate::service::rules::commands::channels::CHANNEL_PUBLISH;
+
+impl Kinds {
+    /// Returns whether a user may send an event about a channel, and the rule that decides. A token
+    /// of a request is not known.
+    pub(crate) fn explain(
+        &self,
+        by: &Principal,
+        event: &str,
+        channel: &str,
+        is_service: bool,
+    ) -> (bool, String) {
+        let Some((kind, values)) = self.find(channel) else {
+            return (false, "no kind of channels has this name".to_owned());
+        };
+        let (key, (deciding, texts)) = if event == CHANNEL_PUBLISH.policy().event {
+            let may_follow = || kind.may_follow(by, &values, None);
+            let allows = |rule: &PublishRule| rule.allows(by, &values, is_service, may_follow);
+            ("publish", decide(&kind.publish, allows))
+        } else {
+            let allows = |rule: &FollowRule| rule.allows(by, &values);
+            ("follow", decide(&kind.follow, allows))
+        };
+        let place = format!("channels.{}.{key}", kind.name);
+        if let Some(rule) = deciding {
+            return (true, format!("`{rule}` in {place}"));
+        }
+        let note = if texts.contains(&"ask") {
+            "; the backend may"
+        } else if texts.contains(&"token") {
+            "; a token of the request may"
+        } else if by.data.is_none() && texts.iter().any(|text| text.starts_with("claim:")) {
+            "; the claims of the user's token are not known"
+        } else {
+            ""
+        };
+        let texts = texts.join("`, `");
+        (
+            false,
+            format!("none of `{texts}` in {place} allows it{note}"),
+        )
+    }
+}
+
+/// Returns the text of the first rule that allows, if there is one, and those of all rules.
+fn decide<R>(rules: &[Worded<R>], allows: impl Fn(&R) -> bool) -> (Option<&str>, Vec<&str>) {
+    let deciding = rules.iter().find(|one| allows(&one.rule));
+    let texts = rules.iter().map(|one| &*one.text).collect();
+    (deciding.map(|one| &*one.text), texts)
+}
