@@ -40,7 +40,7 @@
 //! It has no task and no lock, does not reconnect, and allocates no buffer while idle. Load
 //! generators hold thousands of them.
 //!
-//! [`chat`] writes messages of the chat of the Roomcast server.
+//! [`channels`] follows channels of the Roomcast server, and [`chat`] writes messages of its chat.
 //! Everything else works with any server.
 //!
 //! The files of this folder are the transports, the session (`link`), and [`Connection`]. `api`
@@ -70,6 +70,6 @@ pub use connection::Connection;
 pub use driver::ClientBuilder;
 pub use error::{ClientError, DisconnectReason};
 pub use options::{Options, Transports};
-pub use product::chat;
+pub use product::{channels, chat};
 #[cfg(feature = "client-tls")]
 pub use stream::ClientTls;

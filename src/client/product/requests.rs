@@ -75,8 +75,14 @@ pub(super) async fn request<T: Argument>(
     answer.unwrap_or(Err(ClientError::Timeout("an acknowledgement")))
 }
 
+/// Waits until this time, or until the socket connects again.
+pub(super) async fn pause(socket: &Socket, until: Instant) {
+    // Either outcome ends the delay.
+    let _ = timeout_at(until, socket.connected_again()).await;
+}
+
 /// Returns the delay before a request is repeated, or `None` if its failure is final. Repeating is
-/// safe: the server has each message once, and each text at its position.
+/// safe: the server has each message and event once, and each text at its position.
 fn delay(error: &ClientError, failures: u32) -> Option<Duration> {
     match error {
         ClientError::Refused { code, data, .. } => {
@@ -84,7 +90,7 @@ fn delay(error: &ClientError, failures: u32) -> Option<Duration> {
             let advised = advised.and_then(Value::as_u64).map(Duration::from_millis);
             match &**code {
                 "RATE_LIMITED" => Some(advised.unwrap_or(LIMITED_DELAY)),
-                "STORE_UNAVAILABLE" | "INTERNAL" => {
+                "STORE_UNAVAILABLE" | "BACKEND_UNAVAILABLE" | "INTERNAL" => {
                     Some(advised.unwrap_or_default().max(backoff(failures)))
                 }
                 _ => None,
@@ -115,7 +121,7 @@ fn delay(error: &ClientError, failures: u32) -> Option<Duration> {
 }
 
 /// Returns 1, 2, 4 and then 8 seconds.
-fn backoff(failures: u32) -> Duration {
+pub(super) fn backoff(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(3))
 }
 
@@ -149,6 +155,10 @@ mod tests {
             (
                 refused("STORE_UNAVAILABLE", json!({"retryAfter": 9000})),
                 Some(9000),
+            ),
+            (
+                refused("BACKEND_UNAVAILABLE", json!({"retryAfter": 5000})),
+                Some(5000),
             ),
             (refused("INTERNAL", json!({"retryAfter": 5})), Some(4000)),
             (refused("FORBIDDEN", json!({"retryAfter": 5})), None),

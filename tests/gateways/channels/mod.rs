@@ -6,6 +6,7 @@ mod kinds;
 mod last;
 mod lists;
 mod missing;
+mod subscribed;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -59,7 +60,17 @@ struct Channels {
 
 impl Channels {
     fn start(variables: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::in_folder(TempDir::new().unwrap(), variables)
+    }
+
+    /// Kills the server, and starts it on the same database.
+    fn restarted(self, variables: &[(&str, &str)]) -> Self {
+        let Self { server, folder } = self;
+        drop(server);
+        Self::in_folder(folder, variables)
+    }
+
+    fn in_folder(folder: TempDir, variables: &[(&str, &str)]) -> Self {
         let config = config_in(&folder);
         let mut all = UNLIMITED.to_vec();
         all.push(("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0"));
