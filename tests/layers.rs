@@ -150,13 +150,13 @@ const SUBMODULES_SOCKET: Rules = &[
     ("fuzzing", "types recovery core life"),
 ];
 
-/// The files of this folder are one submodule: transports, and one session on them. `chat` is what
-/// the product adds, and sends events as an application does.
+/// The files of this folder are one submodule: transports, and one session on them. `product` is
+/// what the product adds, and sends events as an application does.
 const SUBMODULES_CLIENT: Rules = &[
     (".", ""),
     ("api", "."),
     ("driver", ". api"),
-    ("chat", ". api"),
+    ("product", ". api"),
 ];
 
 const SUBMODULES_SERVICE: Rules = &[

@@ -40,15 +40,15 @@
 //! It has no task and no lock, does not reconnect, and allocates no buffer while idle. Load
 //! generators hold thousands of them.
 //!
-//! [`chat`] writes messages of the chat of the Roomcast server. Everything else works with any server.
+//! [`channels`] follows channels of the Roomcast server, and [`chat`] writes messages of its chat.
+//! Everything else works with any server.
 //!
 //! The files of this folder are the transports, the session (`link`), and [`Connection`]. `api`
-//! contains the application's handles, `driver` the task that serves them, and `chat` uses the
+//! contains the application's handles, `driver` the task that serves them, and `product` uses the
 //! handles. This module must not depend on the server, except for the values that handlers return.
 
 mod answer;
 mod api;
-pub mod chat;
 mod connection;
 mod driver;
 mod error;
@@ -56,6 +56,7 @@ mod handshake;
 mod link;
 mod options;
 mod polling;
+mod product;
 mod stream;
 mod upgrade;
 mod websocket;
@@ -69,5 +70,6 @@ pub use connection::Connection;
 pub use driver::ClientBuilder;
 pub use error::{ClientError, DisconnectReason};
 pub use options::{Options, Transports};
+pub use product::{channels, chat};
 #[cfg(feature = "client-tls")]
 pub use stream::ClientTls;

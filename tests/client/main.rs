@@ -16,6 +16,7 @@
 mod support;
 
 mod bounds;
+mod channels;
 mod disconnect;
 mod fake;
 mod handlers;

@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    any::Any,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use roomcast_protocol::socket::Nsp;
@@ -13,6 +16,9 @@ use crate::client::ClientError;
 pub(crate) struct SharedNamespace {
     pub(crate) nsp: Nsp,
     pub(crate) state: watch::Sender<SocketState>,
+    /// The state of another module, which [`Socket::attachment`](super::Socket::attachment)
+    /// creates.
+    pub(super) attachment: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The state that a socket handle can query.

@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use roomcast_protocol::socket::Nsp;
 use tokio::sync::{oneshot, watch};
@@ -113,6 +117,26 @@ impl Socket {
         self.command(|shared| Command::SetAuth(shared, auth));
     }
 
+    /// Waits until the socket is connected, if it is not, or is connected under another id.
+    pub(crate) async fn connected_again(&self) {
+        let mut state = self.shared.state.subscribe();
+        let before = state.borrow().id.clone();
+        let is_other = |state: &SocketState| state.id.is_some() && state.id != before;
+        // The sender lives as long as this handle.
+        let _ = state.wait_for(is_other).await;
+    }
+
+    /// Returns the state that all handles share for another module. It has one type, and is created
+    /// by the first call.
+    pub(crate) fn attachment<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        let attachment = self
+            .shared
+            .attachment
+            .get_or_init(|| Arc::new(T::default()));
+        let attachment = Arc::clone(attachment).downcast();
+        attachment.expect("all attachments of sockets have one type")
+    }
+
     pub(crate) fn command(&self, command: impl FnOnce(Arc<SharedNamespace>) -> Command) -> bool {
         self.client.command(command(Arc::clone(&self.shared)))
     }
@@ -135,6 +159,7 @@ impl Client {
             Arc::new(SharedNamespace {
                 nsp,
                 state: watch::Sender::new(SocketState::default()),
+                attachment: OnceLock::new(),
             })
         });
         Ok(Socket::new(self.clone(), Arc::clone(shared)))

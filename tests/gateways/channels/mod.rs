@@ -8,6 +8,7 @@ mod listed;
 mod lists;
 mod missing;
 mod stored;
+mod subscribed;
 mod subscribers;
 mod tokens;
 
@@ -66,10 +67,17 @@ struct Channels {
 
 impl Channels {
     fn start(variables: &[(&str, &str)]) -> Self {
-        Self::start_in(TempDir::new().unwrap(), variables)
+        Self::in_folder(TempDir::new().unwrap(), variables)
     }
 
-    fn start_in(folder: TempDir, variables: &[(&str, &str)]) -> Self {
+    /// Kills the server, and starts it on the same database.
+    fn restarted(self, variables: &[(&str, &str)]) -> Self {
+        let Self { server, folder } = self;
+        drop(server);
+        Self::in_folder(folder, variables)
+    }
+
+    fn in_folder(folder: TempDir, variables: &[(&str, &str)]) -> Self {
         let config = config_in(&folder);
         let mut all = UNLIMITED.to_vec();
         all.push(("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0"));

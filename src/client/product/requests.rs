@@ -1,25 +1,28 @@
-//! Which failures are repeated, when, and for how long.
+//! Requests to the server: which failures are repeated, when, and for how long.
 
 use std::time::Duration;
 
+use roomcast_protocol::socket::{Argument, Arguments};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use super::WriteError;
-use crate::client::{ClientError, DisconnectReason};
+use crate::client::{ClientError, DisconnectReason, Socket};
 
-/// The attempts since the server last moved the message on.
+/// The attempts since the server last did what was requested.
 #[derive(Debug)]
 pub(super) struct Attempts {
+    /// What the requests are for, in the error after the timeout.
+    purpose: &'static str,
     timeout: Duration,
     failures: u32,
-    /// When the writer gives up, while a request is due.
+    /// When the caller gives up, while a request is due.
     deadline: Option<Instant>,
 }
 
 impl Attempts {
-    pub(super) fn new(timeout: Duration) -> Self {
+    pub(super) fn new(purpose: &'static str, timeout: Duration) -> Self {
         Self {
+            purpose,
             // Longer durations may overflow the clock.
             timeout: timeout.min(Duration::from_secs(365 * 86_400)),
             failures: 0,
@@ -28,15 +31,15 @@ impl Attempts {
     }
 
     /// Returns when the request that is due now must be answered.
-    pub(super) fn deadline(&mut self, now: Instant) -> Result<Instant, WriteError> {
+    pub(super) fn deadline(&mut self, now: Instant) -> Result<Instant, ClientError> {
         let deadline = *self.deadline.get_or_insert(now + self.timeout);
         if deadline <= now {
-            return Err(ClientError::Timeout("storing the text").into());
+            return Err(ClientError::Timeout(self.purpose));
         }
         Ok(deadline)
     }
 
-    /// Ends the attempts: the server has moved the message on.
+    /// Ends the attempts: the server did what was requested.
     pub(super) fn succeed(&mut self) {
         (self.failures, self.deadline) = (0, None);
     }
@@ -46,18 +49,40 @@ impl Attempts {
         &mut self,
         error: ClientError,
         now: Instant,
-    ) -> Result<Instant, WriteError> {
+    ) -> Result<Instant, ClientError> {
         self.failures = self.failures.saturating_add(1);
         let deadline = *self.deadline.get_or_insert(now + self.timeout);
         match delay(&error, self.failures) {
             Some(delay) if deadline.saturating_duration_since(now) > delay => Ok(now + delay),
-            _ => Err(error.into()),
+            _ => Err(error),
         }
     }
 }
 
+/// Sends a request, and waits for the answer until the deadline.
+pub(super) async fn request<T: Argument>(
+    socket: &Socket,
+    event: &str,
+    payload: impl Arguments,
+    deadline: Instant,
+) -> Result<T, ClientError> {
+    let now = Instant::now();
+    let timeout = socket.client().handle().settings.ack_timeout;
+    let timeout = timeout.min(deadline.saturating_duration_since(now));
+    let answer = socket.timeout(timeout).emit_with_ack(event, payload);
+    // With `retries`, a client does not count the time without a connection.
+    let answer = timeout_at(now + timeout, answer).await;
+    answer.unwrap_or(Err(ClientError::Timeout("an acknowledgement")))
+}
+
+/// Waits until this time, or until the socket connects again.
+pub(super) async fn pause(socket: &Socket, until: Instant) {
+    // Either outcome ends the delay.
+    let _ = timeout_at(until, socket.connected_again()).await;
+}
+
 /// Returns the delay before a request is repeated, or `None` if its failure is final. Repeating is
-/// safe: the server has each message once, and each text at its position.
+/// safe: the server has each message and event once, and each text at its position.
 fn delay(error: &ClientError, failures: u32) -> Option<Duration> {
     match error {
         ClientError::Refused { code, data, .. } => {
@@ -65,7 +90,7 @@ fn delay(error: &ClientError, failures: u32) -> Option<Duration> {
             let advised = advised.and_then(Value::as_u64).map(Duration::from_millis);
             match &**code {
                 "RATE_LIMITED" => Some(advised.unwrap_or(LIMITED_DELAY)),
-                "STORE_UNAVAILABLE" | "INTERNAL" => {
+                "STORE_UNAVAILABLE" | "BACKEND_UNAVAILABLE" | "INTERNAL" => {
                     Some(advised.unwrap_or_default().max(backoff(failures)))
                 }
                 _ => None,
@@ -96,25 +121,8 @@ fn delay(error: &ClientError, failures: u32) -> Option<Duration> {
 }
 
 /// Returns 1, 2, 4 and then 8 seconds.
-fn backoff(failures: u32) -> Duration {
+pub(super) fn backoff(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(3))
-}
-
-/// Returns the position where the server wants the text to continue, if a conflict names one.
-pub(super) fn conflict_offset(error: &ClientError) -> Option<u64> {
-    let ClientError::Refused { code, data, .. } = error else {
-        return None;
-    };
-    let data = data.as_ref().filter(|_| code == "CONFLICT")?;
-    data.pointer("/details/offset")?.as_u64()
-}
-
-/// Returns whether the message is no longer being written.
-pub(super) fn has_ended(error: &ClientError) -> bool {
-    let ClientError::Refused { code, .. } = error else {
-        return false;
-    };
-    code == "NOT_FOUND" || (code == "CONFLICT" && conflict_offset(error).is_none())
 }
 
 /// Delay per failure after a lost connection. The request waits for the next connection anyway.
@@ -148,6 +156,10 @@ mod tests {
                 refused("STORE_UNAVAILABLE", json!({"retryAfter": 9000})),
                 Some(9000),
             ),
+            (
+                refused("BACKEND_UNAVAILABLE", json!({"retryAfter": 5000})),
+                Some(5000),
+            ),
             (refused("INTERNAL", json!({"retryAfter": 5})), Some(4000)),
             (refused("FORBIDDEN", json!({"retryAfter": 5})), None),
             (ClientError::Timeout("x"), Some(4000)),
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn attempts_end_at_their_deadline_and_begin_again_after_success() {
-        let mut attempts = Attempts::new(Duration::from_secs(5));
+        let mut attempts = Attempts::new("storing the text", Duration::from_secs(5));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let timeout = || ClientError::Timeout("x");
@@ -180,20 +192,5 @@ mod tests {
         attempts.deadline(at(5)).unwrap_err();
         attempts.succeed();
         assert_eq!(attempts.deadline(at(9)).unwrap(), at(14));
-    }
-
-    #[test]
-    fn conflicts_without_a_position_mean_that_the_message_has_ended() {
-        let moved = refused("CONFLICT", json!({"details": {"offset": 7}}));
-        assert_eq!(
-            (conflict_offset(&moved), has_ended(&moved)),
-            (Some(7), false)
-        );
-        for details in [json!({}), json!({"details": {"offset": -1}})] {
-            let ended = refused("CONFLICT", details);
-            assert_eq!((conflict_offset(&ended), has_ended(&ended)), (None, true));
-        }
-        assert!(has_ended(&refused("NOT_FOUND", json!({}))));
-        assert!(!has_ended(&ClientError::Full));
     }
 }

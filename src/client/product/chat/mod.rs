@@ -25,14 +25,11 @@
 //! # }
 //! ```
 //!
-//! This module sends events with a [`Socket`](super::Socket), as an application could. It must not
-//! depend on the server, or on the connection's task in `driver`.
-//!
 //! [`Stream`]: futures_util::Stream
 
+mod conflict;
 mod error;
 mod message;
-mod retry;
 mod sending;
 mod text;
 mod writer;

@@ -6,11 +6,13 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Correction, Message, NewMessage, StopRequest, WriteError,
     message::{Abort, Begin, Begun, Ended, Finish},
-    retry::Attempts,
-    sending::{Heed, SourceError, request},
+    sending::{Heed, SourceError},
     text::TextTail,
 };
-use crate::client::{ClientError, Events, Socket};
+use crate::client::{
+    ClientError, Events, Socket,
+    product::requests::{Attempts, request},
+};
 
 /// Writes one message of the chat, whose text arrives in pieces.
 ///
@@ -85,7 +87,7 @@ impl MessageWriter {
             client_message_id: &format!("{first:016x}{second:016x}"),
             new: &new,
         };
-        let mut attempts = Attempts::new(new.timeout);
+        let mut attempts = Attempts::new("storing the text", new.timeout);
         let Begun {
             message, offset, ..
         } = loop {

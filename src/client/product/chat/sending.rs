@@ -7,16 +7,15 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _};
-use roomcast_protocol::socket::{Argument, Arguments};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Appended, MessageWriter, StopRequest, WriteError,
+    conflict::{conflict_offset, has_ended},
     message::{Append, Grown},
-    retry::{conflict_offset, has_ended},
     text::MAX_PIECE,
 };
-use crate::client::{ClientError, Incoming, Socket};
+use crate::client::{ClientError, Incoming, product::requests::request};
 
 impl MessageWriter {
     /// Reads texts and sends them until the source has ended and everything is sent.
@@ -150,22 +149,6 @@ async fn answer(append: &mut Option<PendingAppend>) -> (u64, Result<Grown, Clien
         Some(append) => append.await,
         None => std::future::pending().await,
     }
-}
-
-/// Sends a request, and waits for the answer until the deadline.
-pub(super) async fn request<T: Argument>(
-    socket: &Socket,
-    event: &str,
-    payload: impl Arguments,
-    deadline: Instant,
-) -> Result<T, ClientError> {
-    let now = Instant::now();
-    let timeout = socket.client().handle().settings.ack_timeout;
-    let timeout = timeout.min(deadline.saturating_duration_since(now));
-    let answer = socket.timeout(timeout).emit_with_ack(event, payload);
-    // With `retries`, a client does not count the time without a connection.
-    let answer = timeout_at(now + timeout, answer).await;
-    answer.unwrap_or(Err(ClientError::Timeout("an acknowledgement")))
 }
 
 /// Reason of the abort after a failure of the source. Members can read it.
