@@ -84,6 +84,8 @@ pub enum ChannelEnd {
     Removed,
     /// A service has deleted the channel.
     Deleted,
+    /// A service has ended the subscription.
+    Unsubscribed,
     /// The server has ended it for a reason that this version does not know.
     Other(String),
     /// The channel could not be subscribed again. Contains the refusal, for example. After the
@@ -179,6 +181,7 @@ impl Subscription {
                     "forbidden" => return self.end(ChannelEnd::Forbidden),
                     "removed" => return self.end(ChannelEnd::Removed),
                     "deleted" => return self.end(ChannelEnd::Deleted),
+                    "unsubscribed" => return self.end(ChannelEnd::Unsubscribed),
                     _ => return self.end(ChannelEnd::Other(reason)),
                 },
                 Step::Close => return self.end(ChannelEnd::Failed(closed())),
@@ -316,6 +319,7 @@ impl fmt::Display for ChannelEnd {
             Self::Expired => f.write_str("the token for the channel has expired"),
             Self::Removed => f.write_str("the server no longer has channels of this kind"),
             Self::Deleted => f.write_str("the channel was deleted"),
+            Self::Unsubscribed => f.write_str("a service has ended the subscription"),
             Self::Other(reason) => write!(f, "the server has ended the subscription: {reason}"),
             Self::Failed(error) => error.fmt(f),
         }
