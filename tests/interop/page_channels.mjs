@@ -77,7 +77,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       await checkLook(root, `channels-${where}-${colorScheme}-events`);
       await card.getByRole("button", { name: "Stop watching" }).press("Enter");
       await metricIs(url, "roomcast_tracers", (count) => count === 0);
-      // The details of a follower are below no other card, and the focus returns to the list.
+      // The focus returns to the button that opened the channel.
       await card.getByRole("button", { name: "Back to the list" }).press("Enter");
       const focused = await page.evaluate(() => document.activeElement.getAttribute("aria-label"));
       assert.equal(focused, `Show the followers of ${ORDER}`);

@@ -67,7 +67,7 @@ impl Channels {
     }
 }
 
-/// Counts a published event for the diagnosis, and records it for the callers that watch its channel.
+/// Counts a published event for the diagnosis, and records it for callers that watch its channel.
 pub(super) fn observe(
     io: &Io,
     channel: &str,

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::auth::authenticator::Authenticator;
 use crate::auth::outbound::OutboundFault;
@@ -82,6 +83,8 @@ struct ChannelsInner {
     trimming: Mutex<Trimming>,
     /// The lists of followers that were requested a moment ago.
     lists: Mutex<Lists>,
+    /// One permit: measurements of histories, which may read many events, follow each other.
+    measuring: Semaphore,
     /// Sends requests to other servers. `None` without an adapter.
     announcer: Option<Announcer>,
     /// Identifies the database in positions.
@@ -126,6 +129,7 @@ impl Channels {
             usage: Usage::default(),
             trimming: Mutex::default(),
             lists: Mutex::default(),
+            measuring: Semaphore::new(1),
             announcer,
             epoch,
         })))
@@ -300,6 +304,7 @@ impl Channels {
         rooms: Vec<String>,
         newest: usize,
     ) -> Result<Vec<JournalSize>, StoreError> {
+        let _permit = self.0.measuring.acquire().await;
         let store = self.0.journals.store();
         store.journal_sizes(rooms, newest).await
     }

@@ -259,8 +259,8 @@ impl Channels {
         Ok(Published { position })
     }
 
-    /// Counts a stored event, and passes it to webhooks and traces, unless it was there. Returns its
-    /// position.
+    /// Counts a stored event, and passes it to webhooks and traces, unless it was there. Returns
+    /// its position.
     fn note_stored(
         &self,
         (kind, channel): (&Kind, &str),

@@ -319,7 +319,7 @@ const REPORTED: usize = 500;
 /// and half the most events.
 const MEASURED: usize = 400;
 /// Maximum number of stored events that are measured for a list.
-const MEASURED_EVENTS: usize = 400_000;
+const MEASURED_EVENTS: usize = 200_000;
 
 #[cfg(test)]
 mod tests {
