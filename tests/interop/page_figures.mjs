@@ -246,14 +246,24 @@ test("a message of 20,000 characters grows by 50 pieces a second", async (t) => 
   const finished = events.filter(({ ph, dur }) => ph === "X" && dur > 0);
   // The trace has the tasks of all threads and processes of the browser.
   const drawing = finished.find(({ name }) => name === "UpdateLayoutTree");
-  const complete = finished.filter(({ pid, tid }) => pid === drawing.pid && tid === drawing.tid);
-  const sum = (...names) => complete.filter(({ name }) => names.includes(name)).reduce((all, { dur }) => all + dur, 0) / 1_000;
+  const complete = finished.filter(({ pid, tid }) => pid === drawing.pid && tid === drawing.tid).toSorted((one, other) => one.ts - other.ts || other.dur - one.dur);
+  /** Sums up the time of events of these names, without events in other ones of them. */
+  const sum = (...names) => {
+    let [all, end] = [0, 0];
+    for (const { name, ts, dur } of complete) {
+      if (ts < end || !names.includes(name)) continue;
+      [all, end] = [all + dur, ts + dur];
+    }
+    return all / 1_000;
+  };
   const frames = 60 * seconds;
   const tasks = complete.filter(({ name }) => name === "RunTask").map(({ dur }) => dur / 1_000);
+  // On a busy machine, the main thread also waits for a processor during its tasks.
+  const processor = complete.filter(({ name }) => name === "RunTask").reduce((all, { tdur = 0 }) => all + tdur, 0) / 1_000;
   t.diagnostic(
-    `${seconds.toFixed(1)} s with the processor 4 times slower: ${(sum("RunTask") / frames).toFixed(1)} ms of the main thread per frame at 60 a second, of these ` +
-      `${(sum("FunctionCall", "FireAnimationFrame", "EventDispatch") / frames).toFixed(1)} ms of scripts, ${(sum("UpdateLayoutTree", "Layout") / frames).toFixed(1)} ms of style and layout, ` +
-      `${(sum("PrePaint", "Paint", "Layerize", "Commit") / frames).toFixed(1)} ms of painting; ${tasks.filter((time) => time > 50).length} tasks over 50 ms, the longest ${Math.max(...tasks).toFixed(0)} ms`,
+    `${seconds.toFixed(1)} s with the processor 4 times slower: ${(sum("RunTask") / frames).toFixed(1)} ms of the main thread per frame at 60 a second (${(processor / frames).toFixed(1)} ms of processor time), of these ` +
+      `${(sum("FunctionCall", "FireAnimationFrame", "EventDispatch", "TimerFire") / frames).toFixed(1)} ms of scripts, ${(sum("UpdateLayoutTree", "Layout") / frames).toFixed(1)} ms of style and layout, also in scripts, ` +
+      `${(sum("PrePaint", "Paint", "Layerize", "Commit") / frames).toFixed(1)} ms of painting; ${complete.filter(({ name }) => name === "Layout").length} drawings, ${tasks.filter((time) => time > 50).length} tasks over 50 ms, the longest ${Math.max(...tasks).toFixed(0)} ms`,
   );
   await must(bob, "finish_message", { messageId: message.id, offset: whole.length });
   noComplaints(ada);
