@@ -29,10 +29,11 @@ async fn item(subscription: &mut Subscription) -> ChannelItem {
 async fn numbers(subscription: &mut Subscription, count: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
-        match item(subscription).await {
-            ChannelItem::Event(event) => numbers.push(event.data().unwrap()),
-            other => panic!("{other:?} after {numbers:?}"),
-        }
+        let item = item(subscription).await;
+        let ChannelItem::Event(event) = item else {
+            panic!("{item:?} after {numbers:?}");
+        };
+        numbers.push(event.data().unwrap());
     }
     numbers
 }
