@@ -10,8 +10,8 @@ use super::services::Services;
 use crate::config::Settings;
 use crate::gateway;
 use crate::service::{
-    Applier, Blocks, ChangeFeed, ConversationNews, Follower, JournalNews, Leases, PriceApplier,
-    Retention, RevocationApplier, StatusNews, api::Publications, cluster,
+    Applier, Blocks, ChangeFeed, ChannelEnds, ConversationNews, Follower, JournalNews, Leases,
+    PriceApplier, Retention, RevocationApplier, StatusNews, api::Publications, cluster,
 };
 use crate::store::{Commits, Store};
 use crate::supervisor::Supervisor;
@@ -51,6 +51,7 @@ impl StartedTasks {
         if let Some(blocks) = blocks.clone() {
             appliers.push(Box::new(blocks));
         }
+        appliers.push(Box::new(ChannelEnds::new(io.clone())));
         let news = JournalNews::new(services.journals.clone(), io.of("/"));
         appliers.push(Box::new(news));
         let (market, namespace) = (services.market.clone(), io.of("/"));

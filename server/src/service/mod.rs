@@ -36,8 +36,8 @@ pub(crate) use authorization::{
     MadeLogin, MadeRevocation, NewBlock, NewLogin, NewRevocation, RemoveBlock, RevocationApplier,
 };
 pub(crate) use channels::{
-    ChannelBackend, Channels, KindFault, Kinds, answer_channel_peers, delete_channel, delete_event,
-    read_presence, revoke_channel, schemas_of, subscribe_user, unsubscribe_user,
+    ChannelBackend, ChannelEnds, Channels, KindFault, Kinds, answer_channel_peers, delete_channel,
+    delete_event, read_presence, revoke_channel, schemas_of, subscribe_user, unsubscribe_user,
 };
 pub(crate) use chat::{
     Chat, ConversationList, ConversationNews, FindConversations, FoundConversation, FoundStatus,

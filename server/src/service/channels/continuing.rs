@@ -14,7 +14,7 @@ use super::rights::{Asker, Grant};
 use crate::service::rules::emissions::channels::{CHANNEL_ENDED, ChannelEnded, EndReason};
 use crate::service::rules::rooms::Followed;
 use crate::store::Time;
-use roomcast::{Room, Socket};
+use roomcast::{Namespace, Room, Socket};
 
 /// The channels that a socket follows.
 #[derive(Default)]
@@ -245,6 +245,24 @@ impl Channels {
         });
     }
 
+    /// Ends all subscriptions that a backend or a service has allowed: it may have ended any of them
+    /// while this server did not learn of it.
+    pub(super) fn end_granted(&self, namespace: &Namespace) {
+        if let Some(asker) = &self.0.asker {
+            asker.revoke(|_| true);
+        }
+        for socket in namespace.local().sockets() {
+            let followed = followed_by(&socket).into_iter();
+            let granted = followed.filter(|(_, known)| {
+                let grant = known.grant.as_ref();
+                grant.is_some_and(|grant| !matches!(grant, Grant::Token(_)))
+            });
+            for (room, Known { channel, .. }) in granted {
+                end(&socket, &room, &channel, EndReason::Interrupted);
+            }
+        }
+    }
+
     /// Checks the channels of a recovered socket. It has received the missed events, unless it was
     /// removed from a channel, or this server has not followed it in the meantime.
     pub(crate) fn recovered(&self, socket: &Socket) {
@@ -292,7 +310,12 @@ impl Channels {
     pub(crate) fn arrive(socket: &Socket, followed: &[Followed]) {
         for one in followed {
             if let Followed::Declared { channel } = one {
-                end(socket, &room_of(channel), channel, EndReason::Interrupted);
+                let room = room_of(channel);
+                socket.leave(&room);
+                // This server has no record of the subscription.
+                FollowedChannels::forget(socket, &room);
+                let (channel, reason) = (channel.clone(), EndReason::Interrupted);
+                CHANNEL_ENDED.emit_to(socket, &ChannelEnded { channel, reason });
             }
         }
     }

@@ -40,7 +40,7 @@ impl Channels {
         let kind = self.publishable(&channel, &by, None)?;
         if !kind.is_stored {
             let request = PeerRequest::Delete(channel.clone());
-            let (_, missing) = self.change_everywhere(io, &request).await;
+            let (_, missing) = self.end_everywhere(io, request).await?;
             if missing > 0 {
                 return Err(ServiceError::unavailable(MISSING_PAUSE));
             }
@@ -108,7 +108,7 @@ pub(crate) async fn revoke_channel(
         channel,
         user: new.user_id,
     };
-    let (ended, missing) = channels.change_everywhere(io, &request).await;
+    let (ended, missing) = channels.end_everywhere(io, request).await?;
     Ok(EndedSubscriptions { ended, missing })
 }
 
@@ -119,7 +119,7 @@ impl Channels {
         // Other tasks end subscriptions as soon as the answers are void.
         let followers = io.of("/").local().to(room.clone()).sockets();
         if let Some(asker) = &self.0.asker {
-            asker.revoke(channel, user);
+            asker.revoke(|question| question.is_of(channel, user));
         }
         let is_meant = |subject: &str| user.is_none_or(|user| user == subject);
         let meant = followers

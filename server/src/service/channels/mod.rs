@@ -48,7 +48,8 @@ pub(crate) use ending::{delete_channel, delete_event, revoke_channel};
 use history::{Bounds, Trimming, Usage};
 use kinds::{Kind, Values};
 pub(crate) use kinds::{KindFault, Kinds, schemas_of};
-pub(crate) use peers::answer_channel_peers;
+use peers::Handled;
+pub(crate) use peers::{ChannelEnds, answer_channel_peers};
 use position::Positions;
 use presence::Lists;
 pub(crate) use presence::read_presence;
@@ -83,6 +84,8 @@ struct ChannelsInner {
     trimming: Mutex<Trimming>,
     /// The lists of followers that were requested a moment ago.
     lists: Mutex<Lists>,
+    /// The requests of other servers that arrive twice.
+    handled: Mutex<Handled>,
     /// One permit: measurements of histories, which may read many events, follow each other.
     measuring: Semaphore,
     /// Sends requests to other servers. `None` without an adapter.
@@ -129,6 +132,7 @@ impl Channels {
             usage: Usage::default(),
             trimming: Mutex::default(),
             lists: Mutex::default(),
+            handled: Mutex::default(),
             measuring: Semaphore::new(1),
             announcer,
             epoch,
@@ -319,6 +323,10 @@ impl Inventoried for Channels {
         inventory.map("channels with old events", &self.0.trimming.lock().journals);
         inventory.map("lists of followers", &self.0.lists.lock());
         self.0.usage.report(inventory);
+        inventory.size(
+            "handled requests about channels",
+            self.0.handled.lock().size(),
+        );
         if let Some(asker) = &self.0.asker {
             asker.report(inventory);
         }

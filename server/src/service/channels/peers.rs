@@ -1,11 +1,19 @@
 //! Requests about channels that every server of the store answers for itself.
 
+use std::collections::VecDeque;
+
 use futures_util::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::Channels;
 use super::presence::LocalFollowers;
+use crate::metrics::Size;
 use crate::service::cluster::{Announcer, answer_requests, request_peers};
+use crate::service::fault::ServiceError;
+use crate::service::feed::{Applied, Applier, Applying, Entries};
+use crate::service::journals::write;
+use crate::store::Feed;
 use roomcast::{Builder, Io};
 
 /// A request to a server.
@@ -26,6 +34,8 @@ pub(super) enum PeerRequest {
     Subscribe { channel: String, user: String },
     /// A service ends the subscriptions of a user's sockets.
     Unsubscribe { channel: String, user: String },
+    /// A request that also arrives through the store, and is handled once.
+    Once { id: Uuid, request: Box<Self> },
 }
 
 /// The answer of a server.
@@ -81,6 +91,13 @@ fn answer<'a>(io: &'a Io, request: &'a PeerRequest) -> BoxFuture<'a, PeerAnswer>
             PeerRequest::Unsubscribe { channel, user } => {
                 PeerAnswer::Ended(Channels::unsubscribe_local(io, channel, user))
             }
+            PeerRequest::Once { id, request } => {
+                let is_new = io.state::<Channels>().0.handled.lock().add(*id);
+                match is_new {
+                    true => answer(io, request).await,
+                    false => PeerAnswer::Ended(0),
+                }
+            }
         }
     };
     answer.boxed()
@@ -100,6 +117,25 @@ impl Channels {
         (answers, missing)
     }
 
+    /// Ends subscriptions at all servers, like [`change_everywhere`](Self::change_everywhere). A
+    /// server that the broker does not reach learns of it from the store.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub(super) async fn end_everywhere(
+        &self,
+        io: &Io,
+        request: PeerRequest,
+    ) -> Result<(usize, usize), ServiceError> {
+        let (id, request) = (Uuid::now_v7(), Box::new(request));
+        let once = PeerRequest::Once { id, request };
+        let ended = self.change_everywhere(io, &once).await;
+        let store = self.0.journals.store();
+        store.add_change(TOPIC, &write(&once)).await?;
+        Ok(ended)
+    }
+
     /// Changes subscriptions at all servers. Returns their number, and the number of servers that
     /// have not answered.
     pub(super) async fn change_everywhere(&self, io: &Io, request: &PeerRequest) -> (usize, usize) {
@@ -108,6 +144,70 @@ impl Channels {
     }
 }
 
+/// The newest requests that this server has handled.
+#[derive(Debug, Default)]
+pub(super) struct Handled(VecDeque<Uuid>);
+
+impl Handled {
+    /// Adds a request. Returns whether it is new.
+    fn add(&mut self, id: Uuid) -> bool {
+        if self.0.contains(&id) {
+            return false;
+        }
+        if self.0.len() >= MOST_HANDLED {
+            self.0.pop_front();
+        }
+        self.0.push_back(id);
+        true
+    }
+
+    pub(super) fn size(&self) -> Size {
+        Size::of::<Uuid>(self.0.len(), self.0.capacity())
+    }
+}
+
+/// Ends subscriptions that another server has ended while the broker did not reach this one.
+pub(crate) struct ChannelEnds {
+    io: Io,
+}
+
+impl ChannelEnds {
+    pub(crate) fn new(io: Io) -> Self {
+        Self { io }
+    }
+}
+
+impl Applier for ChannelEnds {
+    fn topic(&self) -> &'static str {
+        TOPIC
+    }
+
+    fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
+        Box::pin(async move {
+            match changed {
+                Entries::All => {
+                    let channels = self.io.state::<Channels>();
+                    channels.end_granted(&self.io.of("/"));
+                }
+                Entries::These(requests) => {
+                    for request in requests {
+                        // A server of another version may have written it.
+                        if let Ok(request) = serde_json::from_str(request) {
+                            answer(&self.io, &request).await;
+                        }
+                    }
+                }
+            }
+            Ok(Applied::default())
+        })
+    }
+}
+
+/// The number of handled requests that are known. A request arrives through the store a second or
+/// two after it was sent.
+const MOST_HANDLED: usize = 2000;
+/// The topic of ended subscriptions in the change feed. The keys are requests.
+const TOPIC: &str = "channel_ends";
 /// The name of the event between servers.
 const EVENT: &str = "channels";
 
@@ -136,6 +236,6 @@ mod tests {
             assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
             read_lines += 1;
         }
-        assert_eq!(read_lines, 8, "one of each is in the corpus");
+        assert_eq!(read_lines, 9, "one of each is in the corpus");
     }
 }

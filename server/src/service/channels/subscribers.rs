@@ -50,7 +50,7 @@ pub(crate) async fn unsubscribe_user(
     let channels = io.state::<Channels>();
     channels.find(&channel).ok_or(NO_CHANNEL)?;
     let request = PeerRequest::Unsubscribe { channel, user };
-    let (ended, missing) = channels.change_everywhere(io, &request).await;
+    let (ended, missing) = channels.end_everywhere(io, request).await?;
     Ok(EndedSubscriptions { ended, missing })
 }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::SharedBackend;
 use crate::store::change::blocks::StoredBlock;
 use crate::store::statement::{Columns, Record, Single, Statement, values};
-use crate::store::{Revocation, StoreError};
+use crate::store::{Revocation, Store, StoreError};
 use roomcast::network::Block;
 
 /// The change feed that the servers of one store share. Cloning gives another handle.
@@ -77,6 +77,26 @@ impl FeedMark {
     pub(in crate::store) const fn at(snapshot: String) -> Self {
         let reading = None;
         Self { snapshot, reading }
+    }
+}
+
+impl Store {
+    /// Adds a change that no table has to the feed, for all servers of the store. Does nothing if the
+    /// store is not shared.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn add_change(&self, topic: &str, key: &str) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let insert = Statement::new(
+            "INSERT INTO changes (topic, key) VALUES ($1, $2)",
+            values![topic, key],
+        );
+        let inserting = self.execute_timed(insert);
+        self.then_notify_feed(inserting).await.map(drop)
     }
 }
 

@@ -154,6 +154,11 @@ impl Question {
         }
     }
 
+    /// Returns whether the question is about a channel, and about a user if one is given.
+    pub(in crate::service::channels) fn is_of(&self, channel: &str, user: Option<&str>) -> bool {
+        self.channel == channel && user.is_none_or(|user| self.user == user)
+    }
+
     /// Returns whether the question is about this user with the same roles.
     pub(super) fn is_about(&self, by: &Principal) -> bool {
         self.user == by.subject && self.roles == by.roles
@@ -264,12 +269,11 @@ impl Asker {
     }
 
     /// Makes the answers about a channel void: those about one user, or all.
-    pub(in crate::service::channels) fn revoke(&self, channel: &str, user: Option<&str>) {
+    pub(in crate::service::channels) fn revoke(&self, is_meant: impl Fn(&Question) -> bool) {
         let mut questions = self.0.questions.lock();
         let before = questions.known.len();
         questions.known.retain(|_, question| {
-            let is_meant =
-                question.channel == channel && user.is_none_or(|user| question.user == user);
+            let is_meant = is_meant(question);
             if is_meant {
                 question.is_void.store(true, Ordering::Release);
             }
