@@ -7,7 +7,7 @@ import {
   KINDS, MISSING, ORDER, TIME, asking, configured, event, follow, followLater, must, no, path, publish, record, reload, revoke, service, settle, simple,
   startBackend, user, withBackend, yes,
 } from "./channel_backend.mjs";
-import { by, startServers, whatIsThere } from "./chat_servers.mjs";
+import { by, postgres, startServers, whatIsThere } from "./chat_servers.mjs";
 import { QUICK, disconnectLink, startLink } from "./link.mjs";
 import { call, enter } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
@@ -296,6 +296,21 @@ for (const [name, start, joined] of [["PostgreSQL", undefined, () => whatIsThere
       await publish(here.url, channel, 2);
       await until(() => kept.length > 1, "the second event");
       assert.deepEqual(kept, [1, 2]);
+    });
+
+    test("server that gets no request learns from the store that a right has ended", async (t) => {
+      const channel = `rooms:stored ${name}`;
+      const [here, there] = servers.map(({ url }) => url);
+      const sockets = [await user(t, here, "stored"), await user(t, there, "stored")];
+      const all = sockets.map(record);
+      await call(here, "POST", path(encodeURIComponent(channel), "subscribers"), { userId: "stored" }, service);
+      const request = { unsubscribe: { channel, user: "stored" } };
+      const once = JSON.stringify({ once: { id: "0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11", request } });
+      for (let n = 0; n < 2; n += 1) {
+        postgres.query(`INSERT INTO changes (topic, key) VALUES ('channel_ends', '${once}')`);
+        await until(() => all.every(({ length }) => length === 1), () => JSON.stringify(all));
+        assert.deepEqual(all, Array(2).fill([`${channel} unsubscribed`]));
+      }
     });
 
     test("presence at each server has the followers of both", async (t) => {

@@ -439,6 +439,8 @@ test("claims that give rights in channels are compared at another server too", a
   assert.equal(ann.socket.recovered, true, afresh([there]) || "recovered");
   // Answered when her arrival is complete.
   await ann.must("conversations", {});
+  // This server does not know what the other one has sent: the client subscribes with its position.
+  assert.deepEqual(ann.all("channel:ended"), [{ channel: "orders:7", reason: "interrupted" }]);
   claims.customers = ["8"];
   await move(ann, here);
   assert.equal(ann.socket.recovered, false);
