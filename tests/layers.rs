@@ -170,7 +170,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ("journals", "fault feed hooks rules"),
     (
         "channels",
-        "cluster fault hooks rules journals authorization",
+        "cluster fault feed hooks rules journals authorization",
     ),
     (
         "market",

@@ -84,7 +84,7 @@ const NAMELESS: [(&str, &str); 29] = [
         "Renewals while there are questions, and one request, which has a deadline.",
     ),
     (
-        "service/channels/trimming.rs",
+        "service/channels/history/trimming.rs",
         "Removals of old events, until a minute after the last event; the next event repeats them.",
     ),
     (
