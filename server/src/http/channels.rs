@@ -153,7 +153,7 @@ pub(super) fn routes() -> Routes<Api> {
         )
         .on(
             Method::DELETE,
-            "/channels/{channel}/subscribers/{user}",
+            "/channels/{channel}/subscribers/{id}",
             forward!(Path((channel, user)): Path<(String, String)> =>
                 unsubscribe_user(io, UnsubscribeUser { channel, user })),
             Operation::new(
@@ -162,7 +162,7 @@ pub(super) fn routes() -> Routes<Api> {
                 Permission::ChannelsPublish,
             )
             .segment::<ChannelName>("channel", "The name of the channel.")
-            .segment::<UserId>("user", "The id of the user.")
+            .segment::<UserId>("id", "The id of the user.")
             .answer::<EndedSubscriptions>(200)
             .refuses(404),
         )
