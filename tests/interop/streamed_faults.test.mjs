@@ -16,16 +16,19 @@ import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startLink } from "./link.mjs";
 import { Supervised, assertRunning, faultsOf, faultsOfPostgres, faultsOfRedis, longOutage, rage, randomness } from "./nemesis.mjs";
 import { io, keyed } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { startRedis } from "./redis.mjs";
+import { roam } from "./roaming.mjs";
 import { Author, request } from "./streamed_authors.mjs";
 import { Reader } from "./streamed_readers.mjs";
 import { Texts, lengthOf } from "./streamed_texts.mjs";
 import { ask, lastingPort, metricIs, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
+
+/** Connects a user who roams between servers. */
+const named = (t, urls, random, name, options) => roam(t, urls, random, { sub: name, name }, options);
 
 const seconds = Number(process.env.FAULTS_SECONDS ?? 15);
 const isLong = seconds >= 60;
@@ -55,42 +58,6 @@ const env = {
 };
 
 const sum = (all, name) => all.reduce((sum, { counts }) => sum + counts[name], 0);
-
-/** Connects a client that reconnects, at any of these servers, over a link of its own. */
-async function client(t, urls, random, name, options = {}) {
-  const choose = () => urls[Math.floor(random() * urls.length)];
-  const link = await startLink(choose());
-  t.after(() => link.close());
-  const auth = { token: token({ sub: name, name }) };
-  const quick = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 300, timeout: 3000 };
-  const socket = open(t, io, link.url, { auth, transports: ["websocket"], ...quick, ...options });
-  let stays = false;
-  const one = {
-    name,
-    socket,
-    link,
-    /** Breaks the connection; the next one is at the same server, until `move` is called. */
-    drop() {
-      stays = true;
-      link.cut();
-      link.restore(link.target());
-    },
-    /** Breaks the connection; the next one may be at another server. */
-    move() {
-      stays = false;
-      link.cut();
-      link.restore(choose());
-    },
-  };
-  const again = () => {
-    if (!stays) link.restore(choose());
-    // A client that was refused or dismissed does not come back by itself.
-    if (!socket.active) setTimeout(() => socket.connect(), 100); // Delay of a client.
-  };
-  socket.on("disconnect", (reason) => reason !== "io client disconnect" && again());
-  socket.on("connect_error", again);
-  return one;
-}
 
 /** Interferes with a reader until it is over, as befits its kind. */
 async function disturb(kind, { socket, link, move, reader }, conversationIds, random, isOver) {
@@ -129,7 +96,7 @@ async function recover(reading) {
 /** Readers that come, join in the middle, and leave, until it is over. */
 async function comeAndGo(t, urls, texts, conversationIds, random, isOver, past) {
   while (!isOver()) {
-    const visitor = await client(t, urls, random, "visitor");
+    const visitor = await named(t, urls, random, "visitor");
     const reader = new Reader(visitor, texts, conversationIds);
     past.push(reader);
     await sleep(500 + random() * 3000); // The visit.
@@ -188,10 +155,10 @@ for (const [name, scheme] of [["PostgreSQL", undefined], ["Redis", "redis"], ["a
     const kinds = ["live", "live", "slow", "slow", "polling", "returning", "returning", "recovering", "recovering"];
     const polls = (n) => kinds[n] === "polling" || n === kinds.length - 1;
     const clients = await Promise.all([
-      ...Array.from({ length: AUTHORS }, (_, n) => client(t, urls, own(), `author ${n}`)),
-      ...kinds.map((kind, n) => client(t, urls, own(), `${kind} ${n}`, polls(n) ? { transports: ["polling"] } : {})),
+      ...Array.from({ length: AUTHORS }, (_, n) => named(t, urls, own(), `author ${n}`)),
+      ...kinds.map((kind, n) => named(t, urls, own(), `${kind} ${n}`, polls(n) ? { transports: ["polling"] } : {})),
     ]);
-    const auditor = (await client(t, urls, own(), "auditor")).socket;
+    const auditor = (await named(t, urls, own(), "auditor")).socket;
     const memberIds = [...clients.map(({ name }) => name), "visitor"];
     const conversationIds = [];
     for (const title of ["one", "two"]) {

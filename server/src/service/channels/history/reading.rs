@@ -128,7 +128,7 @@ pub(in crate::service::channels) async fn read(
     })
 }
 
-/// Returns the page of a channel whose events are not stored. Nobody knows what a client has missed.
+/// Returns the page of a channel whose events are not stored: what a client has missed is not known.
 pub(in crate::service::channels) fn unstored(positions: &Positions, start: Start) -> ChannelEvents {
     ChannelEvents {
         position: positions.of_offset(0),

@@ -45,7 +45,7 @@ impl Grant {
         }
     }
 
-    /// Returns whether the right to follow has not ended, whoever has it.
+    /// Returns whether the right to follow has not ended, for whichever user.
     pub(in crate::service::channels) fn is_in_force(&self) -> bool {
         match self {
             Self::Token(token) => token.follow && token.is_valid(),

@@ -42,7 +42,7 @@ pub enum Quota {
     /// All entries count. If there are too many, the result is [`Appended::Full`].
     All,
     /// All entries count, and those of the entry's category also towards this share. If there are
-    /// too many of either, the result is [`Appended::Full`]. [`Store::append_all`] refuses it.
+    /// too many of either, the result is [`Appended::Full`]. `Store::append_all` refuses it.
     ///
     /// The appends that run concurrently on PostgreSQL may exceed the share, but not `most_open`.
     Share(u32),
