@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -64,6 +64,8 @@ pub(crate) struct SocketInner {
     recoverable: Option<Box<Recoverable>>,
     /// Why the socket was disconnected; unset while it is connected.
     pub(in crate::socket) reason: OnceLock<DisconnectReason>,
+    /// Set by the first of two: the completion of the admission, and the end of the socket.
+    pub(in crate::socket) is_admitted_or_closed: AtomicBool,
 }
 
 impl Socket {
@@ -128,6 +130,7 @@ impl Socket {
             listeners: OnceLock::new(),
             recoverable,
             reason: OnceLock::new(),
+            is_admitted_or_closed: AtomicBool::new(false),
         }))
     }
 
@@ -158,6 +161,7 @@ impl Socket {
             listeners: OnceLock::new(),
             recoverable,
             reason: OnceLock::new(),
+            is_admitted_or_closed: AtomicBool::new(false),
         }))
     }
 

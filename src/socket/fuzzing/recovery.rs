@@ -76,7 +76,7 @@ pub fn recovery_offers(data: &[u8]) {
                 Default::default(),
             )
         });
-        assert!(resumed.is_some(), "a claim cannot be used");
+        resumed.expect("a claim can be used").complete_admission();
         for frame in TestOutboxes::take(fresh.outbox()) {
             let text = String::from_utf8_lossy(&frame.polling()).into_owned();
             let own = old.map(|old| format!("42[\"missed\",{old},"));

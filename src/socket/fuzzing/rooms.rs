@@ -190,6 +190,7 @@ pub(crate) fn admit(io: &Io, outboxes: &TestOutboxes) -> Socket {
     );
     let admitted = namespace.admit(&socket, &[]);
     assert_eq!(admitted, Ok(()), "a fixed namespace does not go away");
+    socket.complete_admission();
     socket
 }
 

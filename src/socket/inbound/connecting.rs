@@ -169,19 +169,22 @@ impl Connection {
                 }
             },
         };
+        self.seat(connect, socket, &handlers, now);
+    }
+
+    /// Completes the admission of a socket that is in its namespace.
+    fn seat(&mut self, connect: &Connect, socket: Socket, handlers: &Handlers, now: Instant) {
         if self.shared.watchers().is_some() {
             socket.observe();
         }
-        if !socket.is_connected() {
-            // The whole client was disconnected concurrently, before its new socket could be found.
-            if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
-                table.forget(known.pid);
-            }
-            socket.end_for_good();
+        socket.complete_admission();
+        if let Some(reason) = socket.disconnect_reason() {
             self.slots.retain(|slot| slot.nsp != *connect.nsp());
             // The client may have received its disconnect before its `CONNECT` answer. The last
-            // packet counts, so send another disconnect.
-            self.dismiss(connect.nsp());
+            // packet counts, so send another disconnect. A broken connection needs none.
+            if !reason.is_recoverable() {
+                self.dismiss(connect.nsp());
+            }
             return;
         }
         self.io.metrics().count(Counter::SocketsConnected);
@@ -190,6 +193,7 @@ impl Connection {
         let is_resumed = socket.recovered();
         if let Some(more) = self.io.permit_connection_log(LogKind::Joined, address.ip()) {
             let transport = self.shared.outbox.transport();
+            let principal = socket.principal();
             let (namespace, user) = (connect.nsp().as_str(), &principal.subject);
             let socket = socket.id();
             if is_resumed {
@@ -402,7 +406,7 @@ mod tests {
         config::Recovery,
         engine::{Outbox, SessionHandler as _, TestOutboxes, random_sid},
         metrics::Gauge,
-        socket::{Io, fuzzing},
+        socket::{Io, fuzzing, recovery::Offer},
     };
 
     /// Polls the connection, and returns the messages that it has sent.
@@ -485,5 +489,48 @@ mod tests {
         assert!(io.namespaces().is_empty());
         assert!(TestOutboxes::take(&outbox).is_empty());
         assert!(TestOutboxes::is_closing(&outbox));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_taken_over_before_its_admission_is_complete_is_recovered() {
+        let io = Io::builder()
+            .recovery(Recovery::default())
+            .namespace("/", |namespace| namespace);
+        let io = io.build().unwrap();
+        let table = io.recovery_table().unwrap();
+        let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
+        let start = || {
+            let outbox = outboxes.outbox(random_sid(), usize::MAX);
+            Connection::new(&io, outbox, fuzzing::handshake(), now())
+        };
+        let socket = || io.of("/").inner().unwrap().all_sockets().pop();
+        let mut first = start();
+        first.connect(&Nsp::ROOT, &Args::default(), now()).unwrap();
+        let pid = socket().unwrap().recoverable().unwrap().pid;
+        let offer = Offer { pid, last: None };
+        let resume = |connection: &Connection, claim: Claim| {
+            let shared = Arc::clone(&connection.shared);
+            let connect = Connect::new(io.clone(), Nsp::ROOT, shared, Args::default());
+            let handlers = &io.fixed_namespace("/").unwrap().handlers;
+            let resumed = connection.resume(&connect, claim, handlers, io.anonymous());
+            (connect, resumed.unwrap(), Arc::clone(handlers))
+        };
+        let mut second = start();
+        let claim = table.claim(offer, &Nsp::ROOT).await.unwrap();
+        let (connect, resumed, handlers) = resume(&second, claim);
+
+        // A third connection takes the client over before the second one has completed.
+        let root = Nsp::ROOT;
+        let mut claiming = std::pin::pin!(table.claim(offer, &root));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(claiming.as_mut().poll(&mut context).is_pending());
+        second.seat(&connect, resumed, &handlers, now());
+        assert!(second.slots.is_empty());
+        let mut third = start();
+        let (connect, resumed, handlers) = resume(&third, claiming.await.unwrap());
+        third.seat(&connect, resumed, &handlers, now());
+        assert!(socket().is_some_and(|socket| socket.is_connected()));
+        assert_eq!(io.metrics().gauge(Gauge::Sockets), 1);
+        assert_eq!(io.metrics().gauge(Gauge::RecoverySessions), 0);
     }
 }

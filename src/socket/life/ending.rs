@@ -1,6 +1,6 @@
 //! Ends sockets, for any cause.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use roomcast_protocol::{
     engine::CloseReason,
@@ -147,6 +147,23 @@ impl Socket {
         if self.0.reason.set(reason).is_err() {
             return;
         }
+        // Release and acquire: the completion of the admission reads the reason.
+        if self.0.is_admitted_or_closed.swap(true, Ordering::AcqRel) {
+            self.end(reason, description);
+        }
+    }
+
+    /// Completes the admission. If the socket was closed meanwhile, it ends now: an end that
+    /// overlaps with the admission would leave the socket in some tables.
+    pub(crate) fn complete_admission(&self) {
+        if self.0.is_admitted_or_closed.swap(true, Ordering::AcqRel)
+            && let Some(reason) = self.disconnect_reason()
+        {
+            self.end(reason, None);
+        }
+    }
+
+    fn end(&self, reason: DisconnectReason, description: Option<&str>) {
         let address = self.handshake().address().ip();
         let _scope = self.log_scope();
         if let Some(more) = self.0.io.permit_connection_log(LogKind::Left, address) {
