@@ -21,6 +21,8 @@ on_every_backend! {
     latest_of_concurrent_values_is_kept,
     one_of_concurrent_closes_of_an_entry_succeeds,
     concurrent_appends_get_distinct_revisions,
+    a_list_of_closed_entries_is_stored_once_and_in_order,
+    concurrent_lists_get_distinct_revisions,
     there_are_no_more_open_entries_than_may_be,
     entries_are_replaced_together_and_there_are_no_more_than_may_be,
     many_new_entries_are_replaced_without_counting_for_each,
@@ -339,6 +341,73 @@ async fn concurrent_appends_get_distinct_revisions(backend: Backend) {
     let entries = store.journal_after("j", 0, u64::MAX, 1000).await.unwrap();
     let revisions: Vec<u64> = entries.iter().map(|entry| entry.revision).collect();
     assert_eq!(revisions, (1..=100).collect::<Vec<_>>());
+}
+
+async fn a_list_of_closed_entries_is_stored_once_and_in_order(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let append = |journal: &str, key: &str| Append {
+        category: (key != "b").then(|| "kind".into()),
+        expires_at: (key != "c").then(|| Time::now().after(Duration::from_secs(60))),
+        ..closed(journal, key, &format!("\"{journal} {key}\""))
+    };
+    let outcomes = async |list: &[(&str, &str)]| {
+        let list = list.iter().map(|(journal, key)| append(journal, key));
+        let appended = store.append_all(list.collect()).await.unwrap();
+        let outcome = |one| match one {
+            Appended::Stored(entry) => (true, entry),
+            Appended::There(entry) => (false, entry),
+            other => panic!("{other:?}"),
+        };
+        appended.into_iter().map(outcome).collect::<Vec<_>>()
+    };
+    let numbers = |outcomes: &[(bool, Entry)]| -> Vec<_> {
+        let outcomes = outcomes.iter();
+        outcomes
+            .map(|(is_new, entry)| (*is_new, entry.revision))
+            .collect()
+    };
+    let first = outcomes(&[("j", "c"), ("j", "a"), ("j", "b"), ("k", "a")]).await;
+    assert_eq!(
+        numbers(&first),
+        [(true, 1), (true, 2), (true, 3), (true, 1)]
+    );
+    let entries: Vec<_> = first.into_iter().map(|(_, entry)| entry).collect();
+    assert_eq!(view(store, "j").await.entries, entries[..3]);
+    assert_eq!(view(store, "k").await.entries, entries[3..]);
+
+    let repeated = outcomes(&[("j", "d"), ("j", "a"), ("k", "b")]).await;
+    assert_eq!(numbers(&repeated), [(true, 4), (false, 2), (true, 2)]);
+    assert_eq!(repeated[1].1, entries[1]);
+    let twice = outcomes(&[("new", "a"), ("new", "a"), ("new", "b")]).await;
+    assert_eq!(numbers(&twice), [(true, 1), (false, 1), (true, 2)]);
+}
+
+async fn concurrent_lists_get_distinct_revisions(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let mut tasks = JoinSet::new();
+    for task in 0..8 {
+        let store = harness.store.clone();
+        tasks.spawn(async move {
+            for n in 0..10 {
+                // Each task has keys of its own, and all have one in common.
+                let own = format!("{task} {n}");
+                let list = ["j", "k"].map(|journal| {
+                    [
+                        closed(journal, &own, "1"),
+                        closed(journal, &n.to_string(), "1"),
+                    ]
+                });
+                store.append_all(list.concat()).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    for journal in ["j", "k"] {
+        let seen = view(&harness.store, journal).await;
+        let revisions: Vec<_> = seen.entries.iter().map(|entry| entry.revision).collect();
+        assert_eq!(revisions, Vec::from_iter(1..=90), "{journal}");
+        assert_eq!(seen.revision, 90, "{journal}");
+    }
 }
 
 async fn there_are_no_more_open_entries_than_may_be(backend: Backend) {

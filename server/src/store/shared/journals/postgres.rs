@@ -4,7 +4,7 @@
 //! open entry replaces itself.
 
 use deadpool_postgres::ClientWrapper;
-use tokio_postgres::{Error, Row, types::ToSql};
+use tokio_postgres::{Error, Row, error::SqlState, types::ToSql};
 
 use crate::store::postgres::sql::{CachedStatements, record, signed, unsigned};
 use crate::store::postgres::{Postgres, change, read};
@@ -21,7 +21,7 @@ impl Postgres {
         &self,
         appends: Vec<Append>,
     ) -> Result<Vec<Appended>, StoreError> {
-        change!(self, client => append_all(client, appends.iter()))
+        change!(self, client => append_list(client, &appends))
     }
 
     pub(in crate::store) async fn replace(
@@ -129,6 +129,82 @@ const APPEND_WITHIN_SHARE: &str = "
             OFFSET 0) AS open_ones
             WHERE open_ones.category = $4) < $11::bigint
         THEN $10::bigint ELSE 0::bigint END)";
+
+/// Appends entries in order. The caller refuses shares.
+async fn append_list(client: &ClientWrapper, appends: &[Append]) -> Result<Vec<Appended>, Error> {
+    let is_plain = |append: &Append| {
+        !append.is_open && !append.needs_open && matches!(append.quota, Quota::All)
+    };
+    if appends.len() > 1 && appends.iter().all(is_plain) {
+        match append_new(client, appends).await {
+            Ok(Some(appended)) => return Ok(appended),
+            Err(error) if error.code() != Some(&SqlState::UNIQUE_VIOLATION) => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
+    }
+    append_all(client, appends.iter()).await
+}
+
+/// Appends closed entries of new keys as one set, which takes PostgreSQL less time than
+/// [`append_all`] does. Appends none and returns `None` if there is an entry of one of the keys.
+///
+/// `OFFSET 0` makes PostgreSQL look up each key. If a key is added meanwhile, or is in the list
+/// twice, the index of current entries refuses it.
+async fn append_new(
+    client: &ClientWrapper,
+    appends: &[Append],
+) -> Result<Option<Vec<Appended>>, Error> {
+    let journals = column(appends.iter(), |append| append.journal.as_str());
+    let keys = column(appends.iter(), |append| append.key.as_str());
+    let bodies = column(appends.iter(), |append| append.body.as_str());
+    let categories = column(appends.iter(), |append| append.category.as_deref());
+    let made_at = column(appends.iter(), |append| append.created_at.timestamp());
+    let ends_at = column(appends.iter(), |append| {
+        append.expires_at.map(Time::timestamp)
+    });
+    let revisions: Vec<i64> = client
+        .query_cached(
+            r#"WITH asked AS (
+                 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[],
+                     $6::timestamptz[]) WITH ORDINALITY
+                     AS a (journal, key, body, category, created_at, expires_at, place)),
+             new AS (
+                 SELECT * FROM asked WHERE NOT EXISTS (
+                     SELECT FROM asked a WHERE EXISTS (
+                         SELECT FROM journal_entries e
+                         WHERE e.journal = a.journal AND e.key = a.key AND e.is_current OFFSET 0))),
+             taken AS (
+                 INSERT INTO journals AS j (name, revision)
+                 SELECT journal, count(*) FROM new GROUP BY journal ORDER BY journal COLLATE "C"
+                 ON CONFLICT (name) DO UPDATE SET revision = j.revision + excluded.revision
+                 RETURNING name, revision),
+             numbered AS (
+                 SELECT n.*, t.revision - count(*) OVER (PARTITION BY journal)
+                     + row_number() OVER (PARTITION BY journal ORDER BY place) AS revision
+                 FROM new n JOIN taken t ON t.name = n.journal),
+             stored AS (
+                 INSERT INTO journal_entries (journal, revision, key, body, category, is_open, created_at,
+                     expires_at)
+                 SELECT journal, revision, key, body, category, false, created_at, expires_at FROM numbered)
+             SELECT revision FROM numbered ORDER BY place"#,
+            &[&journals, &keys, &bodies, &categories, &made_at, &ends_at],
+            |row| row.try_get(0),
+        )
+        .await?;
+    let stored = |(append, revision): (&Append, i64)| {
+        Appended::Stored(Entry {
+            revision: unsigned(revision),
+            key: append.key.clone(),
+            body: append.body.clone(),
+            category: append.category.clone(),
+            is_open: false,
+            created_at: append.created_at,
+            expires_at: append.expires_at,
+        })
+    };
+    let appended = appends.iter().zip(revisions).map(stored).collect();
+    Ok((!Vec::is_empty(&appended)).then_some(appended))
+}
 
 /// Appends entries in order in one statement, each under the lock of its journal's row and within
 /// its quota. The caller refuses shares.
