@@ -313,6 +313,28 @@ for (const [name, start, joined] of [["PostgreSQL", undefined, () => whatIsThere
       }
     });
 
+    if (!start) test("follower that a service subscribed stays when the tables of the feed are read again", async (t) => {
+      const channel = "rooms:again";
+      const [here, there] = servers.map(({ url }) => url);
+      const followed = await user(t, there, "again");
+      const seen = record(followed);
+      await call(here, "POST", path(channel, "subscribers"), { userId: "again" }, service);
+      // More networks than a server blocks, so that the tables are read again every few seconds.
+      t.after(() => postgres.query("DELETE FROM blocks WHERE reason = 'many'"));
+      postgres.query(`INSERT INTO blocks SELECT gen_random_uuid(), '10.1.' || n / 250 || '.' || n % 250 || '/32', 'many', 'admin', now()
+        FROM generate_series(0, 10000) n`);
+      for (const name of ["once", "twice"]) {
+        const revoked = await user(t, there, name);
+        // The feed does not have this row.
+        postgres.query(`SET session_replication_role = replica; INSERT INTO revocations
+          VALUES ('user', '${name}', now() + interval '1 hour', now())`);
+        await until(() => !revoked.connected, () => "the tables are not read again", 30_000);
+      }
+      await publish(here, channel, 1);
+      await until(() => seen.length > 0, () => JSON.stringify(seen));
+      assert.deepEqual(seen, [1]);
+    });
+
     test("presence at each server has the followers of both", async (t) => {
       const channel = `desk:${name}`;
       backend.answer = yes();

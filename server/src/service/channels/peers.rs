@@ -182,6 +182,10 @@ impl Applier for ChannelEnds {
         TOPIC
     }
 
+    fn has_table(&self) -> bool {
+        false
+    }
+
     fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
         Box::pin(async move {
             match changed {

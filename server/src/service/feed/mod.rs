@@ -28,8 +28,14 @@ use follower::{Failure, Followed, Follower, Intervals, Progress};
 
 /// Brings this server up to date with one table of the store.
 pub(crate) trait Applier: Send + Sync {
-    /// Returns the name of the table.
+    /// Returns the name of the table, or of changes that only the feed has.
     fn topic(&self) -> &'static str;
+
+    /// Returns whether a table has the current state. Otherwise [`Entries::All`] means that changes
+    /// may have been missed.
+    fn has_table(&self) -> bool {
+        true
+    }
 
     /// Reads the entries that may have changed and applies them.
     ///
@@ -175,11 +181,16 @@ impl ChangeFeed {
 
 impl Followed for FeedReader {
     async fn advance(&mut self) -> Result<Progress, Failure> {
-        let mark = match self.full.is_some_and(|again| again <= Instant::now()) {
-            true => None,
-            false => self.mark.as_ref(),
-        };
-        let Some(mark) = mark else {
+        if self.full.is_some_and(|again| again <= Instant::now()) {
+            // The feed is read on from the mark, so nothing in it is missed.
+            let applied = self
+                .inner
+                .read_tables(|applier| applier.has_table())
+                .await?;
+            self.full = applied.own.then(Instant::now);
+            self.note(applied);
+        }
+        let Some(mark) = &self.mark else {
             return self.reload().await;
         };
         let Some(page) = self.inner.feed.read(mark, PAGE).await? else {
@@ -242,10 +253,7 @@ impl FeedReader {
         // The mark is taken before the tables are read. Changes in between are applied twice, which
         // is harmless. With a later mark they would be missed.
         let mark = inner.feed.end().await?;
-        let mut all = Applied::default();
-        for applier in &inner.appliers {
-            all.add(applier.apply(&inner.feed, &Entries::All).await?);
-        }
+        let all = inner.read_tables(|_| true).await?;
         self.full = None;
         self.note(all);
         // Without a mark the next iteration reads the tables again.
@@ -264,6 +272,18 @@ impl FeedReader {
 }
 
 impl FeedInner {
+    /// Applies all entries of those appliers that `is_meant` returns `true` for.
+    async fn read_tables(
+        &self,
+        is_meant: impl Fn(&dyn Applier) -> bool,
+    ) -> Result<Applied, StoreError> {
+        let mut all = Applied::default();
+        for applier in self.appliers.iter().filter(|applier| is_meant(&***applier)) {
+            all.add(applier.apply(&self.feed, &Entries::All).await?);
+        }
+        Ok(all)
+    }
+
     async fn dispatch(&self, changes: Vec<Changed>) -> Result<Applied, StoreError> {
         let mut topics: HashMap<String, Entries> = HashMap::new();
         for Changed { topic, key } in changes {
