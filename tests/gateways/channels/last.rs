@@ -10,6 +10,12 @@ const SCORE: [(&str, &str); 3] = [
     ("ROOMCAST_CHANNELS__SCORE__HISTORY", "last"),
 ];
 
+const DESK: [(&str, &str); 3] = [
+    ("ROOMCAST_CHANNELS__DESK__PATTERN", "desk:{owner}"),
+    ("ROOMCAST_CHANNELS__DESK__FOLLOW", "owner:{owner},token"),
+    ("ROOMCAST_CHANNELS__DESK__PUBLISH", "followers"),
+];
+
 async fn publish(channels: &Channels, n: u64) -> Value {
     let event = json!({"event": "score", "data": {"n": n}, "id": n.to_string()});
     let (status, answer) = channels
@@ -85,7 +91,7 @@ async fn explain_names_the_rule_that_decides_about_a_channel() {
         command
             .args("explain --user ann".split(' '))
             .args(question.split(' '));
-        let output = command.envs(SCORE).output().unwrap();
+        let output = command.envs(SCORE).envs(DESK).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.code().unwrap(), text)
     };
@@ -116,6 +122,16 @@ async fn explain_names_the_rule_that_decides_about_a_channel() {
             "--channel score:1 --event channel:publish --role service",
             0,
             "`services` in channels.score.publish",
+        ),
+        (
+            "--channel desk:ann --event channel:publish",
+            0,
+            "`followers` in channels.desk.publish",
+        ),
+        (
+            "--channel desk:bob --event channel:publish",
+            3,
+            "none of `followers` in channels.desk.publish allows it; a token of the request may",
         ),
         ("--channel nothing", 3, "no kind of channels has this name"),
         (

@@ -30,11 +30,15 @@ impl Kinds {
         if let Some(rule) = deciding {
             return (true, format!("`{rule}` in {place}"));
         }
-        let note = if texts.contains(&"ask") {
+        let mut asked = texts.clone();
+        if texts.contains(&"followers") {
+            asked.extend(kind.follow.iter().map(|one| &*one.text));
+        }
+        let note = if asked.contains(&"ask") {
             "; the backend may"
-        } else if texts.contains(&"token") {
+        } else if asked.contains(&"token") {
             "; a token of the request may"
-        } else if by.data.is_none() && texts.iter().any(|text| text.starts_with("claim:")) {
+        } else if by.data.is_none() && asked.iter().any(|text| text.starts_with("claim:")) {
             "; the claims of the user's token are not known"
         } else {
             ""
