@@ -44,6 +44,7 @@ mod processor;
 use std::{
     iter::once,
     rc::Rc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -55,7 +56,7 @@ use postgres::Postgres;
 use roomcast::client::Connection;
 use rustix::process::{Resource, getpid, getrlimit, setrlimit};
 use tokio::{
-    task::{LocalSet, spawn_local},
+    task::{LocalSet, spawn_blocking, spawn_local},
     time::{sleep, sleep_until},
 };
 
@@ -189,7 +190,7 @@ impl<'a> Run<'a> {
         let publishing = async {
             let (mut sent, mut answered) = (0, Vec::new());
             while due(sent) < end {
-                sleep_until(due(sent).into()).await;
+                until(due(sent)).await;
                 let (now, next) = (Instant::now(), sent);
                 let is_due = |event: &u64| due(*event) <= now && due(*event) < end;
                 let events = (next..next + MAX_EVENTS).take_while(is_due).map(|event| {
@@ -307,6 +308,13 @@ fn spread(mut values: Vec<f64>) -> String {
     values.sort_unstable_by(f64::total_cmp);
     let (low, high) = (values[0], values[values.len() - 1]);
     format!("{:.2} ({low:.2}–{high:.2})", values[values.len() / 2])
+}
+
+/// Waits more precisely than the timers of Tokio, which are up to 2 ms late.
+async fn until(due: Instant) {
+    let waiting =
+        spawn_blocking(move || thread::sleep(due.saturating_duration_since(Instant::now())));
+    waiting.await.unwrap();
 }
 
 /// Formats the median, the 99th percentile and the largest of the times that were due from then on.
