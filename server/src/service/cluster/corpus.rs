@@ -1,8 +1,11 @@
 //! The messages between servers that are committed in `tests/corpus`. Servers of all later versions
 //! must read them.
 
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
+
+use super::{read, write};
 
 /// The store id in all of these messages.
 pub(crate) const STORE: Uuid = Uuid::from_u128(1);
@@ -28,6 +31,17 @@ pub(crate) fn lines(file: &str) -> Vec<Line> {
         .collect();
     assert!(!lines.is_empty(), "{file} has no text");
     lines
+}
+
+/// Checks that the messages of one type in a file are read, and that everything in them is written
+/// again. Returns their number.
+pub(crate) fn read_back<T: DeserializeOwned + Serialize>(file: &str, is: &str) -> usize {
+    let meant = lines(file).into_iter().filter(|line| line.is == is);
+    let check = |Line { name, text, .. }: Line| {
+        let again = write(STORE, &read::<T>(STORE, &text).unwrap()).unwrap();
+        assert!(contains_all(&text, &again), "{name}: {again}");
+    };
+    meant.map(check).count()
 }
 
 /// Returns whether `after` contains everything in `before`. Later versions may add to it.
