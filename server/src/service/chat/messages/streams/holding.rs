@@ -22,7 +22,7 @@ impl Chat {
     ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
         let streams = &self.0.streams;
         let open = match streams.get(message) {
-            Some(open) if open.lock().user_id == author => open,
+            Some(open) if *open.lock().user_id == *author => open,
             Some(_) => return Err(NOT_WRITTEN),
             None => {
                 let holder = Uuid::now_v7();

@@ -61,7 +61,7 @@ struct OpenText {
     message_id: Uuid,
     conversation_id: Uuid,
     seq: u64,
-    user_id: String,
+    user_id: Box<str>,
     /// Identifies this server's writing of the text in the store.
     holder: Uuid,
     socket: Option<SocketId>,
@@ -76,7 +76,7 @@ struct OpenText {
     is_ending: bool,
     /// The text that is being stored, or whose storing failed. It is repeated unchanged, because
     /// the store may have taken it.
-    storing: Option<Extension>,
+    storing: Option<Box<Extension>>,
     /// What the author added within the current second.
     second: (Instant, u32, usize),
     /// Tells the request that writes the message, if there is one, why it stops. It closes when the
@@ -197,7 +197,7 @@ impl OpenText {
             message_id,
             conversation_id,
             seq,
-            user_id: user_id.to_owned(),
+            user_id: user_id.into(),
             holder,
             socket,
             stored: text.end(),
