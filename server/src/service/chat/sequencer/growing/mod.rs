@@ -6,6 +6,9 @@
 
 pub(in crate::service::chat) mod text;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +41,8 @@ pub(in crate::service) struct LiveStreams {
 #[derive(Debug)]
 struct LiveStream {
     message_id: Uuid,
+    /// Who writes the text, if known. Of two holders, the greater one has taken over.
+    holder: Option<Uuid>,
     /// The socket that writes the text and does not receive it.
     author: Option<SocketId>,
     text: SharedText,
@@ -50,6 +55,13 @@ struct LiveStream {
     sent_at: Option<Instant>,
     /// When the text last grew.
     touched: Instant,
+}
+
+/// The text of an author on this server.
+pub(in crate::service::chat) struct LocalText {
+    pub(in crate::service::chat) holder: Uuid,
+    pub(in crate::service::chat) author: Option<SocketId>,
+    pub(in crate::service::chat) text: SharedText,
 }
 
 /// What a reader has of a text.
@@ -175,37 +187,39 @@ impl LiveStreams {
         }
     }
 
-    /// Shares the text of an author on this server. Readers that do not know the message begin with
-    /// what their answers contain.
-    pub(in crate::service::chat) fn attach(
-        &mut self,
-        seq: u64,
-        text: &SharedText,
-        author: Option<SocketId>,
-        now: Instant,
-    ) {
-        if let Some(known) = self.streams.get_mut(&seq) {
-            known.author = author;
+    /// Shares the text of an author on this server, unless another server has taken over. Readers
+    /// that do not know the message begin with what their answers contain.
+    pub(in crate::service::chat) fn attach(&mut self, seq: u64, local: LocalText, now: Instant) {
+        if let Some(known) = self.streams.get_mut(&seq)
+            && known.holder <= Some(local.holder)
+        {
+            known.holder = Some(local.holder);
+            known.author = local.author;
+            known.text = local.text;
             known.touched = now;
-            if !Arc::ptr_eq(&known.text, text) {
-                known.text = Arc::clone(text);
-            }
         }
     }
 
-    /// Adds text of an author on another server. Before a message has begun here, and after its
-    /// end, everything is missing.
+    /// Adds text of an author on another server, or of the store. Text of a holder from which
+    /// another has taken over adds nothing, however late it arrives. Servers of earlier versions
+    /// name no holder. Before a message has begun here, and after its end, everything is missing.
     pub(in crate::service::chat) fn receive(
         &mut self,
         seq: u64,
-        offset: usize,
-        piece: &str,
+        holder: Option<Uuid>,
+        (offset, piece): (usize, &str),
         now: Instant,
     ) -> Result<(), Misfit> {
         let Some(stream) = self.streams.get_mut(&seq) else {
             return Err(Misfit::Gap);
         };
+        if holder.is_some() && holder < stream.holder {
+            return Ok(());
+        }
         stream.touched = now;
+        if holder > stream.holder {
+            stream.follow(holder, offset)?;
+        }
         stream.text.lock().extend(offset, piece).map(drop)
     }
 
@@ -375,6 +389,7 @@ impl LiveStream {
     fn new(message_id: Uuid, text: GrowingText, now: Instant) -> Self {
         Self {
             message_id,
+            holder: None,
             author: None,
             shown: text.end(),
             text: Arc::new(text.into()),
@@ -383,6 +398,22 @@ impl LiveStream {
             sent_at: None,
             touched: now,
         }
+    }
+
+    /// Follows a holder that goes on at a position. What its predecessor had beyond that, here or
+    /// at another server, is not part of the text.
+    fn follow(&mut self, holder: Option<Uuid>, position: usize) -> Result<(), Misfit> {
+        if self.holder.is_some() {
+            let text = self.text.lock();
+            if position > text.end() {
+                return Err(Misfit::Gap);
+            }
+            let begun = text.until(position);
+            drop(text);
+            self.text = Arc::new(begun.into());
+        }
+        self.holder = holder;
+        Ok(())
     }
 
     /// Sends a reader nothing until an answer has the text.
