@@ -305,6 +305,41 @@ test("an author goes on at another server, and readers are at both", async (t) =
   assert.deepEqual(violations, []);
 });
 
+test("late text of the server that an author has left is not added", async (t) => {
+  const link = await startLink(postgres.url);
+  t.after(() => link.close());
+  const url = new URL(postgres.url);
+  url.port = new URL(link.url).port;
+  const [former] = await startServers(t, 1, whatIsThere);
+  const [present] = await startServers(t, 1, { ROOMCAST_ADAPTER__URL: `${url}` });
+  const violations = [];
+  const ada = await person(t, former, "ada");
+  const [bob, eve] = [await person(t, former, "bob"), follow(await person(t, present, "eve"), violations)];
+  const conversationId = await conversation([ada, bob, eve]);
+  for (const one of [bob, eve]) await one.must("join_conversation", { conversationId });
+  const { id: messageId } = await begin(ada, conversationId);
+  const append = (one, offset, text) => checked(one, "append_message", { messageId, offset, text });
+  await append(ada, 0, "one ");
+  await until(async () => (await append(ada, 4, "")).stored === 4, "the text to be stored");
+  await until(() => eve.text(messageId) === "one ", "the text at the other server");
+  // The author leaves with text that is not stored, and that the other server receives late.
+  postgres.query("CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$");
+  postgres.query("CREATE TRIGGER skipped BEFORE UPDATE ON message_streams FOR EACH ROW WHEN (OLD.chars <> NEW.chars) EXECUTE FUNCTION skip()");
+  link.holdAnswers();
+  await append(ada, 4, "two more");
+  await bob.must("typing", { conversationId, isTyping: true });
+  const moved = await person(t, present, "ada");
+  assert.equal((await append(moved, 4, "two ")).offset, 8);
+  link.releaseAnswers();
+  await until(() => eve.all("typing").length > 0, "what was sent after the late text");
+  assert.equal((await append(moved, 8, "three")).offset, 13);
+  postgres.query("DROP TRIGGER skipped ON message_streams");
+  const { message: end } = await moved.must("finish_message", { messageId, offset: 13 });
+  assert.equal(end.content, "one two three");
+  await until(() => eve.texts.get(messageId).version === 2, "the end");
+  assert.deepEqual([eve.text(messageId), violations], [end.content, []]);
+});
+
 test("text is stored on after the answer about a transaction was lost", async (t) => {
   const link = await startLink(postgres.url);
   t.after(() => link.close());

@@ -69,8 +69,8 @@ pub use change::{
     ListedConversation, Login, MAX_UNREAD_COUNT, MarkRead, MemberChange, Membership, Message,
     MessageKind, NewConversation, NewMessage, NewStatus, Notice, OpenStream, Opening, Pin, Pinned,
     Quote, Reaction, ReactionChange, ReadMark, Rename, Revision, Revocation, STREAMS_READ, Search,
-    Status, StoredResponse, StreamHolder, StreamPlace, Unpinned, UserDataPage, UserDataPlace,
-    UserRecord, UserStatus, Version, words,
+    Status, StoredResponse, StoredStream, StreamHolder, StreamPlace, Unpinned, UserDataPage,
+    UserDataPlace, UserRecord, UserStatus, Version, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};

@@ -136,8 +136,8 @@ async fn repeated_text_is_stored_once(backend: Backend) {
             .is_empty()
     );
     extend(&harness, &[writing.extension(4, "two")]).await;
-    let text = harness.store.stream_text(writing.message.id).await.unwrap();
-    assert_eq!(text.as_deref(), Some("one two"));
+    let stored = harness.store.stored_stream(writing.message.id).await;
+    assert_eq!(stored.unwrap().unwrap().text, "one two");
 }
 
 async fn another_holder_goes_on_with_what_is_stored(backend: Backend) {
@@ -148,6 +148,10 @@ async fn another_holder_goes_on_with_what_is_stored(backend: Backend) {
     let (message, store) = (writing.message.id, &harness.store);
     let next = Uuid::now_v7();
     assert_eq!(store.take_stream(message, "bob", next).await.unwrap(), None);
+    for not_greater in [Uuid::nil(), writing.holder] {
+        let taken = store.take_stream(message, "ann", not_greater).await;
+        assert_eq!(taken.unwrap(), None);
+    }
     let taken = store
         .take_stream(message, "ann", next)
         .await

@@ -95,6 +95,9 @@ pub(in crate::service) struct Grown {
     pub(in crate::service) conversation_id: Uuid,
     pub(in crate::service) seq: u64,
     pub(in crate::service) message_id: Uuid,
+    /// Who writes the text. Servers of earlier versions do not send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::service) holder: Option<Uuid>,
     pub(in crate::service) offset: usize,
     pub(in crate::service) text: String,
 }
@@ -103,6 +106,7 @@ impl Grown {
     /// Splits a text into announcements that are small enough to be sent.
     pub(in crate::service) fn parts(
         (conversation_id, seq, message_id): (Uuid, u64, Uuid),
+        holder: Uuid,
         offset: usize,
         text: &str,
     ) -> Vec<Self> {
@@ -110,6 +114,7 @@ impl Grown {
             conversation_id,
             seq,
             message_id,
+            holder: Some(holder),
             offset,
             text: String::new(),
         };

@@ -42,7 +42,8 @@ pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};
 pub use members::MemberChange;
 pub use messages::streams::{
-    Extension, Finish, IDLE_MARGIN, OpenStream, STREAMS_READ, StreamHolder, StreamPlace,
+    Extension, Finish, IDLE_MARGIN, OpenStream, STREAMS_READ, StoredStream, StreamHolder,
+    StreamPlace,
 };
 pub use messages::{
     Authorship, Delete, Edit, Insert, Message, MessageKind, NewMessage, Notice, Search, Version,

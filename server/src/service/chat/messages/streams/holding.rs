@@ -10,6 +10,7 @@ use super::authors::{ENDED, NOT_WRITTEN};
 use crate::service::chat::handle::{Chat, now};
 use crate::service::chat::sequencer::growing::text::GrowingText;
 use crate::service::fault::ServiceError;
+use crate::store::OpenStream;
 use roomcast::SocketId;
 
 impl Chat {
@@ -22,16 +23,10 @@ impl Chat {
     ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
         let streams = &self.0.streams;
         let open = match streams.get(message) {
-            Some(open) if open.lock().user_id == author => open,
+            Some(open) if *open.lock().user_id == *author => open,
             Some(_) => return Err(NOT_WRITTEN),
             None => {
-                let holder = Uuid::now_v7();
-                let Some(taken) = self.0.store.take_stream(message, author, holder).await? else {
-                    let authorship = self.0.store.authorship(message).await?;
-                    let is_own =
-                        authorship.is_some_and(|of| of.user_id == author && !of.is_deleted);
-                    return Err(if is_own { ENDED } else { NOT_WRITTEN });
-                };
+                let (holder, taken) = self.take_over(message, author).await?;
                 let text = GrowingText::new(taken.text);
                 let place = (message, taken.conversation_id, taken.seq);
                 let new = OpenText::new(place, author, holder, socket.clone(), text);
@@ -48,6 +43,32 @@ impl Chat {
         writing.socket = socket;
         drop(writing);
         Ok(open)
+    }
+
+    /// Makes this server the holder of a message, and returns what is stored of it.
+    async fn take_over(
+        &self,
+        message: Uuid,
+        author: &str,
+    ) -> Result<(Uuid, OpenStream), ServiceError> {
+        let store = &self.0.store;
+        let mut holder = Uuid::now_v7();
+        loop {
+            if let Some(taken) = store.take_stream(message, author, holder).await? {
+                return Ok((holder, taken));
+            }
+            // The clock of the former holder may be ahead of this server's.
+            let held = store.held_streams(vec![message]).await?;
+            match held.first() {
+                Some(former) if former.holder >= holder => {
+                    holder = Uuid::from_u128(former.holder.as_u128().saturating_add(1));
+                }
+                _ => break,
+            }
+        }
+        let authorship = store.authorship(message).await?;
+        let is_own = authorship.is_some_and(|of| of.user_id == author && !of.is_deleted);
+        Err(if is_own { ENDED } else { NOT_WRITTEN })
     }
 
     /// Returns a message that its author writes here from now on, with all that is stored of it.

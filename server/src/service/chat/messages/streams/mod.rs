@@ -4,7 +4,8 @@
 //! conversation. The text is stored several times a second; the message itself is stored at the
 //! beginning and at the end. Of several servers, the one where the author writes extends the stored
 //! text: it is the holder, until the author goes on at another server, which takes over with what
-//! is stored.
+//! is stored. Each holder is greater than the one before, so that every server recognizes text that
+//! a former one has sent late.
 //!
 //! `authors` has the commands of authors, `holding` decides which server that is, and `requests`
 //! writes a message for an HTTP request. `spreading` sends text to the readers of all servers, and
@@ -35,6 +36,7 @@ use self::spreading::Gaps;
 use crate::config;
 use crate::metrics::{Counter, Gauge, Inventoried, Inventory, Metrics};
 use crate::service::chat::handle::now;
+use crate::service::chat::sequencer::growing::LocalText;
 use crate::service::chat::sequencer::growing::text::{GrowingText, SharedText};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::streams::Appended;
@@ -61,7 +63,7 @@ struct OpenText {
     message_id: Uuid,
     conversation_id: Uuid,
     seq: u64,
-    user_id: String,
+    user_id: Box<str>,
     /// Identifies this server's writing of the text in the store.
     holder: Uuid,
     socket: Option<SocketId>,
@@ -76,7 +78,7 @@ struct OpenText {
     is_ending: bool,
     /// The text that is being stored, or whose storing failed. It is repeated unchanged, because
     /// the store may have taken it.
-    storing: Option<Extension>,
+    storing: Option<Box<Extension>>,
     /// What the author added within the current second.
     second: (Instant, u32, usize),
     /// Tells the request that writes the message, if there is one, why it stops. It closes when the
@@ -140,11 +142,9 @@ impl Streams {
             .filter(|open| open.lock().holder == holder)
     }
 
-    /// Returns the text of a message that is written here, and the socket that writes it.
-    fn text_of(&self, message: Uuid) -> Option<(SharedText, Option<SocketId>)> {
-        let open = self.get(message)?;
-        let open = open.lock();
-        Some((Arc::clone(&open.text), open.socket.clone()))
+    /// Returns the text of a message that is written here.
+    fn text_of(&self, message: Uuid) -> Option<LocalText> {
+        Some(self.get(message)?.lock().local())
     }
 
     /// Refuses a further message if this server has as many as it may.
@@ -197,7 +197,7 @@ impl OpenText {
             message_id,
             conversation_id,
             seq,
-            user_id: user_id.to_owned(),
+            user_id: user_id.into(),
             holder,
             socket,
             stored: text.end(),
@@ -215,6 +215,14 @@ impl OpenText {
     fn stop_request(&self, reason: StopReason) {
         if let Some(stop) = &self.stop {
             stop.send_replace(Some(reason));
+        }
+    }
+
+    fn local(&self) -> LocalText {
+        LocalText {
+            holder: self.holder,
+            author: self.socket.clone(),
+            text: Arc::clone(&self.text),
         }
     }
 

@@ -36,9 +36,9 @@ impl HeldReader {
             .filter_map(|message| Some((Arc::clone(message), chat.streams.text_of(message.id)?)))
             .collect();
         chat.conversations.with(self.conversation_id, |live| {
-            for (message, (text, author)) in written {
+            for (message, text) in written {
                 live.streams.begin(&message, now());
-                live.streams.attach(message.seq, &text, author, now());
+                live.streams.attach(message.seq, text, now());
             }
             live.streams.fit(
                 &self.socket,

@@ -202,8 +202,11 @@ impl RequestWriter {
         self.chat.end(finish, None).await.map(drop)
     }
 
-    /// Returns the message, if this server still writes it.
+    /// Returns the message, if this request still writes it.
     fn open(&self) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
+        if matches!(*self.stop.borrow(), Some(StopReason::Repeated)) {
+            return Err(ENDED);
+        }
         let streams = &self.chat.0.streams;
         streams.held(self.message_id, self.holder).ok_or(ENDED)
     }

@@ -25,12 +25,12 @@ impl Chat {
     ) {
         let id = open.conversation_id;
         self.0.conversations.with(id, |live| {
-            let author = open.socket.clone();
-            live.streams.attach(open.seq, &open.text, author, now());
+            live.streams.attach(open.seq, open.local(), now());
             live.grow_text(namespace, open.seq, now());
         });
         if let Some(announcer) = self.0.conversations.announcer() {
-            for grown in Grown::parts((id, open.seq, open.message_id), offset, piece) {
+            let place = (id, open.seq, open.message_id);
+            for grown in Grown::parts(place, open.holder, offset, piece) {
                 announcer.announce(News::Grown(grown));
             }
         }
@@ -40,7 +40,8 @@ impl Chat {
     pub(in crate::service::chat) fn receive_grown(&self, namespace: &Namespace, grown: Grown) {
         let received = self.0.conversations.with(grown.conversation_id, |live| {
             let texts = &mut live.streams;
-            texts.receive(grown.seq, grown.offset, &grown.text, now())?;
+            let piece = (grown.offset, &*grown.text);
+            texts.receive(grown.seq, grown.holder, piece, now())?;
             live.grow_text(namespace, grown.seq, now());
             Ok::<_, Misfit>(())
         });
@@ -62,8 +63,8 @@ impl Chat {
         let gaps = &self.0.streams.gaps;
         for delay in FILL_DELAYS {
             sleep(delay).await;
-            let text = match self.0.store.stream_text(id).await {
-                Ok(Some(text)) => text,
+            let stored = match self.0.store.stored_stream(id).await {
+                Ok(Some(stored)) => stored,
                 // The message has ended.
                 Ok(None) => break,
                 Err(_) => continue,
@@ -71,11 +72,13 @@ impl Chat {
             let pieces = gaps.lock().take(id);
             let rest = self.0.conversations.with(conversation, |live| {
                 let texts = &mut live.streams;
-                let mut take = |offset, text: &str| texts.receive(seq, offset, text, now());
                 // Before the beginning of the message, all pieces wait further.
-                let _ = take(0, &text);
+                let _ = texts.receive(seq, Some(stored.holder), (0, &stored.text), now());
                 let mut rest = pieces;
-                rest.retain(|piece| take(piece.offset, &piece.text) == Err(Misfit::Gap));
+                rest.retain(|grown| {
+                    let piece = (grown.offset, &*grown.text);
+                    texts.receive(seq, grown.holder, piece, now()) == Err(Misfit::Gap)
+                });
                 live.grow_text(&namespace, seq, now());
                 rest
             });

@@ -76,11 +76,10 @@ impl Chat {
 
     async fn sweep(&self, looks_around: bool) -> Result<(), StoreError> {
         let streams = &self.0.streams;
-        let open = streams.all();
-        if !open.is_empty() {
-            let ids: Vec<Uuid> = open.iter().map(|open| open.lock().message_id).collect();
+        for part in streams.all().chunks(BATCH) {
+            let ids: Vec<Uuid> = part.iter().map(|open| open.lock().message_id).collect();
             let held = self.0.store.held_streams(ids).await?;
-            for open in open {
+            for open in part {
                 let (id, holder, is_idle) = {
                     let open = open.lock();
                     let idle = now().saturating_duration_since(open.touched);
@@ -91,7 +90,7 @@ impl Chat {
                     // Its author has continued it at another server.
                     streams.forget_held(id, holder);
                 } else if is_idle || found.is_none() {
-                    self.interrupt(&open).await?;
+                    self.interrupt(open).await?;
                 }
             }
         }
@@ -146,15 +145,15 @@ impl OpenText {
             if chars == 0 && self.touched.saturating_duration_since(self.kept) < idle {
                 return None;
             }
-            self.storing = Some(Extension {
+            self.storing = Some(Box::new(Extension {
                 message_id: self.message_id,
                 holder: self.holder,
                 from: self.stored,
                 text: text.since(self.stored)?.to_owned(),
                 chars,
-            });
+            }));
         }
-        self.storing.clone()
+        self.storing.as_deref().cloned()
     }
 }
 
@@ -170,5 +169,5 @@ const PAUSE: u32 = 4;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The time after a failure of the store in which no messages of other servers are ended.
 const SETTLING: Duration = Duration::from_secs(10);
-/// The number of messages of other servers that are looked for together.
+/// The number of messages that are looked for together.
 const BATCH: usize = 500;

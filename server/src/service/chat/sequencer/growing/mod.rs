@@ -6,7 +6,10 @@
 
 pub(in crate::service::chat) mod text;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +26,8 @@ use roomcast::{Namespace, Room, Socket, SocketId};
 /// The growing texts of a conversation, by the `seq` of their messages.
 #[derive(Debug, Default)]
 pub(in crate::service) struct LiveStreams {
-    streams: BTreeMap<u64, LiveStream>,
+    /// Boxed, because the nodes of the map are half empty.
+    streams: BTreeMap<u64, Box<LiveStream>>,
     /// Readers that wait for an answer with the beginning of a text, and for how many.
     held: HashMap<SocketId, usize>,
     /// Readers that do not have all texts by an answer yet, and the last `seq` before they joined.
@@ -37,25 +41,49 @@ pub(in crate::service) struct LiveStreams {
 #[derive(Debug)]
 struct LiveStream {
     message_id: Uuid,
+    /// Who writes the text, if known. Of two holders, the greater one has taken over.
+    holder: Option<Uuid>,
     /// The socket that writes the text and does not receive it.
     author: Option<SocketId>,
     text: SharedText,
     /// The position up to which the text was sent to all readers but those behind.
     shown: usize,
-    /// The readers that have less, and how much.
-    behind: HashMap<SocketId, usize>,
-    /// The readers that are sent nothing until an answer has the text, because the server does not
-    /// know how much of it they have.
-    withheld: HashSet<SocketId>,
-    /// The readers whose answers had the end of the message, which this server has not emitted yet.
-    done: HashSet<SocketId>,
-    /// The readers that had the message by an answer, maybe before it was emitted.
-    answered: HashSet<SocketId>,
+    /// The readers that differ from all others.
+    readers: HashMap<SocketId, Reader>,
     /// When the text is sent next. `None` if nothing waits.
     due: Option<Instant>,
     sent_at: Option<Instant>,
     /// When the text last grew.
     touched: Instant,
+}
+
+/// The text of an author on this server.
+pub(in crate::service::chat) struct LocalText {
+    pub(in crate::service::chat) holder: Uuid,
+    pub(in crate::service::chat) author: Option<SocketId>,
+    pub(in crate::service::chat) text: SharedText,
+}
+
+/// What a reader has of a text.
+#[derive(Debug, Default)]
+struct Reader {
+    source: Source,
+    /// The position up to which it has the text, if that is less than all others have.
+    behind: Option<usize>,
+}
+
+/// From where a reader has a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Source {
+    /// From events.
+    #[default]
+    Events,
+    /// From an answer, maybe before the message was emitted.
+    Answer,
+    /// From an answer with the end of the message, which this server has not emitted yet.
+    End,
+    /// The server does not know. The reader is sent nothing until an answer has the text.
+    Unknown,
 }
 
 /// Where a conversation sends its texts.
@@ -90,7 +118,9 @@ impl LiveStreams {
 
     /// Returns the size of the texts, and that of the readers which have less of them.
     pub(in crate::service) fn sizes(&self) -> [Size; 2] {
-        let entry = size_of::<(u64, LiveStream)>() + size_of::<Mutex<GrowingText>>();
+        let entry = size_of::<(u64, Box<LiveStream>)>()
+            + size_of::<LiveStream>()
+            + size_of::<Mutex<GrowingText>>();
         let mut texts = Size::of::<(u64, Arc<Message>)>(self.ended.len(), self.ended.len());
         let mut behind = Size::of_map(&self.held);
         behind += Size::of_map(&self.unread);
@@ -98,21 +128,18 @@ impl LiveStreams {
         for stream in self.streams.values() {
             let bytes = entry + stream.text.lock().bytes();
             texts += Size { count: 1, bytes };
-            behind += Size::of_map(&stream.behind);
-            for readers in [&stream.withheld, &stream.done, &stream.answered] {
-                behind += Size::of::<SocketId>(readers.len(), readers.capacity());
-            }
+            behind += Size::of_map(&stream.readers);
         }
         [texts, behind]
     }
 
     /// Returns when [`advance`](Self::advance) must run next.
     pub(in crate::service) fn poll_timeout(&self, tempo: StreamTempo) -> Option<Instant> {
-        let due = |stream: &LiveStream| {
+        let due = self.streams.values().map(|stream| {
             let end = stream.touched + tempo.retention;
             stream.due.map_or(end, |due| due.min(end))
-        };
-        self.streams.values().map(due).min()
+        });
+        due.min()
     }
 
     /// Follows a message, whose readers have received as much of it as it contains.
@@ -121,9 +148,10 @@ impl LiveStreams {
             let text = GrowingText::new(message.content.clone());
             let mut stream = LiveStream::new(message.id, text, now);
             let readers = self.unread.iter();
-            let before = readers.filter(|(_, through)| **through >= message.seq);
-            stream.withheld = before.map(|(reader, _)| reader.clone()).collect();
-            stream
+            for (reader, _) in readers.filter(|(_, through)| **through >= message.seq) {
+                stream.withhold(reader);
+            }
+            Box::new(stream)
         };
         self.streams.entry(message.seq).or_insert_with(new);
     }
@@ -140,12 +168,9 @@ impl LiveStreams {
         if let Some(stream) = self.streams.get_mut(&message.seq) {
             let shown = stream.fit(&mut message, stream.shown);
             // Readers without an answer have what the event contains.
-            let LiveStream {
-                behind, answered, ..
-            } = stream;
-            for (reader, position) in behind.iter_mut() {
-                if !answered.contains(reader) {
-                    *position = shown;
+            for reader in stream.readers.values_mut() {
+                if reader.source != Source::Answer && reader.behind.is_some() {
+                    reader.behind = Some(shown);
                 }
             }
         }
@@ -162,37 +187,39 @@ impl LiveStreams {
         }
     }
 
-    /// Shares the text of an author on this server. Readers that do not know the message begin with
-    /// what their answers contain.
-    pub(in crate::service::chat) fn attach(
-        &mut self,
-        seq: u64,
-        text: &SharedText,
-        author: Option<SocketId>,
-        now: Instant,
-    ) {
-        if let Some(known) = self.streams.get_mut(&seq) {
-            known.author = author;
+    /// Shares the text of an author on this server, unless another server has taken over. Readers
+    /// that do not know the message begin with what their answers contain.
+    pub(in crate::service::chat) fn attach(&mut self, seq: u64, local: LocalText, now: Instant) {
+        if let Some(known) = self.streams.get_mut(&seq)
+            && known.holder <= Some(local.holder)
+        {
+            known.holder = Some(local.holder);
+            known.author = local.author;
+            known.text = local.text;
             known.touched = now;
-            if !Arc::ptr_eq(&known.text, text) {
-                known.text = Arc::clone(text);
-            }
         }
     }
 
-    /// Adds text of an author on another server. Before a message has begun here, and after its
-    /// end, everything is missing.
+    /// Adds text of an author on another server, or of the store. Text of a holder from which
+    /// another has taken over adds nothing, however late it arrives. Servers of earlier versions
+    /// name no holder. Before a message has begun here, and after its end, everything is missing.
     pub(in crate::service::chat) fn receive(
         &mut self,
         seq: u64,
-        offset: usize,
-        piece: &str,
+        holder: Option<Uuid>,
+        (offset, piece): (usize, &str),
         now: Instant,
     ) -> Result<(), Misfit> {
         let Some(stream) = self.streams.get_mut(&seq) else {
             return Err(Misfit::Gap);
         };
+        if holder.is_some() && holder < stream.holder {
+            return Ok(());
+        }
         stream.touched = now;
+        if holder > stream.holder {
+            stream.follow(holder, offset)?;
+        }
         stream.text.lock().extend(offset, piece).map(drop)
     }
 
@@ -262,13 +289,15 @@ impl LiveStreams {
             };
             if message.streaming {
                 // Several answers may be on their way in any order. All have the same text.
-                let position = stream.behind.get(reader).copied();
-                let position = stream.fit(message, position.unwrap_or(stream.shown));
-                stream.behind.insert(reader.clone(), position);
-                stream.answered.insert(reader.clone());
-                stream.withheld.remove(reader);
+                let known = stream.readers.get(reader).and_then(|known| known.behind);
+                let position = stream.fit(message, known.unwrap_or(stream.shown));
+                let known = stream.readers.entry(reader.clone()).or_default();
+                known.behind = Some(position);
+                if known.source != Source::End {
+                    known.source = Source::Answer;
+                }
             } else {
-                stream.done.insert(reader.clone());
+                stream.readers.entry(reader.clone()).or_default().source = Source::End;
             }
         }
     }
@@ -278,7 +307,7 @@ impl LiveStreams {
     pub(in crate::service::chat) fn withhold(&mut self, reader: &SocketId, through: u64) {
         self.unread.insert(reader.clone(), through);
         for (_, stream) in self.streams.range_mut(..=through) {
-            stream.withheld.insert(reader.clone());
+            stream.withhold(reader);
         }
     }
 
@@ -291,9 +320,9 @@ impl LiveStreams {
     /// Forgets a reader that has left, or later one that may be recovered until then.
     pub(in crate::service) fn depart(&mut self, reader: &SocketId, until: Option<Instant>) {
         self.unread.remove(reader);
-        let is_known = |stream: &LiveStream| stream.knows(reader);
+        let mut streams = self.streams.values();
         match until {
-            Some(until) if self.streams.values().any(is_known) => {
+            Some(until) if streams.any(|stream| stream.readers.contains_key(reader)) => {
                 self.lost.insert(reader.clone(), until);
             }
             Some(_) => {}
@@ -316,10 +345,7 @@ impl LiveStreams {
 
     fn remove(&mut self, reader: &SocketId) {
         for stream in self.streams.values_mut() {
-            stream.behind.remove(reader);
-            stream.withheld.remove(reader);
-            stream.done.remove(reader);
-            stream.answered.remove(reader);
+            stream.readers.remove(reader);
         }
     }
 
@@ -350,7 +376,8 @@ impl LiveStreams {
         now: Instant,
     ) {
         for stream in self.streams.values_mut() {
-            if stream.behind.contains_key(reader) {
+            let known = stream.readers.get(reader);
+            if known.is_some_and(|known| known.behind.is_some()) {
                 let due = now + tempo.interval;
                 stream.due = Some(stream.due.map_or(due, |earlier| earlier.min(due)));
             }
@@ -362,23 +389,39 @@ impl LiveStream {
     fn new(message_id: Uuid, text: GrowingText, now: Instant) -> Self {
         Self {
             message_id,
+            holder: None,
             author: None,
             shown: text.end(),
             text: Arc::new(text.into()),
-            behind: HashMap::new(),
-            withheld: HashSet::new(),
-            done: HashSet::new(),
-            answered: HashSet::new(),
+            readers: HashMap::new(),
             due: None,
             sent_at: None,
             touched: now,
         }
     }
 
-    /// Returns whether this is a reader whose position is not that of all others.
-    fn knows(&self, reader: &SocketId) -> bool {
-        let sets = [&self.withheld, &self.done, &self.answered];
-        self.behind.contains_key(reader) || sets.iter().any(|set| set.contains(reader))
+    /// Follows a holder that goes on at a position. What its predecessor had beyond that, here or
+    /// at another server, is not part of the text.
+    fn follow(&mut self, holder: Option<Uuid>, position: usize) -> Result<(), Misfit> {
+        if self.holder.is_some() {
+            let text = self.text.lock();
+            if position > text.end() {
+                return Err(Misfit::Gap);
+            }
+            let begun = text.until(position);
+            drop(text);
+            self.text = Arc::new(begun.into());
+        }
+        self.holder = holder;
+        Ok(())
+    }
+
+    /// Sends a reader nothing until an answer has the text.
+    fn withhold(&mut self, reader: &SocketId) {
+        let known = self.readers.entry(reader.clone()).or_default();
+        if known.source != Source::End {
+            known.source = Source::Unknown;
+        }
     }
 
     /// Cuts or extends the text of a message to a position. Returns the position that the message
@@ -427,34 +470,38 @@ impl LiveStream {
         let mut is_awaited = false;
         for socket in all().sockets() {
             let id = socket.id();
-            let needs_nothing = self.withheld.contains(&id) || self.done.contains(&id);
-            if needs_nothing || self.author.as_ref() == Some(&id) {
+            if self.author.as_ref() == Some(&id) {
                 continue;
             }
             let is_ready = !held.contains_key(&id) && is_idle(&socket);
-            match self.behind.get(&id) {
-                Some(position) if is_ready => {
+            match self.readers.get_mut(&id) {
+                Some(reader) if !reader.is_sent() => {}
+                Some(Reader {
+                    behind: Some(position),
+                    ..
+                }) if is_ready => {
                     if *position < text.end()
                         && let Some(appended) = appended(*position)
                     {
                         MESSAGE_APPENDED.emit_to(&socket, &appended);
                         // This event has all that the others are sent now.
-                        self.behind.insert(id, text.end());
+                        *position = text.end();
                     }
                 }
-                Some(_) => is_awaited = true,
-                None if is_ready => {}
-                None => {
+                _ if is_ready => {}
+                _ => {
                     is_awaited = true;
-                    self.behind.insert(id, self.shown);
+                    let reader = self.readers.entry(id).or_default();
+                    reader.behind.get_or_insert(self.shown);
                 }
             }
         }
         if self.shown < text.end()
             && let Some(appended) = appended(self.shown)
         {
-            let skipped = self.author.iter().chain(self.behind.keys());
-            let skipped = skipped.chain(&self.withheld).chain(&self.done);
+            let differ = self.readers.iter();
+            let differ = differ.filter(|(_, reader)| reader.behind.is_some() || !reader.is_sent());
+            let skipped = self.author.iter().chain(differ.map(|(reader, _)| reader));
             let to = skipped.fold(all(), |to, socket| to.except(socket.clone()));
             MESSAGE_APPENDED.emit(to, &appended);
         }
@@ -462,11 +509,29 @@ impl LiveStream {
         // Readers with an answer from in between do not have that text.
         let shown = self.shown.max(text.end());
         self.shown = shown;
-        self.behind.retain(|_, position| *position < shown);
+        self.readers.retain(|_, reader| {
+            reader.behind = reader.behind.filter(|position| *position < shown);
+            reader.behind.is_some() || reader.source != Source::Events
+        });
+        if self.readers.is_empty() {
+            self.readers.shrink_to_fit();
+        }
         self.sent_at = Some(now);
         // Readers that are lost, and may be recovered, are not tried until then.
         let retry = tempo.interval.max(SHORTEST_RETRY);
-        self.due = (is_awaited && !self.behind.is_empty()).then(|| now + retry);
+        let is_behind = |reader: &Reader| reader.behind.is_some();
+        let awaits = is_awaited && self.readers.values().any(is_behind);
+        self.due = awaits.then(|| now + retry);
+    }
+}
+
+impl Reader {
+    /// Returns whether the reader is sent what it lacks.
+    fn is_sent(&self) -> bool {
+        match self.source {
+            Source::Events | Source::Answer => true,
+            Source::End | Source::Unknown => false,
+        }
     }
 }
 

@@ -81,6 +81,16 @@ impl GrowingText {
         }
     }
 
+    /// Returns the text up to a position.
+    pub(in crate::service::chat) fn until(&self, position: usize) -> Self {
+        let rest = self.since(position).unwrap_or_default();
+        let kept = self.text.strip_suffix(rest).unwrap_or_default();
+        Self {
+            text: kept.to_owned(),
+            end: self.end.min(position),
+        }
+    }
+
     /// Returns the whole text.
     pub(in crate::service::chat) fn whole(&self) -> &str {
         &self.text
@@ -142,6 +152,8 @@ mod tests {
                 let position = numbers.below(plain.len() + 1);
                 let rest: String = plain[position..].iter().collect();
                 assert_eq!(text.since(position), Some(&*rest));
+                let beginning: String = plain[..position].iter().collect();
+                assert_eq!(text.until(position), GrowingText::new(beginning));
             }
         }
     }

@@ -115,10 +115,14 @@ impl Finish {
 
 /// The row of a message that is being written.
 #[derive(Debug)]
-pub(in crate::store) struct StoredStream {
-    pub(in crate::store) holder: Uuid,
-    pub(in crate::store) text: String,
-    pub(in crate::store) touched_at: Time,
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct StoredStream {
+    /// Who extends it.
+    pub holder: Uuid,
+    /// The text so far.
+    pub text: String,
+    /// When the store last took text.
+    pub touched_at: Time,
 }
 
 record! { StoredStream => holder, text, touched_at }
@@ -169,7 +173,8 @@ impl Store {
     }
 
     /// Makes `holder` the one who extends a message of this author, and returns what is stored.
-    /// Returns `None` if no such message is being written.
+    /// Returns `None` if no such message is being written, or if its holder is not less: each
+    /// holder is greater than those from which it has taken over, so that late text is recognized.
     ///
     /// # Errors
     ///
@@ -182,7 +187,7 @@ impl Store {
     ) -> Result<Option<OpenStream>, StoreError> {
         let take = Statement::new(
             "UPDATE message_streams SET holder = $3, touched_at = $4
-             WHERE message_id = $1 AND user_id = $2
+             WHERE message_id = $1 AND user_id = $2 AND holder < $3
              RETURNING conversation_id, text,
                  (SELECT seq FROM messages m WHERE m.id = message_id) AS seq",
             values![message, author, holder, Time::now()],
@@ -193,18 +198,17 @@ impl Store {
             .pop())
     }
 
-    /// Returns the stored text of a message that is being written.
+    /// Returns the stored part of a message that is being written.
     ///
     /// # Errors
     ///
     /// If it could not be read.
-    pub async fn stream_text(&self, message: Uuid) -> Result<Option<String>, StoreError> {
+    pub async fn stored_stream(&self, message: Uuid) -> Result<Option<StoredStream>, StoreError> {
         let select = Statement::new(
-            "SELECT text AS value FROM message_streams WHERE message_id = $1",
+            "SELECT holder, text, touched_at FROM message_streams WHERE message_id = $1",
             values![message],
         );
-        let found = self.with_answer_timeout(self.rows(select)).await?.pop();
-        Ok(found.map(|Single(text)| text))
+        Ok(self.with_answer_timeout(self.rows(select)).await?.pop())
     }
 
     /// Returns who writes a message. The membership of the user who asks is not checked.
