@@ -10,13 +10,13 @@ import { fileURLToPath } from "node:url";
 import parser from "socket.io-msgpack-parser";
 import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
 import { QUICK, disconnectLink, startLink } from "./link.mjs";
-import { call, enter, server } from "./people.mjs";
+import { call, enter, io, server } from "./people.mjs";
 import { ask, next, temporary, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 const page = readFileSync(fileURLToPath(new URL("../../docs/channels.md", import.meta.url)), "utf8");
 const [, declared] = /```toml\n(.*?)```/s.exec(page);
-const samples = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
+const [connecting, following] = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code).slice(-2);
 const service = token({ sub: "backend", roles: ["service"] });
 const ORDER = "orders:7:42";
 const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true" };
@@ -51,6 +51,32 @@ async function publish(url, n, channel = ORDER) {
   return body.position;
 }
 
+/**
+ * Runs the code of the page that follows channels. `add` returns the list of what a channel shows.
+ */
+function pageOf(socket) {
+  const held = [];
+  let holds = false;
+  const delayed = (act, delay, ...values) => (holds ? held.push(() => act(...values)) : setTimeout(act, delay, ...values));
+  const run = new Function("socket", "setTimeout", `${following}\nreturn { addChannel, follow, channels };`);
+  const { addChannel, follow, channels } = run(socket, delayed);
+  return {
+    add(channel) {
+      const shown = [];
+      addChannel(channel, (event, { n }) => shown.push(n), () => shown.push("forgotten"));
+      return shown;
+    },
+    one: (channel) => channels.get(channel),
+    follow: (channel) => follow(channels.get(channel)),
+    held,
+    holdTimers: () => (holds = true),
+    releaseTimers() {
+      holds = false;
+      for (const act of held.splice(0)) act();
+    },
+  };
+}
+
 const customer = (t, url, options = {}) => enter(t, url, { auth: { token: token({ sub: "7", roles: ["user"] }) }, ...options });
 
 describe("channels", () => {
@@ -75,14 +101,15 @@ describe("channels", () => {
     const link = await startLink(url);
     t.after(() => link.close());
     const { socket } = await customer(t, link.url, QUICK);
-    const shown = [];
-    const run = new Function("socket", "show", "forgetOrders", `${samples.at(-1)}\nreturn follow();`);
-    run(socket, ({ n }) => shown.push(n), () => shown.push("forgotten"));
+    const other = "orders:7:43";
+    const { add } = pageOf(socket);
+    const [shown, shownOfOther] = [add(ORDER), add(other)];
     const isShown = (n) => until(() => shown.at(-1) === n, () => `${n} in ${JSON.stringify(shown)}`);
     for (let n = 1; n <= 90; n++) {
       await publish(url, n);
       if (n % 30 !== 0) continue;
       await isShown(n);
+      await publish(url, n, other);
       await disconnectLink({ socket, link });
       await publish(url, ++n);
       link.restore();
@@ -91,6 +118,99 @@ describe("channels", () => {
     const last = 91;
     await isShown(last);
     assert.deepEqual(shown, Array.from({ length: last }, (_, i) => i + 1));
+    await until(() => shownOfOther.length === 3, () => JSON.stringify(shownOfOther));
+    assert.deepEqual(shownOfOther, [30, 60, 90]);
+  });
+
+  test("the code of the page sends nothing while offline, and shows history once", async (t) => {
+    const { url } = await withOrders(t, { ROOMCAST_LIMITS__CHANNEL_EVENTS_PER_MINUTE: "60" });
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const { socket } = await customer(t, link.url, QUICK);
+    await publish(url, 1);
+    let error;
+    while (!error) ({ error } = await ask(socket, "channel:unsubscribe", { channel: ORDER }));
+    assert.equal(error.code, "RATE_LIMITED");
+    const page = pageOf(socket);
+    page.holdTimers();
+    const shown = page.add(ORDER);
+    await until(() => page.held.length === 1, "the delay before another attempt");
+    await disconnectLink({ socket, link });
+    page.releaseTimers();
+    assert.deepEqual(socket.sendBuffer, []);
+    link.restore();
+    await until(() => shown.length === 1, "the history");
+    await publish(url, 2);
+    await until(() => shown.length === 2, () => JSON.stringify(shown));
+    assert.deepEqual(shown, [1, 2]);
+  });
+
+  test("the code of the page ignores earlier answers, and events before the answer", async (t) => {
+    const { url } = await withOrders(t);
+    await publish(url, 1);
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const { socket } = await customer(t, link.url, { transports: ["websocket"] });
+    const page = pageOf(socket);
+    const shown = page.add(ORDER);
+    for (let attempt = 0; attempt < 3; attempt++) page.follow(ORDER);
+    await until(() => page.one(ORDER).isFollowing, "the last answer");
+    assert.deepEqual(shown, [1]);
+    link.holdAnswers();
+    await publish(url, 2);
+    page.follow(ORDER);
+    link.releaseAnswers();
+    await until(() => page.one(ORDER).isFollowing, "another answer");
+    await publish(url, 3);
+    await until(() => shown.at(-1) === 3, () => JSON.stringify(shown));
+    assert.deepEqual(shown, [1, 2, 3]);
+  });
+
+  test("the code of the page begins again if the channel has not reached its position", async (t) => {
+    const { url } = await withOrders(t);
+    for (let n = 1; n <= 3; n++) await publish(url, n);
+    const { socket } = await customer(t, url);
+    const page = pageOf(socket);
+    const shown = page.add(ORDER);
+    await until(() => shown.length === 3, "the history");
+    const one = page.one(ORDER);
+    one.position = one.position.replace(".3.", ".30.");
+    const { error } = await ask(socket, "channel:subscribe", { channel: ORDER, since: one.position });
+    assert.equal(error?.details.field, "since");
+    page.follow(ORDER);
+    await until(() => shown.length === 7, () => JSON.stringify(shown));
+    assert.deepEqual(shown, [1, 2, 3, "forgotten", 1, 2, 3]);
+  });
+
+  test("the code of the page connects again with new tokens", async (t) => {
+    const { url } = await withOrders(t, { ROOMCAST_AUTH__GUESTS: "false", ROOMCAST_AUTH__EXPIRING_LEAD: "60s" });
+    const now = Math.floor(Date.now() / 1000);
+    const of = (claims) => token({ sub: "7", ...claims });
+    const sent = [undefined, of({ exp: now - 600 }), of({ exp: now + 60 }), of({ exp: now + 3600, jti: "own" }), of({ exp: now + 3600, jti: "last" })];
+    let fetched = 0;
+    const fetchToken = async () => sent[fetched++] ?? Promise.reject(new Error("the backend is down"));
+    const timers = [];
+    const values = { io, fetchToken, setTimeout: (act, delay) => timers.push([delay, act]) };
+    const socket = new Function(...Object.keys(values), `${connecting.replace("http://localhost:3000", url)}\nreturn socket;`)(...Object.values(values));
+    t.after(() => socket.disconnect());
+    const refreshes = [];
+    socket.onAnyOutgoing((...args) => refreshes.push(args));
+    const timer = async (delay) => {
+      await until(() => timers.length === 1, () => `a delay after ${fetched} tokens`);
+      const [[found, act]] = timers.splice(0);
+      assert.equal(found, delay);
+      act();
+    };
+    // The first token was missing, and the second one has expired.
+    await timer(10_000);
+    await until(() => refreshes.length === 1, "the refresh of the third token");
+    assert.deepEqual(refreshes, [["auth:refresh", { token: sent[3] }]]);
+    await must(socket, "channel:subscribe", { channel: ORDER });
+    const revoked = await call(url, "POST", "/api/v1/revocations", { jti: "own" }, `Bearer ${token({ sub: "root", roles: ["admin"] })}`);
+    assert.equal(revoked.status, 200);
+    await timer(1000);
+    await until(() => socket.connected, "the last connection");
+    assert.equal(fetched, sent.length);
   });
 
   test("the code of the page shows events in order that arrive with the answer", async (t) => {
@@ -99,13 +219,11 @@ describe("channels", () => {
     const link = await startLink(url);
     t.after(() => link.close());
     const { socket } = await customer(t, link.url, { transports: ["polling"] });
-    const shown = [];
-    const run = new Function("socket", "show", "forgetOrders", `${samples.at(-1)}\nreturn follow();`);
     // An event ends the poll of the client, so the server collects what follows for the next poll.
     link.holdAnswers();
     const held = await call(url, "POST", "/api/v1/emit", { event: "held", users: ["7"], args: [] }, `Bearer ${service}`);
     assert.equal(held.status, 200);
-    run(socket, ({ n }) => shown.push(n), () => shown.push("forgotten"));
+    const shown = pageOf(socket).add(ORDER);
     const path = `/api/v1/rooms/channel:${ORDER}`;
     await until(async () => (await call(url, "GET", path, undefined, `Bearer ${service}`)).body.sockets === 1, "the follower");
     for (let n = 2; n <= 4; n++) await publish(url, n);

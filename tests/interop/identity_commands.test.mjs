@@ -170,7 +170,7 @@ describe("commands", () => {
       [["--sub", ""], keyed, /--sub must have 1 to 128 characters/],
       [["--sub", "a\nb"], keyed, /--sub must have 1 to 128 characters/],
       [["--sub", "x".repeat(129)], keyed, /--sub must have 1 to 128 characters/],
-      [[...ann, "--name", "a\nb"], keyed, /servers would refuse this token: malformed claims/],
+      [[...ann, "--name", "a\nb"], keyed, /servers would refuse this token: malformed claim name/],
       [[...ann, "--ttl", "0s"], keyed, /from one second to ten years/],
       [[...ann, "--ttl", "11years"], keyed, /from one second to ten years/],
       [[...ann, "--role", "boss"], keyed, /no role `boss` is configured; there are admin, ai, coach, guest, service, user: .*--any-role/],

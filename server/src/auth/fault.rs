@@ -61,8 +61,18 @@ faults! {
     NoKeyId => "no kid", AuthUnknownKey;
     /// The signature does not match the key.
     Signature => "wrong signature", AuthSignature;
-    /// The claims are not an object, or a claim has the wrong type.
+    /// The claims are not an object, or one of them is duplicated.
     Claims => "malformed claims", AuthMalformed;
+    /// `name` is not a text, is too long, or has control characters.
+    NameClaim => "malformed claim name", AuthMalformed;
+    /// `roles` is not a list of names, or has too many.
+    RolesClaim => "malformed claim roles", AuthMalformed;
+    /// `jti` is not a text, is too long, or has control characters.
+    TokenIdClaim => "malformed claim jti", AuthMalformed;
+    /// `sid` is not a text, is too long, or has control characters.
+    SessionClaim => "malformed claim sid", AuthMalformed;
+    /// `channel` has a right, and another form than rights have.
+    ChannelClaim => "malformed claim channel", AuthMalformed;
     /// There is no `exp`.
     NoExpiry => "no exp", AuthClaims;
     /// `exp` or `nbf` is not a number.
@@ -80,7 +90,7 @@ faults! {
     /// `aud` does not contain the configured audience.
     Audience => "wrong audience", AuthClaims;
     /// `sub` is missing or not a valid user id.
-    Subject => "no usable sub", AuthClaims;
+    Subject => "no usable sub: a text of 1 to 128 characters", AuthClaims;
     /// The token is for channels where one for a user is needed, or the reverse.
     Purpose => "for another purpose", AuthClaims;
     /// The token, the login, the user or one of the roles is revoked.

@@ -211,6 +211,9 @@ pub fn run() -> ExitCode {
     let command = arguments.command.unwrap_or(Command::Serve);
     if matches!(command, Command::Serve | Command::CheckConfig(_)) {
         configuration.check(check);
+        let kinds = Kinds::new(&configuration.settings.channels).unwrap_or_default();
+        let undeclared = kinds.undeclared_roles(&configuration.settings.auth.roles);
+        configuration.warnings.extend(undeclared);
     } else if matches!(command, Command::Catalog(_)) {
         configuration.check(check_kinds);
     }

@@ -12,7 +12,7 @@ use super::forwarding::forward;
 use super::trace::streamed;
 use crate::auth::Permission;
 use crate::service::api::{
-    ChannelList, ListChannels, StreamedLine, WatchChannel, WatchQuery, list_channels, watch_channel,
+    ChannelList, ListChannels, LiveLine, WatchChannel, WatchQuery, list_channels, watch_channel,
 };
 use crate::service::bounds::{ChannelName, ClientId, UserId};
 use crate::service::channel_events::{
@@ -53,7 +53,7 @@ pub(super) fn routes() -> Routes<Api> {
             .recorded()
             .segment::<ChannelName>("channel", "The name of the channel.")
             .query::<WatchQuery>()
-            .answer::<StreamedLine>(200)
+            .answer::<LiveLine>(200)
             .refuses(404),
         )
         .on(

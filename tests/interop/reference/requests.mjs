@@ -11,7 +11,7 @@ const examples = {
   event: "order:shipped", args: [{ order: 4711 }], users: ["ann"], userIds: ["ann"], cidr: "192.0.2.0/24", reason: "floods", jti: "4711", level: "info",
   memberIds: ["ann", "bob"], ttlSeconds: 3600, timestamp: "2026-01-31T12:00:00.000Z", price: 64000.5, entryPrice: 64000, stopLoss: 63000, takeProfit: 66000,
   confidence: 80, quantity: 0.5, executedPrice: 64000, totalValue: 10000, cash: 1000, avgPrice: 60000, actionUrl: null, text: "in a meeting", status: "away",
-  locale: "en", search: "ann",
+  locale: "en", search: "ann", channel: "orders:7:42",
 };
 
 /** Returns a valid value of a schema. */
@@ -39,8 +39,12 @@ function sample(schema, document, name = "") {
 const note = { userId: "ann", notificationId: "note-1", type: "info", priority: "normal", title: "Order 4711", message: "It is on its way." };
 const trade = { userId: "ann", tradeId: "trade-1", symbol: "BTC-USD", status: "pending", quantity: 0.5 };
 
-/** Bodies of schemas that give a choice. */
+const change = { event: "order:updated", data: { status: "shipped" }, id: "42-shipped" };
+
+/** Bodies of schemas that give a choice, and of channels, whose ids are any text. */
 const bodies = {
+  publishToChannel: change,
+  publishToChannels: { events: [{ channel: "orders:7:42", ...change }] },
   emit: { event: "order:shipped", users: ["ann"], args: [{ order: 4711 }] },
   notify: note,
   correctNotification: note,
@@ -56,14 +60,23 @@ const added = {
   addBlock: { seconds: 3600 },
 };
 
+/** Returns the fields of an object, with `?` if they may be absent, or of each choice. */
+function fieldsOf(schema, document) {
+  if (schema?.$ref) return fieldsOf(document.components.schemas[schema.$ref.split("/").at(-1)], document);
+  if (schema?.anyOf) return schema.anyOf.map((choice) => fieldsOf(choice, document)).filter(Boolean).join(" or ");
+  const required = schema?.required ?? [];
+  return Object.keys(schema?.properties ?? {}).map((field) => `\`${field}${required.includes(field) ? "" : "?"}\``).join(", ");
+}
+
 /** Paths with a user instead of a UUID or the id of an entry. */
 function filled(path, parameters, document) {
   return path.replace(/\{(\w+)\}/g, (_, name) => {
     const { schema } = parameters.find((parameter) => parameter.name === name);
     const isUuid = JSON.stringify(schema).includes("[0-9a-f]{4}") || schema.format === "uuid";
-    if (name === "id" && path.includes("/users/{id}")) return "ann";
+    if (name === "id" && /\/(users|subscribers)\/\{id\}/.test(path)) return "ann";
+    if (name === "id" && path.includes("/channels/")) return change.id;
     const value = name === "id" && !isUuid && path.includes("/signals/") ? "signal-1" : sample(schema, document, name);
-    return encodeURIComponent(value);
+    return encodeURIComponent(value).replaceAll("%3A", ":");
   });
 }
 
@@ -96,8 +109,7 @@ function request(method, path, item, document) {
   const answered = operation.responses[status].content;
   const media = answered && Object.keys(answered)[0];
   const name = answered?.[media].schema?.$ref?.split("/").at(-1);
-  const schema = document.components.schemas[name];
-  const fields = schema?.properties && Object.keys(schema.properties).map((field) => `\`${field}\``).join(", ");
+  const fields = fieldsOf(document.components.schemas[name], document);
   const answer = `Answer: ${status}${fields ? ` with ${fields}` : ""}${media && media !== "application/json" ? ` (${media})` : ""}. Errors: ${errors.join(", ")}.`;
   return { method: method.toUpperCase(), path, target, body, operation, query, curl: lines.join(" \\\n"), answer };
 }

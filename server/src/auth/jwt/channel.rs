@@ -29,14 +29,14 @@ impl ChannelRights {
         if !["follow", "publish", "history"].into_iter().any(has) {
             return Ok(None);
         }
-        let rights = Self::deserialize(claim).map_err(|_| AuthFault::Claims)?;
+        let rights = Self::deserialize(claim).map_err(|_| AuthFault::ChannelClaim)?;
         let Self {
             follow,
             publish,
             history,
         } = &rights;
         if follow.is_none() && publish.is_none() && history.is_none() {
-            return Err(AuthFault::Claims);
+            return Err(AuthFault::ChannelClaim);
         }
         Ok(Some(rights))
     }
@@ -68,7 +68,11 @@ mod tests {
             json!({"follow": ["orders:7:1", "orders:7:2"]}),
             json!({"follow": "orders:7:42", "name": "x"}),
         ] {
-            assert_eq!(ChannelRights::of(&wrong), Err(AuthFault::Claims), "{wrong}");
+            assert_eq!(
+                ChannelRights::of(&wrong),
+                Err(AuthFault::ChannelClaim),
+                "{wrong}"
+            );
         }
     }
 }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Rules;
 use super::channel::ChannelRights;
+use super::{Rules, decoded};
 use crate::auth::{AuthFault, Principal, is_name, is_reserved, secret_hash};
 
 /// The claims that are read. All others are ignored.
@@ -41,6 +41,31 @@ impl Audience {
 }
 
 impl Claims {
+    /// Parses the second part of a token.
+    ///
+    /// # Errors
+    ///
+    /// Names the first claim that has the wrong type.
+    pub(super) fn parse(encoded: &str) -> Result<Self, AuthFault> {
+        let json = decoded(encoded).ok_or(AuthFault::Claims)?;
+        let mut json = serde_json::Deserializer::from_slice(&json);
+        let claims = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            match path.split(['.', '[']).next().unwrap_or_default() {
+                "sub" => AuthFault::Subject,
+                "name" => AuthFault::NameClaim,
+                "roles" => AuthFault::RolesClaim,
+                "jti" => AuthFault::TokenIdClaim,
+                "sid" => AuthFault::SessionClaim,
+                "iss" => AuthFault::Issuer,
+                "aud" => AuthFault::Audience,
+                _ => AuthFault::Claims,
+            }
+        })?;
+        json.end().map_err(|_| AuthFault::Claims)?;
+        Ok(claims)
+    }
+
     /// Returns the rights in channels, if this is a token for channels and not for a user.
     pub(super) fn channel_rights(&self) -> Result<Option<ChannelRights>, AuthFault> {
         self.channel.as_ref().map_or(Ok(None), ChannelRights::of)
@@ -84,12 +109,17 @@ impl Claims {
         let subject = self.sub.filter(is_user);
         let subject = subject.ok_or(AuthFault::Subject)?;
         let roles = self.roles.unwrap_or_else(|| vec![DEFAULT_ROLE.to_owned()]);
-        let texts = self.name.iter().chain(&self.jti).chain(&self.sid);
-        if !{ texts }.all(|text| is_name(text, MAX_TEXT))
-            || roles.len() > MAX_ROLES
-            || !roles.iter().all(|role| is_name(role, MAX_ROLE))
-        {
-            return Err(AuthFault::Claims);
+        for (text, fault) in [
+            (&self.name, AuthFault::NameClaim),
+            (&self.jti, AuthFault::TokenIdClaim),
+            (&self.sid, AuthFault::SessionClaim),
+        ] {
+            if text.as_ref().is_some_and(|text| !is_name(text, MAX_TEXT)) {
+                return Err(fault);
+            }
+        }
+        if roles.len() > MAX_ROLES || !roles.iter().all(|role| is_name(role, MAX_ROLE)) {
+            return Err(AuthFault::RolesClaim);
         }
         // The leeway is not added here, because the grace of the socket covers it.
         let expires_at = Timestamp::from_second(exp).unwrap_or(Timestamp::MAX);

@@ -294,7 +294,7 @@ impl JwtAuthenticator {
         for found in keys.find(head.kid.as_deref()) {
             let Err(fault) = found.and_then(check) else {
                 // The claims are parsed only after the signature is verified.
-                let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
+                let claims = Claims::parse(body)?;
                 let rights = claims.channel_rights()?;
                 let mut principal = claims.check(&self.rules, Timestamp::now())?;
                 principal.data = self.retained(body)?;
@@ -401,7 +401,11 @@ fn has_passed(end: SystemTime, grace: Duration) -> bool {
 
 /// Decodes one part of a token: JSON in base64url without padding.
 fn part<T: for<'de> Deserialize<'de>>(encoded: &str) -> Option<T> {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+    serde_json::from_slice(&decoded(encoded)?).ok()
+}
+
+fn decoded(encoded: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(encoded).ok()
 }
 
 impl fmt::Debug for JwtAuthenticator {

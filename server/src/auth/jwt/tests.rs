@@ -199,7 +199,8 @@ fn issuer_and_audience_are_required_when_configured() {
     );
     assert_eq!(claims(json!("id"), json!([])), Err(AuthFault::Audience));
     assert_eq!(claims(json!("id"), Value::Null), Err(AuthFault::Audience));
-    assert_eq!(claims(json!("id"), json!(7)), Err(AuthFault::Claims));
+    assert_eq!(claims(json!("id"), json!(7)), Err(AuthFault::Audience));
+    assert_eq!(claims(json!(["id"]), json!("chat")), Err(AuthFault::Issuer));
 }
 
 #[test]
@@ -214,21 +215,27 @@ fn subject_is_short_and_has_no_control_characters() {
         assert_eq!(verify(&token(&with("sub", sub))), Err(AuthFault::Subject));
     }
     assert!(verify(&token(&with("sub", json!("ä".repeat(128))))).is_ok());
-    for (key, value) in [
-        ("sub", json!(7)),
-        ("name", json!("a\u{0}")),
-        ("name", json!("x".repeat(257))),
-        ("roles", json!("admin")),
-        ("roles", json!([7])),
-        ("roles", json!(["a\nb"])),
-        ("roles", json!(vec!["r"; 33])),
-        ("jti", json!(7)),
+}
+
+#[test]
+fn refusal_names_the_malformed_claim() {
+    for (key, value, fault) in [
+        ("sub", json!(7), AuthFault::Subject),
+        ("name", json!({"first": "Ann"}), AuthFault::NameClaim),
+        ("name", json!("a\u{0}"), AuthFault::NameClaim),
+        ("name", json!("x".repeat(257)), AuthFault::NameClaim),
+        ("roles", json!("admin"), AuthFault::RolesClaim),
+        ("roles", json!([7]), AuthFault::RolesClaim),
+        ("roles", json!(["a\nb"]), AuthFault::RolesClaim),
+        ("roles", json!(vec!["r"; 33]), AuthFault::RolesClaim),
+        ("jti", json!(7), AuthFault::TokenIdClaim),
+        ("jti", json!(""), AuthFault::TokenIdClaim),
+        ("sid", json!([]), AuthFault::SessionClaim),
+        ("iss", json!({}), AuthFault::Issuer),
+        ("aud", json!({}), AuthFault::Audience),
+        ("channel", json!({"follow": 7}), AuthFault::ChannelClaim),
     ] {
-        assert_eq!(
-            verify(&token(&with(key, value))),
-            Err(AuthFault::Claims),
-            "{key}"
-        );
+        assert_eq!(verify(&token(&with(key, value))), Err(fault), "{key}");
     }
 }
 

@@ -291,6 +291,30 @@ pub(super) fn is_of_role(key: &str) -> bool {
     })
 }
 
+/// Returns whether a key is that of a role or a kind of channels without any value.
+pub(super) fn is_entry(key: &str) -> bool {
+    let is_name = |section: &str| name_in(section, key).map(|name| join(section, name));
+    NAMED
+        .into_iter()
+        .any(|section| is_name(section).as_deref() == Some(key))
+}
+
+/// Returns a known key with the name of the role or the kind of channels that another key has.
+pub(super) fn with_name_of<'a>(key: &str, known: &'a str) -> Cow<'a, str> {
+    let mut sections = NAMED.iter();
+    let renamed = sections.find_map(|section| {
+        let rest = known.get(section.len() + 1 + name_in(section, known)?.len()..)?;
+        Some(format!("{section}.{}{rest}", name_in(section, key)?).into())
+    });
+    renamed.unwrap_or(Cow::Borrowed(known))
+}
+
+/// Returns the name of the entry of a section that a key belongs to.
+fn name_in<'a>(section: &str, key: &'a str) -> Option<&'a str> {
+    let rest = key.strip_prefix(section)?.strip_prefix('.')?;
+    rest.split('.').next().filter(|name| !name.is_empty())
+}
+
 /// Returns a key with [`ANY_NAME`] instead of the name of a kind of channels, as [`known`] has it.
 pub(super) fn general(key: &str) -> Cow<'_, str> {
     match kind_of(key) {
@@ -306,19 +330,15 @@ pub(super) fn general(key: &str) -> Cow<'_, str> {
 
 /// Returns the name of the kind of channels that a key belongs to.
 pub(super) fn kind_of(key: &str) -> Option<&str> {
-    let rest = key.strip_prefix(CHANNELS)?.strip_prefix('.')?;
-    rest.split('.').next().filter(|name| !name.is_empty())
-}
-
-/// Returns whether a key is that of a kind of channels without any value.
-pub(super) fn is_kind(key: &str) -> bool {
-    kind_of(key).is_some_and(|kind| key.len() == CHANNELS.len() + 1 + kind.len())
+    name_in(CHANNELS, key)
 }
 
 /// The section with the kinds of channels.
 const CHANNELS: &str = "channels";
+/// The sections with entries of any name.
+const NAMED: [&str; 2] = [CHANNELS, "auth.roles"];
 /// Stands for the name of any kind of channels.
-pub(super) const ANY_NAME: &str = "NAME";
+const ANY_NAME: &str = "NAME";
 /// The section that may also have a text as its value.
 const HISTORY: &str = "channels.NAME.history";
 /// The key whose value is a table with names of the application.

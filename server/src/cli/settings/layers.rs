@@ -10,8 +10,8 @@ use super::Overrides;
 use super::environment::Origins;
 use super::error::{Mistake, Place, is_secret};
 use super::keys::{
-    ALIASES, ANY_NAME, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, flatten, general, is_kind,
-    is_of_kubernetes, is_of_role, is_section, kind_of, known, redis_warning, variable,
+    ALIASES, Kind, LISTEN, OTHERS, PORT, PREFIX, REDIS, flatten, general, is_entry,
+    is_of_kubernetes, is_of_role, is_section, known, redis_warning, variable, with_name_of,
 };
 use crate::config::Settings;
 
@@ -88,15 +88,15 @@ impl Layers {
             let line = offset(parsed.get_ref(), &key).map(line_of);
             let mut place = Place::of(from.as_str());
             place.line = line;
-            if self.is_known(&key) {
+            if value.is_table() && is_section(&key) {
+                // A section may be empty, and keeps its defaults.
+            } else if self.is_known(&key) {
                 self.settings.push(Setting {
                     key,
                     value,
                     from: from.clone(),
                     line,
                 });
-            } else if value.is_table() && is_section(&key) {
-                // A section may be empty.
             } else {
                 let nearest = self.nearest(&key);
                 let place = place.with_unknown(&key, nearest.as_deref(), &value);
@@ -236,23 +236,17 @@ impl Layers {
     pub(super) fn is_known(&self, key: &str) -> bool {
         let general = general(key);
         let mut known = self.known.iter();
-        is_of_role(key) || is_kind(key) || known.any(|(known, _)| *known == general)
+        is_of_role(key) || is_entry(key) || known.any(|(known, _)| *known == general)
     }
 
     fn nearest(&self, key: &str) -> Option<String> {
-        let general = general(key);
-        let nearest = self
-            .known
-            .iter()
-            .map(|(known, _)| (strsim::jaro_winkler(known, &general), known))
+        let known = self.known.iter();
+        known
+            .map(|(known, _)| with_name_of(key, known))
+            .map(|known| (strsim::jaro_winkler(&known, key), known))
             .filter(|(similarity, _)| *similarity > 0.7)
             .max_by(|(a, _), (b, _)| a.total_cmp(b))
-            .map(|(_, known)| known);
-        let kind = kind_of(key).unwrap_or(ANY_NAME);
-        nearest.map(|known| match kind_of(known) {
-            Some(any) => known.replacen(any, kind, 1),
-            None => known.clone(),
-        })
+            .map(|(_, known)| known.into_owned())
     }
 
     /// Returns the value in force of each key that is set.

@@ -162,6 +162,40 @@ fn an_unknown_key_in_the_file_is_an_error_with_the_nearest_name() {
 }
 
 #[test]
+fn empty_role_or_kind_is_an_entry_and_its_unknown_keys_keep_its_name() {
+    let roles = |text: &str| {
+        let file = file(text);
+        let loaded = load(Some(file.path()), std::iter::empty(), Overrides::default());
+        loaded.unwrap().settings.auth.roles
+    };
+    let default = Settings::default().auth.roles;
+    let own = roles("[auth.roles.clerk]\n[auth.roles.user]\n");
+    assert!(own["clerk"].permissions.is_empty() && own["clerk"].inherits.is_empty());
+    // The header of a role of the server changes nothing.
+    assert_eq!(own["user"], default["user"]);
+    for (text, report) in [
+        (
+            "[auth.roles.clerk]\npermission = []",
+            "line 2: unknown key `auth.roles.clerk.permission`, did you mean \
+             `auth.roles.clerk.permissions`?",
+        ),
+        (
+            "[channels.orders]\npatern = \"a\"",
+            "line 2: unknown key `channels.orders.patern`, did you mean `channels.orders.pattern`?",
+        ),
+        (
+            "auth.roles.clerk = 5",
+            "line 1: `auth.roles.clerk`: invalid type: integer `5`",
+        ),
+    ] {
+        let file = file(text);
+        let error = load(Some(file.path()), std::iter::empty(), Overrides::default());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(report), "{error}");
+    }
+}
+
+#[test]
 fn durations_of_auth_need_a_unit() {
     let settings = from_env(&[
         ("ROOMCAST_AUTH__GRACE", "1500ms"),

@@ -27,7 +27,7 @@ pub use health::{Losses, Readiness};
 pub(crate) use http_commands::OnBehalfOf;
 pub(crate) use keys::{BeginOutcome, HeldKey, RequestKeys, hash as hash_of};
 pub(crate) use nodes::channels::{
-    ChannelList, ListChannels, WatchChannel, WatchQuery, list_channels, watch_channel,
+    ChannelList, ListChannels, LiveLine, WatchChannel, WatchQuery, list_channels, watch_channel,
 };
 pub(crate) use nodes::cluster::{ClusterStatistics, ReadClusterStatistics, cluster_statistics};
 pub(crate) use nodes::diagnosis::{

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::requests::{NodeAnswer, NodeRequest, UnansweredServers, request_all};
 use crate::auth::Permission;
@@ -69,6 +70,28 @@ pub(crate) struct WatchQuery {
 
 impl Command for WatchChannel {
     const PERMISSION: Option<Permission> = Some(Permission::ChannelsRead);
+}
+
+/// A line of the response of `GET /api/v1/channels/{channel}/live`. Lines about the stream itself
+/// have other fields.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct LiveLine {
+    /// When the event was published, by the clock of its server.
+    at: String,
+    /// The id of the server.
+    node: String,
+    /// `published`, or what happened to the stream: `tracing`, `lines_dropped` or `ended`.
+    step: String,
+    /// The channel.
+    channel: Option<String>,
+    /// The name of the event.
+    event: Option<String>,
+    /// The id that the publisher chose.
+    id: Option<String>,
+    /// The position of the event.
+    position: Option<String>,
+    /// The data, without secrets.
+    data: Option<Value>,
 }
 
 /// Channels with followers or with events in the last minute, in the requested order.

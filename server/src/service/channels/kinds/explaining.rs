@@ -1,8 +1,11 @@
-//! Which rule of a kind decides about a user.
+//! Which rule of a kind decides about a user, and which rules may match no user.
+
+use std::collections::BTreeMap;
 
 use super::{Kinds, Worded};
 use crate::auth::Principal;
-use crate::service::channels::rights::{FollowRule, PublishRule};
+use crate::config::Role;
+use crate::service::channels::rights::{FollowRule, PublishRule, nearest};
 use crate::service::rules::commands::channels::CHANNEL_PUBLISH;
 
 impl Kinds {
@@ -49,7 +52,36 @@ impl Kinds {
             format!("none of `{texts}` in {place} allows it{note}"),
         )
     }
+
+    /// Returns a warning for each rule about a role that is not declared. Tokens may have such a
+    /// role, so the rule is not refused, but its name may be misspelled.
+    pub(crate) fn undeclared_roles(&self, declared: &BTreeMap<String, Role>) -> Vec<String> {
+        let rules = self.0.iter().flat_map(|kind| {
+            let follow = kind.follow.iter().map(|one| ("follow", &one.text));
+            let publish = kind.publish.iter().map(|one| ("publish", &one.text));
+            let rules = follow.chain(publish);
+            rules.map(|(key, text)| (&kind.name, key, text))
+        });
+        let warnings = rules.filter_map(|(kind, key, text)| {
+            let role = text.strip_prefix("role:")?;
+            if declared.contains_key(role) {
+                return None;
+            }
+            let similar = nearest(role, declared.keys().map(String::as_str))
+                .filter(|nearest| strsim::jaro_winkler(nearest, role) > SIMILAR)
+                .map(|nearest| format!("did you mean `role:{nearest}`? Otherwise "))
+                .unwrap_or_default();
+            Some(format!(
+                "channels.{kind}.{key} has `{text}`, a role that is not declared: {similar}add \
+                 [auth.roles.{role}]"
+            ))
+        });
+        warnings.collect()
+    }
 }
+
+/// Minimum similarity of a role whose name was probably meant.
+const SIMILAR: f64 = 0.8;
 
 /// Returns the text of the first rule that allows, if there is one, and those of all rules.
 fn decide<R>(rules: &[Worded<R>], allows: impl Fn(&R) -> bool) -> (Option<&str>, Vec<&str>) {

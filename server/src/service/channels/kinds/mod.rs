@@ -470,6 +470,32 @@ mod tests {
     }
 
     #[test]
+    fn rules_about_undeclared_roles_cause_warnings() {
+        let kind = ChannelKind {
+            follow: ["role:coach", "role:suport", "role:clerk"]
+                .map(Into::into)
+                .into(),
+            publish: vec!["role:suport".into(), "services".into()],
+            ..orders()
+        };
+        let mut roles = crate::config::Auth::default().roles;
+        roles.insert("support".into(), crate::config::Role::default());
+        let kinds = kinds(&[("orders", kind)]).unwrap();
+        let misspelled = "a role that is not declared: did you mean `role:support`? Otherwise add \
+            [auth.roles.suport]";
+        assert_eq!(
+            kinds.undeclared_roles(&roles),
+            [
+                format!("channels.orders.follow has `role:suport`, {misspelled}"),
+                "channels.orders.follow has `role:clerk`, a role that is not declared: add \
+                 [auth.roles.clerk]"
+                    .to_owned(),
+                format!("channels.orders.publish has `role:suport`, {misspelled}"),
+            ]
+        );
+    }
+
+    #[test]
     fn faults_name_the_key_and_a_remedy() {
         for (expected, found) in [
             (

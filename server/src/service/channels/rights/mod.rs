@@ -196,7 +196,7 @@ fn unknown(rule: &str, known: &[&str]) -> String {
 }
 
 /// Returns the most similar of some texts.
-fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let similarities = known.map(|known| (strsim::jaro_winkler(known, text), known));
     let nearest = similarities.max_by(|(one, _), (other, _)| one.total_cmp(other));
     nearest.map(|(_, known)| known)

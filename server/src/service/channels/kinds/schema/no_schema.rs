@@ -27,4 +27,5 @@ impl DataSchema {
     }
 }
 
-const UNAVAILABLE: &str = "a schema needs a server that was built with the feature `schemas`";
+const UNAVAILABLE: &str = "a schema needs a server with the feature `schemas`: build it with `cargo \
+    build --release -p roomcast-server --features schemas`";
