@@ -37,12 +37,13 @@ everywhere("a coach answers in two windows, stops on request and answers again",
 
   await asking.say("And then?");
   const second = await model.asked(2);
-  second.say("A very long answer, ");
-  await growing(watching).getByText("A very long answer,").waitFor();
+  second.say("A very long answer, with code:\n\n```\nhabit = ");
+  await growing(watching).locator("pre").getByText("habit =").waitFor();
   await growing(watching).getByRole("button", { name: "Stop" }).click();
   await until(() => second.isClosed, "the model to be stopped");
   for (const visitor of both) {
     await growing(visitor).getByText("interrupted").waitFor();
+    assert.equal(await growing(visitor).locator("pre").textContent(), "habit = ");
     assert.equal(await visitor.page.getByText("Coach is writing…").count(), 0);
   }
   await checkLook(asking, `coach-stopped-${self}`);

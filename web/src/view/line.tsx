@@ -6,7 +6,7 @@ import { type Row, appearance } from "../model/rows.ts";
 import { ReactionBar } from "../marks/reaction_bar.tsx";
 import { Tools } from "../marks/parts.tsx";
 import type { Message, Quote } from "../types.ts";
-import { excerptOf } from "../words/markdown.ts";
+import { closed, excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
@@ -186,11 +186,12 @@ export class Line extends Component<LineProps, LineState> {
     this.#hasGrown ||= streaming === true;
     const isLong = !this.#hasGrown && (content.length > LONG_TEXT || content.split("\n", LONG_LINES + 1).length > LONG_LINES);
     const isCut = isLong && !this.state.isWhole;
+    const text = interrupted ? closed(content) : content;
     return (
       <>
         <div class={classes("bubble", isCut && "is-cut")} title={exactTime(createdAt)}>
           {replyTo && <Quoted quote={replyTo} jump={jump} />}
-          <Content text={isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} isGrowing={streaming} />
+          <Content text={isCut ? beginning(text) : text} mentioned={mentioned} ownId={ownId} isGrowing={streaming} />
           <Picture url={metadata?.imageUrl} origins={images} />
           {streaming && (
             <span class="edited">

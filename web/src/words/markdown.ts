@@ -33,7 +33,7 @@ const FENCE = /^ {0,3}```/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^ {0,3}(?:[-*+]|(\d{1,9})[.)]) +(?=\S)/;
 
-/** Closes the block of code at the end of a text that is still being written. */
+/** Closes the block of code at the end of a text that is not complete. */
 export function closed(text: string): string {
   const fences = text.split("\n").filter((line) => FENCE.test(line)).length;
   return fences % 2 === 0 ? text : `${text.replace(/\n$/, "")}\n\`\`\``;
