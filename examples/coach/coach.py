@@ -32,9 +32,9 @@ class Refused(Exception):
 
 
 class Coach:
-    def __init__(self, model):
+    def __init__(self, model, session: aiohttp.ClientSession):
         self.model = model
-        self.socket = socketio.AsyncClient(reconnection_delay_max=2)
+        self.socket = socketio.AsyncClient(reconnection_delay_max=2, handle_sigint=False, http_session=session)
         self.user_id = ""
         self.joined: set[str] = set()
         # The answer that is being written, by the id of its message.
@@ -144,7 +144,8 @@ class Answer:
         if taking.cancelled():
             await self.coach.call("abort_message", end | {"reason": "stopped by a member"})
         elif taking.exception() is not None or self.text == "":
-            print(f"the model failed: {taking.exception()!r}", flush=True)
+            problem = taking.exception() or "it wrote nothing"
+            print(f"the model failed: {problem or type(problem).__name__}", flush=True)
             await self.coach.call("abort_message", end | {"reason": "the model failed"})
         else:
             await self.coach.call("finish_message", end | {"offset": self.sent})
@@ -195,6 +196,14 @@ async def asked(user_id: str, messages: list[dict]) -> AsyncIterator[str]:
                     yield choices[0]["delta"].get("content") or ""
 
 
+async def main() -> None:
+    model = asked if "OPENAI_BASE_URL" in os.environ else generated
+    async with aiohttp.ClientSession() as session:
+        await Coach(model, session).run(os.environ["COACH_TOKEN"])
+
+
 if __name__ == "__main__":
-    coach = Coach(asked if "OPENAI_BASE_URL" in os.environ else generated)
-    asyncio.run(coach.run(os.environ["COACH_TOKEN"]))
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
