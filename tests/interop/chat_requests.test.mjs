@@ -260,6 +260,24 @@ test("text that arrives faster than the limits permit waits", async (t) => {
   assert.equal((await huge.answer).status, 413);
 });
 
+test("a body without an end is refused once its text is too long", async (t) => {
+  const started = await server(t, { ROOMCAST_CHAT__STREAMS__MAX_CHARS: "1000" });
+  const { people: [bob, eve], conversationId } = await gathered(t, [started], ["bob", "eve"]);
+  assert.equal(bob.name, "bob");
+  const out = write(started, conversationId, { userId: "bob" });
+  let isAnswered = false;
+  for (let sent = 0; !isAnswered; sent += 1) {
+    assert.ok(sent < 1000, "1 MB of a text of 1,000 characters");
+    out.send("x".repeat(1000));
+    isAnswered = await Promise.race([out.answer.then(() => true), sleep(10, false)]); // The pace of a model.
+  }
+  const { status, body } = await out.answer;
+  assert.deepEqual([status, body.error.details.field], [400, "text"]);
+  await ended(eve);
+  const [{ content, interrupted }] = eve.all("message_edited");
+  assert.deepEqual([interrupted, content.length <= 1000], [true, true]);
+});
+
 test("what cannot be a stream is refused before a message begins", async (t) => {
   const started = await server(t);
   const { people: [bob, eve], conversationId } = await gathered(t, [started], ["bob", "eve"]);

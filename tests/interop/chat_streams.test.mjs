@@ -234,6 +234,56 @@ test("a message ends early: aborted, deleted, or because its author is gone", as
   assert.deepEqual([whole.content, whole.interrupted], ["again", undefined]);
 });
 
+test("what is not an own message is refused, and readers see nothing of it", async (t) => {
+  const started = await server(t);
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const cyd = await person(t, started, "cyd");
+  const elsewhere = await conversation([bob, cyd]);
+  const foreign = await begin(cyd, elsewhere);
+  const clientMessageId = "mine";
+  for (const id of [elsewhere, randomUUID()]) {
+    await refused(ada, "NOT_FOUND", "begin_message", { conversationId: id, clientMessageId });
+  }
+  await refused(ada, "INVALID_PAYLOAD", "begin_message", { conversationId, clientMessageId, replyTo: foreign.id });
+  const { id: messageId } = await begin(ada, conversationId);
+  for (const other of [foreign.id, conversationId, elsewhere]) {
+    await refused(ada, "NOT_FOUND", "append_message", { messageId: other, offset: 0, text: "x" });
+    await refused(ada, "NOT_FOUND", "finish_message", { messageId: other, offset: 0, content: "x" });
+    await refused(ada, "NOT_FOUND", "abort_message", { messageId: other });
+    await refused(ada, "NOT_FOUND", "stop_message", { messageId: other });
+  }
+  await write(ada, messageId, ["mine"]);
+  for (const content of ["\u0007", "\ud800", "", "x".repeat(100_001), 7]) {
+    await refused(ada, "INVALID_PAYLOAD", "finish_message", { messageId, offset: 4, content });
+  }
+  await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId, offset: 4, text: "x".repeat(900_000) });
+  const { message } = await ada.must("finish_message", { messageId, offset: 4 });
+  assert.equal(message.content, "mine");
+  await until(() => bob.all("message_edited").length === 1, "the end");
+  assert.ok("mine".startsWith(bob.all("message_appended").map(({ text }) => text).join("")));
+});
+
+test("readers see nothing of a removed author's text after its end", async (t) => {
+  const started = await server(t);
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const { id: messageId } = await begin(bob, conversationId);
+  await ada.must("remove_member", { conversationId, userId: "bob" });
+  let text = "";
+  for (let answer = { success: true }; answer.success; ) {
+    answer = await ask(bob.socket, "append_message", { messageId, offset: text.length, text: "more " });
+    if (answer.success) text += "more ";
+    else assert.equal(answer.error.code, "CONFLICT", JSON.stringify(answer));
+    await sleep(30); // The pace of a model.
+  }
+  await until(() => ada.all("message_edited").length === 1, "the end");
+  const [{ content, interrupted }] = ada.all("message_edited");
+  assert.equal(interrupted, true);
+  assert.ok(text.startsWith(content), content);
+  await ada.must("message", { conversationId, content: "afterwards" });
+  const events = ada.heard.map(([event]) => event);
+  assert.ok(events.lastIndexOf("message_appended") < events.indexOf("message_edited"));
+});
+
 test("members ask an author to stop, and limits are kept", async (t) => {
   const started = await server(t, {
     ROOMCAST_CHAT__STREAMS__PER_USER: "2",
