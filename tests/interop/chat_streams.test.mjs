@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
-import { conversation, gathered, person, postgres, startServers, whatIsThere } from "./chat_servers.mjs";
+import { conversation, gathered, nothing, person, postgres, startServers, whatIsThere } from "./chat_servers.mjs";
 import { startLink } from "./link.mjs";
 import { call, server } from "./people.mjs";
 import { ask, until } from "./support.mjs";
@@ -388,6 +388,28 @@ test("late text of the server that an author has left is not added", async (t) =
   assert.equal(end.content, "one two three");
   await until(() => eve.texts.get(messageId).version === 2, "the end");
   assert.deepEqual([eve.text(messageId), violations], [end.content, []]);
+});
+
+test("text that waits for the store is refused if another tab has gone on", async (t) => {
+  const [started] = await startServers(t, 1, nothing);
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const tab = await person(t, started, "ada");
+  const { id: messageId } = await begin(ada, conversationId);
+  await write(ada, messageId, ["one "]);
+  const release = await postgres.lock(t, "members");
+  // Text after a gap may continue what another server has stored, which is read first.
+  const late = ask(ada.socket, "append_message", { messageId, offset: 8, text: "late" });
+  // The server itself reads the holders too.
+  const waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT s.message_id, s.holder%'";
+  await until(() => postgres.query(waiting)[0][0] === "2", "the text to wait");
+  assert.equal((await checked(tab, "append_message", { messageId, offset: 4, text: "two " })).offset, 8);
+  release();
+  const { error } = await late;
+  assert.deepEqual([error?.code, error?.details], ["CONFLICT", { offset: 8 }]);
+  await checked(tab, "append_message", { messageId, offset: 8, text: "three" });
+  const { message } = await tab.must("finish_message", { messageId, offset: 13 });
+  assert.equal(message.content, "one two three");
+  await until(() => bob.all("message_edited").length === 1, "the end");
 });
 
 test("text is stored on after the answer about a transaction was lost", async (t) => {

@@ -144,13 +144,17 @@ impl Chat {
             open.is_ending || offset > open.text.lock().end()
         };
         if is_misplaced {
-            found = self.still_writing(found, &by.subject, from).await?;
+            found = self.still_writing(found, &by.subject, from.clone()).await?;
         }
         let mut open = found.lock();
         if open.is_ending {
             return Err(ENDED);
         }
         let end = open.text.lock().end();
+        // Another connection of the author has gone on while this text waited.
+        if is_misplaced && open.socket != from {
+            return Err(misplaced(Misfit::Gap, end));
+        }
         if offset <= end && offset.saturating_add(chars) > max_chars {
             return Err(too_long());
         }
