@@ -27,7 +27,9 @@ pub(super) fn register(catalogue: &mut Catalogue) {
                 }
             })
             .on_connect(async |event: Event, notifications: State<Notifications>| {
-                notifications.connected(&event.socket).await;
+                if !event.socket.recovered() {
+                    notifications.connected(&event.socket).await;
+                }
             })
     });
     // A refused order also sends the event `trade:error`.

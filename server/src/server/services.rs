@@ -135,9 +135,7 @@ impl Services {
             Arc::clone(&metrics),
         );
         let chat = chat.map_err(RunError::Absent)?;
-        let bundled = settings.market.bundle_subscriptions;
-        let bundled = bundled.then(|| notifications.clone());
-        let market = Market::new(journals.clone(), bundled, &settings.market);
+        let market = Market::new(journals.clone(), notifications.clone(), &settings.market);
         let market = market.map_err(RunError::Outbound)?;
         let alerts = AlertLog::new(
             store.clone(),
@@ -240,17 +238,14 @@ impl Services {
     /// Lets clients of the chat continue their session on another server. Clients of the admin
     /// namespace start a new session.
     fn hand_over(&self, io: Builder) -> Builder {
-        let chat = self.chat.clone();
+        let (chat, market) = (self.chat.clone(), self.market.clone());
         io.handover(move |socket| {
             if socket.namespace().name() != "/" {
                 return None;
             }
-            let by = socket.principal();
             chat.start_handover(socket, |room| {
-                let of_market = Market::followed(room, socket, &by);
-                of_market
-                    .or_else(|| Notifications::followed(room, &by))
-                    .or_else(|| Channels::followed(room, socket))
+                let followed = market.followed(room, socket);
+                followed.or_else(|| Channels::followed(room, socket))
             })
         })
     }

@@ -10,20 +10,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::service::{
-    Channels, Chat, HandoverData, HandoverError, Market, Notifications, ServiceError,
-};
+use crate::service::{Channels, Chat, HandoverData, HandoverError, Market, ServiceError};
 use roomcast::{Incoming, Refusal, Socket, handler::ListenerId};
 
 /// Sends missed messages to a socket that arrives from another server, and restores its rooms. If
 /// that fails, the connection is dropped and the client starts a new session.
-pub(super) async fn arrive(
-    socket: &Socket,
-    handover: &Value,
-    chat: &Chat,
-    market: &Market,
-    notifications: &Notifications,
-) {
+pub(super) async fn arrive(socket: &Socket, handover: &Value, chat: &Chat, market: &Market) {
     let Some(held) = HeldEvents::of(socket) else {
         socket.drop_connection();
         return;
@@ -34,17 +26,13 @@ pub(super) async fn arrive(
         let by = socket.principal();
         // A subscription that this server does not know must not end silently.
         let mut all = followed.iter();
-        let follows = |one| {
-            market.follows(one, &by) || Notifications::follows(one, &by) || Channels::follows(one)
-        };
+        let follows = |one| market.follows(one, &by) || Channels::follows(one);
         if !all.all(follows) {
             return Err(HandoverError::Unknown);
         }
         chat.arrive(socket, &leaving).await?;
         let lost = |_: ServiceError| HandoverError::Failed;
         market.arrive(socket, followed).await.map_err(lost)?;
-        let following = notifications.arrive(socket, followed);
-        following.await.map_err(lost)?;
         Channels::arrive(socket, followed);
         Ok(())
     };

@@ -6,7 +6,7 @@
 mod catch_up;
 
 use super::catalogue::Catalogue;
-use crate::service::{Chat, Market, Notifications};
+use crate::service::{Chat, Market};
 use roomcast::{DisconnectReason, Event, State};
 
 /// Registers the connection handlers.
@@ -14,14 +14,11 @@ pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue.namespace(|namespace| {
         namespace
             .on_connect(
-                async |event: Event,
-                       chat: State<Chat>,
-                       market: State<Market>,
-                       notifications: State<Notifications>| {
+                async |event: Event, chat: State<Chat>, market: State<Market>| {
                     let socket = &event.socket;
                     chat.connected(socket);
                     if let Some(handover) = socket.arrival() {
-                        catch_up::arrive(socket, handover, &chat, &market, &notifications).await;
+                        catch_up::arrive(socket, handover, &chat, &market).await;
                     } else if socket.recovered() {
                         chat.recheck(socket).await;
                     }

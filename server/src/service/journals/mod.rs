@@ -9,12 +9,13 @@
 //! is missed or duplicated in between. Only stored entries are emitted, and no revision is skipped.
 //! If an announcement is lost after a commit, the next one covers it.
 //!
-//! `market` and `notifications` define what clients receive of an entry ([`JournalEmitter`]). This
-//! module must not know a payload.
+//! `market` and `notifications` define their kinds of journals ([`JournalKind`]) and what clients
+//! receive of an entry ([`JournalEmitter`]). This module must not know a payload.
 
 mod amending;
 mod appending;
 mod followed;
+mod kind;
 mod news;
 mod pages;
 mod payload;
@@ -37,20 +38,20 @@ use tokio::{
 use crate::metrics::{Inventoried, Inventory, Size};
 use crate::service::fault::ServiceError;
 use crate::service::hooks::{Hooks, Source};
-use crate::service::rules::content::MAX_PAGE;
 use crate::service::rules::emission::Emission;
-use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
 use crate::store::{Entry, JournalSweep, Store, StoreError, Time};
 pub(in crate::service) use amending::{
     AmendTarget, Amended, Outcome, is_withdrawal, published, withdrawal, write_withdrawal,
 };
 use followed::Followed;
 pub(in crate::service) use followed::JournalPermit;
+pub(in crate::service) use kind::{
+    Arriving, CategoryRule, JournalKind, SubscriptionKind, Topics, room_of,
+};
 pub(crate) use news::JournalNews;
-pub(in crate::service) use pages::{PageQuery, Part};
+pub(in crate::service) use pages::Part;
 pub(in crate::service) use payload::{journal_of, read, user_of, write};
 use roomcast::{Namespace, Room, Socket, errors::JoinError};
-use snapshot::Bounds;
 pub(in crate::service) use snapshot::Snapshot;
 
 /// The journals followed at this server. Clones share their state.
@@ -126,27 +127,6 @@ pub(in crate::service) trait JournalEmitter: Send + Sync {
     }
 }
 
-/// The request of a socket to follow a journal.
-pub(in crate::service) struct Subscription<'a, S: 'static> {
-    /// The name of the journal.
-    pub(in crate::service) journal: String,
-    pub(in crate::service) category: Option<&'a str>,
-    /// The maximum number of open entries in the snapshot.
-    pub(in crate::service) open: usize,
-    /// The maximum number of newest entries in the snapshot. If `open` is not zero, of newest
-    /// closed entries.
-    pub(in crate::service) newest: usize,
-    /// The revision that the client has already. The snapshot then contains only newer entries.
-    pub(in crate::service) since: Option<u64>,
-    /// Whether the journal has many followers, so that they share a snapshot until a new entry is
-    /// emitted.
-    pub(in crate::service) is_shared: bool,
-    pub(in crate::service) room: Room,
-    pub(in crate::service) emitter: Arc<dyn JournalEmitter>,
-    /// The event that sends the snapshot to the socket.
-    pub(in crate::service) event: &'static Emission<Subscribed<S>>,
-}
-
 /// What was read for a socket that begins to follow a journal.
 pub(in crate::service) struct Attachment<T> {
     /// The revision of the journal when it was read.
@@ -213,96 +193,6 @@ impl Journals {
         self.0.stirred.notify_one();
     }
 
-    /// Subscribes a socket to a journal: it receives a snapshot, then every later entry.
-    ///
-    /// Subscribing again sends a new snapshot.
-    pub(in crate::service) async fn subscribe<S: Serialize>(
-        &self,
-        subscription: Subscription<'_, S>,
-        socket: &Socket,
-        shape: impl FnOnce(Snapshot) -> S,
-    ) -> Result<Subscribed<S>, ServiceError> {
-        let Subscription {
-            journal,
-            category,
-            open,
-            newest,
-            since,
-            is_shared,
-            room,
-            emitter,
-            event,
-        } = subscription;
-        let whole = Bounds {
-            open,
-            newest,
-            since: None,
-        };
-        // A client that has a revision gets at most as many entries as a page has.
-        let mut bounds = since.map_or(whole, |since| Bounds {
-            open: 0,
-            newest: MAX_PAGE,
-            since: Some(since),
-        });
-        let followed = self.follow(journal, emitter, &room);
-        let mut state = acquire(&followed).await?;
-        let view = loop {
-            let current = bounds.current(followed.name(), category);
-            // The client may have a later revision from another server than the snapshot stored
-            // here.
-            let cached = state
-                .cached(&current)
-                .filter(|view| is_shared && bounds.is_within(view));
-            let view = match cached {
-                Some(view) => view.clone(),
-                None => {
-                    let view = self.0.store.journal(current.clone()).await?;
-                    let (store, namespace) = (&self.0.store, socket.namespace());
-                    followed
-                        // The current followers first receive everything up to the snapshot, so
-                        // that the socket joins the room at exactly that revision.
-                        .emit_through(&mut state, store, &namespace, view.revision)
-                        .await?;
-                    if is_shared {
-                        state.cache(&current, &view);
-                    }
-                    view
-                }
-            };
-            if bounds.is_within(&view) {
-                break view;
-            }
-            // The client's revision is not of this journal, for example after a database restore.
-            // The client needs a full snapshot.
-            bounds = whole;
-        };
-        let counted = if followed.counts_open() && view.entries.len() > open {
-            let (_, counted) = self
-                .0
-                .store
-                .count_open(followed.name(), Time::now())
-                .await?;
-            counted
-        } else {
-            view.entries.len() as u64
-        };
-        let snapshot = Snapshot::of(view, bounds).named(followed.name(), category);
-        followed.note_room(&room);
-        // The socket joins while the permit is held: no entry is emitted between the snapshot and
-        // the join.
-        join(socket, &room)?;
-        let subscribed = Subscribed {
-            room: room.as_str().to_owned(),
-            snapshot: shape(Snapshot {
-                open: counted,
-                ..snapshot
-            }),
-        };
-        // The snapshot is queued while the permit is held, so that it precedes every update.
-        event.emit_to(socket, &subscribed);
-        Ok(subscribed)
-    }
-
     /// Lets a socket follow a journal from the revision on that `read` has read up to.
     ///
     /// It is called again, with the permit of the journal, if the followers have received more than
@@ -356,21 +246,6 @@ impl Journals {
             socket.leave(room);
         }
         Ok((read, state))
-    }
-
-    /// Unsubscribes a socket from a journal.
-    pub(in crate::service) fn unsubscribe(
-        &self,
-        room: &Room,
-        socket: &Socket,
-        event: &'static Emission<Unsubscribed>,
-    ) -> Unsubscribed {
-        socket.leave(room);
-        let unsubscribed = Unsubscribed {
-            room: room.as_str().to_owned(),
-        };
-        event.emit_to(socket, &unsubscribed);
-        unsubscribed
     }
 
     /// Returns whether this server has emitted all entries of a journal to a room for as long as

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Journals, Snapshot, is_withdrawal,
+    JournalKind, Snapshot, is_withdrawal,
     snapshot::{Bounds, withdrawn},
 };
 use crate::metrics::hex;
@@ -11,21 +11,6 @@ use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::REVISION_DIGITS;
 use crate::service::rules::content::page_limit;
 use crate::store::{Current, Entry, Time};
-
-/// The requested page.
-#[derive(Debug)]
-pub(in crate::service) struct PageQuery<'a> {
-    /// The name of the journal.
-    pub(in crate::service) journal: String,
-    pub(in crate::service) category: Option<&'a str>,
-    pub(in crate::service) part: Part,
-    /// The cursor of the previous page.
-    pub(in crate::service) cursor: Option<&'a str>,
-    /// The maximum number of entries, or `None` for the default.
-    pub(in crate::service) limit: Option<usize>,
-    /// Only entries with a larger revision. A revision that the journal has not reached is ignored.
-    pub(in crate::service) since: Option<u64>,
-}
 
 /// Which current entries a page has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +42,21 @@ impl Page {
     }
 }
 
-impl Journals {
-    /// Returns a page of the current entries.
+impl<S> JournalKind<S> {
+    /// Returns a page of the current entries of a topic, up to a limit, after the page that
+    /// returned a cursor. With `since`, it has only entries with a larger revision; a revision that
+    /// the journal has not reached is ignored.
     pub(in crate::service) async fn page(
         &self,
-        query: PageQuery<'_>,
+        topic: Option<&str>,
+        part: Part,
+        (cursor, limit): (Option<&str>, Option<usize>),
+        since: Option<u64>,
     ) -> Result<Page, ServiceError> {
-        let limit = page_limit(query.limit)?;
-        let list = list_of(&query.journal, query.category);
-        let before = query.cursor.map(|cursor| {
+        let limit = page_limit(limit)?;
+        let (journal, category) = (&self.journal(topic), self.category(topic));
+        let list = list_of(journal, category);
+        let before = cursor.map(|cursor| {
             let (revision, of) =
                 place(cursor).ok_or_else(|| ServiceError::invalid("cursor", "is not a cursor"))?;
             if of == list {
@@ -74,22 +65,22 @@ impl Journals {
                 Err(ServiceError::NotFound("the cursor is of another list"))
             }
         });
-        let (open, newest) = match query.part {
+        let (open, newest) = match part {
             Part::Open => (limit + 1, 0),
             Part::All | Part::Closed => (0, limit + 1),
         };
         let current = Current {
-            journal: &query.journal,
-            category: query.category,
+            journal,
+            category,
             open,
             newest,
-            is_closed: query.part == Part::Closed,
-            with_withdrawn: query.since.is_some(),
+            is_closed: part == Part::Closed,
+            with_withdrawn: since.is_some(),
             before: before.transpose()?,
             now: Time::now(),
         };
-        let mut view = self.0.store.journal(current).await?;
-        let since = query.since.filter(|since| *since <= view.revision);
+        let mut view = self.journals.store().journal(current).await?;
+        let since = since.filter(|since| *since <= view.revision);
         if since.is_none() {
             view.entries.retain(|entry| !is_withdrawal(entry));
         }
@@ -104,7 +95,7 @@ impl Journals {
             since,
             cursor,
             ..
-        } = Snapshot::of(view, bounds).named(&query.journal, query.category);
+        } = Snapshot::of(view, bounds).named(journal, category);
         entries.reverse();
         Ok(Page {
             revision,

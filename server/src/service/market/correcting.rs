@@ -3,7 +3,7 @@
 
 use roomcast::Namespace;
 
-use super::channels::JOURNAL;
+use super::signals::JOURNAL;
 use super::withdrawals::{EXECUTED, NO_SIGNAL, NO_TRADE};
 use super::{Market, checks, signals, trades};
 use crate::service::authorization::Allowed;

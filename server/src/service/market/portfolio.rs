@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use super::trades::ATTEMPTS;
 use super::{Market, checks, own, update};
-use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    JournalEmitter, PageQuery, Part, Snapshot, Subscription, journal_of, read, user_of, write,
+    JournalEmitter, JournalKind, Journals, Part, Snapshot, Topics, journal_of, read, user_of, write,
 };
 use crate::service::rules::bounds::POSITIONS;
 use crate::service::rules::commands::portfolio::{
@@ -45,6 +44,21 @@ impl JournalEmitter for PortfolioEmitter {
     }
 }
 
+/// Returns the kind of portfolios.
+pub(super) fn kind(journals: &Journals) -> JournalKind<NewestPortfolio> {
+    JournalKind {
+        journals: journals.clone(),
+        prefix: KIND,
+        topics: Topics::Users,
+        open: 1,
+        newest: 0,
+        is_replayed: false,
+        emitter: Arc::new(PortfolioEmitter),
+        subscribed: &PORTFOLIO_SUBSCRIBED,
+        unsubscribed: &PORTFOLIO_UNSUBSCRIBED,
+    }
+}
+
 impl Market {
     /// Subscribes a socket to its user's portfolio.
     pub(crate) async fn subscribe_portfolio(
@@ -56,29 +70,8 @@ impl Market {
         // Clients send the id for their own purposes. It never gives access to another user's
         // portfolio.
         own(&by, &command.user_id)?;
-        self.follow_portfolio(socket, &by).await
-    }
-
-    async fn follow_portfolio(
-        &self,
-        socket: &Socket,
-        by: &Principal,
-    ) -> Result<Subscribed<NewestPortfolio>, ServiceError> {
-        let subscription = Subscription {
-            journal: journal_of(KIND, &by.subject),
-            category: None,
-            open: 1,
-            newest: 0,
-            since: None,
-            is_shared: false,
-            room: room_named(KIND, &by.subject),
-            emitter: Arc::new(PortfolioEmitter),
-            event: &PORTFOLIO_SUBSCRIBED,
-        };
-        let journals = &self.0.journals;
-        journals
-            .subscribe(subscription, socket, NewestPortfolio::from)
-            .await
+        let portfolio = &self.0.portfolio;
+        portfolio.subscribe(Some(&by.subject), None, socket).await
     }
 
     /// Ends the subscription of a socket to its user's portfolio.
@@ -89,17 +82,7 @@ impl Market {
     ) -> Result<Unsubscribed, ServiceError> {
         let (by, command) = allowed.into_parts();
         own(&by, &command.user_id)?;
-        let room = room_named(KIND, &by.subject);
-        let journals = &self.0.journals;
-        Ok(journals.unsubscribe(&room, socket, &PORTFOLIO_UNSUBSCRIBED))
-    }
-
-    pub(super) async fn renew_portfolio(
-        &self,
-        socket: &Socket,
-        by: &Principal,
-    ) -> Result<(), ServiceError> {
-        self.follow_portfolio(socket, by).await.map(drop)
+        Ok(self.0.portfolio.unsubscribe(Some(&by.subject), socket))
     }
 
     /// Returns the portfolio of any user, for services.
@@ -109,15 +92,10 @@ impl Market {
     ) -> Result<NewestPortfolio, ServiceError> {
         let (_, ReadPortfolio { user }) = allowed.into_parts();
         check_user_id("userId", &user)?;
-        let query = PageQuery {
-            journal: journal_of(KIND, &user),
-            category: None,
-            part: Part::Open,
-            cursor: None,
-            limit: Some(1),
-            since: None,
-        };
-        let page = self.0.journals.page(query).await?;
+        let (portfolio, newest) = (&self.0.portfolio, (None, Some(1)));
+        let page = portfolio
+            .page(Some(&user), Part::Open, newest, None)
+            .await?;
         Ok(NewestPortfolio {
             revision: page.revision,
             portfolio: page.entries.first().and_then(read),

@@ -4,23 +4,27 @@ use serde_json::{Map, Value};
 
 use crate::auth::{Principal, roles_of};
 use crate::config::{self, SignalAudience, SignalRule};
+use crate::service::journals::CategoryRule;
+
+/// Returns who may follow signals, or `None` if every client may.
+pub(super) fn rule(config: &config::Market) -> Option<CategoryRule> {
+    let access = SignalAccess::new(config);
+    let is_open = access.0.is_empty();
+    let rule = move |by: &Principal, channel: Option<&str>| access.allows(by, channel);
+    (!is_open).then(|| Box::new(rule) as CategoryRule)
+}
 
 /// The rules of `market.signal_access`.
-pub(super) struct SignalAccess(Vec<SignalRule>);
+struct SignalAccess(Vec<SignalRule>);
 
 impl SignalAccess {
-    pub(super) fn new(config: &config::Market) -> Self {
+    fn new(config: &config::Market) -> Self {
         Self(config.signal_rules())
-    }
-
-    /// Returns whether there are no rules, so that every client may follow all signals.
-    pub(super) fn is_open(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Returns whether a user may follow a channel. All signals (`None`) require that every rule
     /// allows the user.
-    pub(super) fn allows(&self, by: &Principal, channel: Option<&str>) -> bool {
+    fn allows(&self, by: &Principal, channel: Option<&str>) -> bool {
         let mut rules = self.0.iter();
         match channel {
             Some(name) => rules

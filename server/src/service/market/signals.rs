@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::channels::{self, JOURNAL, channel_of, is_room, room_of};
-use super::{Market, checks, update};
+use super::{Market, checks, signal_access, update};
+use crate::auth::Principal;
+use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    JournalEmitter, PageQuery, Part, Snapshot, Subscription, is_withdrawal, published, read,
-    withdrawal, write,
+    JournalEmitter, JournalKind, Journals, Part, Snapshot, Topics, is_withdrawal, published, read,
+    room_of, withdrawal, write,
 };
 use crate::service::rules::commands::signals::{
     PublishSignal, ReadFollowedSignals, ReadSignals, SignalList, SubscribeSignals,
@@ -21,8 +22,9 @@ use crate::service::rules::emissions::signals::{
     SIGNAL_NEW, SIGNAL_WITHDRAWN, SIGNALS_SUBSCRIBED, SIGNALS_UNSUBSCRIBED, Signal,
     SignalWithdrawn, Signals,
 };
+use crate::service::rules::rooms::RoomKind;
 use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
-use roomcast::{Namespace, Room, Socket};
+use roomcast::{Namespace, Socket};
 
 impl From<Snapshot> for Signals {
     fn from(snapshot: Snapshot) -> Self {
@@ -44,11 +46,11 @@ impl JournalEmitter for SignalsEmitter {
         for entry in entries {
             // A socket in both rooms receives the signal only once.
             let followers = |channel: Option<&str>| {
-                let all = to.local().to(room_of(None));
-                channel.map_or_else(
-                    || all.clone(),
-                    |channel| all.clone().to(room_of(Some(channel))),
-                )
+                let all = to.local().to(room_of(JOURNAL, None));
+                match channel {
+                    Some(_) => all.to(room_of(JOURNAL, channel)),
+                    None => all,
+                }
             };
             if let Some(body) = withdrawal::<SignalWithdrawn>(entry) {
                 let (to, revision) = (followers(body.channel_id.as_deref()), entry.revision);
@@ -60,14 +62,19 @@ impl JournalEmitter for SignalsEmitter {
     }
 }
 
-/// The source of a signal subscription's snapshot.
-#[derive(Clone, Copy, Debug)]
-enum SnapshotSource {
-    /// The signals that this server has sent, optionally only after a revision that the client has.
-    /// Many clients share it.
-    Shared(Option<u64>),
-    /// The store: the client was connected to another server, which can have sent more.
-    Own,
+/// Returns the kind of signals.
+pub(super) fn kind(journals: &Journals, config: &config::Market) -> JournalKind<Signals> {
+    JournalKind {
+        journals: journals.clone(),
+        prefix: JOURNAL,
+        topics: Topics::Categories(signal_access::rule(config)),
+        open: 0,
+        newest: NEWEST,
+        is_replayed: true,
+        emitter: Arc::new(SignalsEmitter),
+        subscribed: &SIGNALS_SUBSCRIBED,
+        unsubscribed: &SIGNALS_UNSUBSCRIBED,
+    }
 }
 
 impl Market {
@@ -82,67 +89,30 @@ impl Market {
             channel_id,
             since_revision,
         } = command;
-        if let Some(channel) = &channel_id {
-            checks::name("channelId", channel)?;
-        }
-        if !self.0.access.allows(&by, channel_id.as_deref()) {
-            return Err(ServiceError::Denied("may not follow these signals"));
-        }
-        let room = room_of(channel_id.as_deref());
+        let (channel, signals) = (channel_id.as_deref(), &self.0.signals);
+        check_channel(channel)?;
+        self.check_follows(&by, channel)?;
         // A repeated subscription does not count against the limit.
-        if !socket.is_in(room.as_str()) {
-            let channels = socket.rooms().into_iter().filter(is_room).count();
-            if channels >= self.0.config.channels {
-                return Err(ServiceError::Conflict("subscribed to too many channels"));
-            }
-        }
-        let from = SnapshotSource::Shared(since_revision);
-        let subscribed = self
-            .follow_signals(room.clone(), channel_id.as_deref(), socket, from)
-            .await?;
-        // The credentials can have been replaced while the snapshot was read.
-        if !self
-            .0
-            .access
-            .allows(&socket.principal(), channel_id.as_deref())
+        if !socket.is_in(signals.room_of(channel).as_str())
+            && signals.rooms(socket).len() >= self.0.config.channels
         {
-            channels::forget(socket, &room);
-            let journals = &self.0.journals;
-            journals.unsubscribe(&room, socket, &SIGNALS_UNSUBSCRIBED);
-            return Err(ServiceError::Denied("may not follow these signals"));
+            return Err(ServiceError::Conflict("subscribed to too many channels"));
         }
+        let subscribed = signals.subscribe(channel, since_revision, socket).await?;
+        // The credentials can have been replaced while the snapshot was read.
+        self.check_follows(&socket.principal(), channel)
+            .inspect_err(|_| {
+                signals.unsubscribe(channel, socket);
+            })?;
         Ok(subscribed)
     }
 
-    /// Subscribes a socket to the signals of a room.
-    async fn follow_signals(
-        &self,
-        room: Room,
-        category: Option<&str>,
-        socket: &Socket,
-        from: SnapshotSource,
-    ) -> Result<Subscribed<Signals>, ServiceError> {
-        let (since, is_shared) = match from {
-            SnapshotSource::Shared(since) => (since, true),
-            SnapshotSource::Own => (None, false),
-        };
-        let subscription = Subscription {
-            journal: JOURNAL.into(),
-            category,
-            open: 0,
-            newest: NEWEST,
-            since,
-            is_shared,
-            room: room.clone(),
-            emitter: Arc::new(SignalsEmitter),
-            event: &SIGNALS_SUBSCRIBED,
-        };
-        let journals = &self.0.journals;
-        let subscribed = journals
-            .subscribe(subscription, socket, Signals::from)
-            .await?;
-        channels::note(socket, &room, category);
-        Ok(subscribed)
+    /// Checks that a user may follow a channel, or all signals.
+    fn check_follows(&self, by: &Principal, channel: Option<&str>) -> Result<(), ServiceError> {
+        if self.0.signals.allows(by, channel) {
+            return Ok(());
+        }
+        Err(ServiceError::Denied("may not follow these signals"))
     }
 
     /// Ends the subscription of a socket to signals.
@@ -152,65 +122,8 @@ impl Market {
         socket: &Socket,
     ) -> Result<Unsubscribed, ServiceError> {
         let (_, UnsubscribeSignals { channel_id }) = allowed.into_parts();
-        if let Some(channel) = &channel_id {
-            checks::name("channelId", channel)?;
-        }
-        let room = room_of(channel_id.as_deref());
-        channels::forget(socket, &room);
-        let journals = &self.0.journals;
-        Ok(journals.unsubscribe(&room, socket, &SIGNALS_UNSUBSCRIBED))
-    }
-
-    pub(super) async fn renew_signals(
-        &self,
-        room: &Room,
-        socket: &Socket,
-    ) -> Result<(), ServiceError> {
-        let by = socket.principal();
-        let channel = channel_of(socket, room);
-        // The client may have reconnected with other credentials. Rooms with an unknown channel are
-        // handled below.
-        if channel.is_ok_and(|channel| !self.0.access.allows(&by, channel.as_deref())) {
-            channels::forget(socket, room);
-            return Err(ServiceError::Denied("may not follow these signals"));
-        }
-        if self.0.journals.is_followed(JOURNAL, room) {
-            return Ok(());
-        }
-        self.follow_room_of_signals(room, socket).await
-    }
-
-    /// Subscribes a socket to a room of signals, with a snapshot that contains the signals sent by
-    /// any server.
-    pub(super) async fn follow_room_of_signals(
-        &self,
-        room: &Room,
-        socket: &Socket,
-    ) -> Result<(), ServiceError> {
-        let channel = channel_of(socket, room)?;
-        let following = self.follow_signals(
-            room.clone(),
-            channel.as_deref(),
-            socket,
-            SnapshotSource::Own,
-        );
-        following.await.map(drop)
-    }
-
-    /// Subscribes a socket to a channel that it followed on another server.
-    pub(super) async fn follow_channel(
-        &self,
-        channel: &str,
-        socket: &Socket,
-    ) -> Result<(), ServiceError> {
-        checks::name("channelId", channel)?;
-        let following = self.follow_signals(
-            room_of(Some(channel)),
-            Some(channel),
-            socket,
-            SnapshotSource::Own,
-        );
-        following.await.map(drop)
+        check_channel(channel_id.as_deref())?;
+        Ok(self.0.signals.unsubscribe(channel_id.as_deref(), socket))
     }
 
     /// Returns a page of all signals or of a channel, for services.
@@ -228,9 +141,7 @@ impl Market {
         allowed: Allowed<ReadFollowedSignals>,
     ) -> Result<SignalList, ServiceError> {
         let (by, request) = allowed.into_parts();
-        if !self.0.access.allows(&by, request.channel_id.as_deref()) {
-            return Err(ServiceError::Denied("may not follow these signals"));
-        }
+        self.check_follows(&by, request.channel_id.as_deref())?;
         let request = ReadSignals {
             channel_id: request.channel_id,
             cursor: request.cursor,
@@ -241,18 +152,11 @@ impl Market {
     }
 
     async fn list_signals(&self, request: ReadSignals) -> Result<SignalList, ServiceError> {
-        if let Some(channel) = &request.channel_id {
-            checks::name("channelId", channel)?;
-        }
-        let query = PageQuery {
-            journal: JOURNAL.into(),
-            category: request.channel_id.as_deref(),
-            part: Part::All,
-            cursor: request.cursor.as_deref(),
-            limit: request.limit,
-            since: request.since_revision,
-        };
-        let page = self.0.journals.page(query).await?;
+        let (channel, signals) = (request.channel_id.as_deref(), &self.0.signals);
+        check_channel(channel)?;
+        let bounds = (request.cursor.as_deref(), request.limit);
+        let since = request.since_revision;
+        let page = signals.page(channel, Part::All, bounds, since).await?;
         Ok(SignalList {
             revision: page.revision,
             withdrawn: page.withdrawn(),
@@ -312,6 +216,11 @@ impl Market {
     }
 }
 
+/// Checks the name of a channel.
+fn check_channel(channel: Option<&str>) -> Result<(), ServiceError> {
+    channel.map_or(Ok(()), |channel| checks::name("channelId", channel))
+}
+
 /// Checks a signal, and adds an id and a time if they are missing.
 pub(super) fn checked(new: PublishSignal) -> Result<Signal, ServiceError> {
     for (field, value) in [
@@ -347,6 +256,8 @@ pub(super) fn checked(new: PublishSignal) -> Result<Signal, ServiceError> {
     })
 }
 
+/// The journal of signals, and the name of the room of all signals.
+pub(super) const JOURNAL: &str = RoomKind::Signals.prefix();
 /// Maximum number of recent signals in a snapshot.
 const NEWEST: usize = 20;
 
@@ -355,14 +266,14 @@ mod tests {
     use std::time::Duration;
 
     use roomcast::options::Recovery;
-    use roomcast::{Ack, Event, Io, State, testing};
+    use roomcast::{Ack, Event, Io, Room, State, testing};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config;
     use crate::metrics::Metrics;
     use crate::service::hooks::Hooks;
-    use crate::service::journals::Journals;
+    use crate::service::notifications::Notifications;
+    use crate::service::rules::rooms::Followed;
     use crate::store::Store;
 
     async fn market() -> Market {
@@ -375,7 +286,8 @@ mod tests {
             .unwrap();
         let window = Duration::from_secs(60);
         let journals = Journals::new(store, Hooks::default(), Some(window), window);
-        Market::new(journals, None, &config::Market::default()).unwrap()
+        let notifications = Notifications::new(journals.clone(), &config::Notifications::default());
+        Market::new(journals, notifications, &config::Market::default()).unwrap()
     }
 
     /// Stores and emits a signal.
@@ -418,21 +330,14 @@ mod tests {
                     .on(
                         "follow",
                         async |event: Event, market: State<Market>, channel: Option<String>| {
+                            let signals = &market.0.signals;
                             let channel = channel.as_deref();
-                            let room = room_of(channel);
-                            let followed = market
-                                .follow_signals(
-                                    room,
-                                    channel,
-                                    &event.socket,
-                                    SnapshotSource::Shared(None),
-                                )
-                                .await;
+                            let followed = signals.subscribe(channel, None, &event.socket).await;
                             Ack(followed.is_ok())
                         },
                     )
                     .on("join", async |event: Event, channel: String| {
-                        Ack(event.socket.join(room_of(Some(&channel))).is_ok())
+                        Ack(event.socket.join(room_of(JOURNAL, Some(&channel))).is_ok())
                     })
             });
         testing::serve(io).await
@@ -470,7 +375,7 @@ mod tests {
                 Some(_) => &["s1", "s3"],
             };
             assert_eq!(ids(&received), expected, "{followed:?}");
-            assert_eq!(received["room"], room_of(followed).as_str());
+            assert_eq!(received["room"], room_of(JOURNAL, followed).as_str());
             // Updates continue, and another recovery works as well.
             publish(&market, server.io(), "s4", followed.unwrap_or("gold")).await;
             let received: Value = ann.event("signal:new").await.unwrap();
@@ -479,6 +384,36 @@ mod tests {
             let mut ann = ann.reconnect().await.unwrap();
             let received: Value = ann.event("signals:subscribed").await.unwrap();
             assert_eq!(ids(&received), [expected, &["s4"]].concat(), "{followed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_channel_with_a_long_name_is_handed_over_by_its_name() {
+        let long = "ü".repeat(128);
+        let market = market().await;
+        let server = serve(&market).await;
+        let ann = server.client().connect().await.unwrap();
+        let followed = |channel: Option<&str>| {
+            let socket = server.io().of("/").socket(ann.id()).unwrap();
+            market.followed(&room_of(JOURNAL, channel), &socket)
+        };
+        let signals = long.clone();
+        for (channel, expected) in [
+            (None, Followed::Room("signals".into())),
+            (Some("gold"), Followed::Room("signals:gold".into())),
+            (Some(&*long), Followed::Channel { signals }),
+        ] {
+            assert!(ann.emit_with_ack::<bool>("follow", channel).await.unwrap());
+            assert!(market.follows(&expected, &Principal::new("ann")));
+            assert_eq!(followed(channel), Some(expected));
+        }
+        let socket = server.io().of("/").socket(ann.id()).unwrap();
+        market.0.signals.unsubscribe(Some(&long), &socket);
+        assert_eq!(followed(Some(&long)), None);
+        assert_eq!(market.followed(&Room::from("signalsx"), &socket), None);
+        for signals in [String::new(), "ü".repeat(129)] {
+            let followed = Followed::Channel { signals };
+            assert!(!market.follows(&followed, &Principal::new("ann")));
         }
     }
 
@@ -493,7 +428,7 @@ mod tests {
         assert!(ann.emit_with_ack::<bool>("join", &long).await.unwrap());
         let mut ann = ann.reconnect().await.unwrap();
         let received: Value = ann.event("signals:unsubscribed").await.unwrap();
-        let room = room_of(Some(&long));
+        let room = room_of(JOURNAL, Some(&long));
         assert_eq!(received["room"], room.as_str());
         assert_eq!(server.io().to(&room).count(), 0);
         assert_eq!(server.io().to("signals:gold").count(), 1);

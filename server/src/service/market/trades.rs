@@ -3,20 +3,19 @@
 
 use std::sync::Arc;
 
-use super::{Market, checks, own, portfolio, update};
-use crate::auth::Principal;
+use super::{Market, checks, own, update};
+use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    JournalEmitter, PageQuery, Part, Snapshot, Subscription, is_withdrawal, journal_of, published,
-    read, user_of, withdrawal, write,
+    JournalEmitter, JournalKind, Journals, Part, Snapshot, Topics, is_withdrawal, journal_of,
+    published, read, user_of, withdrawal, write,
 };
 use crate::service::rules::commands::pages::UpdatesRequest;
 use crate::service::rules::commands::trades::{
     PublishTrade, ReadOwnTrades, ReadTrades, SubscribeTrades, TradeList, UnsubscribeTrades,
 };
 use crate::service::rules::content::check_user_id;
-use crate::service::rules::emissions::portfolio::PORTFOLIO_UNSUBSCRIBED;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::trades::{
     TRADE_UPDATE, TRADE_WITHDRAWN, TRADES_SUBSCRIBED, TRADES_UNSUBSCRIBED, Trade, TradeStatus,
@@ -24,7 +23,7 @@ use crate::service::rules::emissions::trades::{
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
-use roomcast::{Namespace, Room, Socket};
+use roomcast::{Namespace, Socket};
 
 impl From<Snapshot> for Trades {
     fn from(snapshot: Snapshot) -> Self {
@@ -56,6 +55,21 @@ impl JournalEmitter for TradesEmitter {
     }
 }
 
+/// Returns the kind of trades.
+pub(super) fn kind(journals: &Journals, config: &config::Market) -> JournalKind<Trades> {
+    JournalKind {
+        journals: journals.clone(),
+        prefix: KIND,
+        topics: Topics::Users,
+        open: config.open_trades as usize,
+        newest: NEWEST,
+        is_replayed: true,
+        emitter: Arc::new(TradesEmitter),
+        subscribed: &TRADES_SUBSCRIBED,
+        unsubscribed: &TRADES_UNSUBSCRIBED,
+    }
+}
+
 impl Market {
     /// Subscribes a socket to its user's trades and all bundled subscriptions.
     pub(crate) async fn subscribe_trades(
@@ -65,34 +79,14 @@ impl Market {
     ) -> Result<Subscribed<Trades>, ServiceError> {
         let (by, command) = allowed.into_parts();
         own(&by, &command.user_id)?;
-        let since = command.since_revision;
-        let subscribed = self.follow_trades(socket, &by, since).await?;
-        if let Some(notifications) = &self.0.bundled {
-            self.renew_portfolio(socket, &by).await?;
-            notifications.follow(socket, &by).await?;
+        let (user, market, since) = (Some(&*by.subject), &self.0, command.since_revision);
+        let subscribed = market.trades.subscribe(user, since, socket).await?;
+        if market.config.bundle_subscriptions {
+            market.portfolio.subscribe(user, None, socket).await?;
+            let notifications = market.notifications.kind();
+            notifications.subscribe(user, None, socket).await?;
         }
         Ok(subscribed)
-    }
-
-    pub(super) async fn follow_trades(
-        &self,
-        socket: &Socket,
-        by: &Principal,
-        since: Option<u64>,
-    ) -> Result<Subscribed<Trades>, ServiceError> {
-        let subscription = Subscription {
-            journal: journal_of(KIND, &by.subject),
-            category: None,
-            open: self.0.config.open_trades as usize,
-            newest: NEWEST,
-            since,
-            is_shared: false,
-            room: room_named(KIND, &by.subject),
-            emitter: Arc::new(TradesEmitter),
-            event: &TRADES_SUBSCRIBED,
-        };
-        let journals = &self.0.journals;
-        journals.subscribe(subscription, socket, Trades::from).await
     }
 
     /// Ends the subscription of a socket to its user's trades and all bundled subscriptions.
@@ -103,27 +97,12 @@ impl Market {
     ) -> Result<Unsubscribed, ServiceError> {
         let (by, command) = allowed.into_parts();
         own(&by, &command.user_id)?;
-        let journals = &self.0.journals;
-        if let Some(notifications) = &self.0.bundled {
-            let room = room_named(portfolio::KIND, &by.subject);
-            journals.unsubscribe(&room, socket, &PORTFOLIO_UNSUBSCRIBED);
-            notifications.unfollow(socket, &by);
+        let (user, market) = (Some(&*by.subject), &self.0);
+        if market.config.bundle_subscriptions {
+            market.portfolio.unsubscribe(user, socket);
+            market.notifications.kind().unsubscribe(user, socket);
         }
-        let room = room_named(KIND, &by.subject);
-        Ok(journals.unsubscribe(&room, socket, &TRADES_UNSUBSCRIBED))
-    }
-
-    pub(super) async fn renew_trades(
-        &self,
-        room: &Room,
-        socket: &Socket,
-        by: &Principal,
-    ) -> Result<(), ServiceError> {
-        let journals = &self.0.journals;
-        if !journals.is_followed(&journal_of(KIND, &by.subject), room) {
-            self.follow_trades(socket, by, None).await?;
-        }
-        Ok(())
+        Ok(market.trades.unsubscribe(user, socket))
     }
 
     /// Returns a page of a user's trades, for the user and for services.
@@ -151,15 +130,9 @@ impl Market {
     }
 
     async fn trades_of(&self, user: &str, page: UpdatesRequest) -> Result<TradeList, ServiceError> {
-        let query = PageQuery {
-            journal: journal_of(KIND, user),
-            category: None,
-            part: Part::All,
-            cursor: page.cursor.as_deref(),
-            limit: page.limit,
-            since: page.since_revision,
-        };
-        let page = self.0.journals.page(query).await?;
+        let bounds = (page.cursor.as_deref(), page.limit);
+        let (trades, since) = (&self.0.trades, page.since_revision);
+        let page = trades.page(Some(user), Part::All, bounds, since).await?;
         Ok(TradeList {
             revision: page.revision,
             withdrawn: page.withdrawn(),

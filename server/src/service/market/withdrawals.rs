@@ -1,6 +1,6 @@
 //! Withdrawal of signals and trades. Their ids stay reserved, and lists omit them.
 
-use super::channels::JOURNAL;
+use super::signals::JOURNAL;
 use super::{Market, checks, trades};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;

@@ -15,13 +15,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Principal;
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::hooks::Source as HookSource;
 use crate::service::journals::{
-    JournalEmitter, Journals, Snapshot, Subscription, journal_of, read, user_of, write,
+    JournalEmitter, JournalKind, Journals, Snapshot, Topics, journal_of, read, user_of, write,
 };
 use crate::service::rules::commands::notifications::{
     SubscribeNotifications, UnsubscribeNotifications,
@@ -34,9 +33,9 @@ use crate::service::rules::emissions::notifications::{
     WithdrawalReason,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
-use crate::service::rules::rooms::{Followed, RoomKind, room_named};
+use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Append, Entry, IfOpen, Notice, Quota, Time};
-use roomcast::{Broadcast, Namespace, Room, Socket, SocketId};
+use roomcast::{Broadcast, Namespace, Socket, SocketId};
 
 /// The notifications. Clones share their state.
 #[derive(Clone)]
@@ -45,7 +44,7 @@ pub(crate) struct Notifications(Arc<NotificationsInner>);
 struct NotificationsInner {
     journals: Journals,
     config: config::Notifications,
-    emitter: Arc<NotificationsEmitter>,
+    kind: JournalKind<emissions::Notifications>,
 }
 
 /// The content of a notification's journal entry.
@@ -222,11 +221,24 @@ fn emit_batch(to: Broadcast<'_>, notifications: Vec<Update<Notification>>) {
 
 impl Notifications {
     pub(crate) fn new(journals: Journals, config: &config::Notifications) -> Self {
-        let window = config.window;
+        let emitter = NotificationsEmitter {
+            window: config.window,
+        };
+        let kind = JournalKind {
+            journals: journals.clone(),
+            prefix: KIND,
+            topics: Topics::Users,
+            open: config.most_open(),
+            newest: 0,
+            is_replayed: true,
+            emitter: Arc::new(emitter),
+            subscribed: &NOTIFICATIONS_SUBSCRIBED,
+            unsubscribed: &NOTIFICATIONS_UNSUBSCRIBED,
+        };
         Self(Arc::new(NotificationsInner {
             journals,
             config: config.clone(),
-            emitter: Arc::new(NotificationsEmitter { window }),
+            kind,
         }))
     }
 
@@ -238,30 +250,8 @@ impl Notifications {
         socket: &Socket,
     ) -> Result<Subscribed<emissions::Notifications>, ServiceError> {
         let (by, SubscribeNotifications {}) = allowed.into_parts();
-        self.follow(socket, &by).await
-    }
-
-    /// Subscribes a socket to the notifications of its user.
-    pub(in crate::service) async fn follow(
-        &self,
-        socket: &Socket,
-        by: &Principal,
-    ) -> Result<Subscribed<emissions::Notifications>, ServiceError> {
-        let subscription = Subscription {
-            journal: journal_of(KIND, &by.subject),
-            category: None,
-            open: self.0.config.most_open(),
-            newest: 0,
-            since: None,
-            is_shared: false,
-            room: room_named(KIND, &by.subject),
-            emitter: self.0.emitter.clone(),
-            event: &NOTIFICATIONS_SUBSCRIBED,
-        };
-        let journals = &self.0.journals;
-        journals
-            .subscribe(subscription, socket, emissions::Notifications::from)
-            .await
+        let kind = self.kind();
+        kind.subscribe(Some(&by.subject), None, socket).await
     }
 
     /// Unsubscribes a socket from its user's notifications.
@@ -271,64 +261,25 @@ impl Notifications {
         socket: &Socket,
     ) -> Result<Unsubscribed, ServiceError> {
         let (by, UnsubscribeNotifications {}) = allowed.into_parts();
-        Ok(self.unfollow(socket, &by))
+        Ok(self.kind().unsubscribe(Some(&by.subject), socket))
     }
 
-    /// Ends the subscription of a socket to the notifications of its user.
-    pub(in crate::service) fn unfollow(&self, socket: &Socket, by: &Principal) -> Unsubscribed {
-        let room = room_named(KIND, &by.subject);
-        let journals = &self.0.journals;
-        journals.unsubscribe(&room, socket, &NOTIFICATIONS_UNSUBSCRIBED)
-    }
-
-    /// Handles a connected socket.
-    ///
-    /// A recovered socket is in its room and receives what it missed. It subscribes again only if
-    /// this server does not follow the journal.
+    /// Subscribes a connected socket, if the configuration says so.
     pub(crate) async fn connected(&self, socket: &Socket) {
-        let by = socket.principal();
-        let (journal, room) = (journal_of(KIND, &by.subject), room_named(KIND, &by.subject));
-        let is_in = socket.is_in(room.as_str());
-        let follows = if socket.recovered() {
-            is_in && !self.0.journals.is_followed(&journal, &room)
-        } else {
-            self.0.config.on_connect
-        };
-        if follows && let Err(error) = self.follow(socket, &by).await {
+        if !self.0.config.on_connect {
+            return;
+        }
+        let (kind, by) = (self.kind(), socket.principal());
+        let user = Some(&*by.subject);
+        if let Err(error) = kind.subscribe(user, None, socket).await {
             tracing::debug!(%error, "could not subscribe a connected socket to notifications");
-            // A client that was recovered does not subscribe again by itself.
-            let journals = &self.0.journals;
-            journals.unsubscribe(&room, socket, &NOTIFICATIONS_UNSUBSCRIBED);
+            kind.unsubscribe(user, socket);
         }
     }
 
-    /// Returns the subscription that a room stands for, if that is the user's notifications.
-    pub(crate) fn followed(room: &Room, by: &Principal) -> Option<Followed> {
-        let named = Followed::Room(room.as_str().to_owned());
-        Self::follows(&named, by).then_some(named)
-    }
-
-    /// Returns whether a subscription from another server is for this user's notifications.
-    pub(crate) fn follows(followed: &Followed, by: &Principal) -> bool {
-        matches!(followed, Followed::Room(room) if *room == room_named(KIND, &by.subject).as_str())
-    }
-
-    /// Subscribes a socket from another server to its user's notifications, if it was subscribed
-    /// there.
-    ///
-    /// # Errors
-    ///
-    /// If the notifications cannot be read, or the socket is in too many rooms.
-    pub(crate) async fn arrive(
-        &self,
-        socket: &Socket,
-        followed: &[Followed],
-    ) -> Result<(), ServiceError> {
-        let by = socket.principal();
-        if followed.iter().any(|one| Self::follows(one, &by)) {
-            self.follow(socket, &by).await?;
-        }
-        Ok(())
+    /// Returns the kind of notifications.
+    pub(in crate::service) fn kind(&self) -> &JournalKind<emissions::Notifications> {
+        &self.0.kind
     }
 
     /// Returns the notification to store for each user mentioned in a message, in a conversation

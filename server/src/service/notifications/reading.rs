@@ -3,7 +3,7 @@
 use super::{Body, KIND, Notifications};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{PageQuery, Part, journal_of, read};
+use crate::service::journals::{Part, journal_of, read};
 use crate::service::rules::commands::notifications::{
     AcknowledgedNotification, NotificationHistory, NotificationList, ReadNotificationHistory,
     ReadNotifications, ReadOwnHistory,
@@ -21,20 +21,11 @@ impl Notifications {
     ) -> Result<NotificationList, ServiceError> {
         let (_, ReadNotifications { user, page }) = allowed.into_parts();
         check_user_id("userId", &user)?;
-        let query = PageQuery {
-            journal: journal_of(KIND, &user),
-            category: None,
-            part: Part::Open,
-            cursor: page.cursor.as_deref(),
-            limit: page.limit,
-            since: None,
-        };
-        let journals = &self.0.journals;
-        let (_, unread) = journals
-            .store()
-            .count_open(&query.journal, Time::now())
-            .await?;
-        let page = journals.page(query).await?;
+        let store = self.0.journals.store();
+        let journal = journal_of(KIND, &user);
+        let (_, unread) = store.count_open(&journal, Time::now()).await?;
+        let (kind, bounds) = (&self.0.kind, (page.cursor.as_deref(), page.limit));
+        let page = kind.page(Some(&user), Part::Open, bounds, None).await?;
         let new = page.entries.iter().filter_map(|entry| match read(entry)? {
             Body::New(body) => Some(Update {
                 body,
@@ -76,17 +67,14 @@ impl Notifications {
         user: &str,
         page: PageRequest,
     ) -> Result<NotificationHistory, ServiceError> {
-        let journals = &self.0.journals;
-        let journal = journal_of(KIND, user);
-        let page = journals
-            .page(closed(&journal, page.cursor.as_deref(), page.limit))
-            .await?;
+        let kind = &self.0.kind;
+        let bounds = (page.cursor.as_deref(), page.limit);
+        let page = kind.page(Some(user), Part::Closed, bounds, None).await?;
         // If only withdrawn notifications follow, there is no further page.
         let mut next = page.cursor.clone();
         while let Some(cursor) = &next {
-            let beyond = journals
-                .page(closed(&journal, Some(cursor), Some(MAX_PAGE)))
-                .await?;
+            let bounds = (Some(&**cursor), Some(MAX_PAGE));
+            let beyond = kind.page(Some(user), Part::Closed, bounds, None).await?;
             if beyond
                 .entries
                 .iter()
@@ -103,18 +91,6 @@ impl Notifications {
             has_more: cursor.is_some(),
             cursor,
         })
-    }
-}
-
-/// Returns the request for a page of closed notifications.
-fn closed<'a>(journal: &str, cursor: Option<&'a str>, limit: Option<usize>) -> PageQuery<'a> {
-    PageQuery {
-        journal: journal.to_owned(),
-        category: None,
-        part: Part::Closed,
-        cursor,
-        limit,
-        since: None,
     }
 }
 

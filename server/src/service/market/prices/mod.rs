@@ -11,17 +11,19 @@ mod withdrawals;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 
 use super::{Market, checks};
+use crate::auth::Principal;
 use crate::config;
 use crate::metrics::{Inventoried, Inventory};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{is_withdrawal, read};
+use crate::service::journals::{Arriving, SubscriptionKind, is_withdrawal, join, read};
 use crate::service::rules::bounds::{PRICES, SYMBOLS};
 use crate::service::rules::commands::prices::{
     NewPrice, PublishPrices, SubscribePrices, UnsubscribePrices,
@@ -30,7 +32,7 @@ use crate::service::rules::emissions::prices::{
     LastPrices, PRICE_UPDATE, PRICES_SUBSCRIBED, PRICES_UNSUBSCRIBED, Price, PricesSubscribed,
     PricesUnsubscribed,
 };
-use crate::service::rules::rooms::{RoomKind, room_named};
+use crate::service::rules::rooms::{Followed, RoomKind, room_named};
 use crate::store::{StoreError, Time};
 pub(crate) use applier::PriceApplier;
 use roomcast::{Namespace, Room, Socket, errors::JoinError};
@@ -90,20 +92,70 @@ impl Prices {
             .map_err(|_| StoreError::Closed)
     }
 
-    /// Returns the last prices of symbols, without symbols that have none.
-    fn last(&self, symbols: &[String]) -> LastPrices {
-        let (table, since) = (self.table.lock(), self.known_since());
-        let current = |symbol: &String| table.current(symbol, since);
-        let prices = symbols.iter().filter_map(current);
-        LastPrices {
-            prices: prices.cloned().collect(),
-        }
+    /// Sends the last prices of the symbols of rooms, without symbols that have none. The caller
+    /// holds the permit.
+    fn send_last(&self, rooms: &[Room], socket: &Socket) -> PricesSubscribed {
+        let since = self.known_since();
+        let prices: Vec<_> = {
+            let table = self.table.lock();
+            let symbols = rooms.iter().filter_map(|room| symbol_in(room.as_str()));
+            let known = symbols.filter_map(|symbol| table.current(symbol, since));
+            known.cloned().collect()
+        };
+        let subscribed = PricesSubscribed {
+            rooms: names(rooms),
+            snapshot: LastPrices { prices },
+        };
+        PRICES_SUBSCRIBED.emit_to(socket, &subscribed);
+        subscribed
     }
 
     /// Sends a price to the followers of its symbol at this server.
     fn emit(&self, namespace: &Namespace, price: &Price) {
         let to = namespace.local().to(room_named(KIND, &price.symbol));
         PRICE_UPDATE.emit_every(self.interval, to, price);
+    }
+}
+
+/// The topics are the symbols. There is no journal of each: prices are sent before they are stored,
+/// and a snapshot has all symbols of a socket.
+impl SubscriptionKind for Prices {
+    fn followed(&self, room: &Room, _: &Socket, _: &Principal) -> Option<Followed> {
+        is_room(room).then(|| Followed::Room(room.as_str().to_owned()))
+    }
+
+    fn follows(&self, followed: &Followed, _: &Principal) -> bool {
+        matches!(followed, Followed::Room(room) if symbol_in(room).is_some())
+    }
+
+    /// Sends the last prices of its symbols to the socket, because missed prices are not replayed.
+    fn recovered<'a>(&'a self, socket: &'a Socket) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let mut rooms = socket.rooms();
+            rooms.retain(is_room);
+            if rooms.is_empty() {
+                return;
+            }
+            // If the permit does not become available in time, the snapshot is sent without it. The
+            // content would be the same.
+            let permit = self.acquire().await;
+            self.send_last(&rooms, socket);
+            drop(permit);
+        })
+    }
+
+    fn arrive<'a>(&'a self, socket: &'a Socket, followed: &'a [Followed]) -> Arriving<'a> {
+        Box::pin(async move {
+            for one in followed {
+                if let Followed::Room(room) = one
+                    && symbol_in(room).is_some()
+                {
+                    join(socket, &Room::from(room.as_str()))?;
+                }
+            }
+            self.recovered(socket).await;
+            Ok(())
+        })
     }
 }
 
@@ -177,20 +229,16 @@ impl Market {
         socket: &Socket,
     ) -> Result<PricesSubscribed, ServiceError> {
         let (_, SubscribePrices { symbols }) = allowed.into_parts();
-        let (symbols, rooms) = followed(symbols)?;
+        let rooms = followed(symbols)?;
         let mut others = socket.rooms();
         others.retain(|room| is_room(room) && !rooms.contains(room));
         if others.len() + rooms.len() > MOST_FOLLOWED {
             return Err(ServiceError::Conflict("subscribed to too many symbols"));
         }
         let permit = self.0.prices.acquire().await?;
-        let subscribed = PricesSubscribed {
-            rooms: names(&rooms),
-            snapshot: self.0.prices.last(&symbols),
-        };
         // A price queued until the end of an interval is part of the snapshot, and must not arrive
         // before it.
-        PRICES_SUBSCRIBED.emit_to(socket, &subscribed);
+        let subscribed = self.0.prices.send_last(&rooms, socket);
         let joined = socket.join(&rooms);
         drop(permit);
         match joined {
@@ -210,7 +258,7 @@ impl Market {
         socket: &Socket,
     ) -> Result<PricesUnsubscribed, ServiceError> {
         let (_, UnsubscribePrices { symbols }) = allowed.into_parts();
-        let (_, rooms) = followed(symbols)?;
+        let rooms = followed(symbols)?;
         Ok(self.leave_prices(&rooms, socket))
     }
 
@@ -221,26 +269,6 @@ impl Market {
         };
         PRICES_UNSUBSCRIBED.emit_to(socket, &unsubscribed);
         unsubscribed
-    }
-
-    /// Sends the last prices of its symbols to a recovered socket, because missed prices are not
-    /// replayed.
-    pub(super) async fn renew_prices(&self, socket: &Socket) {
-        let mut rooms = socket.rooms();
-        rooms.retain(is_room);
-        if rooms.is_empty() {
-            return;
-        }
-        // If the permit does not become available in time, the snapshot is sent without it. The
-        // content would be the same.
-        let permit = self.0.prices.acquire().await;
-        let symbols: Vec<_> = rooms.iter().filter_map(symbol_of).collect();
-        let subscribed = PricesSubscribed {
-            rooms: names(&rooms),
-            snapshot: self.0.prices.last(&symbols),
-        };
-        PRICES_SUBSCRIBED.emit_to(socket, &subscribed);
-        drop(permit);
     }
 
     /// Returns the last published price of a symbol, or else the configured one.
@@ -277,8 +305,8 @@ fn checked(new: NewPrice, now: Time) -> Result<PriceInput, ServiceError> {
     })
 }
 
-/// Returns the requested symbols without duplicates, and their rooms.
-fn followed(mut symbols: Vec<String>) -> Result<(Vec<String>, Vec<Room>), ServiceError> {
+/// Returns the rooms of the requested symbols, without duplicates.
+fn followed(mut symbols: Vec<String>) -> Result<Vec<Room>, ServiceError> {
     if !(1..=SYMBOLS).contains(&symbols.len()) {
         return Err(ServiceError::invalid("symbols", "must be 1 to 100"));
     }
@@ -288,22 +316,21 @@ fn followed(mut symbols: Vec<String>) -> Result<(Vec<String>, Vec<Room>), Servic
     symbols.sort_unstable();
     symbols.dedup();
     let rooms = symbols.iter().map(|symbol| room_named(KIND, symbol));
-    let rooms = rooms.collect();
-    Ok((symbols, rooms))
+    Ok(rooms.collect())
 }
 
 fn names(rooms: &[Room]) -> Vec<String> {
     rooms.iter().map(|room| room.as_str().to_owned()).collect()
 }
 
-/// Returns the symbol of a room. Symbols are short enough that their rooms never have hashed names.
-fn symbol_of(room: &Room) -> Option<String> {
-    let rest = room.as_str().strip_prefix(KIND)?;
-    rest.strip_prefix(':').map(str::to_owned)
+/// Returns the symbol in the name of a room. Symbols are short enough that their rooms never have
+/// hashed names.
+fn symbol_in(room: &str) -> Option<&str> {
+    room.strip_prefix(KIND)?.strip_prefix(':')
 }
 
-pub(super) fn is_room(room: &Room) -> bool {
-    symbol_of(room).is_some()
+fn is_room(room: &Room) -> bool {
+    symbol_in(room.as_str()).is_some()
 }
 
 const KIND: &str = RoomKind::Prices.prefix();
