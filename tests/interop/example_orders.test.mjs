@@ -202,6 +202,40 @@ test("a customer gets new tokens, and returns after an outage of them", async (t
   await anna.hasChanges(order.number, order.changes);
 });
 
+test("a page whose connection is recovered shows each change once", async (t) => {
+  const shop = await openShop(t, browser, { ROOMCAST_RECOVERY__ENABLED: "true" });
+  const order = await ship(shop);
+  const anna = await shop.visit("anna");
+  await anna.hasChanges(order.number, order.changes);
+  shop.link.cut();
+  await anna.isOffline();
+  await order.scan(3);
+  shop.link.restore();
+  await anna.isLive();
+  await order.scan(1);
+  await anna.hasChanges(order.number, order.changes);
+  anna.hasNoComplaints();
+});
+
+test("a page that was refused connects again with a new token", async (t) => {
+  const shop = await openShop(t, browser);
+  const order = await ship(shop);
+  const anna = await shop.visit("anna");
+  await anna.hasChanges(order.number, order.changes);
+  await anna.page.route("**/token?**", async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ response: answer, json: { ...(await answer.json()), token: "wrong" } });
+  });
+  shop.link.cut();
+  await anna.isOffline();
+  shop.link.restore();
+  await anna.page.getByText("Refused: unauthorized").waitFor();
+  await anna.page.unroute("**/token?**");
+  await order.scan(2);
+  await anna.isLive();
+  await anna.hasChanges(order.number, order.changes);
+});
+
 test("a page discards what it has if events that it missed are not stored", async (t) => {
   const shop = await openShop(t, browser);
   const order = await ship(shop);

@@ -4,6 +4,8 @@
 /** Milliseconds that an answer may take, and between attempts. */
 const ANSWER_TIMEOUT = 10_000;
 const RETRY_DELAY = 2_000;
+/** Milliseconds after which a refused client connects again with a new token. */
+const REFUSED_DELAY = 10_000;
 
 const pause = (delay = RETRY_DELAY) => new Promise((done) => setTimeout(done, delay));
 
@@ -22,8 +24,8 @@ export function openChannels({ fetchAccess, events, received, followed, forgotte
   let socket;
   /** All channels to follow. */
   const channels = new Set();
-  /** Those that this connection follows or has asked to follow. */
-  const following = new Set();
+  /** Those that this connection follows or has asked to follow, and whether all is received. */
+  const following = new Map();
   /** The position of the last received event of each channel. */
   const positions = new Map();
 
@@ -62,7 +64,13 @@ export function openChannels({ fetchAccess, events, received, followed, forgotte
       following.clear();
       channels.forEach(follow);
     });
-    socket.on("connect_error", ({ message }) => report(socket.active ? "Offline, trying again…" : `Refused: ${message}`));
+    socket.on("connect_error", async ({ message, data }) => {
+      if (socket.active) return report("Offline, trying again…");
+      // The client does not connect again after a refusal.
+      report(`Refused: ${message}`);
+      await pause(data?.retryAfter ?? REFUSED_DELAY);
+      socket.connect();
+    });
     socket.on("disconnect", (reason) => {
       report("Offline, trying again…");
       // The server ended the session, because its token expired. The client does not reconnect.
@@ -70,6 +78,8 @@ export function openChannels({ fetchAccess, events, received, followed, forgotte
     });
     for (const event of events) {
       socket.on(event, (data, { channel, position }) => {
+        // Before the answer, which has the event too.
+        if (!following.get(channel)) return;
         positions.set(channel, position);
         received(channel, event, data);
       });
@@ -84,7 +94,7 @@ export function openChannels({ fetchAccess, events, received, followed, forgotte
   function follow(channel) {
     channels.add(channel);
     if (!socket?.connected || following.has(channel)) return;
-    following.add(channel);
+    following.set(channel, false);
     subscribe(channel);
   }
 
@@ -104,8 +114,9 @@ export function openChannels({ fetchAccess, events, received, followed, forgotte
       if (answer.forgotten) forgotten(channel);
       for (const { event, data } of answer.events) received(channel, event, data);
       positions.set(channel, answer.position);
-      if (answer.hasMore && since !== undefined && !answer.forgotten) subscribe(channel);
-      else followed(channel);
+      if (answer.hasMore && since !== undefined && !answer.forgotten) return subscribe(channel);
+      following.set(channel, true);
+      followed(channel);
     });
   }
 
