@@ -1,6 +1,7 @@
 // Commands that explain permissions, and commands that create and show credentials.
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { LOBBY, admin, call, enter, keyed, logged, refused, server } from "./people.mjs";
@@ -151,6 +152,26 @@ describe("commands", () => {
     t.after(() => started.stop());
     await refused(t, started.url, { auth: { token: minted.stdout.trim() } });
     await logged(started, /no token is accepted, since no key is configured: set ROOMCAST_AUTH__JWT__SECRET/);
+  });
+
+  test("programs of the tutorial sign tokens of services, also for number ids", async (t) => {
+    const page = readFileSync(new URL("../../docs/tutorials/backend.md", import.meta.url), "utf8");
+    const programs = ["js", "python"].map((language) => {
+      const blocks = page.split(`\`\`\`${language}\n`).slice(1).map((block) => block.split("```")[0]);
+      return blocks.find((block) => /hmac/i.test(block));
+    });
+    const { url } = await server(t);
+    const run = (program, args) => execFileSync(program, args, { env: { ...process.env, SECRET }, encoding: "utf8" }).trim();
+    const [js, python] = programs;
+    const numbered = `${python.split("\nprint(")[0]}\nprint(sign(7, ["service"]))`;
+    for (const [signed, subject] of [
+      [run(process.execPath, ["--input-type=module", "-e", js]), "orders"],
+      [run("python3", ["-c", python]), "orders"],
+      [run("python3", ["-c", numbered]), "7"],
+    ]) {
+      const { session } = await enter(t, url, { auth: { token: signed } });
+      assert.deepEqual([session.userId, session.roles], [subject, ["service"]]);
+    }
   });
 
   test("token refuses claims that no server accepts, with the remedy", (t) => {
