@@ -196,6 +196,23 @@ fn empty_role_or_kind_is_an_entry_and_its_unknown_keys_keep_its_name() {
 }
 
 #[test]
+fn fault_about_a_part_of_a_table_has_no_expected_type() {
+    let file = file("[channels.orders]\nevents = { a = \"x\" }");
+    let mut configuration = read(
+        Some(file.path()),
+        environment(None, std::iter::empty()),
+        Overrides::default(),
+    );
+    configuration.check(|settings| match settings.channels.is_empty() {
+        true => Ok(()),
+        false => Err("channels.orders.events has `a`: a fault".to_owned()),
+    });
+    let shown = Mistakes(configuration.mistakes).to_string();
+    let expected = "line 2: channels.orders.events has `a`: a fault (value { a = \"x\" })";
+    assert!(shown.ends_with(expected), "{shown}");
+}
+
+#[test]
 fn durations_of_auth_need_a_unit() {
     let settings = from_env(&[
         ("ROOMCAST_AUTH__GRACE", "1500ms"),
