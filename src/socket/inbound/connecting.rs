@@ -169,11 +169,11 @@ impl Connection {
                 }
             },
         };
-        self.seat(connect, socket, &handlers, now);
+        self.seat(connect, &socket, &handlers, now);
     }
 
     /// Completes the admission of a socket that is in its namespace.
-    fn seat(&mut self, connect: &Connect, socket: Socket, handlers: &Handlers, now: Instant) {
+    fn seat(&mut self, connect: &Connect, socket: &Socket, handlers: &Handlers, now: Instant) {
         if self.shared.watchers().is_some() {
             socket.observe();
         }
@@ -217,12 +217,12 @@ impl Connection {
                 socket: socket.clone(),
                 serial_queue: None,
                 held: None,
-                validity: Validity::of(&socket, now),
+                validity: Validity::of(socket, now),
             };
         }
-        self.io.notify(&Lifecycle::Connected { socket: &socket });
+        self.io.notify(&Lifecycle::Connected { socket });
         for handler in &handlers.connect {
-            let call = Call::own(&socket, "connect");
+            let call = Call::own(socket, "connect");
             if let Some(running) = call.start(&**handler, connect.payload().clone()) {
                 self.run(running);
             }
@@ -524,11 +524,11 @@ mod tests {
         let mut claiming = std::pin::pin!(table.claim(offer, &root));
         let mut context = Context::from_waker(Waker::noop());
         assert!(claiming.as_mut().poll(&mut context).is_pending());
-        second.seat(&connect, resumed, &handlers, now());
+        second.seat(&connect, &resumed, &handlers, now());
         assert!(second.slots.is_empty());
         let mut third = start();
         let (connect, resumed, handlers) = resume(&third, claiming.await.unwrap());
-        third.seat(&connect, resumed, &handlers, now());
+        third.seat(&connect, &resumed, &handlers, now());
         assert!(socket().is_some_and(|socket| socket.is_connected()));
         assert_eq!(io.metrics().gauge(Gauge::Sockets), 1);
         assert_eq!(io.metrics().gauge(Gauge::RecoverySessions), 0);
