@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::channel::ChannelRights;
-use super::{Rules, decoded};
+use super::{Rules, decoded, part};
 use crate::auth::{AuthFault, Principal, is_name, is_reserved, secret_hash};
 
 /// The claims that are read. All others are ignored.
@@ -47,23 +47,28 @@ impl Claims {
     ///
     /// Names the first claim that has the wrong type.
     pub(super) fn parse(encoded: &str) -> Result<Self, AuthFault> {
-        let json = decoded(encoded).ok_or(AuthFault::Claims)?;
+        part(encoded).ok_or_else(|| Self::fault_in(encoded))
+    }
+
+    /// Returns why claims cannot be parsed. Only these are parsed with their paths.
+    fn fault_in(encoded: &str) -> AuthFault {
+        let json = decoded(encoded).unwrap_or_default();
         let mut json = serde_json::Deserializer::from_slice(&json);
-        let claims = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            match path.split(['.', '[']).next().unwrap_or_default() {
-                "sub" => AuthFault::Subject,
-                "name" => AuthFault::NameClaim,
-                "roles" => AuthFault::RolesClaim,
-                "jti" => AuthFault::TokenIdClaim,
-                "sid" => AuthFault::SessionClaim,
-                "iss" => AuthFault::Issuer,
-                "aud" => AuthFault::Audience,
-                _ => AuthFault::Claims,
-            }
-        })?;
-        json.end().map_err(|_| AuthFault::Claims)?;
-        Ok(claims)
+        let located = serde_path_to_error::deserialize::<_, Self>(&mut json);
+        let path = located.err().map(|error| error.path().to_string());
+        match path
+            .as_deref()
+            .and_then(|path| path.split(['.', '[']).next())
+        {
+            Some("sub") => AuthFault::Subject,
+            Some("name") => AuthFault::NameClaim,
+            Some("roles") => AuthFault::RolesClaim,
+            Some("jti") => AuthFault::TokenIdClaim,
+            Some("sid") => AuthFault::SessionClaim,
+            Some("iss") => AuthFault::Issuer,
+            Some("aud") => AuthFault::Audience,
+            _ => AuthFault::Claims,
+        }
     }
 
     /// Returns the rights in channels, if this is a token for channels and not for a user.
