@@ -200,6 +200,27 @@ test("a repeated request goes on with its message", async (t) => {
   assert.equal(postgres.query("SELECT count(*) FROM messages WHERE client_message_id = 'answer 1'")[0][0], "1");
 });
 
+test("a request is not answered with the text of its repetition", async (t) => {
+  const [here, there] = await startServers(t, 2, { ...whatIsThere, ROOMCAST_CHAT__STREAMS__PER_USER: "8" });
+  const [bob, eve] = [await person(t, here, "bob"), await person(t, there, "eve")];
+  const conversationId = await conversation([bob, eve]);
+  for (const one of [bob, eve]) await one.must("join_conversation", { conversationId });
+  const queries = Array.from({ length: 8 }, (_, n) => ({ userId: "bob", clientMessageId: `late ${n}` }));
+  const first = queries.map((query) => write(here, conversationId, query));
+  for (const one of first) one.send("one, ");
+  const appended = () => eve.all("message_appended").length;
+  await until(() => appended() === first.length, () => `the beginnings, of which there are ${appended()}`);
+  await here.pause();
+  for (const query of queries) {
+    const { status, body } = await write(there, conversationId, query).end("one, two!");
+    assert.deepEqual([status, body.message.content], [201, "one, two!"]);
+  }
+  // The server finds the rest of the bodies and the ends of the messages at the same time.
+  const late = first.map((one) => one.end("more"));
+  here.resume();
+  for (const { status, body } of await Promise.all(late)) assert.deepEqual([status, body.error?.code], [409, "CONFLICT"]);
+});
+
 test("a request that was repeated no longer ends its message", async (t) => {
   const started = await server(t, { ROOMCAST_CHAT__STREAMS__TIMEOUT: "2s" });
   const { people: [bob, eve], conversationId } = await gathered(t, [started], ["bob", "eve"]);

@@ -187,9 +187,11 @@ impl RequestWriter {
             metadata: None,
         };
         let (by, finish) = self.allow(finish)?.into_parts();
-        let message = self.chat.finish(&by, &*self.open()?, finish, None).await?;
-        // It may have been interrupted in the meantime.
-        match message.interrupted {
+        let open = self.open()?;
+        let written = open.lock().text.lock().whole().to_owned();
+        let message = self.chat.finish(&by, &open, finish, None).await?;
+        // In the meantime it may have been interrupted, or finished by a repetition elsewhere.
+        match message.interrupted || message.content != written {
             true => Err(ENDED),
             false => Ok(message),
         }
