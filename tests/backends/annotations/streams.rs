@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use roomcast_server::store::{Extension, Finish, MemberChange};
 
 use super::*;
@@ -9,6 +10,7 @@ use super::*;
 on_every_backend! {
     growing_text_is_in_pages_and_found_only_at_its_end,
     repeated_text_is_stored_once,
+    repetitions_at_the_same_time_are_all_answered_alike,
     another_holder_goes_on_with_what_is_stored,
     removed_author_extends_nothing,
     interrupted_message_keeps_its_reason,
@@ -138,6 +140,23 @@ async fn repeated_text_is_stored_once(backend: Backend) {
     extend(&harness, &[writing.extension(4, "two")]).await;
     let stored = harness.store.stored_stream(writing.message.id).await;
     assert_eq!(stored.unwrap().unwrap().text, "one two");
+}
+
+async fn repetitions_at_the_same_time_are_all_answered_alike(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let writing = begin(&harness, id, "s1").await;
+    extend(&harness, &[writing.extension(0, "so far")]).await;
+    harness.react(&writing.message, "bob", "👍").await;
+    // All but the first wait for its transaction, and share the next.
+    let repeat = || harness.insert(retriable(id, "ann", "s1"));
+    for insert in join_all((0..20).map(|_| repeat())).await {
+        let Insert::Repeated(message) = insert else {
+            panic!("{insert:?}");
+        };
+        assert_eq!((&*message.content, message.streaming), ("so far", true));
+        assert_eq!(reactions(&message), [("👍", 1, vec!["bob"], false)]);
+    }
 }
 
 async fn another_holder_goes_on_with_what_is_stored(backend: Backend) {

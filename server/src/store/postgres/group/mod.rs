@@ -9,7 +9,7 @@
 
 mod references;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -274,7 +274,10 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
     // Every server locks rows in the order of ids, so that no two servers deadlock.
     ids.sort_unstable();
     ids.dedup();
-    let (mut homes, mut users, mut senders, mut sent_ids) = (vec![], vec![], vec![], vec![]);
+    let (mut homes, mut users) = (vec![], vec![]);
+    // Each only once, although a group may have repetitions of one message: a row that is read
+    // twice has its text and its reactions once.
+    let mut sent_as = BTreeSet::new();
     for write in group {
         if let Some(user) = acting_user(write) {
             homes.push(write.conversation_id());
@@ -289,10 +292,10 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
             users.push(user);
         }
         if let Some(id) = &message.client_message_id {
-            senders.push(message.user_id.as_str());
-            sent_ids.push(id.as_str());
+            sent_as.insert((message.user_id.as_str(), id.as_str()));
         }
     }
+    let (senders, sent_ids): (Vec<_>, Vec<_>) = sent_as.into_iter().unzip();
     let lock = client
         .prepare_cached(
             "SELECT id, last_seq, changes, is_open, owner_id FROM conversations
