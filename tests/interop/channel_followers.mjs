@@ -43,6 +43,9 @@ export class Follower {
   #ledger;
   #recovers;
   #known = new Set();
+  /** The number of lost connections, and how many there were when a request was sent. */
+  #cuts = 0;
+  #sentAfter = new WeakMap();
   #story = [];
 
   /**
@@ -58,7 +61,9 @@ export class Follower {
     this.name = user.name;
     for (const channel of channels) this.all.set(channel, new Followed(channel));
     this.#socket.on("connect", () => this.#connected());
+    this.#socket.onAnyOutgoing((_, payload) => this.#sentAfter.set(payload, this.#cuts));
     this.#socket.on("disconnect", (reason) => {
+      this.#cuts += 1;
       this.#tell(`has lost its connection: ${reason}`);
       if (!recovers) this.#socket._pid = undefined;
       // The answer to a request may be lost, whose channel a recovered socket then follows.
@@ -129,11 +134,18 @@ export class Follower {
     if (!this.#socket.connected) return;
     const since = one.position;
     const request = ++one.requests;
+    const askedAfter = this.#cuts;
     const askedAt = Date.now();
     one.phase = "asking";
     this.#tell(`asks for ${one.channel} since ${since}`);
-    this.#socket.emit("channel:subscribe", { channel: one.channel, since, token: this.token(one.channel) }, (answer) => {
-      if (request !== one.requests) return this.#blame(`was answered a request for ${one.channel} of an earlier connection`);
+    const payload = { channel: one.channel, since, token: this.token(one.channel) };
+    this.#socket.emit("channel:subscribe", payload, (answer) => {
+      if (request !== one.requests) {
+        // A client that finds its connection dead keeps the request, and sends it with the next one.
+        const sentAfter = this.#sentAfter.get(payload);
+        const wasKept = askedAfter < sentAfter && sentAfter === this.#cuts;
+        return wasKept || this.#blame(`was answered a request for ${one.channel} of an earlier connection`);
+      }
       if (answer.success) this.#answered(one, answer, { since, askedAt });
       else this.#refused(one, answer.error, request);
     });

@@ -122,6 +122,26 @@ describe("channels", () => {
     assert.deepEqual(shownOfOther, [30, 60, 90]);
   });
 
+  test("the code of the page ignores an answer to a request that the client has kept", async (t) => {
+    const { url } = await withOrders(t, RECOVERY);
+    const { socket } = await customer(t, url, QUICK);
+    const { add, follow } = pageOf(socket);
+    const shown = add(ORDER);
+    await publish(url, 1);
+    await until(() => shown.length === 1, "the first event");
+    // The client finds its connection dead when it is to send the request, and keeps it.
+    socket.io.engine._pingTimeoutTime = 1;
+    const requests = [];
+    socket.onAnyOutgoing((event) => requests.push(event));
+    follow(ORDER);
+    assert.deepEqual(requests, []);
+    await publish(url, 2);
+    await until(() => requests.length === 2 && socket.recovered, () => `two requests: ${requests}`);
+    await until(() => shown.length >= 2, "the second event");
+    await ask(socket, "channel:history", { channel: ORDER });
+    assert.deepEqual(shown, [1, 2]);
+  });
+
   test("the code of the page sends nothing while offline, and shows history once", async (t) => {
     const { url } = await withOrders(t, { ROOMCAST_LIMITS__CHANNEL_EVENTS_PER_MINUTE: "60" });
     const link = await startLink(url);
