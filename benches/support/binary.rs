@@ -21,13 +21,16 @@ pub const SECRET: (&str, &str) = (
     "a secret that is good enough for a bench",
 );
 /// Settings that disable all limits, so that only the machine limits the load.
-const UNLIMITED: [(&str, &str); 8] = [
+const UNLIMITED: [(&str, &str); 11] = [
     ("ROOMCAST_LIMITS__MESSAGES_PER_MINUTE", "0"),
     ("ROOMCAST_LIMITS__CHANGES_PER_MINUTE", "0"),
     ("ROOMCAST_LIMITS__CHANNEL_EVENTS_PER_MINUTE", "0"),
     ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", "0"),
     ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0"),
     ("ROOMCAST_LIMITS__CONNECTIONS_PER_USER", "0"),
+    ("ROOMCAST_LIMITS__CONNECTIONS_PER_ADDRESS", "0"),
+    ("ROOMCAST_LIMITS__JOINS_PER_USER", "0"),
+    ("ROOMCAST_LIMITS__JOINS_PER_ADDRESS", "0"),
     ("ROOMCAST_ENGINE__PACKETS_PER_SECOND", "0"),
     ("ROOMCAST_ENGINE__BYTES_PER_SECOND", "0"),
 ];
