@@ -162,7 +162,7 @@ const STORE_INTERVAL: Duration = Duration::from_millis(250);
 /// The time in which all growing texts are stored, if the store can.
 const MAX_STORE_TIME: Duration = Duration::from_millis(750);
 /// The number of texts that are stored in one transaction.
-const PART: usize = 100;
+const PART: usize = 200;
 /// The pause after a transaction, as a multiple of its duration.
 const PAUSE: u32 = 4;
 /// The interval between two looks for messages that nobody extends.
@@ -170,4 +170,4 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The time after a failure of the store in which no messages of other servers are ended.
 const SETTLING: Duration = Duration::from_secs(10);
 /// The number of messages that are looked for together.
-const BATCH: usize = 500;
+const BATCH: usize = 1000;
