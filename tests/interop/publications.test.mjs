@@ -91,7 +91,7 @@ test("event for a channel is stored once, also while no server runs", async (t) 
   const postgres = await startPostgres();
   t.after(() => postgres.end());
   const config = join(temporary(), "roomcast.toml");
-  writeFileSync(config, '[channels.orders]\npattern = "orders:{order}"\nfollow = ["anyone"]\n[channels.own]\npattern = "own:{user}"\nfollow = ["users"]\npublish = ["followers"]\n[channels.live]\npattern = "live"\nfollow = ["anyone"]\nhistory = "none"\n');
+  writeFileSync(config, '[channels.orders]\npattern = "orders:{order}"\nfollow = ["anyone"]\nmax_stored_events = 3\n[channels.own]\npattern = "own:{user}"\nfollow = ["users"]\npublish = ["followers"]\n[channels.live]\npattern = "live"\nfollow = ["anyone"]\nhistory = "none"\n');
   const env = { ROOMCAST_CONFIG: config, ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: "none" };
   const channel = "orders:7";
   const follow = async ({ url }) => {
@@ -126,6 +126,7 @@ test("event for a channel is stored once, also while no server runs", async (t) 
   await publish({ n: 5 }, "5");
   servers = [await startServer(env), await startServer(env)];
   for (const server of servers) t.after(() => server.stop("SIGKILL"));
+  // Transactions are committed, so what they publish is stored although the history is full then.
   const all = [...first, [{ n: 4 }, "4"], [{ n: 5 }, "5"]];
   await until(async () => (await follow(servers[1])).stored.length >= all.length, "what was published meanwhile");
   for (const server of servers) assert.deepEqual((await follow(server)).stored, all);

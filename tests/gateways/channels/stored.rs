@@ -61,6 +61,28 @@ async fn kind_stores_a_limited_number_of_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_other_bound_refuses_and_counts() {
+    for (key, most, limit) in [
+        ("CHANNELS__ORDERS__MAX_STORED_BYTES", "300", "max_stored_bytes"),
+        ("LIMITS__STORED_CHANNEL_EVENTS", "3", "stored_channel_events"),
+    ] {
+        let channels = Channels::start(&[(&format!("ROOMCAST_{key}"), most)]);
+        let mut id = 0;
+        let refused = loop {
+            id += 1;
+            let answer = publish(&channels, "orders:ann:1", id).await;
+            if answer.0 != 200 {
+                break answer;
+            }
+            assert!(id < 20, "{limit}");
+        };
+        assert!(id > 1, "{limit}: {refused:?}");
+        assert_refused(&refused);
+        assert_eq!(refusals(&channels, limit).await, 1, "{limit}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_kinds_store_a_limited_number_of_bytes() {
     let channels = Channels::start(&[("ROOMCAST_LIMITS__STORED_CHANNEL_BYTES", "20000")]);
     let large = json!({"event": "line", "data": "x".repeat(19_980), "id": "1"});

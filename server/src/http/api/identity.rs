@@ -92,6 +92,8 @@ async fn revoke(
     JsonBody(new): JsonBody<NewRevocation>,
 ) -> Result<Response, ApiError> {
     let made = at.access.revoke(at.io(), at.access.allow(by, new)?).await?;
+    // After the answer no follower receives anything by a token that was revoked.
+    at.channels.end_revoked(&at.namespace());
     Ok(Json(made).into_response())
 }
 

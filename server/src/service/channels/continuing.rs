@@ -136,6 +136,17 @@ impl Channels {
         }
     }
 
+    /// Ends the subscriptions at this server whose tokens or answers no longer give the right. The
+    /// task of each socket does so as well, a moment later.
+    pub(crate) fn end_revoked(&self, namespace: &Namespace) {
+        for socket in namespace.local().sockets() {
+            let followed = FollowedChannels::of(&socket);
+            if followed.is_some_and(|followed| followed.has_lost_grant()) {
+                self.recheck_permissions(&socket);
+            }
+        }
+    }
+
     /// Ends the subscription to one channel if the user may no longer follow it.
     pub(super) fn recheck_one(&self, socket: &Socket, room: &Room) {
         let followed = FollowedChannels::of(socket);
