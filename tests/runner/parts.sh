@@ -319,8 +319,9 @@ features() {
   for set in '' axum client client-tls client-webpki-roots forwarding msgpack nats postgres redis tls; do
     cargo clippy -p roomcast --lib --features "$set" -- -D warnings || return 1
   done
-  for set in '' nats sqlite postgres otlp acme html; do
-    cargo clippy -p roomcast-server --lib --tests --no-default-features --features "$set" -- -D warnings || return 1
+  # Without the tests of the server, which depend on it with all features.
+  for set in '' sqlite postgres nats html schemas 'acme otlp jemalloc'; do
+    cargo clippy -p roomcast-server --lib --bins --no-default-features --features "$set" -- -D warnings || return 1
   done
 }
 

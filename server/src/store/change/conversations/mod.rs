@@ -188,6 +188,7 @@ impl Record for Option<LastMessage> {
 }
 
 /// The columns of a [`LastMessage`], from the table `m`.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 macro_rules! last_message_columns {
     () => {
         "m.id AS message_id, m.user_id AS message_user_id, m.user_name AS message_user_name,
@@ -196,6 +197,7 @@ macro_rules! last_message_columns {
     };
 }
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 use last_message_columns;
 
 /// A page of a user's conversations.
