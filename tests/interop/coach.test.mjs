@@ -1,11 +1,13 @@
 // The coach of the examples, as people in the chat meet it: its answers grow, stop on request, and come from
 // a model.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { createServer } from "node:http";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Server } from "socket.io";
 import { conversation, person, present } from "./chat_servers.mjs";
-import { startCoach } from "./coach.mjs";
+import { startCoach, startModel } from "./coach.mjs";
 import { server } from "./people.mjs";
 import { until } from "./support.mjs";
 
@@ -18,7 +20,7 @@ async function together(t, env) {
   const conversationId = await conversation([ada, { name: "coach" }]);
   await ada.must("join_conversation", { conversationId });
   await until(async () => (await present(ada, conversationId)).includes("coach"), "the coach");
-  return { ada, conversationId, ask: (content) => ada.must("message", { conversationId, content }) };
+  return { started, ada, conversationId, ask: (content) => ada.must("message", { conversationId, content }) };
 }
 
 const ends = (one) => one.all("message_edited");
@@ -89,3 +91,49 @@ test("the coach passes on what a model streams, stops on request, and says when 
   assert.deepEqual([interrupted, interruptedReason], [true, "stopped by a member"]);
   assert.match(content, /^(word )+$/);
 });
+
+test("the coach stops reading the model when its message is deleted", async (t) => {
+  const model = await startModel(t);
+  const { started, ada, ask } = await together(t, () => ({ OPENAI_BASE_URL: model.url }));
+  const coach = await person(t, started, "coach");
+  await ask("how?");
+  const answer = await model.asked(1);
+  answer.say("word");
+  await until(() => ada.all("message_appended").length === 1, "the first word");
+  await coach.must("delete_message", { messageId: ada.all("message").at(-1).id });
+  answer.say("more");
+  await until(() => answer.isClosed, "the model to be stopped");
+  await ask("again?");
+  const next = await model.asked(2);
+  next.say("Whole.");
+  next.end();
+  await until(() => ends(ada).length === 1, "the next answer");
+  assert.equal(ends(ada)[0].content, "Whole.");
+});
+
+for (const event of ["begin_message", "message_history"]) {
+  test(`a request to stop before the answer to ${event} counts`, async (t) => {
+    const http = createServer().listen(0, "127.0.0.1");
+    await once(http, "listening");
+    const io = new Server(http);
+    t.after(() => io.close());
+    const messageId = "answer";
+    const asked = [];
+    io.on("connection", (socket) => {
+      socket.onAny((name, payload, answer) => {
+        asked.push([name, payload]);
+        if (name === event) socket.emit("message_stop_requested", { conversationId: "c", messageId, userId: "ada" });
+        const answers = { conversations: { conversations: [], hasMore: false }, begin_message: { message: { id: messageId }, offset: 0 } };
+        // The history is never answered.
+        if (name !== "message_history") answer({ success: true, ...answers[name] });
+      });
+      socket.emit("session", { userId: "coach" });
+    });
+    await startCoach(t, `http://127.0.0.1:${http.address().port}`);
+    io.emit("message", { id: "question", conversationId: "c", seq: 1, userId: "ada", type: "user", content: "how?" });
+    const expected = ["abort_message", { messageId, reason: "stopped by a member" }];
+    await until(() => asked.at(-1)[0] === expected[0], () => `the end: ${JSON.stringify(asked)}`);
+    assert.deepEqual(asked.at(-1), expected);
+    assert.ok(!asked.some(([name]) => name === "append_message"));
+  });
+}
