@@ -270,15 +270,26 @@ test("text that arrives faster than the limits permit waits", async (t) => {
   const long = await write(started, conversationId, { userId: "bob" }).end("x".repeat(100_001));
   assert.deepEqual([long.status, long.body.error.details.field], [400, "text"]);
   // A line without an end is refused once it is too long, and not held.
-  const huge = write(started, conversationId, { userId: "bob" }, "application/x-ndjson");
-  const part = "x".repeat(1 << 16);
-  let sent = 0;
-  for (let isAnswered = false; !isAnswered; sent += 1) {
-    huge.send(part);
-    isAnswered = await Promise.race([huge.answer.then(() => true), sleep(2, false)]);
-    assert.ok(sent < 160, "10 MB in a line");
+  const part = "y".repeat(1 << 16);
+  for (const [type, beginning, more] of [
+    ["application/x-ndjson", '{"text":"', {}],
+    ["text/event-stream", 'data: {"text":"', { select: "text" }],
+    ["text/event-stream", ": a comment ", { select: "text" }],
+  ]) {
+    const huge = write(started, conversationId, { userId: "bob", ...more }, type);
+    huge.send(beginning);
+    let sent = 0;
+    for (let isAnswered = false; !isAnswered; sent += 1) {
+      huge.send(part);
+      isAnswered = await Promise.race([huge.answer.then(() => true), sleep(2, false)]);
+      assert.ok(sent < 160, `10 MB in a line of ${type}`);
+    }
+    assert.equal((await huge.answer).status, 413, type);
+    // The same at once: the server answers without reading to the end.
+    const { status } = await write(started, conversationId, { userId: "bob", ...more }, type).end(`${beginning}${"y".repeat(10_000_000)}"}\n\n`);
+    assert.equal(status, 413, type);
   }
-  assert.equal((await huge.answer).status, 413);
+  assert.ok(eve.all("message_appended").every(({ text }) => !text.includes("yy")));
 });
 
 test("a body without an end is refused once its text is too long", async (t) => {

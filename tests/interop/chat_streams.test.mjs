@@ -264,6 +264,25 @@ test("what is not an own message is refused, and readers see nothing of it", asy
     await refused(ada, "INVALID_PAYLOAD", "finish_message", { messageId, offset: 4, content });
   }
   await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId, offset: 4, text: "x".repeat(900_000) });
+  // With 1 MB, the packet is longer than the connection may carry.
+  const tab = await person(t, started, "ada");
+  tab.socket.emit("append_message", { messageId, offset: 4, text: "x".repeat(1_000_000) });
+  await until(() => !tab.socket.connected, "the end of the connection");
+  const { message } = await ada.must("finish_message", { messageId, offset: 4 });
+  assert.equal(message.content, "mine");
+  await until(() => bob.all("message_edited").length === 1, "the end");
+  assert.ok("mine".startsWith(bob.all("message_appended").map(({ text }) => text).join("")));
+});
+
+test("a text of 1 MB is refused where packets may be longer", async (t) => {
+  const started = await server(t, { ROOMCAST_ENGINE__MAX_PAYLOAD: "4000000" });
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const { id: messageId } = await begin(ada, conversationId);
+  for (const text of ["x".repeat(1_000_000), "😀".repeat(250_000)]) {
+    await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId, offset: 0, text });
+    await refused(ada, "INVALID_PAYLOAD", "finish_message", { messageId, offset: 0, content: text });
+  }
+  await write(ada, messageId, ["mine"]);
   const { message } = await ada.must("finish_message", { messageId, offset: 4 });
   assert.equal(message.content, "mine");
   await until(() => bob.all("message_edited").length === 1, "the end");
