@@ -3,13 +3,15 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Server } from "socket.io";
 import { conversation, person, present } from "./chat_servers.mjs";
-import { startCoach, startModel } from "./coach.mjs";
-import { server } from "./people.mjs";
-import { until } from "./support.mjs";
+import { folder, python, startCoach, startModel } from "./coach.mjs";
+import { enter, LOBBY, server } from "./people.mjs";
+import { launch } from "./processes.mjs";
+import { ask as call, lastingPort, program, temporary, until } from "./support.mjs";
 
 /** Lets a person talk to the coach in a conversation of the two. */
 async function together(t, env) {
@@ -137,3 +139,34 @@ for (const event of ["begin_message", "message_history"]) {
     assert.ok(!asked.some(([name]) => name === "append_message"));
   });
 }
+
+test("the README's command starts server and coach, and Ctrl-C ends both", async (t) => {
+  const url = `http://127.0.0.1:${await lastingPort()}`;
+  const started = launch(join(folder, "start"), [], {
+    detached: true,
+    env: {
+      PROGRAM: program,
+      PYTHON: python,
+      PYTHONDONTWRITEBYTECODE: "1",
+      XDG_STATE_HOME: temporary(),
+      ROOMCAST_STORE: "memory:",
+      ROOMCAST_LISTEN: url.slice("http://".length),
+      ROOMCAST_SERVER__ADMIN_LISTEN: "127.0.0.1:0",
+      COACH_URL: url,
+    },
+  });
+  const group = -started.pid;
+  t.after(() => started.isRunning() && process.kill(group, "SIGKILL"));
+  await started.found((line) => /answers as coach/.exec(line)?.[0], "start both programs");
+  // Without credentials, as in a browser.
+  const { socket } = await enter(t, url, { transports: ["websocket"] });
+  const texts = [];
+  socket.on("message_edited", ({ content }) => texts.push(content));
+  assert.equal((await call(socket, "join_conversation", { conversationId: LOBBY })).success, true);
+  assert.equal((await call(socket, "message", { conversationId: LOBBY, content: "@Coach how do I begin?" })).success, true);
+  await until(() => texts.length === 1, "the answer");
+  assert.match(texts[0], /^You asked: “@Coach how do I begin\?”\./);
+  process.kill(group, "SIGINT");
+  await started.ended;
+  assert.throws(() => process.kill(group, 0), { code: "ESRCH" });
+});
