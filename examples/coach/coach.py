@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -39,6 +40,8 @@ class Coach:
         self.joined: set[str] = set()
         # The answer that is being written, by the id of its message.
         self.writing: dict[str, asyncio.Task] = {}
+        # The last messages that members have stopped: a request may come before the coach knows its message.
+        self.stopped: deque[str] = deque(maxlen=100)
         self.answering: set[asyncio.Task] = set()
         self.socket.on("session", self.begin)
         self.socket.on("message", self.read)
@@ -93,7 +96,12 @@ class Coach:
         if message["conversationId"] != LOBBY or is_asked:
             task = asyncio.create_task(self.answer(message))
             self.answering.add(task)
-            task.add_done_callback(self.answering.discard)
+            task.add_done_callback(self.end)
+
+    def end(self, task: asyncio.Task) -> None:
+        self.answering.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            print(f"an answer ended early: {error or type(error).__name__}", flush=True)
 
     async def answer(self, question: dict) -> None:
         conversation_id = question["conversationId"]
@@ -102,16 +110,19 @@ class Coach:
         begun = await self.call("begin_message", begin)
         message_id = begun["message"]["id"]
         answer = Answer(self, message_id)
-        history = {"conversationId": conversation_id, "beforeSeq": question["seq"] + 1, "limit": CONTEXT}
-        before = await self.call("message_history", history)
-        self.writing[message_id] = asyncio.create_task(answer.take(self.model(self.user_id, before["messages"])))
+        taking = self.writing[message_id] = asyncio.create_task(answer.take(question))
+        if message_id in self.stopped:
+            taking.cancel()
         try:
-            await answer.send(self.writing[message_id])
+            await answer.send(taking)
         finally:
+            # After a refusal, for example of a deleted message, the rest is not needed.
+            taking.cancel()
             del self.writing[message_id]
 
     async def stop(self, request: dict) -> None:
         """A member asks to stop: the answer ends where it is."""
+        self.stopped.append(request["messageId"])
         if task := self.writing.get(request["messageId"]):
             task.cancel(f"stopped by {request['userId']}")
 
@@ -124,16 +135,17 @@ class Answer:
         self.text, self.sent = "", 0
         self.grown = asyncio.Event()
 
-    async def take(self, words: AsyncIterator[str]) -> None:
-        try:
-            async for word in words:
-                self.text += word
-                self.grown.set()
-        finally:
+    async def take(self, question: dict) -> None:
+        """Asks the model, which gets to read the question and what came before it."""
+        history = {"conversationId": question["conversationId"], "beforeSeq": question["seq"] + 1, "limit": CONTEXT}
+        before = await self.coach.call("message_history", history)
+        async for word in self.coach.model(self.coach.user_id, before["messages"]):
+            self.text += word
             self.grown.set()
 
     async def send(self, taking: asyncio.Task) -> None:
         """Sends the text as it grows. What grows during a request is sent together."""
+        taking.add_done_callback(lambda _: self.grown.set())
         while not taking.done() or self.sent < len(self.text):
             await self.grown.wait()
             self.grown.clear()

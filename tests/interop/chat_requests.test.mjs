@@ -270,15 +270,26 @@ test("text that arrives faster than the limits permit waits", async (t) => {
   const long = await write(started, conversationId, { userId: "bob" }).end("x".repeat(100_001));
   assert.deepEqual([long.status, long.body.error.details.field], [400, "text"]);
   // A line without an end is refused once it is too long, and not held.
-  const huge = write(started, conversationId, { userId: "bob" }, "application/x-ndjson");
-  const part = "x".repeat(1 << 16);
-  let sent = 0;
-  for (let isAnswered = false; !isAnswered; sent += 1) {
-    huge.send(part);
-    isAnswered = await Promise.race([huge.answer.then(() => true), sleep(2, false)]);
-    assert.ok(sent < 160, "10 MB in a line");
+  const part = "y".repeat(1 << 16);
+  for (const [type, beginning, more] of [
+    ["application/x-ndjson", '{"text":"', {}],
+    ["text/event-stream", 'data: {"text":"', { select: "text" }],
+    ["text/event-stream", ": a comment ", { select: "text" }],
+  ]) {
+    const huge = write(started, conversationId, { userId: "bob", ...more }, type);
+    huge.send(beginning);
+    let sent = 0;
+    for (let isAnswered = false; !isAnswered; sent += 1) {
+      huge.send(part);
+      isAnswered = await Promise.race([huge.answer.then(() => true), sleep(2, false)]);
+      assert.ok(sent < 160, `10 MB in a line of ${type}`);
+    }
+    assert.equal((await huge.answer).status, 413, type);
+    // The same at once: the server answers without reading to the end.
+    const { status } = await write(started, conversationId, { userId: "bob", ...more }, type).end(`${beginning}${"y".repeat(10_000_000)}"}\n\n`);
+    assert.equal(status, 413, type);
   }
-  assert.equal((await huge.answer).status, 413);
+  assert.ok(eve.all("message_appended").every(({ text }) => !text.includes("yy")));
 });
 
 test("a body without an end is refused once its text is too long", async (t) => {
@@ -325,31 +336,108 @@ test("what cannot be a stream is refused before a message begins", async (t) => 
   assert.equal((await write(started, conversationId, { userId: "bob" }).end("")).status, 400);
 });
 
-test("a command sends what a model writes to standard output", async (t) => {
-  const started = await server(t);
-  const { people: [bob, eve], conversationId } = await gathered(t, [started], ["bob", "eve"]);
-  const run = (...more) => {
-    const child = spawn(program, ["stream", "--url", started.url, "--conversation", conversationId, "--user", "bob", ...more], {
-      env: { ...process.env, ...Object.fromEntries(Object.entries(keyed)) },
-      stdio: ["pipe", "pipe", "pipe"],
-    });
+/** Runs a command whose standard error is a terminal, and passes on what it shows there. */
+const IN_TERMINAL = `
+import os, pty, subprocess, sys
+terminal, end = pty.openpty()
+child = subprocess.Popen(sys.argv[1:], stderr=end)
+os.close(end)
+try:
+    while data := os.read(terminal, 1024):
+        os.write(2, data)
+except OSError:
+    pass  # Linux reports the end of a terminal so.
+sys.exit(child.wait())
+`;
+
+/** Returns a function that runs \`roomcast stream\` for Bob. */
+function commands({ url }, conversationId) {
+  return (more, [command, ...before] = [program]) => {
+    const line = [...before, "stream", "--url", url, "--conversation", conversationId, "--user", "bob", ...more];
+    const { NO_COLOR, ...env } = { ...process.env, ...keyed, TERM: "xterm" };
+    const child = spawn(command, line, { env, stdio: ["pipe", "pipe", "pipe"] });
     const text = { out: "", err: "" };
     child.stdout.on("data", (part) => (text.out += part));
     child.stderr.on("data", (part) => (text.err += part));
     return { child, text, exit: once(child, "close").then(([code]) => ({ code, ...text })) };
   };
-  const { child, exit } = run("--name", "Bob", "--ai");
+}
+
+test("a command sends what a model writes to standard output", async (t) => {
+  const started = await server(t);
+  const { people: [bob, eve], conversationId } = await gathered(t, [started], ["bob", "eve"]);
+  const run = commands(started, conversationId);
+  const { child, exit } = run(["--name", "Bob", "--ai"]);
   child.stdin.write("Hello");
   await has(eve, "Hello");
   child.stdin.end(" there");
   const { code, out, err } = await exit;
   assert.deepEqual([code, err], [0, ""]);
   assert.deepEqual([JSON.parse(out).message.content, JSON.parse(out).message.type], ["Hello there", "ai"]);
-  const stopped = run("--lines");
+  const stopped = run(["--lines"]);
   stopped.child.stdin.write('{"text":"so far"}\n');
   await has(eve, "so far", 2);
   assert.equal((await ask(bob.socket, "stop_message", { messageId: eve.all("message").at(-1).id })).success, true);
   const refused = await stopped.exit;
   assert.equal(refused.code, 1);
   assert.match(refused.err, /409 Conflict: bob has asked to stop/);
+});
+
+test("a command shows its progress on a terminal only", async (t) => {
+  const started = await server(t);
+  const { people: [, eve], conversationId } = await gathered(t, [started], ["bob", "eve"]);
+  const run = commands(started, conversationId);
+  const { child, text, exit } = run([], ["python3", "-c", IN_TERMINAL, program]);
+  child.stdin.write("Hello");
+  await until(() => text.err.includes("bytes sent: 5"), () => `the progress: ${text.err}`);
+  child.stdin.write(" there");
+  await until(() => text.err.includes("bytes sent: 11"), () => `more progress: ${text.err}`);
+  await has(eve, "Hello there");
+  assert.equal(text.out, "");
+  child.stdin.end();
+  const { code, out, err } = await exit;
+  assert.deepEqual([code, JSON.parse(out).message.content], [0, "Hello there"]);
+  // The line of the progress is erased at the end.
+  assert.match(err, /\r\x1b\[2?K[^a-z]*$/);
+});
+
+test("a command sends the events of a model, and goes on if repeated", async (t) => {
+  const started = await server(t);
+  const { people: [, eve], conversationId } = await gathered(t, [started], ["bob", "eve"]);
+  const run = commands(started, conversationId);
+  const place = ["--select", "choices.0.delta.content"];
+  const events = ["Grün ", "😀"].map((content) => `data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\n\n`);
+  const select = run(place);
+  select.child.stdin.write(events[0]);
+  await has(eve, "Grün ");
+  select.child.stdin.end(`${events[1]}data: [DONE]\n\n`);
+  const selected = await select.exit;
+  assert.deepEqual([selected.code, selected.err], [0, ""]);
+  assert.equal(JSON.parse(selected.out).message.content, "Grün 😀");
+  const nothing = run(place);
+  nothing.child.stdin.end('data: {"text":"elsewhere"}\n\n');
+  const refused = await nothing.exit;
+  assert.equal(refused.code, 1);
+  assert.match(refused.err, /400 Bad Request/);
+  const both = run([...place, "--lines"]);
+  assert.equal((await both.exit).code, 2);
+
+  // A repeated command goes on with the message, whose first command then fails.
+  const before = eve.all("message").length;
+  const id = ["--client-id", "once"];
+  const first = run(id);
+  first.child.stdin.write("one, ");
+  await has(eve, "one, ", before + 1);
+  const second = run(id);
+  second.child.stdin.end("one, two");
+  const { code, out } = await second.exit;
+  assert.deepEqual([code, JSON.parse(out).message.content], [0, "one, two"]);
+  first.child.stdin.end("more");
+  const late = await first.exit;
+  assert.equal(late.code, 1);
+  assert.match(late.err, /409 Conflict/);
+  const again = run(id);
+  again.child.stdin.end("one, two");
+  assert.equal((await again.exit).out, out);
+  assert.equal(eve.all("message").length, before + 1);
 });

@@ -92,6 +92,7 @@ test("readers have a prefix at every moment, and the text at the end", async (t)
   const conversationId = await conversation([ada, bob, eve]);
   for (const one of [tab, bob, eve]) await one.join(conversationId);
   await ada.must("join_conversation", { conversationId });
+  await bob.must("subscribe:notifications", {});
 
   const message = await begin(ada, conversationId, { type: "user", mentions: ["bob"] });
   assert.deepEqual([message.seq, message.content, message.streaming, message.version], [1, "", true, 1]);
@@ -112,7 +113,8 @@ test("readers have a prefix at every moment, and the text at the end", async (t)
   })();
   const text = await write(ada, message.id, WORDS, 25);
   await until(() => joins > 0, "a client that joins in the middle");
-  assert.equal(bob.all("notification").length, 0);
+  const notifications = () => bob.heard.filter(([event]) => event.startsWith("notification:"));
+  assert.deepEqual(notifications(), []);
   const { message: end } = await checked(ada, "finish_message", { messageId: message.id, offset: length(text) });
   assert.deepEqual([end.content, end.version, end.editedAt, end.streaming], [text, 2, undefined, undefined]);
   for (const one of [tab, bob, eve]) {
@@ -132,6 +134,11 @@ test("readers have a prefix at every moment, and the text at the end", async (t)
   // The end is one change, the beginning one message, and growing is neither.
   const again = await ada.must("finish_message", { messageId: message.id, offset: length(text) });
   assert.deepEqual(again.message, end);
+  // A mention notifies once, at the end. The next mention shows that the repeated end caused none.
+  await ada.must("message", { conversationId, content: "plain", mentions: ["bob"] });
+  const links = () => notifications().flatMap(([, event]) => event.notifications ?? [event]).map(({ actionUrl }) => actionUrl);
+  await until(() => links().length >= 2, "the notifications");
+  assert.deepEqual(links(), [1, 2].map((seq) => `/#/c/${conversationId}/${seq}`));
 });
 
 test("repeated pieces are accepted, and gaps and other texts are told where to go on", async (t) => {
@@ -257,6 +264,25 @@ test("what is not an own message is refused, and readers see nothing of it", asy
     await refused(ada, "INVALID_PAYLOAD", "finish_message", { messageId, offset: 4, content });
   }
   await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId, offset: 4, text: "x".repeat(900_000) });
+  // With 1 MB, the packet is longer than the connection may carry.
+  const tab = await person(t, started, "ada");
+  tab.socket.emit("append_message", { messageId, offset: 4, text: "x".repeat(1_000_000) });
+  await until(() => !tab.socket.connected, "the end of the connection");
+  const { message } = await ada.must("finish_message", { messageId, offset: 4 });
+  assert.equal(message.content, "mine");
+  await until(() => bob.all("message_edited").length === 1, "the end");
+  assert.ok("mine".startsWith(bob.all("message_appended").map(({ text }) => text).join("")));
+});
+
+test("a text of 1 MB is refused where packets may be longer", async (t) => {
+  const started = await server(t, { ROOMCAST_ENGINE__MAX_PAYLOAD: "4000000" });
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const { id: messageId } = await begin(ada, conversationId);
+  for (const text of ["x".repeat(1_000_000), "😀".repeat(250_000)]) {
+    await refused(ada, "INVALID_PAYLOAD", "append_message", { messageId, offset: 0, text });
+    await refused(ada, "INVALID_PAYLOAD", "finish_message", { messageId, offset: 0, content: text });
+  }
+  await write(ada, messageId, ["mine"]);
   const { message } = await ada.must("finish_message", { messageId, offset: 4 });
   assert.equal(message.content, "mine");
   await until(() => bob.all("message_edited").length === 1, "the end");

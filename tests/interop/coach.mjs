@@ -8,12 +8,14 @@ import { until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
-const python = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "tools/python/bin/python");
+/** The example. */
+export const folder = join(root, "examples/coach");
+export const python = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "tools/python/bin/python");
 
 /** Starts the coach, and waits until it is in its conversations. */
 export async function startCoach(t, url, env = {}) {
   const COACH_TOKEN = token({ sub: "coach", name: "Coach", roles: ["ai"] });
-  const child = spawn(python, [join(root, "examples/coach/coach.py")], {
+  const child = spawn(python, [join(folder, "coach.py")], {
     env: { ...process.env, COACH_URL: url, COACH_TOKEN, PYTHONUNBUFFERED: "1", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

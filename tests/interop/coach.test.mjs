@@ -1,13 +1,17 @@
 // The coach of the examples, as people in the chat meet it: its answers grow, stop on request, and come from
 // a model.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { createServer } from "node:http";
+import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Server } from "socket.io";
 import { conversation, person, present } from "./chat_servers.mjs";
-import { startCoach } from "./coach.mjs";
-import { server } from "./people.mjs";
-import { until } from "./support.mjs";
+import { folder, python, startCoach, startModel } from "./coach.mjs";
+import { enter, LOBBY, server } from "./people.mjs";
+import { launch } from "./processes.mjs";
+import { ask as call, lastingPort, program, temporary, until } from "./support.mjs";
 
 /** Lets a person talk to the coach in a conversation of the two. */
 async function together(t, env) {
@@ -18,7 +22,7 @@ async function together(t, env) {
   const conversationId = await conversation([ada, { name: "coach" }]);
   await ada.must("join_conversation", { conversationId });
   await until(async () => (await present(ada, conversationId)).includes("coach"), "the coach");
-  return { ada, conversationId, ask: (content) => ada.must("message", { conversationId, content }) };
+  return { started, ada, conversationId, ask: (content) => ada.must("message", { conversationId, content }) };
 }
 
 const ends = (one) => one.all("message_edited");
@@ -88,4 +92,81 @@ test("the coach passes on what a model streams, stops on request, and says when 
   const { content, interrupted, interruptedReason } = ends(ada)[2];
   assert.deepEqual([interrupted, interruptedReason], [true, "stopped by a member"]);
   assert.match(content, /^(word )+$/);
+});
+
+test("the coach stops reading the model when its message is deleted", async (t) => {
+  const model = await startModel(t);
+  const { started, ada, ask } = await together(t, () => ({ OPENAI_BASE_URL: model.url }));
+  const coach = await person(t, started, "coach");
+  await ask("how?");
+  const answer = await model.asked(1);
+  answer.say("word");
+  await until(() => ada.all("message_appended").length === 1, "the first word");
+  await coach.must("delete_message", { messageId: ada.all("message").at(-1).id });
+  answer.say("more");
+  await until(() => answer.isClosed, "the model to be stopped");
+  await ask("again?");
+  const next = await model.asked(2);
+  next.say("Whole.");
+  next.end();
+  await until(() => ends(ada).length === 1, "the next answer");
+  assert.equal(ends(ada)[0].content, "Whole.");
+});
+
+for (const event of ["begin_message", "message_history"]) {
+  test(`a request to stop before the answer to ${event} counts`, async (t) => {
+    const http = createServer().listen(0, "127.0.0.1");
+    await once(http, "listening");
+    const io = new Server(http);
+    t.after(() => io.close());
+    const messageId = "answer";
+    const asked = [];
+    io.on("connection", (socket) => {
+      socket.onAny((name, payload, answer) => {
+        asked.push([name, payload]);
+        if (name === event) socket.emit("message_stop_requested", { conversationId: "c", messageId, userId: "ada" });
+        const answers = { conversations: { conversations: [], hasMore: false }, begin_message: { message: { id: messageId }, offset: 0 } };
+        // The history is never answered.
+        if (name !== "message_history") answer({ success: true, ...answers[name] });
+      });
+      socket.emit("session", { userId: "coach" });
+    });
+    await startCoach(t, `http://127.0.0.1:${http.address().port}`);
+    io.emit("message", { id: "question", conversationId: "c", seq: 1, userId: "ada", type: "user", content: "how?" });
+    const expected = ["abort_message", { messageId, reason: "stopped by a member" }];
+    await until(() => asked.at(-1)[0] === expected[0], () => `the end: ${JSON.stringify(asked)}`);
+    assert.deepEqual(asked.at(-1), expected);
+    assert.ok(!asked.some(([name]) => name === "append_message"));
+  });
+}
+
+test("the README's command starts server and coach, and Ctrl-C ends both", async (t) => {
+  const url = `http://127.0.0.1:${await lastingPort()}`;
+  const started = launch(join(folder, "start"), [], {
+    detached: true,
+    env: {
+      PROGRAM: program,
+      PYTHON: python,
+      PYTHONDONTWRITEBYTECODE: "1",
+      XDG_STATE_HOME: temporary(),
+      ROOMCAST_STORE: "memory:",
+      ROOMCAST_LISTEN: url.slice("http://".length),
+      ROOMCAST_SERVER__ADMIN_LISTEN: "127.0.0.1:0",
+      COACH_URL: url,
+    },
+  });
+  const group = -started.pid;
+  t.after(() => started.isRunning() && process.kill(group, "SIGKILL"));
+  await started.found((line) => /answers as coach/.exec(line)?.[0], "start both programs");
+  // Without credentials, as in a browser.
+  const { socket } = await enter(t, url, { transports: ["websocket"] });
+  const texts = [];
+  socket.on("message_edited", ({ content }) => texts.push(content));
+  assert.equal((await call(socket, "join_conversation", { conversationId: LOBBY })).success, true);
+  assert.equal((await call(socket, "message", { conversationId: LOBBY, content: "@Coach how do I begin?" })).success, true);
+  await until(() => texts.length === 1, "the answer");
+  assert.match(texts[0], /^You asked: “@Coach how do I begin\?”\./);
+  process.kill(group, "SIGINT");
+  await started.ended;
+  assert.throws(() => process.kill(group, 0), { code: "ESRCH" });
 });

@@ -1,8 +1,8 @@
-// A message whose text grows on the page: what the reader sees of it, that it can ask the author to stop, and
-// that it is read out once.
+// A message whose text grows on the page: what the reader sees of it and where, that it can ask the author to stop,
+// and that it is read out once.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkLook, client, everywhere, make, must, noComplaints, signIn } from "./page_support.mjs";
+import { checkLook, client, everywhere, make, must, noComplaints, readAll, signIn } from "./page_support.mjs";
 import { ask, until } from "./support.mjs";
 
 everywhere("a message grows while its author writes it, and stops on request", async (t, { self, options }) => {
@@ -104,4 +104,68 @@ test("a growing text looks like a complete one, and its finished parts stay", as
   await late.page.getByRole("button", { name: "Show all" }).click();
   assert.equal(await html(ada), await html(late));
   noComplaints(ada, late);
+});
+
+everywhere("a reader who has scrolled up stays there while a text grows", async (t, { self, options }) => {
+  const sub = `ada-above-${self}`;
+  const coach = await client(t, "coach", "Coach");
+  const id = await make(coach, `Above ${self}`, [sub], ...Array.from({ length: 30 }, (_, index) => `before ${index}`));
+  await readAll(t, sub, "Ada", id);
+  const ada = await signIn(t, sub, "Ada", { ...options, path: `/#/c/${id}` });
+  const { page } = ada;
+  await ada.message("before 29").waitFor();
+  const { message } = await must(coach, "begin_message", { conversationId: id, clientMessageId: `above ${self}` });
+  let offset = 0;
+  const point = (n) => page.locator(`li[data-id="${message.id}"]`).getByText(`point ${n}`, { exact: true });
+  const grow = async (from, to) => {
+    for (let n = from; n <= to; n += 5) {
+      const text = Array.from({ length: 5 }, (_, more) => `- point ${n + more}\n`).join("");
+      await must(coach, "append_message", { messageId: message.id, offset, text });
+      offset += text.length;
+    }
+    await point(to).waitFor();
+  };
+  const isInView = (node) => node.evaluate((element) => {
+    const [{ top, bottom }, view] = [element, element.closest(".scroller")].map((one) => one.getBoundingClientRect());
+    return top > view.top && bottom <= view.bottom;
+  });
+  await grow(1, 20);
+  await until(() => isInView(point(20)), "the end in view");
+  const read = ada.message("before 20");
+  const topOf = () => read.evaluate((element) => element.getBoundingClientRect().top);
+  await page.locator(".scroller").hover();
+  for (let before = await topOf(); !(await isInView(read)); before = await topOf()) {
+    await page.mouse.wheel(0, -200);
+    await until(async () => (await topOf()) > before, "the list to scroll");
+  }
+  const place = await topOf();
+  await grow(21, 60);
+  await must(coach, "message", { conversationId: id, content: "meanwhile" });
+  await ada.message("meanwhile").waitFor();
+  await grow(61, 80);
+  assert.equal(await topOf(), place);
+  assert.equal(await isInView(point(80)), false);
+  // At the end again, the view follows the text.
+  await page.locator(".jump").click();
+  await until(() => isInView(ada.message("meanwhile")), "the end");
+  await grow(81, 120);
+  await until(() => isInView(point(120)), "the end in view again");
+  noComplaints(ada);
+});
+
+test("the caret of a growing text stands still with reduced motion", async (t) => {
+  const coach = await client(t, "coach", "Coach");
+  const id = await make(coach, "Still", ["ada-still"]);
+  const ada = await signIn(t, "ada-still", "Ada", { path: `/#/c/${id}` });
+  const { message } = await must(coach, "begin_message", { conversationId: id, clientMessageId: "still" });
+  await must(coach, "append_message", { messageId: message.id, offset: 0, text: "A growing text" });
+  const caret = ada.page.locator(`li[data-id="${message.id}"] .caret.is-idle`);
+  const animations = () => caret.evaluate((node) => node.getAnimations({ subtree: true }).map(({ animationName }) => animationName));
+  await caret.getByText("A growing text").waitFor();
+  assert.deepEqual(await animations(), ["pulse"]);
+  await ada.page.emulateMedia({ reducedMotion: "reduce" });
+  assert.deepEqual(await animations(), []);
+  const content = await caret.evaluate((node) => getComputedStyle(node, "::after").content);
+  assert.notEqual(content, "none", "the caret is shown");
+  noComplaints(ada);
 });
