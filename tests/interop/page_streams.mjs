@@ -131,25 +131,36 @@ everywhere("a reader who has scrolled up stays there while a text grows", async 
   });
   await grow(1, 20);
   await until(() => isInView(point(20)), "the end in view");
-  const read = ada.message("before 20");
-  const topOf = () => read.evaluate((element) => element.getBoundingClientRect().top);
-  await page.locator(".scroller").hover();
-  for (let before = await topOf(); !(await isInView(read)); before = await topOf()) {
-    await page.mouse.wheel(0, -200);
-    await until(async () => (await topOf()) > before, "the list to scroll");
-  }
-  const place = await topOf();
+  /** Scrolls up until a place is in view, and returns what checks that it stays there. */
+  const scrollTo = async (place) => {
+    const topOf = () => place.evaluate((element) => element.getBoundingClientRect().top);
+    await page.locator(".scroller").hover();
+    for (let before = await topOf(); !(await isInView(place)); before = await topOf()) {
+      await page.mouse.wheel(0, -200);
+      await until(async () => (await topOf()) > before, "the list to scroll");
+    }
+    const before = await topOf();
+    return async () => assert.equal(await topOf(), before);
+  };
+  const stays = await scrollTo(ada.message("before 20"));
   await grow(21, 60);
   await must(coach, "message", { conversationId: id, content: "meanwhile" });
   await ada.message("meanwhile").waitFor();
   await grow(61, 80);
-  assert.equal(await topOf(), place);
+  await stays();
   assert.equal(await isInView(point(80)), false);
   // At the end again, the view follows the text.
   await page.locator(".jump").click();
   await until(() => isInView(ada.message("meanwhile")), "the end");
   await grow(81, 120);
   await until(() => isInView(point(120)), "the end in view again");
+  // The same within the text, and also when it ends.
+  const staysWithin = await scrollTo(point(70));
+  await grow(121, 160);
+  await staysWithin();
+  await must(coach, "finish_message", { messageId: message.id, offset });
+  await page.locator(`li[data-id="${message.id}"] .caret`).waitFor({ state: "detached" });
+  await staysWithin();
   noComplaints(ada);
 });
 

@@ -323,6 +323,43 @@ features() {
   for set in '' sqlite postgres nats html schemas 'acme otlp jemalloc'; do
     cargo clippy -p roomcast-server --lib --bins --no-default-features --features "$set" -- -D warnings || return 1
   done
+  missing_features
+}
+
+# The program of `cargo run` refuses what only other builds can do, naming the feature.
+missing_features() {
+  local folder="$CARGO_TARGET_DIR/tests/missing" feature settings said
+  mkdir -p "$folder"
+  cargo build -p roomcast-server --bin roomcast || return 1
+  cp "$CARGO_TARGET_DIR/debug/roomcast" "$folder/roomcast"
+  # The other parts use the program with all features.
+  cargo build -p roomcast-server --bin roomcast --all-features || return 1
+  echo '{}' >"$folder/order.json"
+  printf '[channels.orders]\npattern = "orders:{order}"\nfollow = ["anyone"]\nevents = { changed = "order.json" }\n' \
+    >"$folder/roomcast.toml"
+  cat >"$folder/acme.toml" <<ACME
+[server.tls]
+names = ["localhost"]
+redirect_listen = "127.0.0.1:8080"
+cert_file = "new.crt"
+key_file = "new.key"
+[server.acme]
+url = "https://127.0.0.1/directory"
+agree_to_terms = true
+account_file = "account.json"
+ACME
+  while read -r feature settings; do
+    # shellcheck disable=SC2086 # These are words without spaces.
+    said=$(cd "$folder" && env $settings ./roomcast check-config 2>&1) && return 1
+    echo "$said"
+    case $said in *"feature \`$feature\`"*) ;; *) return 1 ;; esac
+  done <<SETTINGS
+otlp ROOMCAST_OTLP__URL=http://127.0.0.1:4318
+acme ROOMCAST_CONFIG=acme.toml
+html ROOMCAST_CHAT__CONTENT=html
+nats ROOMCAST_ADAPTER__URL=nats://127.0.0.1:4222
+schemas ROOMCAST_CONFIG=roomcast.toml
+SETTINGS
 }
 
 # What would be published builds by itself, from what its manifest includes. Cargo keeps what it has

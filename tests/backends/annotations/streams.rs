@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use roomcast_server::store::{Extension, Finish, MemberChange};
+use roomcast_server::store::{EraseAuthor, Extension, Finish, MemberChange};
 
 use super::*;
 
@@ -14,6 +14,7 @@ on_every_backend! {
     another_holder_goes_on_with_what_is_stored,
     removed_author_extends_nothing,
     interrupted_message_keeps_its_reason,
+    erasure_of_the_author_interrupts_a_growing_text,
     message_that_stands_still_is_ended_once,
     growing_message_is_deleted_but_not_edited,
     mentions_notify_at_the_end,
@@ -244,6 +245,27 @@ async fn interrupted_message_keeps_its_reason(backend: Backend) {
         assert!(!deleted.interrupted && deleted.interrupted_reason.is_none());
         let read = harness.read(&writing.message, "bob").await;
         assert!(!read.interrupted && !read.streaming);
+    }
+}
+
+async fn erasure_of_the_author_interrupts_a_growing_text(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let writing = begin(&harness, id, "s1").await;
+    extend(&harness, &[writing.extension(0, "half")]).await;
+    let erase = EraseAuthor {
+        message_id: writing.message.id,
+        user_id: "ann".into(),
+        removes_text: false,
+    };
+    let erased = harness.store.erase_author(erase, Origin::default()).await;
+    let Change::Done(erased) = erased.unwrap() else {
+        panic!("not erased");
+    };
+    let read = harness.read(&writing.message, "bob").await;
+    for message in [&erased, &read] {
+        assert_eq!((&*message.content, message.streaming), ("half", false));
+        assert!(message.interrupted && message.interrupted_reason.is_none());
     }
 }
 

@@ -29,10 +29,11 @@ const LONG_STEP = 24;
 /** The events that show that the user is active. */
 const PRESSES = ["keydown", "pointerdown"] as const;
 
-/** A line, and the position of its bottom in the view. */
+/** A line, and the position in the view of its bottom or, while its text grows, of its text. */
 interface Anchor {
   key: string;
-  bottom: number;
+  isGrowing: boolean;
+  position: number;
 }
 
 interface MessagesProps {
@@ -260,12 +261,14 @@ export class Messages extends Component<MessagesProps> {
 
   /**
    * Returns the first message in view that persists, and its bottom. The bottom is stable: the
-   * author above a message disappears when earlier messages of the same author are added.
+   * author above a message disappears when earlier messages of the same author are added. A growing
+   * text moves the bottom, and the reader stays at its beginning.
    */
   #anchor(): Anchor | undefined {
     for (let line = this.#firstBelow(0); line !== undefined; line = line.nextElementSibling ?? undefined) {
-      const [key, bottom] = [line.getAttribute("data-key") ?? "", this.#bottomOf(line)];
-      if (line.matches("[data-id]") && bottom !== undefined) return { key, bottom };
+      const [key, isGrowing] = [line.getAttribute("data-key") ?? "", line.querySelector(".caret") !== null];
+      const position = this.#positionOf(line, isGrowing);
+      if (line.matches("[data-id]") && position !== undefined) return { key, isGrowing, position };
     }
     return undefined;
   }
@@ -286,10 +289,10 @@ export class Messages extends Component<MessagesProps> {
   }
 
   /** Scrolls the anchor back to its position in the view. */
-  #restoreAnchor({ key, bottom }: Anchor): void {
+  #restoreAnchor({ key, isGrowing, position }: Anchor): void {
     const [scroller, list] = [this.#scroller.current, this.#list.current];
     if (scroller === null || list === null) return;
-    const distance = (this.#bottomOf(this.#lineOf(key)) ?? bottom) - bottom - this.#shift;
+    const distance = (this.#positionOf(this.#lineOf(key), isGrowing) ?? position) - position - this.#shift;
     const before = scroller.scrollTop;
     const target = Math.round(distance);
     if (target !== 0) scroller.scrollTop = before + target;
@@ -299,6 +302,13 @@ export class Messages extends Component<MessagesProps> {
     // At its end, the list may not be scrollable any further. The shift is then 0.
     this.#shift = Math.abs(rest) < 1 ? rest : 0;
     list.style.top = `${this.#shift}px`;
+  }
+
+  /** Returns the position of an anchor's line: the top of its bubble if it grows, or its bottom. */
+  #positionOf(line: Element | undefined, isGrowing: boolean): number | undefined {
+    const [bottom, bubble] = [this.#bottomOf(line), line?.querySelector(".bubble")];
+    if (!isGrowing || !line || !bubble || bottom === undefined) return bottom;
+    return bottom - line.getBoundingClientRect().bottom + bubble.getBoundingClientRect().top;
   }
 
   /**

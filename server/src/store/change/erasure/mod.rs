@@ -104,6 +104,8 @@ impl EraseAuthor {
         } else {
             old.clone()
         };
+        // A text that its author was writing ends where it is.
+        new.interrupted |= new.streaming;
         new.streaming = false;
         new.user_id = ERASED_USER.to_owned();
         new.user_name = ERASED_NAME.to_owned();

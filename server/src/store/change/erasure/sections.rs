@@ -233,7 +233,8 @@ pub(super) const SECTIONS: &[Section] = &[
     Section::new("message", NO_UUID, MESSAGES)
         .find(
             "SELECT id::text, json_build_object('id', id, 'conversationId', conversation_id,
-                 'seq', seq, 'userName', user_name, 'content', content, 'type', type,
+                 'seq', seq, 'userName', user_name, 'content', coalesce((SELECT s.text
+                 FROM message_streams s WHERE s.message_id = messages.id), content), 'type', type,
                  'clientMessageId', client_message_id, 'replyTo', reply_to, 'mentions', mentions,
                  'version', version, 'createdAt', created_at, 'editedAt', edited_at,
                  'deletedAt', deleted_at), metadata
