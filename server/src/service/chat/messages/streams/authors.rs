@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use super::{FULL_DELAY, OpenText};
 use crate::auth::Principal;
-use crate::metrics::Counter;
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, hidden_conversation, now, origin};
 use crate::service::chat::sequencer::delivery::user_room;
@@ -46,11 +45,13 @@ impl Chat {
         )?;
         let streams = &self.0.streams;
         let id = command.conversation_id;
-        if let Err(full) = self.require_stream_room(&by.subject).await {
+        let mut turn = streams.take_turn(&by.subject).await?;
+        if let Some(limit) = self.find_exceeded(&mut turn).await? {
             // A repetition of a message that is being written is no further one.
             let known = self.0.store.sent(&by.subject, &command.client_message_id);
             if known.await?.is_none() {
-                return Err(full);
+                streams.metrics.count(limit);
+                return Err(ServiceError::limited(FULL_DELAY));
             }
         }
         let holder = Uuid::now_v7();
@@ -101,17 +102,6 @@ impl Chat {
             message,
             offset: text.end(),
         })
-    }
-
-    /// Refuses a further message of a user who writes as many as permitted, or of this server.
-    async fn require_stream_room(&self, user: &str) -> Result<(), ServiceError> {
-        let streams = &self.0.streams;
-        let mine = self.0.store.count_streams(user).await?;
-        if usize::try_from(mine).unwrap_or(usize::MAX) >= streams.limits.per_user {
-            streams.metrics.count(Counter::StreamsOfUser);
-            return Err(ServiceError::limited(FULL_DELAY));
-        }
-        streams.require_room()
     }
 
     /// Adds text to a message that is being written.
