@@ -302,6 +302,20 @@ test("a removed author at another server is silent for readers, and ends", async
   assert.equal(ada.all("message_appended").length, 1);
 });
 
+test("the message of an author who is revoked while disconnected ends", async (t) => {
+  const started = await server(t, { ROOMCAST_CHAT__STREAMS__TIMEOUT: "5m" });
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const { id: messageId } = await begin(bob, conversationId);
+  await write(bob, messageId, ["half"]);
+  bob.socket.disconnect();
+  await until(() => ada.all("user_left").length === 1, "the disconnection");
+  assert.equal(ada.all("message_edited").length, 0);
+  assert.equal((await call(started.url, "POST", "/api/v1/revocations", { userId: "bob" })).status, 200);
+  await until(() => ada.all("message_edited").length === 1, "the end");
+  const [{ content, interrupted }] = ada.all("message_edited");
+  assert.deepEqual([content, interrupted], ["half", true]);
+});
+
 test("members ask an author to stop, and limits are kept", async (t) => {
   const started = await server(t, {
     ROOMCAST_CHAT__STREAMS__PER_USER: "2",

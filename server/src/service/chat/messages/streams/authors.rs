@@ -78,14 +78,14 @@ impl Chat {
         if is_new {
             let place = (message.id, id, message.seq);
             let text = GrowingText::default();
-            streams.insert(OpenText::new(place, &by.subject, holder, from, text));
+            streams.insert(OpenText::new(place, Arc::clone(&by), holder, from, text));
             return Ok(Begun { message, offset: 0 });
         }
         if !message.streaming {
             let offset = message.content.chars().count();
             return Ok(Begun { message, offset });
         }
-        let found = self.written_here(message.id, &by.subject, from.clone());
+        let found = self.written_here(message.id, &by, from.clone());
         let open = match found.await {
             Ok(open) => open,
             // It may have ended since it was read.
@@ -126,7 +126,7 @@ impl Chat {
             return Err(too_long());
         }
         let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
-        let found = self.writing(command.message_id, &by.subject, from.clone());
+        let found = self.writing(command.message_id, &by, from.clone());
         let mut found = found.await?;
         // Text that does not fit may continue what another server has stored in the meantime.
         let is_misplaced = {
@@ -134,7 +134,7 @@ impl Chat {
             open.is_ending || offset > open.text.lock().end()
         };
         if is_misplaced {
-            found = self.still_writing(found, &by.subject, from.clone()).await?;
+            found = self.still_writing(found, &by, from.clone()).await?;
         }
         let mut open = found.lock();
         if open.is_ending {
@@ -177,7 +177,7 @@ impl Chat {
             content::check_content(content, self.0.streams.limits.max_chars)?;
         }
         let id = command.message_id;
-        let found = match self.written_here(id, &by.subject, from.clone()).await {
+        let found = match self.written_here(id, &by, from.clone()).await {
             Ok(found) => found,
             Err(error) => return self.ended(id, error, from).await,
         };
@@ -235,7 +235,7 @@ impl Chat {
             content::check_reason(reason)?;
         }
         let id = command.message_id;
-        let found = match self.written_here(id, &by.subject, from.clone()).await {
+        let found = match self.written_here(id, &by, from.clone()).await {
             Ok(found) => found,
             Err(error) => return self.ended(id, error, from).await,
         };

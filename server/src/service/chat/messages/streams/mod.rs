@@ -35,6 +35,7 @@ use self::limiting::Beginnings;
 pub(in crate::service::chat) use self::readers::enter_held;
 pub(crate) use self::requests::{RequestWriter, WriteEnd, Written};
 use self::spreading::Gaps;
+use crate::auth::Principal;
 use crate::config;
 use crate::metrics::{Counter, Gauge, Inventoried, Inventory, Metrics};
 use crate::service::chat::handle::now;
@@ -65,7 +66,8 @@ struct OpenText {
     message_id: Uuid,
     conversation_id: Uuid,
     seq: u64,
-    user_id: Box<str>,
+    /// The author, with the credentials of the last text.
+    author: Arc<Principal>,
     /// Identifies this server's writing of the text in the store.
     holder: Uuid,
     socket: Option<SocketId>,
@@ -182,7 +184,7 @@ impl OpenText {
     /// Creates the text of a message that this server writes from now on.
     fn new(
         (message_id, conversation_id, seq): (Uuid, Uuid, u64),
-        user_id: &str,
+        author: Arc<Principal>,
         holder: Uuid,
         socket: Option<SocketId>,
         text: GrowingText,
@@ -191,7 +193,7 @@ impl OpenText {
             message_id,
             conversation_id,
             seq,
-            user_id: user_id.into(),
+            author,
             holder,
             socket,
             stored: text.end(),

@@ -7,6 +7,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::OpenText;
+use crate::auth::Permission;
+use crate::service::authorization::LostAccess;
 use crate::service::chat::handle::{Chat, now};
 use crate::store::{Change, Extension, Finish, IDLE_MARGIN, Origin, StoreError, Time};
 
@@ -75,6 +77,12 @@ impl Chat {
 
     async fn sweep(&self, looks_around: bool) -> Result<(), StoreError> {
         let streams = &self.0.streams;
+        // Sockets of these authors are disconnected, if they have any. Requests check themselves.
+        let access = &self.0.access;
+        self.interrupt_all(|open| {
+            let lost = || access.recheck(&open.author, Permission::ChatSend);
+            open.stop.is_none() && matches!(lost(), Err(LostAccess::Revoked))
+        });
         for part in streams.all().chunks(BATCH) {
             let ids: Vec<Uuid> = part.iter().map(|open| open.lock().message_id).collect();
             let held = self.0.store.held_streams(ids).await?;
@@ -124,7 +132,9 @@ impl Chat {
 
     /// Ends the messages of a user in a conversation from which it was removed.
     pub(in crate::service::chat) fn interrupt_removed(&self, conversation: Uuid, user: &str) {
-        self.interrupt_all(|open| open.conversation_id == conversation && *open.user_id == *user);
+        self.interrupt_all(|open| {
+            open.conversation_id == conversation && open.author.subject == user
+        });
     }
 
     /// Ends messages where they are. They take no more text once this returns, before their ends
