@@ -49,3 +49,21 @@ test("messages that begin at the same time are counted exactly", async (t) => {
   await ada.must("abort_message", { messageId: message.id });
   assert.equal((await start(eve, conversationId)).success, true);
 });
+
+test("a text that is too long is refused and counted", async (t) => {
+  const started = await server(t, { [`${PREFIX}MAX_CHARS`]: "20" });
+  const { people: [ada], conversationId } = await gathered(t, [started], ["ada"]);
+  const { message: { id: messageId } } = await start(ada, conversationId);
+  for (const [event, payload] of [
+    ["append_message", { offset: 0, text: "€".repeat(21) }],
+    ["append_message", { offset: 19, text: "€€" }],
+    ["finish_message", { offset: 19, content: "€".repeat(21) }],
+  ]) {
+    if (payload.offset === 19) await ada.must("append_message", { messageId, offset: 0, text: "€".repeat(19) });
+    const { error } = await ask(ada.socket, event, { messageId, ...payload });
+    assert.equal(error?.code, "INVALID_PAYLOAD", JSON.stringify(error));
+  }
+  assert.equal(await limited(started, "max_chars"), 3);
+  const { message } = await ada.must("finish_message", { messageId, offset: 19 });
+  assert.equal(message.content, "€".repeat(19));
+});

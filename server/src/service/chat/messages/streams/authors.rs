@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{FULL_DELAY, OpenText};
 use crate::auth::Principal;
+use crate::metrics::Counter;
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, hidden_conversation, now, origin};
 use crate::service::chat::sequencer::delivery::user_room;
@@ -118,6 +119,7 @@ impl Chat {
             return Err(ServiceError::invalid("text", "has control characters"));
         }
         let too_long = || {
+            streams.metrics.count(Counter::StreamChars);
             let problem = format!("makes more than {max_chars} characters");
             ServiceError::invalid("text", problem)
         };
@@ -174,7 +176,11 @@ impl Chat {
             content::check_metadata(metadata, self.0.limits.metadata_bytes)?;
         }
         if let Some(content) = &command.content {
-            content::check_content(content, self.0.streams.limits.max_chars)?;
+            let streams = &self.0.streams;
+            if content.chars().count() > streams.limits.max_chars {
+                streams.metrics.count(Counter::StreamChars);
+            }
+            content::check_content(content, streams.limits.max_chars)?;
         }
         let id = command.message_id;
         let found = match self.written_here(id, &by, from.clone()).await {
