@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { gathered, person } from "./chat_servers.mjs";
 import { server } from "./people.mjs";
-import { ask, metric } from "./support.mjs";
+import { ask, metric, until } from "./support.mjs";
 
 const PREFIX = "ROOMCAST_CHAT__STREAMS__";
 const limited = ({ url }, limit) => metric(url, `roomcast_streams_limited_total{limit="${limit}"}`);
@@ -66,4 +66,49 @@ test("a text that is too long is refused and counted", async (t) => {
   assert.equal(await limited(started, "max_chars"), 3);
   const { message } = await ada.must("finish_message", { messageId, offset: 19 });
   assert.equal(message.content, "€".repeat(19));
+});
+
+test("a join has as many growing texts as fit, and the history has the others", async (t) => {
+  const started = await server(t, { [`${PREFIX}BYTES_PER_SECOND`]: "10000000" });
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const texts = new Map();
+  const add = async (messageId, text) => {
+    const before = texts.get(messageId) ?? "";
+    await ada.must("append_message", { messageId, offset: [...before].length, text });
+    texts.set(messageId, before + text);
+  };
+  for (let n = 0; n < 3; n += 1) {
+    const { message } = await start(ada, conversationId);
+    await add(message.id, `${n}${"€".repeat(60_000)}`); // 180,000 bytes
+  }
+  const isStored = async ([messageId, text]) => {
+    const { stored } = await ada.must("append_message", { messageId, offset: [...text].length, text: "" });
+    return stored === [...text].length;
+  };
+  for (const one of texts) await until(() => isStored(one), "the text to be stored");
+
+  const late = await person(t, started, "bob");
+  const joined = await late.must("join_conversation", { conversationId });
+  const [first, ...others] = [...texts.keys()];
+  assert.deepEqual(joined.streaming.map(({ id }) => id), [first]);
+  assert.equal(joined.streaming[0].content, texts.get(first));
+  const received = (one, id) => one.all("message_appended").filter(({ messageId }) => messageId === id).map(({ offset, text }) => [offset, text]);
+  for (const id of texts.keys()) await add(id, "more");
+  // Bob's first tab has all, the second only that whose beginning it has.
+  for (const id of texts.keys()) await until(() => received(bob, id).at(-1)?.[1] === "more", "the text in the first tab");
+  await until(() => received(late, first).length === 1, "the text in the second tab");
+  assert.deepEqual([first, ...others].map((id) => received(late, id)), [[[60_001, "more"]], [], []]);
+
+  const has = new Map();
+  for (let before; has.size < 3; ) {
+    const page = await late.must("message_history", { conversationId, beforeSeq: before });
+    for (const { id, content, seq } of page.messages) {
+      has.set(id, content);
+      before = Math.min(before ?? seq, seq);
+    }
+  }
+  for (const id of texts.keys()) assert.equal(has.get(id), texts.get(id));
+  for (const id of texts.keys()) await add(id, "!");
+  for (const id of texts.keys()) await until(() => received(late, id).at(-1)?.[1] === "!", "the text after the history");
+  for (const id of others) assert.deepEqual(received(late, id), [[60_005, "!"]]);
 });
