@@ -50,6 +50,24 @@ test("messages that begin at the same time are counted exactly", async (t) => {
   assert.equal((await start(eve, conversationId)).success, true);
 });
 
+for (const [limit, bound, text] of [["appends_per_second", "4", ""], ["bytes_per_second", "100", "€".repeat(20)]]) {
+  test(`pieces beyond ${limit} are refused and counted`, async (t) => {
+    const started = await server(t, { [`${PREFIX}${limit.toUpperCase()}`]: bound });
+    const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+    const { message: { id: messageId } } = await start(ada, conversationId);
+    // At most two seconds share them.
+    const pieces = Array.from({ length: 20 }, () => ask(ada.socket, "append_message", { messageId, offset: 0, text }));
+    const { accepted, codes } = sorted(await Promise.all(pieces));
+    assert.ok(accepted.length > 0 && codes.length > 0, `${accepted.length} accepted, ${codes.length} refused`);
+    assert.deepEqual(new Set(codes), new Set(["RATE_LIMITED"]));
+    assert.equal(await limited(started, limit), codes.length);
+    const others = ["per_user", "max", "max_chars", "appends_per_second", "bytes_per_second"].filter((other) => other !== limit);
+    for (const other of others) assert.equal(await limited(started, other), 0, other);
+    await ada.must("finish_message", { messageId, offset: text.length, content: text || "end" });
+    await until(() => bob.all("message_edited").length === 1, "the end");
+  });
+}
+
 test("a text that is too long is refused and counted", async (t) => {
   const started = await server(t, { [`${PREFIX}MAX_CHARS`]: "20" });
   const { people: [ada], conversationId } = await gathered(t, [started], ["ada"]);
