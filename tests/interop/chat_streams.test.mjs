@@ -289,12 +289,32 @@ test("a text of 1 MB is refused where packets may be longer", async (t) => {
   assert.ok("mine".startsWith(bob.all("message_appended").map(({ text }) => text).join("")));
 });
 
-test("readers see nothing of a removed author's text after its end", async (t) => {
-  const started = await server(t);
-  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+test("readers are sent nothing of a removed author's text after the removal", async (t) => {
+  const started = await server(t, { ROOMCAST_CHAT__STREAMS__INTERVAL: "200ms" });
+  const { people: [ada, bob, eve], conversationId } = await gathered(t, [started], ["ada", "bob", "eve"]);
   const { id: messageId } = await begin(bob, conversationId);
+  await write(bob, messageId, ["sent "]);
+  await until(() => ada.all("message_appended").length === 1, "the first text");
+  // The interval has not passed.
+  await bob.must("append_message", { messageId, offset: 5, text: "waits" });
   await ada.must("remove_member", { conversationId, userId: "bob" });
-  let text = "";
+  await refused(bob, "CONFLICT", "append_message", { messageId, offset: 10, text: "more" });
+  for (const one of [ada, eve]) {
+    await until(() => one.all("message_edited").length === 1, "the end");
+    const [{ content, interrupted }] = one.all("message_edited");
+    assert.deepEqual([content, interrupted], ["sent waits", true]);
+    assert.deepEqual(one.all("message_appended").map(({ text }) => text), ["sent "], one.name);
+  }
+});
+
+test("a removed author at another server is silent for readers, and ends", async (t) => {
+  const [here, there] = await startServers(t, 2, whatIsThere);
+  const { people: [ada, bob], conversationId } = await gathered(t, [here, there], ["ada", "bob"]);
+  const { id: messageId } = await begin(bob, conversationId);
+  await write(bob, messageId, ["before "]);
+  await until(() => ada.all("message_appended").length === 1, "the text");
+  await ada.must("remove_member", { conversationId, userId: "bob" });
+  let text = "before ";
   for (let answer = { success: true }; answer.success; ) {
     answer = await ask(bob.socket, "append_message", { messageId, offset: text.length, text: "more " });
     if (answer.success) text += "more ";
@@ -305,9 +325,21 @@ test("readers see nothing of a removed author's text after its end", async (t) =
   const [{ content, interrupted }] = ada.all("message_edited");
   assert.equal(interrupted, true);
   assert.ok(text.startsWith(content), content);
-  await ada.must("message", { conversationId, content: "afterwards" });
-  const events = ada.heard.map(([event]) => event);
-  assert.ok(events.lastIndexOf("message_appended") < events.indexOf("message_edited"));
+  assert.equal(ada.all("message_appended").length, 1);
+});
+
+test("the message of an author who is revoked while disconnected ends", async (t) => {
+  const started = await server(t, { ROOMCAST_CHAT__STREAMS__TIMEOUT: "5m" });
+  const { people: [ada, bob], conversationId } = await gathered(t, [started], ["ada", "bob"]);
+  const { id: messageId } = await begin(bob, conversationId);
+  await write(bob, messageId, ["half"]);
+  bob.socket.disconnect();
+  await until(() => ada.all("user_left").length === 1, "the disconnection");
+  assert.equal(ada.all("message_edited").length, 0);
+  assert.equal((await call(started.url, "POST", "/api/v1/revocations", { userId: "bob" })).status, 200);
+  await until(() => ada.all("message_edited").length === 1, "the end");
+  const [{ content, interrupted }] = ada.all("message_edited");
+  assert.deepEqual([content, interrupted], ["half", true]);
 });
 
 test("members ask an author to stop, and limits are kept", async (t) => {

@@ -48,6 +48,7 @@ metric_table! {
             "Messages sent in pieces, and pieces, that a limit refused, by limit." {
             StreamsOfUser["limit" = "per_user"],
             StreamsOfServer["limit" = "max"],
+            StreamChars["limit" = "max_chars"],
             StreamAppends["limit" = "appends_per_second"],
             StreamBytes["limit" = "bytes_per_second"],
         }

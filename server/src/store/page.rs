@@ -121,6 +121,13 @@ impl Messages {
     }
 }
 
+impl Message {
+    /// Returns the number of bytes of the message in a JSON array.
+    pub(crate) fn json_len(&self) -> usize {
+        json_len(self)
+    }
+}
+
 /// Returns the number of bytes of an item in a JSON array.
 fn json_len(item: &impl Serialize) -> usize {
     struct Counter(usize);

@@ -225,6 +225,11 @@ async fn removed_author_extends_nothing(backend: Backend) {
             .is_empty()
     );
     assert!(held().await.unwrap().is_empty());
+    // Nor does the author at another server.
+    let taken = harness
+        .store
+        .take_stream(writing.message.id, "ann", Uuid::now_v7());
+    assert_eq!(taken.await.unwrap(), None);
 }
 
 async fn interrupted_message_keeps_its_reason(backend: Backend) {

@@ -78,6 +78,17 @@ impl Chat {
         if let Committed::Edited(message) | Committed::Deleted { message, .. } = commit.event() {
             self.0.streams.forget(message.id);
         }
+        // What other servers have committed may be older than what is written here: their removals
+        // are found by the sweep.
+        if let Committed::Members {
+            user_id,
+            removed: true,
+            ..
+        } = commit.event()
+            && !commit.is_foreign()
+        {
+            self.interrupt_removed(id, user_id);
+        }
         // The notifications were stored in the transaction of the message, so they can be emitted
         // now.
         match commit.origin().trace {

@@ -93,6 +93,8 @@ impl LiveConversation {
                     !conversation.member_ids.contains(user_id) || self.presence.is_evicted(user_id);
                 if *removed && is_out {
                     self.expel(namespace, user_id, revision.changes);
+                } else if !is_out {
+                    self.streams.unmute(user_id);
                 }
             }
             Committed::ConversationDeleted {
@@ -207,6 +209,7 @@ impl LiveConversation {
         // and reads again.
         self.removed_at = changes.max(self.removed_at);
         self.leaving.remove(user);
+        self.streams.mute(user);
         if let Some(typist) = self.typing.stop(user) {
             self.emit_typing(namespace, &typist, false, None);
         }

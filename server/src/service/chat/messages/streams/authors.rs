@@ -46,11 +46,13 @@ impl Chat {
         )?;
         let streams = &self.0.streams;
         let id = command.conversation_id;
-        if let Err(full) = self.require_stream_room(&by.subject).await {
+        let mut turn = streams.take_turn(&by.subject).await?;
+        if let Some(limit) = self.find_exceeded(&mut turn).await? {
             // A repetition of a message that is being written is no further one.
             let known = self.0.store.sent(&by.subject, &command.client_message_id);
             if known.await?.is_none() {
-                return Err(full);
+                streams.metrics.count(limit);
+                return Err(ServiceError::limited(FULL_DELAY));
             }
         }
         let holder = Uuid::now_v7();
@@ -77,14 +79,14 @@ impl Chat {
         if is_new {
             let place = (message.id, id, message.seq);
             let text = GrowingText::default();
-            streams.insert(OpenText::new(place, &by.subject, holder, from, text));
+            streams.insert(OpenText::new(place, Arc::clone(&by), holder, from, text));
             return Ok(Begun { message, offset: 0 });
         }
         if !message.streaming {
             let offset = message.content.chars().count();
             return Ok(Begun { message, offset });
         }
-        let found = self.written_here(message.id, &by.subject, from.clone());
+        let found = self.written_here(message.id, &by, from.clone());
         let open = match found.await {
             Ok(open) => open,
             // It may have ended since it was read.
@@ -103,17 +105,6 @@ impl Chat {
         })
     }
 
-    /// Refuses a further message of a user who writes as many as permitted, or of this server.
-    async fn require_stream_room(&self, user: &str) -> Result<(), ServiceError> {
-        let streams = &self.0.streams;
-        let mine = self.0.store.count_streams(user).await?;
-        if usize::try_from(mine).unwrap_or(usize::MAX) >= streams.limits.per_user {
-            streams.metrics.count(Counter::StreamsOfUser);
-            return Err(ServiceError::limited(FULL_DELAY));
-        }
-        streams.require_room()
-    }
-
     /// Adds text to a message that is being written.
     pub(crate) async fn append_message(
         &self,
@@ -128,6 +119,7 @@ impl Chat {
             return Err(ServiceError::invalid("text", "has control characters"));
         }
         let too_long = || {
+            streams.metrics.count(Counter::StreamChars);
             let problem = format!("makes more than {max_chars} characters");
             ServiceError::invalid("text", problem)
         };
@@ -136,7 +128,7 @@ impl Chat {
             return Err(too_long());
         }
         let offset = usize::try_from(command.offset).unwrap_or(usize::MAX);
-        let found = self.writing(command.message_id, &by.subject, from.clone());
+        let found = self.writing(command.message_id, &by, from.clone());
         let mut found = found.await?;
         // Text that does not fit may continue what another server has stored in the meantime.
         let is_misplaced = {
@@ -144,7 +136,7 @@ impl Chat {
             open.is_ending || offset > open.text.lock().end()
         };
         if is_misplaced {
-            found = self.still_writing(found, &by.subject, from.clone()).await?;
+            found = self.still_writing(found, &by, from.clone()).await?;
         }
         let mut open = found.lock();
         if open.is_ending {
@@ -184,10 +176,14 @@ impl Chat {
             content::check_metadata(metadata, self.0.limits.metadata_bytes)?;
         }
         if let Some(content) = &command.content {
-            content::check_content(content, self.0.streams.limits.max_chars)?;
+            let streams = &self.0.streams;
+            if content.chars().count() > streams.limits.max_chars {
+                streams.metrics.count(Counter::StreamChars);
+            }
+            content::check_content(content, streams.limits.max_chars)?;
         }
         let id = command.message_id;
-        let found = match self.written_here(id, &by.subject, from.clone()).await {
+        let found = match self.written_here(id, &by, from.clone()).await {
             Ok(found) => found,
             Err(error) => return self.ended(id, error, from).await,
         };
@@ -245,7 +241,7 @@ impl Chat {
             content::check_reason(reason)?;
         }
         let id = command.message_id;
-        let found = match self.written_here(id, &by.subject, from.clone()).await {
+        let found = match self.written_here(id, &by, from.clone()).await {
             Ok(found) => found,
             Err(error) => return self.ended(id, error, from).await,
         };

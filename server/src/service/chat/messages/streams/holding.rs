@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::OpenText;
 use super::authors::{ENDED, NOT_WRITTEN};
+use crate::auth::Principal;
 use crate::service::chat::handle::{Chat, now};
 use crate::service::chat::sequencer::growing::text::GrowingText;
 use crate::service::fault::ServiceError;
@@ -18,18 +19,18 @@ impl Chat {
     pub(super) async fn writing(
         &self,
         message: Uuid,
-        author: &str,
+        author: &Arc<Principal>,
         socket: Option<SocketId>,
     ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
         let streams = &self.0.streams;
         let open = match streams.get(message) {
-            Some(open) if *open.lock().user_id == *author => open,
+            Some(open) if open.lock().author.subject == author.subject => open,
             Some(_) => return Err(NOT_WRITTEN),
             None => {
-                let (holder, taken) = self.take_over(message, author).await?;
+                let (holder, taken) = self.take_over(message, &author.subject).await?;
                 let text = GrowingText::new(taken.text);
                 let place = (message, taken.conversation_id, taken.seq);
-                let new = OpenText::new(place, author, holder, socket.clone(), text);
+                let new = OpenText::new(place, Arc::clone(author), holder, socket.clone(), text);
                 let open = streams.insert(new);
                 // Another task has taken the message here at the same time.
                 if open.lock().holder != holder {
@@ -40,6 +41,7 @@ impl Chat {
         };
         let mut writing = open.lock();
         writing.touched = now();
+        writing.author = Arc::clone(author);
         writing.socket = socket;
         drop(writing);
         Ok(open)
@@ -75,7 +77,7 @@ impl Chat {
     pub(super) async fn written_here(
         &self,
         message: Uuid,
-        author: &str,
+        author: &Arc<Principal>,
         socket: Option<SocketId>,
     ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
         let open = self.writing(message, author, socket.clone()).await?;
@@ -87,7 +89,7 @@ impl Chat {
     pub(super) async fn still_writing(
         &self,
         open: Arc<Mutex<OpenText>>,
-        author: &str,
+        author: &Arc<Principal>,
         socket: Option<SocketId>,
     ) -> Result<Arc<Mutex<OpenText>>, ServiceError> {
         let (message, holder) = {

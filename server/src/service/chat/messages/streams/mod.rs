@@ -7,13 +7,14 @@
 //! is stored. Each holder is greater than the one before, so that every server recognizes text that
 //! a former one has sent late.
 //!
-//! `authors` has the commands of authors, `holding` decides which server that is, and `requests`
-//! writes a message for an HTTP request. `spreading` sends text to the readers of all servers, and
-//! `storing` stores it and ends messages that nobody extends. This module must not know how an
-//! event is parsed.
+//! `authors` has the commands of authors, `limiting` decides whether a further message may begin,
+//! `holding` decides which server that is, and `requests` writes a message for an HTTP request.
+//! `spreading` sends text to the readers of all servers, and `storing` stores it and ends messages
+//! that nobody extends. This module must not know how an event is parsed.
 
 mod authors;
 mod holding;
+mod limiting;
 mod readers;
 mod requests;
 mod spreading;
@@ -30,15 +31,16 @@ use roomcast::internal::RetryAfter;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use self::limiting::Beginnings;
 pub(in crate::service::chat) use self::readers::enter_held;
 pub(crate) use self::requests::{RequestWriter, WriteEnd, Written};
 use self::spreading::Gaps;
+use crate::auth::Principal;
 use crate::config;
 use crate::metrics::{Counter, Gauge, Inventoried, Inventory, Metrics};
 use crate::service::chat::handle::now;
 use crate::service::chat::sequencer::growing::LocalText;
 use crate::service::chat::sequencer::growing::text::{GrowingText, SharedText};
-use crate::service::fault::ServiceError;
 use crate::service::rules::commands::streams::Appended;
 use crate::store::{Extension, Finish};
 use roomcast::SocketId;
@@ -47,6 +49,7 @@ use roomcast::SocketId;
 #[derive(Debug)]
 pub(in crate::service) struct Streams {
     open: Mutex<HashMap<Uuid, Arc<Mutex<OpenText>>>>,
+    beginnings: Beginnings,
     limits: config::Streams,
     metrics: Arc<Metrics>,
     /// What authors at other servers have written beyond what is known here.
@@ -63,7 +66,8 @@ struct OpenText {
     message_id: Uuid,
     conversation_id: Uuid,
     seq: u64,
-    user_id: Box<str>,
+    /// The author, with the credentials of the last text.
+    author: Arc<Principal>,
     /// Identifies this server's writing of the text in the store.
     holder: Uuid,
     socket: Option<SocketId>,
@@ -101,6 +105,7 @@ impl Streams {
     pub(in crate::service::chat) fn new(limits: config::Streams, metrics: Arc<Metrics>) -> Self {
         Self {
             open: Mutex::default(),
+            beginnings: Beginnings::default(),
             limits,
             metrics,
             gaps: Mutex::default(),
@@ -147,15 +152,6 @@ impl Streams {
         Some(self.get(message)?.lock().local())
     }
 
-    /// Refuses a further message if this server has as many as it may.
-    fn require_room(&self) -> Result<(), ServiceError> {
-        if self.open.lock().len() < self.limits.max {
-            return Ok(());
-        }
-        self.metrics.count(Counter::StreamsOfServer);
-        Err(ServiceError::limited(FULL_DELAY))
-    }
-
     /// Adds a message, unless it is already written here.
     fn insert(&self, new: OpenText) -> Arc<Mutex<OpenText>> {
         match self.open.lock().entry(new.message_id) {
@@ -188,7 +184,7 @@ impl OpenText {
     /// Creates the text of a message that this server writes from now on.
     fn new(
         (message_id, conversation_id, seq): (Uuid, Uuid, u64),
-        user_id: &str,
+        author: Arc<Principal>,
         holder: Uuid,
         socket: Option<SocketId>,
         text: GrowingText,
@@ -197,7 +193,7 @@ impl OpenText {
             message_id,
             conversation_id,
             seq,
-            user_id: user_id.into(),
+            author,
             holder,
             socket,
             stored: text.end(),
@@ -275,6 +271,7 @@ impl OpenText {
 impl Inventoried for Streams {
     fn report(&self, inventory: &mut Inventory) {
         inventory.map("messages being written", &self.open.lock());
+        self.beginnings.report(inventory);
         self.gaps.lock().report(inventory);
     }
 }

@@ -8,7 +8,7 @@ use crate::auth::Principal;
 use crate::service::chat::handle::{Chat, now};
 use crate::service::chat::sequencer::conversations::LiveConversation;
 use crate::service::fault::ServiceError;
-use crate::store::{Message, Page, STREAMS_READ, StoreError};
+use crate::store::{Message, PAGE_BYTES, Page, STREAMS_READ, StoreError};
 use roomcast::{Socket, SocketId};
 
 /// A reader that is sent nothing of growing texts until this is dropped: after its answer.
@@ -115,7 +115,7 @@ impl Chat {
 
     /// Returns the messages of a conversation that are being written. A client that joins again
     /// may have less of them than its former connection would have received. The flag is whether
-    /// these are all.
+    /// these are all: like a page, the list ends at a size, but has at least one message.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl Chat {
         id: Uuid,
     ) -> Result<(Vec<Arc<Message>>, bool), StoreError> {
         let Self(chat) = self;
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         let streams = chat.store.streams_in(id).await?;
         let are_all = streams.len() < STREAMS_READ;
         for seq in streams {
@@ -136,8 +136,18 @@ impl Chat {
             };
             let read = chat.store.messages(id, &by.subject, page, 1).await?;
             let messages = read.map(|page| page.messages).into_iter().flatten();
-            found.extend(messages.filter(|message| message.streaming));
+            for message in messages.filter(|message| message.streaming) {
+                bytes += message.json_len();
+                if bytes > STREAMING_BYTES && !found.is_empty() {
+                    return Ok((found, false));
+                }
+                found.push(message);
+            }
         }
         Ok((found, are_all))
     }
 }
+
+/// The size in bytes at which the list of messages that are being written ends. The answer has a
+/// page of messages besides.
+const STREAMING_BYTES: usize = PAGE_BYTES / 2;

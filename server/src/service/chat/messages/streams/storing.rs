@@ -1,13 +1,14 @@
 //! Stores growing texts, and ends those that nobody extends or whose authors may no longer write.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::OpenText;
+use crate::auth::Permission;
+use crate::service::authorization::LostAccess;
 use crate::service::chat::handle::{Chat, now};
 use crate::store::{Change, Extension, Finish, IDLE_MARGIN, Origin, StoreError, Time};
 
@@ -76,23 +77,34 @@ impl Chat {
 
     async fn sweep(&self, looks_around: bool) -> Result<(), StoreError> {
         let streams = &self.0.streams;
+        // Sockets of these authors are disconnected, if they have any. Requests check themselves.
+        let access = &self.0.access;
+        self.interrupt_all(|open| {
+            let lost = || access.recheck(&open.author, Permission::ChatSend);
+            open.stop.is_none() && matches!(lost(), Err(LostAccess::Revoked))
+        });
         for part in streams.all().chunks(BATCH) {
             let ids: Vec<Uuid> = part.iter().map(|open| open.lock().message_id).collect();
             let held = self.0.store.held_streams(ids).await?;
+            let mut ends = Vec::new();
             for open in part {
-                let (id, holder, is_idle) = {
-                    let open = open.lock();
-                    let idle = now().saturating_duration_since(open.touched);
-                    (open.message_id, open.holder, idle > streams.limits.timeout)
-                };
+                let mut open = open.lock();
+                let (id, holder) = (open.message_id, open.holder);
+                let idle = now().saturating_duration_since(open.touched);
+                let is_idle = idle > streams.limits.timeout;
                 let found = held.iter().find(|held| held.message_id == id);
                 if found.is_some_and(|held| held.holder != holder) {
                     // Its author has continued it at another server.
+                    drop(open);
                     streams.forget_held(id, holder);
                 } else if is_idle || found.is_none() {
-                    self.interrupt(open).await?;
+                    ends.push(open.interrupted(String::new()));
                 }
             }
+            // None takes more text from here on, however long the others take.
+            let ended = stream::iter(ends).map(|end| self.store_interrupted(end));
+            let ended: Vec<_> = ended.buffer_unordered(ENDED_TOGETHER).collect().await;
+            ended.into_iter().collect::<Result<(), _>>()?;
         }
         if looks_around {
             let margin = streams.limits.timeout + IDLE_MARGIN;
@@ -115,19 +127,34 @@ impl Chat {
 
     /// Ends the messages that a socket writes, because the server has disconnected it.
     pub(in crate::service::chat) fn interrupt_of(&self, socket: &roomcast::SocketId) {
-        let open = self.0.streams.open.lock();
-        let own = open
-            .values()
-            .filter(|open| open.lock().socket.as_ref() == Some(socket));
-        for open in own {
-            let (chat, open) = (self.clone(), Arc::clone(open));
-            tokio::spawn(async move { chat.interrupt(&open).await });
+        self.interrupt_all(|open| open.socket.as_ref() == Some(socket));
+    }
+
+    /// Ends the messages of a user in a conversation from which it was removed.
+    pub(in crate::service::chat) fn interrupt_removed(&self, conversation: Uuid, user: &str) {
+        self.interrupt_all(|open| {
+            open.conversation_id == conversation && open.author.subject == user
+        });
+    }
+
+    /// Ends messages where they are. They take no more text once this returns, before their ends
+    /// are stored. After a failure, the sweep ends those whose authors may no longer write.
+    fn interrupt_all(&self, is_meant: impl Fn(&OpenText) -> bool) {
+        for open in self.0.streams.all() {
+            let finish = {
+                let mut open = open.lock();
+                if open.is_ending || !is_meant(&open) {
+                    continue;
+                }
+                open.interrupted(String::new())
+            };
+            let chat = self.clone();
+            tokio::spawn(async move { chat.store_interrupted(finish).await });
         }
     }
 
-    /// Ends a message where it is, unless it has ended or another server writes it.
-    async fn interrupt(&self, open: &Arc<Mutex<OpenText>>) -> Result<(), StoreError> {
-        let finish = open.lock().interrupted(String::new());
+    /// Stores the end of a message, unless it has ended or another server writes it.
+    async fn store_interrupted(&self, finish: Finish) -> Result<(), StoreError> {
         if let Change::Done(message) = self.store_end(finish, None).await? {
             tracing::debug!(message_id = %message.id, conversation = %message.conversation_id, "message interrupted");
         }
@@ -169,5 +196,7 @@ const PAUSE: u32 = 4;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The time after a failure of the store in which no messages of other servers are ended.
 const SETTLING: Duration = Duration::from_secs(10);
+/// The number of messages whose ends are stored at the same time.
+const ENDED_TOGETHER: usize = 16;
 /// The number of messages that are looked for together.
 const BATCH: usize = 1000;

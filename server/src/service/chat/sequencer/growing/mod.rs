@@ -41,6 +41,9 @@ pub(in crate::service) struct LiveStreams {
 #[derive(Debug)]
 struct LiveStream {
     message_id: Uuid,
+    user_id: Box<str>,
+    /// Whether its author was removed, so that nothing is sent until its end.
+    is_muted: bool,
     /// Who writes the text, if known. Of two holders, the greater one has taken over.
     holder: Option<Uuid>,
     /// The socket that writes the text and does not receive it.
@@ -146,7 +149,7 @@ impl LiveStreams {
     pub(in crate::service) fn begin(&mut self, message: &Message, now: Instant) {
         let new = || {
             let text = GrowingText::new(message.content.clone());
-            let mut stream = LiveStream::new(message.id, text, now);
+            let mut stream = LiveStream::new(message.id, &message.user_id, text, now);
             let readers = self.unread.iter();
             for (reader, _) in readers.filter(|(_, through)| **through >= message.seq) {
                 stream.withhold(reader);
@@ -260,6 +263,21 @@ impl LiveStreams {
         self.streams
             .retain(|_, stream| stream.touched + tempo.retention > now);
         self.expire_lost(now);
+    }
+
+    /// Sends nothing more of what a removed user writes.
+    pub(in crate::service::chat) fn mute(&mut self, user: &str) {
+        self.by(user).for_each(|stream| stream.is_muted = true);
+    }
+
+    /// Ends a [`mute`](Self::mute), because the user is a member again.
+    pub(in crate::service::chat) fn unmute(&mut self, user: &str) {
+        self.by(user).for_each(|stream| stream.is_muted = false);
+    }
+
+    fn by(&mut self, user: &str) -> impl Iterator<Item = &mut Box<LiveStream>> {
+        let streams = self.streams.values_mut();
+        streams.filter(move |stream| *stream.user_id == *user)
     }
 
     /// Sends a reader nothing until [`release`](Self::release).
@@ -386,9 +404,11 @@ impl LiveStreams {
 }
 
 impl LiveStream {
-    fn new(message_id: Uuid, text: GrowingText, now: Instant) -> Self {
+    fn new(message_id: Uuid, user_id: &str, text: GrowingText, now: Instant) -> Self {
         Self {
             message_id,
+            user_id: user_id.into(),
+            is_muted: false,
             holder: None,
             author: None,
             shown: text.end(),
@@ -455,6 +475,10 @@ impl LiveStream {
         tempo: StreamTempo,
         now: Instant,
     ) {
+        if self.is_muted {
+            self.due = None;
+            return;
+        }
         let text = self.text.lock();
         let appended = |offset: usize| {
             let text = text.since(offset)?;

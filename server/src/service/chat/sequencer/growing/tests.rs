@@ -13,7 +13,7 @@ impl Followed {
     fn new() -> Self {
         let mut streams = LiveStreams::default();
         let now = Instant::now();
-        let stream = LiveStream::new(Uuid::nil(), GrowingText::default(), now);
+        let stream = LiveStream::new(Uuid::nil(), "ann", GrowingText::default(), now);
         streams.streams.insert(1, Box::new(stream));
         Self { streams, now }
     }

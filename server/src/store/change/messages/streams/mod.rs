@@ -173,8 +173,9 @@ impl Store {
     }
 
     /// Makes `holder` the one who extends a message of this author, and returns what is stored.
-    /// Returns `None` if no such message is being written, or if its holder is not less: each
-    /// holder is greater than those from which it has taken over, so that late text is recognized.
+    /// Returns `None` if no such message is being written, if its author may no longer write in the
+    /// conversation, or if its holder is not less: each holder is greater than those from which it
+    /// has taken over, so that late text is recognized.
     ///
     /// # Errors
     ///
@@ -188,6 +189,9 @@ impl Store {
         let take = Statement::new(
             "UPDATE message_streams SET holder = $3, touched_at = $4
              WHERE message_id = $1 AND user_id = $2 AND holder < $3
+                 AND EXISTS (SELECT 1 FROM conversations c
+                     WHERE c.id = conversation_id AND (c.is_open OR EXISTS (SELECT 1 FROM members m
+                         WHERE m.conversation_id = c.id AND m.user_id = $2)))
              RETURNING conversation_id, text,
                  (SELECT seq FROM messages m WHERE m.id = message_id) AS seq",
             values![message, author, holder, Time::now()],
