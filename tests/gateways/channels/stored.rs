@@ -63,8 +63,16 @@ async fn kind_stores_a_limited_number_of_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_other_bound_refuses_and_counts() {
     for (key, most, limit) in [
-        ("CHANNELS__ORDERS__MAX_STORED_BYTES", "300", "max_stored_bytes"),
-        ("LIMITS__STORED_CHANNEL_EVENTS", "3", "stored_channel_events"),
+        (
+            "CHANNELS__ORDERS__MAX_STORED_BYTES",
+            "300",
+            "max_stored_bytes",
+        ),
+        (
+            "LIMITS__STORED_CHANNEL_EVENTS",
+            "3",
+            "stored_channel_events",
+        ),
     ] {
         let channels = Channels::start(&[(&format!("ROOMCAST_{key}"), most)]);
         let mut id = 0;
