@@ -101,7 +101,7 @@ other_versions() {
 # The server as it was at an older commit, in a folder of its own below the target directory. The default is the first
 # commit with the present schema: it is the oldest that a rolling upgrade can start from.
 older_server() {
-  local from="${ROLLING_FROM:-c51c2e3d6edc1ed91661bf743ba0462667986e30}" tree="$CARGO_TARGET_DIR/older"
+  local from="${ROLLING_FROM:-a250b15adb885d10659d91c66962d0567cd8ab17}" tree="$CARGO_TARGET_DIR/older"
   echo "building $(git rev-parse --short "$from")"
   rm -rf "$tree/source" && mkdir -p "$tree/source" || return 1
   git archive "$from" | tar -x -C "$tree/source" || return 1
