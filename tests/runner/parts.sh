@@ -80,6 +80,12 @@ part_features() {
   RUSTDOCFLAGS='-D warnings' check 'documentation' cargo doc --workspace --no-deps
 }
 
+part_server_features() {
+  require 'rust toolchain' toolchain || return
+  check 'server features' server_features
+  check 'missing features' missing_features
+}
+
 part_web() {
   require 'web packages' node_packages web || return
   counted 'web' parse_node npm test --prefix web
@@ -307,9 +313,8 @@ lock_files() {
 }
 
 # The library alone, without features and with each of them, since features unify where the server is
-# built beside it; and the server with each of its parts. Nothing is unused anywhere, and no link of the
-# documentation leads to what a feature would have to bring. docs.rs builds it with an unstable feature.
-# The public API is that of its snapshot.
+# built beside it. Nothing is unused anywhere, and no link of the documentation leads to what a feature
+# would have to bring. docs.rs builds it with an unstable feature. The public API is that of its snapshot.
 features() {
   local set
   RUSTDOC="$PWD/tests/runner/rustdoc" RUSTDOCFLAGS='--cfg docsrs -D warnings' \
@@ -319,11 +324,14 @@ features() {
   for set in '' axum client client-tls client-webpki-roots forwarding msgpack nats postgres redis tls; do
     cargo clippy -p roomcast --lib --features "$set" -- -D warnings || return 1
   done
-  # Without the tests of the server, which depend on it with all features.
+}
+
+# The server with each of its parts, without its tests, which depend on it with all features.
+server_features() {
+  local set
   for set in '' sqlite postgres nats html schemas 'acme otlp jemalloc'; do
     cargo clippy -p roomcast-server --lib --bins --no-default-features --features "$set" -- -D warnings || return 1
   done
-  missing_features
 }
 
 # The program of `cargo run` refuses what only other builds can do, naming the feature.
