@@ -313,7 +313,10 @@ test("a removed author at another server is silent for readers, and ends", async
   const { id: messageId } = await begin(bob, conversationId);
   await write(bob, messageId, ["before "]);
   await until(() => ada.all("message_appended").length === 1, "the text");
+  const tab = await person(t, here, "bob");
   await ada.must("remove_member", { conversationId, userId: "bob" });
+  // Nor does the author end it as finished.
+  await refused(tab, "CONFLICT", "finish_message", { messageId, offset: 7 });
   let text = "before ";
   for (let answer = { success: true }; answer.success; ) {
     answer = await ask(bob.socket, "append_message", { messageId, offset: text.length, text: "more " });

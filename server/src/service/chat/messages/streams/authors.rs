@@ -333,6 +333,9 @@ impl Chat {
         }
         let finish = Finish {
             message_id,
+            // Nobody has this one, so a text that still grows does not end: its author may be
+            // removed.
+            holder: Some(Uuid::nil()),
             ..Finish::default()
         };
         self.end(finish, from).await
