@@ -186,16 +186,18 @@ pub(in crate::service) fn check_metadata(
         ));
     }
     // The text is parsed again into its known fields, because a `Value` drops duplicate keys.
-    let mut json = serde_json::Deserializer::from_str(metadata.get());
-    let known: KnownMetadata<'_> =
-        serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let field = match error.path().to_string().as_str() {
-                "imageUrl" => "metadata.imageUrl",
-                "timestamp" => "metadata.timestamp",
-                _ => "metadata",
-            };
-            ServiceError::invalid(field, "is not a single string")
-        })?;
+    let known: KnownMetadata<'_> = serde_json::from_str(metadata.get()).map_err(|_| {
+        // Tracking the path allocates, so it is done only after an error.
+        let mut json = serde_json::Deserializer::from_str(metadata.get());
+        let located = serde_path_to_error::deserialize::<_, KnownMetadata<'_>>(&mut json);
+        let path = located.err().map(|error| error.path().to_string());
+        let field = match path.as_deref() {
+            Some("imageUrl") => "metadata.imageUrl",
+            Some("timestamp") => "metadata.timestamp",
+            Some(_) | None => "metadata",
+        };
+        ServiceError::invalid(field, "is not a single string")
+    })?;
     if known.image_url.is_some_and(|url| !is_http_url(&url)) {
         return Err(ServiceError::invalid(
             "metadata.imageUrl",
