@@ -1,5 +1,6 @@
 // The page in Chromium and in Firefox, for journeys that are the same in both.
 import { after, before } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { FirefoxVisitor, launchFirefox } from "./firefox.mjs";
 import { DESK, checkLook, client, make, must, shared } from "./page_support.mjs";
 import { until } from "./support.mjs";
@@ -68,6 +69,8 @@ export async function fill(t, sub, count, unread) {
     const conversationId = await make(bob, `room-${index}`, [sub], `message of ${index}`);
     ids.push(conversationId);
     if (index > unread) await must(user, "mark_read", { conversationId, seq: 1 });
+    // Rooms whose messages are of the same millisecond have no order.
+    for (const filled = Date.now(); Date.now() === filled; ) await sleep(1);
   }
   return { bob, user, ids };
 }
