@@ -247,7 +247,7 @@ test("a page discards what it has if events that it missed are not stored", asyn
   await order.scan(2);
   shop.link.restore();
   await anna.hasChanges(order.number, order.changes);
-  assert.ok(anna.received.some((frame) => frame.includes('"forgotten":true')));
+  await until(() => anna.received.some((frame) => frame.includes('"forgotten":true')), "the answer that events are missing");
   anna.hasNoComplaints();
 });
 

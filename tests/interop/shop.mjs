@@ -20,13 +20,21 @@ export const DESK = { width: 1280, height: 800 };
 
 /** The page of a user. */
 class Page extends Visitor {
-  /** What the page and Roomcast have sent each other over WebSocket, as texts. */
+  /** What the page and Roomcast have sent each other over WebSocket or polling, as texts. */
   sent = [];
   received = [];
   connections = 0;
 
   constructor(context, page, link) {
     super(context, page, link);
+    const isPoll = (request) => request.url().includes("transport=polling");
+    page.on("request", (request) => isPoll(request) && this.sent.push(request.postData() ?? ""));
+    // A connection begins with polling, also for the first answers if its upgrade takes longer.
+    page.on("response", async (response) => {
+      if (!isPoll(response.request())) return;
+      const text = await response.text().catch(() => ""); // The page may be closed by now.
+      this.received.push(text);
+    });
     page.on("websocket", (socket) => {
       this.connections += 1;
       socket.on("framesent", ({ payload }) => this.sent.push(String(payload)));
