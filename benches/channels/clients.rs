@@ -36,12 +36,15 @@ pub async fn publish(service: &mut Service, events: impl Iterator<Item = (u64, u
     events.len() as u64
 }
 
-/// Publishes an event to all, with a second argument like that of an event of a channel.
-pub async fn emit_to_all(service: &mut Service, n: u64) {
+/// The room of all followers.
+pub const ROOM: &str = "bench";
+
+/// Publishes an event to the room, with a second argument like that of an event of a channel.
+pub async fn emit_to_room(service: &mut Service, n: u64) {
     let meta = r#""channel":"plain:0","position":"01234567.100.01234567.01234567""#;
     let meta = format!(r#"{{{meta},"id":"{n}","timestamp":"2026-01-01T00:00:00.000Z"}}"#);
     let args = format!("[{},{meta}]", data(n, 0));
-    let body = format!(r#"{{"event":"bench:plain","args":{args},"everyone":true}}"#);
+    let body = format!(r#"{{"event":"bench:plain","args":{args},"rooms":["{ROOM}"]}}"#);
     service.post("emit", body).await;
 }
 

@@ -9,7 +9,7 @@
 //!   events of each 20 ms are due together, and sent with one request of at most 1,000.
 //! - `follow`: clients follow channels that have 200 events.
 //! - `fanout`: a service publishes to a channel with 10,000 followers. In turn with it, it publishes
-//!   an event of the same size to all with `POST /api/v1/emit`.
+//!   an event of the same size to a room of these followers with `POST /api/v1/emit`.
 //! - `memory`: 100,000 channels without followers get an event each.
 //!
 //! The store is SQLite, or with `postgres` a private PostgreSQL. Words with a value change the plan:
@@ -49,7 +49,7 @@ use std::{
 };
 
 use binary::Server;
-use clients::{MAX_EVENTS, Received, emit_to_all, fill, follow, publish, subscribe};
+use clients::{MAX_EVENTS, ROOM, Received, emit_to_room, fill, follow, publish, subscribe};
 use connections::{Service, connect};
 use futures_util::future::join_all;
 use postgres::Postgres;
@@ -251,14 +251,15 @@ impl<'a> Run<'a> {
         let most = files.maximum.map_or(u64::MAX, |files| files - 1000);
         let followers = self.number("followers", 10_000).min(most);
         let received = Received::new();
-        fill(&mut self.service().await, 0..1, 1).await;
+        let mut service = self.service().await;
+        fill(&mut service, 0..1, 1).await;
         for number in 0..followers {
             let mut follower = self.user(number).await;
             subscribe(&mut follower, "bench:0", 1).await;
+            service.join(&follower, ROOM).await;
             spawn_local(follow(follower, 1, Rc::clone(&received)));
         }
-        println!("{followers} followers\n| channel, CPU µs | all | ratio |\n|---|---|---|");
-        let mut service = self.service().await;
+        println!("{followers} followers\n| channel, CPU µs | room | ratio |\n|---|---|---|");
         let (mut last, mut ratios) = ([1, 1], Vec::new());
         for round in 0..ROUNDS as usize {
             let (mut costs, mut sizes) = ([0.0; 2], [0; 2]);
@@ -269,7 +270,7 @@ impl<'a> Run<'a> {
                         last[kind] += 1;
                         match kind {
                             0 => _ = publish(&mut service, once((0, last[0], 0))).await,
-                            _ => emit_to_all(&mut service, last[1]).await,
+                            _ => emit_to_room(&mut service, last[1]).await,
                         }
                         // No two events share a write.
                         received.wait((last[0] + last[1] - 2) * followers).await;

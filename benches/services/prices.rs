@@ -52,10 +52,9 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const SMALL_BUFFER: u32 = 4096;
 
 /// Clients that do not read must stay connected, and would miss pings.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 2] = [
     ("ROOMCAST_ENGINE__PING_INTERVAL", "1h"),
     ("ROOMCAST_ENGINE__WRITE_TIMEOUT", "1h"),
-    ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0"),
 ];
 
 /// The reading behaviour of a client while prices are published.

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     binary::Server,
-    connections::{DELIVERY_TIMEOUT, connect, must},
+    connections::{DELIVERY_TIMEOUT, Service, connect, must},
     processor, publish,
     text::{PIECE, is_exact, piece},
 };
@@ -35,6 +35,8 @@ pub struct Readings {
     /// How much later than at the author's server a piece was with the reader at the other one.
     pub lag: Vec<Duration>,
     pub acknowledged: Vec<Duration>,
+    /// How often the stored length of a message had changed since its author was told last.
+    pub stored: usize,
     /// Texts that were not what must follow.
     pub faults: usize,
     /// Messages that a reader did not receive whole.
@@ -54,9 +56,16 @@ pub struct Chat {
     pieces: usize,
 }
 
-/// An author that has written a message, when each piece was due and acknowledged, and how many
-/// were not accepted.
-type Written = (Author, Vec<(Instant, Instant)>, usize);
+/// An author that has written a message, and the answers to its pieces.
+type Written = (Author, Vec<Answered>);
+
+struct Answered {
+    due: Instant,
+    at: Instant,
+    is_accepted: bool,
+    /// Whether more is stored than at the answer before.
+    has_stored: bool,
+}
 
 #[derive(Default)]
 struct Received {
@@ -83,8 +92,8 @@ impl Chat {
             let names: Vec<String> = (0..servers.len()).map(|at| format!("r{at}-{n}")).collect();
             let author = Author::open(servers[0], &format!("a{n}"), &names).await;
             for (at, name) in names.iter().enumerate() {
-                chat.add_reader(servers[at], at, name, &author.conversation)
-                    .await;
+                let reader = reader(servers[at], name, &author.conversation).await;
+                chat.read(reader, at);
             }
             chat.authors.push(author);
         }
@@ -93,13 +102,17 @@ impl Chat {
         chat
     }
 
-    /// Connects an author and this many readers of one conversation.
+    /// Connects an author and this many readers of one conversation, who are in the room of
+    /// [`publish`], too.
     pub async fn open_one(server: &Server, readers: usize) -> Self {
         let mut chat = Self::empty();
         let names: Vec<String> = (0..readers).map(|n| format!("r{n}")).collect();
         let author = Author::open(server, "a", &names).await;
+        let mut service = Service::connect(server.address()).await;
         for name in &names {
-            chat.add_reader(server, 0, name, &author.conversation).await;
+            let reader = reader(server, name, &author.conversation).await;
+            service.join(&reader, publish::ROOM).await;
+            chat.read(reader, 0);
         }
         chat.authors.push(author);
         chat.readers = readers;
@@ -119,11 +132,9 @@ impl Chat {
         }
     }
 
-    async fn add_reader(&mut self, server: &Server, at: usize, name: &str, conversation: &str) {
-        let mut connection = connect(server.address(), name).await;
-        let payload = json!({ "conversationId": conversation });
-        must(&mut connection, "join_conversation", &payload).await;
-        spawn_local(read(connection, at, Rc::clone(&self.received)));
+    /// Lets a reader of a server read until the run ends.
+    fn read(&self, reader: Connection, at: usize) {
+        spawn_local(read(reader, at, Rc::clone(&self.received)));
     }
 
     /// Lets each author write a message. Returns when the first piece is due.
@@ -150,17 +161,21 @@ impl Chat {
             times: [Vec::new(), Vec::new()],
             lag: Vec::new(),
             acknowledged: Vec::new(),
+            stored: 0,
             faults: 0,
             missing: 0,
             refused: 0,
         };
         for writing in self.writing.drain(..) {
-            let (author, acknowledged, refused) = writing.await.unwrap();
-            let measured = acknowledged.into_iter().filter(|(due, _)| *due >= from);
-            readings
-                .acknowledged
-                .extend(measured.map(|(due, at)| at.saturating_duration_since(due)));
-            readings.refused += refused;
+            let (author, answers) = writing.await.unwrap();
+            for answer in answers {
+                readings.refused += usize::from(!answer.is_accepted);
+                if answer.due >= from {
+                    let time = answer.at.saturating_duration_since(answer.due);
+                    readings.acknowledged.push(time);
+                    readings.stored += usize::from(answer.has_stored);
+                }
+            }
             self.authors.push(author);
         }
         let end = Instant::now() + DELIVERY_TIMEOUT;
@@ -250,12 +265,13 @@ impl Author {
         #[derive(Deserialize)]
         struct Answer {
             success: bool,
+            stored: Option<usize>,
         }
         let due = |k: usize| first + Duration::from_secs(1) / rate * k as u32;
-        let (mut acknowledged, mut refused) = (Vec::with_capacity(pieces), 0);
+        let (mut answers, mut stored) = (Vec::with_capacity(pieces), 0);
         let mut waiting = VecDeque::new();
         let mut sent = 0;
-        while acknowledged.len() < pieces {
+        while answers.len() < pieces {
             tokio::select! {
                 packet = self.connection.next() => {
                     let packet = packet.unwrap();
@@ -263,8 +279,14 @@ impl Author {
                     if packet.kind == Kind::Ack && let Some((id, due)) = waiting.pop_front() {
                         assert_eq!(packet.id, Some(id), "acknowledgements come in order");
                         let answer: Answer = packet.args.get(0).unwrap();
-                        refused += usize::from(!answer.success);
-                        acknowledged.push((due, now));
+                        let before = stored;
+                        stored = answer.stored.unwrap_or(before);
+                        answers.push(Answered {
+                            due,
+                            at: now,
+                            is_accepted: answer.success,
+                            has_stored: stored > before,
+                        });
                     }
                 }
                 () = sleep_until(due(sent).into()), if sent < pieces => {
@@ -283,8 +305,16 @@ impl Author {
         sleep_until((first + Duration::from_secs(1) / rate * pieces as u32 + delay).into()).await;
         let payload = json!({"messageId": self.message, "offset": pieces * PIECE});
         must(&mut self.connection, "finish_message", &payload).await;
-        (self, acknowledged, refused)
+        (self, answers)
     }
+}
+
+/// Connects a reader of a conversation.
+async fn reader(server: &Server, name: &str, conversation: &str) -> Connection {
+    let mut connection = connect(server.address(), name).await;
+    let payload = json!({ "conversationId": conversation });
+    must(&mut connection, "join_conversation", &payload).await;
+    connection
 }
 
 /// Reads messages until the run ends.

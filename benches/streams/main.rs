@@ -8,7 +8,7 @@
 //! - `sqlite`, `postgres`: each of 1,000 authors writes a message, 20 pieces a second, for one
 //!   reader.
 //! - `readers`: an author writes for 1,000 readers. In turn with it, a service publishes an event
-//!   of the same size to them with `POST /api/v1/emit`.
+//!   of the same size to a room of these readers with `POST /api/v1/emit`.
 //! - `memory`: a user has 20,000 messages open. What the second half adds to the resident memory is
 //!   counted.
 //! - `second`: two servers with Redis and PostgreSQL share the first core. 200 messages have a
@@ -117,12 +117,16 @@ async fn many(database: Option<&Postgres>, authors: u32, seconds: u32) {
     let measured = start + Duration::from_secs(WARM_UP.into());
     tokio::time::sleep_until(measured.into()).await;
     let name = store.rsplit('/').next().unwrap();
-    let stored = || database.map(|database| writes(database, name));
-    let worked = || database.map(|database| processor::worked(&database.processes()));
-    let (cpu, before, worked_before) = (processor::worked(&[server.process()]), stored(), worked());
+    let transactions = || match database {
+        Some(database) => database.sql(name, TRANSACTIONS).parse().unwrap(),
+        None => commits(&server.metrics()),
+    };
+    let worked = || database.map_or(0.0, |database| processor::worked(&database.processes()));
+    let (before, worked_before) = (transactions(), worked());
+    let cpu = processor::worked(&[server.process()]);
     tokio::time::sleep_until((measured + Duration::from_secs(seconds.into())).into()).await;
     let cpu = processor::worked(&[server.process()]) - cpu;
-    let (after, worked_after) = (stored(), worked());
+    let (after, worked_after) = (transactions(), worked());
     let mut readings = chat.end(measured).await;
     println!(
         "{}: {authors} authors, {} pieces/s for {seconds} s",
@@ -140,30 +144,27 @@ async fn many(database: Option<&Postgres>, authors: u32, seconds: u32) {
         cpu / f64::from(seconds),
         cpu / f64::from(authors * RATE * seconds) * 1e6,
     );
-    if let Some((before, after)) = before.zip(after) {
-        let [rows, transactions] = [0, 1].map(|at| (after[at] - before[at]) / f64::from(seconds));
-        let cores = worked_after
-            .zip(worked_before)
-            .map_or(0.0, |(now, then)| now - then);
-        println!(
-            "  stored writes/s of a message: {:.2}; transactions/s of the database: {transactions:.1}; its cores: {:.2}",
-            rows / f64::from(authors),
-            cores / f64::from(seconds),
-        );
-    }
+    println!(
+        "  stored writes/s of a message: {:.2}; transactions/s: {:.1}; cores of the database: {:.2}",
+        readings.stored as f64 / f64::from(authors * seconds),
+        (after - before) / f64::from(seconds),
+        (worked_after - worked_before) / f64::from(seconds),
+    );
     println!("  {}", faults(&readings));
 }
 
-/// Returns the updated rows of messages, and the committed transactions, since the database began.
-fn writes(database: &Postgres, name: &str) -> [f64; 2] {
-    let sql = "SELECT (SELECT sum(n_tup_upd) FROM pg_stat_user_tables WHERE relname = 'message_streams') || ' ' || \
-               (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())";
-    let row = database.sql(name, sql);
-    let mut numbers = row.split(' ').map(|number| number.parse().unwrap());
-    [(); 2].map(|()| numbers.next().unwrap())
+/// Reads how many transactions the database has committed, also those that only read.
+const TRANSACTIONS: &str =
+    "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+
+/// Returns how many transactions a server has committed, all of which write.
+fn commits(metrics: &str) -> f64 {
+    let mut lines = metrics.lines();
+    let line = lines.find_map(|line| line.strip_prefix("roomcast_store_commits_total "));
+    line.unwrap().parse().unwrap()
 }
 
-/// Compares a message that 1,000 users read with events of the same size.
+/// Compares a message that 1,000 users read with events of the same size for a room of them.
 async fn readers(seconds: u32) {
     let server = Server::start("sqlite:streams.db", &processor::cores().server);
     let mut chat = Chat::open_one(&server, 1000).await;

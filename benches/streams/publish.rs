@@ -15,10 +15,12 @@ use crate::{
 
 /// The name of the event, as long as that of a piece.
 pub const EVENT: &str = "message_announce";
+/// The room of all readers.
+pub const ROOM: &str = "bench";
 /// As long as the id of a message and of its conversation.
 const ID: &str = "0190d5a0-7c3e-7000-8000-000000000000";
 
-/// Publishes an event with the size of a piece to everyone, at a rate.
+/// Publishes an event with the size of a piece to the room, at a rate.
 pub async fn publish(address: SocketAddr, start: Instant, rate: u32, seconds: u32) {
     let mut service = Service::connect(address).await;
     for k in 0..rate * seconds {
@@ -31,7 +33,7 @@ pub async fn publish(address: SocketAddr, start: Instant, rate: u32, seconds: u3
             "offset": number * PIECE,
             "text": piece(number),
         });
-        let body = json!({"event": EVENT, "args": [payload], "everyone": true});
+        let body = json!({"event": EVENT, "args": [payload], "rooms": [ROOM]});
         service.post("emit", body.to_string()).await;
     }
 }

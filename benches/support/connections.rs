@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, client::conn::http1, header};
+use hyper::{Method, Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use ring::hmac;
 use roomcast::client::{Connection, Options, Transports};
@@ -60,9 +60,21 @@ impl Service {
         Self { sender, bearer }
     }
 
-    /// Sends a request to a route below `/api/v1`, which must succeed.
+    /// Adds a user to a room.
+    pub async fn join(&mut self, user: &Connection, room: &str) {
+        let route = format!("sockets/{}/rooms/{room}", user.id());
+        self.send(Method::PUT, &route, String::new()).await;
+    }
+
+    /// Posts a request to a route below `/api/v1`, which must succeed.
     pub async fn post(&mut self, route: &str, body: String) {
-        let request = Request::post(format!("/api/v1/{route}"))
+        self.send(Method::POST, route, body).await;
+    }
+
+    async fn send(&mut self, method: Method, route: &str, body: String) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1/{route}"))
             .header(header::HOST, "localhost")
             .header(header::AUTHORIZATION, &self.bearer)
             .header(header::CONTENT_TYPE, "application/json")

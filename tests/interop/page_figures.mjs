@@ -265,6 +265,8 @@ test("a message of 20,000 characters grows by 50 pieces a second", async (t) => 
       `${(sum("FunctionCall", "FireAnimationFrame", "EventDispatch", "TimerFire") / frames).toFixed(1)} ms of scripts, ${(sum("UpdateLayoutTree", "Layout") / frames).toFixed(1)} ms of style and layout, also in scripts, ` +
       `${(sum("PrePaint", "Paint", "Layerize", "Commit") / frames).toFixed(1)} ms of painting; ${complete.filter(({ name }) => name === "Layout").length} drawings, ${tasks.filter((time) => time > 50).length} tasks over 50 ms, the longest ${Math.max(...tasks).toFixed(0)} ms`,
   );
+  // The goal is 4 ms; other programs share the machine.
+  assert.ok(processor > 0 && processor / frames < 12, `${processor / frames} ms per frame`);
   await must(bob, "finish_message", { messageId: message.id, offset: whole.length });
   noComplaints(ada);
 });
