@@ -28,7 +28,7 @@ pub use annotations::{
     Annotate, Annotated, Annotation, Level, Opening, Pin, Pinned, Quote, Reaction, ReactionChange,
     Unpinned,
 };
-pub(super) use annotations::{MAX_PINS, ReactionCounts};
+pub(super) use annotations::{MAX_PINS, PinRow, ReactionCounts};
 pub use conversations::{
     Conversation, ConversationSummary, Cursor, InvalidCursor, LastMessage, List,
     ListedConversation, Membership, NewConversation, Rename, Revision,

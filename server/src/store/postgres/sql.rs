@@ -137,6 +137,16 @@ pub(in crate::store) async fn execute(
         .await
 }
 
+/// Returns the rows of a statement, each as a record.
+pub(in crate::store) async fn query<T: Record>(
+    client: &ClientWrapper,
+    statement: &Statement,
+) -> Result<Vec<T>, Error> {
+    client
+        .query_cached(statement.postgres, &parameters(statement), record)
+        .await
+}
+
 /// Returns the parameters of a statement.
 pub(super) fn parameters(statement: &Statement) -> Vec<&(dyn ToSql + Sync)> {
     let parameters = statement.parameters.iter();

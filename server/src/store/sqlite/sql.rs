@@ -108,6 +108,15 @@ pub(in crate::store) fn execute(connection: &Connection, statement: &Statement) 
     Ok(prepare(connection, statement)?.raw_execute()? as u64)
 }
 
+/// Returns the rows of a statement, each as a record.
+pub(in crate::store) fn query<T: Record>(
+    connection: &Connection,
+    statement: &Statement,
+) -> Result<Vec<T>> {
+    let mut prepared = prepare(connection, statement)?;
+    prepared.raw_query().mapped(record).collect()
+}
+
 /// Binds the parameters that a statement refers to. SQLite numbers named parameters in the order of
 /// the text, so each is found by its name.
 fn prepare<'a>(connection: &'a Connection, statement: &Statement) -> Result<CachedStatement<'a>> {

@@ -342,6 +342,92 @@ impl Annotate {
     }
 }
 
+/// The statements of a change.
+impl Annotate {
+    /// Reads the emojis of the message: whether each is this one, its count, and whether the user
+    /// has reacted with it.
+    pub(in crate::store) fn emojis(&self, emoji: &str) -> Statement {
+        Statement::new(
+            "SELECT e.emoji = $3 AS is_it, e.count, EXISTS (SELECT 1 FROM message_reactions r
+                 WHERE r.message_id = e.message_id AND r.emoji = e.emoji AND r.user_id = $2) AS is_own
+             FROM message_emojis e WHERE e.message_id = $1",
+            values![self.message_id, &*self.by.user_id, emoji],
+        )
+    }
+
+    pub(in crate::store) fn react(&self, emoji: &str, now: Time) -> [Statement; 2] {
+        [
+            Statement::new(
+                "INSERT INTO message_emojis AS e (message_id, emoji, count, first_at)
+                 VALUES ($1, $2, 1, $3)
+                 ON CONFLICT (message_id, emoji) DO UPDATE SET count = e.count + 1",
+                values![self.message_id, emoji, now],
+            ),
+            Statement::new(
+                "INSERT INTO message_reactions (message_id, emoji, user_id) VALUES ($1, $2, $3)",
+                values![self.message_id, emoji, &*self.by.user_id],
+            ),
+        ]
+    }
+
+    /// `count` is the number of users who still react with the emoji.
+    pub(in crate::store) fn unreact(&self, emoji: &str, count: u64) -> [Statement; 2] {
+        let values = values![self.message_id, emoji, &*self.by.user_id];
+        let counted = if count == 0 {
+            "DELETE FROM message_emojis WHERE message_id = $1 AND emoji = $2"
+        } else {
+            "UPDATE message_emojis SET count = count - 1 WHERE message_id = $1 AND emoji = $2"
+        };
+        [
+            Statement::new(
+                "DELETE FROM message_reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3",
+                values,
+            ),
+            Statement::new(counted, values![self.message_id, emoji]),
+        ]
+    }
+
+    pub(in crate::store) fn pins(conversation: Uuid) -> Statement {
+        Statement::new(
+            "SELECT message_id, pinned_by, pinned_at FROM pins WHERE conversation_id = $1",
+            values![conversation],
+        )
+    }
+
+    pub(in crate::store) fn pin(&self, conversation: Uuid, now: Time) -> Statement {
+        Statement::new(
+            "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
+             VALUES ($1, $2, $3, $4)",
+            values![self.message_id, conversation, &*self.by.user_id, now],
+        )
+    }
+
+    pub(in crate::store) fn unpin(&self) -> Statement {
+        Statement::new(
+            "DELETE FROM pins WHERE message_id = $1",
+            values![self.message_id],
+        )
+    }
+}
+
+/// A row of [`Annotate::emojis`].
+pub(in crate::store) struct EmojiCount {
+    is_it: bool,
+    count: u64,
+    is_own: bool,
+}
+
+record!(EmojiCount => is_it, count, is_own);
+
+/// A row of [`Annotate::pins`].
+pub(in crate::store) struct PinRow {
+    pub(in crate::store) message_id: Uuid,
+    pub(in crate::store) pinned_by: String,
+    pub(in crate::store) pinned_at: Time,
+}
+
+record!(PinRow => message_id, pinned_by, pinned_at);
+
 /// The reactions to a message, from the view of one user and one emoji.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store) struct ReactionCounts {
@@ -356,6 +442,16 @@ pub(in crate::store) struct ReactionCounts {
 }
 
 impl ReactionCounts {
+    pub(in crate::store) fn new(emojis: &[EmojiCount]) -> Self {
+        let current = emojis.iter().find(|emoji| emoji.is_it);
+        Self {
+            count: current.map_or(0, |emoji| emoji.count),
+            is_there: current.is_some_and(|emoji| emoji.is_own),
+            emojis: emojis.len(),
+            own: emojis.iter().filter(|emoji| emoji.is_own).count(),
+        }
+    }
+
     /// Returns whether the user may react with the emoji.
     pub(in crate::store) fn has_room(&self) -> bool {
         // An emoji that already occurs needs no further row.

@@ -12,12 +12,12 @@ use crate::store::change::members::postgres::is_member;
 use crate::store::change::messages::postgres as messages;
 use crate::store::change::messages::streams::postgres as streams;
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, Opening, Quote, Reaction,
-    ReactionCounts,
+    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, Opening, PinRow, Quote,
+    Reaction, ReactionCounts,
 };
 use crate::store::page::Messages;
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, record, time, unsigned};
+use crate::store::postgres::sql::{CachedStatements, execute, query, record, unsigned};
 use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
@@ -242,10 +242,7 @@ pub(in crate::store) async fn annotate(
         Annotation::Pin => pin(client, annotate, &message, now).await?,
         Annotation::Unpin => {
             let unpinned = annotate.unpinned(&message, now);
-            match client
-                .execute_cached("DELETE FROM pins WHERE message_id = $1", &[&message.id])
-                .await?
-            {
+            match execute(client, &annotate.unpin()).await? {
                 0 => Change::Unchanged(unpinned),
                 _ => Change::Done(unpinned),
             }
@@ -278,7 +275,7 @@ async fn react(
     emoji: &str,
     now: Time,
 ) -> Result<Change<Arc<Annotated>>, Error> {
-    let standing = standing(client, annotate, emoji).await?;
+    let standing = ReactionCounts::new(&query(client, &annotate.emojis(emoji)).await?);
     if standing.is_there {
         let as_it_is = annotate.reacted(message, emoji, standing.count, now);
         return Ok(Change::Unchanged(as_it_is));
@@ -286,20 +283,9 @@ async fn react(
     if !standing.has_room() {
         return Ok(Change::Conflict);
     }
-    client
-        .execute_cached(
-            "INSERT INTO message_emojis AS e (message_id, emoji, count, first_at)
-             VALUES ($1, $2, 1, $3)
-             ON CONFLICT (message_id, emoji) DO UPDATE SET count = e.count + 1",
-            &[&message.id, &emoji, &now.timestamp()],
-        )
-        .await?;
-    client
-        .execute_cached(
-            "INSERT INTO message_reactions (message_id, emoji, user_id) VALUES ($1, $2, $3)",
-            &[&message.id, &emoji, &annotate.by.user_id],
-        )
-        .await?;
+    for statement in annotate.react(emoji, now) {
+        execute(client, &statement).await?;
+    }
     let count = standing.count + 1;
     Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
 }
@@ -311,60 +297,16 @@ async fn unreact(
     emoji: &str,
     now: Time,
 ) -> Result<Change<Arc<Annotated>>, Error> {
-    let standing = standing(client, annotate, emoji).await?;
+    let standing = ReactionCounts::new(&query(client, &annotate.emojis(emoji)).await?);
     if !standing.is_there {
         let as_it_is = annotate.reacted(message, emoji, standing.count, now);
         return Ok(Change::Unchanged(as_it_is));
     }
-    client
-        .execute_cached(
-            "DELETE FROM message_reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3",
-            &[&message.id, &emoji, &annotate.by.user_id],
-        )
-        .await?;
     let count = standing.count.saturating_sub(1);
-    client
-        .execute_cached(
-            if count == 0 {
-                "DELETE FROM message_emojis WHERE message_id = $1 AND emoji = $2"
-            } else {
-                "UPDATE message_emojis SET count = count - 1 WHERE message_id = $1 AND emoji = $2"
-            },
-            &[&message.id, &emoji],
-        )
-        .await?;
-    Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
-}
-
-async fn standing(
-    client: &ClientWrapper,
-    annotate: &Annotate,
-    emoji: &str,
-) -> Result<ReactionCounts, Error> {
-    let rows = client
-        .query_cached(
-            "SELECT e.emoji = $3 AS is_it, e.count, EXISTS (SELECT 1 FROM message_reactions r
-                 WHERE r.message_id = e.message_id AND r.emoji = e.emoji AND r.user_id = $2) AS own
-             FROM message_emojis e WHERE e.message_id = $1",
-            &[&annotate.message_id, &annotate.by.user_id, &emoji],
-            |row| {
-                let is_it: bool = row.try_get("is_it")?;
-                Ok((is_it, unsigned(row.try_get("count")?), row.try_get("own")?))
-            },
-        )
-        .await?;
-    let mut standing = ReactionCounts {
-        emojis: rows.len(),
-        ..ReactionCounts::default()
-    };
-    for (is_it, count, is_own) in rows {
-        standing.own += usize::from(is_own);
-        if is_it {
-            standing.count = count;
-            standing.is_there = is_own;
-        }
+    for statement in annotate.unreact(emoji, count) {
+        execute(client, &statement).await?;
     }
-    Ok(standing)
+    Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
 }
 
 async fn pin(
@@ -373,31 +315,16 @@ async fn pin(
     message: &Message,
     now: Time,
 ) -> Result<Change<Arc<Annotated>>, Error> {
-    let pins = client
-        .query_cached(
-            "SELECT message_id, pinned_by, pinned_at FROM pins WHERE conversation_id = $1",
-            &[&message.conversation_id],
-            |row| {
-                let id: Uuid = row.try_get("message_id")?;
-                Ok((id, row.try_get("pinned_by")?, time(row, "pinned_at")?))
-            },
-        )
-        .await?;
+    let pins: Vec<PinRow> = query(client, &Annotate::pins(message.conversation_id)).await?;
     let count = pins.len();
-    if let Some((_, by, at)) = pins.into_iter().find(|(id, _, _)| *id == message.id) {
-        return Ok(Change::Unchanged(Annotate::pinned(message, by, at)));
+    if let Some(pin) = pins.into_iter().find(|pin| pin.message_id == message.id) {
+        let pinned = Annotate::pinned(message, pin.pinned_by, pin.pinned_at);
+        return Ok(Change::Unchanged(pinned));
     }
     if count >= MAX_PINS {
         return Ok(Change::Conflict);
     }
-    let by = &annotate.by.user_id;
-    let at = now.timestamp();
-    client
-        .execute_cached(
-            "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
-             VALUES ($1, $2, $3, $4)",
-            &[&message.id, &message.conversation_id, by, &at],
-        )
-        .await?;
-    Ok(Change::Done(Annotate::pinned(message, by.clone(), now)))
+    execute(client, &annotate.pin(message.conversation_id, now)).await?;
+    let by = annotate.by.user_id.clone();
+    Ok(Change::Done(Annotate::pinned(message, by, now)))
 }

@@ -13,12 +13,12 @@ use crate::store::change::messages::sqlite as messages;
 use crate::store::change::messages::streams::sqlite as streams;
 use crate::store::change::{
     Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, NewMessage, Notice, Opening,
-    Quote, Reaction, ReactionCounts,
+    PinRow, Quote, Reaction, ReactionCounts,
 };
 use crate::store::page::Messages;
 use crate::store::shared::journals::sqlite as journals;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id, record, signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, execute, query, record, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -260,8 +260,7 @@ pub(in crate::store) fn annotate(
         }
         Annotation::Pin => pin(connection, annotate, &message, now),
         Annotation::Unpin => {
-            let removed = connection
-                .execute_cached("DELETE FROM pins WHERE message_id = ?1", [Id(message.id)])?;
+            let removed = execute(connection, &annotate.unpin())?;
             let unpinned = annotate.unpinned(&message, now);
             Ok(match removed {
                 0 => Change::Unchanged(unpinned),
@@ -278,7 +277,7 @@ fn react(
     emoji: &str,
     now: Time,
 ) -> rusqlite::Result<Change<Arc<Annotated>>> {
-    let standing = standing(connection, annotate, emoji)?;
+    let standing = ReactionCounts::new(&query(connection, &annotate.emojis(emoji))?);
     if standing.is_there {
         let as_it_is = annotate.reacted(message, emoji, standing.count, now);
         return Ok(Change::Unchanged(as_it_is));
@@ -286,15 +285,9 @@ fn react(
     if !standing.has_room() {
         return Ok(Change::Conflict);
     }
-    connection.execute_cached(
-        "INSERT INTO message_emojis (message_id, emoji, count, first_at) VALUES (?1, ?2, 1, ?3)
-         ON CONFLICT (message_id, emoji) DO UPDATE SET count = count + 1",
-        params![Id(message.id), emoji, now],
-    )?;
-    connection.execute_cached(
-        "INSERT INTO message_reactions (message_id, emoji, user_id) VALUES (?1, ?2, ?3)",
-        params![Id(message.id), emoji, annotate.by.user_id],
-    )?;
+    for statement in annotate.react(emoji, now) {
+        execute(connection, &statement)?;
+    }
     let count = standing.count + 1;
     Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
 }
@@ -306,47 +299,16 @@ fn unreact(
     emoji: &str,
     now: Time,
 ) -> rusqlite::Result<Change<Arc<Annotated>>> {
-    let standing = standing(connection, annotate, emoji)?;
+    let standing = ReactionCounts::new(&query(connection, &annotate.emojis(emoji))?);
     if !standing.is_there {
         let as_it_is = annotate.reacted(message, emoji, standing.count, now);
         return Ok(Change::Unchanged(as_it_is));
     }
-    connection.execute_cached(
-        "DELETE FROM message_reactions WHERE message_id = ?1 AND emoji = ?2 AND user_id = ?3",
-        params![Id(message.id), emoji, annotate.by.user_id],
-    )?;
     let count = standing.count.saturating_sub(1);
-    let changed = if count == 0 {
-        "DELETE FROM message_emojis WHERE message_id = ?1 AND emoji = ?2"
-    } else {
-        "UPDATE message_emojis SET count = count - 1 WHERE message_id = ?1 AND emoji = ?2"
-    };
-    connection.execute_cached(changed, params![Id(message.id), emoji])?;
-    Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
-}
-
-fn standing(
-    connection: &Connection,
-    annotate: &Annotate,
-    emoji: &str,
-) -> rusqlite::Result<ReactionCounts> {
-    let mut standing = ReactionCounts::default();
-    let mut statement = connection.prepare_cached(
-        "SELECT emoji, count, EXISTS (SELECT 1 FROM message_reactions AS own
-             WHERE own.message_id = ?1 AND own.emoji = message_emojis.emoji AND own.user_id = ?2)
-         FROM message_emojis WHERE message_id = ?1",
-    )?;
-    let mut rows = statement.query(params![Id(annotate.message_id), annotate.by.user_id])?;
-    while let Some(row) = rows.next()? {
-        let (other, is_own): (String, bool) = (row.get(0)?, row.get(2)?);
-        standing.emojis += 1;
-        standing.own += usize::from(is_own);
-        if other == emoji {
-            standing.count = unsigned(row.get(1)?);
-            standing.is_there = is_own;
-        }
+    for statement in annotate.unreact(emoji, count) {
+        execute(connection, &statement)?;
     }
-    Ok(standing)
+    Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
 }
 
 fn pin(
@@ -355,28 +317,17 @@ fn pin(
     message: &Message,
     now: Time,
 ) -> rusqlite::Result<Change<Arc<Annotated>>> {
-    let known: Option<(String, Time)> = connection.query_opt_cached(
-        "SELECT pinned_by, pinned_at FROM pins WHERE message_id = ?1",
-        [Id(message.id)],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
-    if let Some((by, at)) = known {
-        return Ok(Change::Unchanged(Annotate::pinned(message, by, at)));
+    let pins: Vec<PinRow> = query(connection, &Annotate::pins(message.conversation_id))?;
+    let count = pins.len();
+    if let Some(pin) = pins.into_iter().find(|pin| pin.message_id == message.id) {
+        let pinned = Annotate::pinned(message, pin.pinned_by, pin.pinned_at);
+        return Ok(Change::Unchanged(pinned));
     }
-    let pins: i64 = connection.query_one_cached(
-        "SELECT count(*) FROM pins WHERE conversation_id = ?1",
-        [Id(message.conversation_id)],
-        |row| row.get(0),
-    )?;
-    if pins >= signed(MAX_PINS as u64) {
+    if count >= MAX_PINS {
         return Ok(Change::Conflict);
     }
+    execute(connection, &annotate.pin(message.conversation_id, now))?;
     let by = annotate.by.user_id.clone();
-    connection.execute_cached(
-        "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
-         VALUES (?1, ?2, ?3, ?4)",
-        params![Id(message.id), Id(message.conversation_id), by, now],
-    )?;
     Ok(Change::Done(Annotate::pinned(message, by, now)))
 }
 

@@ -52,6 +52,16 @@ pub struct NewConversation {
 }
 
 impl NewConversation {
+    /// Returns the statement that stores it, unless its id exists.
+    pub(in crate::store) fn insert(&self, now: Time) -> Statement {
+        let (title, owner) = (self.title.clone(), self.owner_id.clone());
+        Statement::new(
+            "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (id) DO NOTHING",
+            values![self.id, title, owner, self.is_open, now],
+        )
+    }
+
     /// Returns the conversation that exists from the start in development, open to everyone.
     #[must_use]
     pub fn lobby() -> Self {

@@ -15,7 +15,9 @@ use crate::store::change::{
 };
 use crate::store::page::PageBuilder;
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, one_more, record, signed, time, unsigned};
+use crate::store::postgres::sql::{
+    CachedStatements, execute, one_more, record, signed, time, unsigned,
+};
 use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
@@ -44,19 +46,7 @@ pub(in crate::store) async fn insert_conversation(
     new: &NewConversation,
     now: Time,
 ) -> Result<(Conversation, bool), Error> {
-    let inserted = client
-        .execute_cached(
-            "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (id) DO NOTHING",
-            &[
-                &new.id,
-                &new.title,
-                &new.owner_id,
-                &new.is_open,
-                &now.timestamp(),
-            ],
-        )
-        .await?;
+    let inserted = execute(client, &new.insert(now)).await?;
     let is_new = inserted > 0;
     if is_new {
         let members: Vec<&str> = new

@@ -7,12 +7,12 @@ use super::last_message_columns;
 use crate::store::change::members::sqlite::{is_member, last_seq};
 use crate::store::change::read_marks::sqlite::unread;
 use crate::store::change::{
-    Change, Conversation, Cursor, Level, List, ListedConversation, Membership, NewConversation,
-    Rename, Revision,
+    Change, Conversation, Cursor, Level, List, ListedConversation, MemberChange, Membership,
+    NewConversation, Rename, Revision,
 };
 use crate::store::page::PageBuilder;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id, one_more, record, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, execute, one_more, record, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -44,18 +44,9 @@ pub(in crate::store) fn insert_conversation(
     new: &NewConversation,
     now: Time,
 ) -> rusqlite::Result<Conversation> {
-    let inserted = connection.execute_cached(
-        "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (id) DO NOTHING",
-        params![Id(new.id), new.title, new.owner_id, new.is_open, now],
-    )?;
-    if inserted > 0 {
-        let mut insert = connection.prepare_cached(
-            "INSERT INTO members (conversation_id, user_id, joined_at)
-             VALUES (?1, ?2, ?3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
-        )?;
+    if execute(connection, &new.insert(now))? > 0 {
         for user in new.owner_id.iter().chain(&new.member_ids) {
-            insert.execute(params![Id(new.id), user, now])?;
+            execute(connection, &MemberChange::insert(new.id, user, now))?;
         }
     }
     read_conversation(connection, new.id)

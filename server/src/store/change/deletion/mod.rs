@@ -10,6 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Actor, Change};
+use crate::store::statement::{Statement, values};
 use crate::store::write::{DeletionOperation, Write};
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -34,6 +35,25 @@ impl DeleteConversation {
         // The right to delete is checked first, so that a user without it learns nothing about the
         // conversation.
         refused.or_else(|| is_open.then_some(Change::Conflict))
+    }
+
+    /// Returns the statements that hide the conversation and remove its members and invitations.
+    pub(in crate::store) fn statements(&self, now: Time) -> [Statement; 3] {
+        let (id, by) = (self.conversation_id, &*self.by.user_id);
+        [
+            Statement::new(
+                "UPDATE conversations SET title = NULL, deleted_at = $2, deleted_by = $3 WHERE id = $1",
+                values![id, now, by],
+            ),
+            Statement::new(
+                "DELETE FROM members WHERE conversation_id = $1",
+                values![id],
+            ),
+            Statement::new(
+                "DELETE FROM invites WHERE conversation_id = $1",
+                values![id],
+            ),
+        ]
     }
 
     /// Returns the result of a request to delete a conversation that is already deleted.

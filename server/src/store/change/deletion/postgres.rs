@@ -6,7 +6,7 @@ use tokio_postgres::Error;
 use crate::store::change::conversations::postgres::read_back;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, time};
+use crate::store::postgres::sql::{CachedStatements, execute, time};
 use crate::store::postgres::{Postgres, read};
 use crate::store::statement::EXPIRE_LOCK;
 use crate::store::write::DeletionOperation;
@@ -43,24 +43,14 @@ pub(in crate::store) async fn delete_conversation(
     if operation.is_prevented_by(&member_ids) {
         return Ok(Change::Conflict);
     }
-    let by = &deletion.by.user_id;
-    client
-        .execute_cached(
-            "UPDATE conversations SET title = NULL, deleted_at = $2, deleted_by = $3 WHERE id = $1",
-            &[&id, &now.timestamp(), by],
-        )
-        .await?;
-    client
-        .execute_cached("DELETE FROM members WHERE conversation_id = $1", &[&id])
-        .await?;
-    client
-        .execute_cached("DELETE FROM invites WHERE conversation_id = $1", &[&id])
-        .await?;
+    for statement in deletion.statements(now) {
+        execute(client, &statement).await?;
+    }
     Ok(Change::Done(Removal {
         deleted: DeletedConversation {
             conversation_id: id,
             deleted_at: now,
-            deleted_by: by.clone(),
+            deleted_by: deletion.by.user_id.clone(),
         },
         member_ids,
     }))

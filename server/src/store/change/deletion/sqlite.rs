@@ -6,7 +6,7 @@ use crate::store::change::conversations::sqlite::read_conversation;
 use crate::store::change::members::sqlite::is_member;
 use crate::store::change::{Change, DeletedConversation, Removal};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id};
+use crate::store::sqlite::sql::{CachedStatements, Id, execute};
 use crate::store::write::DeletionOperation;
 use crate::store::{StoreError, Time};
 
@@ -67,12 +67,9 @@ pub(in crate::store) fn delete_conversation(
     if operation.is_prevented_by(&member_ids) {
         return Ok(Change::Conflict);
     }
-    connection.execute_cached(
-        "UPDATE conversations SET title = NULL, deleted_at = ?2, deleted_by = ?3 WHERE id = ?1",
-        params![Id(id), now, deletion.by.user_id],
-    )?;
-    connection.execute_cached("DELETE FROM members WHERE conversation_id = ?1", [Id(id)])?;
-    connection.execute_cached("DELETE FROM invites WHERE conversation_id = ?1", [Id(id)])?;
+    for statement in deletion.statements(now) {
+        execute(connection, &statement)?;
+    }
     Ok(Change::Done(Removal {
         deleted: DeletedConversation {
             conversation_id: id,

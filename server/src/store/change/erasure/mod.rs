@@ -19,6 +19,7 @@ use uuid::Uuid;
 use sections::SECTIONS;
 pub(in crate::store) use sections::Section;
 
+use super::messages::list;
 use super::{Change, Message};
 use crate::store::statement::{Pair, Statement, values};
 use crate::store::write::Write;
@@ -116,6 +117,16 @@ impl EraseAuthor {
             new.version = old.version.saturating_add(1);
         }
         Some(new)
+    }
+
+    /// Returns the statement that replaces the author of a message, and those whom it mentions.
+    pub(in crate::store) fn replace_author(new: &Message) -> Statement {
+        let mentions = (!new.mentions.is_empty()).then(|| list(&new.mentions));
+        Statement::new(
+            "UPDATE messages SET user_id = $2, user_name = $3, mentions = $4, client_message_id = NULL
+             WHERE id = $1",
+            values![new.id, &*new.user_id, &*new.user_name, mentions],
+        )
     }
 }
 

@@ -10,12 +10,11 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{EraseAuthor, FoundRows, Section, SectionQuery};
 use crate::store::change::annotations::postgres::show;
-use crate::store::change::messages::list;
 use crate::store::change::messages::postgres::{find, replace};
-use crate::store::change::messages::streams::postgres as streams;
+use crate::store::change::messages::streams;
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::CachedStatements;
+use crate::store::postgres::sql::execute;
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 
@@ -133,14 +132,7 @@ pub(in crate::store) async fn erase_author(
     let Some(new) = erase.erased(&old, now) else {
         return Ok(Change::Unchanged(old));
     };
-    let mentions = (!new.mentions.is_empty()).then(|| list(&new.mentions));
-    client
-        .execute_cached(
-            "UPDATE messages SET user_id = $2, user_name = $3, mentions = $4,
-                 client_message_id = NULL WHERE id = $1",
-            &[&new.id, &new.user_id, &new.user_name, &mentions],
-        )
-        .await?;
+    execute(client, &EraseAuthor::replace_author(&new)).await?;
     let new = Arc::new(new);
     // Nothing is emitted, because clients show no author of a deleted message.
     if old.deleted_at.is_some() {
@@ -152,7 +144,7 @@ pub(in crate::store) async fn erase_author(
     };
     replace(client, &old, &new, &by, now).await?;
     if old.streaming {
-        streams::end(client, old.id).await?;
+        execute(client, &streams::delete(old.id)).await?;
     }
     Ok(Change::Done(new))
 }

@@ -1,16 +1,15 @@
 //! Reads and erases the data of a user in SQLite.
 
-use rusqlite::{Connection, Statement, params};
+use rusqlite::{Connection, Statement};
 
 use super::{EraseAuthor, FoundRows, Section, SectionQuery};
 use crate::store::change::annotations::sqlite::shown;
 use crate::store::change::members::sqlite::last_seq;
-use crate::store::change::messages::list;
 use crate::store::change::messages::sqlite::{find, replace};
-use crate::store::change::messages::streams::sqlite as streams;
+use crate::store::change::messages::streams;
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id};
+use crate::store::sqlite::sql::execute;
 use crate::store::{StoreError, Time};
 use std::sync::Arc;
 
@@ -132,18 +131,9 @@ pub(in crate::store) fn erase_author(
         replace(connection, &old, &new, &by, now)?;
     }
     if old.streaming {
-        streams::end(connection, old.id)?;
+        execute(connection, &streams::delete(old.id))?;
     }
-    connection.execute_cached(
-        "UPDATE messages SET user_id = ?2, user_name = ?3, mentions = ?4, client_message_id = NULL
-         WHERE id = ?1",
-        params![
-            Id(new.id),
-            new.user_id,
-            new.user_name,
-            (!new.mentions.is_empty()).then(|| list(&new.mentions)),
-        ],
-    )?;
+    execute(connection, &EraseAuthor::replace_author(&new))?;
     let new = Arc::new(new);
     // Clients show no author of a deleted message.
     Ok(if was_deleted {

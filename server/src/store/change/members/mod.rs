@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Actor, Change, Conversation};
 use crate::store::statement::{Single, Statement, values};
 use crate::store::write::{MemberOperation, Write};
-use crate::store::{Backend, Origin, Store, StoreError};
+use crate::store::{Backend, Origin, Store, StoreError, Time};
 
 /// A request to add or remove a member.
 #[derive(Clone, Debug)]
@@ -57,6 +57,51 @@ impl MemberChange {
     /// Returns the maximum number of members, including the owner.
     pub(in crate::store) fn most(&self, owner: Option<&str>) -> usize {
         self.limit.saturating_add(usize::from(owner.is_some()))
+    }
+}
+
+/// The statements of a change.
+impl MemberChange {
+    pub(in crate::store) fn delete(&self) -> Statement {
+        Statement::new(
+            "DELETE FROM members WHERE conversation_id = $1 AND user_id = $2",
+            values![self.conversation_id, &*self.user_id],
+        )
+    }
+
+    pub(in crate::store) fn insert(conversation: Uuid, user: &str, now: Time) -> Statement {
+        Statement::new(
+            "INSERT INTO members (conversation_id, user_id, joined_at)
+             VALUES ($1, $2, $3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
+            values![conversation, user, now],
+        )
+    }
+
+    /// Makes the longest-standing other member the owner, if there is one.
+    pub(in crate::store) fn transfer(&self) -> Statement {
+        Statement::new(
+            "UPDATE conversations SET owner_id = heir.user_id FROM (
+                 SELECT user_id FROM members WHERE conversation_id = $1 AND user_id <> $2
+                 ORDER BY joined_at, user_id LIMIT 1) AS heir
+             WHERE id = $1",
+            values![self.conversation_id, &*self.user_id],
+        )
+    }
+
+    /// Reads whether the conversation is full for a new member.
+    pub(in crate::store) fn is_full(&self, owner: Option<&str>) -> Statement {
+        Statement::new(
+            "SELECT count(*) >= $3 AND count(*) FILTER (WHERE user_id = $2) = 0 AS value
+             FROM members WHERE conversation_id = $1",
+            values![self.conversation_id, &*self.user_id, self.most(owner)],
+        )
+    }
+
+    pub(in crate::store) fn touch(&self, now: Time) -> Statement {
+        Statement::new(
+            "UPDATE conversations SET updated_at = $2 WHERE id = $1",
+            values![self.conversation_id, now],
+        )
     }
 }
 

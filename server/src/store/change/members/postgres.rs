@@ -7,8 +7,9 @@ use uuid::Uuid;
 use crate::store::change::conversations::postgres::read_back;
 use crate::store::change::{Change, Conversation, Invite, MemberChange};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, execute};
+use crate::store::postgres::sql::{CachedStatements, execute, query};
 use crate::store::postgres::{Postgres, read};
+use crate::store::statement::Single;
 use crate::store::{StoreError, Time};
 
 impl Postgres {
@@ -56,19 +57,15 @@ pub(in crate::store) async fn change_member(
         return Ok(refused);
     }
     if change.transfers_ownership(room.owner.as_deref())
-        && !transfer_ownership(client, change).await?
+        && execute(client, &change.transfer()).await? == 0
     {
         return Ok(Change::Conflict);
     }
     let changed = if change.removes {
-        client
-            .execute_cached(
-                "DELETE FROM members WHERE conversation_id = $1 AND user_id = $2",
-                &[&id, &change.user_id],
-            )
-            .await?
-    // The member limit is checked before the invitation is used.
-    } else if is_full(client, change, room.owner.as_deref()).await? {
+        execute(client, &change.delete()).await?
+    // The member limit is checked before the invitation is used. The conversation is locked, so no
+    // concurrent change takes the last place.
+    } else if let [Single(true)] = *query(client, &change.is_full(room.owner.as_deref())).await? {
         return Ok(Change::Conflict);
     } else if let Some(hash) = invite
         && !is_member
@@ -77,55 +74,12 @@ pub(in crate::store) async fn change_member(
     {
         return Ok(Change::Absent);
     } else {
-        client
-            .execute_cached(
-                "INSERT INTO members (conversation_id, user_id, joined_at)
-                 VALUES ($1, $2, $3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
-                &[&id, &change.user_id, &now.timestamp()],
-            )
-            .await?
+        execute(client, &MemberChange::insert(id, &change.user_id, now)).await?
     };
     // Nothing has changed, so the revision stays and no event is emitted.
     if changed == 0 {
         return read_back(client, id).await.map(Change::Unchanged);
     }
-    client
-        .execute_cached(
-            "UPDATE conversations SET updated_at = $2 WHERE id = $1",
-            &[&id, &now.timestamp()],
-        )
-        .await?;
+    execute(client, &change.touch(now)).await?;
     read_back(client, id).await.map(Change::Done)
-}
-
-/// Makes the longest-standing other member the owner. Returns whether there is one.
-async fn transfer_ownership(client: &ClientWrapper, change: &MemberChange) -> Result<bool, Error> {
-    let changed = client
-        .execute_cached(
-            "UPDATE conversations SET owner_id = heir.user_id FROM (
-                 SELECT user_id FROM members WHERE conversation_id = $1 AND user_id <> $2
-                 ORDER BY joined_at, user_id LIMIT 1) AS heir
-             WHERE id = $1",
-            &[&change.conversation_id, &change.user_id],
-        )
-        .await?;
-    Ok(changed > 0)
-}
-
-/// Returns whether the conversation is full for a new member. The conversation is locked, so no
-/// concurrent change takes the last place.
-async fn is_full(
-    client: &ClientWrapper,
-    change: &MemberChange,
-    owner: Option<&str>,
-) -> Result<bool, Error> {
-    let most = i64::try_from(change.most(owner)).unwrap_or(i64::MAX);
-    client
-        .query_one_cached(
-            "SELECT count(*) >= $3 AND count(*) FILTER (WHERE user_id = $2) = 0 AS is_full
-             FROM members WHERE conversation_id = $1",
-            &[&change.conversation_id, &change.user_id, &most],
-            |row| row.try_get("is_full"),
-        )
-        .await
 }

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use crate::store::change::conversations::sqlite::{owner, read_conversation};
 use crate::store::change::{Change, Conversation, Invite, MemberChange};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id, execute};
+use crate::store::sqlite::sql::{CachedStatements, Id, execute, query};
+use crate::store::statement::Single;
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -52,73 +53,37 @@ pub(in crate::store) fn change_member(
     invite: Option<&str>,
     now: Time,
 ) -> rusqlite::Result<Change<Conversation>> {
-    let id = Id(change.conversation_id);
-    let Some(owner) = owner(connection, change.conversation_id)? else {
+    let id = change.conversation_id;
+    let Some(owner) = owner(connection, id)? else {
         return Ok(Change::Absent);
     };
-    let is_member = is_member(connection, change.conversation_id, &change.by.user_id)?;
+    let is_member = is_member(connection, id, &change.by.user_id)?;
     if invite.is_none()
         && let Some(refused) = change.refused(owner.as_deref(), is_member)
     {
         return Ok(refused);
     }
-    if change.transfers_ownership(owner.as_deref()) && !transfer_ownership(connection, change)? {
+    if change.transfers_ownership(owner.as_deref()) && execute(connection, &change.transfer())? == 0
+    {
         return Ok(Change::Conflict);
     }
     let changed = if change.removes {
-        connection.execute_cached(
-            "DELETE FROM members WHERE conversation_id = ?1 AND user_id = ?2",
-            params![id, change.user_id],
-        )?
-    } else if is_full(connection, change, owner.as_deref())? {
+        execute(connection, &change.delete())?
+    } else if let [Single(true)] = *query(connection, &change.is_full(owner.as_deref()))? {
         return Ok(Change::Conflict);
     } else if let Some(hash) = invite
         && !is_member
         // A member who follows the link again does not use it up.
-        && execute(connection, &Invite::take(hash, change.conversation_id, now))? == 0
+        && execute(connection, &Invite::take(hash, id, now))? == 0
     {
         return Ok(Change::Absent);
     } else {
-        connection.execute_cached(
-            "INSERT INTO members (conversation_id, user_id, joined_at)
-             VALUES (?1, ?2, ?3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
-            params![id, change.user_id, now],
-        )?
+        execute(connection, &MemberChange::insert(id, &change.user_id, now))?
     };
     // Nothing has changed, so the revision stays and no event is emitted.
     if changed == 0 {
-        return read_conversation(connection, change.conversation_id).map(Change::Unchanged);
+        return read_conversation(connection, id).map(Change::Unchanged);
     }
-    connection.execute_cached(
-        "UPDATE conversations SET updated_at = ?2 WHERE id = ?1",
-        params![id, now],
-    )?;
-    read_conversation(connection, change.conversation_id).map(Change::Done)
-}
-
-/// Makes the longest-standing other member the owner. Returns whether there is one.
-fn transfer_ownership(connection: &Connection, change: &MemberChange) -> rusqlite::Result<bool> {
-    let changed = connection.execute_cached(
-        "UPDATE conversations SET owner_id = heir.user_id FROM (
-             SELECT user_id FROM members WHERE conversation_id = ?1 AND user_id <> ?2
-             ORDER BY joined_at, user_id LIMIT 1) AS heir
-         WHERE id = ?1",
-        params![Id(change.conversation_id), change.user_id],
-    )?;
-    Ok(changed > 0)
-}
-
-/// Returns whether the conversation is full for a new member.
-fn is_full(
-    connection: &Connection,
-    change: &MemberChange,
-    owner: Option<&str>,
-) -> rusqlite::Result<bool> {
-    let most = i64::try_from(change.most(owner)).unwrap_or(i64::MAX);
-    connection.query_one_cached(
-        "SELECT count(*) >= ?3 AND count(*) FILTER (WHERE user_id = ?2) = 0
-         FROM members WHERE conversation_id = ?1",
-        params![Id(change.conversation_id), change.user_id, most],
-        |row| row.get(0),
-    )
+    execute(connection, &change.touch(now))?;
+    read_conversation(connection, id).map(Change::Done)
 }

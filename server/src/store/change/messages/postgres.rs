@@ -13,11 +13,11 @@ use uuid::Uuid;
 use crate::store::change::annotations::postgres::{show, shown_page};
 use crate::store::change::members::postgres::is_member;
 use crate::store::change::messages::list;
-use crate::store::change::messages::streams::postgres::{self as streams, NewStreams};
+use crate::store::change::messages::streams::{self, postgres::NewStreams};
 use crate::store::change::{Actor, Change, Delete, Edit, Message, NewMessage, Search};
 use crate::store::page::{Messages, Page, PageBuilder};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, one_more, record, signed};
+use crate::store::postgres::sql::{CachedStatements, execute, one_more, record, signed};
 use crate::store::postgres::{Postgres, read};
 use crate::store::statement::EXPIRE_LOCK;
 use crate::store::{StoreError, Time};
@@ -169,7 +169,7 @@ pub(in crate::store) async fn remove_text(
     let new = old.deleted(now);
     replace(client, &old, &new, &delete.by, now).await?;
     if old.streaming {
-        streams::end(client, old.id).await?;
+        execute(client, &streams::delete(old.id)).await?;
     }
     Ok(Change::Done(Arc::new(new)))
 }

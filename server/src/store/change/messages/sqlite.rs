@@ -12,11 +12,13 @@ use uuid::Uuid;
 use crate::store::change::annotations::sqlite::{notify, references, shown, shown_page};
 use crate::store::change::members::sqlite::{is_member, last_seq};
 use crate::store::change::messages::list;
-use crate::store::change::messages::streams::sqlite as streams;
+use crate::store::change::messages::streams::{self, sqlite::begin};
 use crate::store::change::{Actor, Change, Delete, Edit, Insert, Message, NewMessage, Search};
 use crate::store::page::{Messages, Page, PageBuilder};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id, one_more, record, signed, unsigned};
+use crate::store::sqlite::sql::{
+    CachedStatements, Id, execute, one_more, record, signed, unsigned,
+};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -131,7 +133,7 @@ pub(in crate::store) fn insert_message(
             params![Id(message.conversation_id), last_seq + 1],
         )?;
     if let Some(holder) = new.holder {
-        streams::begin(connection, &message, holder)?;
+        begin(connection, &message, holder)?;
     }
     // The notifications are stored in the message's transaction, so that both or neither exist.
     if let Some(notice) = &new.notice {
@@ -188,7 +190,7 @@ pub(in crate::store) fn delete(
     let new = old.deleted(now);
     replace(connection, &old, &new, &delete.by, now)?;
     if old.streaming {
-        streams::end(connection, old.id)?;
+        execute(connection, &streams::delete(old.id))?;
     }
     Ok(Change::Done(Arc::new(new)))
 }

@@ -127,6 +127,14 @@ pub struct StoredStream {
 
 record! { StoredStream => holder, text, touched_at }
 
+/// Returns the statement that removes the row beside a message.
+pub(in crate::store) fn delete(message: Uuid) -> Statement {
+    Statement::new(
+        "DELETE FROM message_streams WHERE message_id = $1",
+        values![message],
+    )
+}
+
 impl Store {
     /// Stores more text of messages, all in one transaction. Returns the messages that took it.
     ///

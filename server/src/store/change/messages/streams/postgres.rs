@@ -7,13 +7,13 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::{Finish, StoredStream};
+use super::{Finish, StoredStream, delete};
 use crate::store::Time;
 use crate::store::change::annotations::postgres::show;
 use crate::store::change::messages::postgres::{find, replace};
 use crate::store::change::{Actor, Change, Message};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, record};
+use crate::store::postgres::sql::{CachedStatements, execute, record};
 
 /// The columns of the rows beside the new messages of a group.
 #[derive(Default)]
@@ -77,17 +77,6 @@ pub(in crate::store) async fn texts(
     Ok(texts.into_iter().collect())
 }
 
-/// Removes the row beside a message.
-pub(in crate::store) async fn end(client: &ClientWrapper, message: Uuid) -> Result<(), Error> {
-    client
-        .execute_cached(
-            "DELETE FROM message_streams WHERE message_id = $1",
-            &[&message],
-        )
-        .await
-        .map(|_| ())
-}
-
 pub(in crate::store) async fn finish(
     client: &ClientWrapper,
     locked: &mut LockedRows,
@@ -123,7 +112,7 @@ pub(in crate::store) async fn finish(
         is_admin: false,
     };
     replace(client, &old, &new, &by, now).await?;
-    end(client, new.id).await?;
+    execute(client, &delete(new.id)).await?;
     if let Some(notice) = &finish.notice {
         locked.notify_later(client, notice, &new).await?;
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{Finish, StoredStream};
+use super::{Finish, StoredStream, delete};
 use crate::store::Time;
 use crate::store::change::annotations::sqlite::{notify, shown};
 use crate::store::change::members::sqlite::last_seq;
 use crate::store::change::messages::sqlite::{find, replace};
 use crate::store::change::{Actor, Change, Message};
-use crate::store::sqlite::sql::{CachedStatements, Id, record};
+use crate::store::sqlite::sql::{CachedStatements, Id, execute, record};
 
 /// Stores the row beside a new message.
 pub(in crate::store) fn begin(
@@ -44,15 +44,6 @@ pub(in crate::store) fn text(
         [Id(message)],
         |row| row.get(0),
     )
-}
-
-/// Removes the row beside a message.
-pub(in crate::store) fn end(connection: &Connection, message: Uuid) -> rusqlite::Result<()> {
-    connection.execute_cached(
-        "DELETE FROM message_streams WHERE message_id = ?1",
-        [Id(message)],
-    )?;
-    Ok(())
 }
 
 pub(in crate::store) fn finish(
@@ -88,7 +79,7 @@ pub(in crate::store) fn finish(
         is_admin: false,
     };
     replace(connection, &before, &new, &by, now)?;
-    end(connection, new.id)?;
+    execute(connection, &delete(new.id))?;
     if let Some(notice) = &finish.notice {
         notify(connection, notice, &new)?;
     }
