@@ -227,15 +227,6 @@ impl NamespaceBuilder {
         self
     }
 
-    /// The former name of [`middleware`](Self::middleware). The next version removes it.
-    #[deprecated(note = "renamed to `middleware`")]
-    pub fn gate<M, E: Into<Refusal>>(
-        self,
-        gate: impl Middleware<Connect, M, Future: Future<Output = Result<(), E>> + Send + 'static>,
-    ) -> Self {
-        self.middleware(gate)
-    }
-
     fn register<M: Parameters>(
         mut self,
         name: &str,

@@ -95,9 +95,8 @@ pub(in crate::service) struct Grown {
     pub(in crate::service) conversation_id: Uuid,
     pub(in crate::service) seq: u64,
     pub(in crate::service) message_id: Uuid,
-    /// Who writes the text. Servers of earlier versions do not send it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::service) holder: Option<Uuid>,
+    /// Who writes the text.
+    pub(in crate::service) holder: Uuid,
     pub(in crate::service) offset: usize,
     pub(in crate::service) text: String,
 }
@@ -114,7 +113,7 @@ impl Grown {
             conversation_id,
             seq,
             message_id,
-            holder: Some(holder),
+            holder,
             offset,
             text: String::new(),
         };

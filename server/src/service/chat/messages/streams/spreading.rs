@@ -73,7 +73,7 @@ impl Chat {
             let rest = self.0.conversations.with(conversation, |live| {
                 let texts = &mut live.streams;
                 // Before the beginning of the message, all pieces wait further.
-                let _ = texts.receive(seq, Some(stored.holder), (0, &stored.text), now());
+                let _ = texts.receive(seq, stored.holder, (0, &stored.text), now());
                 let mut rest = pieces;
                 rest.retain(|grown| {
                     let piece = (grown.offset, &*grown.text);

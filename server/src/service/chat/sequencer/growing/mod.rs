@@ -204,23 +204,23 @@ impl LiveStreams {
     }
 
     /// Adds text of an author on another server, or of the store. Text of a holder from which
-    /// another has taken over adds nothing, however late it arrives. Servers of earlier versions
-    /// name no holder. Before a message has begun here, and after its end, everything is missing.
+    /// another has taken over adds nothing, however late it arrives. Before a message has begun
+    /// here, and after its end, everything is missing.
     pub(in crate::service::chat) fn receive(
         &mut self,
         seq: u64,
-        holder: Option<Uuid>,
+        holder: Uuid,
         (offset, piece): (usize, &str),
         now: Instant,
     ) -> Result<(), Misfit> {
         let Some(stream) = self.streams.get_mut(&seq) else {
             return Err(Misfit::Gap);
         };
-        if holder.is_some() && holder < stream.holder {
+        if Some(holder) < stream.holder {
             return Ok(());
         }
         stream.touched = now;
-        if holder > stream.holder {
+        if Some(holder) > stream.holder {
             stream.follow(holder, offset)?;
         }
         stream.text.lock().extend(offset, piece).map(drop)
@@ -422,7 +422,7 @@ impl LiveStream {
 
     /// Follows a holder that goes on at a position. What its predecessor had beyond that, here or
     /// at another server, is not part of the text.
-    fn follow(&mut self, holder: Option<Uuid>, position: usize) -> Result<(), Misfit> {
+    fn follow(&mut self, holder: Uuid, position: usize) -> Result<(), Misfit> {
         if self.holder.is_some() {
             let text = self.text.lock();
             if position > text.end() {
@@ -432,7 +432,7 @@ impl LiveStream {
             drop(text);
             self.text = Arc::new(begun.into());
         }
-        self.holder = holder;
+        self.holder = Some(holder);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ impl Followed {
         Self { streams, now }
     }
 
-    fn receive(&mut self, holder: Option<Uuid>, offset: usize, text: &str) -> Result<(), Misfit> {
+    fn receive(&mut self, holder: Uuid, offset: usize, text: &str) -> Result<(), Misfit> {
         self.streams.receive(1, holder, (offset, text), self.now)
     }
 
@@ -43,7 +43,7 @@ impl Followed {
 fn late_text_of_a_former_holder_adds_nothing_where_the_author_writes() {
     let mut followed = Followed::new();
     let own = followed.attach(PRESENT, "one ");
-    assert_eq!(followed.receive(Some(FORMER), 4, "more"), Ok(()));
+    assert_eq!(followed.receive(FORMER, 4, "more"), Ok(()));
     assert_eq!(own.lock().whole(), "one ");
     // The author goes on with another text.
     assert_eq!(own.lock().extend(4, "two"), Ok(3));
@@ -53,20 +53,20 @@ fn late_text_of_a_former_holder_adds_nothing_where_the_author_writes() {
 #[test]
 fn late_text_of_a_former_holder_adds_nothing_for_readers() {
     let mut followed = Followed::new();
-    followed.receive(Some(FORMER), 0, "one ").unwrap();
-    followed.receive(Some(PRESENT), 4, "two").unwrap();
-    assert_eq!(followed.receive(Some(FORMER), 4, "two more"), Ok(()));
-    assert_eq!(followed.receive(Some(FORMER), 90, "gap"), Ok(()));
-    assert_eq!(followed.receive(Some(PRESENT), 7, " three"), Ok(()));
+    followed.receive(FORMER, 0, "one ").unwrap();
+    followed.receive(PRESENT, 4, "two").unwrap();
+    assert_eq!(followed.receive(FORMER, 4, "two more"), Ok(()));
+    assert_eq!(followed.receive(FORMER, 90, "gap"), Ok(()));
+    assert_eq!(followed.receive(PRESENT, 7, " three"), Ok(()));
     assert_eq!(followed.text(), "one two three");
 }
 
 #[test]
 fn text_that_a_former_holder_had_beyond_is_replaced() {
     let mut followed = Followed::new();
-    followed.receive(Some(FORMER), 0, "one more").unwrap();
-    assert_eq!(followed.receive(Some(PRESENT), 9, "gap"), Err(Misfit::Gap));
-    assert_eq!(followed.receive(Some(PRESENT), 4, "two"), Ok(()));
+    followed.receive(FORMER, 0, "one more").unwrap();
+    assert_eq!(followed.receive(PRESENT, 9, "gap"), Err(Misfit::Gap));
+    assert_eq!(followed.receive(PRESENT, 4, "two"), Ok(()));
     assert_eq!(followed.text(), "one two");
 }
 
@@ -74,7 +74,7 @@ fn text_that_a_former_holder_had_beyond_is_replaced() {
 fn server_that_is_no_longer_the_holder_shows_the_text_of_the_present_one() {
     let mut followed = Followed::new();
     let own = followed.attach(FORMER, "one more");
-    followed.receive(Some(PRESENT), 4, "two").unwrap();
+    followed.receive(PRESENT, 4, "two").unwrap();
     assert_eq!(
         (&*followed.text(), own.lock().whole()),
         ("one two", "one more")
@@ -82,13 +82,4 @@ fn server_that_is_no_longer_the_holder_shows_the_text_of_the_present_one() {
     // Its author still writes here.
     followed.attach(FORMER, "one more text");
     assert_eq!(followed.text(), "one two");
-}
-
-#[test]
-fn text_of_a_server_that_names_no_holder_is_added() {
-    let mut followed = Followed::new();
-    followed.receive(Some(PRESENT), 0, "one ").unwrap();
-    assert_eq!(followed.receive(None, 4, "two"), Ok(()));
-    assert_eq!(followed.receive(Some(PRESENT), 7, " three"), Ok(()));
-    assert_eq!(followed.text(), "one two three");
 }
