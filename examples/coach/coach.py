@@ -1,10 +1,11 @@
-"""A coach in the chat: it answers questions word by word.
+"""A coach in the chat: a service that answers questions word by word.
 
 The answers come from any endpoint with the API of OpenAI (OPENAI_BASE_URL, OPENAI_API_KEY, OPENAI_MODEL), or
 without one from a generator in this file. COACH_URL is the server, COACH_TOKEN a token with the role `ai`.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import uuid
@@ -13,13 +14,14 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import socketio
+from fastapi import FastAPI, Response
 
 URL = os.environ.get("COACH_URL", "http://localhost:3000")
+TOKEN = os.environ["COACH_TOKEN"]
 LOBBY = "00000000-0000-4000-8000-000000000001"
-# Messages that the model gets to read.
-CONTEXT = 20
-# A lost connection may come back, also to another server, until the server ends the message.
-PATIENCE = 30
+CONTEXT = 20  # The maximum number of messages that the model reads.
+RETRY_TIMEOUT = 30  # Seconds. After that, the server ends the message of an author without a connection.
+SHUTDOWN_TIMEOUT = 5  # Seconds.
 
 
 class Refused(Exception):
@@ -27,57 +29,73 @@ class Refused(Exception):
 
     def __init__(self, event: str, error: dict):
         super().__init__(f"{event}: {error['code']}: {error['message']}")
-        self.code = error["code"]
         self.offset = (error.get("details") or {}).get("offset")
-        self.delay = error.get("retryAfter", 1000) / 1000
 
 
 class Coach:
-    def __init__(self, model, session: aiohttp.ClientSession):
-        self.model = model
-        self.socket = socketio.AsyncClient(reconnection_delay_max=2, handle_sigint=False, http_session=session)
+    def __init__(self, session: aiohttp.ClientSession):
+        self.session = session
+        self.socket = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=session)
         self.user_id = ""
         self.joined: set[str] = set()
-        # The answer that is being written, by the id of its message.
-        self.writing: dict[str, asyncio.Task] = {}
-        # The last messages that members have stopped: a request may come before the coach knows its message.
-        self.stopped: deque[str] = deque(maxlen=100)
         self.answering: set[asyncio.Task] = set()
+        self.is_closing = False
+        # The last messages that members have stopped. A request can arrive before the coach knows its message.
+        self.stopped: deque[str] = deque(maxlen=100)
+        self.socket.on("connect_error", self.log_refusal)
         self.socket.on("session", self.begin)
         self.socket.on("message", self.read)
         self.socket.on("conversation_updated", self.admit)
         self.socket.on("message_stop_requested", self.stop)
 
-    async def run(self, token: str) -> None:
-        await self.socket.connect(URL, auth={"token": token}, transports=["websocket"], retry=True)
-        await self.socket.wait()
+    async def run(self) -> None:
+        """Connects to the server, also after a lost connection and after a refusal."""
+        while True:
+            try:
+                async with asyncio.timeout(10):
+                    await self.socket.disconnect()  # Closes a connection whose attempt has timed out.
+                    await self.socket.connect(URL, auth={"token": TOKEN}, transports=["websocket"], wait_timeout=10)
+                await self.socket.wait()
+            except socketio.exceptions.ConnectionError:
+                pass  # `log_refusal` has received the reason.
+            except Exception as error:
+                self.log_refusal(repr(error))
+            await asyncio.sleep(1)
+
+    async def close(self) -> None:
+        """Aborts the open answers and disconnects, within SHUTDOWN_TIMEOUT."""
+        self.is_closing = True
+        print(f"shuts down, with {len(self.answering)} open answers", flush=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT):
+                await asyncio.gather(*self.answering, return_exceptions=True)
+                await self.socket.disconnect()
 
     async def call(self, event: str, payload: dict) -> dict:
-        """Sends an event and returns its answer. Repeats it while the server is busy or out of reach."""
-        async with asyncio.timeout(PATIENCE):
+        """Sends an event and returns its answer. Repeats it while the server is busy or unreachable."""
+        async with asyncio.timeout(RETRY_TIMEOUT):
             while True:
                 try:
                     answer = await self.socket.call(event, payload, timeout=10)
                     if answer["success"]:
                         return answer
-                    refused = Refused(event, answer["error"])
-                    if refused.code not in ("RATE_LIMITED", "STORE_UNAVAILABLE", "INTERNAL"):
-                        raise refused
-                    await asyncio.sleep(refused.delay)
+                    error = answer["error"]
+                    if error["code"] not in ("RATE_LIMITED", "STORE_UNAVAILABLE", "INTERNAL"):
+                        raise Refused(event, error)
+                    await asyncio.sleep(error.get("retryAfter", 1000) / 1000)
                 except (socketio.exceptions.TimeoutError, socketio.exceptions.BadNamespaceError):
                     await asyncio.sleep(0.2)
 
     async def begin(self, session: dict) -> None:
         """Joins the Lobby and all conversations of the coach, after each connect."""
         self.user_id, self.joined = session["userId"], set()
-        cursor = {}
-        while True:
+        cursor: dict | None = {}
+        while cursor is not None:
             page = await self.call("conversations", cursor)
             for conversation in page["conversations"]:
                 await self.join(conversation["id"])
-            if not page["hasMore"]:
-                return print(f"answers as {self.user_id}", flush=True)
-            cursor = {"cursor": page["cursor"]}
+            cursor = {"cursor": page["cursor"]} if page["hasMore"] else None
+        print(f"answers as {self.user_id}", flush=True)
 
     async def admit(self, event: dict) -> None:
         conversation = event["conversation"]
@@ -88,81 +106,77 @@ class Coach:
         await self.call("join_conversation", {"conversationId": conversation_id})
         self.joined.add(conversation_id)
 
+    def log_refusal(self, error: object) -> None:
+        print(f"not connected to {URL}: {error}", flush=True)
+
+    async def stop(self, request: dict) -> None:
+        self.stopped.append(request["messageId"])
+
     async def read(self, message: dict) -> None:
-        """Answers a person. In the Lobby, which belongs to everyone, only one who asks for the coach."""
-        is_asked = self.user_id in message.get("mentions", []) or "@coach" in message["content"].lower()
-        if message["type"] != "user" or message["userId"] == self.user_id:
+        """Answers a person. In the Lobby, which belongs to everyone, only a person who asks for the coach."""
+        if message["type"] != "user" or message["userId"] == self.user_id or self.is_closing:
             return
+        is_asked = self.user_id in message.get("mentions", []) or "@coach" in message["content"].lower()
         if message["conversationId"] != LOBBY or is_asked:
-            task = asyncio.create_task(self.answer(message))
+            task = asyncio.create_task(Answer(self, message).write())
             self.answering.add(task)
             task.add_done_callback(self.end)
 
     def end(self, task: asyncio.Task) -> None:
         self.answering.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            print(f"an answer ended early: {error or type(error).__name__}", flush=True)
-
-    async def answer(self, question: dict) -> None:
-        conversation_id = question["conversationId"]
-        # The id makes repeats harmless: the message begins once.
-        begin = {"conversationId": conversation_id, "clientMessageId": str(uuid.uuid4()), "type": "ai", "replyTo": question["id"]}
-        begun = await self.call("begin_message", begin)
-        message_id = begun["message"]["id"]
-        answer = Answer(self, message_id)
-        taking = self.writing[message_id] = asyncio.create_task(answer.take(question))
-        if message_id in self.stopped:
-            taking.cancel()
-        try:
-            await answer.send(taking)
-        finally:
-            # After a refusal, for example of a deleted message, the rest is not needed.
-            taking.cancel()
-            del self.writing[message_id]
-
-    async def stop(self, request: dict) -> None:
-        """A member asks to stop: the answer ends where it is."""
-        self.stopped.append(request["messageId"])
-        if task := self.writing.get(request["messageId"]):
-            task.cancel(f"stopped by {request['userId']}")
+        if not task.cancelled() and (error := task.exception()):
+            print(f"an answer ended early: {error!r}", flush=True)
 
 
 class Answer:
-    """The text of one message: as much as the model has written, and as much as the server has."""
+    """The text of one message: what the model has written, and how much of it the server has."""
 
-    def __init__(self, coach: Coach, message_id: str):
-        self.coach, self.message_id = coach, message_id
-        self.text, self.sent = "", 0
-        self.grown = asyncio.Event()
+    def __init__(self, coach: Coach, question: dict):
+        self.coach, self.question = coach, question
+        self.message_id, self.text, self.sent = "", "", 0
 
-    async def take(self, question: dict) -> None:
-        """Asks the model, which gets to read the question and what came before it."""
-        history = {"conversationId": question["conversationId"], "beforeSeq": question["seq"] + 1, "limit": CONTEXT}
-        before = await self.coach.call("message_history", history)
-        async for word in self.coach.model(self.coach.user_id, before["messages"]):
-            self.text += word
-            self.grown.set()
-
-    async def send(self, taking: asyncio.Task) -> None:
-        """Sends the text as it grows. What grows during a request is sent together."""
-        taking.add_done_callback(lambda _: self.grown.set())
-        while not taking.done() or self.sent < len(self.text):
-            await self.grown.wait()
-            self.grown.clear()
-            await self.append()
-            if not taking.done():
-                await asyncio.sleep(0.04)
+    async def write(self) -> None:
+        """Begins the message, sends what the model writes, and ends the message."""
+        place = {"conversationId": self.question["conversationId"], "replyTo": self.question["id"]}
+        # The id makes repeats harmless: the message begins once.
+        begin = place | {"clientMessageId": str(uuid.uuid4()), "type": "ai"}
+        begun = await self.coach.call("begin_message", begin)
+        self.message_id = begun["message"]["id"]
+        model, reason = asyncio.create_task(self.ask()), None
+        try:
+            while not model.done():
+                if reason := self.reason_to_stop():
+                    model.cancel()
+                await asyncio.wait([model], timeout=0.04)
+                await self.append()
+        finally:
+            model.cancel()  # After a refusal, for example of a deleted message, the rest is not needed.
+        if not model.cancelled() and (error := model.exception()):
+            print(f"the model failed: {error!r}", flush=True)
+            reason = "the model failed"
         end = {"messageId": self.message_id}
-        if taking.cancelled():
-            await self.coach.call("abort_message", end | {"reason": "stopped by a member"})
-        elif taking.exception() is not None or self.text == "":
-            problem = taking.exception() or "it wrote nothing"
-            print(f"the model failed: {problem or type(problem).__name__}", flush=True)
-            await self.coach.call("abort_message", end | {"reason": "the model failed"})
+        if reason:
+            await self.coach.call("abort_message", end | {"reason": reason})
         else:
             await self.coach.call("finish_message", end | {"offset": self.sent})
 
+    def reason_to_stop(self) -> str | None:
+        if self.message_id in self.coach.stopped:
+            return "stopped by a member"
+        return "the coach shuts down" if self.coach.is_closing else None
+
+    async def ask(self) -> None:
+        """Asks the model, which reads the question and the messages before it."""
+        history = {"conversationId": self.question["conversationId"], "beforeSeq": self.question["seq"] + 1, "limit": CONTEXT}
+        before = await self.coach.call("message_history", history)
+        model = ask_endpoint if "OPENAI_BASE_URL" in os.environ else generate
+        async for word in model(self.coach, before["messages"]):
+            self.text += word
+        if not self.text:
+            raise ValueError("the answer is empty")
+
     async def append(self) -> None:
+        """Sends the text that the server does not have. All text that grew during a request is one piece."""
         while self.sent < len(self.text):
             piece = self.text[self.sent : self.sent + 8_000]
             try:
@@ -175,11 +189,10 @@ class Answer:
                 self.sent = refused.offset
 
 
-async def generated(_: str, messages: list[dict]) -> AsyncIterator[str]:
+async def generate(_: Coach, messages: list[dict]) -> AsyncIterator[str]:
     """Answers without a model, so that the example runs anywhere."""
-    question = messages[-1]["content"]
     text = (
-        f"You asked: “{question}”. Three things help with **every** plan:\n\n"
+        f"You asked: “{messages[-1]['content']}”. Three things help with **every** plan:\n\n"
         "1. Write down the *one* result that matters.\n2. Do the first step today.\n3. Look back after a week.\n\n"
         "```\nwhile not done:\n    take_the_next_step()\n```\n\nWhat would the first step be?"
     )
@@ -188,34 +201,40 @@ async def generated(_: str, messages: list[dict]) -> AsyncIterator[str]:
         await asyncio.sleep(0.03)
 
 
-async def asked(user_id: str, messages: list[dict]) -> AsyncIterator[str]:
-    """Asks an endpoint with the API of OpenAI, whose answer comes as server-sent events."""
-    system = {"role": "system", "content": "You are a coach. Answer briefly, in Markdown."}
-    said = [
-        {"role": "assistant" if message["userId"] == user_id else "user", "content": message["content"]}
-        for message in messages
-        if message["content"]
-    ]
-    body = {"model": os.environ.get("OPENAI_MODEL", "default"), "stream": True, "messages": [system, *said]}
+async def ask_endpoint(coach: Coach, messages: list[dict]) -> AsyncIterator[str]:
+    """Asks an endpoint with the API of OpenAI, whose answer is a stream of server-sent events."""
+    conversation = [{"role": "system", "content": "You are a coach. Answer briefly, in Markdown."}]
+    for message in messages:
+        if message["content"]:
+            role = "assistant" if message["userId"] == coach.user_id else "user"
+            conversation.append({"role": role, "content": message["content"]})
+    body = {"model": os.environ.get("OPENAI_MODEL", "default"), "stream": True, "messages": conversation}
     headers = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"}
     url = f"{os.environ['OPENAI_BASE_URL'].rstrip('/')}/chat/completions"
     timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
-    async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
-        async with session.post(url, json=body, headers=headers) as response:
-            async for line in response.content:
-                data = line.decode().strip().removeprefix("data:").strip()
-                if data.startswith("{") and (choices := json.loads(data)["choices"]):
-                    yield choices[0]["delta"].get("content") or ""
+    async with coach.session.post(url, json=body, headers=headers, timeout=timeout, raise_for_status=True) as response:
+        async for line in response.content:
+            data = line.decode().strip().removeprefix("data:").strip()
+            if data.startswith("{") and (choices := json.loads(data)["choices"]):
+                yield choices[0]["delta"].get("content") or ""
 
 
-async def main() -> None:
-    model = asked if "OPENAI_BASE_URL" in os.environ else generated
+@contextlib.asynccontextmanager
+async def lifespan(app: FastAPI):
     async with aiohttp.ClientSession() as session:
-        await Coach(model, session).run(os.environ["COACH_TOKEN"])
+        app.state.coach = coach = Coach(session)
+        running = asyncio.create_task(coach.run())
+        yield
+        await coach.close()
+        running.cancel()
 
 
-if __name__ == "__main__":
-    try:
-        asyncio.run(main())
-    except KeyboardInterrupt:
-        pass
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/health")
+async def health(response: Response):
+    """Answers 200 while the coach is connected to Roomcast, and 503 otherwise."""
+    coach = app.state.coach
+    response.status_code = 200 if coach.socket.connected else 503
+    return {"connected": coach.socket.connected, "openAnswers": len(coach.answering)}

@@ -1,10 +1,9 @@
 // The coach of the examples, and a model for it that a test controls.
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { until } from "./support.mjs";
+import { launch, until } from "./processes.mjs";
 import { token } from "./tokens.mjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -12,20 +11,30 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 export const folder = join(root, "examples/coach");
 export const python = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "tools/python/bin/python");
 
-/** Starts the coach, and waits until it is in its conversations. */
-export async function startCoach(t, url, env = {}) {
+/** Starts the coach, and returns its program and a function that requests its health. */
+export async function launchCoach(t, url, env = {}) {
   const COACH_TOKEN = token({ sub: "coach", name: "Coach", roles: ["ai"] });
-  const child = spawn(python, [join(folder, "coach.py")], {
-    env: { ...process.env, COACH_URL: url, COACH_TOKEN, PYTHONUNBUFFERED: "1", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+  const program = launch(python, ["-m", "uvicorn", "coach:app", "--port", "0"], {
+    cwd: folder,
+    env: { COACH_URL: url, COACH_TOKEN, PYTHONUNBUFFERED: "1", PYTHONDONTWRITEBYTECODE: "1", ...env },
   });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
-  t.after(() => {
-    child.kill();
-    if (t.error) t.diagnostic(output);
+  t.after(async () => {
+    await program.stop("SIGKILL");
+    if (t.error) t.diagnostic(program.output());
   });
-  await until(() => output.includes("answers as coach"), () => `the coach: ${output}`);
+  const address = await program.found((line) => /running on (\S+)/.exec(line)?.[1], "listen");
+  const health = async () => {
+    const response = await fetch(`${address}/health`);
+    return { status: response.status, ...(await response.json()) };
+  };
+  return { program, health };
+}
+
+/** Starts the coach, and waits until it is in its conversations. */
+export async function startCoach(t, url, env) {
+  const coach = await launchCoach(t, url, env);
+  await until(() => coach.program.output().includes("answers as coach"), () => `the coach: ${coach.program.output()}`);
+  return coach;
 }
 
 /** Starts an endpoint with the API of OpenAI, whose answers the test writes. */
@@ -51,7 +60,7 @@ export async function startModel(t) {
   });
   /** Waits for the question with this number. */
   const asked = async (number) => {
-    await until(() => answers.length === number, `question ${number}`);
+    await until(() => answers.length >= number, `question ${number}`);
     return answers[number - 1];
   };
   return { url: `http://127.0.0.1:${http.address().port}/v1`, asked };
