@@ -127,6 +127,15 @@ pub struct StoredStream {
 
 record! { StoredStream => holder, text, touched_at }
 
+/// The condition that the author of a message `s` may write in its conversation.
+macro_rules! may_write {
+    () => {
+        "EXISTS (SELECT 1 FROM conversations c WHERE c.id = s.conversation_id
+             AND c.deleted_at IS NULL AND (c.is_open OR EXISTS (SELECT 1 FROM members m
+                 WHERE m.conversation_id = s.conversation_id AND m.user_id = s.user_id)))"
+    };
+}
+
 /// Returns the statement that removes the row beside a message.
 pub(in crate::store) fn delete(message: Uuid) -> Statement {
     Statement::new(
@@ -148,20 +157,20 @@ impl Store {
         // One list, which SQLite parses once. Joined lists of columns are parsed for each row.
         let given = serde_json::to_string(extensions).unwrap_or_default();
         let extend = Statement::new(
-            "UPDATE message_streams s
+            concat!(
+                "UPDATE message_streams s
              SET text = CASE WHEN s.chars = d.from_chars THEN s.text || d.text ELSE s.text END,
                  chars = d.from_chars + d.chars, touched_at = $2
              FROM json_to_recordset($1::text::json) AS d (message_id uuid, holder uuid,
                  from_chars int8, text text, chars int8)
              WHERE s.message_id = d.message_id AND s.holder = d.holder
-                 AND s.chars IN (d.from_chars, d.from_chars + d.chars)
-                 AND EXISTS (SELECT 1 FROM conversations c WHERE c.id = s.conversation_id
-                     AND c.deleted_at IS NULL AND (c.is_open OR EXISTS (SELECT 1 FROM members m
-                         WHERE m.conversation_id = s.conversation_id AND m.user_id = s.user_id)))
-             RETURNING s.message_id AS value",
+                 AND s.chars IN (d.from_chars, d.from_chars + d.chars) AND ",
+                may_write!(),
+                " RETURNING s.message_id AS value"
+            ),
             values![given, Time::now()],
         )
-        .for_sqlite(
+        .for_sqlite(concat!(
             "UPDATE message_streams AS s
              SET text = CASE WHEN s.chars = d.start THEN s.text || d.more ELSE s.text END,
                  chars = d.start + d.added, touched_at = $2
@@ -170,12 +179,10 @@ impl Store {
                      value ->> 'chars' AS added
                  FROM json_each($1)) AS d
              WHERE s.message_id = d.id AND s.holder = d.owner
-                 AND s.chars IN (d.start, d.start + d.added)
-                 AND EXISTS (SELECT 1 FROM conversations c WHERE c.id = s.conversation_id
-                     AND (c.is_open OR EXISTS (SELECT 1 FROM members m
-                         WHERE m.conversation_id = s.conversation_id AND m.user_id = s.user_id)))
-             RETURNING message_id AS value",
-        );
+                 AND s.chars IN (d.start, d.start + d.added) AND ",
+            may_write!(),
+            " RETURNING message_id AS value"
+        ));
         let taken = self.change_rows(extend).await?.into_iter();
         Ok(taken.map(|Single(message)| message).collect())
     }
@@ -195,13 +202,13 @@ impl Store {
         holder: Uuid,
     ) -> Result<Option<OpenStream>, StoreError> {
         let take = Statement::new(
-            "UPDATE message_streams SET holder = $3, touched_at = $4
-             WHERE message_id = $1 AND user_id = $2 AND holder < $3
-                 AND EXISTS (SELECT 1 FROM conversations c
-                     WHERE c.id = conversation_id AND (c.is_open OR EXISTS (SELECT 1 FROM members m
-                         WHERE m.conversation_id = c.id AND m.user_id = $2)))
-             RETURNING conversation_id, text,
-                 (SELECT seq FROM messages m WHERE m.id = message_id) AS seq",
+            concat!(
+                "UPDATE message_streams AS s SET holder = $3, touched_at = $4
+                 WHERE message_id = $1 AND user_id = $2 AND holder < $3 AND ",
+                may_write!(),
+                " RETURNING conversation_id, text,
+                     (SELECT seq FROM messages m WHERE m.id = message_id) AS seq"
+            ),
             values![message, author, holder, Time::now()],
         );
         Ok(self
@@ -291,20 +298,18 @@ impl Store {
     /// If it could not be read.
     pub async fn held_streams(&self, messages: Vec<Uuid>) -> Result<Vec<StreamHolder>, StoreError> {
         let select = Statement::new(
-            "SELECT s.message_id, s.holder FROM message_streams s
-                 JOIN conversations c ON c.id = s.conversation_id
-             WHERE s.message_id = ANY($1) AND c.deleted_at IS NULL
-                 AND (c.is_open OR EXISTS (SELECT 1 FROM members m
-                     WHERE m.conversation_id = s.conversation_id AND m.user_id = s.user_id))",
+            concat!(
+                "SELECT message_id, holder FROM message_streams s
+                 WHERE message_id = ANY($1) AND ",
+                may_write!()
+            ),
             values![messages],
         )
-        .for_sqlite(
-            "SELECT s.message_id, s.holder FROM message_streams s
-                 JOIN conversations c ON c.id = s.conversation_id
-             WHERE s.message_id IN (SELECT value FROM json_each($1))
-                 AND (c.is_open OR EXISTS (SELECT 1 FROM members m
-                     WHERE m.conversation_id = s.conversation_id AND m.user_id = s.user_id))",
-        );
+        .for_sqlite(concat!(
+            "SELECT message_id, holder FROM message_streams s
+             WHERE message_id IN (SELECT value FROM json_each($1)) AND ",
+            may_write!()
+        ));
         self.with_answer_timeout(self.rows(select)).await
     }
 
