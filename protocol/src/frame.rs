@@ -41,6 +41,7 @@ struct Encoded {
     compress: bool,
     waiting: QueueCount,
     stamp: Option<Stamp>,
+    stream: Option<u64>,
 }
 
 /// The number of queues in which a frame waits. A copy starts with zero.
@@ -141,6 +142,7 @@ impl Frame {
             compress: false,
             waiting: QueueCount::default(),
             stamp: None,
+            stream: None,
         }))
     }
 
@@ -369,6 +371,20 @@ impl Frame {
         Arc::make_mut(&mut self.0).stamp = Some(stamp);
         self
     }
+
+    /// Returns the stream whose newer frames replace the frame while it is queued.
+    #[must_use]
+    pub fn stream(&self) -> Option<u64> {
+        self.0.stream
+    }
+
+    /// Lets newer frames of a stream replace the frame while it is queued. A frame that is not
+    /// shared yet is not copied.
+    #[must_use]
+    pub fn with_stream(mut self, stream: u64) -> Self {
+        Arc::make_mut(&mut self.0).stream = Some(stream);
+        self
+    }
 }
 
 impl Encoded {
@@ -444,6 +460,7 @@ impl Builder {
             compress: true,
             waiting: QueueCount::default(),
             stamp: None,
+            stream: None,
         }))
     }
 
@@ -489,6 +506,7 @@ impl Builder {
             compress: true,
             waiting: QueueCount::default(),
             stamp: None,
+            stream: None,
         }))
     }
 }

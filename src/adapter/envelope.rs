@@ -149,6 +149,7 @@ impl Publication {
             compress: self.compress,
             timeout: self.timeout,
             position: self.position,
+            replaces: None,
         };
         let target = Target {
             namespace: &self.namespace,

@@ -34,6 +34,11 @@ pattern = "live:{n}"
 follow = ["anyone"]
 publish = ["services", "followers"]
 history = "none"
+
+[channels.score]
+pattern = "score:{n}"
+follow = ["anyone"]
+history = "last"
 `;
 export const SECRET = "a secret of a backend, of more than thirty-two bytes";
 export const ORDER = "orders:7:42";

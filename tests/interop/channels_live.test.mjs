@@ -200,6 +200,36 @@ test("recovered follower of unstored events gets what it missed once", async (t)
   }
 });
 
+test("recovered follower of newest events gets only the newest that it missed", async (t) => {
+  const { url } = await withBackend(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
+  const [channel, other] = ["score:1", "live:5"];
+  for (const transports of [["websocket"], ["polling"]]) {
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const auth = { token: token({ sub: "7", roles: ["user"] }) };
+    const { socket } = await enter(t, link.url, { auth, ...QUICK, transports });
+    const seen = record(socket);
+    const has = (count) => until(() => seen.length >= count, () => JSON.stringify(seen));
+    for (const one of [channel, other]) await follow(socket, one);
+    await publish(url, channel, `${transports} 1`);
+    await has(1);
+    await disconnectLink({ socket, link });
+    for (let n = 2; n < 6; n += 1) {
+      await publish(url, channel, `${transports} ${n}`);
+      await publish(url, other, `${transports} other ${n}`);
+    }
+    link.restore();
+    await has(6);
+    assert.ok(socket.recovered);
+    await publish(url, channel, `${transports} 6`);
+    await has(7);
+    await settle(socket);
+    const missed = ["other 2", "other 3", "other 4", "5", "other 5"];
+    assert.deepEqual(seen, ["1", ...missed, "6"].map((one) => `${transports} ${one}`));
+    for (const one of [channel, other]) await must(socket, "channel:unsubscribe", { channel: one });
+  }
+});
+
 test("recovered socket keeps its subscription by a service unless that has ended", async (t) => {
   const { url } = await withBackend(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
   const channel = "rooms:1";

@@ -216,3 +216,34 @@ fn conflated_events_are_limited_in_bytes_and_keys() {
     let taken: usize = (0..300).map(|key| emit(key, 1)).sum();
     assert_eq!(taken, 256);
 }
+
+#[test]
+fn queued_event_is_replaced_only_by_a_newer_one_of_its_key() {
+    let io = Io::builder().namespace("/", |namespace| namespace);
+    let server = Local::serve(io);
+    let polling = Polling::open(server.address(), "/socket.io/");
+    polling.post("40");
+    assert!(polling.poll().body.starts_with("40"));
+    let emit = |key: &str, n: u32| {
+        let state = server.io.local().replace_queued(key);
+        assert_eq!(state.emit("state", (key, n)).queued, 1);
+    };
+    emit("a", 1);
+    emit("b", 2);
+    server.io.emit("plain", ());
+    emit("a", 3);
+    // Another mode of the same key replaces nothing.
+    let other = server.io.local().replace_queued("b").conflate("b");
+    other.emit("state", ("b", 4));
+    server
+        .io
+        .local()
+        .replace_queued("b")
+        .volatile()
+        .emit("lost", ());
+    assert_eq!(
+        polling.poll().body,
+        "42[\"state\",\"b\",2]\u{1e}42[\"plain\"]\u{1e}42[\"state\",\"a\",3]\u{1e}42[\"state\",\"b\",4]"
+    );
+    assert_eq!(server.io.metrics().counter(Counter::FramesConflated), 1);
+}

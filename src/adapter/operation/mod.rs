@@ -143,6 +143,8 @@ pub(crate) struct Flags {
     pub(crate) timeout: Option<Duration>,
     /// The position of the event in the journal.
     pub(crate) position: Option<Position>,
+    /// The stream whose queued events this event replaces.
+    pub(crate) replaces: Option<u64>,
 }
 
 impl Default for Flags {
@@ -153,6 +155,7 @@ impl Default for Flags {
             compress: true,
             timeout: None,
             position: None,
+            replaces: None,
         }
     }
 }

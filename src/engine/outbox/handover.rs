@@ -88,6 +88,9 @@ impl Outbox {
         successor.retain_for_replay(known.channel, floor, limits, to.metrics());
         let mut wake = Wake::None;
         for frame in missed.iter().chain([hello]) {
+            if let Some(stream) = frame.stream() {
+                to.remove_replaced(&mut successor, stream);
+            }
             let (_, next) = to.append(&mut successor, frame, Mode::Reliable, PushSource::Sender);
             wake = wake.or(next);
         }
@@ -200,6 +203,23 @@ mod tests {
         new.discard_replay(1);
         third.discard_replay(1);
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
+    }
+
+    #[test]
+    fn new_session_receives_only_newest_missed_frame_of_a_stream() {
+        let (outboxes, _) = outboxes();
+        let (old, new) = (outbox(&outboxes), outbox(&outboxes));
+        old.retain_for_replay(1, None, LIMITS);
+        push(&old, [1]);
+        old.supersede();
+        for number in [2, 4, 6] {
+            let replaced = frame(number).with_stream(7);
+            let _ = old.push(&replaced, Mode::Reliable);
+            push(&old, [number + 1]);
+        }
+        let hello = Frame::text(b"0{}");
+        assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), Some(6));
+        assert_eq!(texts(&new), ["42[3]", "42[5]", "42[6]", "42[7]", "40{}"]);
     }
 
     #[test]

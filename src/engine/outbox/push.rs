@@ -127,6 +127,12 @@ impl Outbox {
                 }
             }
         }
+        if let Some(stream) = frame.stream()
+            && queue.is_open()
+            && queue.conflates()
+        {
+            self.remove_replaced(queue, stream);
+        }
         loop {
             return match self.admission(queue, frame, mode) {
                 PushDecision::Queue { is_backed_up } => {
@@ -187,6 +193,13 @@ impl Outbox {
             }
             Mode::Reliable => PushDecision::Overflow(budget),
         }
+    }
+
+    /// Removes the queued frames that a new frame of this stream replaces.
+    #[cold]
+    pub(super) fn remove_replaced(&self, queue: &mut Queue<OutboxInner>, stream: u64) {
+        let removed = queue.remove_replaced(stream, self.memory());
+        self.metrics().add(Counter::FramesConflated, removed);
     }
 
     /// Starts to count the queued frames as held for a slow client.

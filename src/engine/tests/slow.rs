@@ -34,6 +34,9 @@ const LAST_TWO: Mode = Mode::Conflated {
     policy: DropPolicy::Last(2),
 };
 
+/// The stream of frames that must arrive or be replaced.
+const REPLACED: u64 = 3;
+
 fn push(outbox: &Outbox, text: &str, mode: Mode) -> Push {
     outbox.push(&frame(text), mode)
 }
@@ -74,6 +77,35 @@ async fn older_value_never_follows_a_newer_value() {
     outbox.set_writable(true);
     assert_eq!(push(&outbox, "new", NEWEST), Push::Queued);
     assert_eq!(texts(&outbox), ["kept", "new"]);
+}
+
+#[test]
+fn replacing_frame_must_arrive_and_removes_the_queued_one_of_its_stream() {
+    let (outboxes, metrics) = outboxes(usize::MAX);
+    let outbox = outbox(&outboxes, 10_000);
+    let replace = |text: &str| {
+        let frame = frame(text).with_stream(REPLACED);
+        outbox.push(&frame, Mode::Reliable)
+    };
+    let long = |name: &str| format!("{name}{}", "x".repeat(5000));
+    for (text, is_replacing) in [("a", true), ("before", false), ("b", true)] {
+        let pushed = match is_replacing {
+            true => replace(&long(text)),
+            false => push(&outbox, text, Mode::Reliable),
+        };
+        assert_eq!(pushed, Push::Queued);
+    }
+    // Both would exceed the budget.
+    assert_eq!(replace(&long("c")), Push::Queued);
+    assert_eq!(push(&outbox, "after", Mode::Reliable), Push::Queued);
+    assert_eq!(texts(&outbox), ["before", &long("c"), "after"]);
+    assert_eq!(metrics.counter(Counter::FramesConflated), 2);
+    assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
+    assert_eq!(replace(&"x".repeat(9000)), Push::Queued);
+    assert_eq!(push(&outbox, &long(""), Mode::Reliable), Push::Overflow);
+    // A frame after the end removes nothing.
+    assert_eq!(replace("late"), Push::Closed);
+    assert_eq!(texts(&outbox).len(), 1);
 }
 
 #[test]
@@ -178,7 +210,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (0..4_u8, 0..6000_usize).prop_map(|(kind, size)| Step::Push(kind, size)),
+        6 => (0..5_u8, 0..6000_usize).prop_map(|(kind, size)| Step::Push(kind, size)),
         1 => Just(Step::Control),
         1 => any::<bool>().prop_map(Step::Block),
         1 => (0..10_000_usize).prop_map(Step::Take),
@@ -199,17 +231,22 @@ proptest! {
         for step in steps {
             match step {
                 Step::Push(kind, size) => {
-                    let mode = [Mode::Reliable, Mode::Volatile, NEWEST, LAST_TWO][usize::from(kind)];
-                    let is_reliable = mode == Mode::Reliable;
+                    let modes = [Mode::Reliable, Mode::Volatile, NEWEST, LAST_TWO, Mode::Reliable];
+                    let mode = modes[usize::from(kind)];
+                    let (must_arrive, is_reliable) = (mode == Mode::Reliable, kind == 0);
                     let text = match is_reliable {
                         true => format!("{sent} {}", "x".repeat(size)),
                         false => format!("- {}", "x".repeat(size)),
                     };
                     let was_empty = outbox.lock().is_empty();
-                    match push(&outbox, &text, mode) {
+                    let frame = match kind {
+                        4 => frame(&text).with_stream(REPLACED),
+                        _ => frame(&text),
+                    };
+                    match outbox.push(&frame, mode) {
                         Push::Queued => sent += usize::from(is_reliable),
-                        Push::Dropped => prop_assert!(!is_reliable),
-                        Push::Overflow => prop_assert!(is_reliable && !was_empty),
+                        Push::Dropped => prop_assert!(!must_arrive),
+                        Push::Overflow => prop_assert!(must_arrive && !was_empty),
                         Push::Closed => prop_assert!(outbox.lock().closed().is_some()),
                     }
                 }

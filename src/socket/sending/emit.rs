@@ -121,6 +121,10 @@ pub(crate) fn encode(
         }
         None => parser.event(nsp, id, event, args)?,
     };
+    let frame = match flags.replaces.filter(|_| id.is_none()) {
+        Some(stream) => frame.with_stream(stream),
+        None => frame,
+    };
     Ok(if flags.compress {
         frame
     } else {

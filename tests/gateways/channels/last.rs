@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Channels;
+use super::{Channels, token};
+use crate::support::Polling;
 
 const SCORE: [(&str, &str); 3] = [
     ("ROOMCAST_CHANNELS__SCORE__PATTERN", "score:{game}"),
@@ -75,6 +76,124 @@ async fn follower_gets_the_newest_event_and_misses_no_other() {
         (vec![6], None)
     );
     assert!(ann.events_until_now("channel:ended").await.is_empty());
+}
+
+/// The number of events for a client that does not read. They far exceed the buffers at both ends of
+/// a connection.
+const MANY: u64 = 250;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_follower_gets_only_newest_event_in_its_place() {
+    let mut variables = SCORE.to_vec();
+    variables.push(("ROOMCAST_CHANNELS__SCORE__MAX_BYTES", "60000"));
+    // A client that does not read answers no ping.
+    variables.push(("ROOMCAST_ENGINE__PING_TIMEOUT", "10min"));
+    let channels = Channels::start(&variables);
+    let mut ann = channels.user("ann").await;
+    for channel in ["score:1", "news"] {
+        ann.must("channel:subscribe", json!({"channel": channel}))
+            .await;
+    }
+    for n in 1..=MANY {
+        // A newer event replaces one of another name as well.
+        let event = if n % 2 == 0 { "score" } else { "draw" };
+        let data = json!({"n": n, "text": "x".repeat(50_000)});
+        for (channel, event, data) in [("score:1", event, data), ("news", "news", json!(n))] {
+            let event = json!({"event": event, "data": data, "id": n.to_string()});
+            let path = format!("/channels/{channel}/events");
+            let (status, answer) = channels.call("POST", &path, event).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+    }
+    // The client starts to read only now.
+    let (mut scores, mut news) = (Vec::new(), 0);
+    while news < MANY {
+        let packet = ann.packet().await;
+        let event: Value = serde_json::from_str(packet.strip_prefix("42").unwrap()).unwrap();
+        if event[0] == "news" {
+            news += 1;
+            assert_eq!(event[1], news);
+        } else {
+            let n = event[1]["n"].as_u64().unwrap();
+            assert_eq!(news, n - 1, "{n} is not in its place");
+            scores.push(n);
+        }
+    }
+    assert_eq!(scores.last(), Some(&MANY));
+    assert!(scores.len() < MANY as usize / 2, "{scores:?}");
+}
+
+/// Polls until an event or an answer arrives that begins with `end`. Returns all events and answers
+/// about channels, in short.
+fn poll_until(polling: &Polling, end: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    while !all.iter().any(|one| one.starts_with(end)) {
+        let response = polling.poll();
+        assert_eq!(response.status, 200, "no {end} in {all:?}");
+        all.extend(response.body.split('\x1e').filter_map(briefly));
+    }
+    all
+}
+
+fn briefly(packet: &str) -> Option<String> {
+    let list = &packet[packet.find('[')?..];
+    let list: Value = serde_json::from_str(list).unwrap();
+    if packet.starts_with("43") {
+        let numbers = list[0].get("events").map(|_| super::numbers(&list[0]));
+        return Some(format!("answer {:?}", numbers.unwrap_or_default()));
+    }
+    match list[0].as_str()? {
+        "score" => Some(format!("score {}", list[1]["n"])),
+        "channel:ended" => Some(format!("ended {}", list[1]["reason"].as_str()?)),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queued_event_precedes_the_answers_and_the_end_after_it() {
+    let channels = Channels::start(&SCORE);
+    let address = channels.server.address();
+    let polling = tokio::task::block_in_place(|| {
+        let polling = Polling::open(address, "/socket.io/");
+        polling.post(format!("40{}", json!({"token": token("ann", json!({}))})));
+        polling
+    });
+    let request = |event: &str, end: &str| {
+        let packet = json!([format!("channel:{event}"), {"channel": "score:1"}]);
+        tokio::task::block_in_place(|| {
+            polling.post(format!("421{packet}"));
+            poll_until(&polling, end)
+        })
+    };
+    assert_eq!(request("subscribe", "answer"), ["answer []"]);
+    for n in 1..=3 {
+        publish(&channels, n).await;
+    }
+    // The client polls only now.
+    assert_eq!(request("subscribe", "answer"), ["score 3", "answer [3]"]);
+    publish(&channels, 4).await;
+    publish(&channels, 5).await;
+    assert_eq!(request("unsubscribe", "answer"), ["score 5", "answer []"]);
+    publish(&channels, 6).await;
+    assert_eq!(request("subscribe", "answer"), ["answer [6]"]);
+    for n in 7..=9 {
+        publish(&channels, n).await;
+        let path = format!("/channels/score:1/events/{n}");
+        if n == 8 {
+            let (status, answer) = channels.call("DELETE", &path, Value::Null).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+    }
+    assert_eq!(request("history", "answer"), ["score 9", "answer [9]"]);
+    publish(&channels, 10).await;
+    publish(&channels, 11).await;
+    let (status, answer) = channels
+        .call("DELETE", "/channels/score:1", Value::Null)
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    publish(&channels, 12).await;
+    let expected = ["score 11", "ended deleted", "answer [12]"];
+    assert_eq!(request("history", "answer"), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -340,6 +340,28 @@ fn conflated_event_replaces_pending_ones_of_all_servers() {
 }
 
 #[test]
+fn event_that_replaces_queued_ones_stays_at_its_server() {
+    let servers = Servers::joined(2, quiet);
+    let client = Polling::open(servers[0].address(), "/socket.io/");
+    assert_eq!(client.post("40").parts(), (200, "ok"));
+    assert_eq!(client.poll().status, 200);
+    for (i, state) in [(0, 1), (0, 2), (1, 3)] {
+        servers[i]
+            .io
+            .to("a")
+            .replace_queued("state")
+            .emit("none", state);
+        servers[i]
+            .io
+            .except("a")
+            .replace_queued("state")
+            .emit("state", state);
+        servers.settle();
+    }
+    assert_eq!(client.poll().body, "42[\"state\",2]");
+}
+
+#[test]
 fn conflated_events_publish_only_the_newest_to_all_servers() {
     let servers = Servers::joined(2, quiet);
     let [(mut here, _), (mut there, _)] = [0, 1].map(|i| servers[i].connect());

@@ -91,9 +91,13 @@ async fn revoke(
     Extension(by): By,
     JsonBody(new): JsonBody<NewRevocation>,
 ) -> Result<Response, ApiError> {
+    let is_of_user = new.user_id.is_some();
     let made = at.access.revoke(at.io(), at.access.allow(by, new)?).await?;
-    // After the answer no follower receives anything by a token that was revoked.
-    at.channels.end_revoked(&at.namespace());
+    // After the answer no follower receives anything by a token that was revoked: its `jti`, its
+    // `sid` or one of its roles. A revoked user has no sockets any more.
+    if !is_of_user {
+        at.channels.end_revoked(&at.namespace());
+    }
     Ok(Json(made).into_response())
 }
 

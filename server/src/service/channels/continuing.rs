@@ -131,44 +131,50 @@ impl Channels {
     /// Ends the subscriptions to channels that the user may no longer follow, after the credentials
     /// of the socket or the kinds were replaced.
     pub(crate) fn recheck_permissions(&self, socket: &Socket) {
-        for (room, known) in followed_by(socket) {
-            self.recheck(socket, &room, known);
-        }
+        end_where(socket, |_, known| self.lost(socket, known));
     }
 
     /// Ends the subscriptions at this server whose tokens or answers no longer give the right. The
     /// task of each socket does so as well, a moment later.
     pub(crate) fn end_revoked(&self, namespace: &Namespace) {
-        for socket in namespace.local().sockets() {
-            let followed = FollowedChannels::of(&socket);
-            if followed.is_some_and(|followed| followed.has_lost_grant()) {
-                self.recheck_permissions(&socket);
-            }
-        }
+        end_at(namespace, |socket, _, known| {
+            let grant = known.grant.as_ref()?;
+            let is_lost = !grant.is_in_force();
+            is_lost.then(|| self.lost(socket, known)).flatten()
+        });
+    }
+
+    /// Ends the subscriptions at this server that the user may no longer have after the kinds were
+    /// replaced, or whose events are stored from now on but not emitted by this server.
+    pub(super) fn end_replaced(&self, namespace: &Namespace) {
+        end_at(namespace, |socket, room, known| {
+            let lost = self.lost(socket, known);
+            lost.or_else(|| self.unemitted(socket, room, known))
+        });
     }
 
     /// Ends the subscription to one channel if the user may no longer follow it.
     pub(super) fn recheck_one(&self, socket: &Socket, room: &Room) {
         let followed = FollowedChannels::of(socket);
         let known = followed.and_then(|followed| followed.known.lock().get(room).cloned());
-        if let Some(known) = known {
-            self.recheck(socket, room, known);
+        if let Some(known) = known
+            && let Some(reason) = self.lost(socket, &known)
+        {
+            end(socket, room, &known.channel, reason);
         }
     }
 
-    fn recheck(&self, socket: &Socket, room: &Room, known: Known) {
-        let Known { channel, grant, .. } = known;
-        let reason = match self.find(&channel) {
-            Some((kind, values)) => {
-                if kind.may_follow(&socket.principal(), &values, grant.as_ref()) {
-                    return;
-                }
-                let granted = grant.filter(|grant| kind.takes(grant));
-                granted.map_or(EndReason::Forbidden, |grant| grant.end_reason())
-            }
-            None => EndReason::Removed,
+    /// Returns why the user of a socket may no longer follow a channel. `None` if it may.
+    fn lost(&self, socket: &Socket, known: &Known) -> Option<EndReason> {
+        let Some((kind, values)) = self.find(&known.channel) else {
+            return Some(EndReason::Removed);
         };
-        end(socket, room, &channel, reason);
+        let grant = known.grant.as_ref();
+        if kind.may_follow(&socket.principal(), &values, grant) {
+            return None;
+        }
+        let granted = grant.filter(|grant| kind.takes(grant));
+        Some(granted.map_or(EndReason::Forbidden, Grant::end_reason))
     }
 
     /// Ends the subscriptions of a socket whose right comes from a backend, when the right ends or
@@ -262,16 +268,10 @@ impl Channels {
         if let Some(asker) = &self.0.asker {
             asker.revoke(|_| true);
         }
-        for socket in namespace.local().sockets() {
-            let followed = followed_by(&socket).into_iter();
-            let granted = followed.filter(|(_, known)| {
-                let grant = known.grant.as_ref();
-                grant.is_some_and(|grant| !matches!(grant, Grant::Token(_)))
-            });
-            for (room, Known { channel, .. }) in granted {
-                end(&socket, &room, &channel, EndReason::Interrupted);
-            }
-        }
+        end_at(namespace, |_, _, known| match known.grant {
+            Some(Grant::Answer(_) | Grant::Service(_)) => Some(EndReason::Interrupted),
+            Some(Grant::Token(_)) | None => None,
+        });
     }
 
     /// Checks the channels of a recovered socket. It has received the missed events, unless it was
@@ -295,14 +295,16 @@ impl Channels {
 
     /// Ends the subscriptions of a socket to channels whose events this server does not emit to it.
     pub(super) fn end_unemitted(&self, socket: &Socket) {
-        for (room, Known { channel, .. }) in followed_by(socket) {
-            let found = self.find(&channel);
-            let is_emitted = found.is_some_and(|(kind, _)| !kind.is_stored)
-                || self.0.journals.is_followed(room.as_str(), &room);
-            if !socket.is_in(room.as_str()) || !is_emitted {
-                end(socket, &room, &channel, EndReason::Interrupted);
-            }
-        }
+        end_where(socket, |room, known| self.unemitted(socket, room, known));
+    }
+
+    /// Returns the reason to end a subscription whose events this server does not emit.
+    fn unemitted(&self, socket: &Socket, room: &Room, known: &Known) -> Option<EndReason> {
+        let found = self.find(&known.channel);
+        let is_emitted = found.is_some_and(|(kind, _)| !kind.is_stored)
+            || self.0.journals.is_followed(room.as_str(), room);
+        let is_reached = socket.is_in(room.as_str()) && is_emitted;
+        (!is_reached).then_some(EndReason::Interrupted)
     }
 
     /// Returns the subscription of a socket for a room, if that is the room of a channel.
@@ -346,6 +348,22 @@ async fn either(one: &mut watch::Receiver<()>, other: Option<&mut watch::Receive
     tokio::select! {
         _ = one.changed() => {}
         _ = other.changed() => {}
+    }
+}
+
+/// Ends the subscriptions at this server for which `reason` returns why they end.
+fn end_at(namespace: &Namespace, reason: impl Fn(&Socket, &Room, &Known) -> Option<EndReason>) {
+    for socket in namespace.local().sockets() {
+        end_where(&socket, |room, known| reason(&socket, room, known));
+    }
+}
+
+/// Ends the subscriptions of a socket for which `reason` returns why they end.
+fn end_where(socket: &Socket, reason: impl Fn(&Room, &Known) -> Option<EndReason>) {
+    for (room, known) in followed_by(socket) {
+        if let Some(reason) = reason(&room, &known) {
+            end(socket, &room, &known.channel, reason);
+        }
     }
 }
 

@@ -130,6 +130,13 @@ pub(super) struct ChannelEmitter {
 }
 
 impl ChannelEmitter {
+    /// Returns whether the channel has only its newest event.
+    fn is_last(&self) -> bool {
+        let channels = self.channels.upgrade().map(Channels);
+        let found = channels.as_ref().and_then(|all| all.find(&self.channel));
+        found.is_some_and(|(kind, _)| kind.is_last)
+    }
+
     /// Ends all subscriptions at this server.
     fn end_all(&self, at: &Namespace, reason: EndReason) {
         let room = room_of(&self.channel);
@@ -199,9 +206,7 @@ impl JournalEmitter for ChannelEmitter {
     /// Followers subscribe again, and learn from the answer what is still stored.
     fn emit_gap(&self, to: &Namespace) {
         // Followers of a channel that has only its newest event miss no other one.
-        let channels = self.channels.upgrade().map(Channels);
-        let found = channels.as_ref().and_then(|all| all.find(&self.channel));
-        if !found.is_some_and(|(kind, _)| kind.is_last) {
+        if !self.is_last() {
             self.end_all(to, EndReason::Interrupted);
         }
     }
@@ -211,7 +216,13 @@ impl JournalEmitter for ChannelEmitter {
         reason = "an event of an application has no row here"
     )]
     fn emit(&self, namespace: &Namespace, _: &str, entries: &[Entry]) {
-        let to = namespace.local().to(room_of(&self.channel));
+        let room = room_of(&self.channel);
+        let mut to = namespace.local().to(&room);
+        if self.is_last() {
+            // Slow followers get only the newest event, whatever its name is, in its place among
+            // the answers to their requests.
+            to = to.replace_queued(room.as_str());
+        }
         for entry in entries {
             if is_deletion(entry) {
                 self.end_all(namespace, EndReason::Deleted);

@@ -253,11 +253,7 @@ impl Channels {
     /// and leave.
     pub(crate) fn replace_kinds(&self, kinds: Kinds, namespace: &Namespace) {
         *self.0.kinds.write() = kinds;
-        for socket in namespace.local().sockets() {
-            self.recheck_permissions(&socket);
-            // A kind may store its events from now on.
-            self.end_unemitted(&socket);
-        }
+        self.end_replaced(namespace);
         // Disconnected but recoverable followers must receive nothing that they may no longer. When
         // they are recovered, they subscribe again.
         let rooms = namespace.rooms().into_iter().map(|(room, _)| room);

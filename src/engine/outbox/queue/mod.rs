@@ -293,6 +293,22 @@ impl<H> Queue<H> {
         }
     }
 
+    /// Removes the queued frames that a new frame of this stream replaces. Returns their number.
+    #[cold]
+    pub(super) fn remove_replaced(&mut self, stream: u64, memory: &MemoryBudget) -> u64 {
+        let mut removed = 0;
+        let keep_first = self.is_partly_written();
+        while let Some(frame) = self.frames.take_of(stream, keep_first) {
+            self.bytes = self.bytes.saturating_sub(frame.len());
+            if self.held {
+                memory.release(&frame);
+            }
+            removed += 1;
+        }
+        self.held &= !self.frames.is_empty();
+        removed
+    }
+
     /// Stores a replaceable frame. Returns how many frames were dropped, and whether this one is
     /// stored.
     pub(super) fn conflate(
@@ -437,8 +453,13 @@ impl<H> Queue<H> {
     /// Drops the queue except for the rest of a partially written frame. The frames of a batch that
     /// is being written are not in the queue.
     pub(in crate::engine) fn drop_unsent(&mut self, memory: &MemoryBudget) {
-        self.forget(self.offset > 0 && !self.writer.is_writing(), memory);
+        self.forget(self.is_partly_written(), memory);
         self.pong = None;
+    }
+
+    /// Returns whether the first queued frame is partly written.
+    fn is_partly_written(&self) -> bool {
+        self.offset > 0 && !self.writer.is_writing()
     }
 
     /// Drops the queue.

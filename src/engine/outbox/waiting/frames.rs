@@ -53,6 +53,24 @@ impl Frames {
         std::mem::replace(&mut self.first, next)
     }
 
+    /// Takes out the newest frame of a stream, but not the first frame if `keep_first`.
+    pub(in crate::engine::outbox) fn take_of(
+        &mut self,
+        stream: u64,
+        keep_first: bool,
+    ) -> Option<Frame> {
+        let is_of = |frame: &Frame| frame.stream() == Some(stream);
+        let mut newest = self.more.iter().rev().take(MAX_SEARCHED);
+        if let Some(newer) = newest.position(is_of) {
+            return self.more.remove(self.more.len() - 1 - newer);
+        }
+        let is_near = !keep_first && self.more.len() < MAX_SEARCHED;
+        match &self.first {
+            Some(first) if is_near && is_of(first) => self.pop_front(),
+            Some(_) | None => None,
+        }
+    }
+
     /// Drops all frames, or all except the first.
     pub(in crate::engine::outbox) fn clear(&mut self, keep_first: bool) {
         self.more = VecDeque::new();
@@ -84,6 +102,9 @@ impl Frames {
 
 /// The capacity up to which an empty queue keeps its allocation.
 const RETAINED_CAPACITY: usize = 4;
+/// Number of newest frames that are searched for a stream. It bounds the work that a client with a
+/// long queue causes for each broadcast.
+const MAX_SEARCHED: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -136,6 +157,32 @@ mod tests {
         assert_eq!(texts(&frames), ["4a"]);
         frames.clear(false);
         assert!(texts(&frames).is_empty());
+    }
+
+    #[test]
+    fn newest_near_frame_of_a_stream_is_taken() {
+        let mut frames = Frames::default();
+        for (text, stream) in [("a", 1), ("b", 2), ("c", 1), ("d", 2)] {
+            frames.push_back(frame(text).with_stream(stream));
+        }
+        let mut take = |stream, keep_first| {
+            let taken = frames.take_of(stream, keep_first);
+            taken.map(|frame| frame.polling()[1..].to_vec())
+        };
+        assert_eq!(take(1, false).as_deref(), Some(&b"c"[..]));
+        assert_eq!(take(1, true), None);
+        assert_eq!(take(1, false).as_deref(), Some(&b"a"[..]));
+        assert_eq!(take(3, false), None);
+        assert_eq!(texts(&frames), ["4b", "4d"]);
+        (0..MAX_SEARCHED).for_each(|_| frames.push_back(frame("x")));
+        assert!(frames.take_of(2, false).is_none());
+        frames.pop_front();
+        assert!(frames.take_of(2, false).is_none());
+        frames.pop_front();
+        frames.push_front(frame("near").with_stream(2));
+        assert!(frames.take_of(2, false).is_none());
+        frames.more.pop_back();
+        assert!(frames.take_of(2, false).is_some());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! exactly those of the held frames.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -77,6 +77,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         1 => Just(Kind::Volatile),
         2 => Just(Kind::Newest),
         2 => Just(Kind::LastTwo),
+        2 => Just(Kind::Replacing),
     ]
 }
 
@@ -129,6 +130,8 @@ struct Client {
     /// The last number received, of each kind.
     last: HashMap<String, u32>,
     newest: Option<u32>,
+    /// The number of reliable frames sent before each frame that newer ones replace.
+    replacing: BTreeMap<u32, usize>,
     is_pinged: bool,
     may_pong: bool,
     is_watching: bool,
@@ -148,6 +151,7 @@ impl Client {
             hello_after: None,
             last: HashMap::new(),
             newest: None,
+            replacing: BTreeMap::new(),
             is_pinged: false,
             may_pong: false,
             is_watching: false,
@@ -163,6 +167,13 @@ impl Client {
                 // Replaceable frames were dropped to make room for it.
                 self.newest = None;
                 self.sent.push(number);
+            }
+            Kind::Replacing => {
+                assert_ne!(push, Push::Dropped, "it must arrive or be replaced");
+                self.newest = None;
+                if push == Push::Queued {
+                    self.replacing.insert(number, self.sent.len());
+                }
             }
             Kind::Volatile | Kind::Newest | Kind::LastTwo => {
                 assert_ne!(
@@ -207,6 +218,9 @@ impl Client {
                 assert_eq!(self.sent.get(self.received.len()), Some(&number));
                 self.received.push(number);
             } else {
+                if kind == "Replacing" {
+                    assert_eq!(self.replacing.get(&number), Some(&self.received.len()));
+                }
                 let last = self.last.insert(kind.to_owned(), number);
                 assert!(last < Some(number), "{kind} {number} comes after {last:?}");
             }
@@ -398,6 +412,7 @@ impl World {
             client.hello_after = Some(client.sent.len());
             client.before = Some(old);
             client.newest = None;
+            client.replacing.clear();
             (client.is_pinged, client.may_pong) = (false, false);
             (client.is_watching, client.is_spoilt) = (false, false);
             client.closed_after = None;
@@ -464,6 +479,10 @@ impl World {
             if !is_closed {
                 assert_eq!(client.received, client.sent);
                 assert_eq!(client.hello_after, None);
+                let newest = client.replacing.last_key_value();
+                if let Some((newest, _)) = newest {
+                    assert_eq!(client.last.get("Replacing"), Some(newest));
+                }
                 if let Some(newest) = client.newest {
                     assert!(client.last.get("Newest") >= Some(&newest));
                 }

@@ -25,13 +25,15 @@ pub(super) enum Kind {
     Volatile,
     Newest,
     LastTwo,
+    /// Must arrive, unless a newer one replaces it while it is queued.
+    Replacing,
 }
 
 impl Kind {
     pub(super) fn mode(self) -> Mode {
         let conflated = |stream, policy| Mode::Conflated { stream, policy };
         match self {
-            Self::Reliable => Mode::Reliable,
+            Self::Reliable | Self::Replacing => Mode::Reliable,
             Self::Volatile => Mode::Volatile,
             Self::Newest => conflated(1, DropPolicy::Newest),
             Self::LastTwo => conflated(2, DropPolicy::Last(2)),
@@ -45,6 +47,7 @@ pub(super) fn frame(kind: Kind, number: u32, size: usize) -> Frame {
     let frame = Frame::text(text.as_bytes());
     match kind {
         Kind::Reliable => frame.with_stamp(stamp(number)),
+        Kind::Replacing => frame.with_stream(3),
         Kind::Volatile | Kind::Newest | Kind::LastTwo => frame,
     }
 }

@@ -98,6 +98,7 @@ impl<'a> Broadcast<'a> {
     /// That is the case if earlier data is unsent, or if the client is between two polls.
     pub fn volatile(mut self) -> Self {
         self.flags.delivery = Delivery::Volatile;
+        self.flags.replaces = None;
         self.interval = None;
         self
     }
@@ -160,6 +161,26 @@ impl<'a> Broadcast<'a> {
         self
     }
 
+    /// Replaces the events of this key that are still queued for a client.
+    ///
+    /// A client that is too slow, or between two polls, receives only the newest event. Unlike
+    /// [`conflate`](Self::conflate), the event must arrive: it follows all events that were queued
+    /// before it, precedes all later ones, counts like them towards
+    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes), and
+    /// [recovery](crate::Builder::recovery) replays it. Use this for a state that clients must not
+    /// miss.
+    ///
+    /// An event is not replaced if 256 later events are queued for the client, or if the new event
+    /// requests acknowledgements. The event is sent only to sockets of this server, as with
+    /// [`local`](Self::local), because adapters do not transport this option.
+    pub fn replace_queued(mut self, key: &str) -> Self {
+        let number = stream(self.target_namespace.name(), &Delivery::Newest(key));
+        self.flags.delivery = Delivery::Reliable;
+        self.flags.replaces = Some(number);
+        (self.stream, self.interval) = (None, None);
+        self.local()
+    }
+
     fn lossy(&mut self, delivery: Delivery<&str>) {
         let number = stream(self.target_namespace.name(), &delivery);
         let is_shared = self.target_namespace.cluster().is_joined();
@@ -169,6 +190,7 @@ impl<'a> Broadcast<'a> {
             Delivery::Reliable | Delivery::Volatile => return,
         };
         self.flags.delivery = numbered;
+        self.flags.replaces = None;
         self.stream = is_shared.then(|| name.into());
         self.interval = None;
     }
