@@ -23,7 +23,7 @@ use crate::service::rules::emissions::signals::{
     SignalWithdrawn, Signals,
 };
 use crate::service::rules::rooms::RoomKind;
-use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Socket};
 
 impl From<Snapshot> for Signals {
@@ -177,17 +177,9 @@ impl Market {
         let has_time = new.timestamp.is_some();
         let signal = checked(new)?;
         let append = Append {
-            journal: JOURNAL.into(),
-            key: signal.signal_id.clone(),
-            body: write(&signal),
             category: signal.channel_id.clone(),
-            is_open: false,
             if_open: IfOpen::Refuse,
-            needs_open: false,
-            created_at: Time::now(),
-            expires_at: None,
-            most_open: 0,
-            quota: Quota::All,
+            ..Append::new(JOURNAL.into(), signal.signal_id.clone(), write(&signal))
         };
         let known = match self.0.journals.append(namespace, append).await? {
             Appended::Stored(Entry { revision, .. }) => {
@@ -298,17 +290,9 @@ mod tests {
             "timestamp": Time::now(),
         });
         let append = Append {
-            journal: JOURNAL.into(),
-            key: id.into(),
-            body: signal.to_string(),
             category: Some(channel.into()),
-            is_open: false,
             if_open: IfOpen::Refuse,
-            needs_open: false,
-            created_at: Time::now(),
-            expires_at: None,
-            most_open: 0,
-            quota: Quota::All,
+            ..Append::new(JOURNAL.into(), id.into(), signal.to_string())
         };
         let appended = market.0.journals.append(&io.of("/"), append).await;
         assert!(matches!(appended, Ok(Appended::Stored(_))), "{appended:?}");
