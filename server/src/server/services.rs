@@ -18,7 +18,7 @@ use crate::metrics::trace::{Spans, Traces};
 use crate::service::api::LogLevel;
 use crate::service::{
     Access, ChannelBackend, Channels, Chat, FeedProgress, Hooks, Journals, Kinds, Market,
-    Notifications, Overlap, answer_channel_peers,
+    Notifications, Overlap, SignalAccess, answer_channel_peers,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},
     audit::Moderation,
     cluster::{self, Announcer},
@@ -87,7 +87,8 @@ impl Services {
         let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
         let backend = BackendLogins::new(&auth.backend).map_err(RunError::Outbound)?;
         let kinds = Kinds::new(&settings.channels).map_err(RunError::Channels)?;
-        let claims = [settings.market.claims(), kinds.claims()].concat();
+        let signals = SignalAccess::new(&settings.market.signals).map_err(RunError::Channels)?;
+        let claims = [signals.claims(), kinds.claims()].concat();
         let authenticator = Authenticator::new(
             configured::tokens(auth, &keys, &revocations).retain_claims(claims.clone()),
             access.logins(),
@@ -135,7 +136,8 @@ impl Services {
             Arc::clone(&metrics),
         );
         let chat = chat.map_err(RunError::Absent)?;
-        let market = Market::new(journals.clone(), notifications.clone(), &settings.market);
+        let (journaled, config) = (journals.clone(), &settings.market);
+        let market = Market::new(journaled, notifications.clone(), signals, config);
         let market = market.map_err(RunError::Outbound)?;
         let alerts = AlertLog::new(
             store.clone(),

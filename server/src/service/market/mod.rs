@@ -35,6 +35,7 @@ use execution::Execution;
 pub(crate) use execution::{Refused, TradeReply};
 use prices::Prices;
 pub(crate) use prices::{PriceApplier, PublishedPrices};
+pub(crate) use signal_access::SignalAccess;
 use roomcast::{Room, Socket};
 
 /// Trades, signals, portfolios and prices. Clones share the same state.
@@ -61,6 +62,7 @@ impl Market {
     pub(crate) fn new(
         journals: Journals,
         notifications: Notifications,
+        access: SignalAccess,
         config: &config::Market,
     ) -> Result<Self, OutboundFault> {
         Ok(Self(Arc::new(MarketInner {
@@ -70,7 +72,7 @@ impl Market {
             notifications,
             trades: trades::kind(&journals, config),
             portfolio: portfolio::kind(&journals),
-            signals: signals::kind(&journals, config),
+            signals: signals::kind(&journals, access),
             journals,
         })))
     }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Market, checks, signal_access, update};
+use super::{Market, SignalAccess, checks, update};
 use crate::auth::Principal;
-use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
@@ -63,11 +62,11 @@ impl JournalEmitter for SignalsEmitter {
 }
 
 /// Returns the kind of signals.
-pub(super) fn kind(journals: &Journals, config: &config::Market) -> JournalKind<Signals> {
+pub(super) fn kind(journals: &Journals, access: SignalAccess) -> JournalKind<Signals> {
     JournalKind {
         journals: journals.clone(),
         prefix: JOURNAL,
-        topics: Topics::Categories(signal_access::rule(config)),
+        topics: Topics::Categories(access.rule()),
         open: 0,
         newest: NEWEST,
         is_replayed: true,
@@ -262,6 +261,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::auth::Principal;
+    use crate::config;
     use crate::metrics::Metrics;
     use crate::service::hooks::Hooks;
     use crate::service::notifications::Notifications;
@@ -279,7 +280,8 @@ mod tests {
         let window = Duration::from_secs(60);
         let journals = Journals::new(store, Hooks::default(), Some(window), window);
         let notifications = Notifications::new(journals.clone(), &config::Notifications::default());
-        Market::new(journals, notifications, &config::Market::default()).unwrap()
+        let (access, config) = (SignalAccess::default(), config::Market::default());
+        Market::new(journals, notifications, access, &config).unwrap()
     }
 
     /// Stores and emits a signal.
