@@ -50,7 +50,9 @@ pub(crate) use feed::follower::Follower;
 pub(crate) use feed::{Applier, ChangeFeed, FeedProgress};
 pub(crate) use hooks::{Hooks, Source as HookSource};
 pub(crate) use journals::{JournalNews, Journals};
-pub(crate) use market::{Market, PriceApplier, PublishedPrices, Refused, SignalAccess, TradeReply};
+pub(crate) use market::{
+    Market, PriceApplier, PublishedPrices, Refused, SignalAccess, Subscriptions, TradeReply,
+};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::form::{whole_in_query, whole_or_none, word};

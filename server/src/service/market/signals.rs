@@ -265,6 +265,7 @@ mod tests {
     use crate::config;
     use crate::metrics::Metrics;
     use crate::service::hooks::Hooks;
+    use crate::service::journals::SubscriptionKind as _;
     use crate::service::notifications::Notifications;
     use crate::service::rules::rooms::Followed;
     use crate::store::Store;
@@ -310,7 +311,7 @@ mod tests {
                 namespace
                     .on_connect(async |event: Event, market: State<Market>| {
                         if event.socket.recovered() {
-                            market.recovered(&event.socket).await;
+                            market.0.signals.recovered(&event.socket).await;
                         }
                     })
                     .on(
@@ -381,7 +382,11 @@ mod tests {
         let ann = server.client().connect().await.unwrap();
         let followed = |channel: Option<&str>| {
             let socket = server.io().of("/").socket(ann.id()).unwrap();
-            market.followed(&room_of(JOURNAL, channel), &socket)
+            let room = room_of(JOURNAL, channel);
+            market
+                .0
+                .signals
+                .followed(&room, &socket, &socket.principal())
         };
         let signals = long.clone();
         for (channel, expected) in [
@@ -390,16 +395,18 @@ mod tests {
             (Some(&*long), Followed::Channel { signals }),
         ] {
             assert!(ann.emit_with_ack::<bool>("follow", channel).await.unwrap());
-            assert!(market.follows(&expected, &Principal::new("ann")));
+            assert!(market.0.signals.follows(&expected, &Principal::new("ann")));
             assert_eq!(followed(channel), Some(expected));
         }
         let socket = server.io().of("/").socket(ann.id()).unwrap();
         market.0.signals.unsubscribe(Some(&long), &socket);
         assert_eq!(followed(Some(&long)), None);
-        assert_eq!(market.followed(&Room::from("signalsx"), &socket), None);
+        let (signals, by) = (&market.0.signals, socket.principal());
+        let other = signals.followed(&Room::from("signalsx"), &socket, &by);
+        assert_eq!(other, None);
         for signals in [String::new(), "ü".repeat(129)] {
             let followed = Followed::Channel { signals };
-            assert!(!market.follows(&followed, &Principal::new("ann")));
+            assert!(!market.0.signals.follows(&followed, &Principal::new("ann")));
         }
     }
 
