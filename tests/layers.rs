@@ -174,7 +174,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ),
     (
         "market",
-        "fault feed rules journals authorization notifications",
+        "channels fault feed rules journals authorization notifications",
     ),
     ("notifications", "fault hooks rules journals authorization"),
     (

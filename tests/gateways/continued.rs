@@ -262,7 +262,10 @@ fn pages_since_a_revision_end_exactly_at_every_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_history_is_refused_to_those_who_may_not_follow() {
-    let server = start(&[("ROOMCAST_MARKET__SIGNAL_ACCESS", "gold=role:premium")]);
+    let server = start(&[(
+        "ROOMCAST_MARKET__SIGNALS",
+        r#"[{channel = "gold", follow = ["role:premium"]}]"#,
+    )]);
     signals(&server, 0..2).await;
     must(&server.binary, "/signals", signal("o", Some("oil"))).await;
     let mut ann = client(&server.binary, "ann", "user").await;

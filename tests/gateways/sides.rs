@@ -8,8 +8,13 @@ use crate::market::{client, must, publish, signal, start};
 use crate::server::ServerProcess;
 
 const ACCESS: (&str, &str) = (
-    "ROOMCAST_MARKET__SIGNAL_ACCESS",
-    "gold=role:premium,vip-*=claim:channels,open=everyone,*=users",
+    "ROOMCAST_MARKET__SIGNALS",
+    r#"[
+        {channel = "gold", follow = ["role:premium"]},
+        {channel = "vip-*", follow = ["claim:channels={channel}"]},
+        {channel = "open", follow = ["anyone"]},
+        {channel = "*", follow = ["users"]},
+    ]"#,
 );
 
 /// Returns a token of a user with one role and an additional claim.

@@ -229,7 +229,10 @@ describe("the market", () => {
     test(`a client recovered over ${transports} without the claim loses the channel`, async (t) => {
       const { url } = await server(t, {
         ROOMCAST_RECOVERY__ENABLED: "true",
-        ROOMCAST_MARKET__SIGNAL_ACCESS: "vip-*=claim:channels,*=users",
+        ROOMCAST_MARKET__SIGNALS: `[
+          { channel = "vip-*", follow = ["claim:channels={channel}"] },
+          { channel = "*", follow = ["users"] },
+        ]`,
       });
       const link = await startLink(url);
       t.after(() => link.close());

@@ -30,7 +30,7 @@ use self::settings::{Configuration, Mistake, Overrides};
 use crate::{
     auth::configured,
     config::{Profile, Settings},
-    service::Kinds,
+    service::{Kinds, undeclared_roles},
 };
 
 /// A Socket.IO server with a chat.
@@ -211,8 +211,7 @@ pub fn run() -> ExitCode {
     let command = arguments.command.unwrap_or(Command::Serve);
     if matches!(command, Command::Serve | Command::CheckConfig(_)) {
         configuration.check(check);
-        let kinds = Kinds::new(&configuration.settings.channels).unwrap_or_default();
-        let undeclared = kinds.undeclared_roles(&configuration.settings.auth.roles);
+        let undeclared = undeclared_roles(&configuration.settings);
         configuration.warnings.extend(undeclared);
     } else if matches!(command, Command::Catalog(_)) {
         configuration.check(check_kinds);

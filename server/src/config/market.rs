@@ -34,18 +34,30 @@ pub struct Market {
     /// `unsubscribe:trades` ends all three, for clients that know no other subscription. Default
     /// `false`.
     pub bundle_subscriptions: bool,
-    /// Access to channels of signals: `CHANNEL=WHO`; the first rule that matches a channel applies.
-    /// `CHANNEL` is a name, or a prefix followed by `*`. `WHO` is `everyone`, `users` (no guests),
-    /// `role:NAME` (users with this role) or `claim:NAME`: users whose token has this claim, with
-    /// the value `true`, the name of the channel, or a list that contains that name. Default:
-    /// everyone may follow all channels.
-    pub signal_access: Vec<String>,
+    /// Who may follow signals: the first entry that matches a channel of signals decides. `channel`
+    /// is the name of a channel, or a prefix followed by `*`. `follow` has the rules of
+    /// `channels.NAME.follow`, one match is enough: `anyone`, `users` (no guests), `role:NAME`,
+    /// `owner:{channel}`, `claim:NAME` (users whose token has this claim with the value `true`) or
+    /// `claim:NAME={channel}` (with the value `true`, `*` or the channel, or a list with one of the
+    /// last two). All signals require the right to each entry. As an environment variable, a list
+    /// in TOML. Default: everyone may follow all channels.
+    pub signals: Vec<SignalChannel>,
     /// How long signals and settled trades (executed, failed or canceled) are retained. Default 30
     /// days.
     #[serde(with = "super::days")]
     pub retention: Duration,
     /// Service that executes trades for the executor `webhook`.
     pub webhook: Webhook,
+}
+
+/// An entry of `market.signals`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignalChannel {
+    /// Name of a channel of signals, or a prefix followed by `*`. Required.
+    pub channel: String,
+    /// The rules about who may follow it. Required.
+    pub follow: Vec<String>,
 }
 
 /// The executor of trades.
@@ -103,7 +115,7 @@ impl Default for Market {
             open_trades: 200,
             channels: 100,
             bundle_subscriptions: false,
-            signal_access: Vec::new(),
+            signals: Vec::new(),
             retention: Duration::from_secs(30 * 86_400),
             webhook: Webhook::default(),
         }
@@ -136,22 +148,6 @@ impl Market {
             .next_back()
     }
 
-    /// Returns the rules of [`signal_access`](Self::signal_access) in order.
-    pub(crate) fn signal_rules(&self) -> Vec<SignalRule> {
-        let rules = self.signal_access.iter();
-        rules.filter_map(|rule| SignalRule::parse(rule)).collect()
-    }
-
-    /// Returns the token claims that the signal rules use.
-    pub(crate) fn claims(&self) -> Vec<String> {
-        let rules = self.signal_rules().into_iter();
-        let named = rules.filter_map(|rule| match rule.who {
-            SignalAudience::Claim(name) => Some(name),
-            SignalAudience::Everyone | SignalAudience::Users | SignalAudience::Role(_) => None,
-        });
-        named.collect()
-    }
-
     /// Returns the settings without secrets.
     pub(super) fn shown(&self) -> Self {
         let mut shown = self.clone();
@@ -180,14 +176,6 @@ impl Market {
         if self.channels == 0 {
             return Err("market.channels is zero");
         }
-        let mut rules = self.signal_access.iter();
-        if self.signal_access.len() > MOST_RULES
-            || !rules.all(|rule| SignalRule::parse(rule).is_some())
-        {
-            return Err(
-                "market.signal_access: each of at most 100 must be CHANNEL=WHO, where CHANNEL may end in * and WHO is everyone, users, role:NAME or claim:NAME",
-            );
-        }
         if self.retention < SHORTEST_RETENTION || self.retention > LONGEST {
             return Err("market.retention must be from an hour to a year");
         }
@@ -208,59 +196,6 @@ impl Market {
             return Err("market.webhook.reconcile_after must be above zero and at most a year");
         }
         Ok(())
-    }
-}
-
-/// An access rule for channels of signals.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SignalRule {
-    channel: String,
-    /// Whether `channel` is a prefix of channel names.
-    is_prefix: bool,
-    pub(crate) who: SignalAudience,
-}
-
-/// The users who may follow a channel of signals.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SignalAudience {
-    /// All users and guests.
-    Everyone,
-    /// All users, no guests.
-    Users,
-    /// Users with this role.
-    Role(String),
-    /// Users whose token has this claim for the channel.
-    Claim(String),
-}
-
-impl SignalRule {
-    /// Returns whether the rule applies to a channel.
-    pub(crate) fn is_about(&self, channel: &str) -> bool {
-        if self.is_prefix {
-            channel.starts_with(&self.channel)
-        } else {
-            channel == self.channel
-        }
-    }
-
-    fn parse(rule: &str) -> Option<Self> {
-        // Channel names can contain any character; names of roles and claims cannot contain `=`.
-        let (channel, who) = rule.rsplit_once('=')?;
-        let (channel, who) = (channel.trim(), who.trim());
-        let who = match who.split_once(':') {
-            None if who == "everyone" => SignalAudience::Everyone,
-            None if who == "users" => SignalAudience::Users,
-            Some(("role", name)) if !name.is_empty() => SignalAudience::Role(name.into()),
-            Some(("claim", name)) if !name.is_empty() => SignalAudience::Claim(name.into()),
-            None | Some(_) => return None,
-        };
-        let beginning = channel.strip_suffix('*');
-        let name = beginning.unwrap_or(channel);
-        (!channel.is_empty() && !name.contains('*')).then(|| Self {
-            channel: name.into(),
-            is_prefix: beginning.is_some(),
-            who,
-        })
     }
 }
 
@@ -391,8 +326,6 @@ const SHORTEST_RETENTION: Duration = Duration::from_secs(3600);
 /// Minimum expiry of prices. It exceeds the time to store a batch of prices.
 const SHORTEST_EXPIRY: Duration = Duration::from_secs(1);
 const MOST_ATTEMPTS: u32 = 10;
-/// Maximum number of signal access rules.
-const MOST_RULES: usize = 100;
 /// Maximum number of open entries in a snapshot.
 const MOST_OPEN: u32 = 1000;
 
@@ -466,48 +399,6 @@ mod tests {
         ] {
             assert_eq!(exact_number(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn signal_rule_names_channels_and_permitted_followers() {
-        let market = |rules: &[&str]| Market {
-            signal_access: rules.iter().map(|&rule| rule.into()).collect(),
-            ..Market::default()
-        };
-        let rules = [
-            "gold=role:premium",
-            "vip-* = claim:channels",
-            "a=b=users",
-            "*=everyone",
-        ];
-        let good = market(&rules);
-        assert_eq!(good.check(), Ok(()));
-        assert_eq!(good.claims(), ["channels"]);
-        let rules = good.signal_rules();
-        let of = |channel: &str| rules.iter().position(|rule| rule.is_about(channel));
-        for (channel, rule) in [
-            ("gold", 0),
-            ("golden", 3),
-            ("vip-1", 1),
-            ("a=b", 2),
-            ("a", 3),
-        ] {
-            assert_eq!(of(channel), Some(rule), "{channel}");
-        }
-        for wrong in [
-            "gold",
-            "gold=",
-            "=users",
-            "gold=nobody",
-            "gold=role:",
-            "gold=claim:",
-            "g*d=users",
-            "",
-        ] {
-            let fault = market(&[wrong]).check().unwrap_err();
-            assert!(fault.contains("market.signal_access"), "{wrong}");
-        }
-        assert!(market(&["a=users"; MOST_RULES + 1]).check().is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     auth::{Principal, RefreshOffer, authenticator::Authenticator},
     limit::Users,
     service::{
-        Access, Argument, Channels, Chat, Market, ServiceError,
+        Access, Argument, Channels, Chat, ServiceError, Subscriptions,
         emissions::identity::{ERROR, ErrorEvent, Identity, SESSION},
         identity::REFRESH,
     },
@@ -26,7 +26,7 @@ pub(super) fn register(
     catalogue: &mut Catalogue,
     authenticator: Authenticator,
     users: Arc<Users>,
-    (channels, chat, market): (Channels, Chat, Market),
+    (channels, chat, subscriptions): (Channels, Chat, Subscriptions),
     admin_ui: Option<AdminUi>,
 ) {
     catalogue.mark_library_handled(&REFRESH);
@@ -37,7 +37,7 @@ pub(super) fn register(
                 users,
                 channels,
                 chat,
-                market,
+                subscriptions,
                 admin_ui,
             })
             .middleware(async |connect: Connect| {
@@ -99,7 +99,7 @@ struct Limited {
     users: Arc<Users>,
     channels: Channels,
     chat: Chat,
-    market: Market,
+    subscriptions: Subscriptions,
     admin_ui: Option<AdminUi>,
 }
 
@@ -140,8 +140,7 @@ impl Authenticate for Limited {
 
     fn refreshed(&self, socket: &Socket) {
         self.chat.recheck_permissions(socket);
-        self.market.recheck_permissions(socket);
-        self.channels.recheck_permissions(socket);
+        self.subscriptions.recheck_permissions(socket);
         if let Some(ui) = &self.admin_ui {
             ui.refreshed(socket);
         }

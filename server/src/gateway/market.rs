@@ -8,22 +8,17 @@
 use super::catalogue::{Call, Catalogue};
 use crate::service::emissions::trades::{TRADE_ERROR, TradeError};
 use crate::service::trades::{EXECUTE_TRADE, ExecuteTrade};
-use crate::service::{Channels, Market, Notifications, Refused, ServiceError, TradeReply};
+use crate::service::{Market, Notifications, Refused, ServiceError, Subscriptions, TradeReply};
 use roomcast::{Event, Refusal, State};
 
 /// Registers the handlers for connected sockets, and the execution of trades.
 pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue.namespace(|namespace| {
         namespace
-            .on_connect(async |event: Event, market: State<Market>| {
+            .on_connect(async |event: Event, subscriptions: State<Subscriptions>| {
                 // The chat handles clients that arrive from another server.
                 if event.socket.recovered() && event.socket.arrival().is_none() {
-                    market.recovered(&event.socket).await;
-                }
-            })
-            .on_connect(async |event: Event, channels: State<Channels>| {
-                if event.socket.recovered() && event.socket.arrival().is_none() {
-                    channels.recovered(&event.socket);
+                    subscriptions.recovered(&event.socket).await;
                 }
             })
             .on_connect(async |event: Event, notifications: State<Notifications>| {

@@ -30,7 +30,7 @@ use crate::metrics::trace::Traces;
 use crate::service::api::{ADMIN, Admin};
 use crate::service::audit::Moderation;
 use crate::service::cluster::Announcer;
-use crate::service::{Access, Channels, Chat, Hooks, Market, Overlap};
+use crate::service::{Access, Channels, Chat, Hooks, Overlap, Subscriptions};
 pub(crate) use admin_ui::{AdminUi, HashFault, check_hash};
 use catalogue::Catalogue;
 pub(crate) use diagnosed::observe_refusals;
@@ -44,7 +44,7 @@ pub(crate) struct Parts {
     pub(crate) access: Access,
     pub(crate) channels: Channels,
     pub(crate) chat: Chat,
-    pub(crate) market: Market,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) hooks: Hooks,
     pub(crate) traces: Traces,
     pub(crate) diagnosis: Diagnosis,
@@ -55,8 +55,8 @@ pub(crate) struct Parts {
 
 /// Registers all events of the namespace `/`.
 ///
-/// The builder must have the same [`Users`], [`Channels`] and [`Chat`] as states, and a
-/// [`Market`](crate::service::Market) and a [`Diagnosis`]. The announcer connects this server to
+/// The builder must have the same [`Users`], [`Channels`], [`Chat`] and [`Subscriptions`] as states,
+/// and a [`Market`](crate::service::Market) and a [`Diagnosis`]. The announcer connects this server to
 /// other servers of the store, if there can be any.
 pub(crate) fn register(
     io: Builder,
@@ -70,7 +70,7 @@ pub(crate) fn register(
         access,
         channels,
         chat,
-        market,
+        subscriptions,
         hooks,
         traces,
         diagnosis,
@@ -90,7 +90,7 @@ pub(crate) fn register(
         catalogue.diagnose(diagnosis);
         catalogue.audit(moderation);
         traced::register(&mut catalogue, &traces);
-        let services = (channels, chat, market);
+        let services = (channels, chat, subscriptions);
         identity::register(&mut catalogue, authenticator, users, services, admin_ui);
         chat::register(&mut catalogue);
         market::register(&mut catalogue);

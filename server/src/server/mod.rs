@@ -42,7 +42,7 @@ use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
 use crate::service::api::LogLevel;
 use crate::service::{
-    ChannelBackend, Chat, Hooks, Kinds, Leases, Market,
+    ChannelBackend, Chat, Hooks, Kinds, Leases, Market, SignalAccess,
     api::Publications,
     audit::{Audit, AuditFile},
     cluster::{self, Sealing},
@@ -356,6 +356,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
     let kinds = Kinds::new(&settings.channels).map_err(RunError::Channels)?;
+    SignalAccess::new(&settings.market.signals).map_err(RunError::Channels)?;
     let asked = ChannelBackend::new(&settings.ask, Arc::default()).map_err(RunError::Outbound)?;
     let checked = asked.check(&kinds, &settings.webhooks);
     checked.map_err(RunError::Channels)?;

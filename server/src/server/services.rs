@@ -18,7 +18,7 @@ use crate::metrics::trace::{Spans, Traces};
 use crate::service::api::LogLevel;
 use crate::service::{
     Access, ChannelBackend, Channels, Chat, FeedProgress, Hooks, Journals, Kinds, Market,
-    Notifications, Overlap, answer_channel_peers,
+    Notifications, Overlap, SignalAccess, Subscriptions, answer_channel_peers,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},
     audit::Moderation,
     cluster::{self, Announcer},
@@ -87,7 +87,8 @@ impl Services {
         let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
         let backend = BackendLogins::new(&auth.backend).map_err(RunError::Outbound)?;
         let kinds = Kinds::new(&settings.channels).map_err(RunError::Channels)?;
-        let claims = [settings.market.claims(), kinds.claims()].concat();
+        let signals = SignalAccess::new(&settings.market.signals).map_err(RunError::Channels)?;
+        let claims = [signals.claims(), kinds.claims()].concat();
         let authenticator = Authenticator::new(
             configured::tokens(auth, &keys, &revocations).retain_claims(claims.clone()),
             access.logins(),
@@ -135,7 +136,8 @@ impl Services {
             Arc::clone(&metrics),
         );
         let chat = chat.map_err(RunError::Absent)?;
-        let market = Market::new(journals.clone(), notifications.clone(), &settings.market);
+        let (journaled, config) = (journals.clone(), &settings.market);
+        let market = Market::new(journaled, notifications.clone(), signals, config);
         let market = market.map_err(RunError::Outbound)?;
         let alerts = AlertLog::new(
             store.clone(),
@@ -183,6 +185,7 @@ impl Services {
             .state(self.alerts.clone())
             .state(self.diagnosis.clone())
             .state(self.market.clone())
+            .state(self.subscriptions())
             .state(self.notifications.clone())
             .state(self.traces.clone())
             .shared_state(Arc::clone(&self.users));
@@ -193,7 +196,7 @@ impl Services {
             access: self.access.clone(),
             channels: self.channels.clone(),
             chat: self.chat.clone(),
-            market: self.market.clone(),
+            subscriptions: self.subscriptions(),
             hooks: self.hooks.clone(),
             traces: self.traces.clone(),
             diagnosis: self.diagnosis.clone(),
@@ -238,16 +241,17 @@ impl Services {
     /// Lets clients of the chat continue their session on another server. Clients of the admin
     /// namespace start a new session.
     fn hand_over(&self, io: Builder) -> Builder {
-        let (chat, market) = (self.chat.clone(), self.market.clone());
+        let (chat, subscriptions) = (self.chat.clone(), self.subscriptions());
         io.handover(move |socket| {
             if socket.namespace().name() != "/" {
                 return None;
             }
-            chat.start_handover(socket, |room| {
-                let followed = market.followed(room, socket);
-                followed.or_else(|| Channels::followed(room, socket))
-            })
+            chat.start_handover(socket, |room| subscriptions.followed(room, socket))
         })
+    }
+
+    fn subscriptions(&self) -> Subscriptions {
+        Subscriptions::new(self.market.clone(), self.channels.clone())
     }
 }
 

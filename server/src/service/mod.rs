@@ -10,7 +10,7 @@
 //! * `cluster`, `fault`, `feed` and `rules` ← `hooks` ← `journals`
 //! * `cluster`, `fault`, `feed` and `rules` ← `authorization`
 //! * `authorization` ← `audit` ← `api`
-//! * `journals` and `authorization` ← `channels`, `market` and `notifications`
+//! * `journals` and `authorization` ← `channels` and `notifications` ← `market`
 //! * `feed` and `notifications` ← `chat` ← `api`, and `channels` ← `api`
 
 pub(crate) mod api;
@@ -37,7 +37,8 @@ pub(crate) use authorization::{
 };
 pub(crate) use channels::{
     ChannelBackend, ChannelEnds, Channels, KindFault, Kinds, answer_channel_peers, delete_channel,
-    delete_event, read_presence, revoke_channel, schemas_of, subscribe_user, unsubscribe_user,
+    delete_event, read_presence, revoke_channel, schemas_of, subscribe_user, undeclared_roles,
+    unsubscribe_user,
 };
 pub(crate) use chat::{
     Chat, ConversationList, ConversationNews, FindConversations, FoundConversation, FoundStatus,
@@ -49,7 +50,9 @@ pub(crate) use feed::follower::Follower;
 pub(crate) use feed::{Applier, ChangeFeed, FeedProgress};
 pub(crate) use hooks::{Hooks, Source as HookSource};
 pub(crate) use journals::{JournalNews, Journals};
-pub(crate) use market::{Market, PriceApplier, PublishedPrices, Refused, TradeReply};
+pub(crate) use market::{
+    Market, PriceApplier, PublishedPrices, Refused, SignalAccess, Subscriptions, TradeReply,
+};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::form::{whole_in_query, whole_or_none, word};

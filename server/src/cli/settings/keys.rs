@@ -174,6 +174,8 @@ pub(super) enum Kind {
     Text,
     /// Texts with commas in between.
     List,
+    /// A list of tables in TOML.
+    Tables,
     /// A boolean, an integer, or a text, in this order of preference.
     Scalar,
 }
@@ -221,6 +223,7 @@ fn find() -> Vec<(String, Kind)> {
                 Kind::Text
             }
             Json::String(_) => Kind::Text,
+            Json::Array(_) if accept(&key, json!([{}])).is_some() => Kind::Tables,
             Json::Array(_) => Kind::List,
             Json::Bool(_) | Json::Number(_) | Json::Object(_) => Kind::Scalar,
         };

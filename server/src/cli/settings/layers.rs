@@ -212,6 +212,10 @@ impl Layers {
                     .map(|item| Value::String(item.to_owned()))
                     .collect(),
             ),
+            Kind::Tables => {
+                let tables = text.parse();
+                tables.unwrap_or_else(|_| Value::String(text.to_owned()))
+            }
             Kind::Scalar => scalar(text),
         };
         self.settings.push(Setting {

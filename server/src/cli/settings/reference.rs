@@ -133,9 +133,12 @@ impl Expected {
     /// Returns the type of a field, or for a field without a definition that of its kind.
     fn of(rust: &str, kind: Kind) -> Self {
         if let Some(item) = within(rust, "Vec").or_else(|| within(rust, "BTreeSet")) {
-            let item = Self::of(item, Kind::Text);
+            let item = match kind {
+                Kind::Tables => "table".to_owned(),
+                Kind::Text | Kind::List | Kind::Scalar => Self::of(item, Kind::Text).name,
+            };
             return Self {
-                name: format!("list of: {}", item.name),
+                name: format!("list of: {item}"),
                 example: Value::Array(Vec::new()),
             };
         }
@@ -172,7 +175,9 @@ impl Expected {
                 }
                 Some(_) | None => match kind {
                     Kind::Text => text("text", "text"),
-                    Kind::List => ("list of: text".to_owned(), Value::Array(Vec::new())),
+                    Kind::List | Kind::Tables => {
+                        ("list of: text".to_owned(), Value::Array(Vec::new()))
+                    }
                     Kind::Scalar => ("integer or boolean".to_owned(), Value::Integer(1)),
                 },
             },
@@ -382,6 +387,7 @@ mod tests {
             ),
             ("auth.jwt.secret", "secret text", None),
             ("auth.roles.user.permissions", "list of: text", None),
+            ("market.signals", "list of: table", None),
             ("adapter.trust", "one of servers, shared-with-node", None),
         ] {
             let entry = of(key);

@@ -128,6 +128,38 @@ fn lists_are_separated_by_commas() {
 }
 
 #[test]
+fn list_of_tables_is_toml_in_variables_as_in_files() {
+    let text = r#"[{channel = "gold", follow = ["role:premium"]}, {channel = "*"}]"#;
+    let signals = |settings: Settings| {
+        let signals = settings.market.signals.into_iter();
+        signals
+            .map(|one| (one.channel, one.follow))
+            .collect::<Vec<_>>()
+    };
+    let by_variable = from_env(&[("ROOMCAST_MARKET__SIGNALS", text)]).unwrap();
+    let expected = [
+        ("gold".to_owned(), vec!["role:premium".to_owned()]),
+        ("*".to_owned(), vec![]),
+    ];
+    assert_eq!(signals(by_variable.settings.clone()), expected);
+    // What `print-config` prints has the same value.
+    let printed = file(&toml::to_string(&by_variable.settings).unwrap());
+    let by_file = load(
+        Some(printed.path()),
+        std::iter::empty(),
+        Overrides::default(),
+    );
+    assert_eq!(signals(by_file.unwrap().settings), expected);
+    for (text, fault) in [
+        ("gold=role:premium", "`market.signals`: invalid type"),
+        (r#"[{chanel = "gold"}]"#, "unknown field `chanel`"),
+    ] {
+        let error = from_env(&[("ROOMCAST_MARKET__SIGNALS", text)]).unwrap_err();
+        assert!(error.to_string().contains(fault), "{error}");
+    }
+}
+
+#[test]
 fn values_are_parsed_by_the_type_of_their_key() {
     let settings = from_env(&[
         ("ROOMCAST_AUTH__GUESTS", "false"),
@@ -386,6 +418,7 @@ fn key_table_matches_the_fields_and_types_of_the_settings() {
         ("auth.guests", Some(Kind::Scalar)),
         ("limits.connects", Some(Kind::Scalar)),
         ("server.allowed_origins", Some(Kind::List)),
+        ("market.signals", Some(Kind::Tables)),
         ("engine.cookie.name", Some(Kind::Text)),
         ("engine.cookie.expires", Some(Kind::Text)),
         ("engine.cookie.secure", Some(Kind::Scalar)),

@@ -10,12 +10,17 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::service::{Channels, Chat, HandoverData, HandoverError, Market, ServiceError};
+use crate::service::{Chat, HandoverData, HandoverError, ServiceError, Subscriptions};
 use roomcast::{Incoming, Refusal, Socket, handler::ListenerId};
 
 /// Sends missed messages to a socket that arrives from another server, and restores its rooms. If
 /// that fails, the connection is dropped and the client starts a new session.
-pub(super) async fn arrive(socket: &Socket, handover: &Value, chat: &Chat, market: &Market) {
+pub(super) async fn arrive(
+    socket: &Socket,
+    handover: &Value,
+    chat: &Chat,
+    subscriptions: &Subscriptions,
+) {
     let Some(held) = HeldEvents::of(socket) else {
         socket.drop_connection();
         return;
@@ -26,15 +31,12 @@ pub(super) async fn arrive(socket: &Socket, handover: &Value, chat: &Chat, marke
         let by = socket.principal();
         // A subscription that this server does not know must not end silently.
         let mut all = followed.iter();
-        let follows = |one| market.follows(one, &by) || Channels::follows(one);
-        if !all.all(follows) {
+        if !all.all(|one| subscriptions.follows(one, &by)) {
             return Err(HandoverError::Unknown);
         }
         chat.arrive(socket, &leaving).await?;
         let lost = |_: ServiceError| HandoverError::Failed;
-        market.arrive(socket, followed).await.map_err(lost)?;
-        Channels::arrive(socket, followed);
-        Ok(())
+        subscriptions.arrive(socket, followed).await.map_err(lost)
     };
     let arrived = timeout(CATCH_UP_TIMEOUT, arriving).await;
     match arrived.unwrap_or(Err(HandoverError::TooLate)) {

@@ -6,7 +6,7 @@
 mod catch_up;
 
 use super::catalogue::Catalogue;
-use crate::service::{Chat, Market};
+use crate::service::{Chat, Subscriptions};
 use roomcast::{DisconnectReason, Event, State};
 
 /// Registers the connection handlers.
@@ -14,11 +14,11 @@ pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue.namespace(|namespace| {
         namespace
             .on_connect(
-                async |event: Event, chat: State<Chat>, market: State<Market>| {
+                async |event: Event, chat: State<Chat>, subscriptions: State<Subscriptions>| {
                     let socket = &event.socket;
                     chat.connected(socket);
                     if let Some(handover) = socket.arrival() {
-                        catch_up::arrive(socket, handover, &chat, &market).await;
+                        catch_up::arrive(socket, handover, &chat, &subscriptions).await;
                     } else if socket.recovered() {
                         chat.recheck(socket).await;
                     }

@@ -1,16 +1,19 @@
 //! The channels that a socket follows: which of them it may still follow after its credentials or
 //! its connection were replaced.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Channels;
 use super::emitting::{is_room, room_of};
 use super::rights::{Asker, Grant};
+use crate::auth::Principal;
+use crate::service::journals::{Arriving, SubscriptionKind};
 use crate::service::rules::emissions::channels::{CHANNEL_ENDED, ChannelEnded, EndReason};
 use crate::service::rules::rooms::Followed;
 use crate::store::Time;
@@ -130,7 +133,7 @@ fn followed_by(socket: &Socket) -> Vec<(Room, Known)> {
 impl Channels {
     /// Ends the subscriptions to channels that the user may no longer follow, after the credentials
     /// of the socket or the kinds were replaced.
-    pub(crate) fn recheck_permissions(&self, socket: &Socket) {
+    pub(super) fn recheck_permissions(&self, socket: &Socket) {
         end_where(socket, |_, known| self.lost(socket, known));
     }
 
@@ -274,25 +277,6 @@ impl Channels {
         });
     }
 
-    /// Checks the channels of a recovered socket. It has received the missed events, unless it was
-    /// removed from a channel, or this server has not followed it in the meantime.
-    pub(crate) fn recovered(&self, socket: &Socket) {
-        let now = SystemTime::now();
-        self.recheck_permissions(socket);
-        self.end_in_time(socket, now);
-        self.end_unemitted(socket);
-        // A room without a record would never be checked.
-        let recorded: HashSet<Room> = followed_by(socket)
-            .into_iter()
-            .map(|(room, _)| room)
-            .collect();
-        for room in socket.rooms().into_iter().filter(is_room) {
-            if !recorded.contains(&room) {
-                socket.leave(room);
-            }
-        }
-    }
-
     /// Ends the subscriptions of a socket to channels whose events this server does not emit to it.
     pub(super) fn end_unemitted(&self, socket: &Socket) {
         end_where(socket, |room, known| self.unemitted(socket, room, known));
@@ -306,31 +290,55 @@ impl Channels {
         let is_reached = socket.is_in(room.as_str()) && is_emitted;
         (!is_reached).then_some(EndReason::Interrupted)
     }
+}
 
-    /// Returns the subscription of a socket for a room, if that is the room of a channel.
-    pub(crate) fn followed(room: &Room, socket: &Socket) -> Option<Followed> {
+impl SubscriptionKind for Channels {
+    fn followed(&self, room: &Room, socket: &Socket, _: &Principal) -> Option<Followed> {
         let channel = FollowedChannels::name(socket, room)?;
         Some(Followed::Declared { channel })
     }
 
-    /// Returns whether a subscription from another server is for a channel.
-    pub(crate) fn follows(followed: &Followed) -> bool {
+    fn follows(&self, followed: &Followed, _: &Principal) -> bool {
         matches!(followed, Followed::Declared { .. })
     }
 
-    /// Tells a client that moved here from another server to subscribe to its channels again, from
-    /// its own position: this server does not know what the other one has sent.
-    pub(crate) fn arrive(socket: &Socket, followed: &[Followed]) {
-        for one in followed {
-            if let Followed::Declared { channel } = one {
-                let room = room_of(channel);
-                socket.leave(&room);
-                // This server has no record of the subscription.
-                FollowedChannels::forget(socket, &room);
-                let (channel, reason) = (channel.clone(), EndReason::Interrupted);
-                CHANNEL_ENDED.emit_to(socket, &ChannelEnded { channel, reason });
+    /// The socket has received the missed events, unless it was removed from a channel, or this
+    /// server has not followed it in the meantime.
+    fn recovered<'a>(&'a self, socket: &'a Socket) -> BoxFuture<'a, ()> {
+        Box::pin(async {
+            let now = SystemTime::now();
+            self.recheck_permissions(socket);
+            self.end_in_time(socket, now);
+            self.end_unemitted(socket);
+            // A room without a record would never be checked.
+            for room in socket.rooms().into_iter().filter(is_room) {
+                if FollowedChannels::name(socket, &room).is_none() {
+                    socket.leave(room);
+                }
             }
-        }
+        })
+    }
+
+    /// Tells the client to subscribe to its channels again, from its own position: this server does
+    /// not know what the other one has sent.
+    fn arrive<'a>(&'a self, socket: &'a Socket, followed: &'a [Followed]) -> Arriving<'a> {
+        Box::pin(async move {
+            for one in followed {
+                if let Followed::Declared { channel } = one {
+                    let room = room_of(channel);
+                    socket.leave(&room);
+                    // This server has no record of the subscription.
+                    FollowedChannels::forget(socket, &room);
+                    let (channel, reason) = (channel.clone(), EndReason::Interrupted);
+                    CHANNEL_ENDED.emit_to(socket, &ChannelEnded { channel, reason });
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn recheck(&self, socket: &Socket) {
+        self.recheck_permissions(socket);
     }
 }
 

@@ -46,14 +46,16 @@ use continuing::FollowedChannels;
 use emitting::is_room;
 pub(crate) use ending::{delete_channel, delete_event, revoke_channel};
 use history::{Bounds, Trimming, Usage};
+pub(in crate::service) use kinds::Pattern;
 use kinds::{Kind, Values};
-pub(crate) use kinds::{KindFault, Kinds, schemas_of};
+pub(crate) use kinds::{KindFault, Kinds, schemas_of, undeclared_roles};
 use peers::Handled;
 pub(crate) use peers::{ChannelEnds, answer_channel_peers};
 use position::Positions;
 use presence::Lists;
 pub(crate) use presence::read_presence;
 use rights::{Asker, Grant, TokenGrant, claim, refused};
+pub(in crate::service) use rights::{FollowRule, Rules};
 use roomcast::{Io, Namespace, Room};
 pub(crate) use subscribers::{subscribe_user, unsubscribe_user};
 

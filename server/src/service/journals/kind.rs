@@ -38,7 +38,7 @@ pub(in crate::service) trait SubscriptionKind: Send + Sync {
     fn recovered<'a>(&'a self, socket: &'a Socket) -> BoxFuture<'a, ()>;
 
     /// Restores the subscriptions of a client that moved here from another server, starting with a
-    /// snapshot.
+    /// snapshot, or tells it to subscribe again.
     ///
     /// # Errors
     ///

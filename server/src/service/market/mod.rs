@@ -1,8 +1,8 @@
 //! Trades, signals, portfolios and prices: following, publishing and executing.
 //!
 //! Each is a kind of journals in which the last entry of a key is its current state. Prices are
-//! sent before they are stored. `Market::kinds` lists the kinds, with notifications. Only
-//! `execution/executor` may depend on how trades are transported to a broker.
+//! sent before they are stored. `subscriptions` lists the kinds, with notifications and declared
+//! channels. Only `execution/executor` may depend on how trades are transported to a broker.
 
 mod checks;
 mod correcting;
@@ -11,6 +11,7 @@ mod portfolio;
 mod prices;
 mod signal_access;
 mod signals;
+mod subscriptions;
 mod trades;
 mod withdrawals;
 
@@ -22,20 +23,20 @@ use crate::auth::{Principal, outbound::OutboundFault};
 use crate::config;
 use crate::metrics::{Inventoried, Inventory};
 use crate::service::fault::ServiceError;
-use crate::service::journals::{JournalKind, Journals, SubscriptionKind, read};
+use crate::service::journals::{JournalKind, Journals, read};
 use crate::service::notifications::Notifications;
 use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::portfolio::NewestPortfolio;
 use crate::service::rules::emissions::published::Update;
 use crate::service::rules::emissions::signals::Signals;
 use crate::service::rules::emissions::trades::Trades;
-use crate::service::rules::rooms::Followed;
 use crate::store::Entry;
 use execution::Execution;
 pub(crate) use execution::{Refused, TradeReply};
 use prices::Prices;
 pub(crate) use prices::{PriceApplier, PublishedPrices};
-use roomcast::{Room, Socket};
+pub(crate) use signal_access::SignalAccess;
+pub(crate) use subscriptions::Subscriptions;
 
 /// Trades, signals, portfolios and prices. Clones share the same state.
 #[derive(Clone)]
@@ -61,6 +62,7 @@ impl Market {
     pub(crate) fn new(
         journals: Journals,
         notifications: Notifications,
+        access: SignalAccess,
         config: &config::Market,
     ) -> Result<Self, OutboundFault> {
         Ok(Self(Arc::new(MarketInner {
@@ -70,7 +72,7 @@ impl Market {
             notifications,
             trades: trades::kind(&journals, config),
             portfolio: portfolio::kind(&journals),
-            signals: signals::kind(&journals, config),
+            signals: signals::kind(&journals, access),
             journals,
         })))
     }
@@ -82,63 +84,6 @@ impl Market {
     /// If they are invalid.
     pub(crate) fn check(config: &config::Market) -> Result<(), OutboundFault> {
         Execution::new(config).map(drop)
-    }
-
-    /// Returns the kinds of subscriptions that the product defines, in the order in which they
-    /// continue.
-    fn kinds(&self) -> [&dyn SubscriptionKind; 5] {
-        let market = &self.0;
-        [
-            &market.trades,
-            &market.portfolio,
-            &market.signals,
-            &market.prices,
-            market.notifications.kind(),
-        ]
-    }
-
-    /// Continues the subscriptions of a recovered socket.
-    pub(crate) async fn recovered(&self, socket: &Socket) {
-        for kind in self.kinds() {
-            kind.recovered(socket).await;
-        }
-    }
-
-    /// Returns the subscription of a socket for a room, or `None` if the room is of no kind or its
-    /// topic is unknown.
-    pub(crate) fn followed(&self, room: &Room, socket: &Socket) -> Option<Followed> {
-        let (kinds, by) = (self.kinds(), socket.principal());
-        kinds
-            .iter()
-            .find_map(|kind| kind.followed(room, socket, &by))
-    }
-
-    /// Returns whether a user's socket may continue a subscription from another server.
-    pub(crate) fn follows(&self, followed: &Followed, by: &Principal) -> bool {
-        self.kinds().iter().any(|kind| kind.follows(followed, by))
-    }
-
-    /// Ends subscriptions that the user may no longer have, after the credentials of the socket
-    /// were replaced.
-    pub(crate) fn recheck_permissions(&self, socket: &Socket) {
-        self.kinds().iter().for_each(|kind| kind.recheck(socket));
-    }
-
-    /// Restores the subscriptions of a client that moved here from another server, starting with a
-    /// snapshot.
-    ///
-    /// # Errors
-    ///
-    /// If the journals cannot be read, or the socket is in too many rooms.
-    pub(crate) async fn arrive(
-        &self,
-        socket: &Socket,
-        followed: &[Followed],
-    ) -> Result<(), ServiceError> {
-        for kind in self.kinds() {
-            kind.arrive(socket, followed).await?;
-        }
-        Ok(())
     }
 }
 

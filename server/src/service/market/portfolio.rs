@@ -19,7 +19,7 @@ use crate::service::rules::emissions::portfolio::{
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::{RoomKind, room_named};
-use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Socket};
 
 impl From<Snapshot> for NewestPortfolio {
@@ -166,17 +166,10 @@ impl Market {
         namespace: &Namespace,
     ) -> Result<Appended, ServiceError> {
         let append = Append {
-            journal,
-            key: String::new(),
-            body,
-            category: None,
             is_open: true,
             if_open: IfOpen::RemoveOlder,
-            needs_open: false,
-            created_at: Time::now(),
-            expires_at: None,
             most_open: 1,
-            quota: Quota::All,
+            ..Append::new(journal, String::new(), body)
         };
         Ok(self.0.journals.append(namespace, append).await?)
     }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Market, checks, signal_access, update};
+use super::{Market, SignalAccess, checks, update};
 use crate::auth::Principal;
-use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
@@ -23,7 +22,7 @@ use crate::service::rules::emissions::signals::{
     SignalWithdrawn, Signals,
 };
 use crate::service::rules::rooms::RoomKind;
-use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Socket};
 
 impl From<Snapshot> for Signals {
@@ -63,11 +62,11 @@ impl JournalEmitter for SignalsEmitter {
 }
 
 /// Returns the kind of signals.
-pub(super) fn kind(journals: &Journals, config: &config::Market) -> JournalKind<Signals> {
+pub(super) fn kind(journals: &Journals, access: SignalAccess) -> JournalKind<Signals> {
     JournalKind {
         journals: journals.clone(),
         prefix: JOURNAL,
-        topics: Topics::Categories(signal_access::rule(config)),
+        topics: Topics::Categories(access.rule()),
         open: 0,
         newest: NEWEST,
         is_replayed: true,
@@ -177,17 +176,9 @@ impl Market {
         let has_time = new.timestamp.is_some();
         let signal = checked(new)?;
         let append = Append {
-            journal: JOURNAL.into(),
-            key: signal.signal_id.clone(),
-            body: write(&signal),
             category: signal.channel_id.clone(),
-            is_open: false,
             if_open: IfOpen::Refuse,
-            needs_open: false,
-            created_at: Time::now(),
-            expires_at: None,
-            most_open: 0,
-            quota: Quota::All,
+            ..Append::new(JOURNAL.into(), signal.signal_id.clone(), write(&signal))
         };
         let known = match self.0.journals.append(namespace, append).await? {
             Appended::Stored(Entry { revision, .. }) => {
@@ -270,8 +261,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::auth::Principal;
+    use crate::config;
     use crate::metrics::Metrics;
     use crate::service::hooks::Hooks;
+    use crate::service::journals::SubscriptionKind as _;
     use crate::service::notifications::Notifications;
     use crate::service::rules::rooms::Followed;
     use crate::store::Store;
@@ -287,7 +281,8 @@ mod tests {
         let window = Duration::from_secs(60);
         let journals = Journals::new(store, Hooks::default(), Some(window), window);
         let notifications = Notifications::new(journals.clone(), &config::Notifications::default());
-        Market::new(journals, notifications, &config::Market::default()).unwrap()
+        let (access, config) = (SignalAccess::default(), config::Market::default());
+        Market::new(journals, notifications, access, &config).unwrap()
     }
 
     /// Stores and emits a signal.
@@ -298,17 +293,9 @@ mod tests {
             "timestamp": Time::now(),
         });
         let append = Append {
-            journal: JOURNAL.into(),
-            key: id.into(),
-            body: signal.to_string(),
             category: Some(channel.into()),
-            is_open: false,
             if_open: IfOpen::Refuse,
-            needs_open: false,
-            created_at: Time::now(),
-            expires_at: None,
-            most_open: 0,
-            quota: Quota::All,
+            ..Append::new(JOURNAL.into(), id.into(), signal.to_string())
         };
         let appended = market.0.journals.append(&io.of("/"), append).await;
         assert!(matches!(appended, Ok(Appended::Stored(_))), "{appended:?}");
@@ -324,7 +311,7 @@ mod tests {
                 namespace
                     .on_connect(async |event: Event, market: State<Market>| {
                         if event.socket.recovered() {
-                            market.recovered(&event.socket).await;
+                            market.0.signals.recovered(&event.socket).await;
                         }
                     })
                     .on(
@@ -395,7 +382,11 @@ mod tests {
         let ann = server.client().connect().await.unwrap();
         let followed = |channel: Option<&str>| {
             let socket = server.io().of("/").socket(ann.id()).unwrap();
-            market.followed(&room_of(JOURNAL, channel), &socket)
+            let room = room_of(JOURNAL, channel);
+            market
+                .0
+                .signals
+                .followed(&room, &socket, &socket.principal())
         };
         let signals = long.clone();
         for (channel, expected) in [
@@ -404,16 +395,18 @@ mod tests {
             (Some(&*long), Followed::Channel { signals }),
         ] {
             assert!(ann.emit_with_ack::<bool>("follow", channel).await.unwrap());
-            assert!(market.follows(&expected, &Principal::new("ann")));
+            assert!(market.0.signals.follows(&expected, &Principal::new("ann")));
             assert_eq!(followed(channel), Some(expected));
         }
         let socket = server.io().of("/").socket(ann.id()).unwrap();
         market.0.signals.unsubscribe(Some(&long), &socket);
         assert_eq!(followed(Some(&long)), None);
-        assert_eq!(market.followed(&Room::from("signalsx"), &socket), None);
+        let (signals, by) = (&market.0.signals, socket.principal());
+        let other = signals.followed(&Room::from("signalsx"), &socket, &by);
+        assert_eq!(other, None);
         for signals in [String::new(), "ü".repeat(129)] {
             let followed = Followed::Channel { signals };
-            assert!(!market.follows(&followed, &Principal::new("ann")));
+            assert!(!market.0.signals.follows(&followed, &Principal::new("ann")));
         }
     }
 

@@ -22,7 +22,7 @@ use crate::service::rules::emissions::trades::{
     TradeWithdrawn, Trades,
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
-use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Socket};
 
 impl From<Snapshot> for Trades {
@@ -232,17 +232,14 @@ impl Market {
         namespace: &Namespace,
     ) -> Result<Option<Trade>, ServiceError> {
         let append = Append {
-            journal: journal_of(KIND, &trade.user_id),
-            key: trade.trade_id.clone(),
-            body: write(trade),
-            category: None,
             is_open: trade.status == TradeStatus::Pending,
             if_open,
-            needs_open: false,
-            created_at: Time::now(),
-            expires_at: None,
             most_open: self.0.config.open_trades,
-            quota: Quota::All,
+            ..Append::new(
+                journal_of(KIND, &trade.user_id),
+                trade.trade_id.clone(),
+                write(trade),
+            )
         };
         match self.0.journals.append(namespace, append).await? {
             Appended::Stored(Entry { revision, .. }) => {

@@ -7,7 +7,7 @@ use crate::service::fault::ServiceError;
 use crate::service::journals::{journal_of, read, write};
 use crate::service::rules::commands::notifications::{AckAllNotifications, AckNotification};
 use crate::service::rules::emissions::notifications::{AllAcked, Notification, NotificationAcked};
-use crate::store::{Append, Appended, Current, Entry, IfOpen, Quota, StoreError, Time};
+use crate::store::{Append, Appended, Current, Entry, StoreError, Time};
 use roomcast::{Namespace, Socket, SocketId};
 use uuid::Uuid;
 
@@ -192,21 +192,18 @@ impl Notifications {
             Some(Body::Acked { .. } | Body::Withdrawn { .. }) | None => None,
         });
         Append {
-            journal: journal.to_owned(),
-            key: acked.notification_id.clone(),
-            body: write(&Body::Acked {
-                acked,
-                socket: socket.map(|socket| socket.to_string()).unwrap_or_default(),
-                notification,
-            }),
-            category: None,
-            is_open: false,
-            if_open: IfOpen::Remove,
             needs_open: true,
             created_at: timestamp,
             expires_at: Some(timestamp.after(self.0.config.history)),
-            most_open: 0,
-            quota: Quota::All,
+            ..Append::new(
+                journal.to_owned(),
+                acked.notification_id.clone(),
+                write(&Body::Acked {
+                    acked,
+                    socket: socket.map(|socket| socket.to_string()).unwrap_or_default(),
+                    notification,
+                }),
+            )
         }
     }
 }

@@ -309,15 +309,11 @@ impl Notifications {
                 expires_at,
             };
             Append {
-                journal: journal_of(KIND, user),
-                key: id,
-                body: write(&Body::New(notification)),
                 // Reading the conversation acknowledges its mentions, which are found by this
                 // category.
                 category: Some(message.conversation_id.to_string()),
                 is_open: true,
                 if_open: IfOpen::Refuse,
-                needs_open: false,
                 created_at: message.created_at,
                 expires_at: Some(expires_at),
                 most_open,
@@ -326,6 +322,7 @@ impl Notifications {
                     body: write(&dropped),
                     expires_at: message.created_at.after(REPLACED),
                 },
+                ..Append::new(journal_of(KIND, user), id, write(&Body::New(notification)))
             }
         })
     }

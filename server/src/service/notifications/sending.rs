@@ -109,17 +109,14 @@ impl Notifications {
         let mut results = Vec::with_capacity(users.len());
         for some in users.chunks(BATCH_SIZE) {
             let entries = some.iter().map(|user| Append {
-                journal: journal_of(KIND, user),
-                key: command.notification_id.clone(),
-                body: body.clone(),
-                category: None,
-                is_open: false,
-                if_open: IfOpen::Remove,
                 needs_open: true,
                 created_at: timestamp,
                 expires_at: Some(timestamp.after(REMEMBERED)),
-                most_open: 0,
-                quota: Quota::All,
+                ..Append::new(
+                    journal_of(KIND, user),
+                    command.notification_id.clone(),
+                    body.clone(),
+                )
             });
             let journals = &self.0.journals;
             let appended = journals.append_all(namespace, entries.collect()).await?;
@@ -203,17 +200,16 @@ impl Notifications {
     fn entry_of(&self, user: &str, New { notification, .. }: &New) -> Append {
         let is_urgent = notification.priority == Priority::Urgent;
         Append {
-            journal: journal_of(KIND, user),
-            key: notification.notification_id.clone(),
-            body: write(&Body::New(notification.clone())),
-            category: None,
             is_open: true,
             if_open: IfOpen::Refuse,
-            needs_open: false,
-            created_at: Time::now(),
             expires_at: Some(notification.expires_at),
             most_open: self.0.config.most_sent(is_urgent),
             quota: Quota::Without(MENTION),
+            ..Append::new(
+                journal_of(KIND, user),
+                notification.notification_id.clone(),
+                write(&Body::New(notification.clone())),
+            )
         }
     }
 

@@ -24,7 +24,7 @@ use crate::service::rules::bounds::REVISION_DIGITS;
 use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content::page_limit;
 use crate::service::rules::event::Command;
-use crate::store::{Append, Current, IfOpen, Quota, Store, StoreError, Time};
+use crate::store::{Append, Current, Store, StoreError, Time};
 use queue::{AlertChange, Queue};
 use roomcast::Io;
 
@@ -373,17 +373,15 @@ fn entry(journal: &str, alert: &StoredAlert) -> Append {
         alert.timestamp
     };
     Append {
-        journal: journal.to_owned(),
-        key: alert.id.to_string(),
-        body: serde_json::to_string(alert).unwrap_or_default(),
-        category: None,
         is_open,
-        if_open: IfOpen::Remove,
-        needs_open: false,
         created_at: alert.timestamp,
         expires_at: Some(since.after(RETENTION)),
         most_open: MAX_OPEN,
-        quota: Quota::All,
+        ..Append::new(
+            journal.to_owned(),
+            alert.id.to_string(),
+            serde_json::to_string(alert).unwrap_or_default(),
+        )
     }
 }
 

@@ -1,10 +1,8 @@
 //! Which rule of a kind decides about a user, and which rules may match no user.
 
-use std::collections::BTreeMap;
-
-use super::{Kinds, Worded};
+use super::Kinds;
 use crate::auth::Principal;
-use crate::config::Role;
+use crate::config::Settings;
 use crate::service::channels::rights::{FollowRule, PublishRule, nearest};
 use crate::service::rules::commands::channels::CHANNEL_PUBLISH;
 
@@ -21,21 +19,21 @@ impl Kinds {
         let Some((kind, values)) = self.find(channel) else {
             return (false, "no kind of channels has this name".to_owned());
         };
-        let (key, (deciding, texts)) = if event == CHANNEL_PUBLISH.policy().event {
+        let (key, deciding, mut asked) = if event == CHANNEL_PUBLISH.policy().event {
             let may_follow = || kind.may_follow(by, &values, None);
             let allows = |rule: &PublishRule| rule.allows(by, &values, is_service, may_follow);
-            ("publish", decide(&kind.publish, allows))
+            ("publish", kind.publish.find(allows), kind.publish.texts())
         } else {
             let allows = |rule: &FollowRule| rule.allows(by, &values);
-            ("follow", decide(&kind.follow, allows))
+            ("follow", kind.follow.find(allows), kind.follow.texts())
         };
         let place = format!("channels.{}.{key}", kind.name);
         if let Some(rule) = deciding {
             return (true, format!("`{rule}` in {place}"));
         }
-        let mut asked = texts.clone();
-        if texts.contains(&"followers") {
-            asked.extend(kind.follow.iter().map(|one| &*one.text));
+        let texts = asked.join("`, `");
+        if asked.contains(&"followers") {
+            asked.extend(kind.follow.texts());
         }
         let note = if asked.contains(&"ask") {
             "; the backend may"
@@ -46,46 +44,41 @@ impl Kinds {
         } else {
             ""
         };
-        let texts = texts.join("`, `");
         (
             false,
             format!("none of `{texts}` in {place} allows it{note}"),
         )
     }
+}
 
-    /// Returns a warning for each rule about a role that is not declared. Tokens may have such a
-    /// role, so the rule is not refused, but its name may be misspelled.
-    pub(crate) fn undeclared_roles(&self, declared: &BTreeMap<String, Role>) -> Vec<String> {
-        let rules = self.0.iter().flat_map(|kind| {
-            let follow = kind.follow.iter().map(|one| ("follow", &one.text));
-            let publish = kind.publish.iter().map(|one| ("publish", &one.text));
-            let rules = follow.chain(publish);
-            rules.map(|(key, text)| (&kind.name, key, text))
-        });
-        let warnings = rules.filter_map(|(kind, key, text)| {
-            let role = text.strip_prefix("role:")?;
-            if declared.contains_key(role) {
-                return None;
-            }
+/// Returns a warning for each rule about a role that is not declared. Tokens may have such a role,
+/// so the rule is not refused, but its name may be misspelled.
+pub(crate) fn undeclared_roles(settings: &Settings) -> Vec<String> {
+    let kinds = settings.channels.iter().flat_map(|(name, kind)| {
+        let keys = [("follow", &kind.follow), ("publish", &kind.publish)];
+        keys.map(|(key, rules)| (format!("channels.{name}.{key}"), rules))
+    });
+    let signals = settings.market.signals.iter().enumerate();
+    let signals = signals.map(|(n, one)| (format!("market.signals[{n}].follow"), &one.follow));
+    let declared = &settings.auth.roles;
+    let mut warnings = Vec::new();
+    for (key, rules) in kinds.chain(signals) {
+        for text in rules {
+            let role = text.strip_prefix("role:");
+            let Some(role) = role.filter(|role| !declared.contains_key(*role)) else {
+                continue;
+            };
             let similar = nearest(role, declared.keys().map(String::as_str))
                 .filter(|nearest| strsim::jaro_winkler(nearest, role) > SIMILAR)
                 .map(|nearest| format!("did you mean `role:{nearest}`? Otherwise "))
                 .unwrap_or_default();
-            Some(format!(
-                "channels.{kind}.{key} has `{text}`, a role that is not declared: {similar}add \
-                 [auth.roles.{role}]"
-            ))
-        });
-        warnings.collect()
+            warnings.push(format!(
+                "{key} has `{text}`, a role that is not declared: {similar}add [auth.roles.{role}]"
+            ));
+        }
     }
+    warnings
 }
 
 /// Minimum similarity of a role whose name was probably meant.
 const SIMILAR: f64 = 0.8;
-
-/// Returns the text of the first rule that allows, if there is one, and those of all rules.
-fn decide<R>(rules: &[Worded<R>], allows: impl Fn(&R) -> bool) -> (Option<&str>, Vec<&str>) {
-    let deciding = rules.iter().find(|one| allows(&one.rule));
-    let texts = rules.iter().map(|one| &*one.text).collect();
-    (deciding.map(|one| &*one.text), texts)
-}

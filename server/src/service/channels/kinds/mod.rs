@@ -20,15 +20,16 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::history::Bounds;
-use super::rights::{FollowRule, Grant, PublishRule, Question};
+use super::rights::{FollowRule, Grant, PublishRule, Question, Rules};
 use crate::auth::Principal;
 use crate::config::{ChannelHook, ChannelKind};
 use crate::service::fault::ServiceError;
 use crate::service::rules::content::has_placeholder;
 use crate::service::rules::policy;
 use crate::service::rules::rooms::RoomKind;
+pub(crate) use explaining::undeclared_roles;
 use pace::Pace;
-pub(super) use pattern::{Pattern, Values};
+pub(in crate::service) use pattern::{Pattern, Values};
 use schema::{DataSchema, parse};
 
 /// All declared kinds.
@@ -41,8 +42,8 @@ pub(super) struct Kind {
     /// The name in the configuration.
     name: String,
     pattern: Pattern,
-    follow: Vec<Worded<FollowRule>>,
-    publish: Vec<Worded<PublishRule>>,
+    follow: Rules<FollowRule>,
+    publish: Rules<PublishRule>,
     /// The schemas of events by name. If empty, every event of an application is allowed.
     events: BTreeMap<String, DataSchema>,
     /// Whether events are stored.
@@ -67,23 +68,9 @@ pub(super) struct Kind {
     pace: Option<Pace>,
 }
 
-/// A rule with its text in the configuration.
-#[derive(Debug)]
-struct Worded<R> {
-    rule: R,
-    text: String,
-}
-
-impl<R> Worded<R> {
-    fn new(text: &str, rule: R) -> Self {
-        let text = text.to_owned();
-        Self { rule, text }
-    }
-}
-
 /// A wrong declaration.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct KindFault(String);
+pub(crate) struct KindFault(pub(in crate::service) String);
 
 impl fmt::Display for KindFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,8 +110,7 @@ impl Kinds {
     /// The first other claim, with its key.
     pub(super) fn check_claims(&self, retained: &[String]) -> Result<(), KindFault> {
         for kind in &self.0 {
-            let mut claims = kind.follow.iter().filter_map(|one| one.rule.claim());
-            if let Some(claim) = claims.find(|claim| !retained.iter().any(|one| one == claim)) {
+            if let Some(claim) = kind.follow.claims().find(|claim| !retained.contains(claim)) {
                 let name = &kind.name;
                 return Err(KindFault(format!(
                     "channels.{name}.follow has a rule about the claim `{claim}`, which no rule had \
@@ -141,16 +127,8 @@ impl Kinds {
     ///
     /// The first rule, with its key.
     pub(crate) fn check_unasked(&self) -> Result<(), KindFault> {
-        self.0
-            .iter()
-            .find(|kind| kind.asks())
-            .map_or(Ok(()), |kind| {
-                let name = &kind.name;
-                Err(KindFault(format!(
-                    "channels.{name}.follow has the rule `ask`: set ask.url, and restart a running \
-                 server"
-                )))
-            })
+        let fault = "follow has the rule `ask`: set ask.url, and restart a running server";
+        self.check_none(Kind::asks, fault)
     }
 
     /// Checks that no kind uses webhooks, for a server that sends none.
@@ -159,25 +137,21 @@ impl Kinds {
     ///
     /// The first kind that does.
     pub(crate) fn check_unhooked(&self) -> Result<(), KindFault> {
-        let mut kinds = self.0.iter();
-        kinds
-            .find(|kind| !kind.hooks.is_empty())
-            .map_or(Ok(()), |kind| {
-                let name = &kind.name;
-                Err(KindFault(format!(
-                    "channels.{name}.webhooks needs a receiver: set webhooks.url, and restart a \
-                 running server"
-                )))
-            })
+        let fault = "webhooks needs a receiver: set webhooks.url, and restart a running server";
+        self.check_none(|kind| !kind.hooks.is_empty(), fault)
+    }
+
+    fn check_none(&self, has: impl Fn(&Kind) -> bool, fault: &str) -> Result<(), KindFault> {
+        let found = self.0.iter().find(|kind| has(kind));
+        found.map_or(Ok(()), |kind| {
+            Err(KindFault(format!("channels.{}.{fault}", kind.name)))
+        })
     }
 
     /// Returns the token claims that rules read.
     pub(crate) fn claims(&self) -> Vec<String> {
-        let rules = self.0.iter().flat_map(|kind| &kind.follow);
-        rules
-            .filter_map(|one| one.rule.claim())
-            .map(str::to_owned)
-            .collect()
+        let kinds = self.0.iter();
+        kinds.flat_map(|kind| kind.follow.claims()).collect()
     }
 }
 
@@ -210,31 +184,10 @@ impl Kind {
         }
         let pattern = Pattern::parse(&declared.pattern);
         let pattern = pattern.map_err(|wrong| fault("pattern", &wrong))?;
-        let follow = declared.follow.iter();
-        let follow = follow.map(|text| Ok(Worded::new(text, FollowRule::parse(text, &pattern)?)));
-        let follow: Vec<_> = follow
-            .collect::<Result<_, _>>()
-            .map_err(|wrong: String| fault("follow", &wrong))?;
-        if follow.is_empty() {
-            return Err(fault("follow", "is empty: set it to `users`, for example"));
-        }
-        let publish = declared.publish.iter();
-        let publish =
-            publish.map(|text| Ok(Worded::new(text, PublishRule::parse(text, &pattern)?)));
-        let publish: Vec<_> = publish
-            .collect::<Result<_, _>>()
-            .map_err(|wrong: String| fault("publish", &wrong))?;
-        if publish.is_empty() {
-            return Err(fault(
-                "publish",
-                "is empty: set it to `services`, for example",
-            ));
-        }
-        for (key, rules) in [("follow", follow.len()), ("publish", publish.len())] {
-            if rules > MAX_RULES {
-                return Err(fault(key, "has more than 32 rules"));
-            }
-        }
+        let follow = Rules::follow(&declared.follow, &pattern);
+        let follow = follow.map_err(|wrong| fault("follow", &wrong))?;
+        let publish = Rules::publish(&declared.publish, &pattern);
+        let publish = publish.map_err(|wrong| fault("publish", &wrong))?;
         let history = &declared.history;
         if !(1..=MOST_EVENTS).contains(&history.events) {
             return Err(fault("history.events", "must be from 1 to 10000"));
@@ -326,7 +279,7 @@ impl Kind {
         grant: Option<&Grant>,
     ) -> bool {
         let is_granted = grant.is_some_and(|grant| grant.may_follow(by) && self.takes(grant));
-        is_granted || self.follow.iter().any(|one| one.rule.allows(by, values))
+        is_granted || self.follow.any(|rule| rule.allows(by, values))
     }
 
     /// Returns whether such a grant can give the right to follow.
@@ -336,19 +289,17 @@ impl Kind {
             Grant::Answer(_) => FollowRule::Ask,
             Grant::Service(_) => FollowRule::Services,
         };
-        self.follow.iter().any(|one| one.rule == rule)
+        self.follow.has(&rule)
     }
 
     /// Returns whether the backend decides about users whom no other rule allows to follow.
     pub(super) fn asks(&self) -> bool {
-        self.follow.iter().any(|one| one.rule == FollowRule::Ask)
+        self.follow.has(&FollowRule::Ask)
     }
 
     /// Returns whether services may publish.
     pub(super) fn is_for_services(&self) -> bool {
-        self.publish
-            .iter()
-            .any(|one| one.rule == PublishRule::Services)
+        self.publish.has(&PublishRule::Services)
     }
 
     /// Returns what the backend is asked about a user and the channel with these parts.
@@ -379,9 +330,9 @@ impl Kind {
     ) -> bool {
         let may_follow = || self.may_follow(by, values, grant);
         let has_token = grant.is_some_and(Grant::may_publish);
-        self.publish.iter().any(|one| {
-            has_token && one.rule == PublishRule::Token
-                || one.rule.allows(by, values, is_service, may_follow)
+        self.publish.any(|rule| {
+            has_token && *rule == PublishRule::Token
+                || rule.allows(by, values, is_service, may_follow)
         })
     }
 
@@ -413,8 +364,6 @@ impl Kind {
 
 /// The maximum number of characters of a kind's name.
 const MAX_NAME: usize = 64;
-/// The maximum number of rules of one key.
-const MAX_RULES: usize = 32;
 const MOST_EVENTS: u32 = 10_000;
 const SHORTEST_AGE: Duration = Duration::from_secs(60);
 const LONGEST_AGE: Duration = Duration::from_secs(366 * 86_400);
@@ -424,6 +373,7 @@ const MOST_BYTES: usize = 256 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Settings, SignalChannel};
 
     fn orders() -> ChannelKind {
         ChannelKind {
@@ -478,19 +428,27 @@ mod tests {
             publish: vec!["role:suport".into(), "services".into()],
             ..orders()
         };
-        let mut roles = crate::config::Auth::default().roles;
+        let mut settings = Settings::default();
+        let roles = &mut settings.auth.roles;
         roles.insert("support".into(), crate::config::Role::default());
-        let kinds = kinds(&[("orders", kind)]).unwrap();
+        settings.channels.insert("orders".into(), kind);
+        settings.market.signals = vec![SignalChannel {
+            channel: "gold".into(),
+            follow: vec!["role:user".into(), "role:gold".into()],
+        }];
         let misspelled = "a role that is not declared: did you mean `role:support`? Otherwise add \
             [auth.roles.suport]";
         assert_eq!(
-            kinds.undeclared_roles(&roles),
+            undeclared_roles(&settings),
             [
                 format!("channels.orders.follow has `role:suport`, {misspelled}"),
                 "channels.orders.follow has `role:clerk`, a role that is not declared: add \
                  [auth.roles.clerk]"
                     .to_owned(),
                 format!("channels.orders.publish has `role:suport`, {misspelled}"),
+                "market.signals[0].follow has `role:gold`, a role that is not declared: add \
+                 [auth.roles.gold]"
+                    .to_owned(),
             ]
         );
     }

@@ -10,7 +10,7 @@ use crate::service::rules::bounds::NAME_CHARS;
 
 /// The pattern of the names of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::service::channels) struct Pattern(Vec<Part>);
+pub(in crate::service) struct Pattern(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -21,11 +21,11 @@ enum Part {
 }
 
 /// The texts that stand for the variable parts of a pattern, in their order.
-pub(in crate::service::channels) type Values<'a> = Vec<&'a str>;
+pub(in crate::service) type Values<'a> = Vec<&'a str>;
 
 impl Pattern {
     /// Parses a pattern. The error states what is wrong, to be appended to the key.
-    pub(in crate::service::channels) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::service) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("is missing: set it to a pattern such as `orders:{order}`".into());
         }

@@ -15,9 +15,13 @@ use crate::auth::{Principal, roles_of};
 pub(super) use asking::{Asker, Question};
 pub(super) use grants::{Grant, TokenGrant, refused};
 
+/// The rules of one key, of which one is enough, each with its text in the configuration.
+#[derive(Debug)]
+pub(in crate::service) struct Rules<R>(Vec<(R, String)>);
+
 /// A rule about who may follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum FollowRule {
+pub(in crate::service) enum FollowRule {
     /// All clients, also guests.
     Anyone,
     /// All clients except guests.
@@ -51,9 +55,72 @@ pub(super) enum PublishRule {
     Token,
 }
 
+impl<R: PartialEq> Rules<R> {
+    fn new(
+        texts: &[String],
+        example: &str,
+        parse: impl Fn(&str) -> Result<R, String>,
+    ) -> Result<Self, String> {
+        if texts.is_empty() {
+            return Err(format!("is empty: set it to `{example}`, for example"));
+        }
+        if texts.len() > MAX_RULES {
+            return Err(format!("has more than {MAX_RULES} rules"));
+        }
+        let rules = texts.iter().map(|text| Ok((parse(text)?, text.clone())));
+        rules.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Returns the text of the first rule that a condition holds for.
+    pub(in crate::service) fn find(&self, mut holds: impl FnMut(&R) -> bool) -> Option<&str> {
+        let found = self.0.iter().find(|(rule, _)| holds(rule));
+        found.map(|(_, text)| &**text)
+    }
+
+    /// Returns whether a condition holds for a rule.
+    pub(in crate::service) fn any(&self, holds: impl FnMut(&R) -> bool) -> bool {
+        self.find(holds).is_some()
+    }
+
+    /// Returns whether this is one of the rules.
+    pub(super) fn has(&self, rule: &R) -> bool {
+        self.any(|own| own == rule)
+    }
+
+    /// Returns the texts of the rules.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        self.0.iter().map(|(_, text)| &**text).collect()
+    }
+}
+
+impl Rules<FollowRule> {
+    /// Parses rules about following. The error states what is wrong, to be appended to the key.
+    pub(in crate::service) fn follow(texts: &[String], pattern: &Pattern) -> Result<Self, String> {
+        Self::new(texts, "users", |text| FollowRule::parse(text, pattern))
+    }
+
+    /// Returns the token claims that the rules read.
+    pub(in crate::service) fn claims(&self) -> impl Iterator<Item = String> {
+        let rules = self.0.iter().map(|(rule, _)| rule);
+        rules.filter_map(|rule| {
+            if let FollowRule::Claim(name, _) = rule {
+                return Some(name.clone());
+            }
+            None
+        })
+    }
+}
+
+impl Rules<PublishRule> {
+    /// Parses rules about publishing. The error states what is wrong, to be appended to the key.
+    pub(super) fn publish(texts: &[String], pattern: &Pattern) -> Result<Self, String> {
+        Self::new(texts, "services", |text| PublishRule::parse(text, pattern))
+    }
+}
+
 impl FollowRule {
     /// Parses a rule. The error states what is wrong, to be appended to the key.
-    pub(super) fn parse(rule: &str, pattern: &Pattern) -> Result<Self, String> {
+    fn parse(rule: &str, pattern: &Pattern) -> Result<Self, String> {
         let claim = |text: &str| match text.split_once('=') {
             Some((name, part)) if !name.is_empty() => {
                 Some(position(rule, part, pattern).map(|at| Self::Claim(name.into(), Some(at))))
@@ -77,7 +144,7 @@ impl FollowRule {
 
     /// Returns whether the rule allows a user to follow the channel with these parts. Tokens and
     /// answers are checked elsewhere.
-    pub(super) fn allows(&self, by: &Principal, values: &Values<'_>) -> bool {
+    pub(in crate::service) fn allows(&self, by: &Principal, values: &Values<'_>) -> bool {
         match self {
             Self::Anyone => true,
             Self::Users => !by.guest,
@@ -91,24 +158,20 @@ impl FollowRule {
         }
     }
 
-    /// Returns the token claim that the rule reads, if it reads one.
-    pub(super) fn claim(&self) -> Option<&str> {
-        match self {
-            Self::Claim(name, _) => Some(name),
-            Self::Anyone
-            | Self::Users
-            | Self::Owner(_)
-            | Self::Role(_)
-            | Self::Token
-            | Self::Ask
-            | Self::Services => None,
-        }
+    /// Returns whether the rule allows a user to follow every channel of a pattern. A claim with the
+    /// value `true` or `*` stands for all parts.
+    pub(in crate::service) fn allows_all(&self, by: &Principal) -> bool {
+        let Self::Claim(name, Some(_)) = self else {
+            return self.allows(by, &Values::new());
+        };
+        let is_all = |claim: &Value| grants(claim, None) || grants(claim, Some("*"));
+        claim(by, name).as_ref().is_some_and(is_all)
     }
 }
 
 impl PublishRule {
     /// Parses a rule. The error states what is wrong, to be appended to the key.
-    pub(super) fn parse(rule: &str, pattern: &Pattern) -> Result<Self, String> {
+    fn parse(rule: &str, pattern: &Pattern) -> Result<Self, String> {
         match rule.split_once(':') {
             None if rule == "services" => Ok(Self::Services),
             None if rule == "followers" => Ok(Self::Followers),
@@ -202,6 +265,8 @@ pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> O
     nearest.map(|(_, known)| known)
 }
 
+/// The maximum number of rules of one key.
+const MAX_RULES: usize = 32;
 /// The forms of rules about following.
 const FOLLOW_RULES: [&str; 8] = [
     "anyone",
@@ -283,7 +348,6 @@ mod tests {
             let by = with(&json!({"orders": claim}));
             assert_eq!(rule.allows(&by, &vec!["7", "42"]), expected, "{claim}");
         }
-        assert_eq!(rule.claim(), Some("orders"));
     }
 
     #[test]

@@ -180,14 +180,9 @@ pub(super) fn dropped(stored: &Stored) -> Append {
 pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
     let now = Time::now();
     Append {
-        journal: JOURNAL.into(),
-        key: stored.order.trade_id.clone(),
-        body: write(stored),
         // The open orders of a user are counted.
         category: Some(stored.order.user_id.clone()),
         is_open,
-        if_open: IfOpen::Remove,
-        needs_open: false,
         created_at: now,
         expires_at: Some(now.after(if is_open {
             OPEN_RETENTION
@@ -195,7 +190,7 @@ pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
             CLOSED_RETENTION
         })),
         most_open: MOST_ORDERS,
-        quota: Quota::All,
+        ..Append::new(JOURNAL.into(), stored.order.trade_id.clone(), write(stored))
     }
 }
 

@@ -130,17 +130,11 @@ fn amend(connection: &Connection, amend: &Amend) -> rusqlite::Result<Option<Entr
         return Ok(None);
     };
     let append = Append {
-        journal: amend.journal.clone(),
-        key: amend.key.clone(),
-        body: amend.body.clone(),
         category: known.category.clone(),
         is_open: amend.is_open,
-        if_open: IfOpen::Remove,
-        needs_open: false,
         created_at: amend.created_at,
         expires_at: amend.expires_at,
-        most_open: 0,
-        quota: Quota::All,
+        ..Append::new(amend.journal.clone(), amend.key.clone(), amend.body.clone())
     };
     put(connection, &append, Some(&known)).map(Some)
 }

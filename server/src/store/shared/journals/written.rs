@@ -62,6 +62,25 @@ pub enum Quota {
 }
 
 impl Append {
+    /// Returns a closed entry, created now, that replaces the open entry of its key. It has no
+    /// category and does not expire.
+    #[must_use]
+    pub fn new(journal: String, key: String, body: String) -> Self {
+        Self {
+            journal,
+            key,
+            body,
+            category: None,
+            is_open: false,
+            if_open: IfOpen::Remove,
+            needs_open: false,
+            created_at: Time::now(),
+            expires_at: None,
+            most_open: 0,
+            quota: Quota::All,
+        }
+    }
+
     /// Returns whether the existing open entry of the key is newer than this one and therefore
     /// stays. The SQL function `roomcast_append` applies the same rule.
     #[cfg(feature = "sqlite")]
@@ -88,17 +107,9 @@ impl Append {
     #[cfg(feature = "sqlite")]
     pub(in crate::store) fn closing(&self, key: String, body: String, expires_at: Time) -> Self {
         Self {
-            journal: self.journal.clone(),
-            key,
-            body,
-            category: None,
-            is_open: false,
-            if_open: IfOpen::Remove,
-            needs_open: false,
             created_at: self.created_at,
             expires_at: Some(expires_at),
-            most_open: 0,
-            quota: Quota::All,
+            ..Self::new(self.journal.clone(), key, body)
         }
     }
 }
@@ -149,17 +160,10 @@ impl Replace {
     #[cfg(feature = "sqlite")]
     pub(in crate::store) fn each(&self) -> impl Iterator<Item = Append> {
         self.entries.iter().map(|(key, body)| Append {
-            journal: self.journal.clone(),
-            key: key.clone(),
-            body: body.clone(),
-            category: None,
             is_open: true,
-            if_open: IfOpen::Remove,
-            needs_open: false,
             created_at: self.created_at,
-            expires_at: None,
             most_open: self.most_open,
-            quota: Quota::All,
+            ..Append::new(self.journal.clone(), key.clone(), body.clone())
         })
     }
 }
