@@ -243,7 +243,7 @@ impl Services {
             if socket.namespace().name() != "/" {
                 return None;
             }
-            chat.start_handover(socket, |room| {
+            chat.start_handover(socket, Channels::all_followed(socket), |room| {
                 let followed = market.followed(room, socket);
                 followed.or_else(|| Channels::followed(room, socket))
             })

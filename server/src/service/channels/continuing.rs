@@ -311,6 +311,15 @@ impl Channels {
         Some(Followed::Declared { channel })
     }
 
+    /// Returns the subscriptions that the client of a socket believes to have, also those that have
+    /// ended since it was disconnected.
+    pub(crate) fn all_followed(socket: &Socket) -> Vec<Followed> {
+        let followed = followed_by(socket).into_iter();
+        followed
+            .map(|(_, Known { channel, .. })| Followed::Declared { channel })
+            .collect()
+    }
+
     /// Returns whether a subscription from another server is for a channel.
     pub(crate) fn follows(followed: &Followed) -> bool {
         matches!(followed, Followed::Declared { .. })
