@@ -155,7 +155,9 @@ impl Kind {
             format!("{max_followers} followers of a channel at a server"),
         ];
         if *publishes_per_second > 0 {
-            bounds.push(format!("{publishes_per_second} events a second at a server"));
+            bounds.push(format!(
+                "{publishes_per_second} events a second at a server"
+            ));
         }
         if !self.declared.history.none {
             let stored = [(max_stored_events, "events"), (max_stored_bytes, "bytes")];

@@ -204,7 +204,11 @@ impl<'a> Comparison<'a> {
             return;
         }
         if is(new, "none") {
-            self.report(&old.pointer, path, "is `none`: no event is stored any longer");
+            self.report(
+                &old.pointer,
+                path,
+                "is `none`: no event is stored any longer",
+            );
             return;
         }
         let events = |place: &Place<'a>| place.value["events"].as_u64();
