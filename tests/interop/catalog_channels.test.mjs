@@ -42,6 +42,9 @@ const KINDS = `
 pattern = "orders:{customer}:{order}"
 follow = ["owner:{customer}", "role:support"]
 events = { "order:updated" = "FOLDER/order.json", "changed" = "FOLDER/order.json" }
+presence = true
+max_followers = 5000
+publishes_per_second = 50
 
 [channels.match-scores]
 pattern = "scores:{match}"
@@ -90,8 +93,14 @@ describe("the catalogue with declared channels", () => {
       follow: ["owner:{customer}", "role:support"],
       publish: ["services"],
       history: { events: 200, age: "7days" },
+      presence: true,
       maxBytes: 16384,
+      maxFollowers: 5000,
+      publishesPerSecond: 50,
+      maxStoredEvents: 10_000_000,
+      maxStoredBytes: 8_589_934_592,
     });
+    assert.equal(news.properties.presence.const, false);
     assert.deepEqual(news.properties.history.const, { last: true, age: "366days" });
     assert.deepEqual(live.properties.history.const, { none: true });
     assert.equal(events.additionalProperties, false);
@@ -125,6 +134,8 @@ describe("the catalogue with declared channels", () => {
     assert.deepEqual(Object.keys(parameters), ["customer", "order"]);
     assert.deepEqual(orders["x-follow"], ["owner:{customer}", "role:support"]);
     assert.deepEqual([orders["x-publish"], orders["x-history"], orders["x-max-bytes"]], [["services"], { events: 200, age: "7days" }, 16384]);
+    assert.deepEqual([orders["x-presence"], orders["x-max-followers"], orders["x-publishes-per-second"]], [true, 5000, 50]);
+    assert.deepEqual([orders["x-max-stored-events"], orders["x-max-stored-bytes"]], [10_000_000, 8_589_934_592]);
     const ids = Object.keys(messages);
     assert.deepEqual(ids.map((id) => components.messages[id].name), ["changed", "order:updated"]);
     for (const id of ids) {
@@ -213,7 +224,8 @@ channel<Kind2ndEvents>(manager, "second").on("ü", (tree) => console.log(tree["a
   test("Markdown has each kind with its rules, and each event with its types", () => {
     const page = catalog("markdown");
     for (const line of [
-      "| `orders` | `orders:{customer}:{order}` | `owner:{customer}`, `role:support` | `services` | 200 events, 7days | at most 16384 bytes |",
+      "| `orders` | `orders:{customer}:{order}` | `owner:{customer}`, `role:support` | `services` | 200 events, 7days | yes | 16384 bytes of data, 5000 followers of a channel at a server, 50 events a second at a server, 10000000 events stored, 8589934592 bytes stored |",
+      "| `live` | `live` | `anyone` | `services` | none | no | 16384 bytes of data, 100000 followers of a channel at a server |",
       "| `orders` | `order:updated` | [`OrdersOrderUpdated`](#ordersorderupdated) | [`EventMeta`](#eventmeta) |",
       "| `news` | any event | any JSON | [`EventMeta`](#eventmeta) |",
       "### `OrdersOrderUpdatedItem`",
@@ -234,7 +246,7 @@ channel<Kind2ndEvents>(manager, "second").on("ü", (tree) => console.log(tree["a
   test("a wrong declaration is refused with its reason", () => {
     const missing = declared({}, KINDS.replace("FOLDER/score.json", "/no/such/file.json")).run();
     assert.equal(missing.status, 2);
-    assert.match(missing.stderr, /channels\.match-scores\.events has `changed`: \/no\/such\/file\.json cannot be read.*roomcast\.toml: line 11/);
+    assert.match(missing.stderr, /channels\.match-scores\.events has `changed`: \/no\/such\/file\.json cannot be read.*roomcast\.toml: line 14/);
     const list = declared({ score: { ...SCHEMAS.score, items: [true] } }).run();
     assert.equal(list.status, 2);
     assert.match(list.stderr, /channels\.match-scores\.events has `changed`: `\/items` has another meaning in JSON Schema 2020-12/);
@@ -275,6 +287,11 @@ describe("roomcast catalog --check", () => {
     ["unknown keyword", '"OrdersOrderUpdated": {', "orders.events.order:updated.data: `not` changed, cannot be compared", order((_, schema) => (schema.not = { required: ["note"] }))],
     ["removed event", '"order:updated": {', "orders.events.order:updated: is removed", {}, KINDS.replace('"order:updated" = "FOLDER/order.json", ', "")],
     ["removed rule", '"role:support"', 'orders.follow: the rule "role:support" is removed', {}, KINDS.replace(', "role:support"', "")],
+    ["removed presence", '"const": true', "orders.presence: is removed", {}, KINDS.replace("presence = true", "")],
+    ["history of fewer events", '"events": 10', "match-scores.history.events: is 9 instead of 10", {}, KINDS.replace("events = 10,", "events = 9,")],
+    ["shorter history", '"age": "1h",', 'match-scores.history.age: is "59m" instead of "1h"', {}, KINDS.replace('"1h"', '"59m"')],
+    ["history that is removed", '"const": {', "news.history: is `none`: no event is stored any longer", {}, KINDS.replace('"last"', '"none"')],
+    ["history of one event", '"const": {', "orders.history: is `last`: a channel has only its newest event", {}, KINDS.replace("presence = true", 'presence = true\nhistory = "last"')],
     ["removed kind", '"news": {', "news: is removed", {}, KINDS.split("[channels.news]")[0]],
   ]) {
     test(`${what} breaks clients`, () => {

@@ -38,7 +38,9 @@ export class Ledger {
       this.#acknowledged.set(event.channel, { count: count + 1, lastSent: Math.max(lastSent, event.sentAt) });
     }
     event.isAcknowledged = true;
-    this.#place(event, position, event.publisher);
+    event.acknowledgedAt ??= Date.now();
+    // A transaction that is committed has no position yet.
+    if (position !== undefined) this.#place(event, position, event.publisher);
   }
 
   /** Returns how many events of a channel are acknowledged, and when the last was first sent. */

@@ -1,6 +1,7 @@
 // Followers of channels that lose the right to follow, in each way in which that can happen.
 import { setTimeout as sleep } from "node:timers/promises";
 import { service } from "./channel_backend.mjs";
+import { GAMES, grant } from "./channel_faults/granted.mjs";
 import { Follower } from "./channel_followers.mjs";
 import { Loss } from "./channel_ledger.mjs";
 import { callOnce } from "./channel_publishers.mjs";
@@ -14,11 +15,11 @@ import { now, token } from "./tokens.mjs";
 const PATIENCE = 5000;
 
 /** Repeats a call at any of these servers until it is answered as expected. Returns the server. */
-async function insist(urls, random, path, body, authorization, isDone = () => true) {
+async function insist(urls, random, path, body, authorization, isDone = () => true, method = "POST") {
   let [url, answer] = [];
   const isAnswered = async () => {
     url = urls[Math.floor(random() * urls.length)];
-    answer = await callOnce(url, "POST", path, body, authorization, PATIENCE);
+    answer = await callOnce(url, method, path, body, authorization, PATIENCE);
     if (answer?.status === 200 && isDone(answer.body)) return true;
     await sleep(50); // The server or what it needs may be down.
     return false;
@@ -43,6 +44,15 @@ async function takeBack({ urls, random, backend }, { user, follower, channels })
   }
 }
 
+/** By a service that ends what it has begun, unless a request to begin may be executed later. */
+async function unsubscribe({ urls, random }, { user, follower, channels, isClear }) {
+  for (const channel of channels) {
+    const path = `/api/v1/channels/${channel}/subscribers/${encodeURIComponent(user.name)}`;
+    const url = await insist(urls, random, path, undefined, service, ({ missing }) => missing === 0, "DELETE");
+    if (isClear) follower.loseAt([channel], Date.now(), url);
+  }
+}
+
 /** By new credentials without the role. */
 async function degrade(_, { user, follower, channels }) {
   user.claims = { ...user.claims, roles: ["user"] };
@@ -63,6 +73,7 @@ const LOSSES = {
   "the token expires": { hasToken: true, lifetime: 4 },
   "the role is lost": { roles: ["user", "staff"], end: degrade },
   "the backend revokes": { isAsked: true, end: takeBack },
+  "the service unsubscribes": { isGranted: true, end: unsubscribe },
 };
 
 /** Returns how often each way has ended a right that a follower had used. */
@@ -76,23 +87,30 @@ let made = 0;
  */
 export async function lose(t, scene, way) {
   const { urls, random, ledger, orders, desks, past } = scene;
-  const { roles = ["user"], hasToken = false, lifetime = 3600, isAsked = false, end } = LOSSES[way];
+  const { roles = ["user"], hasToken = false, lifetime = 3600, isAsked = false, isGranted = false, end } = LOSSES[way];
   const name = `${way} ${made++}`;
-  const channels = (isAsked ? desks : orders).toSorted(() => random() - 0.5).slice(0, isAsked ? 2 : 4);
+  const possible = isGranted ? GAMES : isAsked ? desks : orders;
+  const channels = possible.toSorted(() => random() - 0.5).slice(0, isAsked ? 2 : 4);
   const exp = now() + lifetime;
   const right = token({ sub: name, jti: name, exp, channel: { follow: "orders:{customer}:{order}" } });
   const transports = [random() < 0.3 ? "polling" : "websocket"];
   const user = await roam(t, urls, random, { sub: name, roles }, { transports });
-  const options = { recovers: random() < 0.5, token: () => (hasToken ? right : undefined) };
+  const options = { recovers: random() < 0.5, isGranted, token: () => (hasToken ? right : undefined) };
   const follower = new Follower(user, ledger, channels, options);
   past.push(follower);
   if (end === undefined) follower.loseAt(channels, exp * 1000);
   const isReady = () => (follower.isIn() && follower.counts.live > 0) || (end === undefined && now() > exp);
-  await until(isReady, () => `events for ${follower.story()}`);
+  let isClear = true;
+  const begin = async () => {
+    if (isGranted) isClear = (await grant(scene, follower)) && isClear;
+    return isReady();
+  };
+  await until(begin, () => `events for ${follower.story()}`);
   follower.isAboutToLose = true;
   follower.isAway = random() < 0.3;
   if (follower.isAway) user.leave();
-  await end?.(scene, { user, follower, channels });
+  await end?.(scene, { user, follower, channels, isClear });
+  if (!isClear) return user.close();
   const { at } = follower.lost.get(channels.at(-1));
   await until(() => Date.now() > at, "the end of the right");
   if (follower.isAway) (random() < 0.5 ? user.move : user.drop)();

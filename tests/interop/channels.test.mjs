@@ -16,7 +16,8 @@ import { token } from "./tokens.mjs";
 
 const page = readFileSync(fileURLToPath(new URL("../../docs/channels.md", import.meta.url)), "utf8");
 const [, declared] = /```toml\n(.*?)```/s.exec(page);
-const [connecting, following] = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code).slice(-2);
+const [first, connecting, following] = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
+const [, publishing] = /```sh\n(curl .*?)```/s.exec(page);
 const service = token({ sub: "backend", roles: ["service"] });
 const ORDER = "orders:7:42";
 const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true" };
@@ -95,6 +96,24 @@ describe("channels", () => {
       assert.match(timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
     });
   }
+
+  test("the request of the page publishes to what its first code shows", async (t) => {
+    const { url } = await withOrders(t);
+    const { socket } = await customer(t, url);
+    const shown = [];
+    const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
+    const follow = new AsyncFunction("socket", "show", "position", first);
+    await follow(socket, (channel, order) => shown.push([channel, order]));
+    const request = publishing.replaceAll("http://localhost:3000", url);
+    assert.ok(request.includes(url));
+    // The same request again is the same event.
+    const run = () => JSON.parse(execFileSync("bash", ["-euc", request], { env: { ...process.env, TOKEN: service }, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
+    const { position } = run();
+    assert.deepEqual(run(), { position });
+    const { events } = await must(socket, "channel:history", { channel: ORDER });
+    assert.deepEqual(events.map(({ event, data, id }) => [event, data, id]), [["order:updated", { status: "shipped" }, "42-shipped"]]);
+    assert.deepEqual(shown, [[ORDER, { status: "shipped" }]]);
+  });
 
   test("the code of the page shows each order once and in order over lost connections", async (t) => {
     const { url } = await withOrders(t);

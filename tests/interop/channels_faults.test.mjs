@@ -6,6 +6,10 @@
 // any server until it is acknowledged. Followers use WebSocket or poll, do not read for a while, join
 // in the middle, subscribe again with their position, and recover. Some lose their right meanwhile.
 //
+// Kinds are removed and brought back, channels are deleted and begin again, a service subscribes
+// users, and another one publishes in transactions of PostgreSQL. Some channels have only their newest
+// event, and some none. `channel_faults` has what must hold for these.
+//
 // Afterwards each acknowledged event is stored once. Each follower has received each event of its
 // channels once, in the order in which they are stored, and nothing else. A follower that lost its
 // right has received nothing that was published later: from the answer on at the called server, and
@@ -20,11 +24,19 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SECRET, no, reply, service, startBackend, yes } from "./channel_backend.mjs";
+import { SECRET, no, reply, startBackend, yes } from "./channel_backend.mjs";
+import { KINDS as DELETED, startDeleted } from "./channel_faults/deleted.mjs";
+import { disturb, pick, stories } from "./channel_faults/followers.mjs";
+import { GAMES, KINDS as GRANTED, startGranted } from "./channel_faults/granted.mjs";
+import { KINDS as LAST, startLast } from "./channel_faults/last.mjs";
+import { KINDS as NONE, startNone } from "./channel_faults/none.mjs";
+import { KINDS as REMOVED, startRemoved } from "./channel_faults/removed.mjs";
+import { assertRows, storedAt } from "./channel_faults/stored.mjs";
+import { TransactionPublisher } from "./channel_faults/transactions.mjs";
 import { Follower } from "./channel_followers.mjs";
 import { Ledger, offsetOf } from "./channel_ledger.mjs";
 import { emptyLosses, loseAll } from "./channel_losses.mjs";
-import { ClientPublisher, ServicePublisher, callOnce } from "./channel_publishers.mjs";
+import { ClientPublisher, ServicePublisher } from "./channel_publishers.mjs";
 import { startLink } from "./link.mjs";
 import { Supervised, assertRunning, faultsOf, faultsOfNats, faultsOfPostgres, faultsOfRedis } from "./nemesis.mjs";
 import { longOutage, partitions, rage, randomness } from "./nemesis.mjs";
@@ -44,7 +56,7 @@ const longestPartition = isLong ? 6000 : 2000;
 /** The pause of a publisher between two requests, in milliseconds on average. */
 const PACE = isLong ? 150 : 60;
 
-const KINDS = `
+const KINDS = `${LAST}${NONE}${DELETED}${REMOVED}${GRANTED}
 [channels.orders]
 pattern = "orders:{customer}:{order}"
 follow = ["owner:{customer}", "role:staff", "token"]
@@ -61,6 +73,9 @@ const CUSTOMERS = ["ann", "bob", "carl", "dora"];
 const orders = CUSTOMERS.flatMap((customer) => [1, 2, 3, 4].map((order) => `orders:${customer}:${order}`));
 const desks = [1, 2, 3, 4].map((n) => `desks:${n}`);
 const channels = [...orders, ...desks];
+
+/** What else must hold, by the property of a kind that it is about. */
+const CASES = { last: startLast, none: startNone, deleted: startDeleted, removed: startRemoved, granted: startGranted };
 
 const env = {
   ...keyed,
@@ -79,7 +94,6 @@ const env = {
 };
 
 const sum = (all, name) => all.reduce((sum, { counts }) => sum + counts[name], 0);
-const pick = (random, list) => list[Math.floor(random() * list.length)];
 
 /** How followers use their connections. */
 const USES = ["live", "live", "slow", "slow", "polling", "returning", "returning", "recovering", "recovering", "absent"];
@@ -106,25 +120,6 @@ function enter(t, { urls, random, ledger }) {
     user.name = `${use} ${n} by ${right}`;
     return { use, polls, user, follower: new Follower(user, ledger, some.slice(0, 8), { recovers: use === "recovering", token: proof }) };
   }));
-}
-
-/** Interferes with a follower until it is over, as befits its use. */
-async function disturb({ use, user: { socket, link, move, drop }, follower }, random, isOver) {
-  while (!isOver()) {
-    await sleep(200 + random() * 1300); // Pace of a follower.
-    if (use === "returning" || use === "recovering") {
-      // A session is recovered at the same server or at the other one.
-      const go = use === "recovering" && random() < 0.5 ? drop : move;
-      if (random() < 0.6) go();
-    } else if (use === "slow") {
-      // Large answers fill the buffers of the kernel, so that events wait at the server.
-      for (let n = 0; n < 4; n++) follower.read(pick(random, [...follower.all.keys()]), 200);
-      await sleep(20); // The requests pass the link.
-      link.swallow();
-      await sleep(random() * 2500); // The follower does not read.
-      link.resume({ isBroken: random() < 0.2 && socket.connected });
-    }
-  }
 }
 
 /** Disconnects a follower until it is over and has missed more events than an answer has. */
@@ -161,27 +156,6 @@ async function recover(recovering) {
     await until(() => followers.every(isBack), () => `all to be back\n${followers.map((one) => one.story()).join("\n")}`);
     await sleep(500); // A client that has received nothing in a session is not recovered.
   }
-}
-
-/** Returns all events of a channel that a server returns to services, the oldest first. */
-async function storedAt(url, channel) {
-  const stored = [];
-  for (let [before, hasMore] = [undefined, true]; hasMore; before = stored[0].position) {
-    const query = new URLSearchParams({ limit: 200, ...(before && { before }) });
-    let answer;
-    const isRead = async () => (answer = await callOnce(url, "GET", `/api/v1/channels/${channel}/history?${query}`, undefined, service, 5000))?.status === 200;
-    await until(isRead, () => `the history of ${channel}: ${JSON.stringify(answer)}`);
-    stored.unshift(...answer.body.events);
-    ({ hasMore } = answer.body);
-  }
-  return stored;
-}
-
-/** Asserts that the rows of PostgreSQL are what a server returned. */
-function assertRows(postgres, channel, stored) {
-  const rows = postgres.query(`SELECT revision, split_part(key, chr(10), -1), body FROM journal_entries WHERE journal = 'channel:${channel}' ORDER BY revision`);
-  const parsed = rows.map(([revision, id, body]) => ({ revision: Number(revision), id, ...JSON.parse(body) }));
-  assert.deepEqual(parsed, stored.map(({ event, data, id }, n) => ({ revision: n + 1, id, event, data })), channel);
 }
 
 const ADAPTERS = [
@@ -255,24 +229,33 @@ async function run(t, seconds, variables, { postgres, faults }) {
   await areJoined();
 
   const ledger = new Ledger();
-  const scene = { urls, random: own(), ledger, backend, orders, desks, losses: emptyLosses(), past: [] };
+  const scene = { urls, servers, random: own(), own, ledger, backend, config, kinds: KINDS, orders, desks, losses: emptyLosses(), past: [] };
   const publishers = [new ServicePublisher(urls, "shop", channels, ledger, own()), new ServicePublisher(urls, "depot", channels, ledger, own())];
   for (const customer of CUSTOMERS) {
     const user = await roam(t, urls, own(), { sub: customer });
     const mine = orders.filter((channel) => channel.split(":")[1] === customer);
     publishers.push(new ClientPublisher(user, [...mine, ...desks], ledger, own()));
   }
+  publishers.push(new ServicePublisher(urls, "arena", GAMES, ledger, own()));
+  const transactions = postgres && new TransactionPublisher(postgres, "ledger", [...channels, ...GAMES], ledger, own());
+  if (transactions) publishers.push(transactions);
   const staying = await enter(t, scene);
-  const followers = staying.map(({ follower }) => follower);
-  const stories = () => followers.filter((one) => !one.isIn()).map((one) => one.story()).join("\n");
+  const cases = {};
+  for (const [name, start] of Object.entries(CASES)) cases[name] = await start(t, { ...scene, random: own() });
+  const { removed, granted } = cases;
+  publishers.push(...Object.values(cases).flatMap(({ publishers }) => publishers));
+  const followers = [...staying.map(({ follower }) => follower), ...removed.followers, ...granted.followers];
+  const everyone = [...followers, ...Object.values(cases).flatMap(({ followers }) => followers)];
+  const away = () => stories(everyone, (one) => !one.isIn());
+  let isOver = false;
   try {
-    let isOver = false;
     const over = () => isOver;
     const publishing = publishers.map((publisher) => publisher.publish(PACE));
     const acting = [
       ...staying.map((one) => (one.use === "absent" ? stayAway(one, ledger, over) : disturb(one, own(), over))),
       comeAndGo(t, { ...scene, random: own() }, over),
       ...Array.from({ length: 3 }, () => loseAll(t, { ...scene, random: own() }, over)),
+      ...Object.values(cases).flatMap(({ acting }) => acting(over)),
     ];
     const happened = await rage(seconds, random, [
       {
@@ -283,6 +266,8 @@ async function run(t, seconds, variables, { postgres, faults }) {
           assert.equal(await server.stop(), 0);
           await server.start();
         },
+        // No server starts meanwhile, which ends if it gets the signal too early.
+        ...removed.faults,
       },
       ...faults(random),
       {
@@ -297,24 +282,29 @@ async function run(t, seconds, variables, { postgres, faults }) {
     isOver = true;
     await Promise.all(acting);
     await areJoined();
-    await until(() => followers.every((one) => one.isIn()), () => `all followers to follow\n${stories()}`);
+    const areIn = () => [...followers, ...cases.last.followers, ...cases.none.followers].every((one) => one.isIn());
+    await until(areIn, () => `all followers to follow\n${away()}`);
     await recover(staying.filter(({ use, polls }) => use === "recovering" && !polls));
     for (const publisher of publishers) publisher.stop();
     await Promise.all(publishing);
 
+    await transactions?.settle();
+
     // Now that everything works, each follower receives the last event of each of its channels.
-    for (const channel of channels) {
+    const checked = [...channels, ...GAMES, ...removed.channels];
+    for (const channel of checked) {
       const last = publishers[0].create(channel);
       await publishers[0].publishOne(last);
       const lagging = () => followers.filter((one) => one.all.has(channel) && !one.has(last));
       await until(() => lagging().length === 0, () => `${last.id} in ${channel} at\n${lagging().map((one) => one.story()).join("\n")}`);
     }
+    for (const { settle } of Object.values(cases)) await settle();
     const [stored, ...others] = await Promise.all(urls.map(async (url) => {
-      const all = await Promise.all(channels.map(async (channel) => [channel, await storedAt(url, channel)]));
+      const all = await Promise.all(checked.map(async (channel) => [channel, await storedAt(url, channel)]));
       return new Map(all);
     }));
     for (const other of others) assert.deepEqual(other, stored, "all servers have the same events");
-    for (const channel of channels) {
+    for (const channel of checked) {
       ledger.assertStored(channel, stored.get(channel));
       if (postgres) assertRows(postgres, channel, stored.get(channel));
     }
@@ -335,9 +325,16 @@ async function run(t, seconds, variables, { postgres, faults }) {
     console.error(`FAULTS_SEED=${seed}\n${ledger.wrong.slice(0, 5).join("\n\n")}\n${said.join("\n---\n")}`);
     throw error;
   } finally {
+    isOver = true;
+    for (const publisher of publishers) publisher.stop();
     const of = (all, names) => Object.fromEntries(names.map((name) => [name, sum(all, name)]));
     const kept = [...followers, ...scene.past];
-    t.diagnostic(JSON.stringify({ ...ledger.counts, most: Math.max(...channels.map((channel) => ledger.acknowledgedIn(channel).count)), ...of(publishers, ["unanswered", "refused"]), followers: kept.length,
+    for (const [name, { followers, counts }] of Object.entries(cases)) {
+      const names = [...new Set(followers.flatMap(({ counts }) => Object.keys(counts)))];
+      const all = names.map((name) => [name, followers.reduce((sum, { counts }) => sum + (counts[name] ?? 0), 0)]);
+      t.diagnostic(`${name}: ${JSON.stringify({ followers: followers.length, ...Object.fromEntries(all), ...counts })}`);
+    }
+    t.diagnostic(JSON.stringify({ ...ledger.counts, most: Math.max(...channels.map((channel) => ledger.acknowledgedIn(channel).count)), ...of(publishers, ["unanswered", "refused"]), ...(transactions && { rolledBack: transactions.counts.rolledBack }), followers: kept.length,
       ...of(kept, ["live", "answered", "ignored", "connections", "recovered", "subscriptions", "pages", "interrupted", "refused", "forgotten"]), ...scene.losses }));
     for (const { user } of staying) user.close();
   }

@@ -445,3 +445,19 @@ test("claims that give rights in channels are compared at another server too", a
   await move(ann, here);
   assert.equal(ann.socket.recovered, false);
 });
+
+test("a client learns at another server that a channel was deleted meanwhile", async (t) => {
+  const kind = { ROOMCAST_CHANNELS__ORDERS__PATTERN: "orders:{customer}", ROOMCAST_CHANNELS__ORDERS__FOLLOW: "users" };
+  const [here, there] = await startServers(t, 2, whatIsThere, { ...RECOVERY, ...kind });
+  await acquainted([here, there]);
+  const ann = await personOverLink(t, here);
+  await ann.must("channel:subscribe", { channel: "orders:7" });
+  await move(ann, there, async () => {
+    const { status, body } = await call(here.url, "DELETE", "/api/v1/channels/orders:7", undefined, `Bearer ${token({ sub: "shop", roles: ["service"] })}`);
+    assert.equal(status, 200, JSON.stringify(body));
+  });
+  assert.equal(ann.socket.recovered, true, afresh([there]) || "recovered");
+  // Answered when her arrival is complete.
+  await ann.must("conversations", {});
+  assert.deepEqual(ann.all("channel:ended"), [{ channel: "orders:7", reason: "interrupted" }]);
+});

@@ -21,6 +21,8 @@ export async function startLink(url, localAddress) {
   /** The ends whose next chunk waits for a delayed chunk. */
   const slowed = new Set();
   let connections = 0;
+  /** The URL to which the newest connection is forwarded. */
+  let newest = url;
   const whenOpen = (act) => (waiting ? waiting.push(act) : act());
   const keep = (socket) => {
     ends.add(socket);
@@ -48,6 +50,7 @@ export async function startLink(url, localAddress) {
     if (client.destroyed) return;
     const upstream = connect({ host: hostname, port: Number(port), localAddress });
     connections += 1;
+    newest = `http://${hostname}:${port}`;
     keep(upstream);
     pass(client, (data) => upstream.write(data));
     client.on("end", () => upstream.end());
@@ -114,7 +117,9 @@ export async function startLink(url, localAddress) {
     },
     /** The number of forwarded connections. */
     connections: () => connections,
-    /** The URL to which connections are forwarded. */
+    /** The URL to which the newest connection is forwarded. */
+    newest: () => newest,
+    /** The URL to which further connections are forwarded. */
     target: () => `http://${hostname}:${port}`,
     close() {
       this.cut();

@@ -2,7 +2,7 @@
 // network between them drops everything.
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startServer } from "./support.mjs";
+import { startServer, until } from "./support.mjs";
 
 /** Returns a generator of numbers from 0 to 1, determined by a seed (mulberry32). */
 export function randomness(seed) {
@@ -49,6 +49,14 @@ export class Supervised {
   /** Stops it regularly, so that it closes its connections. */
   async stop() {
     return this.#running.stop();
+  }
+
+  /** Makes it read its configuration again, and waits until it has. */
+  async reload() {
+    const start = this.#running.output().length;
+    this.#running.kill("SIGHUP");
+    const log = () => this.#running.output().slice(start);
+    await until(() => /configuration reloaded|nothing has changed/.test(log()), () => `a reload in\n${log()}`);
   }
 
   pause() {

@@ -9,7 +9,8 @@ const QUICK = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax:
 /**
  * Connects a user with these claims at one of the servers, and again whenever the connection ends.
  *
- * `link` is the network to the server, and `server()` returns the server's address.
+ * `link` is the network to the server, and `server()` returns the address of the server of its newest
+ * connection.
  */
 export async function roam(t, urls, random, claims, options = {}) {
   const choose = () => urls[Math.floor(random() * urls.length)];
@@ -32,7 +33,8 @@ export async function roam(t, urls, random, claims, options = {}) {
     name: claims.sub,
     socket,
     link,
-    server: () => link.target(),
+    // A client that was refused connects again over the same connection.
+    server: () => link.newest(),
     /** Breaks the connection until `move` or `drop` is called. */
     leave() {
       isAway = true;
@@ -42,7 +44,7 @@ export async function roam(t, urls, random, claims, options = {}) {
     drop() {
       [stays, isAway] = [true, false];
       link.cut();
-      link.restore(link.target());
+      link.restore(link.newest());
     },
     /** Breaks the connection; the next one may be at another server. */
     move() {

@@ -246,7 +246,8 @@ impl Services {
             if socket.namespace().name() != "/" {
                 return None;
             }
-            chat.start_handover(socket, |room| subscriptions.followed(room, socket))
+            let named = Channels::all_followed(socket);
+            chat.start_handover(socket, named, |room| subscriptions.followed(room, socket))
         })
     }
 

@@ -63,6 +63,37 @@ async fn reload_replaces_kinds_and_followers_without_the_right_leave() {
     carl.must("channel:subscribe", subscribe).await;
 }
 
+/// The configuration is unchanged, and only the file that it names has another content.
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_reads_the_schemas_again_and_refuses_wrong_ones() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let channels = Channels::start(&[]);
+    let schema = channels.folder.path().join("order.json");
+    let before = std::fs::read_to_string(&schema).unwrap();
+    let pid = Pid::from_raw(i32::try_from(channels.server.pid()).unwrap()).unwrap();
+    let publish = async |status: &str, id: &str| {
+        let event = json!({"event": "order:updated", "data": {"status": status}, "id": id});
+        let path = "/channels/orders:ann:42/events";
+        channels.call("POST", path, event).await
+    };
+    let (status, answer) = publish("lost", "1").await;
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(answer["error"]["details"]["field"], "data.status");
+    std::fs::write(&schema, "{").unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    let refused = ["ERROR", "configuration not reloaded", "is not JSON"];
+    channels.server.expect_log(&refused);
+    assert_eq!(publish("open", "2").await.0, 200);
+    assert_eq!(publish("lost", "3").await.0, 400);
+    std::fs::write(&schema, before.replace("\"open\"", "\"lost\"")).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    channels
+        .server
+        .expect_log(&["INFO", "configuration reloaded"]);
+    assert_eq!(publish("lost", "4").await.0, 200);
+    assert_eq!(publish("open", "5").await.0, 400);
+}
+
 #[test]
 fn wrong_declaration_is_refused_at_start_with_file_key_and_remedy() {
     use std::process::Command;
@@ -116,6 +147,20 @@ fn wrong_declaration_is_refused_at_start_with_file_key_and_remedy() {
             format!("{orders}events = {{ connect = \"x\" }}"),
             [
                 "line 4: channels.orders.events has `connect`",
+                "server's own",
+            ],
+        ),
+        (
+            format!("{orders}events = {{ message = \"x\" }}"),
+            [
+                "line 4: channels.orders.events has `message`",
+                "server's own",
+            ],
+        ),
+        (
+            format!("{orders}events = {{ \"portfolio:update\" = \"x\" }}"),
+            [
+                "line 4: channels.orders.events has `portfolio:update`",
                 "server's own",
             ],
         ),

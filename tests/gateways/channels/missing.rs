@@ -52,6 +52,43 @@ async fn position_that_history_no_longer_reaches_is_forgotten() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn position_of_another_channel_or_form_is_refused_in_every_request() {
+    let channels = Channels::start(&[]);
+    let own = channels.publish("orders:ann:42", 1).await;
+    let foreign = channels.publish("orders:ann:43", 1).await;
+    let future = own.replacen(".1.", ".2.", 1);
+    let mut ann = channels.user("ann").await;
+    let http = async |field: &str, position: &str| {
+        let path = format!("/channels/orders:ann:42/history?{field}={position}");
+        channels.call("GET", &path, Value::Null).await
+    };
+    for field in ["since", "before"] {
+        for wrong in ["", "1", "a.b.c.d", &*own.to_uppercase(), &*foreign] {
+            let request = json!({"channel": "orders:ann:42", field: wrong});
+            let answer = ann.ask("channel:history", request).await;
+            let (status, answered) = http(field, wrong).await;
+            assert_eq!(status, 400, "{field}={wrong}: {answered}");
+            for answer in [answer, answered] {
+                assert_eq!(answer["error"]["code"], "INVALID_PAYLOAD", "{answer}");
+                assert_eq!(answer["error"]["details"]["field"], field, "{answer}");
+            }
+        }
+        let (status, answer) = http(field, &own).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let request = json!({"channel": "orders:ann:42", "since": future});
+    let answer = ann.ask("channel:history", request).await;
+    assert_eq!(answer["error"]["code"], "INVALID_PAYLOAD", "{answer}");
+    assert_eq!(answer["error"]["details"]["field"], "since", "{answer}");
+    let (status, answer) = http("since", &future).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &json!("CONFLICT"))
+    );
+    assert_eq!(answer["error"]["details"]["field"], "since", "{answer}");
+}
+
 /// A shorter `history.age` ends newer events before older ones, and an erasure removes some.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_event_between_others_is_not_left_out_silently() {

@@ -46,6 +46,11 @@ publish = ["owner:{user}"]
 pattern = "rooms:{room}"
 follow = ["services"]
 
+[channels.halls]
+pattern = "halls:{hall}"
+follow = ["users"]
+presence = true
+
 [channels.logs]
 pattern = "logs:{n}"
 follow = ["anyone"]

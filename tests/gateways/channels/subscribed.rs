@@ -128,3 +128,34 @@ async fn rust_client_is_told_of_ends_forgotten_events_and_refusals() {
     };
     assert_eq!(event.data::<Value>().unwrap()["n"], 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rust_client_reads_who_follows_a_channel() {
+    let channels = Channels::start(&[]);
+    let mut bob = channels.user("bob").await;
+    bob.must("channel:subscribe", json!({"channel": "halls:1"}))
+        .await;
+    let socket = connect(channels.server.address()).await;
+    let subscription = socket.channel("halls:1").subscribe(None).await.unwrap();
+    let answered = subscription.presence().expect("the kind has presence");
+    assert_eq!(answered.count, answered.users.len() as u64);
+    // A list may be a second old.
+    let reading = async {
+        loop {
+            let presence = socket.channel("halls:1").presence().await.unwrap();
+            let users = presence.users.iter();
+            let mut users: Vec<_> = users.map(|user| user.user_id.clone()).collect();
+            users.sort();
+            if users == ["ann", "bob"] {
+                return (presence.count, presence.missing);
+            }
+        }
+    };
+    let (count, missing) = timeout(DEADLINE, reading).await.expect("both follow");
+    assert_eq!((count, missing), (2, 0));
+    let refused = socket.channel("news").presence().await.unwrap_err();
+    assert!(
+        matches!(&refused, ChannelError::Refused { code, .. } if code == "CONFLICT"),
+        "{refused:?}"
+    );
+}

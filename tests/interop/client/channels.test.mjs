@@ -100,6 +100,25 @@ describe("channels of the client package", { concurrency: true }, () => {
     assert.equal(first.seen.length, 6);
   });
 
+  test("followers of a channel with presence are read, and others are refused", async (t) => {
+    const server = await lasting(t, withOrders());
+    const [first, second] = await Promise.all(["7", "8"].map((user) => customer(t, server.url, { user })));
+    const halls = [first, second].map(({ manager }) => follow(t, manager, { name: "halls:1" }));
+    await Promise.all(halls.map(({ has }) => has(["reset 0"])));
+    const present = async () => {
+      const { channel, users, count } = await halls[0].channel.presence();
+      assert.deepEqual([channel, count], ["halls:1", users.length]);
+      return users.map(({ userId, connections }) => `${userId} ${connections}`).sort().join();
+    };
+    // A list may be a second old.
+    await until(async () => (await present()) === "7 1,8 1", "both to be listed");
+    second.manager.leave();
+    await until(async () => (await present()) === "7 1", "one to be listed");
+    const orders = follow(t, first.manager);
+    await orders.has(["reset 0"]);
+    await assert.rejects(orders.channel.presence(), { code: "CONFLICT" });
+  });
+
   test("a token that expires is replaced, and no event is missed", async (t) => {
     const server = await lasting(t, withOrders());
     const { manager } = await customer(t, server.url, { user: "8" });

@@ -1,4 +1,4 @@
-// A kind of channels, a service that publishes to them, and programs that follow a channel through
+// Kinds of channels, a service that publishes to them, and programs that follow a channel through
 // the client package.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
@@ -12,17 +12,22 @@ import { manager } from "./chatter.mjs";
 
 export const ORDER = "orders:7:42";
 
-const KIND = `[channels.orders]
+const KINDS = `[channels.orders]
 pattern = "orders:{customer}:{order}"
 follow = ["owner:{customer}", "token"]
 publish = ["services", "owner:{customer}"]
 history = { events = 1000 }
+
+[channels.halls]
+pattern = "halls:{hall}"
+follow = ["users"]
+presence = true
 `;
 
-/** Returns the settings of a server that has the kind. */
+/** Returns the settings of a server that has the kinds. */
 export function withOrders(env = {}) {
   const config = join(temporary(), "roomcast.toml");
-  writeFileSync(config, KIND);
+  writeFileSync(config, KINDS);
   return { ROOMCAST_CONFIG: config, ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0", ...env };
 }
 

@@ -290,6 +290,15 @@ impl Channels {
         let is_reached = socket.is_in(room.as_str()) && is_emitted;
         (!is_reached).then_some(EndReason::Interrupted)
     }
+
+    /// Returns the subscriptions that the client of a socket believes to have, also those that have
+    /// ended since it was disconnected.
+    pub(crate) fn all_followed(socket: &Socket) -> Vec<Followed> {
+        let followed = followed_by(socket).into_iter();
+        followed
+            .map(|(_, Known { channel, .. })| Followed::Declared { channel })
+            .collect()
+    }
 }
 
 impl SubscriptionKind for Channels {

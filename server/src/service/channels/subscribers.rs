@@ -1,6 +1,8 @@
 //! Subscriptions that services begin and end for users.
 
-use super::continuing::end;
+use std::time::Duration;
+
+use super::continuing::{FollowedChannels, end};
 use super::emitting::room_of;
 use super::history::Start;
 use super::peers::PeerRequest;
@@ -74,7 +76,8 @@ impl Channels {
         user: &str,
         socket: &Socket,
     ) -> Result<(), ServiceError> {
-        if socket.is_in(room_of(channel).as_str()) {
+        let room = room_of(channel);
+        if socket.is_in(room.as_str()) {
             return Ok(());
         }
         let grant = Some(Grant::Service(user.to_owned()));
@@ -84,6 +87,11 @@ impl Channels {
         }
         let following = self.follow((channel, &kind), grant, Start::Newest(None), socket);
         let held = following.await?;
+        // A socket that was disconnected in the meantime does not follow. If its client was recovered
+        // already, it would receive the event.
+        if FollowedChannels::name(socket, &room).is_none() {
+            return Err(ServiceError::unavailable(Duration::ZERO));
+        }
         let subscribed = ChannelSubscribed {
             channel: channel.to_owned(),
             events: held.answer,

@@ -110,10 +110,13 @@ impl Chat {
     /// Removes a socket whose client moves to another server, and returns its handover data.
     ///
     /// The socket leaves its conversations and the rooms for which `follows` returns a
-    /// subscription. Returns `None` if the socket is in a room whose emissions no component knows.
+    /// subscription. `known` are subscriptions whose rooms the socket may have left without the
+    /// client's knowledge. Returns `None` if the socket is in a room whose emissions no component
+    /// knows.
     pub(crate) fn start_handover(
         &self,
         socket: &Socket,
+        known: Vec<Followed>,
         follows: impl Fn(&Room) -> Option<Followed>,
     ) -> Option<Value> {
         if !self.0.store.is_shared() {
@@ -121,7 +124,7 @@ impl Chat {
         }
         let own = user_room(&socket.principal().subject);
         let entered = self.entered(socket);
-        let (mut conversations, mut followed) = (Vec::new(), Vec::new());
+        let (mut conversations, mut followed) = (Vec::new(), known);
         for room in socket.rooms().into_iter().filter(|room| *room != own) {
             if let Some(id) = conversation_of(&room) {
                 // The socket leaves under the lock of the conversation, so it has been sent exactly
@@ -148,7 +151,10 @@ impl Chat {
                     Some((true, None)) | None => return None,
                 }
             } else {
-                followed.push(follows(&room)?);
+                let subscription = follows(&room)?;
+                if !followed.contains(&subscription) {
+                    followed.push(subscription);
+                }
                 socket.leave(&room);
             }
         }

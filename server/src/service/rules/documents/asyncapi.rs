@@ -175,7 +175,12 @@ impl Document {
             "x-follow": declared.follow,
             "x-publish": declared.publish,
             "x-history": kind.history(),
+            "x-presence": declared.presence,
             "x-max-bytes": declared.max_bytes,
+            "x-max-followers": declared.max_followers,
+            "x-publishes-per-second": declared.publishes_per_second,
+            "x-max-stored-events": declared.max_stored_events,
+            "x-max-stored-bytes": declared.max_stored_bytes,
         });
         (name, channel)
     }

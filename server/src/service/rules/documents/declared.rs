@@ -139,6 +139,33 @@ impl Kind {
             None => format!("the newest event, {age}"),
         }
     }
+
+    /// Returns the bounds as text, without those that set no limit.
+    pub(super) fn shown_bounds(&self) -> String {
+        let ChannelKind {
+            max_bytes,
+            max_followers,
+            publishes_per_second,
+            max_stored_events,
+            max_stored_bytes,
+            ..
+        } = &self.declared;
+        let mut bounds = vec![
+            format!("{max_bytes} bytes of data"),
+            format!("{max_followers} followers of a channel at a server"),
+        ];
+        if *publishes_per_second > 0 {
+            bounds.push(format!(
+                "{publishes_per_second} events a second at a server"
+            ));
+        }
+        if !self.declared.history.none {
+            let stored = [(max_stored_events, "events"), (max_stored_bytes, "bytes")];
+            let stored = stored.into_iter().filter(|(most, _)| **most > 0);
+            bounds.extend(stored.map(|(most, what)| format!("{most} {what} stored")));
+        }
+        bounds.join(", ")
+    }
 }
 
 /// Names in the TypeScript module and in documents that are not those of types of events.

@@ -91,7 +91,12 @@ fn schema_of_kind(kind: &Kind) -> Value {
         "follow": {"const": declared.follow},
         "publish": {"const": declared.publish},
         "history": {"const": kind.history()},
+        "presence": {"const": declared.presence},
         "maxBytes": {"const": declared.max_bytes},
+        "maxFollowers": {"const": declared.max_followers},
+        "publishesPerSecond": {"const": declared.publishes_per_second},
+        "maxStoredEvents": {"const": declared.max_stored_events},
+        "maxStoredBytes": {"const": declared.max_stored_bytes},
         "events": {"type": "object", "properties": events, "additionalProperties": others},
     }})
 }

@@ -84,18 +84,19 @@ impl Catalogue {
         }
         text.push_str(
             "\n## Channels\n\nThe kinds of [channels](channels.md) that the configuration declares.\n\n\
-             | kind | pattern | followers | publishers | history | data |\n|---|---|---|---|---|---|\n",
+             | kind | pattern | followers | publishers | history | presence | bounds |\n|---|---|---|---|---|---|---|\n",
         );
         for kind in &self.kinds {
             let _ = writeln!(
                 text,
-                "| `{}` | `{}` | {} | {} | {} | at most {} bytes |",
+                "| `{}` | `{}` | {} | {} | {} | {} | {} |",
                 kind.name,
                 kind.declared.pattern,
                 Kind::rules(&kind.declared.follow),
                 Kind::rules(&kind.declared.publish),
                 kind.shown_history(),
-                kind.declared.max_bytes,
+                if kind.declared.presence { "yes" } else { "no" },
+                kind.shown_bounds(),
             );
         }
         text.push_str("\n| kind | event | first argument | second argument |\n|---|---|---|---|\n");

@@ -12,6 +12,7 @@ mod tests;
 mod values;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -161,6 +162,14 @@ impl<'a> Comparison<'a> {
             let what = format!("is {} instead of {}", new.value, old.value);
             self.report(&old.pointer, &format!("{path}.maxBytes"), what);
         }
+        if let Some((old, new)) = constants(old, new, "presence")
+            && (old.value, new.value) == (&Value::Bool(true), &Value::Bool(false))
+        {
+            self.report(&old.pointer, &format!("{path}.presence"), "is removed");
+        }
+        if let Some((old, new)) = constants(old, new, "history") {
+            self.compare_history(&old, &new, &format!("{path}.history"));
+        }
         let pattern = |place: &Place<'a>| constant(place, "pattern").map(|place| place.value);
         let patterns = (
             pattern(old).unwrap_or(&Value::Null),
@@ -185,6 +194,37 @@ impl<'a> Comparison<'a> {
         let events = |place: &Place<'a>| place.get("properties")?.get("events");
         if let (Some(old), Some(new)) = (events(old), events(new)) {
             self.compare_events(&old, &new, path);
+        }
+    }
+
+    /// Compares how much of a channel is stored for clients that were absent.
+    fn compare_history(&mut self, old: &Place<'a>, new: &Place<'a>, path: &str) {
+        let is = |place: &Place<'_>, form: &str| place.value[form] == true;
+        if is(old, "none") {
+            return;
+        }
+        if is(new, "none") {
+            self.report(
+                &old.pointer,
+                path,
+                "is `none`: no event is stored any longer",
+            );
+            return;
+        }
+        let events = |place: &Place<'a>| place.value["events"].as_u64();
+        if is(new, "last") && events(old).is_some_and(|events| events > 1) {
+            let what = "is `last`: a channel has only its newest event";
+            self.report(&old.pointer, path, what);
+        }
+        let age = |place: &Place<'a>| {
+            humantime_serde::deserialize::<Duration, _>(&place.value["age"]).ok()
+        };
+        let is_fewer = events(new) < events(old) && events(new).is_some();
+        for (key, is_less) in [("events", is_fewer), ("age", age(new) < age(old))] {
+            if is_less && let Some((old, new)) = old.get(key).zip(new.get(key)) {
+                let what = format!("is {} instead of {}", new.value, old.value);
+                self.report(&old.pointer, &format!("{path}.{key}"), what);
+            }
         }
     }
 

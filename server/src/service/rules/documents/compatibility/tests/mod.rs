@@ -52,6 +52,7 @@ fn kind() -> Value {
         "follow": {"const": ["owner:{customer}", "role:support"]},
         "publish": {"const": ["services"]},
         "history": {"const": {"events": 200, "age": "7days"}},
+        "presence": {"const": true},
         "maxBytes": {"const": 100},
         "events": {"properties": {"order": event}, "additionalProperties": false},
     });
@@ -77,7 +78,33 @@ fn each_change_of_a_kind_breaks_its_clients_or_not() {
             Some(".maxBytes: is 99 instead of 100"),
         ),
         ("/maxBytes/const", json!(101), None),
-        ("/history/const/events", json!(1), None),
+        (
+            "/history/const/events",
+            json!(1),
+            Some(".history.events: is 1 instead of 200"),
+        ),
+        ("/history/const/events", json!(201), None),
+        (
+            "/history/const/age",
+            json!("1day 23h"),
+            Some(".history.age: is \"1day 23h\" instead of \"7days\""),
+        ),
+        ("/history/const/age", json!("30days"), None),
+        (
+            "/history/const",
+            json!({"none": true}),
+            Some(".history: is `none`: no event is stored any longer"),
+        ),
+        (
+            "/history/const",
+            json!({"last": true, "age": "366days"}),
+            Some(".history: is `last`: a channel has only its newest event"),
+        ),
+        (
+            "/presence/const",
+            json!(false),
+            Some(".presence: is removed"),
+        ),
         (
             "/follow/const",
             json!(["role:support"]),
