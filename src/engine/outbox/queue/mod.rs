@@ -297,8 +297,16 @@ impl<H> Queue<H> {
     #[cold]
     pub(super) fn remove_replaced(&mut self, stream: u64, memory: &MemoryBudget) -> u64 {
         let mut removed = 0;
-        let keep_first = self.is_partly_written();
-        while let Some(frame) = self.frames.take_of(stream, keep_first) {
+        // The stream may have written a part of the first message, or compressed it with its
+        // context. Control frames overtake that message.
+        let kept = match self.transport() {
+            Transport::WebSocket if !self.writer.is_writing() => {
+                let control = self.frames.iter().take_while(|frame| frame.packets() == 0);
+                control.count() + 1
+            }
+            Transport::WebSocket | Transport::Polling => 0,
+        };
+        while let Some(frame) = self.frames.take_of(stream, kept) {
             self.bytes = self.bytes.saturating_sub(frame.len());
             if self.held {
                 memory.release(&frame);
@@ -453,13 +461,8 @@ impl<H> Queue<H> {
     /// Drops the queue except for the rest of a partially written frame. The frames of a batch that
     /// is being written are not in the queue.
     pub(in crate::engine) fn drop_unsent(&mut self, memory: &MemoryBudget) {
-        self.forget(self.is_partly_written(), memory);
+        self.forget(self.offset > 0 && !self.writer.is_writing(), memory);
         self.pong = None;
-    }
-
-    /// Returns whether the first queued frame is partly written.
-    fn is_partly_written(&self) -> bool {
-        self.offset > 0 && !self.writer.is_writing()
     }
 
     /// Drops the queue.

@@ -53,21 +53,14 @@ impl Frames {
         std::mem::replace(&mut self.first, next)
     }
 
-    /// Takes out the newest frame of a stream, but not the first frame if `keep_first`.
-    pub(in crate::engine::outbox) fn take_of(
-        &mut self,
-        stream: u64,
-        keep_first: bool,
-    ) -> Option<Frame> {
-        let is_of = |frame: &Frame| frame.stream() == Some(stream);
-        let mut newest = self.more.iter().rev().take(MAX_SEARCHED);
-        if let Some(newer) = newest.position(is_of) {
-            return self.more.remove(self.more.len() - 1 - newer);
-        }
-        let is_near = !keep_first && self.more.len() < MAX_SEARCHED;
-        match &self.first {
-            Some(first) if is_near && is_of(first) => self.pop_front(),
-            Some(_) | None => None,
+    /// Takes out the newest frame of a stream, but none of the first `kept` frames.
+    pub(in crate::engine::outbox) fn take_of(&mut self, stream: u64, kept: usize) -> Option<Frame> {
+        let searched = self.len().saturating_sub(kept).min(MAX_SEARCHED);
+        let mut newest = self.iter().rev().take(searched);
+        let newer = newest.position(|frame| frame.stream() == Some(stream))?;
+        match self.more.len().checked_sub(newer + 1) {
+            Some(place) => self.more.remove(place),
+            None => self.pop_front(),
         }
     }
 
@@ -165,24 +158,24 @@ mod tests {
         for (text, stream) in [("a", 1), ("b", 2), ("c", 1), ("d", 2)] {
             frames.push_back(frame(text).with_stream(stream));
         }
-        let mut take = |stream, keep_first| {
-            let taken = frames.take_of(stream, keep_first);
+        let mut take = |stream, kept| {
+            let taken = frames.take_of(stream, kept);
             taken.map(|frame| frame.polling()[1..].to_vec())
         };
-        assert_eq!(take(1, false).as_deref(), Some(&b"c"[..]));
-        assert_eq!(take(1, true), None);
-        assert_eq!(take(1, false).as_deref(), Some(&b"a"[..]));
-        assert_eq!(take(3, false), None);
+        assert_eq!(take(1, 1).as_deref(), Some(&b"c"[..]));
+        assert_eq!(take(1, 1), None);
+        assert_eq!(take(1, 0).as_deref(), Some(&b"a"[..]));
+        assert_eq!(take(3, 0), None);
         assert_eq!(texts(&frames), ["4b", "4d"]);
         (0..MAX_SEARCHED).for_each(|_| frames.push_back(frame("x")));
-        assert!(frames.take_of(2, false).is_none());
+        assert!(frames.take_of(2, 0).is_none());
         frames.pop_front();
-        assert!(frames.take_of(2, false).is_none());
+        assert!(frames.take_of(2, 0).is_none());
         frames.pop_front();
         frames.push_front(frame("near").with_stream(2));
-        assert!(frames.take_of(2, false).is_none());
+        assert!(frames.take_of(2, 0).is_none());
         frames.more.pop_back();
-        assert!(frames.take_of(2, false).is_some());
+        assert!(frames.take_of(2, 0).is_some());
     }
 
     #[test]
