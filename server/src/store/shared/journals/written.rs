@@ -109,7 +109,7 @@ impl Append {
         Self {
             created_at: self.created_at,
             expires_at: Some(expires_at),
-            ..Append::new(self.journal.clone(), key, body)
+            ..Self::new(self.journal.clone(), key, body)
         }
     }
 }
