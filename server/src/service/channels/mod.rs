@@ -242,12 +242,7 @@ impl Channels {
     ) -> Result<Kinds, KindFault> {
         let kinds = Kinds::new(declared)?;
         kinds.check_claims(&self.0.claims)?;
-        if self.0.asker.is_none() {
-            kinds.check_unasked()?;
-        }
-        if !self.0.hooks.is_configured() {
-            kinds.check_unhooked()?;
-        }
+        kinds.check_served(self.0.asker.is_some(), self.0.hooks.is_configured())?;
         Ok(kinds)
     }
 
@@ -352,13 +347,7 @@ impl ChannelBackend {
         kinds: &Kinds,
         webhooks: &config::Webhooks,
     ) -> Result<(), KindFault> {
-        if self.0.is_none() {
-            kinds.check_unasked()?;
-        }
-        match webhooks.url {
-            Some(_) => Ok(()),
-            None => kinds.check_unhooked(),
-        }
+        kinds.check_served(self.0.is_some(), webhooks.url.is_some())
     }
 }
 

@@ -121,31 +121,30 @@ impl Kinds {
         Ok(())
     }
 
-    /// Checks that no rule asks the backend, for a server that has none.
+    /// Checks that rules ask the backend, and kinds use webhooks, only if the server has them.
     ///
     /// # Errors
     ///
-    /// The first rule, with its key.
-    pub(crate) fn check_unasked(&self) -> Result<(), KindFault> {
-        let fault = "follow has the rule `ask`: set ask.url, and restart a running server";
-        self.check_none(Kind::asks, fault)
-    }
-
-    /// Checks that no kind uses webhooks, for a server that sends none.
-    ///
-    /// # Errors
-    ///
-    /// The first kind that does.
-    pub(crate) fn check_unhooked(&self) -> Result<(), KindFault> {
-        let fault = "webhooks needs a receiver: set webhooks.url, and restart a running server";
-        self.check_none(|kind| !kind.hooks.is_empty(), fault)
-    }
-
-    fn check_none(&self, has: impl Fn(&Kind) -> bool, fault: &str) -> Result<(), KindFault> {
-        let found = self.0.iter().find(|kind| has(kind));
-        found.map_or(Ok(()), |kind| {
-            Err(KindFault(format!("channels.{}.{fault}", kind.name)))
-        })
+    /// The first kind that does, with its key.
+    pub(crate) fn check_served(
+        &self,
+        by_backend: bool,
+        by_webhooks: bool,
+    ) -> Result<(), KindFault> {
+        for kind in &self.0 {
+            let (key, remedy) = if kind.asks() && !by_backend {
+                ("follow has the rule `ask`", "set ask.url")
+            } else if !kind.hooks.is_empty() && !by_webhooks {
+                ("webhooks needs a receiver", "set webhooks.url")
+            } else {
+                continue;
+            };
+            return Err(KindFault(format!(
+                "channels.{}.{key}: {remedy}, and restart a running server",
+                kind.name
+            )));
+        }
+        Ok(())
     }
 
     /// Returns the token claims that rules read.
