@@ -89,6 +89,8 @@ export async function startRemoved(t, scene) {
     acting: (isOver) => everyone.map((one) => disturb(one, own(), isOver)),
     faults: {
       async "a kind is removed"() {
+        // Otherwise no follower would be told.
+        await until(() => followers.some(follows), () => `a follower of the kind\n${stories(followers, () => true)}`);
         removal.begin();
         // A kind that stays is changed as well.
         await reload(kinds.replace(KINDS, "").replace("[channels.orders]", "[channels.orders]\npresence = true"));
