@@ -54,6 +54,12 @@ async fn follower_gets_the_newest_event_and_misses_no_other() {
             );
         }
     }
+    let future = last.as_str().unwrap().replacen(".2.", ".3.", 1);
+    for event in ["channel:subscribe", "channel:history"] {
+        let request = json!({"channel": "score:1", "since": future});
+        let answer = ann.ask(event, request).await;
+        assert_eq!(answer["error"]["details"]["field"], "since", "{answer}");
+    }
     let before = json!({"channel": "score:1", "before": last});
     assert_eq!(
         ann.must("channel:history", before).await["events"],

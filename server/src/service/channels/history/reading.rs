@@ -40,6 +40,12 @@ pub(in crate::service::channels) async fn read(
 ) -> Result<EventPage, ServiceError> {
     let room = room_of(channel);
     let revision = store.journal_revision(room.as_str()).await?;
+    if matches!(start, Start::After(Sent::Here(place)) if place.offset > revision) {
+        return Err(ServiceError::Unfit {
+            field: "since".into(),
+            problem: "is a position that the channel has not reached: leave it out",
+        });
+    }
     let stretch = Stretch {
         journal: room.as_str(),
         after: 0,
@@ -60,12 +66,6 @@ pub(in crate::service::channels) async fn read(
     let (before, is_forgotten) = match start {
         Start::Newest(before) => (before, false),
         Start::After(Sent::Elsewhere) => (None, true),
-        Start::After(Sent::Here(place)) if place.offset > revision => {
-            return Err(ServiceError::Unfit {
-                field: "since".into(),
-                problem: "is a position that the channel has not reached: leave it out",
-            });
-        }
         Start::After(Sent::Here(place)) => {
             let since = place.offset;
             // The event at the position shows whether the client has received the same one.
