@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -156,12 +157,33 @@ impl Channels {
         });
     }
 
-    /// Ends the subscription to one channel if the user may no longer follow it.
+    /// Ends all subscriptions to a channel at this server.
+    pub(super) fn end_channel(&self, namespace: &Namespace, channel: &str, reason: EndReason) {
+        let room = room_of(channel);
+        let followers = namespace.local().to(room.clone());
+        let recoveries = || self.0.recoveries.load(Ordering::SeqCst);
+        let before = recoveries();
+        for socket in followers.sockets() {
+            end(&socket, &room, channel, reason);
+        }
+        // Those that are recovered later find that they are not in the room.
+        followers.leave(room.clone());
+        // A socket that was recovered in between has been in the room when it was checked.
+        if recoveries() != before {
+            end_at(namespace, |socket, other, _| {
+                (*other == room && !socket.is_in(room.as_str())).then_some(reason)
+            });
+        }
+    }
+
+    /// Ends the subscription to one channel if the user may no longer follow it, or if this server
+    /// does not emit its events to the socket.
     pub(super) fn recheck_one(&self, socket: &Socket, room: &Room) {
         let followed = FollowedChannels::of(socket);
         let known = followed.and_then(|followed| followed.known.lock().get(room).cloned());
         if let Some(known) = known
-            && let Some(reason) = self.lost(socket, &known)
+            && let lost = self.lost(socket, &known)
+            && let Some(reason) = lost.or_else(|| self.unemitted(socket, room, &known))
         {
             end(socket, room, &known.channel, reason);
         }
@@ -315,6 +337,7 @@ impl SubscriptionKind for Channels {
     /// server has not followed it in the meantime.
     fn recovered<'a>(&'a self, socket: &'a Socket) -> BoxFuture<'a, ()> {
         Box::pin(async {
+            self.0.recoveries.fetch_add(1, Ordering::SeqCst);
             let now = SystemTime::now();
             self.recheck_permissions(socket);
             self.end_in_time(socket, now);

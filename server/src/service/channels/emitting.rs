@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::continuing::end;
 use super::kinds::Kind;
 use super::position::Positions;
 use super::{Channels, ChannelsInner};
@@ -139,13 +138,9 @@ impl ChannelEmitter {
 
     /// Ends all subscriptions at this server.
     fn end_all(&self, at: &Namespace, reason: EndReason) {
-        let room = room_of(&self.channel);
-        let followers = at.local().to(room.clone());
-        for socket in followers.sockets() {
-            end(&socket, &room, &self.channel, reason);
+        if let Some(channels) = self.channels.upgrade().map(Channels) {
+            channels.end_channel(at, &self.channel, reason);
         }
-        // Those that are recovered later find that they are not in the room.
-        followers.leave(room);
     }
 
     /// Returns the arguments of a stored event.

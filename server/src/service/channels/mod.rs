@@ -24,6 +24,7 @@ mod subscribers;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
@@ -88,6 +89,8 @@ struct ChannelsInner {
     lists: Mutex<Lists>,
     /// The requests of other servers that arrive twice.
     handled: Mutex<Handled>,
+    /// The number of recovered sockets.
+    recoveries: AtomicU64,
     /// One permit: measurements of histories, which may read many events, follow each other.
     measuring: Semaphore,
     /// Sends requests to other servers. `None` without an adapter.
@@ -135,6 +138,7 @@ impl Channels {
             trimming: Mutex::default(),
             lists: Mutex::default(),
             handled: Mutex::default(),
+            recoveries: AtomicU64::new(0),
             measuring: Semaphore::new(1),
             announcer,
             epoch,
