@@ -11,6 +11,7 @@ import { by, postgres, startServers, whatIsThere } from "./chat_servers.mjs";
 import { QUICK, disconnectLink, startLink } from "./link.mjs";
 import { call, enter } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
+import { within } from "./processes.mjs";
 import { ask, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
@@ -169,6 +170,28 @@ async function followsLive(t, servers, channel) {
 
 test("channel without a history sends events live and stores nothing", async (t) => {
   await followsLive(t, [await withBackend(t)], "live:2");
+});
+
+test("no unstored event precedes the answer of a subscription", async (t) => {
+  const { url } = await withBackend(t);
+  const channel = "live:6";
+  const socket = await user(t, url, "6");
+  let [early, isFollowing, rounds] = [0, true, 0];
+  socket.on("changed", () => (early += isFollowing ? 0 : 1));
+  const publishing = (async () => {
+    while (rounds < 100) {
+      const events = Array.from({ length: 1_000 }, (_, n) => event(n));
+      await call(url, "POST", path(channel, "events"), { events }, service);
+    }
+  })();
+  for (; rounds < 100; rounds += 1) {
+    await must(socket, "channel:unsubscribe", { channel });
+    isFollowing = false;
+    // A callback, because a promise resolves after the events next to the answer.
+    await within(new Promise((done) => socket.emit("channel:subscribe", { channel }, () => done((isFollowing = true)))), "the answer");
+  }
+  await publishing;
+  assert.equal(early, 0);
 });
 
 test("recovered follower of unstored events gets what it missed once", async (t) => {

@@ -1,7 +1,7 @@
 //! Following channels, and reading their events.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::continuing::FollowedChannels;
 use super::emitting::{ChannelEmitter, is_room, room_of};
@@ -22,6 +22,37 @@ use crate::service::rules::commands::streams::Held;
 use crate::service::rules::content::{MAX_PAGE, page_limit};
 use crate::service::rules::rooms::{RoomKind, room_named};
 use roomcast::{Room, Socket};
+
+/// A subscription whose events are not stored. It begins when this is dropped, once the answer is
+/// queued, so that no event precedes the answer.
+struct Joining {
+    channels: Channels,
+    socket: Socket,
+    channel: String,
+    grant: Option<Grant>,
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        let (channels, socket, grant) = (&self.channels, &self.socket, self.grant.take());
+        let (room, is_granted) = (room_of(&self.channel), grant.is_some());
+        FollowedChannels::note(socket, &room, (&self.channel, grant));
+        // The client may have been recovered since. If it is disconnected, it is told when it is.
+        let Some(socket) = socket.namespace().socket(&socket.id()) else {
+            return;
+        };
+        // A socket that is in too many rooms does not follow, which its client is told below.
+        let _ = join(&socket, &room);
+        if is_granted {
+            channels.end_in_time(&socket, SystemTime::now());
+        }
+        // The right may have ended since it was checked, and the kind may store its events by now.
+        channels.recheck_one(&socket, &room);
+        if FollowedChannels::name(&socket, &room).is_none() {
+            socket.leave(room);
+        }
+    }
+}
 
 impl Channels {
     /// Lets a socket follow a channel. The answer has the newest events, or those after a position.
@@ -147,18 +178,21 @@ impl Channels {
         kind: &Kind,
         socket: &Socket,
     ) -> Result<Held<ChannelEvents>, ServiceError> {
-        let room = room_of(channel);
-        join(socket, &room)?;
-        FollowedChannels::note(socket, &room, (channel, grant.clone()));
-        self.begun((channel, &room), grant.as_ref(), socket)?;
-        // The kind may store its events by now.
-        self.end_unemitted(socket);
-        if !socket.is_in(room.as_str()) {
-            return Err(ServiceError::unavailable(Duration::ZERO));
-        }
         let mut answer = unstored(positions, start);
         answer.presence = self.present(kind, channel, socket).await;
-        Ok(answer.into())
+        // A right can end in the meantime.
+        self.check_follows(channel, &socket.principal(), grant.as_ref())?;
+        self.0.metrics.count(Counter::ChannelSubscriptions);
+        let joining = Joining {
+            channels: self.clone(),
+            socket: socket.clone(),
+            channel: channel.to_owned(),
+            grant,
+        };
+        Ok(Held {
+            answer,
+            held: Some(Box::new(joining)),
+        })
     }
 
     /// Returns the followers of a channel, with the user of a socket that begins to follow, if the

@@ -89,7 +89,7 @@ impl Channels {
         let held = following.await?;
         // A socket that was disconnected in the meantime does not follow. If its client was recovered
         // already, it would receive the event.
-        if FollowedChannels::name(socket, &room).is_none() {
+        if kind.is_stored && FollowedChannels::name(socket, &room).is_none() {
             return Err(ServiceError::unavailable(Duration::ZERO));
         }
         let subscribed = ChannelSubscribed {
