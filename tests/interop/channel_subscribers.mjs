@@ -21,6 +21,8 @@ class Followed {
   phase = "waiting";
   /** The number of requests; the answer to an earlier one than the last has no meaning. */
   requests = 0;
+  /** The number of lost connections when it sent the last request. */
+  askedAfter;
   /** Whether the socket may follow although the subscriber waits for an answer. */
   mayFollow = false;
 
@@ -118,7 +120,9 @@ export class Subscriber {
     this.tell(`is ${isRecovered ? "recovered" : "connected"} at ${this.url}`);
     if (isRecovered) this.counts.recovered += 1;
     for (const one of this.all.values()) {
-      if (isRecovered && one.phase !== "asking" && one.phase !== "waiting") continue;
+      // The end of a subscription can arrive with the recovery, before "connect".
+      const isAsking = one.phase === "asking" && one.askedAfter !== this.#cuts;
+      if (isRecovered && !isAsking && one.phase !== "waiting") continue;
       if (!isRecovered) one.mayFollow = false;
       if (one.phase !== "idle" && one.phase !== "left") this.follow(one);
     }
@@ -135,6 +139,7 @@ export class Subscriber {
     const request = ++one.requests;
     const askedAt = Date.now();
     one.phase = "asking";
+    one.askedAfter = this.#cuts;
     this.tell(`asks for ${one.channel} since ${since}`);
     const payload = { channel: one.channel, since, token: this.token(one.channel) };
     this.#socket.emit("channel:subscribe", payload, (answer) => {

@@ -46,7 +46,9 @@ class RoundFollower extends Subscriber {
   }
 
   lose(one, reason) {
-    if (reason !== "deleted" || one.round.deleted <= one.life) return super.lose(one, reason);
+    // A deletion that was repeated may be executed twice.
+    const isRepeated = one.round.deleted <= one.life && !one.round.isUnclear;
+    if (reason !== "deleted" || isRepeated) return super.lose(one, reason);
     one.life = one.round.deleted;
     one.wasTold = true;
     this.counts.deleted = (this.counts.deleted ?? 0) + 1;
