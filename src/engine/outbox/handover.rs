@@ -5,7 +5,7 @@
 //! is sealed, and only to one that is not. A task that hands over does not know that order in
 //! advance, so it never waits for one outbox while it holds the other.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::MutexGuard;
 
@@ -83,14 +83,11 @@ impl Outbox {
             return None;
         }
         let replay = queue.replay()?;
-        let missed: Vec<Frame> = replay.after(known)?.cloned().collect();
+        let missed = newest(replay.after(known)?);
         let floor = Some(known.number);
         successor.retain_for_replay(known.channel, floor, limits, to.metrics());
         let mut wake = Wake::None;
         for frame in missed.iter().chain([hello]) {
-            if let Some(stream) = frame.stream() {
-                to.remove_replaced(&mut successor, stream);
-            }
             let (_, next) = to.append(&mut successor, frame, Mode::Reliable, PushSource::Sender);
             wake = wake.or(next);
         }
@@ -113,6 +110,15 @@ impl Outbox {
             other @ (Wake::None | Wake::FlusherOf(_)) => other,
         }
     }
+}
+
+/// Returns frames without those that later ones of their stream replace.
+fn newest<'a>(frames: impl DoubleEndedIterator<Item = &'a Frame>) -> Vec<Frame> {
+    let mut streams = HashSet::new();
+    let mut is_newest = |frame: &&Frame| frame.stream().is_none_or(|one| streams.insert(one));
+    let mut newest: Vec<Frame> = frames.rev().filter(&mut is_newest).cloned().collect();
+    newest.reverse();
+    newest
 }
 
 /// Locks two outboxes that other tasks may lock in any order. If the second is locked, the first is
@@ -218,7 +224,7 @@ mod tests {
             push(&old, [number + 1]);
         }
         let hello = Frame::text(b"0{}");
-        assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), Some(6));
+        assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), Some(4));
         assert_eq!(texts(&new), ["42[3]", "42[5]", "42[6]", "42[7]", "40{}"]);
     }
 

@@ -197,7 +197,7 @@ impl Outbox {
 
     /// Removes the queued frames that a new frame of this stream replaces.
     #[cold]
-    pub(super) fn remove_replaced(&self, queue: &mut Queue<OutboxInner>, stream: u64) {
+    fn remove_replaced(&self, queue: &mut Queue<OutboxInner>, stream: u64) {
         let removed = queue.remove_replaced(stream, self.memory());
         self.metrics().add(Counter::FramesConflated, removed);
     }

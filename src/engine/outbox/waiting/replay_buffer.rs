@@ -201,7 +201,7 @@ impl<T> ReplayBuffer<T> {
     pub(in crate::engine::outbox) fn after(
         &self,
         known: Stamp,
-    ) -> Option<impl Iterator<Item = &Frame>> {
+    ) -> Option<impl DoubleEndedIterator<Item = &Frame>> {
         let mut channels = self.first.iter().chain(&self.more);
         let channel = channels.find(|own| own.id == known.channel)?;
         if channel.successor.is_some() {
