@@ -194,6 +194,29 @@ test("no unstored event precedes the answer of a subscription", async (t) => {
   assert.equal(early, 0);
 });
 
+test("names that nobody follows leave nothing behind", async (t) => {
+  const { started, url } = await withBackend(t);
+  const HELD = ["followed journals", "rooms of journals", "snapshots of journals", "due journals", "channels with old events", "stored events of kinds"];
+  const held = async () => {
+    const { held } = await (await fetch(`${started.admin}/debug/inventory`)).json();
+    return HELD.map((name) => [name, held.find((one) => one.name === name).count]);
+  };
+  const socket = await user(t, url, "7");
+  const before = await held();
+  for (let n = 0; n < 100; n += 1) {
+    const channel = `score:${n}`;
+    await must(socket, "channel:history", { channel });
+    const { body } = await call(url, "GET", path(channel, "history"), undefined, service);
+    assert.deepEqual(body.events, []);
+    const { error } = await ask(socket, "channel:subscribe", { channel: `unknown:${n}` });
+    assert.equal(error.code, "NOT_FOUND");
+  }
+  assert.deepEqual(await held(), before);
+  await follow(socket, "score:1");
+  const [[name, count]] = await held();
+  assert.deepEqual([name, count], ["followed journals", before[0][1] + 1]);
+});
+
 test("recovered follower of unstored events gets what it missed once", async (t) => {
   const { url } = await withBackend(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
   const channel = "live:3";
