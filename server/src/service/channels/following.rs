@@ -38,7 +38,7 @@ impl Drop for Joining {
         let (room, is_granted) = (room_of(&self.channel), grant.is_some());
         FollowedChannels::note(socket, &room, (&self.channel, grant));
         // The client may have been recovered since. If it is disconnected, it is told when it is.
-        let Some(socket) = socket.namespace().socket(&socket.id()) else {
+        let Some(socket) = socket.namespace().socket(socket.id()) else {
             return;
         };
         // A socket that is in too many rooms does not follow, which its client is told below.
