@@ -75,7 +75,7 @@ const NAMELESS: [(&str, &str); 29] = [
         "The lines of one trace, which ends 20 s after its last request.",
     ),
     (
-        "service/channels/continuing.rs",
+        "service/channels/continuing/mod.rs",
         "The ends of a socket's rights; it ends with the socket or the last right.",
     ),
     ("service/channels/ending.rs", "One deletion."),

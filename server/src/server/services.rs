@@ -242,11 +242,12 @@ impl Services {
     /// namespace start a new session.
     fn hand_over(&self, io: Builder) -> Builder {
         let (chat, subscriptions) = (self.chat.clone(), self.subscriptions());
+        let channels = self.channels.clone();
         io.handover(move |socket| {
             if socket.namespace().name() != "/" {
                 return None;
             }
-            let named = Channels::all_followed(socket);
+            let named = channels.give_all(socket);
             chat.start_handover(socket, named, |room| subscriptions.followed(room, socket))
         })
     }

@@ -16,7 +16,7 @@ use crate::service::journals::{JournalEmitter, read, write};
 use crate::service::rules::emissions::channels::{ChannelEvent, EndReason, EventMeta};
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Append, Entry, IfOpen, Quota, Time};
-use roomcast::{Args, Namespace, Parser, Room};
+use roomcast::{Args, Namespace, Parser, Room, Socket};
 
 /// The content of a channel's journal entry.
 #[derive(Serialize, Deserialize)]
@@ -192,6 +192,30 @@ pub(super) fn emit_unstored(
         }
     }
     Ok(())
+}
+
+/// Sends a socket events that it has missed, as the channel has emitted them.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an event of an application has no row here"
+)]
+pub(super) fn emit_missed(socket: &Socket, channel: &str, is_last: bool, missed: &[ChannelEvent]) {
+    let namespace = socket.namespace();
+    let mut to = namespace.local().to(socket.id());
+    if is_last {
+        to = to.replace_queued(room_of(channel).as_str());
+    }
+    for event in missed {
+        let meta = EventMeta {
+            channel,
+            position: event.position.clone(),
+            id: &event.id,
+            timestamp: event.timestamp,
+        };
+        if let Some(args) = arguments(&event.data, &meta) {
+            to.clone().emit(&event.event, args);
+        }
+    }
 }
 
 /// How long to wait before an event that could not be sent is published again.

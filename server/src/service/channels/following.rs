@@ -89,15 +89,30 @@ impl Channels {
         start: Start,
         socket: &Socket,
     ) -> Result<Held<ChannelEvents>, ServiceError> {
-        let (positions, room) = (self.positions(channel), room_of(channel));
+        let room = room_of(channel);
         self.check_bounds(kind, &room, socket)?;
         if !kind.is_stored {
             return self
-                .follow_unstored((channel, grant), &positions, start, kind, socket)
+                .follow_unstored((channel, grant), start, kind, socket)
                 .await;
         }
-        // No later event is emitted while the answer is made, so the list is read before.
+        // No later event is emitted while the answer is held, so the list is read before.
         let present = self.present(kind, channel, socket).await;
+        let following = self.follow_stored((channel, kind), grant, start, socket);
+        let mut held = following.await?;
+        held.answer.presence = present.filter(|_| socket.is_in(room.as_str()));
+        Ok(held)
+    }
+
+    /// Lets a socket follow a channel whose events are stored.
+    pub(super) async fn follow_stored(
+        &self,
+        (channel, kind): (&str, &Kind),
+        grant: Option<Grant>,
+        start: Start,
+        socket: &Socket,
+    ) -> Result<Held<ChannelEvents>, ServiceError> {
+        let (positions, room) = (self.positions(channel), room_of(channel));
         let emitter = Arc::new(ChannelEmitter {
             channel: channel.to_owned(),
             positions: positions.clone(),
@@ -132,9 +147,8 @@ impl Channels {
                 FollowedChannels::forget(socket, &room);
             }
         }
-        let (mut answer, permit) = attached?;
+        let (answer, permit) = attached?;
         self.begun((channel, &room), grant.as_ref(), socket)?;
-        answer.presence = present.filter(|_| socket.is_in(room.as_str()));
         Ok(Held {
             answer,
             held: Some(Box::new(permit)),
@@ -173,12 +187,11 @@ impl Channels {
     async fn follow_unstored(
         &self,
         (channel, grant): (&str, Option<Grant>),
-        positions: &Positions,
         start: Start,
         kind: &Kind,
         socket: &Socket,
     ) -> Result<Held<ChannelEvents>, ServiceError> {
-        let mut answer = unstored(positions, start);
+        let mut answer = unstored(&self.positions(channel), start);
         answer.presence = self.present(kind, channel, socket).await;
         // A right can end in the meantime.
         self.check_follows(channel, &socket.principal(), grant.as_ref())?;

@@ -161,6 +161,17 @@ impl Channels {
         // The token is checked before the channel, so that the error does not depend on whether the
         // channel exists.
         let grant = self.grant(token, by, channel).await?;
+        self.admit_with(channel, by, grant, allows).await
+    }
+
+    /// Returns the kind of a channel like [`admit`](Self::admit), for a user with this grant.
+    async fn admit_with(
+        &self,
+        channel: &str,
+        by: &Principal,
+        grant: Option<Grant>,
+        allows: impl Fn(&Kind, &Values<'_>, Option<&Grant>) -> bool,
+    ) -> Result<(Arc<Kind>, Option<Grant>), ServiceError> {
         let (kind, values) = self.find(channel).ok_or(NO_CHANNEL)?;
         if allows(&kind, &values, grant.as_ref()) {
             return Ok((kind, grant));

@@ -1,6 +1,7 @@
 //! Requests about channels that every server of the store answers for itself.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
@@ -86,13 +87,14 @@ fn answer<'a>(io: &'a Io, request: &'a PeerRequest) -> BoxFuture<'a, PeerAnswer>
             PeerRequest::Delete(channel) => PeerAnswer::Ended(Channels::end_local(io, channel)),
             PeerRequest::Subscribe { channel, user } => {
                 let channels = io.state::<Channels>();
+                channels.0.handled.lock().subscribe(channel, user);
                 PeerAnswer::Subscribed(channels.subscribe_local(io, channel, user).await)
             }
             PeerRequest::Unsubscribe { channel, user } => {
                 PeerAnswer::Ended(Channels::unsubscribe_local(io, channel, user))
             }
             PeerRequest::Once { id, request } => {
-                let is_new = io.state::<Channels>().0.handled.lock().add(*id);
+                let is_new = io.state::<Channels>().0.handled.lock().add(*id, request);
                 match is_new {
                     true => answer(io, request).await,
                     false => PeerAnswer::Ended(0),
@@ -146,23 +148,64 @@ impl Channels {
 
 /// The newest requests that this server has handled.
 #[derive(Debug, Default)]
-pub(super) struct Handled(VecDeque<Uuid>);
+pub(super) struct Handled(VecDeque<HandledRequest>);
+
+#[derive(Debug)]
+struct HandledRequest {
+    id: Uuid,
+    at: Instant,
+    /// The channel and the user whose subscriptions a service has ended.
+    unsubscribed: Option<(String, String)>,
+}
+
+impl HandledRequest {
+    fn has_unsubscribed(&self, channel: &str, user: &str) -> bool {
+        let unsubscribed = self.unsubscribed.as_ref();
+        unsubscribed.is_some_and(|(of, by)| of == channel && by == user)
+    }
+}
 
 impl Handled {
     /// Adds a request. Returns whether it is new.
-    fn add(&mut self, id: Uuid) -> bool {
-        if self.0.contains(&id) {
+    fn add(&mut self, id: Uuid, request: &PeerRequest) -> bool {
+        if self.0.iter().any(|known| known.id == id) {
             return false;
         }
         if self.0.len() >= MOST_HANDLED {
             self.0.pop_front();
         }
-        self.0.push_back(id);
+        let mut unsubscribed = None;
+        if let PeerRequest::Unsubscribe { channel, user } = request {
+            unsubscribed = Some((channel.clone(), user.clone()));
+        }
+        self.0.push_back(HandledRequest {
+            id,
+            at: Instant::now(),
+            unsubscribed,
+        });
         true
     }
 
+    /// Returns whether a service may have ended a user's subscription while the client moved to this
+    /// server.
+    pub(super) fn has_unsubscribed(&self, channel: &str, user: &str) -> bool {
+        let is_recent = |one: &&HandledRequest| one.at.elapsed() < LONGEST_MOVE;
+        // Recent requests may have been removed from the list.
+        let is_full = self.0.len() >= MOST_HANDLED && self.0.front().filter(is_recent).is_some();
+        let mut recent = self.0.iter().filter(is_recent);
+        is_full || recent.any(|one| one.has_unsubscribed(channel, user))
+    }
+
+    /// Notes that a service subscribes a user again.
+    fn subscribe(&mut self, channel: &str, user: &str) {
+        let ended = self.0.iter_mut();
+        for one in ended.filter(|one| one.has_unsubscribed(channel, user)) {
+            one.unsubscribed = None;
+        }
+    }
+
     pub(super) fn size(&self) -> Size {
-        Size::of::<Uuid>(self.0.len(), self.0.capacity())
+        Size::of::<HandledRequest>(self.0.len(), self.0.capacity())
     }
 }
 
@@ -210,6 +253,9 @@ impl Applier for ChannelEnds {
 /// The number of handled requests that are known. A request arrives through the store a second or
 /// two after it was sent.
 const MOST_HANDLED: usize = 2000;
+/// The time after which a client that has left a server has arrived at another one, or starts a new
+/// session.
+const LONGEST_MOVE: Duration = Duration::from_secs(60);
 /// The topic of ended subscriptions in the change feed. The keys are requests.
 const TOPIC: &str = "channel_ends";
 /// The name of the event between servers.
@@ -219,6 +265,27 @@ const EVENT: &str = "channels";
 mod tests {
     use super::*;
     use crate::service::cluster::corpus::read_back;
+
+    #[test]
+    fn ended_subscriptions_of_a_user_are_known_for_a_while() {
+        let mut handled = Handled::default();
+        let user = |user: &str| PeerRequest::Unsubscribe {
+            channel: "rooms:1".to_owned(),
+            user: user.to_owned(),
+        };
+        let id = Uuid::now_v7();
+        assert!(handled.add(id, &user("7")) && !handled.add(id, &user("8")));
+        assert!(handled.has_unsubscribed("rooms:1", "7"));
+        assert!(!handled.has_unsubscribed("rooms:1", "8"));
+        assert!(!handled.has_unsubscribed("rooms:2", "7"));
+        handled.subscribe("rooms:1", "7");
+        assert!(!handled.has_unsubscribed("rooms:1", "7"));
+        for _ in 0..MOST_HANDLED {
+            handled.add(Uuid::now_v7(), &user("8"));
+        }
+        // The list may have lost the request of any user.
+        assert!(handled.has_unsubscribed("rooms:2", "7"));
+    }
 
     #[test]
     fn requests_and_answers_of_all_versions_are_read() {

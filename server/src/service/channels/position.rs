@@ -37,6 +37,12 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Returns the place of an event, whose time may be unknown.
+    pub(super) fn new(offset: u64, time: Option<Time>) -> Self {
+        let time = time.map_or(0, short);
+        Self { offset, time }
+    }
+
     /// Returns whether the entry at this offset is the event that the client has received.
     pub(super) fn is_of(self, entry: &Entry) -> bool {
         self.time == 0 || self.time == short(entry.created_at)

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::JournalEmitter;
 use crate::metrics::Size;
 use crate::store::{Current, Entry, JournalView, Store, StoreError, Stretch, Time};
-use roomcast::{Namespace, Room};
+use roomcast::{Namespace, Room, Socket};
 
 pub(super) struct Followed {
     name: String,
@@ -35,6 +35,17 @@ pub(super) struct Followed {
     /// meanwhile.
     permit: Arc<Semaphore>,
     state: Mutex<JournalState>,
+    /// How far the entries were emitted. Locked while entries are emitted, so that a socket that
+    /// leaves under the lock has been sent exactly the entries up to this position.
+    reached: Mutex<Option<EmittedThrough>>,
+}
+
+/// The last entry that was emitted to the followers of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) struct EmittedThrough {
+    pub(in crate::service) revision: u64,
+    /// When the entry was created. `None` if this server has not emitted it.
+    pub(in crate::service) created_at: Option<Time>,
 }
 
 /// The permit to emit entries, with the state, which it returns when it is dropped.
@@ -127,6 +138,7 @@ impl Followed {
             rooms: Mutex::default(),
             permit: Arc::new(Semaphore::new(1)),
             state: Mutex::default(),
+            reached: Mutex::default(),
         }
     }
 
@@ -197,7 +209,7 @@ impl Followed {
     ) -> Result<(), StoreError> {
         if state.emitted.is_none() {
             let revision = store.journal_revision(&self.name).await?;
-            self.set_emitted(state, revision);
+            self.move_to(state, revision);
         }
         Ok(())
     }
@@ -207,7 +219,7 @@ impl Followed {
     fn return_to(&self, state: &mut JournalState, namespace: &Namespace, revision: u64) {
         if state.has_emitted_after(revision) {
             self.emitter.emit_gap(namespace);
-            self.set_emitted(state, revision);
+            self.move_to(state, revision);
         }
     }
 
@@ -268,7 +280,7 @@ impl Followed {
     ) -> Result<(), StoreError> {
         self.return_to(state, namespace, revision);
         if state.emitted.is_none() {
-            self.set_emitted(state, revision);
+            self.move_to(state, revision);
         }
         self.read(state, store, namespace, revision).await?;
         self.emit_waiting(state, namespace);
@@ -359,8 +371,38 @@ impl Followed {
     fn skip_through(&self, state: &mut JournalState, namespace: &Namespace, revision: u64) {
         if state.emitted.is_some_and(|emitted| emitted < revision) {
             self.emitter.emit_gap(namespace);
-            self.set_emitted(state, revision);
+            self.move_to(state, revision);
         }
+    }
+
+    /// Notes a revision as emitted whose entry was not emitted by this server.
+    fn move_to(&self, state: &mut JournalState, revision: u64) {
+        self.set_emitted(state, revision);
+        *self.reached.lock() = Some(EmittedThrough {
+            revision,
+            created_at: None,
+        });
+    }
+
+    /// Emits entries, and notes the last one under the lock.
+    fn emit(&self, namespace: &Namespace, entries: &[Entry]) {
+        let mut reached = self.reached.lock();
+        self.emitter.emit(namespace, &self.name, entries);
+        if let Some(last) = entries.last() {
+            *reached = Some(EmittedThrough {
+                revision: last.revision,
+                created_at: Some(last.created_at),
+            });
+        }
+    }
+
+    /// Removes a socket from a room. Returns the last entry that was emitted to it, or `None` if it
+    /// was not in the room.
+    pub(super) fn leave(&self, room: &Room, socket: &Socket) -> Option<EmittedThrough> {
+        let reached = self.reached.lock();
+        let is_in = socket.is_in(room.as_str());
+        socket.leave(room);
+        reached.filter(|_| is_in)
     }
 
     fn set_emitted(&self, state: &mut JournalState, revision: u64) {
@@ -389,14 +431,14 @@ impl Followed {
         state.waiting.retain(|waiting| waiting.key != entry.key);
         if window.is_zero() {
             state.is_count_due = true;
-            self.emitter.emit(namespace, &self.name, &[entry]);
+            self.emit(namespace, &[entry]);
             return;
         }
         let now = Instant::now();
         match state.window.filter(|end| *end > now) {
             None => {
                 state.is_count_due = true;
-                self.emitter.emit(namespace, &self.name, &[entry]);
+                self.emit(namespace, &[entry]);
                 state.window = Some(now + window);
             }
             Some(end) => {
@@ -420,7 +462,7 @@ impl Followed {
     ) {
         if !gathered.is_empty() {
             state.is_count_due = true;
-            self.emitter.emit(namespace, &self.name, gathered);
+            self.emit(namespace, gathered);
             gathered.clear();
         }
     }
@@ -445,7 +487,7 @@ impl Followed {
         if let Some(last) = waiting.last() {
             state.is_count_due = true;
             state.window = Some(Instant::now() + self.emitter.batch_window(last));
-            self.emitter.emit(namespace, &self.name, &waiting);
+            self.emit(namespace, &waiting);
         }
     }
 

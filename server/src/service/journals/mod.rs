@@ -44,7 +44,7 @@ pub(in crate::service) use amending::{
     AmendTarget, Amended, Outcome, is_withdrawal, published, withdrawal, write_withdrawal,
 };
 use followed::Followed;
-pub(in crate::service) use followed::JournalPermit;
+pub(in crate::service) use followed::{EmittedThrough, JournalPermit};
 pub(in crate::service) use kind::{
     Arriving, CategoryRule, JournalKind, SubscriptionKind, Topics, room_of,
 };
@@ -255,6 +255,20 @@ impl Journals {
         followed
             .get(journal)
             .is_some_and(|followed| followed.has_room(room))
+    }
+
+    /// Removes a socket from the room of a journal whose entries are emitted without delay. Returns
+    /// the last entry that this server has emitted to the socket, or `None` if it did not follow.
+    pub(in crate::service) fn leave(
+        &self,
+        journal: &str,
+        room: &Room,
+        socket: &Socket,
+    ) -> Option<EmittedThrough> {
+        let followed = self.0.followed.lock().get(journal).cloned();
+        let reached = followed.and_then(|followed| followed.leave(room, socket));
+        socket.leave(room);
+        reached
     }
 
     /// Returns the rooms of all followed journals.

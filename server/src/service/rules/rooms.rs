@@ -1,5 +1,7 @@
 //! The names of rooms.
 
+use std::time::SystemTime;
+
 use roomcast::{Room, SocketId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -100,7 +102,35 @@ pub(crate) enum Followed {
     Declared {
         /// The name of the channel.
         channel: String,
+        /// The position of the last event that was sent to the socket. `None` if the subscription
+        /// cannot continue.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        position: Option<String>,
+        /// The right that the socket has besides the rules of the kind.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        grant: Option<MovedGrant>,
     },
+}
+
+/// The right to follow a channel that a socket takes to another server. Answers of a backend are
+/// not taken along: the other server asks the backend itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum MovedGrant {
+    /// From a token of the user.
+    #[serde(rename_all = "camelCase")]
+    Token {
+        /// When the token ends.
+        until: SystemTime,
+        /// The roles in the token. These and the ids can be revoked.
+        roles: Vec<String>,
+        /// The id of the token.
+        token_id: Option<String>,
+        /// The identifier of the login session.
+        session: Option<String>,
+    },
+    /// From a service that has subscribed the user.
+    Service,
 }
 
 /// Returns whether only the server adds sockets to a room and removes them: the room belongs to a

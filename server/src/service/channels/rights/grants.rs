@@ -10,6 +10,7 @@ use crate::service::channels::NO_CHANNEL;
 use crate::service::channels::kinds::Pattern;
 use crate::service::fault::ServiceError;
 use crate::service::rules::emissions::channels::EndReason;
+use crate::service::rules::rooms::MovedGrant;
 
 /// What a backend allows a user in one channel.
 #[derive(Clone, Debug)]
@@ -68,6 +69,52 @@ impl Grant {
             Self::Token(token) => Some(token.until),
             Self::Answer(question) => Some(question.until()),
             Self::Service(_) => None,
+        }
+    }
+
+    /// Returns what another server needs to check the grant, or `None` if it asks the backend.
+    pub(in crate::service::channels) fn moved(&self) -> Option<MovedGrant> {
+        match self {
+            // Without the right to follow, the token would only be refused.
+            Self::Token(token) => token.follow.then(|| MovedGrant::Token {
+                until: token.until,
+                roles: token.of.roles.clone(),
+                token_id: token.of.token_id.clone(),
+                session: token.of.session.clone(),
+            }),
+            Self::Answer(_) => None,
+            Self::Service(_) => Some(MovedGrant::Service),
+        }
+    }
+
+    /// Returns the grant that a user has brought from another server.
+    pub(in crate::service::channels) fn from_moved(
+        moved: &MovedGrant,
+        by: &Principal,
+        revocations: &Arc<Revocations>,
+    ) -> Self {
+        match moved {
+            MovedGrant::Token {
+                until,
+                roles,
+                token_id,
+                session,
+            } => {
+                let mut of = Principal::new(&*by.subject);
+                of.roles.clone_from(roles);
+                of.token_id.clone_from(token_id);
+                of.session.clone_from(session);
+                Self::Token(TokenGrant {
+                    follow: true,
+                    // Requests that publish or read bring their own token.
+                    publish: false,
+                    history: false,
+                    until: *until,
+                    of: Arc::new(of),
+                    revocations: Arc::clone(revocations),
+                })
+            }
+            MovedGrant::Service => Self::Service(by.subject.clone()),
         }
     }
 
@@ -194,6 +241,10 @@ mod tests {
             let refused = grant("orders:7:42", &other).unwrap_err();
             assert_eq!(refused, "token is for another user");
         }
+        let moved = token.moved().unwrap();
+        let at_other = Grant::from_moved(&moved, &ann, &Arc::default());
+        assert!(at_other.may_follow(&ann) && at_other.until() == token.until());
+        assert_eq!(at_other.moved(), Some(moved));
         let ended = Grant::Token(TokenGrant {
             until: SystemTime::now(),
             ..of_ann

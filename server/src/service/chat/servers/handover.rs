@@ -421,6 +421,7 @@ const RECENT: Duration = Duration::from_secs(15);
 mod tests {
     use super::*;
     use crate::service::cluster::corpus::{contains_all, lines};
+    use crate::service::rules::rooms::MovedGrant;
 
     #[test]
     fn handover_data_of_all_versions_is_read_or_rejected() {
@@ -437,6 +438,11 @@ mod tests {
                 Followed::Room("trades:ann".into()),
                 Followed::Channel {
                     signals: "a long one".into(),
+                },
+                Followed::Declared {
+                    channel: "rooms:1".into(),
+                    position: None,
+                    grant: Some(MovedGrant::Service),
                 },
             ],
         };

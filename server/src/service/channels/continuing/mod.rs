@@ -1,6 +1,8 @@
 //! The channels that a socket follows: which of them it may still follow after its credentials or
 //! its connection were replaced.
 
+mod moving;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -135,7 +137,7 @@ impl Channels {
     /// Ends the subscriptions to channels that the user may no longer follow, after the credentials
     /// of the socket or the kinds were replaced.
     pub(super) fn recheck_permissions(&self, socket: &Socket) {
-        end_where(socket, |_, known| self.lost(socket, known));
+        end_where(socket, |_, known| self.lost_by(socket, known));
     }
 
     /// Ends the subscriptions at this server whose tokens or answers no longer give the right. The
@@ -144,7 +146,7 @@ impl Channels {
         end_at(namespace, |socket, _, known| {
             let grant = known.grant.as_ref()?;
             let is_lost = !grant.is_in_force();
-            is_lost.then(|| self.lost(socket, known)).flatten()
+            is_lost.then(|| self.lost_by(socket, known)).flatten()
         });
     }
 
@@ -152,7 +154,7 @@ impl Channels {
     /// replaced, or whose events are stored from now on but not emitted by this server.
     pub(super) fn end_replaced(&self, namespace: &Namespace) {
         end_at(namespace, |socket, room, known| {
-            let lost = self.lost(socket, known);
+            let lost = self.lost_by(socket, known);
             lost.or_else(|| self.unemitted(socket, room, known))
         });
     }
@@ -182,7 +184,7 @@ impl Channels {
         let followed = FollowedChannels::of(socket);
         let known = followed.and_then(|followed| followed.known.lock().get(room).cloned());
         if let Some(known) = known
-            && let lost = self.lost(socket, &known)
+            && let lost = self.lost_by(socket, &known)
             && let Some(reason) = lost.or_else(|| self.unemitted(socket, room, &known))
         {
             end(socket, room, &known.channel, reason);
@@ -190,12 +192,21 @@ impl Channels {
     }
 
     /// Returns why the user of a socket may no longer follow a channel. `None` if it may.
-    fn lost(&self, socket: &Socket, known: &Known) -> Option<EndReason> {
-        let Some((kind, values)) = self.find(&known.channel) else {
+    fn lost_by(&self, socket: &Socket, known: &Known) -> Option<EndReason> {
+        self.lost(&known.channel, &socket.principal(), known.grant.as_ref())
+    }
+
+    /// Returns why a user may not follow a channel, perhaps by a grant. `None` if it may.
+    pub(super) fn lost(
+        &self,
+        channel: &str,
+        by: &Principal,
+        grant: Option<&Grant>,
+    ) -> Option<EndReason> {
+        let Some((kind, values)) = self.find(channel) else {
             return Some(EndReason::Removed);
         };
-        let grant = known.grant.as_ref();
-        if kind.may_follow(&socket.principal(), &values, grant) {
+        if kind.may_follow(by, &values, grant) {
             return None;
         }
         let granted = grant.filter(|grant| kind.takes(grant));
@@ -313,20 +324,31 @@ impl Channels {
         (!is_reached).then_some(EndReason::Interrupted)
     }
 
-    /// Returns the subscriptions that the client of a socket believes to have, also those that have
-    /// ended since it was disconnected.
-    pub(crate) fn all_followed(socket: &Socket) -> Vec<Followed> {
+    /// Removes a socket that moves to another server from its channels. Returns the subscriptions
+    /// that its client believes to have, also those that have ended since it was disconnected.
+    pub(crate) fn give_all(&self, socket: &Socket) -> Vec<Followed> {
         let followed = followed_by(socket).into_iter();
-        followed
-            .map(|(_, Known { channel, .. })| Followed::Declared { channel })
-            .collect()
+        let given = followed.map(|(room, Known { channel, grant, .. })| {
+            let position = self.leave_at(&room, &channel, socket);
+            let grant = grant.as_ref().and_then(Grant::moved);
+            Followed::Declared {
+                channel,
+                position,
+                grant,
+            }
+        });
+        given.collect()
     }
 }
 
 impl SubscriptionKind for Channels {
     fn followed(&self, room: &Room, socket: &Socket, _: &Principal) -> Option<Followed> {
-        let channel = FollowedChannels::name(socket, room)?;
-        Some(Followed::Declared { channel })
+        // `give_all` has removed the socket from the other rooms, so it has joined since then.
+        FollowedChannels::name(socket, room).map(|channel| Followed::Declared {
+            channel,
+            position: None,
+            grant: None,
+        })
     }
 
     fn follows(&self, followed: &Followed, _: &Principal) -> bool {
@@ -351,20 +373,11 @@ impl SubscriptionKind for Channels {
         })
     }
 
-    /// Tells the client to subscribe to its channels again, from its own position: this server does
-    /// not know what the other one has sent.
+    /// Sends the client what it has missed in its channels. If that is not known, or is too much,
+    /// the client is told to subscribe again, from its own position.
     fn arrive<'a>(&'a self, socket: &'a Socket, followed: &'a [Followed]) -> Arriving<'a> {
         Box::pin(async move {
-            for one in followed {
-                if let Followed::Declared { channel } = one {
-                    let room = room_of(channel);
-                    socket.leave(&room);
-                    // This server has no record of the subscription.
-                    FollowedChannels::forget(socket, &room);
-                    let (channel, reason) = (channel.clone(), EndReason::Interrupted);
-                    CHANNEL_ENDED.emit_to(socket, &ChannelEnded { channel, reason });
-                }
-            }
+            self.resume_all(socket, followed).await;
             Ok(())
         })
     }
