@@ -101,7 +101,7 @@ other_versions() {
 # The server as it was at an older commit, in a folder of its own below the target directory. The default is the first
 # commit with the present schema: it is the oldest that a rolling upgrade can start from.
 older_server() {
-  local from="${ROLLING_FROM:-a250b15adb885d10659d91c66962d0567cd8ab17}" tree="$CARGO_TARGET_DIR/older"
+  local from="${ROLLING_FROM:-80afc3373ea580c40033907509b1b16ac1e242e3}" tree="$CARGO_TARGET_DIR/older"
   echo "building $(git rev-parse --short "$from")"
   rm -rf "$tree/source" && mkdir -p "$tree/source" || return 1
   git archive "$from" | tar -x -C "$tree/source" || return 1
