@@ -461,7 +461,7 @@ test("text that waits for the store is refused if another tab has gone on", asyn
   // Text after a gap may continue what another server has stored, which is read first.
   const late = ask(ada.socket, "append_message", { messageId, offset: 8, text: "late" });
   // The server itself reads the holders too.
-  const waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT s.message_id, s.holder%'";
+  const waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT message_id, holder%'";
   await until(() => postgres.query(waiting)[0][0] === "2", "the text to wait");
   assert.equal((await checked(tab, "append_message", { messageId, offset: 4, text: "two " })).offset, 8);
   release();
