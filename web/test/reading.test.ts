@@ -43,6 +43,23 @@ test("the read position is sent at most once a second", async (t) => {
   assert.deepEqual(reported, [4]);
 });
 
+test("messages seen while a report is sent are reported as well", async (t) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  t.after(() => mock.timers.reset());
+  const reports: { seq: number; done: () => void }[] = [];
+  const reading = new Reading((seq) => new Promise<void>((done) => reports.push({ seq, done })), () => {});
+  reading.see(1, true);
+  await pass(1_000);
+  reading.see(2, true);
+  reports[0]!.done();
+  await pass(0);
+  await pass(1_000);
+  assert.deepEqual(reports.map(({ seq }) => seq), [1, 2]);
+  reports[1]!.done();
+  await pass(2_000);
+  assert.equal(reports.length, 2);
+});
+
 test("a message is read by users whose read position includes it", () => {
   const reading = new Reading(async () => {}, () => {});
   reading.noteOther("bob", 4);

@@ -112,8 +112,7 @@ export class Reading {
     const counted = this.#counted;
     if (this.seq < counted.through && counted.unread < MAX_COUNTED) counted.unread = Math.max(0, counted.unread - count);
     if (seq > this.seq) this.seq = seq;
-    if (this.seq <= this.#reported || !isEntered || this.#timer !== undefined) return;
-    this.#timer = setTimeout(() => void this.#report(), REPORT_INTERVAL);
+    if (this.seq > this.#reported && isEntered) this.#timer ??= this.#reportLater();
   }
 
   /** Marks messages as seen by another tab. */
@@ -159,8 +158,13 @@ export class Reading {
       // It is sent again with the next message, or after the next connect.
       if (!(error instanceof RequestError)) throw error;
     } finally {
-      this.#timer = undefined;
+      // More may have been seen in the meantime.
+      this.#timer = this.seq > seq ? this.#reportLater() : undefined;
       this.#changed();
     }
+  }
+
+  #reportLater(): ReturnType<typeof setTimeout> {
+    return setTimeout(() => void this.#report(), REPORT_INTERVAL);
   }
 }
