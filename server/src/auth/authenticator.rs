@@ -155,6 +155,11 @@ impl Authenticator {
         self.tokens.verify_for_channel(token).await
     }
 
+    /// Retains these claims of further tokens, and no others.
+    pub(crate) fn retain_claims(&self, claims: Vec<String>) {
+        self.tokens.retain_claims(claims);
+    }
+
     /// Returns the revocations, which also apply to tokens for channels.
     pub(crate) fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations

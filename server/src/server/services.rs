@@ -88,9 +88,8 @@ impl Services {
         let backend = BackendLogins::new(&auth.backend).map_err(RunError::Outbound)?;
         let kinds = Kinds::new(&settings.channels).map_err(RunError::Channels)?;
         let signals = SignalAccess::new(&settings.market.signals).map_err(RunError::Channels)?;
-        let claims = [signals.claims(), kinds.claims()].concat();
         let authenticator = Authenticator::new(
-            configured::tokens(auth, &keys, &revocations).retain_claims(claims.clone()),
+            configured::tokens(auth, &keys, &revocations),
             access.logins(),
             backend.clone(),
             settings.guests(),
@@ -121,7 +120,7 @@ impl Services {
         let checks = (access.clone(), authenticator.clone(), asked);
         let journaled = (journals.clone(), hooks.clone(), Arc::clone(&metrics));
         let reach = (&settings.limits, announcer.clone());
-        let channels = Channels::open(kinds, claims, journaled, checks, reach);
+        let channels = Channels::open(kinds, signals.claims(), journaled, checks, reach);
         let channels = channels.await.map_err(RunError::Store)?;
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
         let fed = Arc::new(FeedProgress::new());

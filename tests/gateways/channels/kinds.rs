@@ -3,20 +3,13 @@
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::Channels;
+use super::{Channels, token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reload_replaces_kinds_and_followers_without_the_right_leave() {
-    use rustix::process::{Pid, Signal, kill_process};
     let channels = Channels::start(&[]);
-    let config = channels.folder.path().join("roomcast.toml");
-    let before = std::fs::read_to_string(&config).unwrap();
-    let pid = Pid::from_raw(i32::try_from(channels.server.pid()).unwrap()).unwrap();
-    let reload = |text: String, expected: &[&str]| {
-        std::fs::write(&config, text).unwrap();
-        kill_process(pid, Signal::HUP).unwrap();
-        channels.server.expect_log(expected);
-    };
+    let before = channels.config();
+    let reload = |text: String, expected: &[&str]| channels.reload(&text, expected);
     let mut carl = channels
         .connect("carl", json!({"roles": ["support"]}))
         .await;
@@ -33,11 +26,6 @@ async fn reload_replaces_kinds_and_followers_without_the_right_leave() {
         "did you mean `anyone`?",
     ];
     reload(format!("{before}{wrong}"), &refused);
-    let unread = before.replace("claim:customers", "claim:others");
-    reload(
-        unread,
-        &["ERROR", "configuration not reloaded", "the claim `others`"],
-    );
     let subscribe = json!({"channel": "tickets:1"});
     assert_eq!(
         carl.ask("channel:subscribe", subscribe.clone()).await["error"]["code"],
@@ -63,14 +51,37 @@ async fn reload_replaces_kinds_and_followers_without_the_right_leave() {
     carl.must("channel:subscribe", subscribe).await;
 }
 
+/// The server knows the claim of those who connected earlier once they have authenticated again.
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_applies_rules_about_claims_that_no_rule_had_before() {
+    let channels = Channels::start(&[]);
+    let claims = json!({"others": ["7"]});
+    let mut ann = channels.connect("ann", claims.clone()).await;
+    let changed = channels.config().replace("claim:customers", "claim:others");
+    channels.reload(
+        &changed,
+        &["INFO", "configuration reloaded", "channels.orders.follow"],
+    );
+    let subscribe = json!({"channel": "orders:7:42"});
+    let refused = ann.ask("channel:subscribe", subscribe.clone()).await;
+    assert_eq!(refused["error"]["code"], "NOT_FOUND");
+    let refresh = json!({"token": token("ann", claims.clone())});
+    ann.must("auth:refresh", refresh).await;
+    ann.must("channel:subscribe", subscribe.clone()).await;
+    let mut bob = channels.connect("bob", claims).await;
+    bob.must("channel:subscribe", subscribe.clone()).await;
+    let mut carl = channels.connect("carl", json!({"customers": ["7"]})).await;
+    let refused = carl.ask("channel:subscribe", subscribe).await;
+    assert_eq!(refused["error"]["code"], "NOT_FOUND");
+}
+
 /// The configuration is unchanged, and only the file that it names has another content.
 #[tokio::test(flavor = "multi_thread")]
 async fn reload_reads_the_schemas_again_and_refuses_wrong_ones() {
-    use rustix::process::{Pid, Signal, kill_process};
     let channels = Channels::start(&[]);
+    let config = channels.config();
     let schema = channels.folder.path().join("order.json");
     let before = std::fs::read_to_string(&schema).unwrap();
-    let pid = Pid::from_raw(i32::try_from(channels.server.pid()).unwrap()).unwrap();
     let publish = async |status: &str, id: &str| {
         let event = json!({"event": "order:updated", "data": {"status": status}, "id": id});
         let path = "/channels/orders:ann:42/events";
@@ -80,16 +91,12 @@ async fn reload_reads_the_schemas_again_and_refuses_wrong_ones() {
     assert_eq!(status, 400, "{answer}");
     assert_eq!(answer["error"]["details"]["field"], "data.status");
     std::fs::write(&schema, "{").unwrap();
-    kill_process(pid, Signal::HUP).unwrap();
     let refused = ["ERROR", "configuration not reloaded", "is not JSON"];
-    channels.server.expect_log(&refused);
+    channels.reload(&config, &refused);
     assert_eq!(publish("open", "2").await.0, 200);
     assert_eq!(publish("lost", "3").await.0, 400);
     std::fs::write(&schema, before.replace("\"open\"", "\"lost\"")).unwrap();
-    kill_process(pid, Signal::HUP).unwrap();
-    channels
-        .server
-        .expect_log(&["INFO", "configuration reloaded"]);
+    channels.reload(&config, &["INFO", "configuration reloaded"]);
     assert_eq!(publish("lost", "4").await.0, 200);
     assert_eq!(publish("open", "5").await.0, 400);
 }

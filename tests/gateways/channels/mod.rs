@@ -92,6 +92,21 @@ impl Channels {
         Self { server, folder }
     }
 
+    /// Returns the text of the configuration.
+    fn config(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("roomcast.toml")).unwrap()
+    }
+
+    /// Replaces the configuration, and lets the server read it again until the log has all of
+    /// `expected` in one line.
+    fn reload(&self, config: &str, expected: &[&str]) {
+        use rustix::process::{Pid, Signal, kill_process};
+        std::fs::write(self.folder.path().join("roomcast.toml"), config).unwrap();
+        let pid = Pid::from_raw(i32::try_from(self.server.pid()).unwrap()).unwrap();
+        kill_process(pid, Signal::HUP).unwrap();
+        self.server.expect_log(expected);
+    }
+
     async fn connect(&self, user: &str, claims: Value) -> Client {
         let auth = json!({"token": token(user, claims)});
         Client::connect(self.server.address(), &auth).await.unwrap()

@@ -18,6 +18,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -69,8 +70,8 @@ struct Rules {
     leeway: Duration,
     max_bytes: usize,
     max_lifetime: Option<Duration>,
-    /// Claims that are stored in the principal's data.
-    retained_claims: Arc<[String]>,
+    /// Claims that are stored in the principal's data. A reload of the configuration replaces them.
+    retained_claims: Arc<RwLock<Vec<String>>>,
 }
 
 /// The fields that are read from a token's header (RFC 7515, 4.1).
@@ -108,11 +109,9 @@ impl JwtAuthenticator {
         }
     }
 
-    /// Stores these claims of a token in [`Principal::data`].
-    #[must_use]
-    pub(crate) fn retain_claims(mut self, claims: Vec<String>) -> Self {
-        self.rules.retained_claims = claims.into();
-        self
+    /// Stores these claims of further tokens in [`Principal::data`], and no others.
+    pub(crate) fn retain_claims(&self, claims: Vec<String>) {
+        *self.rules.retained_claims.write() = claims;
     }
 
     /// Requires this value of `iss`.
@@ -312,11 +311,12 @@ impl JwtAuthenticator {
 
     /// Returns the configured claims of a token as a JSON object.
     fn retained(&self, body: &str) -> Result<Option<Arc<str>>, AuthFault> {
-        if self.rules.retained_claims.is_empty() {
+        let names = self.rules.retained_claims.read();
+        if names.is_empty() {
             return Ok(None);
         }
         let claims: Map<String, Value> = part(body).ok_or(AuthFault::Claims)?;
-        let is_retained = |name: &String| self.rules.retained_claims.contains(name);
+        let is_retained = |name: &String| names.contains(name);
         let retained = claims.into_iter().filter(|(name, _)| is_retained(name));
         let retained: Map<String, Value> = retained.collect();
         Ok((!retained.is_empty()).then(|| Value::Object(retained).to_string().into()))

@@ -67,8 +67,8 @@ pub(crate) struct Channels(Arc<ChannelsInner>);
 struct ChannelsInner {
     /// A reload of the configuration replaces them.
     kinds: RwLock<Kinds>,
-    /// The claims that the server retains of each token.
-    claims: Vec<String>,
+    /// The claims of tokens that rules of signals read.
+    signal_claims: Vec<String>,
     journals: Journals,
     hooks: Hooks,
     metrics: Arc<Metrics>,
@@ -106,22 +106,24 @@ impl fmt::Debug for Channels {
 }
 
 impl Channels {
-    /// Creates the channels. `claims` are those that the server retains of each token.
+    /// Creates the channels. The authenticator then retains the claims that rules read:
+    /// `signal_claims` and those of the kinds.
     ///
     /// # Errors
     ///
     /// If the store cannot be read.
     pub(crate) async fn open(
         kinds: Kinds,
-        claims: Vec<String>,
+        signal_claims: Vec<String>,
         (journals, hooks, metrics): (Journals, Hooks, Arc<Metrics>),
         (access, authenticator, backend): (Access, Authenticator, ChannelBackend),
         (limits, announcer): (&config::Limits, Option<Announcer>),
     ) -> Result<Self, StoreError> {
         let epoch = journals.store().epoch().await?;
+        authenticator.retain_claims(kinds.claims_with(&signal_claims));
         Ok(Self(Arc::new(ChannelsInner {
             kinds: RwLock::new(kinds),
-            claims,
+            signal_claims,
             journals,
             hooks,
             metrics,
@@ -250,13 +252,12 @@ impl Channels {
     ///
     /// # Errors
     ///
-    /// The first fault, or the first claim of tokens that this server does not retain.
+    /// The first fault.
     pub(crate) fn prepare(
         &self,
         declared: &BTreeMap<String, ChannelKind>,
     ) -> Result<Kinds, KindFault> {
         let kinds = Kinds::new(declared)?;
-        kinds.check_claims(&self.0.claims)?;
         kinds.check_served(self.0.asker.is_some(), self.0.hooks.is_configured())?;
         Ok(kinds)
     }
@@ -264,6 +265,8 @@ impl Channels {
     /// Replaces the kinds. Followers that lost the right, or whose kind was removed, are told why
     /// and leave.
     pub(crate) fn replace_kinds(&self, kinds: Kinds, namespace: &Namespace) {
+        let claims = kinds.claims_with(&self.0.signal_claims);
+        self.0.authenticator.retain_claims(claims);
         *self.0.kinds.write() = kinds;
         self.end_replaced(namespace);
         // Disconnected but recoverable followers must receive nothing that they may no longer. When

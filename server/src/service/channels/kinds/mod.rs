@@ -103,24 +103,6 @@ impl Kinds {
         kinds.find_map(|kind| Some((Arc::clone(kind), kind.pattern.matches(name)?)))
     }
 
-    /// Checks that rules read only these claims of tokens, which the server retains.
-    ///
-    /// # Errors
-    ///
-    /// The first other claim, with its key.
-    pub(super) fn check_claims(&self, retained: &[String]) -> Result<(), KindFault> {
-        for kind in &self.0 {
-            if let Some(claim) = kind.follow.claims().find(|claim| !retained.contains(claim)) {
-                let name = &kind.name;
-                return Err(KindFault(format!(
-                    "channels.{name}.follow has a rule about the claim `{claim}`, which no rule had \
-                     when the server was started: restart the server"
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// Checks that rules ask the backend, and kinds use webhooks, only if the server has them.
     ///
     /// # Errors
@@ -148,9 +130,14 @@ impl Kinds {
     }
 
     /// Returns the token claims that rules read.
-    pub(crate) fn claims(&self) -> Vec<String> {
-        let kinds = self.0.iter();
-        kinds.flat_map(|kind| kind.follow.claims()).collect()
+    pub(super) fn claims(&self) -> Vec<String> {
+        self.claims_with(&[])
+    }
+
+    /// Returns the token claims that rules read, after these others.
+    pub(super) fn claims_with(&self, others: &[String]) -> Vec<String> {
+        let claims = self.0.iter().flat_map(|kind| kind.follow.claims());
+        others.iter().cloned().chain(claims).collect()
     }
 }
 
