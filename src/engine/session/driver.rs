@@ -70,7 +70,7 @@ pub(in crate::engine) struct Driver {
     /// The permit of this session, returned when the driver is dropped.
     permit: Option<Box<Permit>>,
     /// The session's entry in the timer wheel, while the wheel sends its pings.
-    heartbeat: Option<TimerId>,
+    pub(super) heartbeat: Option<TimerId>,
     timer: SessionTimer,
 }
 
@@ -440,55 +440,6 @@ impl Driver {
         }
     }
 
-    pub(super) fn check_deadlines(&mut self, now: Instant) {
-        // Several deadlines may have passed. Each action moves a deadline or ends something, so the
-        // loop terminates.
-        while self.ending.is_none()
-            && let Some(at) = self.due(now)
-        {
-            match self.session.handle_timeout(at) {
-                Action::None => break,
-                // The wheel has already sent this ping.
-                Action::Reply(_) if self.heartbeat.is_some() => {}
-                Action::Reply(_) => self.outbox.push_ping(PING.clone()),
-                Action::DropCandidate => {
-                    if let Some(candidate) = self.candidate.take() {
-                        self.drop_candidate(&candidate, CloseCode::NORMAL);
-                    }
-                }
-                Action::Close(reason) => self.end(reason, End::Disconnected),
-                Action::Deliver(_) | Action::Switch => {}
-            }
-        }
-        self.release_late_poll(now);
-        let late = |wire: &Wire| wire.poll_timeout().is_some_and(|at| at <= now);
-        if self.ending.is_none() && self.wire.as_ref().is_some_and(late) {
-            self.end_because(
-                "a message takes too long",
-                CloseReason::TransportError,
-                End::Flush(CloseCode::POLICY_VIOLATION),
-            );
-        }
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
-        if connection.poll_timeout().is_some_and(|at| at <= now)
-            && let Err(reason) = connection.handle_timeout(now)
-        {
-            self.end(reason, End::Flush(CloseCode::NORMAL));
-        }
-    }
-
-    /// Returns the time to pass to the state machine, if its deadline has passed: now, or when the
-    /// wheel sent the ping.
-    fn due(&self, now: Instant) -> Option<Instant> {
-        self.session.poll_timeout().filter(|at| *at <= now)?;
-        if self.heartbeat.is_some() && self.session.next_ping().is_some() {
-            return self.outbox.pinged_at();
-        }
-        Some(now)
-    }
-
     /// Ends the session: its outbox accepts no more frames, and the application is notified.
     /// [`Ending`] closes the transports.
     pub(super) fn end(&mut self, reason: CloseReason, end: End) {
@@ -542,29 +493,6 @@ impl Driver {
         self.end(reason, end);
     }
 
-    /// Returns the earliest deadline. Pings that the wheel sends, and their pongs, have none here.
-    fn next_deadline(&self) -> Option<Instant> {
-        if let Some(ending) = &self.ending {
-            return Some(ending.deadline());
-        }
-        let heartbeat = match self.heartbeat {
-            Some(_) => None,
-            None => self.session.poll_timeout(),
-        };
-        let connection = self.connection.as_deref();
-        [
-            heartbeat,
-            self.wire.as_ref().and_then(Wire::poll_timeout),
-            self.throttle.as_deref().and_then(Throttle::poll_timeout),
-            self.release_at(),
-            self.leave_by,
-            connection.and_then(SessionHandler::poll_timeout),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
     /// Ends the iteration, or schedules another one if something has arrived.
     fn park(&self, cx: &Context<'_>) {
         let rest = IterationRemains {
@@ -612,5 +540,3 @@ impl Drop for Driver {
 
 /// The answer to a ping of a client, in revision 3.
 static PONG: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Pong(Probe::None)));
-/// The ping, the only packet that a session sends because of elapsed time.
-static PING: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Ping(Probe::None)));

@@ -1,8 +1,16 @@
-//! The timer of one session, for all deadlines except the pings of a WebSocket.
+//! The deadlines of one session, and its timer for all of them except the pings of a WebSocket.
 
-use std::{pin::Pin, task::Context, time::Duration};
+use std::{pin::Pin, sync::LazyLock, task::Context, time::Duration};
 
+use roomcast_protocol::{
+    Frame,
+    engine::{Action, CloseReason, Packet, Probe},
+    websocket::CloseCode,
+};
 use tokio::time::{Instant, Sleep};
+
+use super::{application::SessionHandler, driver::Driver, ending::End};
+use crate::{engine::transport::Wire, limit::Throttle};
 
 /// The timer of a session. Most sessions only wait for their next ping and need none.
 #[derive(Debug, Default)]
@@ -39,6 +47,83 @@ impl SessionTimer {
         }
     }
 }
+
+impl Driver {
+    pub(super) fn check_deadlines(&mut self, now: std::time::Instant) {
+        // Several deadlines may have passed. Each action moves a deadline or ends something, so the
+        // loop terminates.
+        while self.ending.is_none()
+            && let Some(at) = self.due(now)
+        {
+            match self.session.handle_timeout(at) {
+                Action::None => break,
+                // The wheel has already sent this ping.
+                Action::Reply(_) if self.heartbeat.is_some() => {}
+                Action::Reply(_) => self.outbox.push_ping(PING.clone()),
+                Action::DropCandidate => {
+                    if let Some(candidate) = self.candidate.take() {
+                        self.drop_candidate(&candidate, CloseCode::NORMAL);
+                    }
+                }
+                Action::Close(reason) => self.end(reason, End::Disconnected),
+                Action::Deliver(_) | Action::Switch => {}
+            }
+        }
+        self.release_late_poll(now);
+        let late = |wire: &Wire| wire.poll_timeout().is_some_and(|at| at <= now);
+        if self.ending.is_none() && self.wire.as_ref().is_some_and(late) {
+            self.end_because(
+                "a message takes too long",
+                CloseReason::TransportError,
+                End::Flush(CloseCode::POLICY_VIOLATION),
+            );
+        }
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        if connection.poll_timeout().is_some_and(|at| at <= now)
+            && let Err(reason) = connection.handle_timeout(now)
+        {
+            self.end(reason, End::Flush(CloseCode::NORMAL));
+        }
+    }
+
+    /// Returns the time to pass to the state machine, if its deadline has passed: now, or when the
+    /// wheel sent the ping.
+    fn due(&self, now: std::time::Instant) -> Option<std::time::Instant> {
+        self.session.poll_timeout().filter(|at| *at <= now)?;
+        if self.heartbeat.is_some() && self.session.next_ping().is_some() {
+            return self.outbox.pinged_at();
+        }
+        Some(now)
+    }
+
+    /// Returns the earliest deadline. Pings that the wheel sends, and their pongs, have none here.
+    pub(super) fn next_deadline(&self) -> Option<std::time::Instant> {
+        if let Some(ending) = &self.ending {
+            return Some(ending.deadline());
+        }
+        let heartbeat = match self.heartbeat {
+            Some(_) => None,
+            None => self.session.poll_timeout(),
+        };
+        let connection = self.connection.as_deref();
+        [
+            heartbeat,
+            self.wire.as_ref().and_then(Wire::poll_timeout),
+            self.throttle.as_deref().and_then(Throttle::poll_timeout),
+            self.release_at(),
+            self.leave_by,
+            connection.and_then(SessionHandler::poll_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+/// The ping, the only packet that a session sends because of elapsed time.
+static PING: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Ping(Probe::None)));
 
 #[cfg(test)]
 mod tests {
