@@ -56,6 +56,9 @@ function outsideCode(text, change) {
   return lines.join("\n");
 }
 
+/** Returns the path of the copy of a file. mdBook would replace `.md` in its middle too. */
+const copyOf = (file) => `files/${file.replace(/\.md$/, "")}.txt`;
+
 const problems = [];
 const copied = new Set();
 
@@ -72,7 +75,7 @@ function link(page, staged, target) {
   }
   if (!to.startsWith("docs/")) {
     if (statSync(join(root, file)).isDirectory()) return undefined;
-    to = `docs/files/${file}.txt`;
+    to = `docs/${copyOf(file)}`;
     copied.add(file);
   }
   // mdBook names the page of a README index.html.
@@ -133,7 +136,7 @@ if (!listed.includes(chat)) problems.push(`docs/SUMMARY.md: ${chat.trim()} is mi
 const index = listed.replace(chat, `${chat}  - [Events](events.md)\n`);
 writeFileSync(summary, `${index}\n\n# Project\n\n${rows.join("\n")}\n`);
 for (const file of copied) {
-  const to = join(folder, "docs/files", `${file}.txt`);
+  const to = join(folder, "docs", copyOf(file));
   mkdirSync(dirname(to), { recursive: true });
   cpSync(join(root, file), to);
 }
