@@ -1,31 +1,51 @@
 //! Namespaces with a dedicated connection.
 
-use std::thread::Scope;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
 
 use roomcast::Ack;
 
 use super::*;
 
-/// Locks the table of large messages until [`release`] or for ten seconds.
-fn lock<'scope>(scope: &'scope Scope<'scope, '_>, server: &'scope Server) {
-    let lock = "BEGIN; LOCK TABLE socket_io_attachments;
-        DO $$ BEGIN FOR n IN 1..500 LOOP
-            EXIT WHEN EXISTS (SELECT FROM pg_class WHERE relname = 'released');
-            PERFORM pg_sleep(0.02);
-        END LOOP; END $$; COMMIT";
-    scope.spawn(|| server.sql("postgres", lock));
-    until(|| is_locked(server));
+/// A session that locks the table of large messages. Dropping it releases the lock at once, without
+/// a process that has to start first.
+struct Lock(Child);
+
+impl Lock {
+    fn new(server: &Server) -> Self {
+        let mut session = Command::new("psql")
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "roomcast",
+                "-p",
+            ])
+            .args([&server.port().to_string(), "postgres"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lock = "BEGIN; LOCK TABLE socket_io_attachments; SELECT 'locked';";
+        writeln!(session.stdin.as_mut().unwrap(), "{lock}").unwrap();
+        let mut answer = String::new();
+        let mut answers = BufReader::new(session.stdout.take().unwrap());
+        answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "locked\n");
+        Self(session)
+    }
 }
 
-fn release(server: &Server) {
-    server.sql("postgres", "CREATE TABLE public.released ()");
-}
-
-/// Returns whether a session holds an exclusive lock on the table.
-fn is_locked(server: &Server) -> bool {
-    let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
-                 AND relation = 'socket_io_attachments'::regclass";
-    server.sql("postgres", locks) != "0"
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The session ends with its input, and its transaction with it.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -50,21 +70,19 @@ fn dedicated_namespace_does_not_wait_for_a_blocked_connection() {
     // The table exists from here on.
     servers[0].io.emit("large", (0, &large));
     assert!(text(&mut client).starts_with("42[\"large\",0"));
-    thread::scope(|scope| {
-        lock(scope, &server);
-        for n in 1..=3 {
-            servers[0].io.emit("large", (n, &large));
-        }
-        for n in 0..3 {
-            let apart = servers[0].io.of("/apart");
-            apart.server_side_emit("note", n).unwrap();
-        }
-        // In order, and before the large event that was sent first.
-        for n in 0..3 {
-            client.expect_text(&format!("42/apart,[\"noted\",{n}]"));
-        }
-        release(&server);
-    });
+    let lock = Lock::new(&server);
+    for n in 1..=3 {
+        servers[0].io.emit("large", (n, &large));
+    }
+    for n in 0..3 {
+        let apart = servers[0].io.of("/apart");
+        apart.server_side_emit("note", n).unwrap();
+    }
+    // In order, and before the large event that was sent first.
+    for n in 0..3 {
+        client.expect_text(&format!("42/apart,[\"noted\",{n}]"));
+    }
+    drop(lock);
     for n in 1..=3 {
         assert!(text(&mut client).starts_with(&format!("42[\"large\",{n}")));
     }
@@ -93,7 +111,7 @@ fn last_reply_counts_although_the_leave_message_overtakes_it() {
     assert!(text(&mut client).starts_with("42[\"large\""));
     let main = asking.io.of("/");
     thread::scope(|scope| {
-        lock(scope, &server);
+        let lock = Lock::new(&server);
         // The reply waits behind this event. The leave message uses the other connection.
         leaving.io.emit("large", &large);
         let sent = || leaving.io.metrics().counter(Counter::ClusterSent);
@@ -103,7 +121,7 @@ fn last_reply_counts_although_the_leave_message_overtakes_it() {
         until(|| sent() > before);
         scope.spawn(|| leaving.runtime.block_on(leaving.io.close(DEADLINE)));
         until(|| asking.io.nodes().len() == 1);
-        release(&server);
+        drop(lock);
         assert_eq!(answers.join().unwrap().unwrap(), [1]);
     });
 }
