@@ -42,7 +42,7 @@ use crate::http::{self, Losses, Readiness, scrape::TokenFile};
 use crate::metrics::Metrics;
 use crate::service::api::LogLevel;
 use crate::service::{
-    ChannelBackend, Chat, Hooks, Kinds, Leases, Market, SignalAccess,
+    Asker, Chat, Hooks, Kinds, Leases, Market, SignalAccess,
     api::Publications,
     audit::{Audit, AuditFile},
     cluster::{self, Sealing},
@@ -357,8 +357,8 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     roles.map_err(RunError::Roles)?;
     let kinds = Kinds::new(&settings.channels).map_err(RunError::Channels)?;
     SignalAccess::new(&settings.market.signals).map_err(RunError::Channels)?;
-    let asked = ChannelBackend::new(&settings.ask, Arc::default()).map_err(RunError::Outbound)?;
-    let checked = asked.check(&kinds, &settings.webhooks);
+    let asker = Asker::new(&settings.ask, Arc::default()).map_err(RunError::Outbound)?;
+    let checked = kinds.check_served(asker.is_some(), settings.webhooks.url.is_some());
     checked.map_err(RunError::Channels)?;
     configured::check(settings).map_err(RunError::Keys)?;
     metrics_token(settings)?;

@@ -17,8 +17,8 @@ use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::{Spans, Traces};
 use crate::service::api::LogLevel;
 use crate::service::{
-    Access, ChannelBackend, Channels, Chat, FeedProgress, Hooks, Journals, Kinds, Market,
-    Notifications, Overlap, SignalAccess, Subscriptions, answer_channel_peers,
+    Access, Asker, Channels, Chat, FeedProgress, Hooks, Journals, Kinds, Market, Notifications,
+    Overlap, SignalAccess, Subscriptions, answer_channel_peers,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},
     audit::Moderation,
     cluster::{self, Announcer},
@@ -113,11 +113,11 @@ impl Services {
             recovery_window(settings),
             settings.market.retention,
         );
-        let asked = ChannelBackend::new(&settings.ask, Arc::clone(&metrics));
-        let asked = asked.map_err(RunError::Outbound)?;
-        let checked = asked.check(&kinds, &settings.webhooks);
+        let asker = Asker::new(&settings.ask, Arc::clone(&metrics));
+        let asker = asker.map_err(RunError::Outbound)?;
+        let checked = kinds.check_served(asker.is_some(), settings.webhooks.url.is_some());
         checked.map_err(RunError::Channels)?;
-        let checks = (access.clone(), authenticator.clone(), asked);
+        let checks = (access.clone(), authenticator.clone(), asker);
         let journaled = (journals.clone(), hooks.clone(), Arc::clone(&metrics));
         let reach = (&settings.limits, announcer.clone());
         let channels = Channels::open(kinds, signals.claims(), journaled, checks, reach);
@@ -241,18 +241,20 @@ impl Services {
     /// namespace start a new session.
     fn hand_over(&self, io: Builder) -> Builder {
         let (chat, subscriptions) = (self.chat.clone(), self.subscriptions());
-        let channels = self.channels.clone();
         io.handover(move |socket| {
             if socket.namespace().name() != "/" {
                 return None;
             }
-            let named = channels.give_all(socket);
-            chat.start_handover(socket, named, |room| subscriptions.followed(room, socket))
+            let left = Channels::rooms_of(socket);
+            chat.start_handover(socket, left, |room| subscriptions.followed(room, socket))
         })
     }
 
     fn subscriptions(&self) -> Subscriptions {
-        Subscriptions::new(self.market.clone(), self.channels.clone())
+        Subscriptions {
+            market: self.market.clone(),
+            channels: self.channels.clone(),
+        }
     }
 }
 

@@ -51,14 +51,16 @@ impl StartedTasks {
         if let Some(blocks) = blocks.clone() {
             appliers.push(Box::new(blocks));
         }
-        appliers.push(Box::new(ChannelEnds::new(io.clone())));
-        let news = JournalNews::new(services.journals.clone(), io.of("/"));
-        appliers.push(Box::new(news));
+        appliers.push(Box::new(ChannelEnds(io.clone())));
+        appliers.push(Box::new(JournalNews {
+            journals: services.journals.clone(),
+            namespace: io.of("/"),
+        }));
         let (market, namespace) = (services.market.clone(), io.of("/"));
         // The prices are loaded before the first client subscribes.
         let applied = market.apply_stored_prices(&namespace).await;
         applied.map_err(RunError::Store)?;
-        appliers.push(Box::new(PriceApplier::new(market, namespace)));
+        appliers.push(Box::new(PriceApplier { market, namespace }));
         limits(settings, services, io, supervisor);
         published(services, io, supervisor);
         let (leases, emission) = chat(settings, services, store, io, commits, supervisor);

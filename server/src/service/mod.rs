@@ -36,7 +36,7 @@ pub(crate) use authorization::{
     MadeLogin, MadeRevocation, NewBlock, NewLogin, NewRevocation, RemoveBlock, RevocationApplier,
 };
 pub(crate) use channels::{
-    ChannelBackend, ChannelEnds, Channels, KindFault, Kinds, answer_channel_peers, delete_channel,
+    Asker, ChannelEnds, Channels, KindFault, Kinds, answer_channel_peers, delete_channel,
     delete_event, read_presence, revoke_channel, schemas_of, subscribe_user, undeclared_roles,
     unsubscribe_user,
 };

@@ -24,10 +24,9 @@ use crate::store::{self, Audience, Publication, PublicationFault};
 use roomcast::Namespace;
 
 /// Emits publications. Clones share its state.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Publications(Arc<PublicationsInner>);
 
-#[derive(Debug)]
 struct PublicationsInner {
     store: store::Publications,
     /// The node id under which this server continues after a restart. Without one it starts at the

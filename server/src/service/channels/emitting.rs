@@ -15,8 +15,9 @@ use crate::service::fault::ServiceError;
 use crate::service::journals::{JournalEmitter, read, write};
 use crate::service::rules::emissions::channels::{ChannelEvent, EndReason, EventMeta};
 use crate::service::rules::rooms::{RoomKind, room_named};
-use crate::store::{Append, Entry, IfOpen, Quota, Time};
-use roomcast::{Args, Namespace, Parser, Room, Socket};
+use crate::store::{Append, Entry, IfOpen, Time};
+use roomcast::broadcast::Emitted;
+use roomcast::{Args, Broadcast, Namespace, Parser, Room, Socket};
 
 /// The content of a channel's journal entry.
 #[derive(Serialize, Deserialize)]
@@ -59,20 +60,13 @@ pub(super) fn body_of(event: &str, data: &RawValue) -> String {
 
 /// Returns an entry to append to the journal of a channel of a kind. The first one of a key stays.
 pub(super) fn entry_of(kind: &Kind, channel: &str, key: String, body: String) -> Append {
-    let now = Time::now();
+    let new = Append::new(room_of(channel).as_str().to_owned(), key, body);
     Append {
-        journal: room_of(channel).as_str().to_owned(),
-        key,
-        body,
         // The stored events of each kind are counted.
-        category: Some(kind.name().to_owned()),
-        is_open: false,
+        category: Some(kind.name.clone()),
         if_open: IfOpen::Refuse,
-        needs_open: false,
-        created_at: now,
-        expires_at: Some(now.after(kind.history_age)),
-        most_open: 0,
-        quota: Quota::All,
+        expires_at: Some(new.created_at.after(kind.history_age)),
+        ..new
     }
 }
 
@@ -142,23 +136,22 @@ impl ChannelEmitter {
             channels.end_channel(at, &self.channel, reason);
         }
     }
-
-    /// Returns the arguments of a stored event.
-    fn arguments(&self, entry: &Entry, data: &RawValue) -> Option<Args> {
-        let meta = EventMeta {
-            channel: &self.channel,
-            position: self.positions.of_entry(entry),
-            id: id_in(&entry.key),
-            timestamp: entry.created_at,
-        };
-        arguments(data, &meta)
-    }
 }
 
-/// Returns the arguments of an event, encoded once for all followers.
-fn arguments(data: &RawValue, meta: &EventMeta<'_>) -> Option<Args> {
+/// Emits an event, encoded once for all followers. Returns what was emitted.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an event of an application has no row here"
+)]
+fn emit_event(
+    to: &Broadcast<'_>,
+    event: &str,
+    data: &RawValue,
+    meta: &EventMeta<'_>,
+) -> Option<Emitted> {
     let list = format!("[{},{}]", data.get(), write(meta));
-    Args::document(Parser::Json, list.into()).ok()?.items(0)
+    let args = Args::document(Parser::Json, list.into()).ok()?.items(0)?;
+    Some(to.emit(event, args))
 }
 
 /// Emits an event that is not stored to the followers at all servers.
@@ -166,10 +159,6 @@ fn arguments(data: &RawValue, meta: &EventMeta<'_>) -> Option<Args> {
 /// # Errors
 ///
 /// If it cannot be sent to the other servers.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an event of an application has no row here"
-)]
 pub(super) fn emit_unstored(
     namespace: &Namespace,
     channel: &str,
@@ -185,20 +174,14 @@ pub(super) fn emit_unstored(
         id: id_in(&event.key),
         timestamp: event.created_at,
     };
-    if let Some(args) = arguments(&data, &meta) {
-        let emitted = namespace.to(room_of(channel)).emit(&name, args);
-        if emitted.error.is_some() {
-            return Err(ServiceError::unavailable(UNSENT_PAUSE));
-        }
+    let emitted = emit_event(&namespace.to(room_of(channel)), &name, &data, &meta);
+    match emitted.and_then(|emitted| emitted.error) {
+        Some(_) => Err(ServiceError::unavailable(UNSENT_PAUSE)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Sends a socket events that it has missed, as the channel has emitted them.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an event of an application has no row here"
-)]
 pub(super) fn emit_missed(socket: &Socket, channel: &str, is_last: bool, missed: &[ChannelEvent]) {
     let namespace = socket.namespace();
     let mut to = namespace.local().to(socket.id());
@@ -212,9 +195,7 @@ pub(super) fn emit_missed(socket: &Socket, channel: &str, is_last: bool, missed:
             id: &event.id,
             timestamp: event.timestamp,
         };
-        if let Some(args) = arguments(&event.data, &meta) {
-            to.clone().emit(&event.event, args);
-        }
+        emit_event(&to, &event.event, &event.data, &meta);
     }
 }
 
@@ -230,10 +211,6 @@ impl JournalEmitter for ChannelEmitter {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an event of an application has no row here"
-    )]
     fn emit(&self, namespace: &Namespace, _: &str, entries: &[Entry]) {
         let room = room_of(&self.channel);
         let mut to = namespace.local().to(&room);
@@ -245,10 +222,14 @@ impl JournalEmitter for ChannelEmitter {
         for entry in entries {
             if is_deletion(entry) {
                 self.end_all(namespace, EndReason::Deleted);
-            } else if let Some(Body { event, data }) = read(entry)
-                && let Some(args) = self.arguments(entry, &data)
-            {
-                to.clone().emit(&event, args);
+            } else if let Some(Body { event, data }) = read(entry) {
+                let meta = EventMeta {
+                    channel: &self.channel,
+                    position: self.positions.of_entry(entry),
+                    id: id_in(&entry.key),
+                    timestamp: entry.created_at,
+                };
+                emit_event(&to, &event, &data, &meta);
             }
         }
     }

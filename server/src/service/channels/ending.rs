@@ -16,61 +16,51 @@ use crate::service::rules::commands::channels::{
 };
 use crate::service::rules::emissions::channels::EndReason;
 use crate::store::{StoreError, Time};
-use roomcast::{Io, Room};
+use roomcast::{Io, Namespace, Room};
 
 /// Deletes the events of a channel, and ends all subscriptions to it.
+///
+/// An entry tells the other servers, and followers that were absent. A call that fails in between
+/// may be repeated.
 pub(crate) async fn delete_channel(
     io: &Io,
     allowed: Allowed<DeleteChannel>,
 ) -> Result<Published, ServiceError> {
-    io.state::<Channels>().delete(allowed, io).await
-}
-
-impl Channels {
-    /// Deletes the events of a channel, and ends all subscriptions to it.
-    ///
-    /// An entry tells the other servers, and followers that were absent. A call that fails in
-    /// between may be repeated.
-    async fn delete(
-        &self,
-        allowed: Allowed<DeleteChannel>,
-        io: &Io,
-    ) -> Result<Published, ServiceError> {
-        let (by, DeleteChannel { channel }) = allowed.into_parts();
-        let kind = self.publishable(&channel, &by, None)?;
-        if !kind.is_stored {
-            let request = PeerRequest::Delete(channel.clone());
-            let (_, missing) = self.end_everywhere(io, request).await?;
-            if missing > 0 {
-                return Err(ServiceError::unavailable(MISSING_PAUSE));
-            }
-            return Ok(Published {
-                position: self.positions(&channel).of_offset(0),
-            });
+    let channels = io.state::<Channels>();
+    let (by, DeleteChannel { channel }) = allowed.into_parts();
+    let kind = channels.publishable(&channel, &by, None)?;
+    if !kind.is_stored {
+        let request = PeerRequest::Delete(channel.clone());
+        let ended = channels.end_everywhere(io, request).await?;
+        if ended.missing > 0 {
+            return Err(ServiceError::unavailable(MISSING_PAUSE));
         }
-        // No event has a key that begins with a line end.
-        let key = format!("\n{}", Uuid::now_v7());
-        let mut append = entry_of(&kind, &channel, key, DELETION.to_owned());
-        append.expires_at = Some(append.created_at.after(kind.history_age.max(TOLD)));
-        let (journal, any_time) = (append.journal.clone(), append.created_at.after(TOLD));
-        let (journals, namespace) = (self.0.journals.clone(), io.of("/"));
-        // Both steps are taken even if the caller gives up.
-        let deleting = tokio::spawn(async move {
-            let appended = journals.append(&namespace, append).await?;
-            let (entry, _) = stored(&appended)?;
-            let store = journals.store();
-            // The clocks of servers differ, so that every time counts.
-            store
-                .trim_journal(&journal, entry.revision, any_time)
-                .await?;
-            Ok::<_, ServiceError>(entry.clone())
+        return Ok(Published {
+            position: channels.positions(&channel).of_offset(0),
         });
-        let entry = deleting.await.map_err(|_| StoreError::Unknown)??;
-        self.0.usage.count_soon();
-        Ok(Published {
-            position: self.positions(&channel).of_entry(&entry),
-        })
     }
+    // No event has a key that begins with a line end.
+    let key = format!("\n{}", Uuid::now_v7());
+    let mut append = entry_of(&kind, &channel, key, DELETION.to_owned());
+    append.expires_at = Some(append.created_at.after(kind.history_age.max(TOLD)));
+    let (journal, any_time) = (append.journal.clone(), append.created_at.after(TOLD));
+    let (journals, namespace) = (channels.0.journals.clone(), io.of("/"));
+    // Both steps are taken even if the caller gives up.
+    let deleting = tokio::spawn(async move {
+        let appended = journals.append(&namespace, append).await?;
+        let (entry, _) = stored(&appended)?;
+        let store = journals.store();
+        // The clocks of servers differ, so that every time counts.
+        store
+            .trim_journal(&journal, entry.revision, any_time)
+            .await?;
+        Ok::<_, ServiceError>(entry.clone())
+    });
+    let entry = deleting.await.map_err(|_| StoreError::Unknown)??;
+    channels.0.usage.count_soon();
+    Ok(Published {
+        position: channels.positions(&channel).of_entry(&entry),
+    })
 }
 
 /// Deletes an event of a channel. Its id stays taken, and its position stays valid.
@@ -108,8 +98,7 @@ pub(crate) async fn revoke_channel(
         channel,
         user: new.user_id,
     };
-    let (ended, missing) = channels.end_everywhere(io, request).await?;
-    Ok(EndedSubscriptions { ended, missing })
+    channels.end_everywhere(io, request).await
 }
 
 impl Channels {
@@ -136,18 +125,23 @@ impl Channels {
     pub(super) fn end_local(io: &Io, channel: &str) -> usize {
         let room = room_of(channel);
         let namespace = io.of("/");
-        let followers = || namespace.local().to(room.clone());
-        let sockets = followers().sockets();
+        let sockets = namespace.local().to(room.clone()).sockets();
         for socket in &sockets {
             end(socket, &room, channel, EndReason::Deleted);
         }
         // Those that are recovered later find that they are not in the room. Those that have begun
         // to follow meanwhile stay.
-        let connected = followers().sockets().into_iter();
-        let connected: Vec<Room> = connected.map(|one| Room::from(one.id().as_str())).collect();
-        followers().except(connected).leave(room.clone());
+        leave_disconnected(&namespace, room);
         sockets.len()
     }
+}
+
+/// Removes the disconnected but recoverable sockets from a room.
+pub(super) fn leave_disconnected(namespace: &Namespace, room: Room) {
+    let members = namespace.local().to(room.clone());
+    let connected = members.sockets().into_iter();
+    let connected: Vec<Room> = connected.map(|one| Room::from(one.id().as_str())).collect();
+    members.except(connected).leave(room);
 }
 
 /// How long the entry about the deletion is stored at least, for other servers.

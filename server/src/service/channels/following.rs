@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::continuing::FollowedChannels;
 use super::emitting::{ChannelEmitter, is_room, room_of};
-use super::history::{EventPage, Start, read, unstored};
+use super::history::{Start, read, unstored};
 use super::kinds::Kind;
 use super::position::{Positions, Sent};
 use super::rights::Grant;
@@ -13,10 +13,9 @@ use super::{Channels, NO_CHANNEL, check_name};
 use crate::metrics::Counter;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Attachment, join};
+use crate::service::journals::join;
 use crate::service::rules::commands::channels::{
-    ChannelEvents, ChannelFollowers, ReadAsService, ReadChannel, SubscribeChannel,
-    UnsubscribeChannel,
+    ChannelEvents, ReadAsService, ReadChannel, SubscribeChannel, UnsubscribeChannel,
 };
 use crate::service::rules::commands::streams::Held;
 use crate::service::rules::content::{MAX_PAGE, page_limit};
@@ -48,7 +47,7 @@ impl Drop for Joining {
         }
         // The right may have ended since it was checked, and the kind may store its events by now.
         channels.recheck_one(&socket, &room);
-        if FollowedChannels::name(&socket, &room).is_none() {
+        if FollowedChannels::known(&socket, &room).is_none() {
             socket.leave(room);
         }
     }
@@ -74,10 +73,8 @@ impl Channels {
         check_name(&channel)?;
         let positions = self.positions(&channel);
         let start = start(&positions, since.as_deref(), None)?;
-        let admitted = self.admit(&channel, &by, token.as_deref(), |kind, values, grant| {
-            kind.may_follow(&by, values, grant)
-        });
-        let (kind, grant) = admitted.await?;
+        let admitting = self.admit(&channel, &by, token.as_deref(), Kind::may_follow);
+        let (kind, grant) = admitting.await?;
         self.follow((&channel, &kind), grant, start, socket).await
     }
 
@@ -91,13 +88,25 @@ impl Channels {
     ) -> Result<Held<ChannelEvents>, ServiceError> {
         let room = room_of(channel);
         self.check_bounds(kind, &room, socket)?;
-        if !kind.is_stored {
-            return self
-                .follow_unstored((channel, grant), start, kind, socket)
-                .await;
-        }
         // No later event is emitted while the answer is held, so the list is read before.
         let present = self.present(kind, channel, socket).await;
+        if !kind.is_stored {
+            let mut answer = unstored(&self.positions(channel), start);
+            answer.presence = present;
+            // A right can end in the meantime.
+            self.check_follows(channel, &socket.principal(), grant.as_ref())?;
+            self.0.metrics.count(Counter::ChannelSubscriptions);
+            let joining = Joining {
+                channels: self.clone(),
+                socket: socket.clone(),
+                channel: channel.to_owned(),
+                grant,
+            };
+            return Ok(Held {
+                answer,
+                held: Some(Box::new(joining)),
+            });
+        }
         let following = self.follow_stored((channel, kind), grant, start, socket);
         let mut held = following.await?;
         held.answer.presence = present.filter(|_| socket.is_in(room.as_str()));
@@ -122,20 +131,11 @@ impl Channels {
         let reading = || async {
             let bounds = (kind.is_last, MAX_PAGE);
             let page = read(journals.store(), channel, &positions, start, bounds).await?;
-            let EventPage {
-                revision,
-                answer,
-                is_behind,
-            } = page;
             // A right can end while the events are read. After the join, a lost right ends it.
             self.check_follows(channel, &socket.principal(), grant.as_ref())?;
             // Others may have subscribed at the same time.
             self.check_bounds(kind, &room, socket)?;
-            Ok(Attachment {
-                revision,
-                joins: !is_behind,
-                read: answer,
-            })
+            Ok(page)
         };
         let attaching = journals.attach(room.as_str().to_owned(), emitter, &room, socket, reading);
         let attached = attaching.await;
@@ -148,7 +148,16 @@ impl Channels {
             }
         }
         let (answer, permit) = attached?;
-        self.begun((channel, &room), grant.as_ref(), socket)?;
+        if grant.is_some() {
+            self.end_in_time(socket, SystemTime::now());
+        }
+        // A right can end in the meantime. After this check, its end ends the subscription.
+        let checked = self.check_follows(channel, &socket.principal(), grant.as_ref());
+        checked.inspect_err(|_| {
+            socket.leave(&room);
+            FollowedChannels::forget(socket, &room);
+        })?;
+        self.0.metrics.count(Counter::ChannelSubscriptions);
         Ok(Held {
             answer,
             held: Some(Box::new(permit)),
@@ -165,82 +174,23 @@ impl Channels {
         let namespace = socket.namespace();
         let in_room = |room: Room| namespace.local().to(room);
         let own = room_named(RoomKind::User.prefix(), &socket.principal().subject);
-        let (counter, message) = if is_reached(followed(socket), self.0.per_socket) {
-            (Counter::ChannelsOfConnection, "follows too many channels")
-        } else if in_room(room.clone()).count() >= kind.max_followers {
-            let message = "the channel has too many followers";
-            (Counter::ChannelFollowers, message)
-        } else if is_reached(
-            in_room(own).sockets().iter().map(followed).sum(),
-            self.0.per_user,
-        ) {
-            let message = "the connections of the user follow too many channels";
-            (Counter::ChannelsOfUser, message)
-        } else {
-            return Ok(());
-        };
+        let (counter, message) =
+            if is_reached(followed(socket), self.0.limits.channels_per_connection) {
+                (Counter::ChannelsOfConnection, "follows too many channels")
+            } else if in_room(room.clone()).count() >= kind.max_followers {
+                let message = "the channel has too many followers";
+                (Counter::ChannelFollowers, message)
+            } else if is_reached(
+                in_room(own).sockets().iter().map(followed).sum(),
+                self.0.limits.channels_per_user,
+            ) {
+                let message = "the connections of the user follow too many channels";
+                (Counter::ChannelsOfUser, message)
+            } else {
+                return Ok(());
+            };
         self.0.metrics.count(counter);
         Err(ServiceError::Conflict(message))
-    }
-
-    /// Lets a socket follow a channel whose events are not stored.
-    async fn follow_unstored(
-        &self,
-        (channel, grant): (&str, Option<Grant>),
-        start: Start,
-        kind: &Kind,
-        socket: &Socket,
-    ) -> Result<Held<ChannelEvents>, ServiceError> {
-        let mut answer = unstored(&self.positions(channel), start);
-        answer.presence = self.present(kind, channel, socket).await;
-        // A right can end in the meantime.
-        self.check_follows(channel, &socket.principal(), grant.as_ref())?;
-        self.0.metrics.count(Counter::ChannelSubscriptions);
-        let joining = Joining {
-            channels: self.clone(),
-            socket: socket.clone(),
-            channel: channel.to_owned(),
-            grant,
-        };
-        Ok(Held {
-            answer,
-            held: Some(Box::new(joining)),
-        })
-    }
-
-    /// Returns the followers of a channel, with the user of a socket that begins to follow, if the
-    /// kind has presence.
-    async fn present(
-        &self,
-        kind: &Kind,
-        channel: &str,
-        socket: &Socket,
-    ) -> Option<ChannelFollowers> {
-        if !kind.has_presence {
-            return None;
-        }
-        let (io, by) = (socket.io(), socket.principal());
-        Some(self.followers_with(io, channel, &by).await)
-    }
-
-    /// Checks a socket that has begun to follow a channel: a right can end in the meantime.
-    fn begun(
-        &self,
-        (channel, room): (&str, &Room),
-        grant: Option<&Grant>,
-        socket: &Socket,
-    ) -> Result<(), ServiceError> {
-        // A right that ends after this check ends the subscription.
-        if grant.is_some() {
-            self.end_in_time(socket, SystemTime::now());
-        }
-        if let Err(lost) = self.check_follows(channel, &socket.principal(), grant) {
-            socket.leave(room);
-            FollowedChannels::forget(socket, room);
-            return Err(lost);
-        }
-        self.0.metrics.count(Counter::ChannelSubscriptions);
-        Ok(())
     }
 
     /// Ends the subscription of a socket to a channel.
@@ -273,10 +223,8 @@ impl Channels {
         } = command;
         check_name(&channel)?;
         let page = self.requested(&channel, (since.as_deref(), before.as_deref()), limit)?;
-        let admitted = self.admit(&channel, &by, token.as_deref(), |kind, values, grant| {
-            kind.may_read(&by, values, grant)
-        });
-        let (kind, _) = admitted.await?;
+        let admitting = self.admit(&channel, &by, token.as_deref(), Kind::may_read);
+        let (kind, _) = admitting.await?;
         self.page(&kind, &channel, page).await
     }
 
@@ -316,7 +264,7 @@ impl Channels {
         }
         let bounds = (kind.is_last, limit);
         let page = read(store, channel, &positions, start, bounds).await?;
-        Ok(page.answer)
+        Ok(page.read)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What webhooks, which each kind chooses, traces and the diagnosis receive about channels.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Channels;
 use super::emitting::is_room;
@@ -13,12 +13,6 @@ use crate::service::hooks::Source;
 use crate::service::rules::emissions::channels::ChannelEvent;
 use crate::service::rules::rooms::RoomKind;
 use roomcast::{Io, Room};
-
-/// What webhooks receive of a channel.
-#[derive(Serialize)]
-struct HookedChannel<'a> {
-    channel: &'a str,
-}
 
 /// What webhooks receive of an event in a channel.
 #[derive(Serialize)]
@@ -43,7 +37,7 @@ impl Channels {
         };
         let found = self.find(channel);
         if found.is_some_and(|(kind, _)| kind.hooks.contains(&hook)) {
-            let data = || HookedChannel { channel };
+            let data = || json!({ "channel": channel });
             self.0.hooks.enqueue_chosen(event, Source::Rooms, data);
         }
     }
@@ -95,8 +89,6 @@ fn traced(event: ChannelEvent) -> Map<String, Value> {
         ("position", event.position.into()),
         ("data", data),
     ];
-    let fields = fields.into_iter();
-    fields
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    let fields = fields.map(|(name, value)| (name.to_owned(), value));
+    fields.into_iter().collect()
 }

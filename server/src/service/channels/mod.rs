@@ -22,7 +22,6 @@ mod rights;
 mod subscribers;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -31,7 +30,6 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::auth::authenticator::Authenticator;
-use crate::auth::outbound::OutboundFault;
 use crate::auth::{Principal, is_hidden};
 use crate::config::{self, ChannelKind};
 use crate::metrics::{Inventoried, Inventory, Metrics};
@@ -43,10 +41,11 @@ use crate::service::journals::{Journals, write};
 use crate::service::rules::bounds::CHANNEL_CHARS;
 use crate::service::rules::rooms::RoomKind;
 use crate::store::{JournalSize, StoreError};
-use continuing::FollowedChannels;
+use continuing::{FollowedChannels, end_at};
 use emitting::is_room;
+use ending::leave_disconnected;
 pub(crate) use ending::{delete_channel, delete_event, revoke_channel};
-use history::{Bounds, Trimming, Usage};
+use history::{Trimming, Usage};
 pub(in crate::service) use kinds::Pattern;
 use kinds::{Kind, Values};
 pub(crate) use kinds::{KindFault, Kinds, schemas_of, undeclared_roles};
@@ -55,8 +54,9 @@ pub(crate) use peers::{ChannelEnds, answer_channel_peers};
 use position::Positions;
 use presence::Lists;
 pub(crate) use presence::read_presence;
-use rights::{Asker, Grant, TokenGrant, claim, refused};
-pub(in crate::service) use rights::{FollowRule, Rules};
+pub(crate) use rights::Asker;
+use rights::{Grant, TokenGrant, claim, refused};
+pub(in crate::service) use rights::{Rule, Rules};
 use roomcast::{Io, Namespace, Room};
 pub(crate) use subscribers::{subscribe_user, unsubscribe_user};
 
@@ -77,12 +77,7 @@ struct ChannelsInner {
     authenticator: Authenticator,
     /// Asks the backend, if one is configured.
     asker: Option<Asker>,
-    /// The maximum number of channels that a socket may follow.
-    per_socket: usize,
-    /// The maximum number of channels that all sockets of a user here may follow together.
-    per_user: usize,
-    /// What all kinds together may store.
-    bounds: Bounds,
+    limits: config::Limits,
     usage: Usage,
     trimming: Mutex<Trimming>,
     /// The lists of followers that were requested a moment ago.
@@ -99,12 +94,6 @@ struct ChannelsInner {
     epoch: String,
 }
 
-impl fmt::Debug for Channels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channels").finish_non_exhaustive()
-    }
-}
-
 impl Channels {
     /// Creates the channels. The authenticator then retains the claims that rules read:
     /// `signal_claims` and those of the kinds.
@@ -116,7 +105,7 @@ impl Channels {
         kinds: Kinds,
         signal_claims: Vec<String>,
         (journals, hooks, metrics): (Journals, Hooks, Arc<Metrics>),
-        (access, authenticator, backend): (Access, Authenticator, ChannelBackend),
+        (access, authenticator, asker): (Access, Authenticator, Option<Asker>),
         (limits, announcer): (&config::Limits, Option<Announcer>),
     ) -> Result<Self, StoreError> {
         let epoch = journals.store().epoch().await?;
@@ -129,13 +118,8 @@ impl Channels {
             metrics,
             access,
             authenticator,
-            asker: backend.0,
-            per_socket: limits.channels_per_connection,
-            per_user: limits.channels_per_user,
-            bounds: Bounds {
-                events: limits.stored_channel_events,
-                bytes: limits.stored_channel_bytes,
-            },
+            asker,
+            limits: limits.clone(),
             usage: Usage::default(),
             trimming: Mutex::default(),
             lists: Mutex::default(),
@@ -158,7 +142,7 @@ impl Channels {
         channel: &str,
         by: &Principal,
         token: Option<&str>,
-        allows: impl Fn(&Kind, &Values<'_>, Option<&Grant>) -> bool,
+        allows: impl Fn(&Kind, &Principal, &Values<'_>, Option<&Grant>) -> bool,
     ) -> Result<(Arc<Kind>, Option<Grant>), ServiceError> {
         // The token is checked before the channel, so that the error does not depend on whether the
         // channel exists.
@@ -172,10 +156,10 @@ impl Channels {
         channel: &str,
         by: &Principal,
         grant: Option<Grant>,
-        allows: impl Fn(&Kind, &Values<'_>, Option<&Grant>) -> bool,
+        allows: impl Fn(&Kind, &Principal, &Values<'_>, Option<&Grant>) -> bool,
     ) -> Result<(Arc<Kind>, Option<Grant>), ServiceError> {
         let (kind, values) = self.find(channel).ok_or(NO_CHANNEL)?;
-        if allows(&kind, &values, grant.as_ref()) {
+        if allows(&kind, by, &values, grant.as_ref()) {
             return Ok((kind, grant));
         }
         let asker = self.0.asker.as_ref().filter(|_| kind.asks());
@@ -184,7 +168,7 @@ impl Channels {
         let grant = Some(Grant::Answer(answered));
         // The kinds may have been replaced meanwhile.
         let (kind, values) = self.find(channel).ok_or(NO_CHANNEL)?;
-        if allows(&kind, &values, grant.as_ref()) {
+        if allows(&kind, by, &values, grant.as_ref()) {
             return Ok((kind, grant));
         }
         Err(grant.as_ref().map_or(NO_CHANNEL, Grant::lost))
@@ -234,7 +218,7 @@ impl Channels {
 
     /// Returns the claims of a user that rules read, as JSON. `None` if there are none.
     pub(crate) fn claims_of(&self, by: &Principal) -> Option<String> {
-        let names = self.0.kinds.read().claims();
+        let names = self.0.kinds.read().claims_with(&[]);
         let claims = names.into_iter().filter_map(|name| {
             let value = claim(by, &name)?;
             Some((name, value))
@@ -268,15 +252,14 @@ impl Channels {
         let claims = kinds.claims_with(&self.0.signal_claims);
         self.0.authenticator.retain_claims(claims);
         *self.0.kinds.write() = kinds;
-        self.end_replaced(namespace);
+        end_at(namespace, |socket, room, known| {
+            self.end_reason(socket, room, known)
+        });
         // Disconnected but recoverable followers must receive nothing that they may no longer. When
         // they are recovered, they subscribe again.
         let rooms = namespace.rooms().into_iter().map(|(room, _)| room);
         for room in rooms.chain(self.0.journals.rooms()).filter(is_room) {
-            let followers = namespace.local().to(room.clone());
-            let connected = followers.sockets().into_iter();
-            let connected: Vec<Room> = connected.map(|one| Room::from(one.id().as_str())).collect();
-            followers.except(connected).leave(room);
+            leave_disconnected(namespace, room);
         }
     }
 
@@ -304,13 +287,14 @@ impl Channels {
         let followers = io.of("/").local().to(room.clone()).sockets();
         followers
             .iter()
-            .find_map(|socket| FollowedChannels::name(socket, room))
+            .find_map(|socket| FollowedChannels::known(socket, room))
+            .map(|known| known.channel)
     }
 
     /// Returns the name of a channel's kind, and whether its events are stored.
     pub(in crate::service) fn kind_of(&self, channel: &str) -> Option<(String, bool)> {
         let (kind, _) = self.find(channel)?;
-        Some((kind.name().to_owned(), kind.is_stored))
+        Some((kind.name.clone(), kind.is_stored))
     }
 
     /// Measures the stored events of channels by their rooms, among the `newest` of each.
@@ -331,7 +315,7 @@ impl Channels {
 
 impl Inventoried for Channels {
     fn report(&self, inventory: &mut Inventory) {
-        inventory.map("channels with old events", &self.0.trimming.lock().journals);
+        inventory.map("channels with old events", &self.0.trimming.lock());
         inventory.map("lists of followers", &self.0.lists.lock());
         self.0.usage.report(inventory);
         inventory.size(
@@ -341,31 +325,6 @@ impl Inventoried for Channels {
         if let Some(asker) = &self.0.asker {
             asker.report(inventory);
         }
-    }
-}
-
-/// The backend that decides about channels, if one is configured.
-pub(crate) struct ChannelBackend(Option<Asker>);
-
-impl ChannelBackend {
-    /// # Errors
-    ///
-    /// If requests to the configured URL are impossible or not allowed.
-    pub(crate) fn new(config: &config::Ask, metrics: Arc<Metrics>) -> Result<Self, OutboundFault> {
-        Asker::new(config, metrics).map(Self)
-    }
-
-    /// Checks that kinds ask it, and use webhooks, only if they are configured.
-    ///
-    /// # Errors
-    ///
-    /// The first kind that does, with its key.
-    pub(crate) fn check(
-        &self,
-        kinds: &Kinds,
-        webhooks: &config::Webhooks,
-    ) -> Result<(), KindFault> {
-        kinds.check_served(self.0.is_some(), webhooks.url.is_some())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::service::cluster::{Announcer, answer_requests, request_peers};
 use crate::service::fault::ServiceError;
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::service::journals::write;
+use crate::service::rules::commands::channels::EndedSubscriptions;
 use crate::store::Feed;
 use roomcast::{Builder, Io};
 
@@ -129,13 +130,13 @@ impl Channels {
         &self,
         io: &Io,
         request: PeerRequest,
-    ) -> Result<(usize, usize), ServiceError> {
+    ) -> Result<EndedSubscriptions, ServiceError> {
         let (id, request) = (Uuid::now_v7(), Box::new(request));
         let once = PeerRequest::Once { id, request };
-        let ended = self.change_everywhere(io, &once).await;
+        let (ended, missing) = self.change_everywhere(io, &once).await;
         let store = self.0.journals.store();
         store.add_change(TOPIC, &write(&once)).await?;
-        Ok(ended)
+        Ok(EndedSubscriptions { ended, missing })
     }
 
     /// Changes subscriptions at all servers. Returns their number, and the number of servers that
@@ -210,15 +211,7 @@ impl Handled {
 }
 
 /// Ends subscriptions that another server has ended while the broker did not reach this one.
-pub(crate) struct ChannelEnds {
-    io: Io,
-}
-
-impl ChannelEnds {
-    pub(crate) fn new(io: Io) -> Self {
-        Self { io }
-    }
-}
+pub(crate) struct ChannelEnds(pub(crate) Io);
 
 impl Applier for ChannelEnds {
     fn topic(&self) -> &'static str {
@@ -233,14 +226,14 @@ impl Applier for ChannelEnds {
         Box::pin(async move {
             match changed {
                 Entries::All => {
-                    let channels = self.io.state::<Channels>();
-                    channels.end_granted(&self.io.of("/"));
+                    let channels = self.0.state::<Channels>();
+                    channels.end_granted(&self.0.of("/"));
                 }
                 Entries::These(requests) => {
                     for request in requests {
                         // A server of another version may have written it.
                         if let Ok(request) = serde_json::from_str(request) {
-                            answer(&self.io, &request).await;
+                            answer(&self.0, &request).await;
                         }
                     }
                 }

@@ -65,20 +65,16 @@ impl Positions {
 
     /// Returns the position of an event.
     pub(super) fn of_entry(&self, entry: &Entry) -> String {
-        self.at(entry.revision, short(entry.created_at))
+        self.of_place(Place::new(entry.revision, Some(entry.created_at)))
     }
 
     /// Returns the position of an event that is no longer stored.
     pub(super) fn of_offset(&self, offset: u64) -> String {
-        self.at(offset, 0)
+        self.of_place(Place::new(offset, None))
     }
 
     /// Returns a position that a client has sent.
     pub(super) fn of_place(&self, Place { offset, time }: Place) -> String {
-        self.at(offset, time)
-    }
-
-    fn at(&self, offset: u64, time: u32) -> String {
         format!("{}.{offset}.{}.{time:08x}", self.epoch, self.tag)
     }
 
@@ -130,9 +126,9 @@ mod tests {
     #[test]
     fn position_is_valid_only_in_its_channel_and_database() {
         let orders = Positions::of("5f1d03ab", "orders:7:42");
-        let text = orders.at(7, 0x19b_0b0e0);
         let (offset, time) = (7, 0x19b_0b0e0);
         let place = Place { offset, time };
+        let text = orders.of_place(place);
         assert_eq!(orders.parse("since", &text), Ok(Sent::Here(place)));
         let replaced = Positions::of("00000000", "orders:7:42");
         assert_eq!(replaced.parse("since", &text), Ok(Sent::Elsewhere));

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::continuing::FollowedChannels;
 use super::emitting::room_of;
+use super::kinds::Kind;
 use super::peers::{PeerAnswer, PeerRequest};
 use super::{Channels, NO_CHANNEL, check_name};
 use crate::auth::Principal;
@@ -31,15 +32,6 @@ pub(super) struct List {
     making: Semaphore,
     /// The list, and when it was made.
     latest: Mutex<Option<(Instant, ChannelFollowers)>>,
-}
-
-impl Default for List {
-    fn default() -> Self {
-        Self {
-            making: Semaphore::new(1),
-            latest: Mutex::default(),
-        }
-    }
 }
 
 /// The followers of a channel at one server.
@@ -69,10 +61,8 @@ impl Channels {
     ) -> Result<ChannelPresence, ServiceError> {
         let (by, GetChannelPresence { channel, token }) = allowed.into_parts();
         check_name(&channel)?;
-        let admitted = self.admit(&channel, &by, token.as_deref(), |kind, values, grant| {
-            kind.may_follow(&by, values, grant)
-        });
-        let (kind, _) = admitted.await?;
+        let admitting = self.admit(&channel, &by, token.as_deref(), Kind::may_follow);
+        let (kind, _) = admitting.await?;
         if !kind.has_presence {
             return Err(NO_PRESENCE);
         }
@@ -80,22 +70,27 @@ impl Channels {
         Ok(ChannelPresence { channel, followers })
     }
 
-    /// Returns the followers of a channel with a user who begins to follow.
-    pub(super) async fn followers_with(
+    /// Returns the followers of a channel, with the user of a socket that begins to follow, if the
+    /// kind has presence.
+    pub(super) async fn present(
         &self,
-        io: &Io,
+        kind: &Kind,
         channel: &str,
-        by: &Principal,
-    ) -> ChannelFollowers {
-        let mut followers = self.followers(io, channel).await;
+        socket: &Socket,
+    ) -> Option<ChannelFollowers> {
+        if !kind.has_presence {
+            return None;
+        }
+        let by = socket.principal();
+        let mut followers = self.followers(socket.io(), channel).await;
         let mut users = followers.users.iter();
         let is_listed = users.any(|present| *present.user.user_id == *by.subject);
         // Among users that are not listed, it may be counted already.
         if !is_listed && followers.users.len() < MAX_LISTED {
             followers.count += 1;
-            followers.users.push(Follower::new(by, Time::now()).into());
+            followers.users.push(Follower::new(&by, Time::now()).into());
         }
-        followers
+        Some(followers)
     }
 
     /// Returns the followers of a channel at all servers, at most [`AGE`] ago.
@@ -106,7 +101,11 @@ impl Channels {
                 // Others wait for a list that is in use.
                 lists.retain(|_, list| Arc::strong_count(list) > 1);
             }
-            Arc::clone(lists.entry(channel.to_owned()).or_default())
+            let list = lists.entry(channel.to_owned()).or_insert_with(|| {
+                let (making, latest) = (Semaphore::new(1), Mutex::default());
+                Arc::new(List { making, latest })
+            });
+            Arc::clone(list)
         };
         let _permit = list.making.acquire().await;
         if let Some((made, followers)) = &*list.latest.lock()
@@ -128,7 +127,8 @@ impl Channels {
         let mut users: HashMap<String, Follower> = HashMap::new();
         for socket in io.of("/").local().to(room.clone()).sockets() {
             let by = socket.principal();
-            let since = FollowedChannels::since(&socket, &room).unwrap_or_else(Time::now);
+            let known = FollowedChannels::known(&socket, &room);
+            let since = known.map_or_else(Time::now, |known| known.since);
             let user = users.entry(by.subject.clone());
             let user = user.or_insert_with(|| Follower {
                 connections: 0,

@@ -17,6 +17,7 @@ use crate::metrics::Counter;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::hooks::Source;
+use crate::service::journals;
 use crate::service::rules::bounds::{CHANNEL_EVENTS, CLIENT_ID_CHARS};
 use crate::service::rules::commands::channels::{
     EventForChannel, NewChannelEvent, NewChannelEvents, PublishAsService, PublishToChannel,
@@ -78,10 +79,11 @@ impl Channels {
         let new = NewChannelEvent { event, data, id };
         check_name(&channel)?;
         check_form(&new)?;
-        let admitted = self.admit(&channel, &by, token.as_deref(), |kind, values, grant| {
-            self.may_publish(kind, values, &by, grant) || kind.may_follow(&by, values, grant)
-        });
-        let (_, grant) = admitted.await?;
+        let allows = |kind: &Kind, by: &_, values: &Values<'_>, grant: Option<&_>| {
+            self.may_publish(kind, values, by, grant) || kind.may_follow(by, values, grant)
+        };
+        let admitting = self.admit(&channel, &by, token.as_deref(), allows);
+        let (_, grant) = admitting.await?;
         let kind = self.publishable(&channel, &by, grant.as_ref())?;
         let accepted = Accepted::new(kind, channel.into(), new, Some(&by.subject))?;
         self.store_event(accepted, Source::of(socket), &socket.namespace())
@@ -276,7 +278,7 @@ impl Channels {
             observe(namespace.io(), channel, &journal, event);
             self.hook_event(kind, source, channel, event);
             self.trim_later(journal.as_str(), entry.revision, kind.history_events);
-            self.add_stored(kind, entry.body.len());
+            self.0.usage.add(&kind.name, entry.body.len());
         }
         positions.of_entry(entry)
     }
@@ -304,10 +306,12 @@ impl Channels {
 
     /// Counts events that are published together, against the limit of their kind.
     fn pace(&self, kind: &Kind, events: u32) -> Result<(), ServiceError> {
-        kind.pace(events).map_err(|wait| {
-            self.0.metrics.count(Counter::ChannelPublishes);
-            ServiceError::limited(wait)
-        })
+        let pace = kind.pace.as_ref();
+        pace.map_or(Ok(()), |pace| pace.take(events))
+            .map_err(|wait| {
+                self.0.metrics.count(Counter::ChannelPublishes);
+                ServiceError::limited(wait)
+            })
     }
 
     /// Counts the events of a list, against the limits of their kinds.
@@ -412,12 +416,6 @@ fn accept_all<T>(
 
 /// Returns a stored event, and whether it was not stored before.
 pub(super) fn stored(appended: &Appended) -> Result<(&Entry, bool), ServiceError> {
-    match appended {
-        Appended::Stored(entry) => Ok((entry, true)),
-        Appended::There(entry) => Ok((entry, false)),
-        // Only open entries have these outcomes.
-        Appended::Absent | Appended::Full => {
-            Err(ServiceError::Conflict("the event cannot be stored"))
-        }
-    }
+    // An event is no open entry, so it is always stored.
+    journals::stored(appended).ok_or(ServiceError::Conflict("the event cannot be stored"))
 }

@@ -52,8 +52,7 @@ pub(crate) async fn unsubscribe_user(
     let channels = io.state::<Channels>();
     channels.find(&channel).ok_or(NO_CHANNEL)?;
     let request = PeerRequest::Unsubscribe { channel, user };
-    let (ended, missing) = channels.end_everywhere(io, request).await?;
-    Ok(EndedSubscriptions { ended, missing })
+    channels.end_everywhere(io, request).await
 }
 
 impl Channels {
@@ -89,7 +88,7 @@ impl Channels {
         let held = following.await?;
         // A socket that was disconnected in the meantime does not follow. If its client was recovered
         // already, it would receive the event.
-        if kind.is_stored && FollowedChannels::name(socket, &room).is_none() {
+        if kind.is_stored && FollowedChannels::known(socket, &room).is_none() {
             return Err(ServiceError::unavailable(Duration::ZERO));
         }
         let subscribed = ChannelSubscribed {

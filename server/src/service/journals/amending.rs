@@ -42,48 +42,33 @@ pub(in crate::service) struct Amended {
     pub(in crate::service) is_open: bool,
 }
 
-/// The current entry of a key that is to be replaced.
-pub(in crate::service) struct AmendTarget<'a> {
-    pub(in crate::service) journal: &'a str,
-    pub(in crate::service) key: &'a str,
-    /// The error message if there is none.
-    pub(in crate::service) missing: &'static str,
-}
-
-/// The current entry of a key after an amendment.
-pub(in crate::service) struct Outcome {
-    pub(in crate::service) entry: Entry,
-    /// Whether this request has stored it.
-    pub(in crate::service) is_new: bool,
-}
-
 impl Journals {
     /// Replaces the current entry of a key with the result of `amended`, and emits it to the
     /// followers.
     ///
-    /// If `amended` returns `None`, the entry already has the requested content and stays.
+    /// If `amended` returns `None`, the entry already has the requested content and stays. Returns
+    /// the current entry, and whether this request has stored it. `missing` is the error message if
+    /// the key has no entry.
     pub(in crate::service) async fn amend(
         &self,
         namespace: &Namespace,
-        target: AmendTarget<'_>,
+        (journal, key): (&str, &str),
+        missing: &'static str,
         amended: impl Fn(&Entry) -> Result<Option<Amended>, ServiceError>,
-    ) -> Result<Outcome, ServiceError> {
+    ) -> Result<(Entry, bool), ServiceError> {
         for _ in 0..ATTEMPTS {
             let store = self.store();
-            let known = store.journal_entry(target.journal, target.key).await?;
+            let known = store.journal_entry(journal, key).await?;
             let now = Time::now();
             let is_unexpired = |entry: &Entry| entry.expires_at.is_none_or(|end| end > now);
-            let missing = ServiceError::NotFound(target.missing);
-            let known = known.filter(is_unexpired).ok_or(missing)?;
+            let known = known.filter(is_unexpired);
+            let known = known.ok_or(ServiceError::NotFound(missing))?;
             let Some(Amended { body, is_open }) = amended(&known)? else {
-                return Ok(Outcome {
-                    entry: known,
-                    is_new: false,
-                });
+                return Ok((known, false));
             };
             let amend = Amend {
-                journal: target.journal.to_owned(),
-                key: target.key.to_owned(),
+                journal: journal.to_owned(),
+                key: key.to_owned(),
                 replaces: known.revision,
                 body,
                 is_open,
@@ -91,10 +76,7 @@ impl Journals {
                 expires_at: known.expires_at,
             };
             if let Some(entry) = self.store_amended(namespace, amend).await? {
-                return Ok(Outcome {
-                    entry,
-                    is_new: true,
-                });
+                return Ok((entry, true));
             }
         }
         Err(ServiceError::Conflict(

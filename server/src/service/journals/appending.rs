@@ -11,7 +11,7 @@ use crate::store::{Append, Appended, Entry, StoreError};
 use roomcast::Namespace;
 
 /// An entry, and whether it was not stored before.
-type Outcome<'a> = (&'a Entry, bool);
+type StoredEntry<'a> = (&'a Entry, bool);
 
 impl Journals {
     /// Stores an entry, then emits it to the followers of its journal at this server.
@@ -27,14 +27,11 @@ impl Journals {
             let name = append.journal.clone();
             let appended = journals.0.store.append(append).await;
             match &appended {
-                Ok(Appended::Stored(entry)) => {
-                    journals.emit(&namespace, &name, entry, true).await;
+                Ok(appended) => {
+                    if let Some((entry, is_new)) = stored(appended) {
+                        journals.emit(&namespace, &name, entry, is_new).await;
+                    }
                 }
-                // It may have been stored late, after an error.
-                Ok(Appended::There(entry)) => {
-                    journals.emit(&namespace, &name, entry, false).await;
-                }
-                Ok(Appended::Absent | Appended::Full) => {}
                 // The entry may have been stored in spite of the error, or may be stored later.
                 Err(_) => journals.mark_in_doubt(&name),
             }
@@ -50,12 +47,12 @@ impl Journals {
     pub(in crate::service) async fn append_all(
         &self,
         namespace: &Namespace,
-        mut appends: Vec<Append>,
+        appends: Vec<Append>,
     ) -> Result<Vec<Appended>, StoreError> {
         // Transactions lock several journals in the order of their names.
-        let mut places: Vec<usize> = (0..appends.len()).collect();
-        places.sort_by(|a, b| name_at(&appends, *a).cmp(name_at(&appends, *b)));
-        appends.sort_by(|a, b| a.journal.cmp(&b.journal));
+        let mut placed: Vec<(usize, Append)> = appends.into_iter().enumerate().collect();
+        placed.sort_by(|(_, a), (_, b)| a.journal.cmp(&b.journal));
+        let (places, appends): (Vec<usize>, Vec<Append>) = placed.into_iter().unzip();
         let names: Vec<String> = appends.iter().map(|one| one.journal.clone()).collect();
         let (journals, namespace) = (self.clone(), namespace.clone());
         let appending = tokio::spawn(async move {
@@ -76,18 +73,15 @@ impl Journals {
     /// Emits just stored entries to the followers of their journals at this server. Those of one
     /// journal follow each other.
     async fn emit_all(&self, namespace: &Namespace, names: &[String], appended: &[Appended]) {
-        let mut all: Vec<(Arc<Followed>, Vec<Outcome<'_>>)> = Vec::new();
+        let mut all: Vec<(Arc<Followed>, Vec<StoredEntry<'_>>)> = Vec::new();
         {
             let followed = self.0.followed.lock();
             for (name, appended) in names.iter().zip(appended) {
-                let stored = match appended {
-                    Appended::Stored(entry) => (entry, true),
-                    // It may have been stored late, after an error.
-                    Appended::There(entry) => (entry, false),
-                    Appended::Absent | Appended::Full => continue,
+                let Some(stored) = stored(appended) else {
+                    continue;
                 };
                 match (all.last_mut(), followed.get(name)) {
-                    (Some((last, entries)), _) if last.name() == name => entries.push(stored),
+                    (Some((last, entries)), _) if last.name == *name => entries.push(stored),
                     (_, Some(one)) => all.push((Arc::clone(one), vec![stored])),
                     (_, None) => {}
                 }
@@ -101,7 +95,7 @@ impl Journals {
             }
             for (n, (entry, is_new)) in entries.into_iter().enumerate() {
                 // The first one shows whether the store has lost entries.
-                let emitted = one.emit_new(&self.0.store, namespace, entry, is_new && n == 0);
+                let emitted = one.emit_new(namespace, entry, is_new && n == 0);
                 if let Err(error) = emitted.await {
                     tracing::debug!(%error, "could not read journal entries, retrying");
                 }
@@ -120,9 +114,7 @@ impl Journals {
     ) {
         let followed = self.0.followed.lock().get(name).cloned();
         if let Some(followed) = followed
-            && let Err(error) = followed
-                .emit_new(&self.0.store, namespace, entry, is_new)
-                .await
+            && let Err(error) = followed.emit_new(namespace, entry, is_new).await
         {
             roomcast::throttled_log!(warn, %error, "could not read a new journal entry, it is emitted later");
         }
@@ -136,6 +128,12 @@ impl Journals {
     }
 }
 
-fn name_at(appends: &[Append], place: usize) -> &str {
-    appends.get(place).map_or("", |append| &append.journal)
+/// Returns the entry that is stored, and whether it was not stored before. A known entry may have
+/// been stored late, after an error.
+pub(in crate::service) fn stored(appended: &Appended) -> Option<StoredEntry<'_>> {
+    match appended {
+        Appended::Stored(entry) => Some((entry, true)),
+        Appended::There(entry) => Some((entry, false)),
+        Appended::Absent | Appended::Full => None,
+    }
 }

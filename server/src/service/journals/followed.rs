@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,8 +19,9 @@ use crate::store::{Current, Entry, JournalView, Store, StoreError, Stretch, Time
 use roomcast::{Namespace, Room, Socket};
 
 pub(super) struct Followed {
-    name: String,
+    pub(super) name: String,
     emitter: Arc<dyn JournalEmitter>,
+    store: Store,
     /// A copy of [`JournalState::emitted`] that can be read without the permit.
     emitted: AtomicU64,
     /// Whether [`JournalState::emitted`] is set.
@@ -51,32 +51,18 @@ pub(in crate::service) struct EmittedThrough {
 /// The permit to emit entries, with the state, which it returns when it is dropped.
 pub(in crate::service) struct JournalPermit {
     state: JournalState,
-    home: Arc<Followed>,
+    followed: Arc<Followed>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for JournalPermit {
     fn drop(&mut self) {
-        *self.home.state.lock() = std::mem::take(&mut self.state);
-    }
-}
-
-impl Deref for JournalPermit {
-    type Target = JournalState;
-
-    fn deref(&self) -> &JournalState {
-        &self.state
-    }
-}
-
-impl DerefMut for JournalPermit {
-    fn deref_mut(&mut self) -> &mut JournalState {
-        &mut self.state
+        *self.followed.state.lock() = std::mem::take(&mut self.state);
     }
 }
 
 #[derive(Default)]
-pub(in crate::service) struct JournalState {
+struct JournalState {
     /// The revision up to which everything was emitted or is in `waiting`. `None` before the first
     /// subscription.
     emitted: Option<u64>,
@@ -89,24 +75,6 @@ pub(in crate::service) struct JournalState {
     /// entries are included. A client that gets one
     /// receives all later entries.
     cached: HashMap<SnapshotKey, JournalView>,
-}
-
-impl JournalState {
-    pub(super) fn cached(&self, current: &Current<'_>) -> Option<&JournalView> {
-        // An owned key is created here, which costs less than copying the entries.
-        self.cached.get(&snapshot_key(current))
-    }
-
-    /// Returns whether followers have received an entry after a revision.
-    pub(super) fn has_emitted_after(&self, revision: u64) -> bool {
-        self.emitted.is_some_and(|emitted| emitted > revision)
-    }
-
-    pub(super) fn cache(&mut self, current: &Current<'_>, view: &JournalView) {
-        if self.emitted == Some(view.revision) && self.cached.len() < MAX_SNAPSHOTS {
-            self.cached.insert(snapshot_key(current), view.clone());
-        }
-    }
 }
 
 /// The category, the maximum number of entries, and whether entries that withdraw their keys are
@@ -128,10 +96,11 @@ impl Followed {
         [rooms, Size::of_map(&state.cached), entries]
     }
 
-    pub(super) fn new(name: String, emitter: Arc<dyn JournalEmitter>) -> Self {
+    pub(super) fn new(name: String, emitter: Arc<dyn JournalEmitter>, store: Store) -> Self {
         Self {
             name,
             emitter,
+            store,
             emitted: AtomicU64::new(0),
             has_begun: AtomicBool::new(false),
             doubt: Mutex::default(),
@@ -142,10 +111,6 @@ impl Followed {
         }
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Waits for the permit in order of arrival. Never fails, since the semaphore is never closed.
     pub(super) async fn acquire(self: &Arc<Self>) -> Result<JournalPermit, StoreError> {
         let permit = Arc::clone(&self.permit).acquire_owned().await;
@@ -154,7 +119,7 @@ impl Followed {
             // held across an await.
             _permit: permit.map_err(|_| StoreError::Closed)?,
             state: std::mem::take(&mut *self.state.lock()),
-            home: Arc::clone(self),
+            followed: Arc::clone(self),
         })
     }
 
@@ -177,22 +142,21 @@ impl Followed {
     /// none. The journal has reached a revision `reached`, also if its entries were removed.
     pub(super) async fn catch_up(
         self: &Arc<Self>,
-        store: &Store,
         namespace: &Namespace,
         reached: u64,
     ) -> Result<(), StoreError> {
         // The time is taken before the store is read, so that a doubt that arises during the read
         // remains.
         let begin = Instant::now();
-        let mut state = self.acquire().await?;
-        if state.emitted.is_some()
-            && let Err(error) = self.read(&mut state, store, namespace, u64::MAX).await
+        let mut permit = self.acquire().await?;
+        if permit.state.emitted.is_some()
+            && let Err(error) = permit.read(namespace, u64::MAX).await
         {
             self.extend_doubt(begin);
             return Err(error);
         }
-        self.skip_through(&mut state, namespace, reached);
-        self.emit_open_count(&mut state, store, namespace).await;
+        permit.skip_through(namespace, reached);
+        permit.emit_open_count(namespace).await;
         self.doubt.lock().take_if(|until| *until <= begin);
         Ok(())
     }
@@ -201,187 +165,53 @@ impl Followed {
         self.has_begun.load(Ordering::Acquire)
     }
 
-    /// Notes the current revision as emitted, before the first subscription.
-    pub(super) async fn begin(
-        &self,
-        state: &mut JournalState,
-        store: &Store,
-    ) -> Result<(), StoreError> {
-        if state.emitted.is_none() {
-            let revision = store.journal_revision(&self.name).await?;
-            self.move_to(state, revision);
-        }
-        Ok(())
-    }
-
-    /// Tells followers if the database has lost its newest commits, for example in a failover: they
-    /// have received what no longer exists, and later entries get the same revisions.
-    fn return_to(&self, state: &mut JournalState, namespace: &Namespace, revision: u64) {
-        if state.has_emitted_after(revision) {
-            self.emitter.emit_gap(namespace);
-            self.move_to(state, revision);
-        }
-    }
-
     /// Emits an entry that this server just stored, or found stored.
     ///
     /// The store numbers entries without gaps. If the entry is the next one, it is emitted
     /// directly, otherwise with all stored entries after the last emitted one.
     pub(super) async fn emit_new(
         self: &Arc<Self>,
-        store: &Store,
         namespace: &Namespace,
         entry: &Entry,
         is_new: bool,
     ) -> Result<(), StoreError> {
         let begin = Instant::now();
-        let mut state = if self.is_lagging(entry.revision) {
+        let mut permit = if self.is_lagging(entry.revision) {
             self.acquire().await?
         } else {
             // Usually another task has emitted it.
-            let is_reached = !is_new
-                || store.journal_revision(&self.name).await?
-                    >= self.emitted.load(Ordering::Acquire);
-            if is_reached {
+            let revision = async || self.store.journal_revision(&self.name).await;
+            if !is_new || revision().await? >= self.emitted.load(Ordering::Acquire) {
                 return Ok(());
             }
-            let mut state = self.acquire().await?;
-            if state.has_emitted_after(store.journal_revision(&self.name).await?) {
-                self.return_to(&mut state, namespace, entry.revision - 1);
+            let mut permit = self.acquire().await?;
+            if permit.has_emitted_after(revision().await?) {
+                permit.return_to(namespace, entry.revision - 1);
             }
-            state
+            permit
         };
-        let Some(emitted) = state.emitted.filter(|emitted| *emitted < entry.revision) else {
+        let emitted = permit.state.emitted;
+        let Some(emitted) = emitted.filter(|emitted| *emitted < entry.revision) else {
             return Ok(());
         };
         // The usual case needs no query.
-        if emitted + 1 == entry.revision {
-            self.emit_or_batch(&mut state, store, namespace, entry.clone());
-            self.set_emitted(&mut state, entry.revision);
-            self.emit_open_count(&mut state, store, namespace).await;
-            return Ok(());
-        }
-        let read = self.read(&mut state, store, namespace, u64::MAX).await;
+        let read = if emitted + 1 == entry.revision {
+            permit.emit_or_batch(namespace, entry.clone());
+            permit.set_emitted(entry.revision);
+            Ok(())
+        } else {
+            permit.read(namespace, u64::MAX).await
+        };
         if read.is_err() {
             self.extend_doubt(begin);
         }
-        self.emit_open_count(&mut state, store, namespace).await;
+        permit.emit_open_count(namespace).await;
         read
-    }
-
-    /// Emits waiting entries and those up to the revision of the snapshot that a joining socket
-    /// gets.
-    pub(super) async fn emit_through(
-        self: &Arc<Self>,
-        state: &mut JournalState,
-        store: &Store,
-        namespace: &Namespace,
-        revision: u64,
-    ) -> Result<(), StoreError> {
-        self.return_to(state, namespace, revision);
-        if state.emitted.is_none() {
-            self.move_to(state, revision);
-        }
-        self.read(state, store, namespace, revision).await?;
-        self.emit_waiting(state, namespace);
-        self.emit_open_count(state, store, namespace).await;
-        Ok(())
     }
 
     /// Returns whether followers receive the number of open entries.
     pub(super) fn counts_open(&self) -> bool {
         self.emitter.counts_open()
-    }
-
-    /// Emits the number of open entries if emitted entries may have changed it.
-    ///
-    /// If counting fails, the journal stays in doubt, so that the count is repeated soon.
-    async fn emit_open_count(
-        &self,
-        state: &mut JournalState,
-        store: &Store,
-        namespace: &Namespace,
-    ) {
-        if !state.is_count_due || !self.counts_open() {
-            return;
-        }
-        match store.count_open(&self.name, Time::now()).await {
-            Ok((revision, open)) => {
-                state.is_count_due = false;
-                self.emitter
-                    .emit_open_count(namespace, &self.name, revision, open);
-            }
-            Err(error) => {
-                tracing::debug!(%error, "could not count open journal entries, retrying");
-                self.extend_doubt(Instant::now());
-            }
-        }
-    }
-
-    async fn read(
-        self: &Arc<Self>,
-        state: &mut JournalState,
-        store: &Store,
-        namespace: &Namespace,
-        through: u64,
-    ) -> Result<(), StoreError> {
-        while let Some(emitted) = state.emitted.filter(|emitted| *emitted < through) {
-            let stretch = Stretch {
-                journal: &self.name,
-                after: emitted,
-                through,
-                is_newest: false,
-                limit: PAGE,
-                bytes: PAGE_BYTES,
-                unexpired_at: None,
-            };
-            let entries = store.journal_stretch(stretch).await?;
-            let Some(last) = entries.last() else { break };
-            let bytes: usize = entries.iter().map(|entry| entry.body.len()).sum();
-            let is_all = entries.len() < PAGE && bytes <= PAGE_BYTES;
-            let last = last.revision;
-            let mut gathered = Vec::new();
-            let mut next = emitted + 1;
-            for entry in entries {
-                if entry.revision > next {
-                    self.emitter.emit_gap(namespace);
-                }
-                next = entry.revision + 1;
-                if self.emitter.is_gathered(&entry) {
-                    state.waiting.retain(|waiting| waiting.key != entry.key);
-                    gathered.push(entry);
-                    continue;
-                }
-                self.emit_gathered(state, namespace, &mut gathered);
-                self.emit_or_batch(state, store, namespace, entry);
-            }
-            self.emit_gathered(state, namespace, &mut gathered);
-            self.set_emitted(state, last);
-            if is_all {
-                break;
-            }
-        }
-        if through != u64::MAX {
-            self.skip_through(state, namespace, through);
-        }
-        Ok(())
-    }
-
-    /// Leaves out entries up to a revision that have been removed in the meantime.
-    fn skip_through(&self, state: &mut JournalState, namespace: &Namespace, revision: u64) {
-        if state.emitted.is_some_and(|emitted| emitted < revision) {
-            self.emitter.emit_gap(namespace);
-            self.move_to(state, revision);
-        }
-    }
-
-    /// Notes a revision as emitted whose entry was not emitted by this server.
-    fn move_to(&self, state: &mut JournalState, revision: u64) {
-        self.set_emitted(state, revision);
-        *self.reached.lock() = Some(EmittedThrough {
-            revision,
-            created_at: None,
-        });
     }
 
     /// Emits entries, and notes the last one under the lock.
@@ -405,92 +235,6 @@ impl Followed {
         reached.filter(|_| is_in)
     }
 
-    fn set_emitted(&self, state: &mut JournalState, revision: u64) {
-        if state.emitted != Some(revision) {
-            // Cached snapshots lack the entries that have just been emitted.
-            state.cached = HashMap::new();
-        }
-        state.emitted = Some(revision);
-        // Tasks without the permit read this value, and must not see more than was emitted or
-        // waits.
-        self.emitted.store(revision, Ordering::Release);
-        self.has_begun.store(true, Ordering::Release);
-    }
-
-    /// Emits an entry, or lets it wait for other entries.
-    fn emit_or_batch(
-        self: &Arc<Self>,
-        state: &mut JournalState,
-        store: &Store,
-        namespace: &Namespace,
-        entry: Entry,
-    ) {
-        let window = self.emitter.batch_window(&entry);
-        // An entry that is acknowledged or replaced before its emission need not be emitted. Only
-        // the newest entry of a key is current, so older entries are dropped while they wait.
-        state.waiting.retain(|waiting| waiting.key != entry.key);
-        if window.is_zero() {
-            state.is_count_due = true;
-            self.emit(namespace, &[entry]);
-            return;
-        }
-        let now = Instant::now();
-        match state.window.filter(|end| *end > now) {
-            None => {
-                state.is_count_due = true;
-                self.emit(namespace, &[entry]);
-                state.window = Some(now + window);
-            }
-            Some(end) => {
-                let waiting = state.waiting.iter().map(|entry| entry.body.len());
-                if waiting.sum::<usize>() + entry.body.len() > WAITING_BYTES {
-                    self.emit_waiting(state, namespace);
-                }
-                if state.waiting.is_empty() {
-                    self.emit_waiting_at(store, namespace, state.window.unwrap_or(end));
-                }
-                state.waiting.push(entry);
-            }
-        }
-    }
-
-    fn emit_gathered(
-        &self,
-        state: &mut JournalState,
-        namespace: &Namespace,
-        gathered: &mut Vec<Entry>,
-    ) {
-        if !gathered.is_empty() {
-            state.is_count_due = true;
-            self.emit(namespace, gathered);
-            gathered.clear();
-        }
-    }
-
-    /// Emits waiting entries at the end of the window.
-    fn emit_waiting_at(self: &Arc<Self>, store: &Store, namespace: &Namespace, end: Instant) {
-        let (followed, store, namespace) = (Arc::clone(self), store.clone(), namespace.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep_until(end.into()).await;
-            if let Ok(mut state) = followed.acquire().await {
-                // Entries that were emitted in the meantime wait no longer.
-                followed.emit_waiting(&mut state, &namespace);
-                followed
-                    .emit_open_count(&mut state, &store, &namespace)
-                    .await;
-            }
-        });
-    }
-
-    fn emit_waiting(&self, state: &mut JournalState, namespace: &Namespace) {
-        let waiting = std::mem::take(&mut state.waiting);
-        if let Some(last) = waiting.last() {
-            state.is_count_due = true;
-            state.window = Some(Instant::now() + self.emitter.batch_window(last));
-            self.emit(namespace, &waiting);
-        }
-    }
-
     pub(super) fn note_room(&self, room: &Room) {
         self.rooms.lock().insert(room.clone(), None);
     }
@@ -503,11 +247,7 @@ impl Followed {
         self.rooms.lock().keys().cloned().collect()
     }
 
-    pub(super) fn has_rooms(&self) -> bool {
-        !self.rooms.lock().is_empty()
-    }
-
-    /// Discards rooms that have been empty for `linger`.
+    /// Discards rooms that have been empty for `linger`. Returns whether others are left.
     ///
     /// The time starts at the first check that found the room empty. Its last member may have left
     /// just before that check.
@@ -516,14 +256,228 @@ impl Followed {
         now: Instant,
         linger: Duration,
         is_used: impl Fn(&Room) -> bool,
-    ) {
-        self.rooms.lock().retain(|room, empty| {
+    ) -> bool {
+        let mut rooms = self.rooms.lock();
+        rooms.retain(|room, empty| {
             if is_used(room) {
                 *empty = None;
                 return true;
             }
             now.saturating_duration_since(*empty.get_or_insert(now)) < linger
         });
+        !rooms.is_empty()
+    }
+}
+
+impl JournalPermit {
+    pub(super) fn cached(&self, current: &Current<'_>) -> Option<&JournalView> {
+        // An owned key is created here, which costs less than copying the entries.
+        self.state.cached.get(&snapshot_key(current))
+    }
+
+    pub(super) fn cache(&mut self, current: &Current<'_>, view: &JournalView) {
+        let state = &mut self.state;
+        if state.emitted == Some(view.revision) && state.cached.len() < MAX_SNAPSHOTS {
+            state.cached.insert(snapshot_key(current), view.clone());
+        }
+    }
+
+    /// Returns whether followers have received an entry after a revision.
+    pub(super) fn has_emitted_after(&self, revision: u64) -> bool {
+        let emitted = self.state.emitted;
+        emitted.is_some_and(|emitted| emitted > revision)
+    }
+
+    /// Notes the current revision as emitted, before the first subscription.
+    pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
+        if self.state.emitted.is_none() {
+            let Followed { store, name, .. } = &*self.followed;
+            let revision = store.journal_revision(name).await?;
+            self.move_to(revision);
+        }
+        Ok(())
+    }
+
+    /// Tells followers if the database has lost its newest commits, for example in a failover: they
+    /// have received what no longer exists, and later entries get the same revisions.
+    fn return_to(&mut self, namespace: &Namespace, revision: u64) {
+        if self.has_emitted_after(revision) {
+            self.followed.emitter.emit_gap(namespace);
+            self.move_to(revision);
+        }
+    }
+
+    /// Emits waiting entries and those up to the revision of the snapshot that a joining socket
+    /// gets.
+    pub(super) async fn emit_through(
+        &mut self,
+        namespace: &Namespace,
+        revision: u64,
+    ) -> Result<(), StoreError> {
+        self.return_to(namespace, revision);
+        if self.state.emitted.is_none() {
+            self.move_to(revision);
+        }
+        self.read(namespace, revision).await?;
+        self.emit_waiting(namespace);
+        self.emit_open_count(namespace).await;
+        Ok(())
+    }
+
+    /// Emits the number of open entries if emitted entries may have changed it.
+    ///
+    /// If counting fails, the journal stays in doubt, so that the count is repeated soon.
+    async fn emit_open_count(&mut self, namespace: &Namespace) {
+        if !self.state.is_count_due || !self.followed.counts_open() {
+            return;
+        }
+        let Followed { store, name, .. } = &*self.followed;
+        match store.count_open(name, Time::now()).await {
+            Ok((revision, open)) => {
+                self.state.is_count_due = false;
+                let emitter = &self.followed.emitter;
+                emitter.emit_open_count(namespace, name, revision, open);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "could not count open journal entries, retrying");
+                self.followed.extend_doubt(Instant::now());
+            }
+        }
+    }
+
+    async fn read(&mut self, namespace: &Namespace, through: u64) -> Result<(), StoreError> {
+        let followed = Arc::clone(&self.followed);
+        while let Some(emitted) = self.state.emitted.filter(|emitted| *emitted < through) {
+            let stretch = Stretch {
+                journal: &followed.name,
+                after: emitted,
+                through,
+                is_newest: false,
+                limit: PAGE,
+                bytes: PAGE_BYTES,
+                unexpired_at: None,
+            };
+            let entries = followed.store.journal_stretch(stretch).await?;
+            let Some(last) = entries.last() else { break };
+            let bytes: usize = entries.iter().map(|entry| entry.body.len()).sum();
+            let is_all = entries.len() < PAGE && bytes <= PAGE_BYTES;
+            let last = last.revision;
+            let mut gathered = Vec::new();
+            let mut next = emitted + 1;
+            for entry in entries {
+                if entry.revision > next {
+                    followed.emitter.emit_gap(namespace);
+                }
+                next = entry.revision + 1;
+                if followed.emitter.is_gathered(&entry) {
+                    let waiting = &mut self.state.waiting;
+                    waiting.retain(|waiting| waiting.key != entry.key);
+                    gathered.push(entry);
+                    continue;
+                }
+                self.emit_gathered(namespace, &mut gathered);
+                self.emit_or_batch(namespace, entry);
+            }
+            self.emit_gathered(namespace, &mut gathered);
+            self.set_emitted(last);
+            if is_all {
+                break;
+            }
+        }
+        if through != u64::MAX {
+            self.skip_through(namespace, through);
+        }
+        Ok(())
+    }
+
+    /// Leaves out entries up to a revision that have been removed in the meantime.
+    fn skip_through(&mut self, namespace: &Namespace, revision: u64) {
+        if self.state.emitted.is_some_and(|emitted| emitted < revision) {
+            self.followed.emitter.emit_gap(namespace);
+            self.move_to(revision);
+        }
+    }
+
+    /// Notes a revision as emitted whose entry was not emitted by this server.
+    fn move_to(&mut self, revision: u64) {
+        self.set_emitted(revision);
+        *self.followed.reached.lock() = Some(EmittedThrough {
+            revision,
+            created_at: None,
+        });
+    }
+
+    fn set_emitted(&mut self, revision: u64) {
+        let (state, followed) = (&mut self.state, &self.followed);
+        if state.emitted != Some(revision) {
+            // Cached snapshots lack the entries that have just been emitted.
+            state.cached = HashMap::new();
+        }
+        state.emitted = Some(revision);
+        // Tasks without the permit read this value, and must not see more than was emitted or
+        // waits.
+        followed.emitted.store(revision, Ordering::Release);
+        followed.has_begun.store(true, Ordering::Release);
+    }
+
+    /// Emits an entry, or lets it wait for other entries.
+    fn emit_or_batch(&mut self, namespace: &Namespace, entry: Entry) {
+        let (state, followed) = (&mut self.state, &self.followed);
+        let window = followed.emitter.batch_window(&entry);
+        // An entry that is acknowledged or replaced before its emission need not be emitted. Only
+        // the newest entry of a key is current, so older entries are dropped while they wait.
+        state.waiting.retain(|waiting| waiting.key != entry.key);
+        if window.is_zero() {
+            state.is_count_due = true;
+            followed.emit(namespace, &[entry]);
+            return;
+        }
+        let now = Instant::now();
+        let Some(end) = state.window.filter(|end| *end > now) else {
+            state.is_count_due = true;
+            followed.emit(namespace, &[entry]);
+            state.window = Some(now + window);
+            return;
+        };
+        let waiting = state.waiting.iter().map(|entry| entry.body.len());
+        if waiting.sum::<usize>() + entry.body.len() > WAITING_BYTES {
+            self.emit_waiting(namespace);
+        }
+        if self.state.waiting.is_empty() {
+            self.emit_waiting_at(namespace, self.state.window.unwrap_or(end));
+        }
+        self.state.waiting.push(entry);
+    }
+
+    fn emit_gathered(&mut self, namespace: &Namespace, gathered: &mut Vec<Entry>) {
+        if !gathered.is_empty() {
+            self.state.is_count_due = true;
+            self.followed.emit(namespace, gathered);
+            gathered.clear();
+        }
+    }
+
+    /// Emits waiting entries at the end of the window.
+    fn emit_waiting_at(&self, namespace: &Namespace, end: Instant) {
+        let (followed, namespace) = (Arc::clone(&self.followed), namespace.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(end.into()).await;
+            if let Ok(mut permit) = followed.acquire().await {
+                // Entries that were emitted in the meantime wait no longer.
+                permit.emit_waiting(&namespace);
+                permit.emit_open_count(&namespace).await;
+            }
+        });
+    }
+
+    fn emit_waiting(&mut self, namespace: &Namespace) {
+        let (state, followed) = (&mut self.state, &self.followed);
+        let waiting = std::mem::take(&mut state.waiting);
+        if let Some(last) = waiting.last() {
+            state.is_count_due = true;
+            state.window = Some(Instant::now() + followed.emitter.batch_window(last));
+            followed.emit(namespace, &waiting);
+        }
     }
 }
 
@@ -540,6 +494,8 @@ const PAGE_BYTES: usize = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+    use crate::metrics::Metrics;
 
     struct Silent;
 
@@ -547,10 +503,17 @@ mod tests {
         fn emit(&self, _: &Namespace, _: &str, _: &[Entry]) {}
     }
 
-    #[test]
-    fn room_is_discarded_a_fixed_time_after_it_was_found_empty() {
+    #[tokio::test]
+    async fn room_is_discarded_a_fixed_time_after_it_was_found_empty() {
         const LINGER: Duration = Duration::from_secs(10);
-        let followed = Followed::new("j".into(), Arc::new(Silent));
+        let memory = config::Store {
+            url: "memory:".into(),
+            ..config::Store::default()
+        };
+        let (store, _commits) = Store::open(&memory, Arc::<Metrics>::default())
+            .await
+            .unwrap();
+        let followed = Followed::new("j".into(), Arc::new(Silent), store);
         let room = Room::from("r");
         followed.note_room(&room);
         let start = Instant::now();

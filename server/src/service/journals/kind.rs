@@ -238,25 +238,24 @@ impl<S: From<Snapshot> + Serialize> JournalKind<S> {
         let (journals, room) = (&self.journals, self.room_of(topic));
         let followed = journals.follow(self.journal(topic), Arc::clone(&self.emitter), &room);
         let store = journals.store();
-        let mut state = acquire(&followed).await?;
+        let mut permit = acquire(&followed).await?;
         let view = loop {
-            let current = bounds.current(followed.name(), category);
+            let current = bounds.current(&followed.name, category);
             // The client may have a later revision from another server than the snapshot stored
             // here.
-            let cached = state
+            let cached = permit
                 .cached(&current)
                 .filter(|view| is_shared && bounds.is_within(view));
             let view = match cached {
                 Some(view) => view.clone(),
                 None => {
                     let view = store.journal(current.clone()).await?;
-                    followed
-                        // The current followers first receive everything up to the snapshot, so
-                        // that the socket joins the room at exactly that revision.
-                        .emit_through(&mut state, store, &socket.namespace(), view.revision)
-                        .await?;
+                    // The current followers first receive everything up to the snapshot, so that the
+                    // socket joins the room at exactly that revision.
+                    let namespace = socket.namespace();
+                    permit.emit_through(&namespace, view.revision).await?;
                     if is_shared {
-                        state.cache(&current, &view);
+                        permit.cache(&current, &view);
                     }
                     view
                 }
@@ -269,12 +268,12 @@ impl<S: From<Snapshot> + Serialize> JournalKind<S> {
             bounds = whole;
         };
         let counted = if followed.counts_open() && view.entries.len() > self.open {
-            let (_, counted) = store.count_open(followed.name(), Time::now()).await?;
+            let (_, counted) = store.count_open(&followed.name, Time::now()).await?;
             counted
         } else {
             view.entries.len() as u64
         };
-        let snapshot = Snapshot::of(view, bounds).named(followed.name(), category);
+        let snapshot = Snapshot::of(view, bounds, (&followed.name, category));
         followed.note_room(&room);
         // The socket joins while the permit is held: no entry is emitted between the snapshot and
         // the join.

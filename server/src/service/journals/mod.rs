@@ -41,8 +41,9 @@ use crate::service::hooks::{Hooks, Source};
 use crate::service::rules::emission::Emission;
 use crate::store::{Entry, JournalSweep, Store, StoreError, Time};
 pub(in crate::service) use amending::{
-    AmendTarget, Amended, Outcome, is_withdrawal, published, withdrawal, write_withdrawal,
+    Amended, is_withdrawal, published, withdrawal, write_withdrawal,
 };
+pub(in crate::service) use appending::stored;
 use followed::Followed;
 pub(in crate::service) use followed::{EmittedThrough, JournalPermit};
 pub(in crate::service) use kind::{
@@ -213,19 +214,16 @@ impl Journals {
         R: Future<Output = Result<Attachment<T>, ServiceError>>,
     {
         let followed = self.follow(journal, emitter, room);
-        let store = &self.0.store;
         // Entries that are stored while `read` reads are emitted, so that the check below sees them.
         if !followed.has_begun() {
-            followed
-                .begin(&mut *acquire(&followed).await?, store)
-                .await?;
+            acquire(&followed).await?.begin().await?;
         }
         // Reading without the permit delays no other follower.
         let reading = timeout(PERMIT_TIMEOUT, self.0.reading.acquire()).await;
         let reading = reading.map_err(|_| StoreError::TimedOut)?;
         let mut attachment = read().await?;
-        let mut state = acquire(&followed).await?;
-        if state.has_emitted_after(attachment.revision) {
+        let mut permit = acquire(&followed).await?;
+        if permit.has_emitted_after(attachment.revision) {
             attachment = read().await?;
         }
         drop(reading);
@@ -234,10 +232,7 @@ impl Journals {
             joins,
             read,
         } = attachment;
-        let namespace = socket.namespace();
-        followed
-            .emit_through(&mut state, store, &namespace, revision)
-            .await?;
+        permit.emit_through(&socket.namespace(), revision).await?;
         if joins {
             // It may have been discarded in the meantime, because it was empty.
             followed.note_room(room);
@@ -245,7 +240,7 @@ impl Journals {
         } else {
             socket.leave(room);
         }
-        Ok((read, state))
+        Ok((read, permit))
     }
 
     /// Returns whether this server has emitted all entries of a journal to a room for as long as
@@ -285,9 +280,9 @@ impl Journals {
 
     fn follow(&self, name: String, emitter: Arc<dyn JournalEmitter>, room: &Room) -> Arc<Followed> {
         let mut followed = self.0.followed.lock();
-        let one = followed
-            .entry(name)
-            .or_insert_with_key(|name| Arc::new(Followed::new(name.clone(), emitter)));
+        let one = followed.entry(name).or_insert_with_key(|name| {
+            Arc::new(Followed::new(name.clone(), emitter, self.0.store.clone()))
+        });
         // The room is recorded under the lock of the map. Otherwise the journal might be discarded
         // before the socket has joined.
         one.note_room(room);
@@ -329,7 +324,7 @@ impl Journals {
     /// cannot be read stay in doubt.
     async fn catch_up_all(&self, namespace: &Namespace, journals: Vec<Arc<Followed>>) {
         let catching_up = stream::iter(journals).for_each_concurrent(READERS, async |one| {
-            if let Err(error) = one.catch_up(&self.0.store, namespace, 0).await {
+            if let Err(error) = one.catch_up(namespace, 0).await {
                 tracing::debug!(%error, "could not read journal entries, retrying");
             }
         });
@@ -368,9 +363,8 @@ impl Journals {
         let mut followed = self.0.followed.lock();
         followed.retain(|_, one| {
             let is_used = |room: &Room| namespace.local().to(room).count() > 0;
-            one.update_rooms(now, self.0.linger, is_used);
             // A task with another handle is about to subscribe a socket.
-            one.has_rooms() || Arc::strong_count(one) > 1
+            one.update_rooms(now, self.0.linger, is_used) || Arc::strong_count(one) > 1
         });
         let used = followed.len();
         followed.shrink_to(used * 2);

@@ -11,18 +11,11 @@ use roomcast::Namespace;
 
 /// Makes followed journals catch up with their entries in the feed.
 pub(crate) struct JournalNews {
-    journals: Journals,
-    namespace: Namespace,
+    pub(crate) journals: Journals,
+    pub(crate) namespace: Namespace,
 }
 
 impl JournalNews {
-    pub(crate) fn new(journals: Journals, namespace: Namespace) -> Self {
-        Self {
-            journals,
-            namespace,
-        }
-    }
-
     async fn emit(&self, changed: &Entries) -> Result<(), StoreError> {
         let Journals(inner) = &self.journals;
         let lagging: Vec<_> = {
@@ -44,7 +37,7 @@ impl JournalNews {
             READERS,
             async |(reached, journal)| {
                 let namespace = &self.namespace;
-                journal.catch_up(&inner.store, namespace, reached).await
+                journal.catch_up(namespace, reached).await
             },
         );
         catching_up.await

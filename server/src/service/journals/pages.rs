@@ -2,15 +2,12 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    JournalKind, Snapshot, is_withdrawal,
-    snapshot::{Bounds, withdrawn},
-};
+use super::{JournalKind, Snapshot, is_withdrawal, snapshot::Bounds};
 use crate::metrics::hex;
 use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::REVISION_DIGITS;
 use crate::service::rules::content::page_limit;
-use crate::store::{Current, Entry, Time};
+use crate::store::{Current, Time};
 
 /// Which current entries a page has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,37 +19,17 @@ pub(in crate::service) enum Part {
     Closed,
 }
 
-/// Current entries of a journal.
-#[derive(Debug)]
-pub(in crate::service) struct Page {
-    /// The revision of the journal when the page was read.
-    pub(in crate::service) revision: u64,
-    /// The newest first.
-    pub(in crate::service) entries: Vec<Entry>,
-    /// Where the next page begins. `None` if there are no more entries.
-    pub(in crate::service) cursor: Option<String>,
-    /// Set if the page has only entries with a larger revision than this.
-    pub(in crate::service) since: Option<u64>,
-}
-
-impl Page {
-    /// Returns the keys that were withdrawn after `since`, if there is one.
-    pub(in crate::service) fn withdrawn(&self) -> Vec<String> {
-        withdrawn(&self.entries)
-    }
-}
-
 impl<S> JournalKind<S> {
-    /// Returns a page of the current entries of a topic, up to a limit, after the page that
-    /// returned a cursor. With `since`, it has only entries with a larger revision; a revision that
-    /// the journal has not reached is ignored.
+    /// Returns a page of the current entries of a topic, the newest first, up to a limit, after the
+    /// page that returned a cursor. With `since`, it has only entries with a larger revision; a
+    /// revision that the journal has not reached is ignored.
     pub(in crate::service) async fn page(
         &self,
         topic: Option<&str>,
         part: Part,
         (cursor, limit): (Option<&str>, Option<usize>),
         since: Option<u64>,
-    ) -> Result<Page, ServiceError> {
+    ) -> Result<Snapshot, ServiceError> {
         let limit = page_limit(limit)?;
         let (journal, category) = (&self.journal(topic), self.category(topic));
         let list = list_of(journal, category);
@@ -89,20 +66,9 @@ impl<S> JournalKind<S> {
             newest: limit,
             since,
         };
-        let Snapshot {
-            revision,
-            mut entries,
-            since,
-            cursor,
-            ..
-        } = Snapshot::of(view, bounds).named(journal, category);
-        entries.reverse();
-        Ok(Page {
-            revision,
-            entries,
-            cursor,
-            since,
-        })
+        let mut page = Snapshot::of(view, bounds, (journal, category));
+        page.entries.reverse();
+        Ok(page)
     }
 }
 

@@ -19,16 +19,14 @@ pub(super) struct Bounds {
 #[derive(Debug)]
 pub(in crate::service) struct Snapshot {
     pub(in crate::service) revision: u64,
-    /// The oldest first.
+    /// The oldest first, but the newest first in a page of a list.
     pub(in crate::service) entries: Vec<Entry>,
     /// The number of open entries at this moment, if the teller counts them. It includes entries
     /// that did not fit.
     pub(in crate::service) open: u64,
     /// Set if there are only entries with a larger revision than this.
     pub(in crate::service) since: Option<u64>,
-    /// All omitted entries have a smaller revision than this. `None` if none was omitted.
-    pub(super) before: Option<u64>,
-    /// The cursor of the page that begins there.
+    /// The cursor of the page with the omitted entries. `None` if none was omitted.
     pub(in crate::service) cursor: Option<String>,
 }
 
@@ -57,8 +55,12 @@ impl Bounds {
 }
 
 impl Snapshot {
-    /// Takes the newest entries within the bounds, as many as fit into one event.
-    pub(super) fn of(view: JournalView, bounds: Bounds) -> Self {
+    /// Takes the newest entries of a list within the bounds, as many as fit into one event.
+    pub(super) fn of(
+        view: JournalView,
+        bounds: Bounds,
+        (journal, category): (&str, Option<&str>),
+    ) -> Self {
         let JournalView {
             revision,
             mut entries,
@@ -94,41 +96,28 @@ impl Snapshot {
             oldest(newest_kind).filter(|_| is_newest_cut),
             oldest(&is_any).filter(|_| left_out > 0),
         ];
+        // All omitted entries have a smaller revision than this.
         let before = before.into_iter().flatten().max();
         Self {
             revision,
             open: entries.len() as u64,
             entries,
             since,
-            before,
-            cursor: None,
+            cursor: before.map(|before| cursor_of(before, journal, category)),
         }
-    }
-
-    /// Sets the cursor for a list.
-    pub(super) fn named(mut self, journal: &str, category: Option<&str>) -> Self {
-        self.cursor = self
-            .before
-            .map(|before| cursor_of(before, journal, category));
-        self
     }
 
     /// Returns the keys that were withdrawn after `since`, if there is one.
     pub(in crate::service) fn withdrawn(&self) -> Vec<String> {
-        withdrawn(&self.entries)
+        let withdrawals = self.entries.iter().filter(|entry| is_withdrawal(entry));
+        withdrawals.map(|entry| entry.key.clone()).collect()
     }
 
     /// Returns whether older entries were omitted. Entries that are not newer than `since` do not
     /// count.
     pub(in crate::service) fn has_more(&self) -> bool {
-        self.before.is_some()
+        self.cursor.is_some()
     }
-}
-
-/// Returns the keys of the entries that withdraw them.
-pub(super) fn withdrawn(entries: &[Entry]) -> Vec<String> {
-    let withdrawals = entries.iter().filter(|entry| is_withdrawal(entry));
-    withdrawals.map(|entry| entry.key.clone()).collect()
 }
 
 /// Removes the oldest excess entries of a kind. Returns whether there were any.
@@ -184,9 +173,13 @@ mod tests {
     }
 
     fn taken(view: JournalView, bounds: Bounds) -> (Vec<u64>, Option<u64>) {
-        let snapshot = Snapshot::of(view, bounds);
+        let snapshot = Snapshot::of(view, bounds, ("trades:ann", None));
         let revisions = snapshot.entries.iter().map(|entry| entry.revision);
-        (revisions.collect(), snapshot.before)
+        let before = snapshot.cursor.map(|cursor| {
+            let (before, _) = cursor.split_once('.').unwrap();
+            before.parse().unwrap()
+        });
+        (revisions.collect(), before)
     }
 
     #[test]

@@ -3,38 +3,23 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::auth::is_name;
 use crate::service::fault::ServiceError;
-use crate::service::rules::bounds::{LARGEST_AMOUNT, NAME_CHARS, SYMBOL_CHARS};
+use crate::service::rules::bounds::{LARGEST_AMOUNT, SYMBOL_CHARS};
+pub(super) use crate::service::rules::content::check_name as name;
 use crate::store::Time;
 
 /// Checks a symbol: 1 to 32 visible ASCII characters.
 pub(super) fn symbol(field: impl fmt::Display, symbol: &str) -> Result<(), ServiceError> {
-    if (1..=SYMBOL_CHARS).contains(&symbol.len())
-        && symbol.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        return Ok(());
-    }
+    let is_valid = (1..=SYMBOL_CHARS).contains(&symbol.len())
+        && symbol.bytes().all(|byte| byte.is_ascii_graphic());
     let problem = "must have 1 to 32 characters: ASCII without spaces";
-    Err(ServiceError::invalid(field.to_string(), problem))
-}
-
-/// Checks an id or a name that a service chose.
-pub(super) fn name(field: impl fmt::Display, name: &str) -> Result<(), ServiceError> {
-    if is_name(name, NAME_CHARS) && !name.is_empty() {
-        return Ok(());
-    }
-    let problem = "must have 1 to 128 characters, none of them control or invisible";
-    Err(ServiceError::invalid(field.to_string(), problem))
+    ensure(is_valid, field, problem)
 }
 
 /// Checks a number above zero.
 pub(super) fn above_zero(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
-    if number > 0.0 && number <= MOST {
-        return Ok(());
-    }
-    let problem = "must be more than 0 and at most 1e15";
-    Err(ServiceError::invalid(field.to_string(), problem))
+    let is_valid = number > 0.0 && number <= MOST;
+    ensure(is_valid, field, "must be more than 0 and at most 1e15")
 }
 
 /// Checks the time of a value that replaces older ones. A time far in the future would never be
@@ -52,23 +37,28 @@ pub(super) fn recent(timestamp: Option<Time>, now: Time) -> Result<(), ServiceEr
 
 /// Checks a percentage. A number between 0 and 1 is refused because it is probably a fraction.
 pub(super) fn percent(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
-    let problem = match number {
-        0.0 | 1.0..=100.0 => return Ok(()),
-        number if number > 0.0 && number < 1.0 => {
-            "must be from 0 to 100 and not between 0 and 1: it is in percent, so send 80 for 0.8"
-        }
-        _ => "must be from 0 to 100",
+    let problem = if number > 0.0 && number < 1.0 {
+        "must be from 0 to 100 and not between 0 and 1: it is in percent, so send 80 for 0.8"
+    } else {
+        "must be from 0 to 100"
     };
-    Err(ServiceError::invalid(field.to_string(), problem))
+    ensure(matches!(number, 0.0 | 1.0..=100.0), field, problem)
 }
 
 /// Checks an amount, which may be negative.
 pub(super) fn amount(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
-    if number.abs() <= MOST {
-        return Ok(());
+    ensure(number.abs() <= MOST, field, "must be from -1e15 to 1e15")
+}
+
+fn ensure(
+    is_valid: bool,
+    field: impl fmt::Display,
+    problem: &'static str,
+) -> Result<(), ServiceError> {
+    match is_valid {
+        true => Ok(()),
+        false => Err(ServiceError::invalid(field.to_string(), problem)),
     }
-    let problem = "must be from -1e15 to 1e15";
-    Err(ServiceError::invalid(field.to_string(), problem))
 }
 
 /// How far the clock of a service may be ahead of this server's.

@@ -8,7 +8,7 @@ use super::withdrawals::{EXECUTED, NO_SIGNAL, NO_TRADE};
 use super::{Market, checks, signals, trades};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{AmendTarget, Amended, is_withdrawal, journal_of, read, write};
+use crate::service::journals::{Amended, is_withdrawal, journal_of, read, write};
 use crate::service::rules::commands::corrections::{CorrectSignal, CorrectTrade};
 use crate::service::rules::content::{check_same_id, check_user_id};
 use crate::service::rules::emissions::published::Update;
@@ -33,11 +33,6 @@ impl Market {
             signal_id: signal_id.clone(),
             ..signals::checked(signal)?
         };
-        let target = AmendTarget {
-            journal: JOURNAL,
-            key: &signal_id,
-            missing: NO_SIGNAL,
-        };
         let amended = |entry: &Entry| {
             let known: Signal = published(entry)?;
             if known.channel_id != corrected.channel_id {
@@ -55,10 +50,9 @@ impl Market {
                 is_open: false,
             }))
         };
-        let journals = &self.0.journals;
-        let outcome = journals.amend(namespace, target, amended).await?;
-        let body = published(&outcome.entry)?;
-        Ok(self.amended(&SIGNAL_NEW, &outcome, body))
+        let (target, event) = ((JOURNAL, &*signal_id), (&SIGNAL_NEW, NO_SIGNAL));
+        self.amend(namespace, target, event, amended, published)
+            .await
     }
 
     /// Replaces a trade that is not executed. A settled trade stays settled. Without a time or a
@@ -68,14 +62,8 @@ impl Market {
         allowed: Allowed<CorrectTrade>,
         namespace: &Namespace,
     ) -> Result<Update<Trade>, ServiceError> {
-        let (
-            _,
-            CorrectTrade {
-                user,
-                trade_id,
-                trade,
-            },
-        ) = allowed.into_parts();
+        let (_, command) = allowed.into_parts();
+        let (user, trade_id, trade) = (command.user, command.trade_id, command.trade);
         check_user_id("userId", &user)?;
         checks::name("tradeId", &trade_id)?;
         check_same_id("userId", Some(&trade.user_id), &user)?;
@@ -84,11 +72,6 @@ impl Market {
         let corrected = trades::checked(trade)?;
         self.refuse_if_ordered(&user, &trade_id).await?;
         let journal = journal_of(trades::KIND, &user);
-        let target = AmendTarget {
-            journal: &journal,
-            key: &trade_id,
-            missing: NO_TRADE,
-        };
         let amended = |entry: &Entry| {
             let known: Trade = published(entry)?;
             let mut corrected = corrected.clone();
@@ -113,10 +96,9 @@ impl Market {
                 is_open,
             }))
         };
-        let journals = &self.0.journals;
-        let outcome = journals.amend(namespace, target, amended).await?;
-        let body = published(&outcome.entry)?;
-        Ok(self.amended(&TRADE_UPDATE, &outcome, body))
+        let (target, event) = ((&*journal, &*trade_id), (&TRADE_UPDATE, NO_TRADE));
+        self.amend(namespace, target, event, amended, published)
+            .await
     }
 }
 

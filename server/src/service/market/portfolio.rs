@@ -132,8 +132,18 @@ impl Market {
             timestamp: new.timestamp.unwrap_or_else(Time::now),
         };
         for attempt in 1..=ATTEMPTS {
-            let journal = journal_of(KIND, &portfolio.user_id);
-            match self.replace(journal, write(&portfolio), namespace).await? {
+            // Replaces the only entry of the journal, unless that is newer.
+            let append = Append {
+                is_open: true,
+                if_open: IfOpen::RemoveOlder,
+                most_open: 1,
+                ..Append::new(
+                    journal_of(KIND, &portfolio.user_id),
+                    String::new(),
+                    write(&portfolio),
+                )
+            };
+            match self.0.journals.append(namespace, append).await? {
                 Appended::Stored(Entry { revision, .. }) => {
                     let journals = &self.0.journals;
                     journals.hook(&PORTFOLIO_UPDATE, || Update {
@@ -156,22 +166,6 @@ impl Market {
         Err(ServiceError::Conflict(
             "the stored portfolio cannot be read or replaced",
         ))
-    }
-
-    /// Replaces the only entry of a journal, unless that is newer.
-    async fn replace(
-        &self,
-        journal: String,
-        body: String,
-        namespace: &Namespace,
-    ) -> Result<Appended, ServiceError> {
-        let append = Append {
-            is_open: true,
-            if_open: IfOpen::RemoveOlder,
-            most_open: 1,
-            ..Append::new(journal, String::new(), body)
-        };
-        Ok(self.0.journals.append(namespace, append).await?)
     }
 }
 

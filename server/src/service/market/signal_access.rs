@@ -2,7 +2,7 @@
 
 use crate::auth::Principal;
 use crate::config::SignalChannel;
-use crate::service::channels::{FollowRule, KindFault, Pattern, Rules};
+use crate::service::channels::{KindFault, Pattern, Rule, Rules};
 use crate::service::journals::CategoryRule;
 
 /// The entries of `market.signals`.
@@ -14,7 +14,7 @@ struct Entry {
     channel: String,
     /// Whether `channel` is a prefix of channel names.
     is_prefix: bool,
-    follow: Rules<FollowRule>,
+    follow: Rules,
 }
 
 impl SignalAccess {
@@ -75,7 +75,7 @@ impl Entry {
         let pattern = Pattern::parse("{channel}")?;
         let follow = Rules::follow(follow, &pattern).map_err(|wrong| format!("follow {wrong}"))?;
         let of_grants = |rule: &_| {
-            use FollowRule::{Ask, Services, Token};
+            use Rule::{Ask, Services, Token};
             matches!(rule, Token | Ask | Services)
         };
         if let Some(rule) = follow.find(of_grants) {

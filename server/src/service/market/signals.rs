@@ -160,7 +160,7 @@ impl Market {
             revision: page.revision,
             withdrawn: page.withdrawn(),
             signals: published(&page.entries).filter_map(update).collect(),
-            has_more: page.cursor.is_some(),
+            has_more: page.has_more(),
             cursor: page.cursor,
             since_revision: page.since,
         })

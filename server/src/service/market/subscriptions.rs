@@ -12,15 +12,11 @@ use roomcast::{Room, Socket};
 /// All kinds of subscriptions. Clones share the same state.
 #[derive(Clone)]
 pub(crate) struct Subscriptions {
-    market: Market,
-    channels: Channels,
+    pub(crate) market: Market,
+    pub(crate) channels: Channels,
 }
 
 impl Subscriptions {
-    pub(crate) const fn new(market: Market, channels: Channels) -> Self {
-        Self { market, channels }
-    }
-
     /// Returns the kinds in the order in which they continue.
     fn kinds(&self) -> [&dyn SubscriptionKind; 6] {
         let market = &self.market.0;

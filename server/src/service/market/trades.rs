@@ -137,7 +137,7 @@ impl Market {
             revision: page.revision,
             withdrawn: page.withdrawn(),
             trades: published(&page.entries).filter_map(update).collect(),
-            has_more: page.cursor.is_some(),
+            has_more: page.has_more(),
             cursor: page.cursor,
             since_revision: page.since,
         })
@@ -174,19 +174,12 @@ impl Market {
             }
         }
         let is_same = |known: &Trade| {
-            let timestamp = if has_time {
-                trade.timestamp
-            } else {
-                known.timestamp
-            };
+            let mut published = trade.clone();
+            if !has_time {
+                published.timestamp = known.timestamp;
+            }
             // For trades settled before sides were recorded, the side is not compared.
-            let side = known.side.and(trade.side);
-            let trade = trade.clone();
-            let published = Trade {
-                timestamp,
-                side,
-                ..trade
-            };
+            published.side = known.side.and(trade.side);
             *known == published
         };
         match known {

@@ -5,7 +5,7 @@ use super::{Market, checks, trades};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    AmendTarget, Amended, Outcome, is_withdrawal, journal_of, read, withdrawal, write_withdrawal,
+    Amended, is_withdrawal, journal_of, read, withdrawal, write_withdrawal,
 };
 use crate::service::rules::commands::withdrawals::{WithdrawSignal, WithdrawTrade};
 use crate::service::rules::content::check_user_id;
@@ -28,11 +28,6 @@ impl Market {
     ) -> Result<Update<SignalWithdrawn>, ServiceError> {
         let (_, WithdrawSignal { signal_id }) = allowed.into_parts();
         checks::name("signalId", &signal_id)?;
-        let target = AmendTarget {
-            journal: JOURNAL,
-            key: &signal_id,
-            missing: NO_SIGNAL,
-        };
         let end = |signal: Signal| {
             Ok(SignalWithdrawn {
                 signal_id: signal.signal_id,
@@ -40,11 +35,8 @@ impl Market {
                 timestamp: Time::now(),
             })
         };
-        let journals = &self.0.journals;
-        let amending = journals.amend(namespace, target, |known| ended(known, end));
-        let outcome = amending.await?;
-        let body = withdrawal(&outcome.entry).ok_or(ServiceError::NotFound(NO_SIGNAL))?;
-        Ok(self.amended(&SIGNAL_WITHDRAWN, &outcome, body))
+        let (target, event) = ((JOURNAL, &*signal_id), (&SIGNAL_WITHDRAWN, NO_SIGNAL));
+        self.withdraw(namespace, target, event, end).await
     }
 
     /// Withdraws a trade that is not executed. A repeated request returns the first response.
@@ -58,11 +50,6 @@ impl Market {
         checks::name("tradeId", &trade_id)?;
         self.refuse_if_ordered(&user, &trade_id).await?;
         let journal = journal_of(trades::KIND, &user);
-        let target = AmendTarget {
-            journal: &journal,
-            key: &trade_id,
-            missing: NO_TRADE,
-        };
         let end = |trade: Trade| {
             if trade.status == TradeStatus::Executed {
                 return Err(ServiceError::Conflict(EXECUTED));
@@ -73,44 +60,55 @@ impl Market {
                 timestamp: Time::now(),
             })
         };
-        let journals = &self.0.journals;
-        let amending = journals.amend(namespace, target, |known| ended(known, end));
-        let outcome = amending.await?;
-        let body = withdrawal(&outcome.entry).ok_or(ServiceError::NotFound(NO_TRADE))?;
-        Ok(self.amended(&TRADE_WITHDRAWN, &outcome, body))
+        let (target, event) = ((&*journal, &*trade_id), (&TRADE_WITHDRAWN, NO_TRADE));
+        self.withdraw(namespace, target, event, end).await
     }
 
-    /// Returns the amended entry with this content, and notifies webhooks if it is new.
-    pub(super) fn amended<T: Clone + Serialize>(
+    /// Replaces an entry by its withdrawal, unless it is already withdrawn. `end` returns what is
+    /// withdrawn.
+    async fn withdraw<T, E>(
         &self,
-        event: &Emission<Update<T>, Reliable>,
-        outcome: &Outcome,
-        body: T,
-    ) -> Update<T> {
-        let revision = outcome.entry.revision;
+        namespace: &Namespace,
+        target: (&str, &str),
+        (event, missing): (&Emission<Update<E>, Reliable>, &'static str),
+        end: impl Fn(T) -> Result<E, ServiceError>,
+    ) -> Result<Update<E>, ServiceError>
+    where
+        T: DeserializeOwned,
+        E: Clone + Serialize + DeserializeOwned,
+    {
+        let withdrawn = |known: &Entry| {
+            if is_withdrawal(known) {
+                return Ok(None);
+            }
+            let published = read(known).ok_or(ServiceError::OTHER_FORM)?;
+            let (body, is_open) = (write_withdrawal(&end(published)?), false);
+            Ok(Some(Amended { body, is_open }))
+        };
+        let body = |entry: &Entry| withdrawal(entry).ok_or(ServiceError::NotFound(missing));
+        self.amend(namespace, target, (event, missing), withdrawn, body)
+            .await
+    }
+
+    /// Replaces the current entry of a key with the result of `amended`, and notifies webhooks if it
+    /// is new. Returns the current entry, whose content `body` reads.
+    pub(super) async fn amend<T: Clone + Serialize>(
+        &self,
+        namespace: &Namespace,
+        target: (&str, &str),
+        (event, missing): (&Emission<Update<T>, Reliable>, &'static str),
+        amended: impl Fn(&Entry) -> Result<Option<Amended>, ServiceError>,
+        body: impl Fn(&Entry) -> Result<T, ServiceError>,
+    ) -> Result<Update<T>, ServiceError> {
+        let journals = &self.0.journals;
+        let (entry, is_new) = journals.amend(namespace, target, missing, amended).await?;
+        let (body, revision) = (body(&entry)?, entry.revision);
         let update = Update { body, revision };
-        if outcome.is_new {
-            let journals = &self.0.journals;
+        if is_new {
             journals.hook(event, || update.clone());
         }
-        update
+        Ok(update)
     }
-}
-
-/// Returns the entry that replaces a withdrawn one, or `None` if it is already withdrawn.
-fn ended<T: DeserializeOwned, E: Serialize>(
-    known: &Entry,
-    end: impl Fn(T) -> Result<E, ServiceError>,
-) -> Result<Option<Amended>, ServiceError> {
-    if is_withdrawal(known) {
-        return Ok(None);
-    }
-    let published = read(known).ok_or(ServiceError::OTHER_FORM)?;
-    let body = write_withdrawal(&end(published)?);
-    Ok(Some(Amended {
-        body,
-        is_open: false,
-    }))
 }
 
 pub(super) const NO_SIGNAL: &str = "no such signal";

@@ -1,11 +1,11 @@
 //! Acknowledgements, which end notifications that their user has seen.
 
-use super::sending::check_id;
 use super::{Body, KIND, MENTION, Notifications};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{journal_of, read, write};
 use crate::service::rules::commands::notifications::{AckAllNotifications, AckNotification};
+use crate::service::rules::content::check_name;
 use crate::service::rules::emissions::notifications::{AllAcked, Notification, NotificationAcked};
 use crate::store::{Append, Appended, Current, Entry, StoreError, Time};
 use roomcast::{Namespace, Socket, SocketId};
@@ -20,18 +20,16 @@ impl Notifications {
         socket: &Socket,
     ) -> Result<NotificationAcked, ServiceError> {
         let (by, AckNotification { notification_id }) = allowed.into_parts();
-        check_id(&notification_id)?;
+        check_name("notificationId", &notification_id)?;
         let journal = journal_of(KIND, &by.subject);
         let acked = NotificationAcked {
             notification_id,
             timestamp: Time::now(),
         };
-        let journals = &self.0.journals;
-        let store = journals.store();
-        let open = store
-            .journal_entry(&journal, &acked.notification_id)
-            .await?;
-        let append = self.closing(&journal, open.as_ref(), acked.clone(), Some(socket.id()));
+        let (journals, id) = (&self.0.journals, &acked.notification_id);
+        let open = journals.store().journal_entry(&journal, id).await?;
+        let open = open.as_ref();
+        let append = self.closing(&journal, (id, open), acked.timestamp, Some(socket.id()));
         match journals.append(&socket.namespace(), append).await? {
             Appended::Stored(entry) => {
                 self.trim(&journal, &[entry.revision]).await;
@@ -74,11 +72,8 @@ impl Notifications {
             };
             before = Some(oldest.revision);
             let closing = view.entries.iter().map(|entry| {
-                let acked = NotificationAcked {
-                    notification_id: entry.key.clone(),
-                    timestamp,
-                };
-                self.closing(&journal, Some(entry), acked, Some(socket.id()))
+                let open = (&*entry.key, Some(entry));
+                self.closing(&journal, open, timestamp, Some(socket.id()))
             });
             let (namespace, closing) = (socket.namespace(), closing.collect());
             acknowledged += self.close(&namespace, &journal, closing).await?;
@@ -130,13 +125,8 @@ impl Notifications {
             entry.key.starts_with(MENTION) && seq_of(entry).is_some_and(|place| place <= seq)
         };
         let read = view.entries.iter().filter(is_read);
-        let closing = read.map(|entry| {
-            let acked = NotificationAcked {
-                notification_id: entry.key.clone(),
-                timestamp: now,
-            };
-            self.closing(&journal, Some(entry), acked, None)
-        });
+        let closing =
+            read.map(|entry| self.closing(&journal, (&entry.key, Some(entry)), now, None));
         let closing: Vec<Append> = closing.collect();
         if !closing.is_empty() {
             self.close(namespace, &journal, closing).await?;
@@ -182,11 +172,10 @@ impl Notifications {
     fn closing(
         &self,
         journal: &str,
-        open: Option<&Entry>,
-        acked: NotificationAcked,
+        (id, open): (&str, Option<&Entry>),
+        timestamp: Time,
         socket: Option<SocketId>,
     ) -> Append {
-        let timestamp = acked.timestamp;
         let notification = open.and_then(|entry| match read(entry) {
             Some(Body::New(notification)) => Some(notification),
             Some(Body::Acked { .. } | Body::Withdrawn { .. }) | None => None,
@@ -197,9 +186,12 @@ impl Notifications {
             expires_at: Some(timestamp.after(self.0.config.history)),
             ..Append::new(
                 journal.to_owned(),
-                acked.notification_id.clone(),
+                id.to_owned(),
                 write(&Body::Acked {
-                    acked,
+                    acked: NotificationAcked {
+                        notification_id: id.to_owned(),
+                        timestamp,
+                    },
                     socket: socket.map(|socket| socket.to_string()).unwrap_or_default(),
                     notification,
                 }),

@@ -6,7 +6,7 @@ use super::{Body, KIND, Notifications};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::hooks::Source as HookSource;
-use crate::service::journals::{AmendTarget, Amended, journal_of, read, write};
+use crate::service::journals::{Amended, journal_of, read, write};
 use crate::service::rules::commands::corrections::CorrectNotification;
 use crate::service::rules::content::{check_same_id, check_user_id};
 use crate::service::rules::emissions::notifications::Notification;
@@ -35,11 +35,6 @@ impl Notifications {
         new.notification_id = Some(id.clone());
         let new = self.checked(new)?;
         let journal = journal_of(KIND, &user);
-        let target = AmendTarget {
-            journal: &journal,
-            key: &id,
-            missing: "the user has no such notification",
-        };
         let amended = |entry: &Entry| {
             let known = unacknowledged(entry)?;
             let mut corrected = new.notification.clone();
@@ -58,14 +53,15 @@ impl Notifications {
                 is_open: true,
             }))
         };
-        let journals = &self.0.journals;
-        let outcome = journals.amend(namespace, target, amended).await?;
-        if outcome.is_new {
-            self.hook(&journal, &outcome.entry, HookSource::Service);
+        let (journals, target) = (&self.0.journals, (&*journal, &*id));
+        let missing = "the user has no such notification";
+        let (entry, is_new) = journals.amend(namespace, target, missing, amended).await?;
+        if is_new {
+            self.hook(&journal, &entry, HookSource::Service);
         }
         Ok(Update {
-            body: unacknowledged(&outcome.entry)?,
-            revision: outcome.entry.revision,
+            body: unacknowledged(&entry)?,
+            revision: entry.revision,
         })
     }
 }

@@ -37,7 +37,7 @@ impl Notifications {
             revision: page.revision,
             notifications: new.collect(),
             unread,
-            has_more: page.cursor.is_some(),
+            has_more: page.has_more(),
             cursor: page.cursor,
         })
     }

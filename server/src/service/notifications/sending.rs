@@ -6,20 +6,19 @@ use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use super::{Body, KIND, MENTION, Notifications, REMEMBERED};
-use crate::auth::is_name;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::hooks::Source as HookSource;
 use crate::service::journals::{journal_of, read, write};
 use crate::service::rules::bounds::{
-    ACTION_URL_CHARS, NAME_CHARS, NOTIFICATION_CHARS, NOTIFICATION_TITLE_CHARS, NOTIFIED_USERS,
+    ACTION_URL_CHARS, NOTIFICATION_CHARS, NOTIFICATION_TITLE_CHARS, NOTIFIED_USERS,
     is_control_in_text,
 };
 use crate::service::rules::commands::notifications::{
     Notified, NotifiedMany, Notify, SentOutcome, UserResult, WithdrawNotification,
     WithdrawalOutcome, Withdrawals,
 };
-use crate::service::rules::content::{check_user_id, is_http_url};
+use crate::service::rules::content::{check_name, check_user_id, is_http_url};
 use crate::service::rules::emissions::notifications::{Notification, Priority, WithdrawalReason};
 use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
 use roomcast::Namespace;
@@ -95,7 +94,7 @@ impl Notifications {
         namespace: &Namespace,
     ) -> Result<Withdrawals, ServiceError> {
         let (_, command) = allowed.into_parts();
-        check_id(&command.notification_id)?;
+        check_name("notificationId", &command.notification_id)?;
         let users = match named_users(command.user_id, command.user_ids)? {
             Users::One(user) => vec![user],
             Users::Many(users) => users,
@@ -140,7 +139,7 @@ impl Notifications {
     /// Checks a notification and sets what the service has omitted.
     pub(super) fn checked(&self, new: Notify) -> Result<New, ServiceError> {
         if let Some(id) = &new.notification_id {
-            check_id(id)?;
+            check_name("notificationId", id)?;
             // The prefix distinguishes mentions from notifications of services, which have another
             // quota.
             if id.starts_with(MENTION) {
@@ -326,14 +325,6 @@ fn withdrawal(appended: &Appended) -> WithdrawalOutcome {
         },
         Appended::Absent | Appended::Full => WithdrawalOutcome::Absent,
     }
-}
-
-pub(super) fn check_id(id: &str) -> Result<(), ServiceError> {
-    if id.is_empty() || !is_name(id, NAME_CHARS) {
-        let problem = "must have 1 to 128 characters, none of them control or invisible";
-        return Err(ServiceError::invalid("notificationId", problem));
-    }
-    Ok(())
 }
 
 /// Checks a displayed text of at most `max` characters.

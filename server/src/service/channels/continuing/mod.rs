@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Channels;
 use super::emitting::{is_room, room_of};
@@ -20,26 +21,34 @@ use crate::service::journals::{Arriving, SubscriptionKind};
 use crate::service::rules::emissions::channels::{CHANNEL_ENDED, ChannelEnded, EndReason};
 use crate::service::rules::rooms::Followed;
 use crate::store::Time;
-use roomcast::{Namespace, Room, Socket};
+use roomcast::{Namespace, Room, Socket, SocketId};
 
 /// The channels that a socket follows.
 #[derive(Default)]
 pub(super) struct FollowedChannels {
     known: Mutex<HashMap<Room, Known>>,
-    /// Sends when the next right from a backend ends, to the task that then ends subscriptions. The
-    /// task ends with this value.
-    next_end: Mutex<Option<watch::Sender<SystemTime>>>,
+    /// The task that ends subscriptions whose right from a backend ends. It ends with this value.
+    ending: Mutex<Option<JoinSet<()>>>,
 }
 
 /// What a socket has of a channel that it follows.
 #[derive(Clone)]
-struct Known {
+pub(super) struct Known {
     /// The name of the channel. A long one is in no room name.
-    channel: String,
+    pub(super) channel: String,
     /// The right from a backend.
     grant: Option<Grant>,
     /// Since when the socket follows.
-    since: Time,
+    pub(super) since: Time,
+}
+
+impl Known {
+    /// Returns whether a token or an answer no longer gives the right to follow.
+    fn has_lost_grant(&self) -> bool {
+        self.grant
+            .as_ref()
+            .is_some_and(|grant| !grant.is_in_force())
+    }
 }
 
 impl FollowedChannels {
@@ -73,18 +82,11 @@ impl FollowedChannels {
         }
     }
 
-    /// Returns since when a socket follows a channel.
-    pub(super) fn since(socket: &Socket, room: &Room) -> Option<Time> {
+    /// Returns the channel that a socket follows in a room.
+    pub(super) fn known(socket: &Socket, room: &Room) -> Option<Known> {
         let followed = Self::of(socket)?;
         let known = followed.known.lock();
-        known.get(room).map(|known| known.since)
-    }
-
-    /// Returns the name of the channel that a socket follows in a room.
-    pub(super) fn name(socket: &Socket, room: &Room) -> Option<String> {
-        let followed = Self::of(socket)?;
-        let known = followed.known.lock();
-        known.get(room).map(|known| known.channel.clone())
+        known.get(room).cloned()
     }
 
     /// Forgets a channel that the client knows it does not follow. Returns whether it was recorded.
@@ -94,11 +96,8 @@ impl FollowedChannels {
         followed.is_some_and(|followed| followed.known.lock().remove(room).is_some())
     }
 
-    /// Returns whether a token or an answer no longer gives the right to follow.
     fn has_lost_grant(&self) -> bool {
-        let known = self.known.lock();
-        let mut grants = known.values().filter_map(|known| known.grant.as_ref());
-        grants.any(|grant| !grant.is_in_force())
+        self.known.lock().values().any(Known::has_lost_grant)
     }
 
     /// Returns the channels that the client takes to be followed.
@@ -144,18 +143,8 @@ impl Channels {
     /// task of each socket does so as well, a moment later.
     pub(crate) fn end_revoked(&self, namespace: &Namespace) {
         end_at(namespace, |socket, _, known| {
-            let grant = known.grant.as_ref()?;
-            let is_lost = !grant.is_in_force();
-            is_lost.then(|| self.lost_by(socket, known)).flatten()
-        });
-    }
-
-    /// Ends the subscriptions at this server that the user may no longer have after the kinds were
-    /// replaced, or whose events are stored from now on but not emitted by this server.
-    pub(super) fn end_replaced(&self, namespace: &Namespace) {
-        end_at(namespace, |socket, room, known| {
-            let lost = self.lost_by(socket, known);
-            lost.or_else(|| self.unemitted(socket, room, known))
+            let has_lost_grant = known.has_lost_grant();
+            has_lost_grant.then(|| self.lost_by(socket, known))?
         });
     }
 
@@ -178,17 +167,30 @@ impl Channels {
         }
     }
 
-    /// Ends the subscription to one channel if the user may no longer follow it, or if this server
-    /// does not emit its events to the socket.
+    /// Ends the subscription to one channel if it cannot continue.
     pub(super) fn recheck_one(&self, socket: &Socket, room: &Room) {
-        let followed = FollowedChannels::of(socket);
-        let known = followed.and_then(|followed| followed.known.lock().get(room).cloned());
-        if let Some(known) = known
-            && let lost = self.lost_by(socket, &known)
-            && let Some(reason) = lost.or_else(|| self.unemitted(socket, room, &known))
+        if let Some(known) = FollowedChannels::known(socket, room)
+            && let Some(reason) = self.end_reason(socket, room, &known)
         {
             end(socket, room, &known.channel, reason);
         }
+    }
+
+    /// Returns why a subscription cannot continue: the user may no longer follow, or this server
+    /// does not emit the events of the channel to the socket. `None` if it can.
+    pub(super) fn end_reason(
+        &self,
+        socket: &Socket,
+        room: &Room,
+        known: &Known,
+    ) -> Option<EndReason> {
+        self.lost_by(socket, known).or_else(|| {
+            let found = self.find(&known.channel);
+            let is_emitted = found.is_some_and(|(kind, _)| !kind.is_stored)
+                || self.0.journals.is_followed(room.as_str(), room);
+            let is_reached = socket.is_in(room.as_str()) && is_emitted;
+            (!is_reached).then_some(EndReason::Interrupted)
+        })
     }
 
     /// Returns why the user of a socket may no longer follow a channel. `None` if it may.
@@ -219,83 +221,59 @@ impl Channels {
         let Some(followed) = FollowedChannels::of(socket) else {
             return;
         };
-        let mut next_end = followed.next_end.lock();
-        let Some(end) = followed.next_end(checked) else {
+        let Some(mut end) = followed.next_end(checked) else {
             return;
         };
-        if let Some(known) = &*next_end
-            && known.send(end).is_ok()
-        {
-            return;
-        }
-        let (sender, mut receiver) = watch::channel(end);
-        *next_end = Some(sender);
         let (channels, namespace, id) = (self.clone(), socket.namespace(), socket.id());
-        let followed = Arc::downgrade(&followed);
-        let revocations = Arc::clone(self.0.authenticator.revocations());
-        let mut revoked = revocations.added();
+        let known = Arc::downgrade(&followed);
+        let mut revoked = self.0.authenticator.revocations().added();
         // A revocation may have been added after the grants were checked.
         revoked.mark_changed();
         let mut answered = self.0.asker.as_ref().map(Asker::changed);
         if let Some(answered) = &mut answered {
             answered.mark_changed();
         }
-        tokio::spawn(async move {
-            let mut end = *receiver.borrow_and_update();
+        let mut ending = JoinSet::new();
+        ending.spawn(async move {
             loop {
                 let wait = end.duration_since(SystemTime::now()).unwrap_or_default();
-                tokio::select! {
-                    changed = receiver.changed() => match changed {
-                        Ok(()) => {
-                            end = *receiver.borrow_and_update();
-                            continue;
-                        }
-                        // The socket is gone.
-                        Err(_) => return,
-                    },
+                let is_over = tokio::select! {
                     // The senders outlive this task, so waiting never fails. Most changes are
                     // about others.
-                    () = either(&mut revoked, answered.as_mut()) => match followed.upgrade() {
-                        Some(followed) if followed.has_lost_grant() => {}
-                        // An answer may end earlier than before.
-                        Some(followed) => {
-                            let now = SystemTime::now();
-                            end = followed.next_end(now).unwrap_or(end);
-                            continue;
-                        }
-                        None => return,
-                    },
-                    () = tokio::time::sleep(wait) => {}
-                }
-                let Some(followed) = followed.upgrade() else {
+                    () = either(&mut revoked, answered.as_mut()) => false,
+                    () = tokio::time::sleep(wait) => true,
+                };
+                let Some(followed) = known.upgrade() else {
                     return;
                 };
                 let now = SystemTime::now();
-                match namespace.socket(&id) {
-                    Some(socket) => channels.recheck_permissions(&socket),
-                    // A disconnected but recoverable socket. When it is recovered, its client
-                    // learns why.
-                    None => {
-                        let ended = followed.all().into_iter().filter(|(_, known)| {
-                            let grant = known.grant.as_ref();
-                            grant.is_some_and(|grant| !grant.is_in_force())
-                        });
-                        for (room, _) in ended {
-                            let own = Room::from(id.as_str());
-                            namespace.local().to(own).leave(room);
-                        }
-                    }
+                if is_over || followed.has_lost_grant() {
+                    channels.end_lost(&followed, &namespace, &id);
                 }
-                let mut next_end = followed.next_end.lock();
-                match (followed.next_end(now), &*next_end) {
-                    (Some(end), Some(sender)) if sender.send(end).is_ok() => {}
-                    _ => {
-                        *next_end = None;
-                        return;
-                    }
+                // An answer may end earlier than before.
+                match followed.next_end(now) {
+                    Some(next) => end = next,
+                    None => return,
                 }
             }
         });
+        // A task that waits for another end stops.
+        *followed.ending.lock() = Some(ending);
+    }
+
+    /// Ends the subscriptions of a socket whose right has ended.
+    fn end_lost(&self, followed: &FollowedChannels, namespace: &Namespace, id: &SocketId) {
+        match namespace.socket(id) {
+            Some(socket) => self.recheck_permissions(&socket),
+            // A disconnected but recoverable socket. When it is recovered, its client learns why.
+            None => {
+                let ended = followed.all().into_iter();
+                for (room, _) in ended.filter(|(_, known)| known.has_lost_grant()) {
+                    let own = Room::from(id.as_str());
+                    namespace.local().to(own).leave(room);
+                }
+            }
+        }
     }
 
     /// Ends all subscriptions that a backend or a service has allowed: it may have ended any of them
@@ -310,44 +288,25 @@ impl Channels {
         });
     }
 
-    /// Ends the subscriptions of a socket to channels whose events this server does not emit to it.
-    pub(super) fn end_unemitted(&self, socket: &Socket) {
-        end_where(socket, |room, known| self.unemitted(socket, room, known));
-    }
-
-    /// Returns the reason to end a subscription whose events this server does not emit.
-    fn unemitted(&self, socket: &Socket, room: &Room, known: &Known) -> Option<EndReason> {
-        let found = self.find(&known.channel);
-        let is_emitted = found.is_some_and(|(kind, _)| !kind.is_stored)
-            || self.0.journals.is_followed(room.as_str(), room);
-        let is_reached = socket.is_in(room.as_str()) && is_emitted;
-        (!is_reached).then_some(EndReason::Interrupted)
-    }
-
-    /// Removes a socket that moves to another server from its channels. Returns the subscriptions
-    /// that its client believes to have, also those that have ended since it was disconnected.
-    pub(crate) fn give_all(&self, socket: &Socket) -> Vec<Followed> {
+    /// Returns the rooms of the channels that the client of a socket takes to be followed, also
+    /// those that the socket has left since it was disconnected.
+    pub(crate) fn rooms_of(socket: &Socket) -> Vec<Room> {
         let followed = followed_by(socket).into_iter();
-        let given = followed.map(|(room, Known { channel, grant, .. })| {
-            let position = self.leave_at(&room, &channel, socket);
-            let grant = grant.as_ref().and_then(Grant::moved);
-            Followed::Declared {
-                channel,
-                position,
-                grant,
-            }
-        });
-        given.collect()
+        followed.map(|(room, _)| room).collect()
     }
 }
 
 impl SubscriptionKind for Channels {
+    /// Removes the socket from the channel, so that the position is that of the last event that was
+    /// sent to it.
     fn followed(&self, room: &Room, socket: &Socket, _: &Principal) -> Option<Followed> {
-        // `give_all` has removed the socket from the other rooms, so it has joined since then.
-        FollowedChannels::name(socket, room).map(|channel| Followed::Declared {
+        let Known { channel, grant, .. } = FollowedChannels::known(socket, room)?;
+        let position = self.leave_at(room, &channel, socket);
+        let grant = grant.as_ref().and_then(Grant::moved);
+        Some(Followed::Declared {
             channel,
-            position: None,
-            grant: None,
+            position,
+            grant,
         })
     }
 
@@ -361,12 +320,11 @@ impl SubscriptionKind for Channels {
         Box::pin(async {
             self.0.recoveries.fetch_add(1, Ordering::SeqCst);
             let now = SystemTime::now();
-            self.recheck_permissions(socket);
+            end_where(socket, |room, known| self.end_reason(socket, room, known));
             self.end_in_time(socket, now);
-            self.end_unemitted(socket);
             // A room without a record would never be checked.
             for room in socket.rooms().into_iter().filter(is_room) {
-                if FollowedChannels::name(socket, &room).is_none() {
+                if FollowedChannels::known(socket, &room).is_none() {
                     socket.leave(room);
                 }
             }
@@ -405,7 +363,10 @@ async fn either(one: &mut watch::Receiver<()>, other: Option<&mut watch::Receive
 }
 
 /// Ends the subscriptions at this server for which `reason` returns why they end.
-fn end_at(namespace: &Namespace, reason: impl Fn(&Socket, &Room, &Known) -> Option<EndReason>) {
+pub(super) fn end_at(
+    namespace: &Namespace,
+    reason: impl Fn(&Socket, &Room, &Known) -> Option<EndReason>,
+) {
     for socket in namespace.local().sockets() {
         end_where(&socket, |room, known| reason(&socket, room, known));
     }

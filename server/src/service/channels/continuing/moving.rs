@@ -4,31 +4,24 @@
 //! that it retains end at a known position. The new server checks the right again, sends the events
 //! after that position, and lets the socket follow from there.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
-use super::FollowedChannels;
+use super::{FollowedChannels, end};
 use crate::service::channels::Channels;
 use crate::service::channels::emitting::{emit_missed, is_deletion, room_of};
 use crate::service::channels::history::Start;
+use crate::service::channels::kinds::Kind;
 use crate::service::channels::position::{Place, Sent};
 use crate::service::channels::rights::Grant;
 use crate::service::fault::ServiceError;
-use crate::service::rules::emissions::channels::{CHANNEL_ENDED, ChannelEnded, EndReason};
+use crate::service::rules::emissions::channels::EndReason;
 use crate::service::rules::rooms::{Followed, MovedGrant};
-use crate::store::{StoreError, Stretch};
+use crate::store::StoreError;
 use roomcast::{Room, Socket};
-
-/// A subscription that a client has brought from another server.
-struct Moved<'a> {
-    channel: &'a str,
-    position: Option<&'a str>,
-    grant: Option<&'a MovedGrant>,
-}
 
 impl Channels {
     /// Removes a socket from a channel. Returns the position of the last event that was sent to it,
@@ -42,40 +35,26 @@ impl Channels {
     /// Continues the subscriptions of a client that comes from another server. Those that cannot
     /// continue end, with the reason.
     pub(super) async fn resume_all(&self, socket: &Socket, followed: &[Followed]) {
-        let sent = AtomicUsize::new(0);
-        let mut all = HashMap::new();
-        for one in followed {
+        let sent = &AtomicUsize::new(0);
+        let deadline = Instant::now() + RESUME_TIMEOUT;
+        let resuming = stream::iter(followed).for_each_concurrent(READERS, async |one| {
             let Followed::Declared {
                 channel,
                 position,
                 grant,
             } = one
             else {
-                continue;
+                return;
             };
-            let moved = Moved {
-                channel,
-                position: position.as_deref(),
-                grant: grant.as_ref(),
-            };
-            // A channel that the socket has joined after it left has two entries, and no position
-            // tells what was sent.
-            all.entry(channel)
-                .and_modify(|known: &mut Moved<'_>| known.position = None)
-                .or_insert(moved);
-        }
-        let deadline = Instant::now() + RESUME_TIMEOUT;
-        let resuming =
-            stream::iter(all.into_values()).for_each_concurrent(READERS, async |moved| {
-                let resumed = timeout_at(deadline, self.resume(socket, &moved, &sent)).await;
-                if let Err(reason) = resumed.unwrap_or(Err(INTERRUPTED)) {
-                    let room = room_of(moved.channel);
-                    socket.leave(&room);
-                    FollowedChannels::forget(socket, &room);
-                    let channel = moved.channel.to_owned();
-                    CHANNEL_ENDED.emit_to(socket, &ChannelEnded { channel, reason });
-                }
-            });
+            let moved = (position.as_deref(), grant.as_ref());
+            let resumed = timeout_at(deadline, self.resume(socket, channel, moved, sent)).await;
+            if let Err(reason) = resumed.unwrap_or(Err(INTERRUPTED)) {
+                let room = room_of(channel);
+                // The client takes the channel to be followed, even if this server never did.
+                FollowedChannels::note(socket, &room, (channel, None));
+                end(socket, &room, channel, reason);
+            }
+        });
         resuming.await;
     }
 
@@ -88,12 +67,12 @@ impl Channels {
     async fn resume(
         &self,
         socket: &Socket,
-        moved: &Moved<'_>,
+        channel: &str,
+        (position, grant): (Option<&str>, Option<&MovedGrant>),
         sent: &AtomicUsize,
     ) -> Result<(), EndReason> {
-        let (channel, by) = (moved.channel, socket.principal());
+        let by = socket.principal();
         let revocations = self.0.authenticator.revocations();
-        let grant = moved.grant;
         let grant = grant.map(|grant| Grant::from_moved(grant, &by, revocations));
         // Otherwise the backend or the store does not answer, or there are too many followers.
         let reason = |error, grant: Option<&Grant>| {
@@ -101,13 +80,11 @@ impl Channels {
             let lost = is_lost.then(|| self.lost(channel, &by, grant));
             lost.flatten().unwrap_or(INTERRUPTED)
         };
-        let admitting = self.admit_with(channel, &by, grant.clone(), |kind, values, grant| {
-            kind.may_follow(&by, values, grant)
-        });
+        let admitting = self.admit_with(channel, &by, grant.clone(), Kind::may_follow);
         let admitted = admitting.await;
         let (kind, grant) = admitted.map_err(|error| reason(error, grant.as_ref()))?;
         let positions = self.positions(channel);
-        let position = moved.position.filter(|_| kind.is_stored);
+        let position = position.filter(|_| kind.is_stored);
         let position = position.and_then(|text| positions.parse("position", text).ok());
         let Some(Sent::Here(place)) = position else {
             return Err(INTERRUPTED);
@@ -151,17 +128,9 @@ impl Channels {
 
     /// Returns whether a channel was deleted after an offset. A deletion removes all earlier events.
     async fn is_deleted_after(&self, channel: &str, offset: u64) -> Result<bool, StoreError> {
-        let room = room_of(channel);
-        let first = Stretch {
-            journal: room.as_str(),
-            after: offset,
-            through: u64::MAX,
-            is_newest: false,
-            limit: 1,
-            bytes: 1,
-            unexpired_at: None,
-        };
-        let first = self.0.journals.store().journal_stretch(first).await?;
+        let (store, room) = (self.0.journals.store(), room_of(channel));
+        let first = store.journal_after(room.as_str(), offset, u64::MAX, 1);
+        let first = first.await?;
         Ok(first.first().is_some_and(is_deletion))
     }
 }

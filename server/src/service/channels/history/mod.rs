@@ -4,6 +4,6 @@ mod reading;
 mod trimming;
 mod usage;
 
-pub(super) use reading::{EventPage, Start, read, unstored};
+pub(super) use reading::{Start, read, unstored};
 pub(super) use trimming::Trimming;
 pub(super) use usage::{Bounds, Usage};

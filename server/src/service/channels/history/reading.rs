@@ -3,6 +3,7 @@
 use crate::service::channels::emitting::{event_of, is_deletion, room_of};
 use crate::service::channels::position::{Positions, Sent};
 use crate::service::fault::ServiceError;
+use crate::service::journals::Attachment;
 use crate::service::rules::commands::channels::ChannelEvents;
 use crate::service::rules::emissions::channels::ChannelEvent;
 use crate::store::{Entry, Store, Stretch, Time};
@@ -16,16 +17,7 @@ pub(in crate::service::channels) enum Start {
     After(Sent),
 }
 
-/// Events of a channel, and its revision when they were read.
-#[derive(Debug)]
-pub(in crate::service::channels) struct EventPage {
-    pub(in crate::service::channels) revision: u64,
-    pub(in crate::service::channels) answer: ChannelEvents,
-    /// Whether there are later events than those of the page.
-    pub(in crate::service::channels) is_behind: bool,
-}
-
-/// Reads at most `limit` events. If the channel has only its newest event (`is_last`), a client
+/// Reads at most `limit` events, for a socket that joins if it has all events then. If the channel has only its newest event (`is_last`), a client
 /// that has received an earlier one has missed nothing else.
 ///
 /// # Errors
@@ -37,7 +29,7 @@ pub(in crate::service::channels) async fn read(
     positions: &Positions,
     start: Start,
     (is_last, limit): (bool, usize),
-) -> Result<EventPage, ServiceError> {
+) -> Result<Attachment<ChannelEvents>, ServiceError> {
     let room = room_of(channel);
     let revision = store.journal_revision(room.as_str()).await?;
     if matches!(start, Start::After(Sent::Here(place)) if place.offset > revision) {
@@ -86,9 +78,11 @@ pub(in crate::service::channels) async fn read(
             let is_same = is_same && !later.iter().any(is_deletion);
             if is_same && is_gapless(&later, since) && (is_behind || last == revision) {
                 let page = later.get(..kept).unwrap_or_default();
-                return Ok(EventPage {
+                return Ok(Attachment {
                     revision,
-                    answer: ChannelEvents {
+                    // A socket that has not all events yet does not follow.
+                    joins: !is_behind,
+                    read: ChannelEvents {
                         position: match page.last().or(known.as_ref()) {
                             Some(last) => positions.of_entry(last),
                             None => positions.of_place(place),
@@ -98,7 +92,6 @@ pub(in crate::service::channels) async fn read(
                         forgotten: false,
                         presence: None,
                     },
-                    is_behind,
                 });
             }
             (None, true)
@@ -115,16 +108,16 @@ pub(in crate::service::channels) async fn read(
     let kept = newest.len().min(limit);
     let kept = kept.min(fitting(newest.iter().rev()));
     let omitted = newest.len() - kept;
-    Ok(EventPage {
+    Ok(Attachment {
         revision,
-        answer: ChannelEvents {
+        joins: true,
+        read: ChannelEvents {
             position,
             events: events_of(newest.get(omitted..).unwrap_or_default(), positions),
             has_more: omitted > 0,
             forgotten: is_forgotten,
             presence: None,
         },
-        is_behind: false,
     })
 }
 
@@ -140,15 +133,21 @@ pub(in crate::service::channels) fn unstored(positions: &Positions, start: Start
 }
 
 /// Returns the page of a channel that has only its newest event.
-fn only(newest: &[Entry], start: Start, revision: u64, positions: &Positions) -> EventPage {
+fn only(
+    newest: &[Entry],
+    start: Start,
+    revision: u64,
+    positions: &Positions,
+) -> Attachment<ChannelEvents> {
     let is_wanted = |entry: &&Entry| match start {
         Start::Newest(before) => before.is_none_or(|before| entry.revision < before),
         Start::After(Sent::Here(place)) => !(entry.revision == place.offset && place.is_of(entry)),
         Start::After(Sent::Elsewhere) => true,
     };
-    EventPage {
+    Attachment {
         revision,
-        answer: ChannelEvents {
+        joins: true,
+        read: ChannelEvents {
             position: end_of(newest, revision, positions),
             events: newest
                 .iter()
@@ -160,7 +159,6 @@ fn only(newest: &[Entry], start: Start, revision: u64, positions: &Positions) ->
                 && newest.iter().filter(is_wanted).any(is_deletion),
             presence: None,
         },
-        is_behind: false,
     }
 }
 

@@ -8,13 +8,8 @@ use tokio::time::Instant;
 use crate::service::channels::Channels;
 use crate::store::Time;
 
-/// The journals whose old events are removed soon.
-#[derive(Debug, Default)]
-pub(in crate::service::channels) struct Trimming {
-    pub(in crate::service::channels) journals: HashMap<String, Excess>,
-    /// Whether a task removes the events. It ends when there are no more journals.
-    is_running: bool,
-}
+/// The journals whose old events are removed soon. While there are any, a task removes the events.
+pub(in crate::service::channels) type Trimming = HashMap<String, Excess>;
 
 /// The events of a journal that are removed soon.
 #[derive(Clone, Debug)]
@@ -43,7 +38,10 @@ impl Channels {
         }
         let published = Instant::now();
         let mut trimming = self.0.trimming.lock();
-        let excess = trimming.journals.entry(journal.to_owned());
+        if trimming.is_empty() {
+            tokio::spawn(self.clone().trim());
+        }
+        let excess = trimming.entry(journal.to_owned());
         let excess = excess.or_insert(Excess {
             revision,
             retained,
@@ -53,15 +51,15 @@ impl Channels {
         excess.revision = excess.revision.max(revision);
         excess.retained = retained;
         excess.published = published;
-        if !std::mem::replace(&mut trimming.is_running, true) {
-            tokio::spawn(self.clone().trim());
-        }
     }
 
     async fn trim(self) {
         loop {
             tokio::time::sleep(PAUSE).await;
-            let due = self.0.trimming.lock().take_due();
+            let (due, is_last) = {
+                let mut trimming = self.0.trimming.lock();
+                (take_due(&mut trimming), trimming.is_empty())
+            };
             for (journal, excess) in due {
                 let before = (excess.revision + 1).saturating_sub(excess.retained);
                 let old = Time::now().before(UNTRIMMED);
@@ -71,30 +69,26 @@ impl Channels {
                     tracing::debug!(%error, "could not remove old events of a channel");
                 }
             }
-            let mut trimming = self.0.trimming.lock();
-            if trimming.journals.is_empty() {
-                trimming.is_running = false;
+            if is_last {
                 return;
             }
         }
     }
 }
 
-impl Trimming {
-    /// Returns the journals that are due. They are due again if they have events that are too young.
-    fn take_due(&mut self) -> Vec<(String, Excess)> {
-        let now = Instant::now();
-        let mut due = Vec::new();
-        self.journals.retain(|journal, excess| {
-            if excess.due > now {
-                return true;
-            }
-            due.push((journal.clone(), excess.clone()));
-            excess.due = now + UNTRIMMED;
-            excess.published + UNTRIMMED > now
-        });
-        due
-    }
+/// Returns the journals that are due. They are due again if they have events that are too young.
+fn take_due(trimming: &mut Trimming) -> Vec<(String, Excess)> {
+    let now = Instant::now();
+    let mut due = Vec::new();
+    trimming.retain(|journal, excess| {
+        if excess.due > now {
+            return true;
+        }
+        due.push((journal.clone(), excess.clone()));
+        excess.due = now + UNTRIMMED;
+        excess.published + UNTRIMMED > now
+    });
+    due
 }
 
 /// How long every event is retained at least. Other servers read it meanwhile and emit it. A server
@@ -117,16 +111,16 @@ mod tests {
             due: published + UNTRIMMED,
         };
         let mut trimming = Trimming::default();
-        trimming.journals.insert("j".into(), excess);
-        assert!(trimming.take_due().is_empty());
+        trimming.insert("j".into(), excess);
+        assert!(take_due(&mut trimming).is_empty());
         tokio::time::advance(UNTRIMMED / 2).await;
-        trimming.journals.get_mut("j").unwrap().published = Instant::now();
+        trimming.get_mut("j").unwrap().published = Instant::now();
         tokio::time::advance(UNTRIMMED / 2).await;
-        assert_eq!(trimming.take_due().len(), 1);
-        assert!(trimming.take_due().is_empty());
-        assert_eq!(trimming.journals.len(), 1);
+        assert_eq!(take_due(&mut trimming).len(), 1);
+        assert!(take_due(&mut trimming).is_empty());
+        assert_eq!(trimming.len(), 1);
         tokio::time::advance(UNTRIMMED).await;
-        assert_eq!(trimming.take_due().len(), 1);
-        assert!(trimming.journals.is_empty());
+        assert_eq!(take_due(&mut trimming).len(), 1);
+        assert!(trimming.is_empty());
     }
 }

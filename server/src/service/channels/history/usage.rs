@@ -79,7 +79,8 @@ impl Usage {
         self.due.notify_one();
     }
 
-    fn add(&self, kind: &str, bytes: usize) {
+    /// Counts an event of a kind that this server has stored.
+    pub(in crate::service::channels) fn add(&self, kind: &str, bytes: usize) {
         let mut kinds = self.kinds.lock();
         let stored = match kinds.get_mut(kind) {
             Some(stored) => stored,
@@ -94,7 +95,7 @@ impl Usage {
     /// Returns the limit that a kind has reached, or that all kinds together have reached.
     fn check(&self, kind: &Kind, all: Bounds) -> Result<(), Counter> {
         let kinds = self.kinds.lock();
-        let own = kinds.get(kind.name()).copied().unwrap_or_default();
+        let own = kinds.get(&kind.name).copied().unwrap_or_default();
         own.total().check(
             kind.bounds,
             [Counter::ChannelEventsOfKind, Counter::ChannelBytesOfKind],
@@ -148,15 +149,14 @@ impl Channels {
         &self,
         kind: &Kind,
     ) -> Result<(), ServiceError> {
-        self.0.usage.check(kind, self.0.bounds).map_err(|limit| {
+        let bounds = Bounds {
+            events: self.0.limits.stored_channel_events,
+            bytes: self.0.limits.stored_channel_bytes,
+        };
+        self.0.usage.check(kind, bounds).map_err(|limit| {
             self.0.metrics.count(limit);
             ServiceError::limited(PAUSE)
         })
-    }
-
-    /// Counts an event that this server has stored.
-    pub(in crate::service::channels) fn add_stored(&self, kind: &Kind, bytes: usize) {
-        self.0.usage.add(kind.name(), bytes);
     }
 
     /// Counts what channels store, again and again.

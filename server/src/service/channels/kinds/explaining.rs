@@ -3,7 +3,7 @@
 use super::Kinds;
 use crate::auth::Principal;
 use crate::config::Settings;
-use crate::service::channels::rights::{FollowRule, PublishRule, nearest};
+use crate::service::channels::rights::{Rule, nearest};
 use crate::service::rules::commands::channels::CHANNEL_PUBLISH;
 
 impl Kinds {
@@ -21,10 +21,10 @@ impl Kinds {
         };
         let (key, deciding, mut asked) = if event == CHANNEL_PUBLISH.policy().event {
             let may_follow = || kind.may_follow(by, &values, None);
-            let allows = |rule: &PublishRule| rule.allows(by, &values, is_service, may_follow);
+            let allows = |rule: &Rule| rule.allows_publishing(by, &values, is_service, may_follow);
             ("publish", kind.publish.find(allows), kind.publish.texts())
         } else {
-            let allows = |rule: &FollowRule| rule.allows(by, &values);
+            let allows = |rule: &Rule| rule.allows(by, &values);
             ("follow", kind.follow.find(allows), kind.follow.texts())
         };
         let place = format!("channels.{}.{key}", kind.name);

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::history::Bounds;
-use super::rights::{FollowRule, Grant, PublishRule, Question, Rules};
+use super::rights::{Grant, Question, Rule, Rules};
 use crate::auth::Principal;
 use crate::config::{ChannelHook, ChannelKind};
 use crate::service::fault::ServiceError;
@@ -40,10 +40,10 @@ pub(crate) struct Kinds(Vec<Arc<Kind>>);
 #[derive(Debug)]
 pub(super) struct Kind {
     /// The name in the configuration.
-    name: String,
+    pub(super) name: String,
     pattern: Pattern,
-    follow: Rules<FollowRule>,
-    publish: Rules<PublishRule>,
+    follow: Rules,
+    publish: Rules,
     /// The schemas of events by name. If empty, every event of an application is allowed.
     events: BTreeMap<String, DataSchema>,
     /// Whether events are stored.
@@ -65,7 +65,7 @@ pub(super) struct Kind {
     /// What webhooks receive of channels of this kind.
     pub(super) hooks: Vec<ChannelHook>,
     /// Limits the events that are published, if the declaration does.
-    pace: Option<Pace>,
+    pub(super) pace: Option<Pace>,
 }
 
 /// A wrong declaration.
@@ -127,11 +127,6 @@ impl Kinds {
             )));
         }
         Ok(())
-    }
-
-    /// Returns the token claims that rules read.
-    pub(super) fn claims(&self) -> Vec<String> {
-        self.claims_with(&[])
     }
 
     /// Returns the token claims that rules read, after these others.
@@ -222,20 +217,6 @@ impl Kind {
         })
     }
 
-    /// Returns the name in the configuration.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Counts events that are published together.
-    ///
-    /// # Errors
-    ///
-    /// How long to wait, if there are too many.
-    pub(super) fn pace(&self, events: u32) -> Result<(), Duration> {
-        self.pace.as_ref().map_or(Ok(()), |pace| pace.take(events))
-    }
-
     /// Checks that no name belongs to this kind and to another one, or to the server itself.
     fn check_apart<'a>(&self, others: impl Iterator<Item = &'a Self>) -> Result<(), KindFault> {
         let Self { name, pattern, .. } = self;
@@ -271,21 +252,21 @@ impl Kind {
     /// Returns whether such a grant can give the right to follow.
     pub(super) fn takes(&self, grant: &Grant) -> bool {
         let rule = match grant {
-            Grant::Token(_) => FollowRule::Token,
-            Grant::Answer(_) => FollowRule::Ask,
-            Grant::Service(_) => FollowRule::Services,
+            Grant::Token(_) => Rule::Token,
+            Grant::Answer(_) => Rule::Ask,
+            Grant::Service(_) => Rule::Services,
         };
         self.follow.has(&rule)
     }
 
     /// Returns whether the backend decides about users whom no other rule allows to follow.
     pub(super) fn asks(&self) -> bool {
-        self.follow.has(&FollowRule::Ask)
+        self.follow.has(&Rule::Ask)
     }
 
     /// Returns whether services may publish.
     pub(super) fn is_for_services(&self) -> bool {
-        self.publish.has(&PublishRule::Services)
+        self.publish.has(&Rule::Services)
     }
 
     /// Returns what the backend is asked about a user and the channel with these parts.
@@ -317,8 +298,8 @@ impl Kind {
         let may_follow = || self.may_follow(by, values, grant);
         let has_token = grant.is_some_and(Grant::may_publish);
         self.publish.any(|rule| {
-            has_token && *rule == PublishRule::Token
-                || rule.allows(by, values, is_service, may_follow)
+            has_token && *rule == Rule::Token
+                || rule.allows_publishing(by, values, is_service, may_follow)
         })
     }
 
@@ -520,6 +501,6 @@ mod tests {
             .map(str::to_owned)
             .into();
         let kinds = kinds(&[("orders", kind)]).unwrap();
-        assert_eq!(kinds.claims(), ["customers", "staff"]);
+        assert_eq!(kinds.claims_with(&[]), ["customers", "staff"]);
     }
 }

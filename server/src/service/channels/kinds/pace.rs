@@ -6,7 +6,7 @@ use roomcast::internal::SharedTokenBucket;
 
 /// Limits the events of a kind that are published at this server.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(in crate::service::channels) struct Pace {
     rested: SharedTokenBucket,
     start: Instant,
     /// The time between two events.
@@ -23,7 +23,7 @@ impl Pace {
     }
 
     /// Counts events, all or none. Otherwise, returns how long to wait.
-    pub(super) fn take(&self, events: u32) -> Result<(), Duration> {
+    pub(in crate::service::channels) fn take(&self, events: u32) -> Result<(), Duration> {
         // A whole list is always possible after a pause.
         let burst = SECOND.max(self.cost.saturating_mul(LONGEST_LIST));
         let cost = self.cost.saturating_mul(events);

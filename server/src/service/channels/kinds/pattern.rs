@@ -141,11 +141,7 @@ impl fmt::Display for Pattern {
 
 /// Returns whether a text can be a part of the name of a channel.
 fn is_part(text: &str) -> bool {
-    is_name(text, NAME_CHARS)
-        && !text.is_empty()
-        && !text.contains('*')
-        && !text.contains("..")
-        && text.trim() == text
+    is_name(text, NAME_CHARS) && !text.contains('*') && !text.contains("..") && text.trim() == text
 }
 
 /// Returns whether a text can be the name of a variable part.

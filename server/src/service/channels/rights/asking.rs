@@ -4,7 +4,6 @@
 //! a subscription uses is renewed before it ends.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,7 +28,7 @@ use crate::service::journals::write;
 use roomcast::internal::LogThrottle;
 
 /// Asks the backend, and remembers its answers.
-pub(in crate::service::channels) struct Asker(Arc<AskerInner>);
+pub(crate) struct Asker(Arc<AskerInner>);
 
 struct AskerInner {
     config: config::Ask,
@@ -112,16 +111,6 @@ struct Reply {
     expires_in: u64,
 }
 
-impl fmt::Debug for Question {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let latest = self.latest.lock();
-        f.debug_struct("Question")
-            .field("channel", &self.channel)
-            .field("latest", &*latest)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Question {
     /// Returns whether a user may follow `channel`, of a kind and with these parts of its name.
     pub(in crate::service::channels) fn new<'a>(
@@ -199,7 +188,7 @@ impl Asker {
     /// # Errors
     ///
     /// If requests to the URL are impossible or not allowed.
-    pub(in crate::service::channels) fn new(
+    pub(crate) fn new(
         config: &config::Ask,
         metrics: Arc<Metrics>,
     ) -> Result<Option<Self>, OutboundFault> {

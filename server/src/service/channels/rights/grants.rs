@@ -13,7 +13,7 @@ use crate::service::rules::emissions::channels::EndReason;
 use crate::service::rules::rooms::MovedGrant;
 
 /// What a backend allows a user in one channel.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(in crate::service::channels) enum Grant {
     Token(TokenGrant),
     /// To follow, for as long as the answer holds.

@@ -12,16 +12,17 @@ use serde_json::{Map, Value};
 
 use super::kinds::{Pattern, Values};
 use crate::auth::{Principal, roles_of};
-pub(super) use asking::{Asker, Question};
+pub(crate) use asking::Asker;
+pub(super) use asking::Question;
 pub(super) use grants::{Grant, TokenGrant, refused};
 
 /// The rules of one key, of which one is enough, each with its text in the configuration.
 #[derive(Debug)]
-pub(in crate::service) struct Rules<R>(Vec<(R, String)>);
+pub(in crate::service) struct Rules(Vec<(Rule, String)>);
 
-/// A rule about who may follow.
+/// A rule about who may follow, or who may publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::service) enum FollowRule {
+pub(in crate::service) enum Rule {
     /// All clients, also guests.
     Anyone,
     /// All clients except guests.
@@ -36,30 +37,28 @@ pub(in crate::service) enum FollowRule {
     Token,
     /// Clients that the backend allows it.
     Ask,
-    /// Users whose sockets a service subscribes.
+    /// Users whose sockets a service subscribes, or publishers with the permission.
     Services,
-}
-
-/// A rule about who may publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum PublishRule {
-    /// Callers with the permission.
-    Services,
-    /// All clients that may follow.
+    /// Publishers that may follow.
     Followers,
-    /// The user whose id is this part of the name.
-    Owner(usize),
-    /// Users with this role.
-    Role(String),
-    /// Users with a token for the channel.
-    Token,
 }
 
-impl<R: PartialEq> Rules<R> {
+impl Rules {
+    /// Parses rules about following. The error states what is wrong, to be appended to the key.
+    pub(in crate::service) fn follow(texts: &[String], pattern: &Pattern) -> Result<Self, String> {
+        Self::new(texts, pattern, "users", &FOLLOW_RULES)
+    }
+
+    /// Parses rules about publishing. The error states what is wrong, to be appended to the key.
+    pub(super) fn publish(texts: &[String], pattern: &Pattern) -> Result<Self, String> {
+        Self::new(texts, pattern, "services", &PUBLISH_RULES)
+    }
+
     fn new(
         texts: &[String],
+        pattern: &Pattern,
         example: &str,
-        parse: impl Fn(&str) -> Result<R, String>,
+        forms: &[&str],
     ) -> Result<Self, String> {
         if texts.is_empty() {
             return Err(format!("is empty: set it to `{example}`, for example"));
@@ -67,23 +66,24 @@ impl<R: PartialEq> Rules<R> {
         if texts.len() > MAX_RULES {
             return Err(format!("has more than {MAX_RULES} rules"));
         }
-        let rules = texts.iter().map(|text| Ok((parse(text)?, text.clone())));
+        let rules = texts.iter();
+        let rules = rules.map(|text| Ok((Rule::parse(text, pattern, forms)?, text.clone())));
         rules.collect::<Result<_, _>>().map(Self)
     }
 
     /// Returns the text of the first rule that a condition holds for.
-    pub(in crate::service) fn find(&self, mut holds: impl FnMut(&R) -> bool) -> Option<&str> {
+    pub(in crate::service) fn find(&self, mut holds: impl FnMut(&Rule) -> bool) -> Option<&str> {
         let found = self.0.iter().find(|(rule, _)| holds(rule));
         found.map(|(_, text)| &**text)
     }
 
     /// Returns whether a condition holds for a rule.
-    pub(in crate::service) fn any(&self, holds: impl FnMut(&R) -> bool) -> bool {
+    pub(in crate::service) fn any(&self, holds: impl FnMut(&Rule) -> bool) -> bool {
         self.find(holds).is_some()
     }
 
     /// Returns whether this is one of the rules.
-    pub(super) fn has(&self, rule: &R) -> bool {
+    pub(super) fn has(&self, rule: &Rule) -> bool {
         self.any(|own| own == rule)
     }
 
@@ -91,19 +91,12 @@ impl<R: PartialEq> Rules<R> {
     pub(super) fn texts(&self) -> Vec<&str> {
         self.0.iter().map(|(_, text)| &**text).collect()
     }
-}
-
-impl Rules<FollowRule> {
-    /// Parses rules about following. The error states what is wrong, to be appended to the key.
-    pub(in crate::service) fn follow(texts: &[String], pattern: &Pattern) -> Result<Self, String> {
-        Self::new(texts, "users", |text| FollowRule::parse(text, pattern))
-    }
 
     /// Returns the token claims that the rules read.
     pub(in crate::service) fn claims(&self) -> impl Iterator<Item = String> {
         let rules = self.0.iter().map(|(rule, _)| rule);
         rules.filter_map(|rule| {
-            if let FollowRule::Claim(name, _) = rule {
+            if let Rule::Claim(name, _) = rule {
                 return Some(name.clone());
             }
             None
@@ -111,16 +104,10 @@ impl Rules<FollowRule> {
     }
 }
 
-impl Rules<PublishRule> {
-    /// Parses rules about publishing. The error states what is wrong, to be appended to the key.
-    pub(super) fn publish(texts: &[String], pattern: &Pattern) -> Result<Self, String> {
-        Self::new(texts, "services", |text| PublishRule::parse(text, pattern))
-    }
-}
-
-impl FollowRule {
-    /// Parses a rule. The error states what is wrong, to be appended to the key.
-    fn parse(rule: &str, pattern: &Pattern) -> Result<Self, String> {
+impl Rule {
+    /// Parses a rule of one of these forms. The error states what is wrong, to be appended to the
+    /// key.
+    fn parse(rule: &str, pattern: &Pattern, forms: &[&str]) -> Result<Self, String> {
         let claim = |text: &str| match text.split_once('=') {
             Some((name, part)) if !name.is_empty() => {
                 Some(position(rule, part, pattern).map(|at| Self::Claim(name.into(), Some(at))))
@@ -128,18 +115,21 @@ impl FollowRule {
             None if !text.is_empty() => Some(Ok(Self::Claim(text.into(), None))),
             Some(_) | None => None,
         };
+        let is_named = |text: &str| text.split(':').next() == rule.split(':').next();
         let parsed = match rule.split_once(':') {
+            None | Some(_) if !forms.iter().any(|form| is_named(form)) => None,
             None if rule == "anyone" => Some(Ok(Self::Anyone)),
             None if rule == "users" => Some(Ok(Self::Users)),
             None if rule == "token" => Some(Ok(Self::Token)),
             None if rule == "ask" => Some(Ok(Self::Ask)),
             None if rule == "services" => Some(Ok(Self::Services)),
+            None if rule == "followers" => Some(Ok(Self::Followers)),
             Some(("owner", part)) => Some(position(rule, part, pattern).map(Self::Owner)),
             Some(("role", name)) if !name.is_empty() => Some(Ok(Self::Role(name.into()))),
             Some(("claim", text)) => claim(text),
             None | Some(_) => None,
         };
-        parsed.unwrap_or_else(|| Err(unknown(rule, &FOLLOW_RULES)))
+        parsed.unwrap_or_else(|| Err(unknown(rule, forms)))
     }
 
     /// Returns whether the rule allows a user to follow the channel with these parts. Tokens and
@@ -148,13 +138,16 @@ impl FollowRule {
         match self {
             Self::Anyone => true,
             Self::Users => !by.guest,
-            Self::Owner(part) => is_owner(by, values, *part),
-            Self::Role(role) => has_role(by, role),
+            // The identity of a guest is not verified.
+            Self::Owner(part) => {
+                !by.guest && values.get(*part).is_some_and(|value| *value == by.subject)
+            }
+            Self::Role(role) => roles_of(by).any(|own| own == role),
             Self::Claim(name, part) => {
                 let value = part.map(|part| values.get(part).copied().unwrap_or_default());
                 claim(by, name).is_some_and(|claim| grants(&claim, value))
             }
-            Self::Token | Self::Ask | Self::Services => false,
+            Self::Token | Self::Ask | Self::Services | Self::Followers => false,
         }
     }
 
@@ -167,24 +160,10 @@ impl FollowRule {
         let is_all = |claim: &Value| grants(claim, None) || grants(claim, Some("*"));
         claim(by, name).as_ref().is_some_and(is_all)
     }
-}
-
-impl PublishRule {
-    /// Parses a rule. The error states what is wrong, to be appended to the key.
-    fn parse(rule: &str, pattern: &Pattern) -> Result<Self, String> {
-        match rule.split_once(':') {
-            None if rule == "services" => Ok(Self::Services),
-            None if rule == "followers" => Ok(Self::Followers),
-            None if rule == "token" => Ok(Self::Token),
-            Some(("owner", part)) => position(rule, part, pattern).map(Self::Owner),
-            Some(("role", name)) if !name.is_empty() => Ok(Self::Role(name.into())),
-            None | Some(_) => Err(unknown(rule, &PUBLISH_RULES)),
-        }
-    }
 
     /// Returns whether the rule allows a user to publish. `is_service` is whether the caller has
     /// the permission, `may_follow` whether it may follow the channel.
-    pub(super) fn allows(
+    pub(super) fn allows_publishing(
         &self,
         by: &Principal,
         values: &Values<'_>,
@@ -194,20 +173,15 @@ impl PublishRule {
         match self {
             Self::Services => is_service,
             Self::Followers => may_follow(),
-            Self::Owner(part) => is_owner(by, values, *part),
-            Self::Role(role) => has_role(by, role),
-            Self::Token => false,
+            Self::Anyone
+            | Self::Users
+            | Self::Owner(_)
+            | Self::Role(_)
+            | Self::Claim(..)
+            | Self::Token
+            | Self::Ask => self.allows(by, values),
         }
     }
-}
-
-fn is_owner(by: &Principal, values: &Values<'_>, part: usize) -> bool {
-    // The identity of a guest is not verified.
-    !by.guest && values.get(part).is_some_and(|value| *value == by.subject)
-}
-
-fn has_role(by: &Principal, role: &str) -> bool {
-    roles_of(by).any(|own| own == role)
 }
 
 /// Returns a claim of the user's token, or a field of the login session's data.
@@ -293,9 +267,9 @@ mod tests {
 
     use super::*;
 
-    fn follow(rule: &str) -> Result<FollowRule, String> {
+    fn follow(rule: &str) -> Result<Rule, String> {
         let pattern = Pattern::parse("orders:{customer}:{order}").unwrap();
-        FollowRule::parse(rule, &pattern)
+        Rule::parse(rule, &pattern, &FOLLOW_RULES)
     }
 
     fn with(data: &Value) -> Principal {
@@ -369,13 +343,14 @@ mod tests {
         for (rule, nearest) in [
             ("service", "did you mean `services`?"),
             ("anyone", "did you mean"),
+            ("claim:x={ordr}", "did you mean"),
             ("owner:{ordr}", "did you mean `{order}`?"),
         ] {
-            let fault = PublishRule::parse(rule, &pattern).unwrap_err();
+            let fault = Rule::parse(rule, &pattern, &PUBLISH_RULES).unwrap_err();
             assert!(fault.contains(nearest), "{rule}: {fault}");
         }
         let none = Pattern::parse("news").unwrap();
-        let fault = FollowRule::parse("owner:{x}", &none).unwrap_err();
+        let fault = Rule::parse("owner:{x}", &none, &FOLLOW_RULES).unwrap_err();
         assert!(fault.contains("no variable part"), "{fault}");
     }
 
@@ -392,8 +367,8 @@ mod tests {
             ("role:user", false, false, true),
             ("role:admin", true, true, false),
         ] {
-            let rule = PublishRule::parse(rule, &pattern).unwrap();
-            let found = rule.allows(&ann, &vec!["7"], is_service, || may_follow);
+            let rule = Rule::parse(rule, &pattern, &PUBLISH_RULES).unwrap();
+            let found = rule.allows_publishing(&ann, &vec!["7"], is_service, || may_follow);
             assert_eq!(found, allowed, "{rule:?}");
         }
     }

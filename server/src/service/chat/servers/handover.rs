@@ -3,6 +3,7 @@
 //! The old server reports how far it has emitted each conversation. The new server sends the
 //! missing steps from the store before the client joins again.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -110,13 +111,12 @@ impl Chat {
     /// Removes a socket whose client moves to another server, and returns its handover data.
     ///
     /// The socket leaves its conversations and the rooms for which `follows` returns a
-    /// subscription. `known` are subscriptions whose rooms the socket may have left without the
-    /// client's knowledge. Returns `None` if the socket is in a room whose emissions no component
+    /// subscription. It may have left some of `known` without the client's knowledge. Returns `None` if the socket is in a room whose emissions no component
     /// knows.
     pub(crate) fn start_handover(
         &self,
         socket: &Socket,
-        known: Vec<Followed>,
+        known: Vec<Room>,
         follows: impl Fn(&Room) -> Option<Followed>,
     ) -> Option<Value> {
         if !self.0.store.is_shared() {
@@ -124,8 +124,9 @@ impl Chat {
         }
         let own = user_room(&socket.principal().subject);
         let entered = self.entered(socket);
-        let (mut conversations, mut followed) = (Vec::new(), known);
-        for room in socket.rooms().into_iter().filter(|room| *room != own) {
+        let (mut conversations, mut followed) = (Vec::new(), Vec::new());
+        let rooms: HashSet<Room> = socket.rooms().into_iter().chain(known).collect();
+        for room in rooms.into_iter().filter(|room| *room != own) {
             if let Some(id) = conversation_of(&room) {
                 // The socket leaves under the lock of the conversation, so it has been sent exactly
                 // the steps up to this revision. A user removed in the meantime is no longer in the
@@ -151,10 +152,7 @@ impl Chat {
                     Some((true, None)) | None => return None,
                 }
             } else {
-                let subscription = follows(&room)?;
-                if !followed.contains(&subscription) {
-                    followed.push(subscription);
-                }
+                followed.push(follows(&room)?);
                 socket.leave(&room);
             }
         }

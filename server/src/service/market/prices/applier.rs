@@ -10,14 +10,8 @@ use roomcast::Namespace;
 
 /// Applies prices from the feed and sends them to followers.
 pub(crate) struct PriceApplier {
-    market: Market,
-    namespace: Namespace,
-}
-
-impl PriceApplier {
-    pub(crate) fn new(market: Market, namespace: Namespace) -> Self {
-        Self { market, namespace }
-    }
+    pub(crate) market: Market,
+    pub(crate) namespace: Namespace,
 }
 
 impl Applier for PriceApplier {

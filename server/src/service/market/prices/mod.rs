@@ -37,7 +37,7 @@ use crate::store::{StoreError, Time};
 pub(crate) use applier::PriceApplier;
 use roomcast::{Namespace, Room, Socket, errors::JoinError};
 use schemars::JsonSchema;
-use table::{Awaited, PriceInput, PriceTable, PublishOutcome};
+use table::{Awaited, PriceTable, PublishOutcome};
 
 /// The known prices, and the locks for changing them.
 pub(super) struct Prices {
@@ -171,9 +171,9 @@ impl Market {
         let (_, new) = allowed.into_parts();
         match new {
             PublishPrices::One(new) => {
-                let input = checked(new, Time::now())?;
-                let symbol = input.symbol.clone();
-                let awaited = self.put_prices(vec![input], namespace).await?;
+                check(&new, Time::now())?;
+                let symbol = new.symbol.clone();
+                let awaited = self.put_prices(vec![new], namespace).await?;
                 self.0.prices.settled(awaited).await?;
                 let known = self.0.prices.table.lock().get(&symbol).cloned();
                 let not_found = ServiceError::NotFound("no price of the symbol is known");
@@ -185,11 +185,10 @@ impl Market {
                     return Err(ServiceError::invalid("prices", "must be 1 to 1000"));
                 }
                 let now = Time::now();
-                let within = |(n, new): (usize, NewPrice)| {
-                    checked(new, now).map_err(|error| error.within(&format!("prices[{n}]")))
-                };
-                let input: Result<_, _> = prices.into_iter().enumerate().map(within).collect();
-                let awaited = self.put_prices(input?, namespace).await?;
+                for (n, new) in prices.iter().enumerate() {
+                    check(new, now).map_err(|error| error.within(&format!("prices[{n}]")))?;
+                }
+                let awaited = self.put_prices(prices, namespace).await?;
                 self.0.prices.settled(awaited).await?;
                 Ok(PublishedPrices::Many { accepted })
             }
@@ -200,7 +199,7 @@ impl Market {
     /// yet.
     async fn put_prices(
         &self,
-        input: Vec<PriceInput>,
+        input: Vec<NewPrice>,
         namespace: &Namespace,
     ) -> Result<Vec<Awaited>, ServiceError> {
         let prices = &self.0.prices;
@@ -294,15 +293,10 @@ impl Market {
     }
 }
 
-fn checked(new: NewPrice, now: Time) -> Result<PriceInput, ServiceError> {
+fn check(new: &NewPrice, now: Time) -> Result<(), ServiceError> {
     checks::symbol("symbol", &new.symbol)?;
     checks::above_zero("price", new.price)?;
-    checks::recent(new.timestamp, now)?;
-    Ok(PriceInput {
-        symbol: new.symbol,
-        price: new.price,
-        timestamp: new.timestamp,
-    })
+    checks::recent(new.timestamp, now)
 }
 
 /// Returns the rooms of the requested symbols, without duplicates.

@@ -109,6 +109,9 @@ pub(in crate::service) fn check_user_id(
     Ok(())
 }
 
+/// Checks an id or a name that a service chose. It has the bounds of a user id.
+pub(in crate::service) use self::check_user_id as check_name;
+
 /// Returns the page size of a list: `requested` or [`DEFAULT_PAGE`], at most [`MAX_PAGE`].
 pub(in crate::service) fn page_limit(requested: Option<usize>) -> Result<usize, ServiceError> {
     let limit = requested.unwrap_or(DEFAULT_PAGE);

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Checks that a schema refers only to itself, does not recurse without descending into the value,
 /// and that a value at any level is checked a limited number of times.
@@ -93,12 +93,8 @@ impl<'a> Graph<'a> {
             }
         };
         for (keyword, value) in keywords {
-            self.visit_keyword(
-                node,
-                keyword,
-                value,
-                &format!("{pointer}/{}", escaped(keyword)),
-            )?;
+            let pointer = format!("{pointer}/{}", escaped(keyword));
+            self.visit_keyword(node, keyword, value, &pointer)?;
         }
         // Which fields or items were evaluated is found by another validation of the subschemas.
         let mut unevaluated = ["unevaluatedProperties", "unevaluatedItems"].iter();
@@ -115,6 +111,7 @@ impl<'a> Graph<'a> {
         value: &'a Value,
         pointer: &str,
     ) -> Result<(), String> {
+        let within = |name: &str| format!("{pointer}/{}", escaped(name));
         match (keyword, value) {
             ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(target)) => {
                 self.references.push((node, target));
@@ -134,46 +131,42 @@ impl<'a> Graph<'a> {
             }
             ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => {
                 for (n, schema) in schemas.iter().enumerate() {
-                    let inner = self.visit(schema, &format!("{pointer}/{n}"))?;
-                    self.nodes[node].same.push(inner);
+                    self.apply(node, None, schema, &format!("{pointer}/{n}"))?;
                 }
             }
-            ("not" | "if" | "then" | "else", schema) => {
-                let inner = self.visit(schema, pointer)?;
-                self.nodes[node].same.push(inner);
-            }
+            ("not" | "if" | "then" | "else", schema) => self.apply(node, None, schema, pointer)?,
             ("dependentSchemas" | "dependencies", Value::Object(schemas)) => {
                 for (name, schema) in schemas.iter().filter(|(_, one)| !one.is_array()) {
-                    let inner = self.visit(schema, &format!("{pointer}/{}", escaped(name)))?;
-                    self.nodes[node].same.push(inner);
+                    self.apply(node, None, schema, &within(name))?;
                 }
             }
             ("$defs" | "definitions", Value::Object(schemas)) => {
                 for (name, schema) in schemas {
-                    self.visit(schema, &format!("{pointer}/{}", escaped(name)))?;
+                    self.visit(schema, &within(name))?;
                 }
             }
             ("properties", Value::Object(schemas)) => {
-                self.visit_fields(node, schemas, pointer, |name| {
-                    PartKind::Field(name.to_owned())
-                })?;
+                for (name, schema) in schemas {
+                    let part = PartKind::Field(name.clone());
+                    self.apply(node, Some(part), schema, &within(name))?;
+                }
             }
             ("patternProperties", Value::Object(schemas)) => {
-                self.visit_fields(node, schemas, pointer, |_| PartKind::AnyField)?;
+                for (name, schema) in schemas {
+                    self.apply(node, Some(PartKind::AnyField), schema, &within(name))?;
+                }
             }
             ("additionalProperties" | "unevaluatedProperties" | "propertyNames", schema) => {
-                let inner = self.visit(schema, pointer)?;
-                self.nodes[node].parts.push((PartKind::AnyField, inner));
+                self.apply(node, Some(PartKind::AnyField), schema, pointer)?;
             }
             ("prefixItems" | "items", Value::Array(schemas)) => {
                 for (n, schema) in schemas.iter().enumerate() {
-                    let inner = self.visit(schema, &format!("{pointer}/{n}"))?;
-                    self.nodes[node].parts.push((PartKind::Item(n), inner));
+                    let part = Some(PartKind::Item(n));
+                    self.apply(node, part, schema, &format!("{pointer}/{n}"))?;
                 }
             }
             ("items" | "additionalItems" | "unevaluatedItems" | "contains", schema) => {
-                let inner = self.visit(schema, pointer)?;
-                self.nodes[node].parts.push((PartKind::AnyItem, inner));
+                self.apply(node, Some(PartKind::AnyItem), schema, pointer)?;
             }
             // Other keywords have no subschemas, or the compiler refuses their values.
             _ => {}
@@ -181,16 +174,19 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    fn visit_fields(
+    /// Adds a subschema that a node applies to a part of the value, or to the value itself.
+    fn apply(
         &mut self,
         node: usize,
-        schemas: &'a Map<String, Value>,
+        part: Option<PartKind>,
+        schema: &'a Value,
         pointer: &str,
-        kind: impl Fn(&str) -> PartKind,
     ) -> Result<(), String> {
-        for (name, schema) in schemas {
-            let inner = self.visit(schema, &format!("{pointer}/{}", escaped(name)))?;
-            self.nodes[node].parts.push((kind(name), inner));
+        let inner = self.visit(schema, pointer)?;
+        let node = &mut self.nodes[node];
+        match part {
+            Some(part) => node.parts.push((part, inner)),
+            None => node.same.push(inner),
         }
         Ok(())
     }
@@ -375,7 +371,7 @@ const DRAFTS: [&str; 5] = [
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
 

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::metrics::{Inventoried, Inventory};
+use crate::service::rules::commands::prices::NewPrice;
 use crate::service::rules::emissions::prices::Price;
 use crate::store::Time;
 
@@ -44,14 +45,6 @@ struct Last {
     failed: u64,
     /// The store refused prices up to this version because it has too many symbols.
     refused: u64,
-}
-
-/// A price that is published on this server.
-pub(super) struct PriceInput {
-    pub(super) symbol: String,
-    pub(super) price: f64,
-    /// The time of the price. `None` means now, or the time of the previous price if that is later.
-    pub(super) timestamp: Option<Time>,
 }
 
 /// A price to be stored.
@@ -160,11 +153,7 @@ impl PriceTable {
 
     /// Applies published prices, either all or none. A single price is stored before prices of a
     /// batch.
-    pub(super) fn put(
-        &mut self,
-        input: Vec<PriceInput>,
-        now: Time,
-    ) -> Result<PublishOutcome, Full> {
+    pub(super) fn put(&mut self, input: Vec<NewPrice>, now: Time) -> Result<PublishOutcome, Full> {
         // New symbols are only counted if there might not be enough room.
         if self.is_nearly_full(input.len()) {
             let symbols = input.iter().map(|one| one.symbol.as_str());
@@ -194,12 +183,13 @@ impl PriceTable {
         Ok(PublishOutcome { news, awaited })
     }
 
-    fn publish(&mut self, input: PriceInput, now: Time, is_bulk: bool) -> Option<Price> {
-        let PriceInput {
+    fn publish(&mut self, new: NewPrice, now: Time, is_bulk: bool) -> Option<Price> {
+        let NewPrice {
             symbol,
             price,
             timestamp,
-        } = input;
+        } = new;
+        // Without a time it is now, or the time of the previous price if that is later.
         let known = self.prices.get(&symbol).map(|last| last.price.timestamp);
         let timestamp = timestamp.unwrap_or_else(|| known.map_or(now, |known| known.max(now)));
         // Services can use several connections, so an older price can arrive after a newer one.

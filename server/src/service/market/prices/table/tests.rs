@@ -4,8 +4,8 @@ fn at(second: u32) -> Time {
     format!("2025-01-31T12:00:{second:02}Z").parse().unwrap()
 }
 
-fn input(symbol: &str, price: f64, second: Option<u32>) -> PriceInput {
-    PriceInput {
+fn input(symbol: &str, price: f64, second: Option<u32>) -> NewPrice {
+    NewPrice {
         symbol: symbol.into(),
         price,
         timestamp: second.map(at),
@@ -21,7 +21,7 @@ fn price(symbol: &str, price: f64, second: u32) -> Price {
 }
 
 /// Publishes prices at this second. Returns the prices that became current.
-fn put(table: &mut PriceTable, second: u32, prices: Vec<PriceInput>) -> Vec<f64> {
+fn put(table: &mut PriceTable, second: u32, prices: Vec<NewPrice>) -> Vec<f64> {
     let outcome = table.put(prices, at(second)).ok().unwrap();
     outcome.news.iter().map(|price| price.price).collect()
 }
