@@ -132,14 +132,18 @@ impl Frame {
     pub fn websocket_control(opcode: Opcode, payload: &[u8]) -> Self {
         let mut frame = Vec::with_capacity(2 + payload.len());
         encode_frame(&mut frame, Fragment::Final, opcode, payload, None);
+        Self::new(frame, 0..0, Ranges::default(), false)
+    }
+
+    fn new(websocket: Vec<u8>, text: Range<usize>, binary: Ranges, compress: bool) -> Self {
         Self(Arc::new(Encoded {
-            websocket: frame.into(),
-            text: 0..0,
-            binary: Ranges::default(),
+            websocket: websocket.into(),
+            text,
+            binary,
             polling: OnceLock::new(),
             deflated: Encodings::default(),
             v3: OnceLock::new(),
-            compress: false,
+            compress,
             waiting: QueueCount::default(),
             stamp: None,
             stream: None,
@@ -390,12 +394,11 @@ impl Frame {
 impl Encoded {
     fn to_polling(&self) -> Bytes {
         let text = self.websocket.get(self.text.clone()).unwrap_or_default();
-        let base64: usize = self
+        let base64 = self
             .binary
             .iter()
-            .map(|range| range.len().div_ceil(3) * 4 + 2)
-            .sum();
-        let mut out = Vec::with_capacity(text.len() + base64);
+            .map(|range| range.len().div_ceil(3) * 4 + 2);
+        let mut out = Vec::with_capacity(text.len() + base64.sum::<usize>());
         out.extend_from_slice(text);
         for range in self.binary.iter() {
             if !out.is_empty() {
@@ -438,30 +441,14 @@ impl Builder {
         let length = self.text.len();
         let header = header_len(length as u64, None);
         let mut websocket = Vec::with_capacity(header + length);
-        encode_frame(
-            &mut websocket,
-            Fragment::Final,
-            Opcode::Binary,
-            &self.text,
-            None,
-        );
+        let data = &self.text;
+        encode_frame(&mut websocket, Fragment::Final, Opcode::Binary, data, None);
         keep(self.text);
-        let message = header..websocket.len();
-        Frame(Arc::new(Encoded {
-            websocket: websocket.into(),
-            text: 0..0,
-            binary: Ranges {
-                first: Some(message),
-                more: Box::default(),
-            },
-            polling: OnceLock::new(),
-            deflated: Encodings::default(),
-            v3: OnceLock::new(),
-            compress: true,
-            waiting: QueueCount::default(),
-            stamp: None,
-            stream: None,
-        }))
+        let message = Ranges {
+            first: Some(header..websocket.len()),
+            more: Box::default(),
+        };
+        Frame::new(websocket, 0..0, message, true)
     }
 
     /// Creates the frame. `prefix` precedes the text.
@@ -471,20 +458,14 @@ impl Builder {
             attachments,
         } = self;
         let length = prefix.len() + scratch.len();
-        let header = if length == 0 {
-            0
-        } else {
-            header_len(length as u64, None)
+        let header = match length {
+            0 => 0,
+            _ => header_len(length as u64, None),
         };
         let mut websocket = Vec::with_capacity(header + length + attachments.frames.len());
         if length > 0 {
-            encode_header(
-                &mut websocket,
-                Fragment::Final,
-                Opcode::Text,
-                length as u64,
-                None,
-            );
+            let len = length as u64;
+            encode_header(&mut websocket, Fragment::Final, Opcode::Text, len, None);
         }
         let start = websocket.len();
         websocket.extend_from_slice(prefix);
@@ -492,22 +473,9 @@ impl Builder {
         let end = websocket.len();
         websocket.extend_from_slice(&attachments.frames);
         keep(scratch);
-        Frame(Arc::new(Encoded {
-            websocket: websocket.into(),
-            text: start..end,
-            binary: attachments
-                .ranges
-                .iter()
-                .map(|r| r.start + end..r.end + end)
-                .collect(),
-            polling: OnceLock::new(),
-            deflated: Encodings::default(),
-            v3: OnceLock::new(),
-            compress: true,
-            waiting: QueueCount::default(),
-            stamp: None,
-            stream: None,
-        }))
+        let binary = attachments.ranges.iter();
+        let binary = binary.map(|range| range.start + end..range.end + end);
+        Frame::new(websocket, start..end, binary.collect(), true)
     }
 }
 
@@ -525,17 +493,12 @@ impl Attachments {
     pub(crate) fn push(&mut self, data: &[u8]) -> usize {
         let number = self.ranges.len();
         let length = data.len() as u64;
-        self.frames.reserve(header_len(length, None) + data.len());
-        encode_header(
-            &mut self.frames,
-            Fragment::Final,
-            Opcode::Binary,
-            length,
-            None,
-        );
-        let start = self.frames.len();
-        self.frames.extend_from_slice(data);
-        self.ranges.push(start..self.frames.len());
+        let frames = &mut self.frames;
+        frames.reserve(header_len(length, None) + data.len());
+        encode_header(frames, Fragment::Final, Opcode::Binary, length, None);
+        let start = frames.len();
+        frames.extend_from_slice(data);
+        self.ranges.push(start..frames.len());
         number
     }
 

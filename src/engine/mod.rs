@@ -41,10 +41,10 @@ mod session;
 mod tests;
 mod transport;
 
-pub(crate) use self::http::{BoxError, Fallback, Pieces, compression};
+pub(crate) use self::http::{BoxError, Fallback, Pieces, Site, compression};
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::{http::fuzzing, outbox::TestOutboxes, primitives::Peer};
-pub(crate) use accept::{Endpoints, MaybeTls, bind, serve};
+pub(crate) use accept::{MaybeTls, bind, serve};
 #[cfg(feature = "tls")]
 pub use accept::{Tls, TlsError, certificate_validity};
 pub(crate) use admission::Hooks;

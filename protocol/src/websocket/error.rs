@@ -1,72 +1,56 @@
-use std::fmt;
-
 use super::CloseCode;
+use crate::error::errors;
 
-/// A violation of the WebSocket protocol or of a limit, by the peer.
-///
-/// The connection cannot continue after any of these: send a close frame with
-/// [`FrameError::close_code`] and drop the connection (RFC 6455 section 7.1.7, "Fail the WebSocket
-/// Connection").
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum FrameError {
-    /// A reserved bit was set that no extension uses, or that may not be set on this frame (section
-    /// 5.2).
-    ReservedBits,
-    /// The opcode was one of 3–7 or B–F (section 5.2).
-    ReservedOpcode,
-    /// A control frame had no FIN bit (section 5.5).
-    FragmentedControl,
-    /// A control frame announced more than 125 bytes (section 5.5).
-    OversizedControl,
-    /// A continuation frame arrived without an incomplete message (section 5.4).
-    UnexpectedContinuation,
-    /// A new message began within a fragmented message (section 5.4).
-    ExpectedContinuation,
-    /// A client sent a frame without a mask (section 5.1).
-    Unmasked,
-    /// A server sent a frame with a mask (section 5.1).
-    Masked,
-    /// The length was encoded in more bytes than necessary (section 5.2, "the minimal number of
-    /// bytes").
-    LengthNotMinimal,
-    /// The most significant bit of a 64-bit length was set (section 5.2).
-    LengthOverflow,
-    /// The message would become longer than [`Limits::max_message`](super::Limits::max_message).
-    MessageTooBig,
-    /// The message has more frames than [`Limits::max_fragments`](super::Limits::max_fragments).
-    TooManyFragments,
-    /// A text message or a close reason was not UTF-8 (section 8.1).
-    InvalidUtf8,
-    /// A compressed message was not a complete sequence of DEFLATE blocks (RFC 7692 section 7.2.2),
-    /// or had too many final blocks.
-    InvalidDeflate,
-    /// A close frame had a body of one byte (section 5.5.1).
-    TruncatedClose,
-    /// A close frame had a code that must not be sent (section 7.4).
-    InvalidCloseCode,
-}
-
-impl FrameError {
-    /// Every variant, for tables and metrics.
-    pub const ALL: &[Self] = &[
-        Self::ReservedBits,
-        Self::ReservedOpcode,
-        Self::FragmentedControl,
-        Self::OversizedControl,
-        Self::UnexpectedContinuation,
-        Self::ExpectedContinuation,
-        Self::Unmasked,
-        Self::Masked,
-        Self::LengthNotMinimal,
-        Self::LengthOverflow,
-        Self::MessageTooBig,
-        Self::TooManyFragments,
-        Self::InvalidUtf8,
-        Self::InvalidDeflate,
-        Self::TruncatedClose,
-        Self::InvalidCloseCode,
-    ];
+errors! {
+    /// A violation of the WebSocket protocol or of a limit, by the peer.
+    ///
+    /// The connection cannot continue after any of these: send a close frame with
+    /// [`FrameError::close_code`] and drop the connection (RFC 6455 section 7.1.7, "Fail the
+    /// WebSocket Connection").
+    #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+    #[non_exhaustive]
+    pub enum FrameError {
+        /// A reserved bit was set that no extension uses, or that may not be set on this frame
+        /// (section 5.2).
+        ReservedBits => "reserved_bits", "a reserved bit is set";
+        /// The opcode was one of 3–7 or B–F (section 5.2).
+        ReservedOpcode => "reserved_opcode", "the opcode is reserved";
+        /// A control frame had no FIN bit (section 5.5).
+        FragmentedControl => "fragmented_control", "a control frame is fragmented";
+        /// A control frame announced more than 125 bytes (section 5.5).
+        OversizedControl => "oversized_control", "a control frame is longer than 125 bytes";
+        /// A continuation frame arrived without an incomplete message (section 5.4).
+        UnexpectedContinuation =>
+            "unexpected_continuation", "a continuation frame without an open message";
+        /// A new message began within a fragmented message (section 5.4).
+        ExpectedContinuation => "expected_continuation", "a new message inside a fragmented one";
+        /// A client sent a frame without a mask (section 5.1).
+        Unmasked => "unmasked", "a frame from a client is not masked";
+        /// A server sent a frame with a mask (section 5.1).
+        Masked => "masked", "a frame from a server is masked";
+        /// The length was encoded in more bytes than necessary (section 5.2, "the minimal number of
+        /// bytes").
+        LengthNotMinimal => "length_not_minimal", "a length is not encoded in the fewest bytes";
+        /// The most significant bit of a 64-bit length was set (section 5.2).
+        LengthOverflow => "length_overflow", "a length does not fit 63 bits";
+        /// The message would become longer than
+        /// [`Limits::max_message`](super::Limits::max_message).
+        MessageTooBig => "message_too_big", "the message is too big";
+        /// The message has more frames than
+        /// [`Limits::max_fragments`](super::Limits::max_fragments).
+        TooManyFragments => "too_many_fragments", "the message has too many fragments";
+        /// A text message or a close reason was not UTF-8 (section 8.1).
+        InvalidUtf8 => "invalid_utf8", "text is not valid UTF-8";
+        /// A compressed message was not a complete sequence of DEFLATE blocks (RFC 7692 section
+        /// 7.2.2), or had too many final blocks.
+        InvalidDeflate => "invalid_deflate", "compressed data is invalid";
+        /// A close frame had a body of one byte (section 5.5.1).
+        TruncatedClose => "truncated_close", "a close frame has a body of one byte";
+        /// A close frame had a code that must not be sent (section 7.4).
+        InvalidCloseCode => "invalid_close_code", "a close code must not be sent";
+    }
+    /// Returns a short constant name for metric labels.
+    pub fn name(self);
 
     /// Returns the code to close the connection with (section 7.4.1).
     #[must_use]
@@ -89,55 +73,7 @@ impl FrameError {
             Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
         }
     }
-
-    /// Returns a short constant name for metric labels.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ReservedBits => "reserved_bits",
-            Self::ReservedOpcode => "reserved_opcode",
-            Self::FragmentedControl => "fragmented_control",
-            Self::OversizedControl => "oversized_control",
-            Self::UnexpectedContinuation => "unexpected_continuation",
-            Self::ExpectedContinuation => "expected_continuation",
-            Self::Unmasked => "unmasked",
-            Self::Masked => "masked",
-            Self::LengthNotMinimal => "length_not_minimal",
-            Self::LengthOverflow => "length_overflow",
-            Self::MessageTooBig => "message_too_big",
-            Self::TooManyFragments => "too_many_fragments",
-            Self::InvalidUtf8 => "invalid_utf8",
-            Self::InvalidDeflate => "invalid_deflate",
-            Self::TruncatedClose => "truncated_close",
-            Self::InvalidCloseCode => "invalid_close_code",
-        }
-    }
 }
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ReservedBits => "a reserved bit is set",
-            Self::ReservedOpcode => "the opcode is reserved",
-            Self::FragmentedControl => "a control frame is fragmented",
-            Self::OversizedControl => "a control frame is longer than 125 bytes",
-            Self::UnexpectedContinuation => "a continuation frame without an open message",
-            Self::ExpectedContinuation => "a new message inside a fragmented one",
-            Self::Unmasked => "a frame from a client is not masked",
-            Self::Masked => "a frame from a server is masked",
-            Self::LengthNotMinimal => "a length is not encoded in the fewest bytes",
-            Self::LengthOverflow => "a length does not fit 63 bits",
-            Self::MessageTooBig => "the message is too big",
-            Self::TooManyFragments => "the message has too many fragments",
-            Self::InvalidUtf8 => "text is not valid UTF-8",
-            Self::InvalidDeflate => "compressed data is invalid",
-            Self::TruncatedClose => "a close frame has a body of one byte",
-            Self::InvalidCloseCode => "a close code must not be sent",
-        })
-    }
-}
-
-impl std::error::Error for FrameError {}
 
 #[cfg(test)]
 mod tests {

@@ -3,11 +3,6 @@
 //! `rustls` checks certificates but does not expose their validity. Only the few DER elements
 //! before it are parsed. An unreadable certificate, which is the server's own, has no metric.
 
-/// Returns the end of the validity of a certificate in DER, in seconds since 1970.
-pub(super) fn of(certificate: &[u8]) -> Option<i64> {
-    validity(certificate).map(|(_, not_after)| not_after)
-}
-
 /// Returns the begin and the end of the validity of a certificate in DER, in seconds since 1970.
 #[must_use]
 pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
@@ -100,7 +95,7 @@ mod tests {
         let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(year, month, day);
         let key = rcgen::KeyPair::generate().unwrap();
-        of(params.self_signed(&key).unwrap().der())
+        validity(params.self_signed(&key).unwrap().der()).map(|(_, not_after)| not_after)
     }
 
     #[test]
@@ -132,14 +127,14 @@ mod tests {
     fn a_damaged_certificate_has_no_end_and_does_no_harm() {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let der = issued.cert.der();
-        assert!(of(der).is_some());
+        assert!(validity(der).is_some());
         for length in 0..der.len() {
-            assert_eq!(of(&der[..length]), None, "{length}");
+            assert_eq!(validity(&der[..length]), None, "{length}");
         }
         for (position, value) in (0..der.len()).flat_map(|at| [(at, 0), (at, 0xff), (at, 0x84)]) {
             let mut damaged = der.to_vec();
             damaged[position] = value;
-            let _ = of(&damaged);
+            let _ = validity(&damaged);
         }
     }
 }

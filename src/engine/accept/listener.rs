@@ -11,9 +11,8 @@ use crate::{
     Config,
     engine::{
         admission::{PendingConnection, reject_full},
-        http::{Accepted, Fallback, Site},
+        http::{Accepted, Site},
         primitives::Peer,
-        session::Engine,
     },
     limit::LogThrottle,
     metrics::Counter,
@@ -25,33 +24,19 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Number of accepted connections before the task yields.
 const ACCEPTS_PER_YIELD: u32 = 16;
 
-/// The services of a listener.
-pub(crate) struct Endpoints {
-    /// The engine of Socket.IO.
-    pub(crate) engine: Arc<Engine>,
-    /// The engine of plain Engine.IO under another path.
-    pub(crate) raw: Option<Arc<Engine>>,
-    /// The service for requests to any other path.
-    pub(crate) fallback: Fallback,
-    /// TLS, if connections use it.
-    pub(crate) tls: Option<Tls>,
-}
-
-/// Serves connections until the engine stops.
-pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
-    let site = Arc::new(server.site());
-    let mut stopped = site.engine.stopped();
-    let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
+/// Serves connections, which use TLS if it is given, until the engine stops.
+pub(crate) async fn serve(site: Arc<Site>, tls: Option<Tls>, listener: Arc<TcpListener>) {
+    let mut stop = pin!(site.engine.stopped());
     let (mut accepts, log_throttle) = (0, LogThrottle::default());
     loop {
         // `accept` is cancel safe: if the stop wins, no accepted connection is lost. Connections in
         // the backlog are refused when the listener is closed.
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = &mut stop => return,
+            () = &mut stop => return,
         };
         match accepted {
-            Ok((stream, address)) => server.start_connection(&site, stream, address),
+            Ok((stream, address)) => start_connection(&site, tls.as_ref(), stream, address),
             // The connection is already closed; the next one may be available.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -81,40 +66,29 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-impl Endpoints {
-    /// Returns the services that connections use.
-    fn site(&self) -> Site {
-        Site {
-            engine: Arc::clone(&self.engine),
-            raw: self.raw.clone(),
-            fallback: self.fallback.clone(),
+/// Starts a task for a connection if the limit permits.
+fn start_connection(site: &Arc<Site>, tls: Option<&Tls>, stream: TcpStream, address: SocketAddr) {
+    let Some(pending) = site.engine.connection_limiter.try_admit() else {
+        site.engine.metrics.count(Counter::RejectedUnread);
+        // A client that starts with TLS could not read a plain response.
+        if tls.is_none() {
+            reject_full(&stream);
         }
-    }
-
-    /// Starts a task for a connection if the limit permits.
-    fn start_connection(&self, site: &Arc<Site>, stream: TcpStream, address: SocketAddr) {
-        let Some(pending) = site.engine.connection_limiter.try_admit() else {
-            site.engine.metrics.count(Counter::RejectedUnread);
-            // A client that starts with TLS could not read a plain response.
-            if self.tls.is_none() {
-                reject_full(&stream);
-            }
-            return;
-        };
-        // On Linux, a connection inherits the option from its listener. Other systems do not
-        // guarantee that.
-        #[cfg(not(any(target_os = "android", target_os = "linux")))]
-        let _ = stream.set_nodelay(true);
-        let site = Arc::clone(site);
-        if site.engine.expects_proxy_protocol(address) {
-            // These futures are boxed, so that the code that runs tasks is not compiled for each
-            // type. Direct connections have their own type of task, which takes one allocation.
-            tokio::spawn(serve_proxied(site, self.tls.clone(), stream, address, pending).boxed());
-        } else if let Some(tls) = self.tls.clone() {
-            tokio::spawn(serve_tls(site, tls, stream, address, pending).boxed());
-        } else {
-            tokio::spawn(serve_plain(site, stream, address, pending));
-        }
+        return;
+    };
+    // On Linux, a connection inherits the option from its listener. Other systems do not guarantee
+    // that.
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    let _ = stream.set_nodelay(true);
+    let site = Arc::clone(site);
+    if site.engine.expects_proxy_protocol(address) {
+        // These futures are boxed, so that the code that runs tasks is not compiled for each type.
+        // Direct connections have their own type of task, which takes one allocation.
+        tokio::spawn(serve_proxied(site, tls.cloned(), stream, address, pending).boxed());
+    } else if let Some(tls) = tls.cloned() {
+        tokio::spawn(serve_tls(site, tls, stream, address, pending).boxed());
+    } else {
+        tokio::spawn(serve_plain(site, stream, address, pending));
     }
 }
 

@@ -22,7 +22,7 @@ mod tls;
 
 #[cfg(feature = "tls")]
 pub use expiry::validity as certificate_validity;
-pub(crate) use listener::{Endpoints, bind, serve};
+pub(crate) use listener::{bind, serve};
 pub(crate) use tls::Tls as MaybeTls;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

@@ -24,6 +24,7 @@ use super::{
     tickets::Tickets,
 };
 use crate::{
+    engine::primitives::GaugeGuard,
     limit::FairSemaphore,
     metrics::{Counter, Gauge, Metrics},
 };
@@ -173,7 +174,7 @@ impl Tls {
             // The permit and the count are guards: both are returned when the timeout below drops
             // this future.
             let _permit = self.0.handshakes.take(client).await;
-            let _counted = HandshakeGauge::new(metrics);
+            let _counted = GaugeGuard::new(metrics, Gauge::TlsHandshakes);
             let stream = DeferredTicket::new(stream);
             let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
             let offered = hello.client_hello();
@@ -206,21 +207,6 @@ impl Tls {
     }
 }
 
-struct HandshakeGauge<'a>(&'a Metrics);
-
-impl<'a> HandshakeGauge<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.shift(Gauge::TlsHandshakes, 1);
-        Self(metrics)
-    }
-}
-
-impl Drop for HandshakeGauge<'_> {
-    fn drop(&mut self) {
-        self.0.shift(Gauge::TlsHandshakes, -1);
-    }
-}
-
 fn stamp(cert_file: &Path, key_file: &Path) -> Stamp {
     [cert_file, key_file].map(|path| {
         let metadata = fs::metadata(path).ok()?;
@@ -242,7 +228,8 @@ fn read(cert_file: &Path, key_file: &Path) -> Result<(Configs, Option<i64>), Tls
         return Err(fault(cert_file, "there is no certificate in it".into()));
     }
     // Clients refuse a chain as soon as one of its certificates has expired.
-    let expires_at = certificates.iter().filter_map(|der| expiry::of(der)).min();
+    let ends = certificates.iter().filter_map(|der| expiry::validity(der));
+    let expires_at = ends.map(|(_, not_after)| not_after).min();
     // The parser's message is not included, because it could quote a part of the key.
     let key = PrivateKeyDer::from_pem_slice(&open(key_file)?)
         .map_err(|_| fault(key_file, "there is no private key in it".into()))?;

@@ -176,12 +176,10 @@ impl Handshake {
         Self { extensions, ..self }
     }
 
-    /// Adds the permit to open a session.
-    pub(in crate::engine) fn with_permit(self, permit: Permit) -> Self {
-        Self {
-            permit: Mutex::new(Some(Box::new(permit))),
-            ..self
-        }
+    /// Sets the permit to open a session, if there is one.
+    pub(in crate::engine) fn with_permit(self, permit: Option<Permit>) -> Self {
+        let permit = Mutex::new(permit.map(Box::new));
+        Self { permit, ..self }
     }
 
     pub(in crate::engine) fn take_permit(&self) -> Option<Box<Permit>> {

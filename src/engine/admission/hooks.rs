@@ -1,11 +1,11 @@
 //! Functions with which an application decides about requests and sessions.
 
-use std::{fmt, pin::Pin};
+use std::pin::Pin;
 
-use http::{HeaderMap, request::Parts};
+use http::HeaderMap;
 
 use super::{error::ConnectionError, view::EngineRequest};
-use crate::engine::primitives::{OnStall, Peer};
+use crate::engine::primitives::OnStall;
 
 /// The refusal of [`Builder::allow_request`](crate::Builder::allow_request), with a message, by
 /// default `Forbidden`.
@@ -83,17 +83,6 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Returns a view of the request if any function may use it.
-    pub(in crate::engine) fn view(
-        &self,
-        request: &Parts,
-        peer: Peer,
-        is_trusted: impl FnOnce() -> bool,
-    ) -> Option<EngineRequest> {
-        self.need_requests()
-            .then(|| EngineRequest::new(request, peer, is_trusted()))
-    }
-
     /// Returns whether any function may use requests.
     pub(in crate::engine) fn need_requests(&self) -> bool {
         self.allow_request.is_some()
@@ -114,14 +103,5 @@ impl Hooks {
         for hook in initial.into_iter().chain(&self.headers) {
             hook(headers, request);
         }
-    }
-}
-
-impl fmt::Debug for Hooks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks")
-            .field("allow_request", &self.allow_request.is_some())
-            .field("generate_id", &self.generate_id.is_some())
-            .finish_non_exhaustive()
     }
 }

@@ -21,7 +21,7 @@ struct View {
 }
 
 impl EngineRequest {
-    pub(super) fn new(request: &Parts, peer: Peer, trusted: bool) -> Self {
+    pub(in crate::engine) fn new(request: &Parts, peer: Peer, trusted: bool) -> Self {
         Self(Arc::new(View {
             method: request.method.clone(),
             uri: original_uri(request).clone(),

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{HeaderName, Uri, header};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use parking_lot::Mutex;
 use roomcast_protocol::Tag;
@@ -223,21 +223,18 @@ fn is_proof(response: &[u8], is_answer: impl FnOnce(&[u8]) -> bool) -> Option<bo
         Ok(httparse::Status::Partial) => return None,
         Err(_) => return Some(false),
     };
-    let is_named = |name: &str| {
-        let name = name.to_owned();
-        move |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case(&name)
+    let named = |name: HeaderName| {
+        let headers = head.headers.iter();
+        headers.filter(move |header| header.name.eq_ignore_ascii_case(name.as_str()))
     };
-    let mut identities = head.headers.iter().filter(is_named(IDENTITY.as_str()));
+    let mut identities = named(IDENTITY);
     let (Some(identity), None) = (identities.next(), identities.next()) else {
         return Some(false);
     };
     // The connection is reused, so any further bytes would belong to the next response.
     let is_reusable = head.code == Some(204)
         && end == response.len()
-        && !head
-            .headers
-            .iter()
-            .any(|header| is_named("connection")(&header));
+        && named(header::CONNECTION).next().is_none();
     Some(is_reusable && is_answer(identity.value))
 }
 

@@ -7,10 +7,12 @@
 //! is valid for one connection: the caller draws a new nonce for each.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, Mac as _};
 use http::{HeaderName, HeaderValue, uri::Authority};
 use roomcast_protocol::Tag;
 use sha2::Sha256;
+
+use super::proof;
 
 /// The request header that challenges a server: the version, the tag, and the nonce.
 pub(in crate::engine) const CHALLENGE: HeaderName = HeaderName::from_static("x-roomcast-challenge");
@@ -91,20 +93,10 @@ pub(super) fn answer(
     HeaderValue::try_from(format!("{VERSION} {}", URL_SAFE_NO_PAD.encode(code))).ok()
 }
 
-/// Computes the code over all parts. No part can contain the separator.
+/// Computes the code over all parts of a proof.
 fn mac(key: &[u8; 32], claim: Claim<'_>, nonce: &str) -> Option<Hmac<Sha256>> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-    for part in [
-        LABEL,
-        VERSION,
-        claim.tag.as_str(),
-        claim.authority.as_str(),
-        nonce,
-    ] {
-        mac.update(part.as_bytes());
-        mac.update(b"\0");
-    }
-    Some(mac)
+    let (tag, authority) = (claim.tag.as_str(), claim.authority.as_str());
+    proof::mac(key, &[LABEL, VERSION, tag, authority, nonce])
 }
 
 #[cfg(test)]

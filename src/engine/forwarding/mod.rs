@@ -29,7 +29,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{limit::LogThrottle, metrics::Metrics};
+use crate::{engine::primitives::Peer, limit::LogThrottle, metrics::Metrics};
 
 pub(crate) use self::slots::Bounds;
 use self::{
@@ -240,12 +240,8 @@ impl Forwarder {
         method: &http::Method,
         target: &str,
         proof: &HeaderValue,
-    ) -> Result<crate::engine::primitives::Peer, ProofError> {
-        let context = proof::ProofContext {
-            key: &self.key,
-            uptime: self.directory.uptime(),
-        };
-        proof::verify(&context, method, target, proof)
+    ) -> Result<Peer, ProofError> {
+        proof::verify(&self.key, self.directory.uptime(), method, target, proof)
     }
 
     /// Returns the proof that this is the server named in a challenge; `None` if the challenge is
@@ -387,15 +383,6 @@ impl fmt::Display for ForwardError {
             },
             Self::Request => f.write_str("the request cannot be repeated"),
         }
-    }
-}
-
-/// Does not print the key.
-impl fmt::Debug for Forwarder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Forwarder")
-            .field("tag", &self.tag)
-            .finish_non_exhaustive()
     }
 }
 

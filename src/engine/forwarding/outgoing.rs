@@ -14,10 +14,9 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub(in crate::engine) struct Outgoing(Option<mpsc::Receiver<Option<Bytes>>>);
 
-/// The sender of the pieces. If it is dropped before the end is sent, the body is aborted, so that
-/// the other server does not treat it as complete.
-#[derive(Debug)]
-pub(in crate::engine) struct Pieces(mpsc::Sender<Option<Bytes>>);
+/// The sender of the pieces, and then of the end (`None`). If it is dropped before the end is sent,
+/// the body is aborted, so that the other server does not treat it as complete.
+pub(in crate::engine) type Pieces = mpsc::Sender<Option<Bytes>>;
 
 impl Outgoing {
     pub(in crate::engine) const fn empty() -> Self {
@@ -28,14 +27,7 @@ impl Outgoing {
         // At most one piece is buffered, so that a client sends no faster than the other server
         // reads.
         let (sender, receiver) = mpsc::channel(1);
-        (Pieces(sender), Self(Some(receiver)))
-    }
-}
-
-impl Pieces {
-    /// Sends the next piece, or the end (`None`). Returns `false` if the receiver is closed.
-    pub(in crate::engine) async fn send(&self, piece: Option<Bytes>) -> bool {
-        self.0.send(piece).await.is_ok()
+        (sender, Self(Some(receiver)))
     }
 }
 

@@ -32,13 +32,6 @@ pub(in crate::engine) struct SignedFields<'a> {
     pub(in crate::engine) client: Peer,
 }
 
-/// The context for verifying a proof.
-pub(super) struct ProofContext<'a> {
-    pub(super) key: &'a [u8; 32],
-    /// The uptime of the verifying server.
-    pub(super) uptime: Duration,
-}
-
 /// Why a proof is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum ProofError {
@@ -74,19 +67,21 @@ pub(in crate::engine) fn sign(
     let Peer { address, secure } = signed.client;
     let scheme = if secure { "https" } else { "http" };
     let shown = format!("{scheme} {address} {}", uptime.as_secs());
-    let code = mac(key, signed.method, signed.target, &shown)?;
+    let code = mac(key, &[signed.method.as_str(), signed.target, &shown])?;
     let code = URL_SAFE_NO_PAD.encode(code.finalize().into_bytes());
     HeaderValue::try_from(format!("{shown} {code}")).ok()
 }
 
+/// Verifies a proof for the server with this key and uptime. Returns the client of the request.
 pub(super) fn verify(
-    known: &ProofContext<'_>,
+    key: &[u8; 32],
+    uptime: Duration,
     method: &Method,
     target: &str,
     proof: &HeaderValue,
 ) -> Result<Peer, ProofError> {
-    let (peer, at) = read(known.key, method, target, proof).ok_or(ProofError::Forged)?;
-    let now = known.uptime.as_secs();
+    let (peer, at) = read(key, method, target, proof).ok_or(ProofError::Forged)?;
+    let now = uptime.as_secs();
     if at.abs_diff(now) > LEEWAY.as_secs() {
         return Err(ProofError::Stale { at, now });
     }
@@ -98,7 +93,8 @@ fn read(key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue) -> O
     let (shown, code) = proof.to_str().ok()?.rsplit_once(' ')?;
     let code = URL_SAFE_NO_PAD.decode(code).ok()?;
     // `verify_slice` takes constant time, so its duration does not reveal the code.
-    mac(key, method, target, shown)?.verify_slice(&code).ok()?;
+    let mac = mac(key, &[method.as_str(), target, shown])?;
+    mac.verify_slice(&code).ok()?;
     let mut parts = shown.split(' ');
     let (scheme, address) = (parts.next()?, parts.next()?);
     let at = parts.next()?.parse().ok()?;
@@ -109,11 +105,11 @@ fn read(key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue) -> O
     parts.next().is_none().then_some((peer, at))
 }
 
-/// Computes the code over all parts. No part can contain the separator, so different requests have
+/// Computes the code over all parts. No part can contain the separator, so different parts have
 /// different inputs.
-fn mac(key: &[u8; 32], method: &Method, target: &str, shown: &str) -> Option<Hmac<Sha256>> {
+pub(super) fn mac(key: &[u8; 32], parts: &[&str]) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-    for part in [method.as_str(), target, shown] {
+    for part in parts {
         mac.update(part.as_bytes());
         mac.update(b"\0");
     }
@@ -141,10 +137,6 @@ mod tests {
         (client, proof.unwrap())
     }
 
-    fn known(key: &[u8; 32]) -> ProofContext<'_> {
-        ProofContext { key, uptime: NOW }
-    }
-
     #[test]
     fn a_proof_has_the_documented_form() {
         let (_, proof) = signed(1000);
@@ -164,7 +156,7 @@ mod tests {
             let (client, again) = signed(1000);
             assert_eq!(again, proof);
             let proof = HeaderValue::from_str(proof).unwrap();
-            let checked = verify(&known(&[7; 32]), &Method::GET, TARGET, &proof);
+            let checked = verify(&[7; 32], NOW, &Method::GET, TARGET, &proof);
             assert_eq!(checked, Ok(client));
             read_lines += 1;
         }
@@ -175,7 +167,7 @@ mod tests {
     fn proof_is_valid_for_one_key_request_client_and_time() {
         let (client, proof) = signed(1000);
         let check = |key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue| {
-            verify(&known(key), method, target, proof)
+            verify(key, NOW, method, target, proof)
         };
         let (good, forged) = (Ok(client), Err(ProofError::Forged));
         assert_eq!(check(&[7; 32], &Method::GET, TARGET, &proof), good);
@@ -215,7 +207,7 @@ mod tests {
             (u64::MAX, false),
         ] {
             let (client, proof) = signed(at);
-            let checked = verify(&known(&[7; 32]), &Method::GET, TARGET, &proof);
+            let checked = verify(&[7; 32], NOW, &Method::GET, TARGET, &proof);
             let stale = ProofError::Stale { at, now: 1000 };
             let expected = if holds { Ok(client) } else { Err(stale) };
             assert_eq!(checked, expected);

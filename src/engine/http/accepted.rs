@@ -40,17 +40,14 @@ enum Io {
     Other(Box<dyn Duplex>),
 }
 
-impl Io {
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
+/// Calls a method of a connection of either kind.
+macro_rules! call {
+    ($io:expr, $method:ident($($argument:expr),*)) => {
+        match $io {
+            Io::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Io::Other(stream) => Pin::new(stream).$method($($argument),*),
         }
-    }
+    };
 }
 
 struct WriteStall {
@@ -70,18 +67,17 @@ const READ_PIECE: usize = 4096;
 
 impl Accepted {
     pub(crate) fn tcp(stream: TcpStream, write_timeout: Duration) -> Self {
-        Self {
-            io: Io::Tcp(stream),
-            front: BytesMut::new(),
-            write_timeout,
-            stalled: None,
-        }
+        Self::new(Io::Tcp(stream), write_timeout)
     }
 
     /// Wraps a connection that is not plain TCP, such as TLS.
     pub(crate) fn other(stream: Box<dyn Duplex>, write_timeout: Duration) -> Self {
+        Self::new(Io::Other(stream), write_timeout)
+    }
+
+    fn new(io: Io, write_timeout: Duration) -> Self {
         Self {
-            io: Io::Other(stream),
+            io,
             front: BytesMut::new(),
             write_timeout,
             stalled: None,
@@ -116,7 +112,7 @@ impl Accepted {
         while self.stalled.is_none() && self.front.len() < MAX_READ_AHEAD {
             let mut space = [const { MaybeUninit::uninit() }; READ_PIECE];
             let mut piece = ReadBuf::uninit(&mut space);
-            let read = ready!(self.io.poll_read(cx, &mut piece));
+            let read = ready!(call!(&mut self.io, poll_read(cx, &mut piece)));
             if read.is_err() || piece.filled().is_empty() {
                 return Poll::Ready(());
             }
@@ -191,7 +187,7 @@ impl AsyncRead for Accepted {
             }
             return Poll::Ready(Ok(()));
         }
-        this.io.poll_read(cx, buffer)
+        call!(&mut this.io, poll_read(cx, buffer))
     }
 }
 
@@ -202,10 +198,7 @@ impl AsyncWrite for Accepted {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = match &mut this.io {
-            Io::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Io::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
-        };
+        let written = call!(&mut this.io, poll_write(cx, bytes));
         this.pace(cx, written)
     }
 
@@ -215,26 +208,17 @@ impl AsyncWrite for Accepted {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = match &mut this.io {
-            Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Io::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        };
+        let written = call!(&mut this.io, poll_write_vectored(cx, slices));
         this.pace(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.io {
-            Io::Tcp(stream) => stream.is_write_vectored(),
-            Io::Other(stream) => stream.is_write_vectored(),
-        }
+        call!(&self.io, is_write_vectored())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = match &mut this.io {
-            Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Other(stream) => Pin::new(stream).poll_flush(cx),
-        };
+        let flushed = call!(&mut this.io, poll_flush(cx));
         if flushed.is_ready() {
             // The kernel or TLS has accepted everything.
             this.end_stall();
@@ -243,10 +227,7 @@ impl AsyncWrite for Accepted {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Other(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        call!(&mut self.get_mut().io, poll_shutdown(cx))
     }
 }
 
@@ -305,12 +286,6 @@ pub(super) async fn unless_disconnected<T>(
         Poll::Pending => poll_disconnect(cx).map(|()| None),
     })
     .await
-}
-
-impl std::fmt::Debug for Accepted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Accepted").finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

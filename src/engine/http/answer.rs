@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use roomcast_protocol::{
     Frame, Sid,
-    engine::{Packet, Transport},
+    engine::{Packet, Revision, Transport},
 };
 use tracing::Level;
 
@@ -116,13 +116,9 @@ impl Engine {
             Err(error) => self.refuse(&error, is_upgrade, peer, session, view),
         };
         // A response of another server already contains that server's CORS headers.
-        if let Some(cors) = self
-            .config
-            .http
-            .cors
-            .as_ref()
-            .filter(|cors| !(cors.enforce && is_foreign))
-            .filter(|_| reply.extensions().get::<RemoteResponse>().is_none())
+        if let Some(cors) = &self.config.http.cors
+            && !(cors.enforce && is_foreign)
+            && reply.extensions().get::<RemoteResponse>().is_none()
         {
             cors.mark(&mut reply, &origin_check);
         }
@@ -144,7 +140,8 @@ impl Engine {
         body: Option<&mut dyn Pieces>,
         peer: Peer,
     ) -> HttpAnswer {
-        let outcome = match (self.find_for(sid, peer), body) {
+        let found = self.check(peer).and_then(|()| self.find_polling(sid));
+        let outcome = match (found, body) {
             (Ok(outbox), None) => self.poll(outbox, form, None).await,
             // The post is boxed, so that connections with waiting polls do not reserve memory for
             // it.
@@ -165,11 +162,6 @@ impl Engine {
         HttpAnswer::Other(reply)
     }
 
-    fn find_for(&self, sid: Sid, peer: Peer) -> Result<Outbox, RequestError> {
-        self.check(peer)?;
-        self.find_polling(sid)
-    }
-
     /// Checks whether this address may send requests.
     fn check(&self, peer: Peer) -> Result<(), RequestError> {
         let guard = self.guard.as_ref();
@@ -179,7 +171,8 @@ impl Engine {
 
     /// Returns a view of the request if any hook may use it.
     pub(super) fn view(&self, parts: &Parts, peer: Peer) -> Option<EngineRequest> {
-        self.hooks.view(parts, peer, || self.trusts(&parts.headers))
+        let view = || EngineRequest::new(parts, peer, self.trusts(&parts.headers));
+        self.hooks.need_requests().then(view)
     }
 
     pub(super) fn refuse(
@@ -252,10 +245,7 @@ impl Engine {
                 Box::pin(self.forward_request(parts, body, peer, tag, accept, handoff));
             return forwarding.await;
         }
-        let is_initial = matches!(
-            parsed,
-            ParsedRequest::Open(_) | ParsedRequest::OpenWebSocket { .. }
-        );
+        let is_initial = parsed.session().is_none();
         let mut reply = match parsed {
             ParsedRequest::Open(revision) => {
                 // Limits are checked first, because a client above them must not cause work in the
@@ -267,16 +257,8 @@ impl Engine {
                 }
                 let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
-                self.open_polling(
-                    Opening {
-                        handshake: self.handshake(&parts, peer, permit),
-                        sid,
-                        revision,
-                        announced: None,
-                        deflate: None,
-                    },
-                    &parts,
-                )
+                let handshake = self.handshake(&parts, peer, permit);
+                self.open_polling(sid, revision, handshake, &parts)
             }
             ParsedRequest::OpenWebSocket { accept, revision } => {
                 let deflate = extensions::negotiate(&parts.headers, &self.config)?;
@@ -328,11 +310,8 @@ impl Engine {
                 extensions::answer(reply::switching_protocols(&accept), deflate.as_ref())
             }
         };
-        let is_good = matches!(
-            reply.status(),
-            StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS
-        );
-        if let (true, Some(view)) = (is_good, view) {
+        let is_good = [StatusCode::OK, StatusCode::SWITCHING_PROTOCOLS].contains(&reply.status());
+        if is_good && let Some(view) = view {
             self.hooks.complete(reply.headers_mut(), is_initial, view);
         }
         Ok(reply)
@@ -363,15 +342,12 @@ impl Engine {
     /// Calls the hooks that admit a session and generate its id.
     async fn admit(&self, view: Option<&EngineRequest>) -> Result<Option<Sid>, RequestError> {
         let hooks = &self.hooks;
-        let Some(view) =
-            view.filter(|_| hooks.allow_request.is_some() || hooks.generate_id.is_some())
-        else {
+        let decides = hooks.allow_request.is_some() || hooks.generate_id.is_some();
+        let Some(view) = view.filter(|_| decides) else {
             return Ok(None);
         };
-        let _permit = self
-            .admissions
-            .try_acquire()
-            .map_err(|_| RequestError::Busy(retry_later()))?;
+        let permit = self.admissions.try_acquire();
+        let _permit = permit.map_err(|_| RequestError::Busy(retry_later()))?;
         let deciding = async {
             if let Some(allow) = &hooks.allow_request {
                 let allowed = allow(view.clone()).await;
@@ -425,19 +401,12 @@ impl Engine {
         // The rate is checked first without charging it. So clients refused by the rate are not
         // charged by the guard, and clients refused by the guard do not use up the rate.
         let now = now();
-        self.connection_limiter
-            .check_session(now)
-            .map_err(RequestError::Crowded)?;
-        let permit = match &self.guard {
-            None => None,
-            Some(guard) => {
-                let permit = guard.admit(peer.address.ip());
-                Some(permit.map_err(RequestError::Refused)?)
-            }
-        };
-        self.connection_limiter
-            .take_session(now)
-            .map_err(RequestError::Crowded)?;
+        let limiter = &self.connection_limiter;
+        limiter.check_session(now).map_err(RequestError::Crowded)?;
+        let permit = self.guard.as_ref();
+        let permit = permit.map(|guard| guard.admit(peer.address.ip()));
+        let permit = permit.transpose().map_err(RequestError::Refused)?;
+        limiter.take_session(now).map_err(RequestError::Crowded)?;
         Ok(permit)
     }
 
@@ -450,11 +419,9 @@ impl Engine {
         );
         let handshake = handshake
             .with_trust(self.trusts(&parts.headers))
-            .with_extensions(&parts.extensions);
-        Arc::new(match permit {
-            Some(permit) => handshake.with_permit(permit),
-            None => handshake,
-        })
+            .with_extensions(&parts.extensions)
+            .with_permit(permit);
+        Arc::new(handshake)
     }
 
     /// Returns whether a request comes from a page that may use its user's cookies.
@@ -466,25 +433,25 @@ impl Engine {
     }
 
     /// Opens a polling session and returns the response with its open packet.
-    fn open_polling(self: &Arc<Self>, opening: Opening, client: &Parts) -> Reply {
-        let revision = opening.revision;
-        let outbox = self.new_outbox(opening.sid, revision, Sink::polling);
+    fn open_polling(
+        self: &Arc<Self>,
+        sid: Option<Sid>,
+        revision: Revision,
+        handshake: Arc<Handshake>,
+        client: &Parts,
+    ) -> Reply {
+        let outbox = self.new_outbox(sid, revision, Sink::polling);
         let sid = outbox.sid();
         let open = self.open_packet(sid, Transport::Polling);
         let mut frames = vec![Frame::packet(&Packet::Open(open))];
         frames.extend(self.initial_frame());
         let (packets, _) = encode_payload(&frames, revision);
-        let driver = self.open(outbox, Transport::Polling, opening.handshake, None);
+        let driver = self.open(outbox, Transport::Polling, handshake, None);
         // The future is boxed, so that the code that runs tasks is not compiled for this type.
         tokio::spawn(driver.run().boxed());
         let mut reply = reply::payload(packets, Form::of(&client.headers));
-        if let Some(cookie) = self
-            .config
-            .http
-            .cookie
-            .as_ref()
-            .and_then(|cookie| cookie.header(self.session_id(sid)))
-        {
+        let cookie = self.config.http.cookie.as_ref();
+        if let Some(cookie) = cookie.and_then(|cookie| cookie.header(self.session_id(sid))) {
             reply.headers_mut().insert(header::SET_COOKIE, cookie);
         }
         reply

@@ -22,7 +22,6 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use roomcast_protocol::websocket::CloseCode;
 
 use super::{
     accepted::{Accepted, SharedConnection, unless_disconnected},
@@ -35,7 +34,7 @@ use crate::{
     engine::{
         admission::PendingConnection,
         primitives::Peer,
-        transport::{MAX_DISCARDED, Stream, close_unused},
+        transport::{MAX_DISCARDED, Stream},
     },
     limit::Client,
     metrics::Counter,
@@ -75,11 +74,8 @@ impl Site {
                 driver.run().await;
             }
             Some(Handoff::Attach(attaching, deflate)) => {
-                let stream = self.engine.compress(rest.stream.clone(), deflate);
-                if !attaching.attach(stream, rest.unread, open) {
-                    // The session has ended since its request, or has too many messages to read.
-                    close_unused(&rest.stream, CloseCode::NORMAL);
-                }
+                let stream = self.engine.compress(rest.stream, deflate);
+                attaching.attach(&stream, rest.unread, open);
             }
             #[cfg(feature = "forwarding")]
             Some(Handoff::Tunnel(tunnel)) => {
@@ -126,17 +122,11 @@ impl Site {
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(SharedConnection(stream)), service);
-        let mut stopped = self.engine.stopped();
         // The losing branch is only a borrow: the connection outlives it, and a request in flight
         // is answered below.
-        let served = {
-            let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
-            let serving = poll_fn(|cx| connection.poll_without_shutdown(cx));
-            let mut serving = pin!(serving);
-            tokio::select! {
-                served = &mut serving => Some(served),
-                _ = &mut stop => None,
-            }
+        let served = tokio::select! {
+            served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(served),
+            () = self.engine.stopped() => None,
         };
         let served = match served {
             Some(served) => served,

@@ -15,9 +15,10 @@ use super::message::{
 use crate::{
     engine::{
         outbox::{Control, Outbox, PollAnswer, PollOutcome, PostAnswer},
+        primitives::GaugeGuard,
         session::Engine,
     },
-    metrics::{Counter, Gauge, Metrics},
+    metrics::{Counter, Gauge},
 };
 
 impl Engine {
@@ -40,7 +41,7 @@ impl Engine {
                     outbox,
                     id,
                     waiting: true,
-                    _counted: WaitingGauge::at(&self.metrics, Gauge::PollsWaiting),
+                    _counted: GaugeGuard::new(&self.metrics, Gauge::PollsWaiting),
                 };
                 let answer = match hold {
                     None => answered.await,
@@ -100,7 +101,7 @@ impl Engine {
             self.metrics.count(Counter::RejectedOverlap);
             return Ok(refused());
         };
-        let waiting = WaitingGauge::at(&self.metrics, Gauge::PostsWaiting);
+        let waiting = GaugeGuard::new(&self.metrics, Gauge::PostsWaiting);
         let limit = self.config.session.max_payload;
         // Cancellation point: an incomplete payload ends the session when the guard is dropped,
         // because its packets would be silently lost.
@@ -147,31 +148,12 @@ fn closing(status: StatusCode) -> HttpAnswer {
     HttpAnswer::Other(reply::closing(status))
 }
 
-/// Counts a request while it waits.
-struct WaitingGauge<'a> {
-    metrics: &'a Metrics,
-    gauge: Gauge,
-}
-
-impl<'a> WaitingGauge<'a> {
-    fn at(metrics: &'a Metrics, gauge: Gauge) -> Self {
-        metrics.shift(gauge, 1);
-        Self { metrics, gauge }
-    }
-}
-
-impl Drop for WaitingGauge<'_> {
-    fn drop(&mut self) {
-        self.metrics.shift(self.gauge, -1);
-    }
-}
-
 /// Notifies the driver if the client aborts its poll.
 struct PollGuard<'a> {
     outbox: Outbox,
     id: u64,
     waiting: bool,
-    _counted: WaitingGauge<'a>,
+    _counted: GaugeGuard<'a>,
 }
 
 impl Drop for PollGuard<'_> {

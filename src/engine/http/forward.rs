@@ -21,10 +21,10 @@ use crate::{
     engine::{
         admission::{original_uri, retry_later},
         forwarding::{self, ForwardError, Forwarder, Outgoing, Pieces, SignedFields},
-        primitives::Peer,
+        primitives::{GaugeGuard, Peer},
         session::Engine,
     },
-    metrics::{Counter, Gauge, Metrics},
+    metrics::{Counter, Gauge},
 };
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1).
@@ -108,12 +108,12 @@ impl Engine {
     ) -> Result<Reply, RequestError> {
         let forwarder = self.forwarder.as_ref();
         let forwarder = forwarder.ok_or(RequestError::UnknownSession(Unknown::Unowned))?;
-        let mut stopped = self.stopped();
+        let mut stopped = pin!(self.stopped());
         // The session ends anyway if its pong does not arrive within this time.
         let time_limit = self.config.session.ping_timeout;
         let slot = tokio::select! {
             slot = forwarder.acquire_slot(accept.is_some(), time_limit) => slot,
-            _ = stopped.wait_for(|stopped| *stopped) => None,
+            () = &mut stopped => None,
         };
         let Some(slot) = slot else {
             self.metrics.count(match accept {
@@ -122,13 +122,13 @@ impl Engine {
             });
             return Err(RequestError::Busy(retry_later()));
         };
-        let counted = ForwardedGauge::new(&self.metrics);
+        let counted = GaugeGuard::new(&self.metrics, Gauge::RequestsForwarded);
         let exchange = self.exchange_with(forwarder, parts, body, client, tag, accept);
         // Dropping `exchange` on stop closes the connection to the other server, so that a poll
         // there is also aborted.
         let answered = tokio::select! {
             answered = exchange => answered,
-            _ = stopped.wait_for(|stopped| *stopped) => Err(ForwardError::Aborted),
+            () = &mut stopped => Err(ForwardError::Aborted),
         };
         match answered {
             Ok((reply, upgraded)) => {
@@ -258,7 +258,7 @@ async fn feed(pieces: Option<Pieces>, body: &mut dyn body::Pieces) {
             None => None,
         };
         let is_last = piece.is_none();
-        if !pieces.send(piece).await || is_last {
+        if pieces.send(piece).await.is_err() || is_last {
             return;
         }
     }
@@ -281,20 +281,4 @@ fn strip(headers: &mut HeaderMap) {
 fn request_websocket(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// Counts a request while it is forwarded.
-struct ForwardedGauge<'a>(&'a Metrics);
-
-impl<'a> ForwardedGauge<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.shift(Gauge::RequestsForwarded, 1);
-        Self(metrics)
-    }
-}
-
-impl Drop for ForwardedGauge<'_> {
-    fn drop(&mut self) {
-        self.0.shift(Gauge::RequestsForwarded, -1);
-    }
 }

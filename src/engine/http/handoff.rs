@@ -23,7 +23,6 @@ pub(super) struct ForwardedRequest {
 }
 
 /// The continuation of the connection after a `101`.
-#[derive(Debug)]
 pub(super) enum Handoff {
     /// It carries a new session of this engine.
     Open(Arc<Engine>, Opening),

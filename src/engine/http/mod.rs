@@ -26,5 +26,4 @@ mod tunnel;
 
 pub(crate) use accepted::Accepted;
 pub(crate) use message::{body::Pieces, compression};
-pub(in crate::engine) use site::Site;
-pub(crate) use site::{BoxError, Fallback};
+pub(crate) use site::{BoxError, Fallback, Site};

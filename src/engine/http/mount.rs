@@ -9,7 +9,6 @@ use http::{Extensions, StatusCode, request::Parts};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
-use roomcast_protocol::websocket::CloseCode;
 use tokio::net::TcpStream;
 
 use super::{
@@ -21,11 +20,7 @@ use super::{
         request,
     },
 };
-use crate::engine::{
-    primitives::Peer,
-    session::Engine,
-    transport::{Stream, close_unused},
-};
+use crate::engine::{primitives::Peer, session::Engine, transport::Stream};
 
 /// The advice for a surrounding server that does not provide client addresses.
 macro_rules! remedy {
@@ -64,24 +59,17 @@ impl Engine {
             secure,
         };
         let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let Some(upgrade) = upgrade else {
-            if request::is_upgrade(&parts.headers) {
-                // The connection cannot be handed over: the request is HTTP/1.0, or a layer has
-                // removed the extension.
-                return self.refuse(
-                    &RequestError::BadHandshake,
-                    true,
-                    peer,
-                    None,
-                    self.view(&parts, peer),
-                );
-            }
-            let handoff = HandoffCell::default();
-            return self.answer(parts, &mut *body, peer, &handoff).await;
-        };
+        if upgrade.is_none() && request::is_upgrade(&parts.headers) {
+            // The connection cannot be handed over: the request is HTTP/1.0, or a layer has removed
+            // the extension.
+            let view = self.view(&parts, peer);
+            return self.refuse(&RequestError::BadHandshake, true, peer, None, view);
+        }
         let handoff = HandoffCell::default();
         let reply = self.answer(parts, &mut *body, peer, &handoff).await;
-        if let Some(handoff) = handoff.into_inner() {
+        if let Some(upgrade) = upgrade
+            && let Some(handoff) = handoff.into_inner()
+        {
             // hyper completes the upgrade only after it has sent the response returned here, so a
             // separate task waits for it.
             tokio::spawn(self.take_over(upgrade, handoff).boxed());
@@ -101,14 +89,11 @@ impl Engine {
         match handoff {
             Handoff::Open(engine, opening) => {
                 let driver = engine.open_websocket(stream, unread, opening);
-                drop(engine);
-                drop(self);
+                drop((self, engine));
                 driver.run().await;
             }
             Handoff::Attach(attaching, deflate) => {
-                if !attaching.attach(self.compress(stream.clone(), deflate), unread, open) {
-                    close_unused(&stream, CloseCode::NORMAL);
-                }
+                attaching.attach(&self.compress(stream, deflate), unread, open);
             }
             #[cfg(feature = "forwarding")]
             Handoff::Tunnel(tunnel) => {

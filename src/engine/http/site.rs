@@ -12,13 +12,13 @@ use tower_service::Service;
 use crate::engine::session::Engine;
 
 /// The services to which the requests of a connection may go.
-pub(in crate::engine) struct Site {
+pub(crate) struct Site {
     /// The engine of Socket.IO.
-    pub(in crate::engine) engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     /// The engine of plain Engine.IO under another path.
-    pub(in crate::engine) raw: Option<Arc<Engine>>,
+    pub(crate) raw: Option<Arc<Engine>>,
     /// The service for requests to any other path.
-    pub(in crate::engine) fallback: Fallback,
+    pub(crate) fallback: Fallback,
 }
 
 /// The reason why the body of a response is incomplete.

@@ -80,12 +80,6 @@ impl Drop for Tunnel {
     }
 }
 
-impl std::fmt::Debug for Tunnel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tunnel").finish_non_exhaustive()
-    }
-}
-
 /// Forwards one direction. Pings go one way and pongs the other, so neither direction is silent for
 /// long.
 async fn copy_until_closed(

@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 use roomcast_protocol::Frame;
 
 use super::{
-    handle::{Outbox, Wake},
+    handle::Outbox,
     push::{Mode, Push, PushSource},
     worker::{Flusher, give_back},
 };
@@ -13,7 +13,7 @@ use super::{
 /// The outboxes that one broadcast has filled, by flusher. [`finish`](Self::finish) enqueues them
 /// after the room's lock is released. Dropping a batch does the same, so that no wake is lost if a
 /// panic occurs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Batch {
     lists: Lists,
 }
@@ -58,13 +58,11 @@ impl Outbox {
     /// Queues a frame of a broadcast; the batch wakes each flusher once.
     pub(crate) fn push_batched(&self, frame: &Frame, mode: Mode, batch: &mut Batch) -> Push {
         let mut queue = self.lock();
-        let (push, wake) = self.append(&mut queue, frame, mode, PushSource::Sender);
+        let (push, scheduled) = self.append(&mut queue, frame, mode, PushSource::Sender);
         drop(queue);
-        match wake {
-            Wake::None => {}
+        if let Some(outbox) = scheduled {
             // The flusher is not woken here, because the caller holds the lock of a room.
-            Wake::Flusher => batch.add(self.flusher(), self.clone()),
-            Wake::FlusherOf(successor) => batch.add(successor.flusher(), successor.clone()),
+            batch.add(self.flusher(), outbox);
         }
         push
     }

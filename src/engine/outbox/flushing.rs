@@ -54,7 +54,7 @@ impl Outbox {
     fn leave_to_flusher(&self, mut queue: MutexGuard<'_, Queue<OutboxInner>>) -> usize {
         if queue.defer() {
             drop(queue);
-            self.flusher().enqueue(self.clone());
+            self.enqueue();
         }
         0
     }
@@ -107,7 +107,7 @@ impl Outbox {
         // Other tasks push as fast as this one writes, so other sessions continue first.
         if queue.defer() {
             drop(queue);
-            self.flusher().enqueue(self.clone());
+            self.enqueue();
         }
         left
     }

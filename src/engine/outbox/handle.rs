@@ -23,21 +23,20 @@ use std::{fmt, sync::Arc, task::Context, time::Instant};
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::{
-    Frame, Sid,
+    Sid,
     engine::{CloseReason, Revision, Transport},
+    websocket::CloseCode,
 };
 
 use super::{
-    queue::{self, IterationEnd, IterationRemains, IterationStart, Queue, Sink, requests::Control},
+    queue::{IterationEnd, IterationRemains, IterationStart, Queue, Sink, requests::Control},
     waiting::MemoryBudget,
     worker::Flusher,
 };
 use crate::{
-    engine::transport::{OpenConnection, Stream},
+    engine::transport::{OpenConnection, Stream, close_unused},
     metrics::Metrics,
 };
-
-pub(super) type Wake = queue::Wake<Outbox>;
 
 /// The sending side of a session. Cloning only increments a reference count.
 #[derive(Clone)]
@@ -95,11 +94,6 @@ impl Outbox {
         self.lock().stream()
     }
 
-    /// Sets the stream of a session that was announced to its client.
-    pub(in crate::engine) fn open(&self, stream: Stream) {
-        self.lock().open(stream);
-    }
-
     /// Prefetches the memory that a push needs. The returned value is meaningless.
     #[inline]
     pub(crate) fn touch(&self) -> usize {
@@ -109,13 +103,9 @@ impl Outbox {
             ^ Arc::as_ptr(&self.0.flusher).addr()
     }
 
-    /// Wakes the writer. The caller must hold no lock.
-    pub(super) fn call(&self, wake: Wake) {
-        match wake {
-            Wake::None => {}
-            Wake::Flusher => self.0.flusher.enqueue(self.clone()),
-            Wake::FlusherOf(successor) => successor.0.flusher.enqueue(successor.clone()),
-        }
+    /// Adds this outbox to the list of its flusher. The caller must hold no lock.
+    pub(super) fn enqueue(&self) {
+        self.0.flusher.enqueue(self.clone());
     }
 
     /// Returns whether a volatile event would be sent now.
@@ -148,11 +138,6 @@ impl Outbox {
     /// Ends the session immediately, without sending anything.
     pub(crate) fn abort(&self, reason: CloseReason) {
         self.control(Control::Abort(reason));
-    }
-
-    /// Stores the newest pong for the next write.
-    pub(in crate::engine) fn pong(&self, frame: Frame) {
-        self.lock().set_pong(frame);
     }
 
     pub(in crate::engine) fn lock(&self) -> MutexGuard<'_, Queue<OutboxInner>> {
@@ -247,21 +232,19 @@ impl Attaching {
         Self(outbox)
     }
 
-    /// Passes the WebSocket to the driver. Returns `false` if the session has ended, or its driver
-    /// has too many messages to read.
-    pub(in crate::engine) fn attach(
-        self,
-        stream: Stream,
-        unread: Bytes,
-        open: OpenConnection,
-    ) -> bool {
+    /// Passes the WebSocket to the driver. Closes it if the session has ended, or its driver has
+    /// too many messages to read.
+    pub(in crate::engine) fn attach(self, stream: &Stream, unread: Bytes, open: OpenConnection) {
         // `attaching` is decremented when `self` is dropped, after the message is sent, so no poll
         // is answered before the WebSocket is seen.
-        self.0.control(Control::Attach {
-            stream,
+        let attach = Control::Attach {
+            stream: stream.clone(),
             unread,
             open,
-        })
+        };
+        if !self.0.control(attach) {
+            close_unused(stream, CloseCode::NORMAL);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 use roomcast_protocol::{Frame, Stamp};
 
 use super::{
-    handle::{Outbox, OutboxInner, Wake},
+    handle::{Outbox, OutboxInner},
     push::{Mode, PushSource},
     queue::Queue,
     waiting::Limits,
@@ -86,29 +86,28 @@ impl Outbox {
         let missed = newest(replay.after(known)?);
         let floor = Some(known.number);
         successor.retain_for_replay(known.channel, floor, limits, to.metrics());
-        let mut wake = Wake::None;
+        let mut scheduled = None;
         for frame in missed.iter().chain([hello]) {
             let (_, next) = to.append(&mut successor, frame, Mode::Reliable, PushSource::Sender);
-            wake = wake.or(next);
+            scheduled = scheduled.or(next);
         }
         replay.hand_over(known.channel, Arc::downgrade(to.inner()));
-        // A wake locks a flusher's list, which is never locked while an outbox is locked.
+        // A flusher's list is never locked while an outbox is locked.
         drop((successor, queue));
-        to.call(wake);
+        if let Some(outbox) = scheduled {
+            to.flusher().enqueue(outbox);
+        }
         Some(missed.len())
     }
 
     /// Queues a frame that was sent to an outbox whose channel was handed over. The caller holds
-    /// the lock of that outbox.
-    pub(super) fn append_for(inner: Arc<OutboxInner>, frame: &Frame, mode: Mode) -> Wake {
+    /// the lock of that outbox. Returns the same as [`append`](Self::append).
+    pub(super) fn append_for(inner: Arc<OutboxInner>, frame: &Frame, mode: Mode) -> Option<Self> {
         let outbox = Self::from(inner);
         let mut queue = outbox.lock();
-        let (_, wake) = outbox.append(&mut queue, frame, mode, PushSource::Predecessor);
+        let (_, scheduled) = outbox.append(&mut queue, frame, mode, PushSource::Predecessor);
         drop(queue);
-        match wake {
-            Wake::Flusher => Wake::FlusherOf(outbox),
-            other @ (Wake::None | Wake::FlusherOf(_)) => other,
-        }
+        scheduled
     }
 }
 

@@ -5,15 +5,15 @@ use std::time::Instant;
 use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
-    handle::{Outbox, OutboxInner, Wake},
-    queue::Queue,
+    handle::{Outbox, OutboxInner},
+    queue::{PingEvent, Queue},
     worker::{Heartbeats, PingTarget, PingTiming},
 };
 use crate::metrics::Size;
 
 impl PingTarget for Outbox {
     fn begin(&self, at: Instant) {
-        self.lock().pings().register(at);
+        self.lock().pings().apply(PingEvent::Register(at));
     }
 
     fn beat(&self, now: Instant, rhythm: &PingTiming) -> Instant {
@@ -29,20 +29,16 @@ impl PingTarget for Outbox {
         match queue.pings().due_at() {
             // A pong has postponed the ping since the wheel scheduled this check.
             Some(at) if at > now => return at,
-            Some(_) if queue.is_open() => queue.pings().send(now),
+            Some(_) if queue.is_open() => {}
             Some(_) | None => return again,
         }
-        let wake = self.append_ping(&mut queue, rhythm.ping.clone());
+        queue.pings().apply(PingEvent::Send(now));
+        let is_scheduled = self.append_ping(&mut queue, rhythm.ping.clone());
         drop(queue);
-        match wake {
+        if is_scheduled {
             // The session counts as listed with its flusher. Writing here does the flusher's work
             // and saves a wake for each ping.
-            Wake::Flusher => {
-                self.flush();
-            }
-            other @ (Wake::None | Wake::FlusherOf(_)) => {
-                self.call(other);
-            }
+            self.flush();
         }
         again.min(now + rhythm.timeout)
     }
@@ -62,13 +58,16 @@ impl Outbox {
     /// Queues a ping.
     pub(in crate::engine) fn push_ping(&self, frame: Frame) {
         let mut queue = self.lock();
-        let wake = self.append_ping(&mut queue, frame);
+        let is_scheduled = self.append_ping(&mut queue, frame);
         drop(queue);
-        self.call(wake);
+        if is_scheduled {
+            self.enqueue();
+        }
     }
 
-    /// Queues a ping; its pong confirms that everything before it was received.
-    fn append_ping(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> Wake {
+    /// Queues a ping; its pong confirms that everything before it was received. Returns whether the
+    /// caller must add the outbox to the list of a flusher.
+    fn append_ping(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> bool {
         if let Some(replay) = queue.replay() {
             replay.ping();
         }
@@ -85,7 +84,9 @@ impl Outbox {
         if let Some(replay) = queue.replay() {
             replay.pong();
         }
-        queue.pings().confirm(next)
+        let sent = queue.pings().sent_at();
+        queue.pings().apply(PingEvent::Confirm(next));
+        sent
     }
 
     /// Returns when the wheel sent a ping that is still unanswered.

@@ -40,7 +40,12 @@ impl Outbox {
             return PollOutcome::Answered(PollAnswer::packets(&frames, self.revision()));
         }
         let (answer, answered) = oneshot::channel();
-        let pending = PendingPoll::new(id, self.revision(), answer);
+        let revision = self.revision();
+        let pending = PendingPoll {
+            id,
+            revision,
+            answer,
+        };
         if may_wait {
             // The poll is stored under the lock under which the queue was found empty, so a task
             // that queues a frame later finds the poll.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use roomcast_protocol::Frame;
 
 use super::{
-    handle::{Outbox, OutboxInner, Wake},
+    handle::{Outbox, OutboxInner},
     queue::{Budget, Queue},
     waiting::{Class, DropPolicy, ReplayBuffer, RetainOutcome, Sheddable},
 };
@@ -83,37 +83,43 @@ impl Outbox {
     /// Queues a frame for this session only.
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         let mut queue = self.lock();
-        let (push, wake) = self.append(&mut queue, frame, mode, PushSource::Sender);
+        let (push, scheduled) = self.append(&mut queue, frame, mode, PushSource::Sender);
         drop(queue);
-        self.call(wake);
+        if let Some(outbox) = scheduled {
+            self.flusher().enqueue(outbox);
+        }
         push
     }
 
     /// Queues a frame of the protocol itself, regardless of budgets and policies.
     pub(in crate::engine) fn push_control(&self, frame: Frame) {
         let mut queue = self.lock();
-        let wake = self.append_control(&mut queue, frame);
+        let is_scheduled = self.append_control(&mut queue, frame);
         drop(queue);
-        self.call(wake);
+        if is_scheduled {
+            self.enqueue();
+        }
     }
 
-    pub(super) fn append_control(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> Wake {
+    /// Returns whether the caller must add the outbox to the list of a flusher.
+    pub(super) fn append_control(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> bool {
         if !queue.is_open() {
-            return Wake::None;
+            return false;
         }
         queue.push(frame, self.memory());
         queue.schedule()
     }
 
-    /// Queues a frame of the application; every such frame passes here. The caller holds the lock,
-    /// and must call the returned wake after releasing it.
+    /// Queues a frame of the application; every such frame passes here. The caller holds the lock.
+    /// After releasing it, the caller must add the returned outbox to the list of any flusher. That
+    /// is this outbox, or the one to which the frame was passed on.
     pub(super) fn append(
         &self,
         queue: &mut Queue<OutboxInner>,
         frame: &Frame,
         mode: Mode,
         source: PushSource,
-    ) -> (Push, Wake) {
+    ) -> (Push, Option<Self>) {
         // Retention comes before the decision: the client receives retained frames when it
         // reconnects, even if they are dropped below or sent after the session has ended.
         if let Some(replay) = queue.replay() {
@@ -123,7 +129,7 @@ impl Outbox {
                 (RetainOutcome::Grown(bytes), _) => self.refile_replay(replay, bytes),
                 (RetainOutcome::BySuccessor(successor), PushSource::Sender) => {
                     let append = |successor| Self::append_for(successor, frame, mode);
-                    return (Push::Closed, successor.upgrade().map_or(Wake::None, append));
+                    return (Push::Closed, successor.upgrade().and_then(append));
                 }
             }
         }
@@ -140,7 +146,7 @@ impl Outbox {
                     if is_backed_up {
                         self.begin_counting(queue);
                     }
-                    (Push::Queued, queue.schedule())
+                    (Push::Queued, queue.schedule().then(|| self.clone()))
                 }
                 PushDecision::Conflate { stream, policy } => {
                     self.conflate(queue, frame, stream, policy)
@@ -153,10 +159,10 @@ impl Outbox {
                     continue;
                 }
                 PushDecision::Drop => self.drop_volatile(),
-                PushDecision::Refuse => (Push::Closed, Wake::None),
+                PushDecision::Refuse => (Push::Closed, None),
                 PushDecision::Overflow(budget) => {
                     queue.overflow(budget, self.memory());
-                    (Push::Overflow, Wake::None)
+                    (Push::Overflow, None)
                 }
             };
         }
@@ -212,9 +218,9 @@ impl Outbox {
     }
 
     #[cold]
-    fn drop_volatile(&self) -> (Push, Wake) {
+    fn drop_volatile(&self) -> (Push, Option<Self>) {
         self.metrics().count(Counter::VolatileDropped);
-        (Push::Dropped, Wake::None)
+        (Push::Dropped, None)
     }
 
     /// Stores a frame that newer frames of its stream can replace.
@@ -225,23 +231,23 @@ impl Outbox {
         frame: &Frame,
         stream: u64,
         policy: DropPolicy,
-    ) -> (Push, Wake) {
+    ) -> (Push, Option<Self>) {
         let counter = match policy {
             DropPolicy::Newest => Counter::FramesConflated,
             DropPolicy::Last(_) => Counter::OldestDropped,
         };
         if self.memory().is_exhausted() {
             self.metrics().count(counter);
-            return (Push::Dropped, Wake::None);
+            return (Push::Dropped, None);
         }
         let (budget, memory) = (self.budget(), self.memory());
         let (dropped, is_stored) = queue.conflate(stream, policy, frame, budget, memory);
         self.metrics().add(counter, dropped);
         self.refile(queue);
         if is_stored {
-            (Push::Queued, queue.schedule())
+            (Push::Queued, queue.schedule().then(|| self.clone()))
         } else {
-            (Push::Dropped, Wake::None)
+            (Push::Dropped, None)
         }
     }
 

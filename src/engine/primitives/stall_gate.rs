@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     pin::Pin,
     sync::{
         Arc,
@@ -241,14 +240,6 @@ impl Default for StallGate {
     /// Returns a gate that is always open.
     fn default() -> Self {
         Self::new(None)
-    }
-}
-
-impl fmt::Debug for StallGate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StallGate")
-            .field("is_open", &self.is_open())
-            .finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,7 @@ use roomcast_protocol::{Frame, engine::Packet, websocket::CloseCode};
 
 use super::{
     driver::Driver,
-    ending::{End, Ending, LINGER},
+    ending::{End, Ending},
 };
 use crate::engine::{
     outbox::Control,
@@ -39,7 +39,7 @@ impl Ending {
         if driver.engine.is_stopped() {
             // When the server stops, a polling client cannot reconnect except on a connection it
             // already has. The same applies to a client that was about to upgrade to WebSocket.
-            self.deadline = self.deadline.min(now + LINGER);
+            self.hurry(now);
         }
         self.poll_polling(driver)
     }
@@ -93,7 +93,7 @@ impl Ending {
                 return Poll::Ready(());
             }
             stream.shutdown();
-            self.deadline = self.deadline.min(now + LINGER);
+            self.hurry(now);
         }
         let left = self.lingering.get_or_insert(MAX_DISCARDED);
         if stream.discard(cx, left) {
@@ -108,7 +108,7 @@ impl Ending {
         let control = driver.outbox.lock().take_control();
         for control in control {
             match control {
-                Control::Poll(pending) if self.takes_polls() => {
+                Control::Poll(pending) if self.is_orderly() => {
                     driver.outbox.lock().store_poll(pending);
                 }
                 // Dropping these requests responds that the session is unknown.
@@ -128,7 +128,7 @@ impl Ending {
 
     fn poll_polling(&mut self, driver: &mut Driver) -> Poll<()> {
         let mut pending = driver.outbox.lock().take_poll();
-        if pending.is_none() && self.takes_polls() {
+        if pending.is_none() && self.is_orderly() {
             pending = driver.polls.pop_front();
         }
         match (self.end, pending) {
@@ -155,7 +155,7 @@ impl Ending {
                 if is_last || is_disconnected {
                     return Poll::Ready(());
                 }
-                self.deadline = self.deadline.min(now() + LINGER);
+                self.hurry(now());
                 Poll::Pending
             }
             // The next poll of the client receives the end of the session.

@@ -1,6 +1,9 @@
 //! Draining: refuses new sessions and moves the open sessions one after the other.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use roomcast_protocol::Sid;
 
@@ -32,7 +35,8 @@ impl Engine {
         tokio::select! {
             () = self.move_all(&sids, begin, moving, end) => {}
             () = deadline => {}
-            () = self.emptied() => {}
+            // Tunnels carry the sessions of other servers.
+            () = self.wait_until_empty(Gauge::Tunnels) => {}
         }
         let left = self.session_count();
         let took = now().saturating_duration_since(begin);
@@ -46,10 +50,7 @@ impl Engine {
 
     /// Refuses new sessions with 503 from now on.
     pub(super) fn refuse_new_sessions(&self) {
-        let was_draining = self
-            .draining
-            .swap(true, std::sync::atomic::Ordering::AcqRel);
-        if !was_draining {
+        if !self.draining.swap(true, Ordering::AcqRel) {
             self.metrics.shift(Gauge::Draining, 1);
         }
     }
@@ -69,17 +70,5 @@ impl Engine {
             }
         }
         std::future::pending().await
-    }
-
-    /// Waits until no session and no tunnel of another server's session is left.
-    async fn emptied(&self) {
-        loop {
-            // The notification is registered before the check, so that none is missed in between.
-            let ended = self.ended.notified();
-            if self.session_count() == 0 && self.metrics.gauge(Gauge::Tunnels) <= 0 {
-                return;
-            }
-            ended.await;
-        }
     }
 }

@@ -133,10 +133,12 @@ impl Driver {
             let source = self.connection.as_ref();
             let source = source.and_then(|connection| connection.log_source());
             let _scope = source.map(LogScope::enter);
-            match self.engine.held(cx) {
+            match self.engine.stalls.poll_held(cx) {
                 None => self.iterate(cx),
                 Some(held) => {
-                    self.run_started(cx);
+                    if let Some(connection) = &mut self.connection {
+                        connection.poll_started(cx);
+                    }
                     held
                 }
             }
@@ -202,35 +204,31 @@ impl Driver {
     /// pipe.
     fn lost(&mut self, reason: CloseReason) {
         let (exceeded, is_superseded) = {
-            let mut queue = self.outbox.lock();
-            let exceeded = queue.exceeded();
-            if exceeded.is_some() {
-                // The client does not read what is queued, so only a close frame is still
-                // attempted.
-                queue.drop_unsent(self.outbox.memory());
-            }
-            (exceeded, queue.is_superseded())
+            let queue = self.outbox.lock();
+            (queue.exceeded(), queue.is_superseded())
         };
-        let Some(budget) = exceeded else {
-            if is_superseded {
-                self.end(reason, End::Flush(CloseCode::NORMAL));
-                // The old client is most likely disconnected, so this waits briefly instead of
-                // `close_timeout`.
-                if let Some(ending) = &mut self.ending {
-                    ending.hurry(now());
-                }
-            } else {
-                self.end(reason, End::Disconnected);
+        if is_superseded {
+            self.end(reason, End::Flush(CloseCode::NORMAL));
+            // The old client is most likely disconnected, so this waits briefly instead of
+            // `close_timeout`.
+            if let Some(ending) = &mut self.ending {
+                ending.hurry(now());
             }
             return;
+        }
+        let Some(budget) = exceeded else {
+            return self.end(reason, End::Disconnected);
         };
+        // The client does not read what is queued, so only a close frame is still attempted.
+        self.outbox.drop_queued();
         self.engine.metrics.count(match budget {
             Budget::Connection => Counter::SlowClientsDisconnected,
             Budget::Total => Counter::SlowClientsDisconnectedForAll,
         });
         let description = budget.description();
         crate::throttled_log!(info, session = ?self.outbox.sid(), description, "session closed: the client receives too slowly");
-        self.end_because(description, reason, End::Flush(CloseCode::POLICY_VIOLATION));
+        self.describe_end(description);
+        self.end(reason, End::Flush(CloseCode::POLICY_VIOLATION));
     }
 
     /// Registers the task to be woken when the kernel accepts bytes again.
@@ -273,7 +271,7 @@ impl Driver {
                 self.engine.metrics.count(Counter::FrameErrors);
                 tracing::debug!(session = ?self.outbox.sid(), %error, "a frame cannot be decoded");
                 let end = End::Flush(error.close_code());
-                self.end_because("invalid frame", CloseReason::TransportError, end);
+                self.fail("invalid frame", end);
             }
         }
     }
@@ -290,10 +288,7 @@ impl Driver {
             None => self.engine.metrics.count(Counter::ViolationsFlood),
         }
         crate::throttled_log!(info, session = ?self.outbox.sid(), "session closed: the client sends too fast");
-        let end = match self.transport() {
-            Transport::WebSocket => End::Flush(CloseCode::POLICY_VIOLATION),
-            Transport::Polling => End::Disconnected,
-        };
+        let end = self.fault(CloseCode::POLICY_VIOLATION);
         self.end(CloseReason::TransportError, end);
     }
 
@@ -312,13 +307,9 @@ impl Driver {
             }
             Event::Ping(payload) => {
                 if wire.allow_ping(now) {
-                    self.outbox.pong(pong(&payload));
+                    self.outbox.lock().set_pong(pong(&payload));
                 } else {
-                    self.end_because(
-                        "too many pings",
-                        CloseReason::TransportError,
-                        End::Flush(CloseCode::POLICY_VIOLATION),
-                    );
+                    self.fail("too many pings", End::Flush(CloseCode::POLICY_VIOLATION));
                 }
             }
             // The server sends no WebSocket pings. The pongs that count are Engine.IO packets.
@@ -344,7 +335,7 @@ impl Driver {
     pub(super) fn bad_packet(&mut self, error: DecodeError) {
         self.engine.metrics.count(Counter::EnginePacketErrors);
         tracing::debug!(session = ?self.outbox.sid(), %error, "a packet cannot be decoded");
-        self.end(CloseReason::ParseError, self.fault());
+        self.end(CloseReason::ParseError, self.fault(CloseCode::NORMAL));
     }
 
     pub(super) fn on_packet(&mut self, packet: Packet, now: Instant) {
@@ -379,15 +370,15 @@ impl Driver {
             Action::Close(CloseReason::TransportClose) => {
                 self.end(CloseReason::TransportClose, End::Answered);
             }
-            Action::Close(reason) => self.end(reason, self.fault()),
+            Action::Close(reason) => self.end(reason, self.fault(CloseCode::NORMAL)),
         }
     }
 
-    /// Returns how a session ends after a protocol violation: with a close frame on a WebSocket,
+    /// Returns how a session ends after a protocol violation: with this code on a WebSocket,
     /// immediately while polling.
-    fn fault(&self) -> End {
+    fn fault(&self, code: CloseCode) -> End {
         match self.transport() {
-            Transport::WebSocket => End::Flush(CloseCode::NORMAL),
+            Transport::WebSocket => End::Flush(code),
             Transport::Polling => End::Disconnected,
         }
     }
@@ -399,32 +390,18 @@ impl Driver {
         if std::mem::replace(&mut self.greeted, true) {
             self.message_at = Some(now);
         }
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
-        if let Err(reason) = connection.message(message, now) {
+        if let Some(connection) = &mut self.connection
+            && let Err(reason) = connection.message(message, now)
+        {
             self.end(reason, End::Flush(CloseCode::NORMAL));
         }
     }
 
     fn run_handlers(&mut self, cx: &mut Context<'_>) {
-        if self.ending.is_some() {
-            return;
-        }
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
-        if let Poll::Ready(reason) = connection.poll(cx) {
-            self.end(reason, End::Flush(CloseCode::NORMAL));
-        }
-    }
-
-    /// Runs only what has started, while all sessions are held.
-    fn run_started(&mut self, cx: &mut Context<'_>) {
-        if self.ending.is_none()
-            && let Some(connection) = &mut self.connection
+        if let Some(connection) = &mut self.connection
+            && let Poll::Ready(reason) = connection.poll(cx)
         {
-            connection.poll_started(cx);
+            self.end(reason, End::Flush(CloseCode::NORMAL));
         }
     }
 
@@ -476,21 +453,24 @@ impl Driver {
         }
         let now = now();
         let deadline = now + self.engine.config.session.close_timeout;
-        self.ending = Some(Box::new(Ending::new(reason, end, now, deadline)));
+        self.ending = Some(Box::new(Ending::new(end, now, deadline)));
         if let Some(connection) = self.connection.take() {
             self.engine.metrics.count(closed_counter(reason));
             connection.close(reason);
         }
     }
 
-    /// Ends the session because of a fault, and passes its description to the application.
-    pub(super) fn end_because(&mut self, description: &'static str, reason: CloseReason, end: End) {
-        if self.ending.is_none()
-            && let Some(connection) = &mut self.connection
-        {
+    /// Ends the session because of a fault of its transport, and passes its description to the
+    /// application.
+    pub(super) fn fail(&mut self, description: &'static str, end: End) {
+        self.describe_end(description);
+        self.end(CloseReason::TransportError, end);
+    }
+
+    fn describe_end(&mut self, description: &'static str) {
+        if let Some(connection) = &mut self.connection {
             connection.describe(description);
         }
-        self.end(reason, end);
     }
 
     /// Ends the iteration, or schedules another one if something has arrived.
@@ -507,14 +487,6 @@ impl Driver {
     /// Returns the transport of the session, also while it is closing.
     pub(super) fn transport(&self) -> Transport {
         self.outbox.transport()
-    }
-}
-
-impl std::fmt::Debug for Driver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver")
-            .field("sid", &self.outbox.sid())
-            .finish_non_exhaustive()
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use roomcast_protocol::{engine::CloseReason, websocket::CloseCode};
+use roomcast_protocol::websocket::CloseCode;
 
 /// Maximum time for a peer to close its side after the server has closed its own. Also the maximum
 /// time for a polling client to fetch the close packet after the last queued packets.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The kind of a session's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,6 @@ pub(super) enum End {
 
 /// The state of a session that has ended but whose transport is still open.
 pub(super) struct Ending {
-    pub(super) reason: CloseReason,
     pub(super) end: End,
     pub(super) deadline: Instant,
     /// Set once everything has been written and only the peer's close is awaited: the number of
@@ -32,21 +31,16 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn new(reason: CloseReason, end: End, now: Instant, deadline: Instant) -> Self {
-        let deadline = match end {
-            End::Flush(_) => deadline,
-            End::Disconnected | End::Answered | End::Closed(_) => deadline.min(now + LINGER),
-        };
-        Self {
-            reason,
+    pub(super) fn new(end: End, now: Instant, deadline: Instant) -> Self {
+        let mut ending = Self {
             end,
             deadline,
             lingering: None,
+        };
+        if !matches!(end, End::Flush(_)) {
+            ending.hurry(now);
         }
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+        ending
     }
 
     /// Shortens the deadline to [`LINGER`].
@@ -55,22 +49,9 @@ impl Ending {
     }
 
     /// Returns whether the client or the application ended the session, as opposed to a fault.
+    /// After a fault only a waiting poll receives a response, and no poll that was unhandled when
+    /// the session ended.
     pub(super) fn is_orderly(&self) -> bool {
         self.end != End::Disconnected
-    }
-
-    /// Returns whether polls that were unhandled when the session ended receive a response. If not,
-    /// only a waiting poll does.
-    pub(super) fn takes_polls(&self) -> bool {
-        self.end != End::Disconnected
-    }
-}
-
-impl std::fmt::Debug for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ending")
-            .field("reason", &self.reason)
-            .field("end", &self.end)
-            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,6 @@ use std::{
         Arc, Once, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -56,7 +55,7 @@ pub(crate) struct Engine {
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) memory: Arc<MemoryBudget>,
     /// Holds all sessions after the process stood still.
-    stalls: Arc<StallGate>,
+    pub(super) stalls: Arc<StallGate>,
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
     pub(super) next_poll: AtomicU64,
@@ -78,23 +77,19 @@ impl Engine {
         forwarder: Option<Arc<Forwarder>>,
     ) -> Arc<Self> {
         let memory = MemoryBudget::new(config.outbox.total_outbox_bytes, Arc::clone(&metrics));
+        let admission = &config.admission;
         let limiter = ConnectionLimiter::new(
-            config.admission.handshakes_per_second,
-            config.admission.max_handshakes,
+            admission.handshakes_per_second,
+            admission.max_handshakes,
             now(),
         );
-        let on_stall = hooks.stall.clone();
-        let stalls = Arc::new(StallGate::new(on_stall));
+        let max_pending = admission.max_pending_requests.min(Semaphore::MAX_PERMITS);
+        let stalls = StallGate::new(hooks.stall.clone());
         Arc::new(Self {
             application,
             memory: Arc::new(memory),
             connection_limiter: Arc::new(limiter),
-            admissions: Semaphore::new(
-                config
-                    .admission
-                    .max_pending_requests
-                    .min(Semaphore::MAX_PERMITS),
-            ),
+            admissions: Semaphore::new(max_pending),
             config,
             hooks,
             metrics,
@@ -106,7 +101,7 @@ impl Engine {
             missing_address_log: LogThrottle::default(),
             missing_addresses_logged: Once::new(),
             sessions: Arc::new(Sessions::new()),
-            stalls,
+            stalls: Arc::new(stalls),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),
             next_poll: AtomicU64::new(0),
@@ -132,18 +127,8 @@ impl Engine {
         for outbox in self.sessions.all() {
             outbox.close(CloseReason::ServerShutdown);
         }
-        let drained = async {
-            loop {
-                // The notification is registered before the check, so that none is missed in
-                // between.
-                let ended = self.ended.notified();
-                // A response may still be in flight after its session has ended.
-                if self.sessions.len() == 0 && self.metrics.gauge(Gauge::Connections) <= 0 {
-                    return;
-                }
-                ended.await;
-            }
-        };
+        // A response may still be in flight after its session has ended.
+        let drained = self.wait_until_empty(Gauge::Connections);
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(
                 sessions = self.sessions.len(),
@@ -153,6 +138,18 @@ impl Engine {
         }
         for outbox in self.sessions.all() {
             outbox.abort(CloseReason::ServerShutdown);
+        }
+    }
+
+    /// Waits until no session is left, and nothing that this gauge counts.
+    pub(super) async fn wait_until_empty(&self, gauge: Gauge) {
+        loop {
+            // The notification is registered before the check, so that none is missed in between.
+            let ended = self.ended.notified();
+            if self.session_count() == 0 && self.metrics.gauge(gauge) <= 0 {
+                return;
+            }
+            ended.await;
         }
     }
 
@@ -191,13 +188,13 @@ impl Engine {
         self.guard.as_ref()
     }
 
-    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
-        self.stopped.subscribe()
-    }
-
-    /// Returns `None` unless all sessions are held. Otherwise ready if the session must end.
-    pub(super) fn held(&self, cx: &Context<'_>) -> Option<Poll<()>> {
-        self.stalls.poll_held(cx)
+    /// Returns a future that completes when the server stops.
+    pub(in crate::engine) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let mut stopped = self.stopped.subscribe();
+        async move {
+            // Fails if the engine is dropped, which also stops the server.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
     }
 
     /// Returns the flusher for the next session; flushers are assigned round-robin.
@@ -216,7 +213,7 @@ impl Engine {
         let index = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
         flushers
             .get(index)
-            .map_or_else(|| self.new_flusher(), Arc::clone)
+            .map_or_else(|| self.start_flusher(), Arc::clone)
     }
 
     fn start_watching_stalls(&self) {
@@ -229,29 +226,20 @@ impl Engine {
     }
 
     fn start_flusher(&self) -> Arc<Flusher<Outbox>> {
-        let flusher = self.new_flusher();
+        let session = &self.config.session;
+        let flusher = Arc::new(Flusher::new(
+            Arc::clone(&self.memory),
+            Arc::clone(&self.stalls),
+            Heartbeats::new(session.ping_interval, session.ping_timeout, now()),
+            session.max_payload,
+            session.deflate_settings(),
+        ));
         let (writing, beating) = (Arc::clone(&flusher), Arc::clone(&flusher));
         let write = move || Arc::clone(&writing).run();
         tokio::spawn(self.tasks().clone().keep("flusher", write));
         let beat = move || Arc::clone(&beating).beat();
         tokio::spawn(self.tasks().clone().keep("heartbeats", beat));
         flusher
-    }
-
-    fn new_flusher(&self) -> Arc<Flusher<Outbox>> {
-        let (interval, timeout) = (
-            self.config.session.ping_interval,
-            self.config.session.ping_timeout,
-        );
-        let heartbeats = Heartbeats::new(interval, timeout, now());
-        let memory = Arc::clone(&self.memory);
-        Arc::new(Flusher::new(
-            memory,
-            Arc::clone(&self.stalls),
-            heartbeats,
-            self.config.session.max_payload,
-            self.config.session.deflate_settings(),
-        ))
     }
 
     /// Returns whether the server refuses all requests.
@@ -308,12 +296,6 @@ impl Drop for Engine {
         }
         self.stalls.stop();
         self.memory.stop();
-    }
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").finish_non_exhaustive()
     }
 }
 

@@ -25,7 +25,6 @@ use crate::{
 };
 
 /// A session that is about to open.
-#[derive(Debug)]
 pub(in crate::engine) struct Opening {
     pub(in crate::engine) handshake: Arc<Handshake>,
     /// The id that the session will have; `None` for a random id.
@@ -59,7 +58,7 @@ impl Engine {
         let wire = Wire::new(&stream, unread, &self.config, now());
         let outbox = match opening.announced.and_then(AnnouncedSession::into_outbox) {
             Some(outbox) => {
-                outbox.open(stream);
+                outbox.lock().open(stream);
                 outbox
             }
             None => {
@@ -132,22 +131,17 @@ impl Engine {
     }
 
     pub(in crate::engine) fn open_packet(&self, sid: Sid, transport: Transport) -> Open {
+        let session = &self.config.session;
         let can_upgrade = transport == Transport::Polling
-            && self.config.session.allow_upgrades
-            && self
-                .config
-                .session
-                .transports
-                .contains(&Transport::WebSocket);
+            && session.allow_upgrades
+            && session.transports.contains(&Transport::WebSocket);
+        let upgrades = can_upgrade.then_some(Transport::WebSocket);
         Open {
             sid: self.session_id(sid),
-            upgrades: can_upgrade
-                .then_some(Transport::WebSocket)
-                .into_iter()
-                .collect(),
-            ping_interval: self.config.session.ping_interval,
-            ping_timeout: self.config.session.ping_timeout,
-            max_payload: self.config.session.max_payload as u64,
+            upgrades: upgrades.into_iter().collect(),
+            ping_interval: session.ping_interval,
+            ping_timeout: session.ping_timeout,
+            max_payload: session.max_payload as u64,
         }
     }
 

@@ -50,13 +50,11 @@ impl Driver {
             Control::Poll(pending) => self.polls.push_back(pending),
             Control::PollAborted { id } => {
                 if self.remove_poll(id) {
-                    self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Disconnected);
+                    self.fail(POLL_ABORTED, End::Disconnected);
                 }
             }
             // The packets were lost with the response.
-            Control::PollLost => {
-                self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Disconnected)
-            }
+            Control::PollLost => self.fail(POLL_ABORTED, End::Disconnected),
             Control::Post {
                 body,
                 is_binary,
@@ -78,7 +76,11 @@ impl Driver {
                 if self.ending.is_none() && self.session.handle_attach(now) {
                     let wire = Wire::new(&stream, unread, &self.engine.config, now);
                     let wire = wire.counted(open);
-                    self.candidate = Some(Box::new(Candidate::new(stream, wire)));
+                    self.candidate = Some(Box::new(Candidate {
+                        stream,
+                        wire,
+                        probed_at: None,
+                    }));
                 } else {
                     close_unused(&stream, CloseCode::NORMAL);
                 }
@@ -95,7 +97,7 @@ impl Driver {
         let arrived = self.polls.len();
         self.polls.retain(|pending| pending.id != id);
         // A client can abort its poll before this task has handled it.
-        self.polls.len() < arrived || self.outbox.lock().remove_poll(id)
+        self.polls.len() < arrived || self.outbox.lock().take_poll_of(id).is_some()
     }
 
     fn on_poll(&mut self, pending: PendingPoll, now: Instant) {
@@ -103,17 +105,13 @@ impl Driver {
             pending.refuse();
         } else if let Some(ending) = &self.ending {
             // Otherwise the request is dropped, and answered like one for an unknown session.
-            if ending.takes_polls() {
+            if ending.is_orderly() {
                 self.outbox.lock().store_poll(pending);
             }
         } else if self.has_poll() {
             self.engine.metrics.count(Counter::RejectedOverlap);
             pending.refuse();
-            self.end_because(
-                "overlap from client",
-                CloseReason::TransportError,
-                End::Disconnected,
-            );
+            self.fail("overlap from client", End::Disconnected);
         } else {
             self.outbox.lock().store_poll(pending);
             self.release_late_poll(now);

@@ -16,7 +16,6 @@ const SHARDS: usize = 64;
 const ENDED: usize = 128;
 
 /// A map from session id to session, in shards.
-#[derive(Debug)]
 pub(in crate::engine) struct Sessions {
     shards: Box<[Mutex<Shard>]>,
 }
@@ -108,7 +107,6 @@ impl Sessions {
 
 /// A session that its client may already know but that is not open yet. Dropping it removes the
 /// session from the table.
-#[derive(Debug)]
 pub(in crate::engine) struct AnnouncedSession {
     outbox: Option<Outbox>,
     sessions: Arc<Sessions>,

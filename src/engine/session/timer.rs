@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::LazyLock, task::Context, time::Duration};
 
 use roomcast_protocol::{
     Frame,
-    engine::{Action, CloseReason, Packet, Probe},
+    engine::{Action, Packet, Probe},
     websocket::CloseCode,
 };
 use tokio::time::{Instant, Sleep};
@@ -72,16 +72,11 @@ impl Driver {
         self.release_late_poll(now);
         let late = |wire: &Wire| wire.poll_timeout().is_some_and(|at| at <= now);
         if self.ending.is_none() && self.wire.as_ref().is_some_and(late) {
-            self.end_because(
-                "a message takes too long",
-                CloseReason::TransportError,
-                End::Flush(CloseCode::POLICY_VIOLATION),
-            );
+            let end = End::Flush(CloseCode::POLICY_VIOLATION);
+            self.fail("a message takes too long", end);
         }
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
-        if connection.poll_timeout().is_some_and(|at| at <= now)
+        if let Some(connection) = &mut self.connection
+            && connection.poll_timeout().is_some_and(|at| at <= now)
             && let Err(reason) = connection.handle_timeout(now)
         {
             self.end(reason, End::Flush(CloseCode::NORMAL));
@@ -101,7 +96,7 @@ impl Driver {
     /// Returns the earliest deadline. Pings that the wheel sends, and their pongs, have none here.
     pub(super) fn next_deadline(&self) -> Option<std::time::Instant> {
         if let Some(ending) = &self.ending {
-            return Some(ending.deadline());
+            return Some(ending.deadline);
         }
         let heartbeat = match self.heartbeat {
             Some(_) => None,

@@ -31,16 +31,6 @@ pub(super) struct Candidate {
     pub(super) probed_at: Option<Instant>,
 }
 
-impl Candidate {
-    pub(super) fn new(stream: Stream, wire: Wire) -> Self {
-        Self {
-            stream,
-            wire,
-            probed_at: None,
-        }
-    }
-}
-
 impl Driver {
     /// Reads the candidate, if there is one.
     pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {

@@ -7,7 +7,7 @@ use std::{
 
 use roomcast_protocol::engine::CloseReason;
 
-use super::{server::endpoints, *};
+use super::{server::site, *};
 use crate::{
     engine::session::{Application, SessionHandler},
     tasks::Tasks,
@@ -58,7 +58,7 @@ async fn draining_session_ends_when_no_longer_busy() {
     );
     let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(endpoints(&engine), Arc::new(listener)));
+    tokio::spawn(serve(site(&engine), None, Arc::new(listener)));
     let server = Echo { address, engine };
     let mut client = server.websocket(None).await;
     client.text().await;

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     Config,
     engine::{
-        accept::{Endpoints, bind, serve},
+        accept::{bind, serve},
         admission::Handshake,
         http::{Fallback, Site},
         outbox::{Attaching, Control, DropPolicy, Mode, Outbox, PollOutcome, Push, TestOutboxes},

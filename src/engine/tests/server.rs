@@ -20,17 +20,8 @@ pub(super) fn echo_with(
     let RawEngine(engine) = RawEngine::new(config, on_message);
     let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(endpoints(&engine), Arc::new(listener)));
+    tokio::spawn(serve(site(&engine), None, Arc::new(listener)));
     Echo { address, engine }
-}
-
-pub(super) fn endpoints(engine: &Arc<Engine>) -> Arc<Endpoints> {
-    Arc::new(Endpoints {
-        engine: Arc::clone(engine),
-        raw: None,
-        fallback: Fallback::default(),
-        tls: None,
-    })
 }
 
 /// Returns a site that serves only this engine.

@@ -12,9 +12,10 @@ pub(in crate::engine) fn pong(payload: &[u8]) -> Frame {
     Frame::websocket_control(websocket::Opcode::Pong, payload)
 }
 
-/// Sends a close frame if that is possible immediately. Returns whether all of it was sent.
+/// Sends a close frame without a reason if that is possible immediately. Returns whether all of it was sent.
 pub(in crate::engine) fn send_close_frame(stream: &Stream, code: CloseCode) -> bool {
-    let frame = close_frame(code);
+    let mut frame = Vec::new();
+    websocket::encode_close(&mut frame, code, "", None);
     stream.try_write(&frame).is_ok_and(|n| n == frame.len()) && stream.is_flushed()
 }
 
@@ -22,11 +23,4 @@ pub(in crate::engine) fn send_close_frame(stream: &Stream, code: CloseCode) -> b
 pub(in crate::engine) fn close_unused(stream: &Stream, code: CloseCode) {
     send_close_frame(stream, code);
     stream.shutdown();
-}
-
-/// Encodes a close frame with this code and no reason.
-fn close_frame(code: CloseCode) -> Vec<u8> {
-    let mut frame = Vec::new();
-    websocket::encode_close(&mut frame, code, "", None);
-    frame
 }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 
@@ -25,11 +25,5 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.metrics.shift(Gauge::Connections, -1);
         self.ended.notify_waiters();
-    }
-}
-
-impl fmt::Debug for OpenConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenConnection").finish_non_exhaustive()
     }
 }

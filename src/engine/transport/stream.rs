@@ -5,8 +5,7 @@
 //! immediately are refused, and the driver is woken when there is room.
 
 use std::{
-    fmt, io,
-    io::{IoSlice, Read as _},
+    io::{self, IoSlice, Read as _},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -354,15 +353,5 @@ fn read_available(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     match partial {
         Some(n) => Ok(n),
         None => outcome,
-    }
-}
-
-impl fmt::Debug for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp(..) => "Tcp",
-            Self::Other(..) => "Other",
-            Self::Contextual(_) => "Contextual",
-        })
     }
 }

@@ -1,6 +1,5 @@
-use std::fmt;
-
 use super::{VERSION, has_token};
+use crate::error::errors;
 
 /// The header values of a request to open a WebSocket; `None` for a missing header.
 ///
@@ -45,23 +44,23 @@ pub fn check(request: &Upgrade<'_>) -> Result<(), HandshakeError> {
     Ok(())
 }
 
-/// The missing or invalid header of a request to open a WebSocket.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum HandshakeError {
-    /// `Upgrade` does not contain the token `websocket`.
-    Upgrade,
-    /// `Connection` does not contain the token `upgrade`.
-    Connection,
-    /// `Sec-WebSocket-Version` is not 13; the response should contain `Sec-WebSocket-Version: 13`.
-    Version,
-    /// `Sec-WebSocket-Key` is not 16 bytes in base64.
-    Key,
-}
-
-impl HandshakeError {
-    /// Every variant, for tables and metrics.
-    pub const ALL: &[Self] = &[Self::Upgrade, Self::Connection, Self::Version, Self::Key];
+errors! {
+    /// The missing or invalid header of a request to open a WebSocket.
+    #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+    #[non_exhaustive]
+    pub enum HandshakeError {
+        /// `Upgrade` does not contain the token `websocket`.
+        Upgrade => "upgrade", "the upgrade header does not name websocket";
+        /// `Connection` does not contain the token `upgrade`.
+        Connection => "connection", "the connection header does not name upgrade";
+        /// `Sec-WebSocket-Version` is not 13; the response should contain `Sec-WebSocket-Version:
+        /// 13`.
+        Version => "version", "the websocket version is not 13";
+        /// `Sec-WebSocket-Key` is not 16 bytes in base64.
+        Key => "key", "the websocket key is not 16 bytes in base64";
+    }
+    /// Returns a short constant name for metric labels.
+    pub fn name(self);
 
     /// Returns the HTTP status of the response: 426 for [`Version`](Self::Version), otherwise 400.
     #[must_use]
@@ -71,31 +70,7 @@ impl HandshakeError {
             Self::Version => 426,
         }
     }
-
-    /// Returns a short constant name for metric labels.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Upgrade => "upgrade",
-            Self::Connection => "connection",
-            Self::Version => "version",
-            Self::Key => "key",
-        }
-    }
 }
-
-impl fmt::Display for HandshakeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Upgrade => "the upgrade header does not name websocket",
-            Self::Connection => "the connection header does not name upgrade",
-            Self::Version => "the websocket version is not 13",
-            Self::Key => "the websocket key is not 16 bytes in base64",
-        })
-    }
-}
-
-impl std::error::Error for HandshakeError {}
 
 /// Returns whether this is base64 of 16 bytes: 22 characters and their padding.
 ///

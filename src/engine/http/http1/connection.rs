@@ -32,7 +32,6 @@ thread_local! {
 }
 
 /// The stream of a connection, for one request at a time.
-#[derive(Debug)]
 pub(super) struct Connection {
     stream: Accepted,
     /// Bytes that were read but not used yet.
@@ -237,7 +236,6 @@ fn poll_read<T>(
 }
 
 /// The body of the current request.
-#[derive(Debug)]
 pub(super) struct RequestBody<'a>(pub(super) &'a Mutex<Connection>);
 
 impl Body for RequestBody<'_> {

@@ -75,8 +75,7 @@ impl Site {
         // lock is never contended nor held across an await; it makes the future `Send`.
         let connection = Mutex::new(Connection::new(stream));
         let header_timeout = self.engine.config.http.header_timeout;
-        let mut stopped = self.engine.stopped();
-        let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
+        let mut stop = pin!(self.engine.stopped());
         // One timer serves all heads. It is reset only after it has expired.
         let mut timer = pin!(tokio::time::sleep(header_timeout));
         let mut deadline = timer.deadline();

@@ -52,29 +52,18 @@ impl Encoding {
 
     /// Compresses `bytes` completely. `level` is 1 (fast) to 9 (small).
     pub(crate) fn compress(self, bytes: &[u8], level: u32) -> io::Result<Bytes> {
-        let level = level.clamp(1, 9) as u8;
-        match self {
-            Self::Gzip => deflate(bytes, Compress::new_gzip(zlib_level(level), WINDOW)),
+        let level = Compression::new(level.clamp(1, 9));
+        let compress = match self {
+            Self::Gzip => Compress::new_gzip(level, WINDOW),
             // "deflate" is the zlib format (RFC 9110, 8.4.1.2).
-            Self::Deflate => {
-                let compress = Compress::new_with_window_bits(zlib_level(level), true, WINDOW);
-                deflate(bytes, compress)
-            }
+            Self::Deflate => Compress::new_with_window_bits(level, true, WINDOW),
             // Only files that were compressed in advance use them.
-            Self::Brotli | Self::Zstd => Err(io::ErrorKind::Unsupported.into()),
-        }
+            Self::Brotli | Self::Zstd => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let mut stream = Vec::with_capacity(bytes.len() / 4);
+        ZlibEncoder::new_with_compress(bytes, compress).read_to_end(&mut stream)?;
+        Ok(stream.into())
     }
-}
-
-fn zlib_level(level: u8) -> Compression {
-    Compression::new(level.into())
-}
-
-/// Encodes a stream in the format of `compress`.
-fn deflate(bytes: &[u8], compress: Compress) -> io::Result<Bytes> {
-    let mut stream = Vec::with_capacity(bytes.len() / 4);
-    ZlibEncoder::new_with_compress(bytes, compress).read_to_end(&mut stream)?;
-    Ok(stream.into())
 }
 
 /// The window of gzip and zlib, as a power of two.

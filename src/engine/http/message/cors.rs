@@ -27,14 +27,7 @@ impl Cors {
         if self.is_open() {
             return OriginCheck::Allowed(HeaderValue::from_static(ANY));
         }
-        let text = origin.to_str().unwrap_or_default();
-        let host = headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let is_allowed = host.is_some_and(|host| is_same_host(text, host))
-            || self.origins.iter().any(|known| matches(known, text))
-            || also.is_some_and(|also| also(text));
-        if is_allowed {
+        if self.lists(origin.to_str().unwrap_or_default(), headers, also) {
             OriginCheck::Allowed(origin.clone())
         } else {
             OriginCheck::Foreign
@@ -46,19 +39,26 @@ impl Cors {
     /// The page must have an allowed origin, or be on the server's own host. A request without an
     /// `Origin` qualifies only if the browser marks it as `same-origin`, which pages cannot forge.
     pub(crate) fn trusts(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> bool {
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|value: &HeaderValue| value.to_str().ok())
-        };
-        let Some(origin) = text(header::ORIGIN) else {
-            let site = HeaderName::from_static("sec-fetch-site");
-            return !headers.contains_key(header::ORIGIN) && text(site) == Some("same-origin");
-        };
+        match headers.get(header::ORIGIN) {
+            Some(origin) => {
+                let origin = origin.to_str();
+                origin.is_ok_and(|origin| self.lists(origin, headers, also))
+            }
+            None => {
+                let site = headers.get("sec-fetch-site");
+                site.is_some_and(|site| site == "same-origin")
+            }
+        }
+    }
+
+    /// Returns whether an origin is listed, is allowed by `also`, or is on the server's own host.
+    fn lists(&self, origin: &str, headers: &HeaderMap, also: Option<&IsAllowed>) -> bool {
+        let host = headers.get(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok());
         // `*` lets any page read responses, but that does not make the cookies of its requests
         // trustworthy.
         let mut listed = self.origins.iter().filter(|known| *known != ANY);
-        text(header::HOST).is_some_and(|host| is_same_host(origin, host))
+        host.is_some_and(|host| is_same_host(origin, host))
             || listed.any(|known| matches(known, origin))
             || also.is_some_and(|also| also(origin))
     }
@@ -110,16 +110,11 @@ impl Cors {
         if let OriginCheck::Allowed(origin) = origin_check {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             if self.credentials {
-                headers.insert(
-                    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                    HeaderValue::from_static("true"),
-                );
+                let allow = HeaderValue::from_static("true");
+                headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, allow);
             }
-            list(
-                headers,
-                header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                &self.exposed_headers,
-            );
+            let exposed = &self.exposed_headers;
+            list(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
     }
 
@@ -133,12 +128,8 @@ impl Cors {
         let is_header = |text: &String| HeaderValue::from_str(text).is_ok();
         let allowed = self.allowed_headers.iter().flatten();
         let mut lists = allowed.chain(&self.exposed_headers).chain(&self.methods);
-        if self.credentials
-            && self
-                .origins
-                .iter()
-                .any(|origin| is_attainable_by_anyone(origin))
-        {
+        let mut origins = self.origins.iter();
+        if self.credentials && origins.any(|origin| is_attainable_by_anyone(origin)) {
             Some(
                 "cors allows credentials to any origin: name those that may use them, with a * for \
                  names below a domain of yours at most, as in https://*.app.example",

@@ -129,8 +129,7 @@ impl RequestError {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ),
             Self::BadWebSocketVersion => (3, "Bad request", StatusCode::UPGRADE_REQUIRED),
-            Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
-            Self::Forged => (4, "Forbidden", StatusCode::FORBIDDEN),
+            Self::ForeignOrigin | Self::Forged => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
             // The official server has no such refusals. They use the code of a forbidden request,
             // and a status that tells clients and load balancers how to react.
@@ -151,25 +150,12 @@ impl RequestError {
 
     /// Returns the time after which a retry may succeed.
     pub(super) fn retry_after(&self) -> Option<RetryAfter> {
-        match self {
-            Self::Busy(after) | Self::Crowded(after) | Self::Draining(after) => Some(*after),
-            Self::Refused(refused) => Some(RetryAfter::new(refused.retry_after)),
-            Self::UnknownTransport
-            | Self::UnknownSession(_)
-            | Self::BadMethod
-            | Self::BadRequest
-            | Self::CredentialsTooLarge
-            | Self::InvalidOrigin
-            | Self::TransportMismatch(_)
-            | Self::TransportHandshake
-            | Self::IdGeneration(_)
-            | Self::ForeignOrigin
-            | Self::Forged
-            | Self::Denied(_)
-            | Self::UnsupportedVersion
-            | Self::ScriptPolling
-            | Self::BadHandshake
-            | Self::BadWebSocketVersion => None,
+        if let Self::Busy(after) | Self::Crowded(after) | Self::Draining(after) = self {
+            Some(*after)
+        } else if let Self::Refused(refused) = self {
+            Some(RetryAfter::new(refused.retry_after))
+        } else {
+            None
         }
     }
 
@@ -240,6 +226,9 @@ impl RequestError {
 
     fn context(&self, request: &EngineRequest) -> ErrorContext {
         let query = |name| request.query_value(name).unwrap_or_default();
+        let forbidden = |message: &str| ErrorContext::Forbidden {
+            message: message.to_owned(),
+        };
         match self {
             Self::UnknownTransport => ErrorContext::UnknownTransport {
                 transport: query("transport"),
@@ -264,27 +253,12 @@ impl RequestError {
             Self::IdGeneration(error) => ErrorContext::IdGenerationError {
                 error: error.to_string(),
             },
-            Self::ForeignOrigin => ErrorContext::Forbidden {
-                message: format!("origin {}", request.lossy_header("origin")),
-            },
-            Self::Forged => ErrorContext::Forbidden {
-                message: self.reason().to_owned(),
-            },
-            Self::Denied(message) => ErrorContext::Forbidden {
-                message: message.to_string(),
-            },
-            Self::Busy(_) => ErrorContext::Forbidden {
-                message: "Too many requests".to_owned(),
-            },
-            Self::Crowded(_) => ErrorContext::Forbidden {
-                message: "Too many connections".to_owned(),
-            },
-            Self::Draining(_) => ErrorContext::Forbidden {
-                message: "Server is stopping".to_owned(),
-            },
-            Self::Refused(refused) => ErrorContext::Forbidden {
-                message: refused.reason.name().to_owned(),
-            },
+            Self::ForeignOrigin => forbidden(&format!("origin {}", request.lossy_header("origin"))),
+            Self::Forged => forbidden(self.reason()),
+            Self::Denied(_) | Self::Busy(_) | Self::Crowded(_) | Self::Draining(_) => {
+                forbidden(self.answer().1)
+            }
+            Self::Refused(refused) => forbidden(refused.reason.name()),
             Self::UnsupportedVersion => ErrorContext::UnsupportedProtocolVersion {
                 protocol: query("EIO"),
             },

@@ -33,7 +33,7 @@ impl HttpAnswer {
     pub(in crate::engine::http) fn into_reply(self) -> Reply {
         match self {
             Self::Packets(packets, form) => payload(packets, form),
-            Self::Accepted => accepted(),
+            Self::Accepted => session(Bytes::from_static(OK), "text/html"),
             Self::Other(reply) => reply,
         }
     }
@@ -86,10 +86,9 @@ pub(in crate::engine::http) fn empty(status: StatusCode) -> Reply {
 /// type, such as a script (WHATWG Fetch, "nosniff"). Similar headers are not needed, because they
 /// concern documents and the resources that pages load.
 pub(in crate::engine::http) fn harden(reply: &mut Reply) {
+    let headers = reply.headers_mut();
     let nosniff = HeaderValue::from_static("nosniff");
-    reply
-        .headers_mut()
-        .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
 }
 
 pub(in crate::engine::http) fn closing(status: StatusCode) -> Reply {
@@ -152,11 +151,6 @@ pub(in crate::engine::http) fn payload(packets: Bytes, form: Form) -> Reply {
     reply
 }
 
-/// Creates the response to a post.
-fn accepted() -> Reply {
-    session(Bytes::from_static(OK), "text/html")
-}
-
 fn session(body: Bytes, kind: &'static str) -> Reply {
     let mut reply = Response::new(Full::from(body));
     let headers = reply.headers_mut();
@@ -191,10 +185,8 @@ pub(in crate::engine::http) async fn compressed(
     match done {
         Ok(smaller) => {
             let mut reply = payload(smaller, form);
-            let encoding = encoding.header();
-            reply
-                .headers_mut()
-                .insert(header::CONTENT_ENCODING, encoding);
+            let headers = reply.headers_mut();
+            headers.insert(header::CONTENT_ENCODING, encoding.header());
             reply
         }
         Err(error) => {
@@ -218,10 +210,7 @@ pub(in crate::engine::http) fn refusal(error: &RequestError, is_upgrade: bool) -
     };
     let headers = reply.headers_mut();
     if status == StatusCode::UPGRADE_REQUIRED {
-        headers.insert(
-            header::SEC_WEBSOCKET_VERSION,
-            HeaderValue::from_static("13"),
-        );
+        headers.insert(header::SEC_WEBSOCKET_VERSION, 13.into());
     }
     if let Some(after) = error.retry_after() {
         headers.insert(header::RETRY_AFTER, after.seconds().into());
@@ -285,12 +274,12 @@ impl Cookie {
             Some(Priority::Medium) => "; Priority=Medium",
             Some(Priority::High) => "; Priority=High",
         });
-        match self.same_site {
-            None => {}
-            Some(SameSite::Strict) => cookie.push_str("; SameSite=Strict"),
-            Some(SameSite::Lax) => cookie.push_str("; SameSite=Lax"),
-            Some(SameSite::None) => cookie.push_str("; SameSite=None"),
-        }
+        cookie.push_str(match self.same_site {
+            None => "",
+            Some(SameSite::Strict) => "; SameSite=Strict",
+            Some(SameSite::Lax) => "; SameSite=Lax",
+            Some(SameSite::None) => "; SameSite=None",
+        });
         HeaderValue::try_from(cookie).ok()
     }
 

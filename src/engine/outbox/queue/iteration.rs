@@ -4,7 +4,11 @@ use std::{collections::VecDeque, task::Waker};
 
 use roomcast_protocol::engine::{CloseReason, Transport};
 
-use super::{Queue, requests::Control};
+use super::{
+    Queue,
+    requests::Control,
+    states::{DrainEvent, DriverEvent},
+};
 use crate::engine::{outbox::waiting::MemoryBudget, transport::Stream};
 
 /// Maximum number of pending control messages to a driver; each is a request in flight.
@@ -89,8 +93,9 @@ impl<H> Queue<H> {
     /// Wakes the driver, or schedules another iteration after the current one. Waking only
     /// schedules the task, so it is allowed under the lock.
     pub(in crate::engine::outbox) fn wake_driver(&mut self) {
+        self.driver.apply(DriverEvent::Wake);
         // If there is no waker, the driver has already been woken.
-        if self.driver.wake()
+        if !self.driver.is_running()
             && let Some(waker) = self.waker.take()
         {
             waker.wake();
@@ -99,12 +104,12 @@ impl<H> Queue<H> {
 
     /// Begins an iteration of the driver. From here on, other tasks leave queued frames to it.
     pub(in crate::engine::outbox) fn begin_iteration(&mut self) -> IterationStart {
-        self.driver.begin();
+        self.driver.apply(DriverEvent::Begin);
         IterationStart {
             stream: self.stream(),
             blocked: self.is_blocked(),
             closed: self.life.closed(),
-            drained: self.drain.notify(),
+            drained: self.drain.apply(DrainEvent::Notify),
             has_control: !self.control.is_empty(),
         }
     }
@@ -128,7 +133,8 @@ impl<H> Queue<H> {
                 || self.drain.is_due()
                 || (self.writer.is_unattended() && self.transport() == Transport::WebSocket));
         let takes_polls = rest.takes_polls && self.transport() == Transport::Polling;
-        let again = self.driver.end(takes_polls) || !self.control.is_empty() || is_live;
+        let again = self.driver.runs_again() || !self.control.is_empty() || is_live;
+        self.driver.apply(DriverEvent::End { takes_polls });
         // A waker for the same task is kept, which saves two reference count updates per iteration.
         match &self.waker {
             Some(known) if known.will_wake(waker) => {}
@@ -144,7 +150,7 @@ impl<H> Queue<H> {
     /// Requests a notification of the application when everything queued has been sent. Returns
     /// `false` if nothing is queued.
     pub(in crate::engine::outbox) fn watch_drain(&mut self) -> bool {
-        self.drain.watch();
+        self.drain.apply(DrainEvent::Watch);
         self.is_on_its_way()
     }
 

@@ -26,11 +26,11 @@ use roomcast_protocol::{
 pub(in crate::engine) use self::{iteration::IterationRemains, states::Budget};
 pub(super) use self::{
     iteration::{IterationEnd, IterationStart},
-    states::Wake,
+    states::PingEvent,
 };
 use self::{
     requests::{Control, PendingPoll},
-    states::{Drain, DriverState, PingState, QueueState, Writer},
+    states::{Drain, DriverState, Machine, PingState, QueueEvent, QueueState, Writer},
 };
 use super::waiting::{
     Class, Conflation, DropPolicy, FRAME_OVERHEAD, Frames, HeaviestEntry, Limits, MemoryBudget,
@@ -62,18 +62,18 @@ pub(in crate::engine) struct Queue<H> {
     /// Whether all queued frames count as held for a slow client. Frames in `conflated` always do.
     held: bool,
     /// The task that writes the queue, or will check it.
-    writer: Writer,
+    writer: Machine<Writer>,
     /// Whether the driver's iteration is running.
-    driver: DriverState,
+    driver: Machine<DriverState>,
     /// The waker of the driver; `None` if it has already been called, or before the driver's first
     /// iteration.
     waker: Option<Waker>,
     /// When the kernel first refused bytes; `None` once everything queued has been sent.
     slow_since: Option<Instant>,
-    ping_state: PingState,
+    pings: Machine<PingState>,
     /// Whether the session accepts frames.
-    life: QueueState,
-    drain: Drain,
+    life: Machine<QueueState>,
+    drain: Machine<Drain>,
     /// Whether a request is posting packets. A second concurrent post ends the session.
     posting: bool,
     /// Number of WebSockets that are being attached; see [`Attaching`](super::handle::Attaching).
@@ -100,13 +100,13 @@ impl<H> Queue<H> {
             conflated: None,
             filed: None,
             held: false,
-            writer: Writer::new(),
-            driver: DriverState::new(),
+            writer: Machine::default(),
+            driver: Machine::default(),
             waker: None,
             slow_since: None,
-            ping_state: PingState::new(),
-            life: QueueState::new(),
-            drain: Drain::new(),
+            pings: Machine::default(),
+            life: Machine::default(),
+            drain: Machine::default(),
             posting: false,
             attaching: 0,
             replay: None,
@@ -206,7 +206,7 @@ impl<H> Queue<H> {
     }
 
     /// Sets the stream of a session that was announced to its client.
-    pub(super) fn open(&mut self, stream: Stream) {
+    pub(in crate::engine) fn open(&mut self, stream: Stream) {
         self.sink.open(stream);
     }
 
@@ -227,12 +227,12 @@ impl<H> Queue<H> {
     }
 
     /// Stores the newest pong for the next write.
-    pub(super) fn set_pong(&mut self, pong: Frame) {
+    pub(in crate::engine) fn set_pong(&mut self, pong: Frame) {
         self.pong = Some(pong);
     }
 
-    pub(super) fn pings(&mut self) -> &mut PingState {
-        &mut self.ping_state
+    pub(super) fn pings(&mut self) -> &mut Machine<PingState> {
+        &mut self.pings
     }
 
     /// Returns the frames retained for replay, if this session can be recovered.
@@ -426,12 +426,12 @@ impl<H> Queue<H> {
 
     /// Accepts no more frames from here on.
     pub(in crate::engine) fn seal(&mut self, reason: CloseReason) {
-        self.life.seal(reason);
+        self.life.apply(QueueEvent::Seal(reason));
     }
 
     /// Accepts no more frames from here on, because the client has a new session.
     pub(super) fn supersede(&mut self) {
-        self.life.supersede();
+        self.life.apply(QueueEvent::Supersede);
     }
 
     /// Returns whether the client had a new session before this one ended.
@@ -445,7 +445,7 @@ impl<H> Queue<H> {
     /// that has already ended keeps its reason and its frames.
     #[cold]
     pub(super) fn overflow(&mut self, budget: Budget, memory: &MemoryBudget) {
-        if !self.life.overflow(budget) {
+        if !self.life.apply(QueueEvent::Overflow(budget)) {
             return;
         }
         // Dropping the buffer also removes the session from the largest replay buffers.

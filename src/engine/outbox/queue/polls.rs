@@ -44,19 +44,10 @@ impl<H> Queue<H> {
         self.sink.take_poll()
     }
 
-    /// Removes the polling request with this id, if it is the waiting one.
-    pub(in crate::engine) fn remove_poll(&mut self, id: u64) -> bool {
-        self.take_poll_of(id).is_some()
-    }
-
     /// Takes out the polling request with this id, if it is the waiting one.
-    pub(in crate::engine::outbox) fn take_poll_of(&mut self, id: u64) -> Option<PendingPoll> {
-        let is_waiting = |poll: &PendingPoll| poll.id == id;
-        if self.sink.waiting_poll().is_some_and(is_waiting) {
-            self.sink.take_poll()
-        } else {
-            None
-        }
+    pub(in crate::engine) fn take_poll_of(&mut self, id: u64) -> Option<PendingPoll> {
+        self.sink.waiting_poll().filter(|poll| poll.id == id)?;
+        self.sink.take_poll()
     }
 
     /// Lets a polling request wait. If the session does not poll, the request is dropped, and

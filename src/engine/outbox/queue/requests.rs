@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use crate::engine::transport::{OpenConnection, Stream};
 
 /// A message to the driver of a session.
-#[derive(Debug)]
 pub(in crate::engine) enum Control {
     /// A polling request waits for packets.
     Poll(PendingPoll),
@@ -62,23 +61,11 @@ pub(in crate::engine) enum PostAnswer {
 #[derive(Debug)]
 pub(in crate::engine) struct PendingPoll {
     pub(in crate::engine) id: u64,
-    revision: Revision,
-    answer: oneshot::Sender<PollAnswer>,
+    pub(in crate::engine::outbox) revision: Revision,
+    pub(in crate::engine::outbox) answer: oneshot::Sender<PollAnswer>,
 }
 
 impl PendingPoll {
-    pub(in crate::engine::outbox) fn new(
-        id: u64,
-        revision: Revision,
-        answer: oneshot::Sender<PollAnswer>,
-    ) -> Self {
-        Self {
-            id,
-            revision,
-            answer,
-        }
-    }
-
     /// Answers with packets. Returns `false` if the client has aborted the request.
     #[must_use]
     pub(in crate::engine) fn answer(self, frames: &[Frame]) -> bool {

@@ -2,7 +2,11 @@
 
 use roomcast_protocol::{Frame, engine::Transport};
 
-use super::{Queue, Wake, requests::PendingPoll};
+use super::{
+    Queue,
+    requests::PendingPoll,
+    states::{DrainEvent, WriterEvent},
+};
 use crate::{
     engine::{
         outbox::waiting::{MemoryBudget, Outgoing},
@@ -13,16 +17,14 @@ use crate::{
 };
 
 impl<H> Queue<H> {
-    /// Returns which task must be woken to write what was queued.
+    /// Returns whether the caller must add the outbox to the list of a flusher, which then writes
+    /// what was queued.
     #[inline]
-    pub(in crate::engine::outbox) fn schedule<O>(&mut self) -> Wake<O> {
+    #[must_use]
+    pub(in crate::engine::outbox) fn schedule(&mut self) -> bool {
         // A running driver writes at the end of its iteration, and a writing task checks the queue
         // again.
-        if self.driver.is_running() || !self.writer.is_idle() || !self.can_flush() {
-            return Wake::None;
-        }
-        self.writer.enqueue();
-        Wake::Flusher
+        !self.driver.is_running() && self.can_flush() && self.writer.apply(WriterEvent::Enqueue)
     }
 
     /// Returns whether there is a stream or a waiting poll, and for a poll also whether there is
@@ -38,13 +40,13 @@ impl<H> Queue<H> {
     /// Begins a flush, which does the work for which the session is in the flusher's list.
     #[inline]
     pub(in crate::engine::outbox) fn begin_flush(&mut self) {
-        self.writer.begin_flush();
+        self.writer.apply(WriterEvent::BeginFlush);
     }
 
     /// Leaves the queued frames to the flusher, so that it writes for other sessions first. Returns
     /// `false` if no frames are queued, or a task will check them.
     pub(in crate::engine::outbox) fn defer(&mut self) -> bool {
-        self.has_unsent() && self.writer.enqueue()
+        self.has_unsent() && self.writer.apply(WriterEvent::Enqueue)
     }
 
     /// Returns whether the driver must write frames that were queued during its iteration.
@@ -56,7 +58,7 @@ impl<H> Queue<H> {
     /// there is no room.
     #[inline]
     pub(in crate::engine) fn take_batch(&mut self, memory: &MemoryBudget) -> Option<Outgoing> {
-        if !self.writer.take_batch() {
+        if !self.writer.apply(WriterEvent::TakeBatch) {
             return None;
         }
         if self.frames.is_empty() {
@@ -83,7 +85,7 @@ impl<H> Queue<H> {
     /// Puts back what was not written, before anything queued since.
     #[inline]
     pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, memory: &MemoryBudget) {
-        self.writer.put_back();
+        self.writer.apply(WriterEvent::PutBack);
         // `clear` may have set the count to zero while the batch was taken out.
         self.bytes = self.bytes.saturating_sub(batch.written);
         self.offset = batch.offset;
@@ -111,7 +113,7 @@ impl<H> Queue<H> {
 
     /// Records that the kernel accepts no more bytes.
     pub(in crate::engine::outbox) fn block(&mut self, memory: &MemoryBudget) {
-        self.writer.block();
+        self.writer.apply(WriterEvent::Block);
         self.slow_since.get_or_insert_with(now);
         self.begin_holding(memory);
     }
@@ -124,14 +126,17 @@ impl<H> Queue<H> {
         memory: &MemoryBudget,
     ) -> Option<PendingPoll> {
         self.settle_conflated(memory);
-        self.writer.upgrade(stream.is_flushed());
+        self.writer.apply(match stream.is_flushed() {
+            true => WriterEvent::FindRoom,
+            false => WriterEvent::Upgrade,
+        });
         self.sink.upgrade(stream)
     }
 
     /// Notifies the driver if a drain is watched and everything has been sent.
     #[inline]
     pub(in crate::engine::outbox) fn note_drained(&mut self) {
-        if self.drain.is_watched() && !self.has_unsent() && self.drain.complete() {
+        if self.drain.is_watched() && !self.has_unsent() && self.drain.apply(DrainEvent::Complete) {
             self.wake_driver();
         }
     }
@@ -169,10 +174,9 @@ impl<H> Queue<H> {
     /// Records whether the kernel accepts bytes, as checked by the driver. A write in progress
     /// determines that itself.
     pub(in crate::engine::outbox) fn set_blocked(&mut self, is_blocked: bool) {
-        if is_blocked {
-            self.writer.await_room();
-        } else {
-            self.writer.find_room();
-        }
+        self.writer.apply(match is_blocked {
+            true => WriterEvent::AwaitRoom,
+            false => WriterEvent::FindRoom,
+        });
     }
 }

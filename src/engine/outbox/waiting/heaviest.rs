@@ -40,7 +40,7 @@ impl Class {
 }
 
 /// The holders of one kind of memory, by size class.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(in crate::engine) struct Heaviest(Mutex<Classes>);
 
 #[derive(Default)]
@@ -51,7 +51,6 @@ struct Classes {
 }
 
 /// The entry of a filed holder. Dropping it removes the holder.
-#[derive(Debug)]
 pub(in crate::engine::outbox) struct HeaviestEntry {
     heaviest: Arc<Heaviest>,
     key: (Class, u64),
@@ -102,14 +101,6 @@ impl HeaviestEntry {
 impl Drop for HeaviestEntry {
     fn drop(&mut self) {
         self.heaviest.0.lock().filed.remove(&self.key);
-    }
-}
-
-impl std::fmt::Debug for Classes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Classes")
-            .field("filed", &self.filed.len())
-            .finish_non_exhaustive()
     }
 }
 

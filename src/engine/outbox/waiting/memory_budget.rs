@@ -138,14 +138,6 @@ impl MemoryBudget {
     }
 }
 
-impl std::fmt::Debug for MemoryBudget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryBudget")
-            .field("held", &self.held)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

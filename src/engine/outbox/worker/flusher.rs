@@ -74,7 +74,14 @@ impl<T> Flusher<T> {
         deflate: Settings,
     ) -> Self {
         Self {
-            list: Mutex::new(List::default()),
+            list: Mutex::new(List {
+                dirty: Vec::new(),
+                broken: None,
+                rounds: 0,
+                since: None,
+                waker: None,
+                stopped: false,
+            }),
             memory,
             stalls,
             heartbeats,
@@ -114,26 +121,32 @@ impl<T> Flusher<T> {
     }
 
     pub(in crate::engine::outbox) fn enqueue(&self, session: T) {
-        let mut list = self.list.lock();
-        list.begin_round();
-        list.dirty.push(session);
-        // The waker is called without the lock, because the flusher may immediately run on another
-        // thread and take the list.
-        let waker = list.waker.take();
-        drop(list);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.extend(|dirty| dirty.push(session));
     }
 
     pub(in crate::engine::outbox) fn enqueue_all(&self, sessions: &mut Vec<T>) {
+        self.extend(|dirty| {
+            if dirty.is_empty() {
+                std::mem::swap(dirty, sessions);
+            } else {
+                dirty.append(sessions);
+            }
+        });
+    }
+
+    /// Adds sessions to the list and wakes the task.
+    #[inline]
+    fn extend(&self, add: impl FnOnce(&mut Vec<T>)) {
         let mut list = self.list.lock();
-        list.begin_round();
         if list.dirty.is_empty() {
-            std::mem::swap(&mut list.dirty, sessions);
-        } else {
-            list.dirty.append(sessions);
+            list.rounds = list.rounds.wrapping_add(1);
+            if list.rounds % SAMPLED == 1 {
+                list.since = Some(now());
+            }
         }
+        add(&mut list.dirty);
+        // The waker is called without the lock, because the flusher may immediately run on another
+        // thread and take the list.
         let waker = list.waker.take();
         drop(list);
         if let Some(waker) = waker {
@@ -162,7 +175,12 @@ impl<T: Flush> Flusher<T> {
         if let Some(session) = broken {
             session.give_up();
         }
-        let mut work = Work::of(&self);
+        let mut work = Work {
+            of: &self,
+            sessions: VecDeque::new(),
+            current: None,
+            timed: None,
+        };
         poll_fn(|cx| self.poll_work(&mut work, cx)).await;
     }
 
@@ -225,17 +243,6 @@ struct Work<'a, T> {
     timed: Option<(Instant, usize)>,
 }
 
-impl<'a, T> Work<'a, T> {
-    fn of(flusher: &'a Flusher<T>) -> Self {
-        Self {
-            of: flusher,
-            sessions: VecDeque::new(),
-            current: None,
-            timed: None,
-        }
-    }
-}
-
 impl<T> Drop for Work<'_, T> {
     fn drop(&mut self) {
         // Without a panic, either nothing is left to write or the runtime is shutting down.
@@ -249,31 +256,6 @@ impl<T> Drop for Work<'_, T> {
 
 /// One round in this many is timed.
 const SAMPLED: u32 = 16;
-
-impl<T> Default for List<T> {
-    fn default() -> Self {
-        Self {
-            dirty: Vec::new(),
-            broken: None,
-            rounds: 0,
-            since: None,
-            waker: None,
-            stopped: false,
-        }
-    }
-}
-
-impl<T> List<T> {
-    /// Starts a round if the list is empty; called before items are added.
-    fn begin_round(&mut self) {
-        if self.dirty.is_empty() {
-            self.rounds = self.rounds.wrapping_add(1);
-            if self.rounds % SAMPLED == 1 {
-                self.since = Some(now());
-            }
-        }
-    }
-}
 
 /// The capacity up to which an empty list keeps its allocation.
 const RETAINED_CAPACITY: usize = 4096;
@@ -300,12 +282,6 @@ impl<T: PingTarget> Flusher<T> {
     /// Sends pings until stopped.
     pub(in crate::engine) async fn beat(self: Arc<Self>) {
         self.heartbeats.run().await;
-    }
-}
-
-impl<T> std::fmt::Debug for Flusher<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flusher").finish_non_exhaustive()
     }
 }
 

@@ -196,12 +196,6 @@ impl<T: Clone> Drop for PingBatch<'_, T> {
     }
 }
 
-impl<T> std::fmt::Debug for Heartbeats<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Heartbeats").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{

@@ -10,7 +10,7 @@ use roomcast_protocol::Tag;
 use tokio::net::TcpListener;
 
 use super::{
-    server::{Client, endpoints},
+    server::{Client, site},
     *,
 };
 use crate::{
@@ -98,7 +98,7 @@ impl Cluster {
         new.forwarder = Some(self.forwarder(number, address, limit, &new.metrics));
         change(new);
         self.register(number, address);
-        tokio::spawn(serve(endpoints(&engine), Arc::new(listener)));
+        tokio::spawn(serve(site(&engine), None, Arc::new(listener)));
         Echo { address, engine }
     }
 

@@ -219,7 +219,7 @@ impl Session {
                 Control::PollAborted { id } => {
                     let arrived = self.polls.len();
                     self.polls.retain(|pending| pending.id != id);
-                    if self.polls.len() < arrived || self.outbox.lock().remove_poll(id) {
+                    if self.polls.len() < arrived || self.outbox.lock().take_poll_of(id).is_some() {
                         self.end();
                     }
                 }

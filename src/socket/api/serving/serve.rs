@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::client_files;
 use crate::{
-    engine::{self, BoxError, Endpoints, Fallback, MaybeTls, RawEngine},
+    engine::{self, BoxError, Fallback, MaybeTls, RawEngine, Site},
     socket::{core::Io, types::BuildError},
 };
 
@@ -173,20 +173,19 @@ impl Server {
     /// with each user.
     fn start(self) -> Running {
         self.io.keep_runtime();
-        let endpoints = Arc::new(Endpoints {
+        let site = Arc::new(Site {
             engine: self.io.engine(),
             raw: self.raw.map(|raw| raw.0),
             fallback: client_files::before(self.fallback, &self.io),
-            tls: self.tls,
         });
         let mut sweeping = JoinSet::new();
         let tasks = self.io.tasks();
-        if let Some(guard) = endpoints.engine.guard().cloned() {
+        if let Some(guard) = site.engine.guard().cloned() {
             let sweep = move || Arc::clone(&guard).sweep();
             sweeping.spawn(tasks.clone().keep("guard sweep", sweep));
         }
         #[cfg(feature = "tls")]
-        if let Some(tls) = endpoints.tls.clone() {
+        if let Some(tls) = self.tls.clone() {
             let metrics = Arc::clone(self.io.metrics());
             let tls = tls.measured(&metrics);
             let watch = move || tls.clone().watch(Arc::clone(&metrics));
@@ -194,13 +193,14 @@ impl Server {
         }
         let mut serving = JoinSet::new();
         for listener in self.listeners {
-            let (endpoints, listener) = (Arc::clone(&endpoints), Arc::new(listener));
-            let serve = move || engine::serve(Arc::clone(&endpoints), Arc::clone(&listener));
+            let (site, tls, listener) = (Arc::clone(&site), self.tls.clone(), Arc::new(listener));
+            let serve =
+                move || engine::serve(Arc::clone(&site), tls.clone(), Arc::clone(&listener));
             serving.spawn(tasks.clone().keep("listener", serve));
         }
         Running {
             io: self.io,
-            endpoints,
+            site,
             serving,
             _sweeping: sweeping,
             drain: self.drain,
@@ -215,7 +215,7 @@ const CONFLICT_NOTICE: Duration = Duration::from_secs(1);
 /// A server that serves its listeners until it is dropped.
 struct Running {
     io: Io,
-    endpoints: Arc<Endpoints>,
+    site: Arc<Site>,
     serving: JoinSet<()>,
     /// Dropping the set aborts its tasks.
     _sweeping: JoinSet<()>,
@@ -233,13 +233,13 @@ impl Running {
             // Moves all fields, because listeners must accept health checks while clients move.
             let Self {
                 io,
-                endpoints,
+                site,
                 serving: _serving,
                 _sweeping,
                 drain,
                 grace,
             } = self;
-            let raw = endpoints.raw.as_ref();
+            let raw = site.raw.as_ref();
             if !drain.is_zero() {
                 let raw = async {
                     if let Some(raw) = raw {

@@ -6,14 +6,12 @@
 //! | everything has been sent | – | `Due`; the driver is woken | – |
 //! | the driver's iteration begins | – | – | `Unwatched`; the application is notified |
 
-use super::StateMachine;
+use super::State;
 
 /// Whether the application is notified when everything has been sent.
-#[derive(Debug)]
-pub(in crate::engine::outbox::queue) struct Drain(State);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine::outbox::queue) enum Drain {
+    #[default]
     Unwatched,
     Watched,
     /// Everything has been sent, and the driver must notify the application.
@@ -21,13 +19,16 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(in crate::engine::outbox::queue) enum Event {
+    /// The application requests a notification.
     Watch,
+    /// Everything has been sent, so the driver must be woken.
     Complete,
+    /// The driver notifies the application.
     Notify,
 }
 
-impl StateMachine for State {
+impl State for Drain {
     type Event = Event;
 
     #[inline]
@@ -43,35 +44,14 @@ impl StateMachine for State {
 }
 
 impl Drain {
-    pub(in crate::engine::outbox::queue) fn new() -> Self {
-        Self(State::Unwatched)
-    }
-
-    /// Records that the application is to be notified.
-    pub(in crate::engine::outbox::queue) fn watch(&mut self) {
-        self.0.apply(Event::Watch);
-    }
-
-    /// Records that everything has been sent. Returns whether the driver must be woken.
-    #[must_use]
-    pub(in crate::engine::outbox::queue) fn complete(&mut self) -> bool {
-        self.0.apply(Event::Complete)
-    }
-
-    /// Returns whether the caller must notify the application, and records that it does.
-    #[must_use]
-    pub(in crate::engine::outbox::queue) fn notify(&mut self) -> bool {
-        self.0.apply(Event::Notify)
-    }
-
     #[inline]
     pub(in crate::engine::outbox::queue) fn is_watched(&self) -> bool {
-        self.0 == State::Watched
+        *self == Self::Watched
     }
 
     /// Returns whether the driver must notify the application.
     pub(in crate::engine::outbox::queue) fn is_due(&self) -> bool {
-        self.0 == State::Due
+        *self == Self::Due
     }
 }
 
@@ -84,9 +64,9 @@ mod tests {
 
     #[test]
     fn drain_has_a_next_state_or_refusal_for_each_event() {
-        use State::{Due, Unwatched, Watched};
+        use Drain::{Due, Unwatched, Watched};
 
-        let states = every! { State:
+        let states = every! { Drain:
             Unwatched => Unwatched,
             Watched => Watched,
             Due => Due,

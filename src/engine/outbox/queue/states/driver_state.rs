@@ -14,15 +14,13 @@
 //! The task that opens a WebSocket begins the first iteration before the driver runs, so an
 //! iteration may begin twice.
 
-use super::StateMachine;
+use super::State;
 
 /// Whether the driver's iteration is running.
-#[derive(Debug)]
-pub(in crate::engine::outbox::queue) struct DriverState(State);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine::outbox::queue) enum DriverState {
     /// The driver is idle and must be woken for polling requests.
+    #[default]
     Idle,
     /// The driver is idle, and a polling request may wait without it.
     Polling,
@@ -33,18 +31,21 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(in crate::engine::outbox::queue) enum Event {
     Begin,
     Wake,
-    End { takes_polls: bool },
+    End {
+        /// Whether a polling request may wait without the driver.
+        takes_polls: bool,
+    },
 }
 
-impl StateMachine for State {
+impl State for DriverState {
     type Event = Event;
 
     #[inline]
     fn after(self, event: Event) -> Option<Self> {
-        use State::{Idle, Polling, RunAgain, Running};
+        use DriverState::{Idle, Polling, RunAgain, Running};
 
         match (event, self) {
             (Event::Begin, Idle | Polling | Running | RunAgain) => Some(Running),
@@ -58,55 +59,34 @@ impl StateMachine for State {
 }
 
 impl DriverState {
-    pub(in crate::engine::outbox::queue) fn new() -> Self {
-        Self(State::Idle)
-    }
-
-    /// Records that an iteration begins.
-    pub(in crate::engine::outbox::queue) fn begin(&mut self) {
-        self.0.apply(Event::Begin);
-    }
-
-    /// Records that the driver is woken. Returns whether its waker must be called, because no
-    /// iteration is running.
-    #[must_use]
-    pub(in crate::engine::outbox::queue) fn wake(&mut self) -> bool {
-        self.0.apply(Event::Wake);
-        !self.is_running()
-    }
-
-    /// Records that the iteration ends; if `takes_polls`, polling requests may wait without the
-    /// driver. Returns whether another iteration was requested.
-    #[must_use]
-    pub(in crate::engine::outbox::queue) fn end(&mut self, takes_polls: bool) -> bool {
-        let runs_again = self.0 == State::RunAgain;
-        self.0.apply(Event::End { takes_polls });
-        runs_again
-    }
-
     #[inline]
     pub(in crate::engine::outbox::queue) fn is_running(&self) -> bool {
-        matches!(self.0, State::Running | State::RunAgain)
+        matches!(self, Self::Running | Self::RunAgain)
+    }
+
+    /// Returns whether another iteration was requested.
+    pub(in crate::engine::outbox::queue) fn runs_again(&self) -> bool {
+        *self == Self::RunAgain
     }
 
     /// Returns whether a polling request may wait without the driver.
     pub(in crate::engine::outbox::queue) fn takes_polls(&self) -> bool {
-        self.0 == State::Polling
+        *self == Self::Polling
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{check, every},
+        super::{Machine, check, every},
         *,
     };
 
     #[test]
     fn driver_has_a_next_state_or_refusal_for_each_event() {
-        use State::{Idle, Polling, RunAgain, Running};
+        use DriverState::{Idle, Polling, RunAgain, Running};
 
-        let states = every! { State:
+        let states = every! { DriverState:
             Idle => Idle,
             Polling => Polling,
             Running => Running,
@@ -127,13 +107,19 @@ mod tests {
 
     #[test]
     fn wake_during_an_iteration_requests_another() {
-        let mut driver = DriverState::new();
-        assert!(driver.wake(), "the waker of an idle driver is called");
-        driver.begin();
-        assert!(!driver.wake());
-        assert!(driver.end(true));
+        let mut driver = Machine::<DriverState>::default();
+        driver.apply(Event::Wake);
+        assert!(
+            !driver.is_running(),
+            "the waker of an idle driver is called"
+        );
+        driver.apply(Event::Begin);
+        assert!(!driver.runs_again());
+        driver.apply(Event::Wake);
+        assert!(driver.is_running() && driver.runs_again());
+        driver.apply(Event::End { takes_polls: true });
         assert!(driver.takes_polls());
-        driver.begin();
-        assert!(!driver.end(false));
+        driver.apply(Event::Begin);
+        assert!(!driver.runs_again());
     }
 }

@@ -9,10 +9,10 @@
 //! | [`Drain`] | whether a drain is watched |
 //! | [`PingState`] | which task sends the pings |
 //!
-//! Each state is a private enum in a module of its own, and its methods are the only way to change
-//! it. The documentation of each module lists all states and events. A dash marks an event that the
-//! state refuses: the state is unchanged, and the method returns `false` or nothing. A test of each
-//! module checks the whole table, and does not compile if a state or an event has no row.
+//! Each state is an enum in a module of its own, and the events of that module are the only way to
+//! change it. The documentation of each module lists all states and events. A dash marks an event
+//! that the state refuses: the state is unchanged. A test of each module checks the whole table,
+//! and does not compile if a state or an event has no row.
 
 mod drain;
 mod driver_state;
@@ -21,48 +21,46 @@ mod queue_state;
 mod sink;
 mod writer;
 
-pub(super) use drain::Drain;
-pub(super) use driver_state::DriverState;
-pub(in crate::engine::outbox) use ping_state::PingState;
+use std::ops::Deref;
+
+pub(super) use drain::{Drain, Event as DrainEvent};
+pub(super) use driver_state::{DriverState, Event as DriverEvent};
+pub(in crate::engine::outbox) use ping_state::{Event as PingEvent, PingState};
 pub(in crate::engine) use queue_state::Budget;
-pub(super) use queue_state::QueueState;
+pub(super) use queue_state::{Event as QueueEvent, QueueState};
 pub(super) use sink::Sink;
-pub(super) use writer::Writer;
+pub(super) use writer::{Event as WriterEvent, Writer};
 
 /// A state that changes only by events.
-trait StateMachine: Copy {
+pub(in crate::engine::outbox) trait State: Copy {
     type Event;
 
     /// Returns the state after the event, or `None` if this state refuses the event.
     fn after(self, event: Self::Event) -> Option<Self>;
+}
 
+/// A state, which cannot be changed in another way.
+#[derive(Debug, Default)]
+pub(in crate::engine::outbox) struct Machine<S>(S);
+
+impl<S: State> Machine<S> {
     /// Changes the state. Returns `false` if it refuses the event.
     #[inline]
-    fn apply(&mut self, event: Self::Event) -> bool {
-        let next = self.after(event);
+    pub(in crate::engine::outbox) fn apply(&mut self, event: S::Event) -> bool {
+        let next = self.0.after(event);
         if let Some(next) = next {
-            *self = next;
+            self.0 = next;
         }
         next.is_some()
     }
 }
 
-/// The task to wake. `O` is the handle of an outbox.
-#[must_use]
-pub(in crate::engine::outbox) enum Wake<O> {
-    None,
-    Flusher,
-    /// The flusher of another outbox to which the frame was passed on.
-    FlusherOf(O),
-}
+impl<S> Deref for Machine<S> {
+    type Target = S;
 
-impl<O> Wake<O> {
-    /// Combines two wakes for one outbox; either of them is sufficient.
-    pub(in crate::engine::outbox) fn or(self, other: Self) -> Self {
-        match self {
-            Self::None => other,
-            wake @ (Self::Flusher | Self::FlusherOf(_)) => wake,
-        }
+    #[inline]
+    fn deref(&self) -> &S {
+        &self.0
     }
 }
 
@@ -87,13 +85,13 @@ fn check<S, const STATES: usize, const EVENTS: usize>(
     states: [S; STATES],
     table: [(S::Event, [Option<S>; STATES]); EVENTS],
 ) where
-    S: StateMachine<Event: Copy + std::fmt::Debug> + PartialEq + std::fmt::Debug,
+    S: State<Event: Copy + std::fmt::Debug> + PartialEq + std::fmt::Debug,
 {
     for (event, row) in table {
         for (state, next) in states.into_iter().zip(row) {
-            let mut changed = state;
-            assert_eq!(changed.apply(event), next.is_some(), "{state:?}, {event:?}");
-            assert_eq!(changed, next.unwrap_or(state), "{state:?}, {event:?}");
+            let mut machine = Machine(state);
+            assert_eq!(machine.apply(event), next.is_some(), "{state:?}, {event:?}");
+            assert_eq!(*machine, next.unwrap_or(state), "{state:?}, {event:?}");
         }
     }
 }

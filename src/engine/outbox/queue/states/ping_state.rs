@@ -11,15 +11,13 @@
 
 use std::time::Instant;
 
-use super::StateMachine;
+use super::State;
 
 /// The heartbeat state of a session.
-#[derive(Debug)]
-pub(in crate::engine::outbox) struct PingState(State);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine::outbox) enum PingState {
     /// The driver sends the pings of its session.
+    #[default]
     ByDriver,
     /// The timer wheel sends the next ping, not before this time.
     Due(Instant),
@@ -28,13 +26,16 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(in crate::engine::outbox) enum Event {
+    /// The timer wheel sends the pings, the next one not before this time.
     Register(Instant),
+    /// The timer wheel sends a ping now.
     Send(Instant),
+    /// A pong has arrived, and the next ping is due at this time.
     Confirm(Instant),
 }
 
-impl StateMachine for State {
+impl State for PingState {
     type Event = Event;
 
     #[inline]
@@ -51,41 +52,19 @@ impl StateMachine for State {
 }
 
 impl PingState {
-    pub(in crate::engine::outbox::queue) fn new() -> Self {
-        Self(State::ByDriver)
-    }
-
-    /// Records that the timer wheel sends the pings, the next one not before this time.
-    pub(in crate::engine::outbox) fn register(&mut self, at: Instant) {
-        self.0.apply(Event::Register(at));
-    }
-
-    /// Records that the timer wheel sends a ping now.
-    pub(in crate::engine::outbox) fn send(&mut self, now: Instant) {
-        self.0.apply(Event::Send(now));
-    }
-
-    /// Records a pong, and that the next ping is due at `next`. Returns when the ping was sent if
-    /// the wheel sent it.
-    pub(in crate::engine::outbox) fn confirm(&mut self, next: Instant) -> Option<Instant> {
-        let sent = self.sent_at();
-        self.0.apply(Event::Confirm(next));
-        sent
-    }
-
     /// Returns when the wheel sends the next ping, if it awaits no pong.
     pub(in crate::engine::outbox) fn due_at(&self) -> Option<Instant> {
-        match self.0 {
-            State::Due(at) => Some(at),
-            State::ByDriver | State::Sent(_) => None,
+        match *self {
+            Self::Due(at) => Some(at),
+            Self::ByDriver | Self::Sent(_) => None,
         }
     }
 
     /// Returns when the wheel sent a ping that is still unanswered.
     pub(in crate::engine::outbox) fn sent_at(&self) -> Option<Instant> {
-        match self.0 {
-            State::Sent(at) => Some(at),
-            State::ByDriver | State::Due(_) => None,
+        match *self {
+            Self::Sent(at) => Some(at),
+            Self::ByDriver | Self::Due(_) => None,
         }
     }
 }
@@ -101,11 +80,11 @@ mod tests {
 
     #[test]
     fn pings_have_a_next_state_or_refusal_for_each_event() {
-        use State::{ByDriver, Due, Sent};
+        use PingState::{ByDriver, Due, Sent};
 
         let now = Instant::now();
         let [due, sent, next] = [1, 2, 3].map(|second| now + Duration::from_secs(second));
-        let states = every! { State:
+        let states = every! { PingState:
             ByDriver => ByDriver,
             Due(_) => Due(due),
             Sent(_) => Sent(sent),

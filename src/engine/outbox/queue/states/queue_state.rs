@@ -15,14 +15,12 @@
 
 use roomcast_protocol::engine::CloseReason;
 
-use super::StateMachine;
+use super::State;
 
 /// Whether the session accepts frames.
-#[derive(Debug)]
-pub(in crate::engine::outbox::queue) struct QueueState(State);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine::outbox::queue) enum QueueState {
+    #[default]
     Open,
     /// The session has ended. Frames queued before may still be sent.
     Sealed(CloseReason),
@@ -43,13 +41,16 @@ pub(in crate::engine) enum Budget {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(in crate::engine::outbox::queue) enum Event {
+    /// The session has ended.
     Seal(CloseReason),
+    /// The client has a new session.
     Supersede,
+    /// The client is too slow.
     Overflow(Budget),
 }
 
-impl StateMachine for State {
+impl State for QueueState {
     type Event = Event;
 
     #[inline]
@@ -67,50 +68,30 @@ impl StateMachine for State {
 }
 
 impl QueueState {
-    pub(in crate::engine::outbox::queue) fn new() -> Self {
-        Self(State::Open)
-    }
-
-    /// Records that the session has ended.
-    pub(in crate::engine::outbox::queue) fn seal(&mut self, reason: CloseReason) {
-        self.0.apply(Event::Seal(reason));
-    }
-
-    /// Records that the client has a new session.
-    pub(in crate::engine::outbox::queue) fn supersede(&mut self) {
-        self.0.apply(Event::Supersede);
-    }
-
-    /// Records that the client is too slow. Returns `false` if the session had already ended.
-    #[must_use]
-    pub(in crate::engine::outbox::queue) fn overflow(&mut self, budget: Budget) -> bool {
-        self.0.apply(Event::Overflow(budget))
-    }
-
     #[inline]
     pub(in crate::engine::outbox::queue) fn is_open(&self) -> bool {
-        matches!(self.0, State::Open)
+        matches!(self, Self::Open)
     }
 
     pub(in crate::engine::outbox::queue) fn is_superseded(&self) -> bool {
-        matches!(self.0, State::Superseded)
+        matches!(self, Self::Superseded)
     }
 
     /// Returns why the session has ended, if it has.
     pub(in crate::engine::outbox::queue) fn closed(&self) -> Option<CloseReason> {
-        match self.0 {
-            State::Open => None,
-            State::Sealed(reason) => Some(reason),
-            State::Superseded => Some(CloseReason::TransportClose),
-            State::Overflow(_) => Some(CloseReason::Overflow),
+        match *self {
+            Self::Open => None,
+            Self::Sealed(reason) => Some(reason),
+            Self::Superseded => Some(CloseReason::TransportClose),
+            Self::Overflow(_) => Some(CloseReason::Overflow),
         }
     }
 
     /// Returns the budget whose excess ended the session, if any.
     pub(in crate::engine::outbox::queue) fn exceeded(&self) -> Option<Budget> {
-        match self.0 {
-            State::Overflow(budget) => Some(budget),
-            State::Open | State::Sealed(_) | State::Superseded => None,
+        match *self {
+            Self::Overflow(budget) => Some(budget),
+            Self::Open | Self::Sealed(_) | Self::Superseded => None,
         }
     }
 }
@@ -134,10 +115,10 @@ mod tests {
 
     #[test]
     fn queue_has_a_next_state_or_refusal_for_each_event() {
-        use State::{Open, Overflow, Sealed, Superseded};
+        use QueueState::{Open, Overflow, Sealed, Superseded};
 
         const REASON: CloseReason = CloseReason::PingTimeout;
-        let states = every! { State:
+        let states = every! { QueueState:
             Open => Open,
             Sealed(_) => Sealed(CloseReason::ForcedClose),
             Superseded => Superseded,

@@ -22,15 +22,13 @@
 //! driver writes it at the end. While there is no transport to write to, the next poll takes it. A
 //! batch that is put back after the driver has ended is dropped.
 
-use super::StateMachine;
+use super::State;
 
 /// The task that writes the queue, or is about to.
-#[derive(Debug)]
-pub(in crate::engine::outbox::queue) struct Writer(State);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine::outbox::queue) enum Writer {
     /// No task. A task that queues a frame must arrange for writing it.
+    #[default]
     Idle,
     /// The session is in the list of its flusher.
     Enqueued,
@@ -44,24 +42,33 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(in crate::engine::outbox::queue) enum Event {
+    /// The session is added to the list of its flusher. Refused if a task will check the queue.
     Enqueue,
+    /// A task checks the queue, which is the work for which the session may be in the flusher's
+    /// list. If the driver is first, the flusher finds nothing to do.
     BeginFlush,
+    /// A batch is taken out. Refused if the caller must not write.
     TakeBatch,
+    /// The batch is written or put back.
     PutBack,
+    /// The kernel has refused bytes of the batch that was just put back. The driver does not await
+    /// room yet.
     Block,
+    /// The driver has found room, or a new stream is flushed.
     FindRoom,
+    /// The driver has found no room, and is woken when there is some.
     AwaitRoom,
-    /// To a stream with buffered data.
+    /// Frames are written to a new stream with buffered data from now on.
     Upgrade,
 }
 
-impl StateMachine for State {
+impl State for Writer {
     type Event = Event;
 
     #[inline]
     fn after(self, event: Event) -> Option<Self> {
-        use State::{Blocked, Enqueued, Idle, Writing};
+        use Writer::{Blocked, Enqueued, Idle, Writing};
 
         let next = match (event, self) {
             (Event::Enqueue, Idle) => Enqueued,
@@ -92,79 +99,25 @@ impl StateMachine for State {
 }
 
 impl Writer {
-    pub(in crate::engine::outbox::queue) fn new() -> Self {
-        Self(State::Idle)
-    }
-
-    /// Records that the session is added to the list of its flusher. Returns `false` if that is
-    /// unnecessary, because a task will check the queue.
-    #[inline]
-    pub(in crate::engine::outbox::queue) fn enqueue(&mut self) -> bool {
-        self.0.apply(Event::Enqueue)
-    }
-
-    /// Records that a task checks the queue, which is the work for which the session may be in the
-    /// flusher's list. If the driver is first, the flusher finds nothing to do.
-    #[inline]
-    pub(in crate::engine::outbox::queue) fn begin_flush(&mut self) {
-        self.0.apply(Event::BeginFlush);
-    }
-
-    /// Records that a batch is taken out. Returns `false` if the caller must not write.
-    #[inline]
-    pub(in crate::engine::outbox::queue) fn take_batch(&mut self) -> bool {
-        self.0.apply(Event::TakeBatch)
-    }
-
-    /// Records that the batch is written or put back.
-    #[inline]
-    pub(in crate::engine::outbox::queue) fn put_back(&mut self) {
-        self.0.apply(Event::PutBack);
-    }
-
-    /// Records that the kernel has refused bytes of the batch that was just put back. The driver
-    /// does not await room yet.
-    pub(in crate::engine::outbox::queue) fn block(&mut self) {
-        self.0.apply(Event::Block);
-    }
-
-    /// Records that the driver has found room.
-    pub(in crate::engine::outbox::queue) fn find_room(&mut self) {
-        self.0.apply(Event::FindRoom);
-    }
-
-    /// Records that the driver has found no room, and is woken when there is some.
-    pub(in crate::engine::outbox::queue) fn await_room(&mut self) {
-        self.0.apply(Event::AwaitRoom);
-    }
-
-    /// Records that frames are written to a new stream from now on.
-    pub(in crate::engine::outbox::queue) fn upgrade(&mut self, is_flushed: bool) {
-        self.0.apply(match is_flushed {
-            true => Event::FindRoom,
-            false => Event::Upgrade,
-        });
-    }
-
     /// Returns whether no task writes or is about to.
     #[inline]
     pub(in crate::engine::outbox::queue) fn is_idle(&self) -> bool {
-        self.0 == State::Idle
+        *self == Self::Idle
     }
 
     #[inline]
     pub(in crate::engine::outbox::queue) fn is_writing(&self) -> bool {
-        self.0 == State::Writing
+        *self == Self::Writing
     }
 
     #[inline]
     pub(in crate::engine::outbox::queue) fn is_blocked(&self) -> bool {
-        matches!(self.0, State::Blocked { .. })
+        matches!(self, Self::Blocked { .. })
     }
 
     /// Returns whether the driver must register to be woken when there is room.
     pub(in crate::engine::outbox::queue) fn is_unattended(&self) -> bool {
-        self.0 == State::Blocked { is_awaited: false }
+        *self == Self::Blocked { is_awaited: false }
     }
 }
 
@@ -177,11 +130,11 @@ mod tests {
 
     #[test]
     fn writer_has_a_next_state_or_refusal_for_each_event() {
-        use State::{Blocked, Enqueued, Idle, Writing};
+        use Writer::{Blocked, Enqueued, Idle, Writing};
 
-        const UNAWAITED: State = Blocked { is_awaited: false };
-        const AWAITED: State = Blocked { is_awaited: true };
-        let states = every! { State:
+        const UNAWAITED: Writer = Blocked { is_awaited: false };
+        const AWAITED: Writer = Blocked { is_awaited: true };
+        let states = every! { Writer:
             Idle => Idle,
             Enqueued => Enqueued,
             Writing => Writing,
