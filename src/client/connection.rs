@@ -1,6 +1,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -42,11 +43,11 @@ impl Connection {
     /// Fails if the options are invalid, the server does not answer in time, it is not a Socket.IO
     /// server, or it refuses.
     pub async fn open(options: &Options) -> Result<Self, ClientError> {
-        let target = Target::new(options)?;
+        let target = Arc::new(Target::new(options.clone())?);
         let open = async {
             let mut connection = Self {
                 namespace: target.namespace.clone(),
-                link: Link::open(target, options).await?,
+                link: Link::open(&target).await?,
                 parser: options.parser,
                 early: VecDeque::new(),
                 admission: Admission::default(),
@@ -61,7 +62,7 @@ impl Connection {
 
     async fn enter(&mut self, options: &Options) -> Result<(), ClientError> {
         let connect = self.parser.connect(&self.namespace, &options.auth);
-        self.send(&connect.map_err(ClientError::encode)?)?;
+        self.send(&connect.map_err(ClientError::Encode)?)?;
         let mut early = 0;
         loop {
             let packet = poll_fn(|cx| self.poll_any(cx)).await?;
@@ -146,7 +147,7 @@ impl Connection {
         args: &(impl Arguments + ?Sized),
     ) -> Result<(), ClientError> {
         let frame = self.parser.event(&self.namespace, None, name, args);
-        self.send(&frame.map_err(ClientError::encode)?)
+        self.send(&frame.map_err(ClientError::Encode)?)
     }
 
     /// Sends an event with an acknowledgement request. Returns the id of the acknowledgement.
@@ -161,7 +162,7 @@ impl Connection {
         self.last_ack += 1;
         let id = Some(self.last_ack);
         let frame = self.parser.event(&self.namespace, id, name, args);
-        self.send(&frame.map_err(ClientError::encode)?)?;
+        self.send(&frame.map_err(ClientError::Encode)?)?;
         Ok(self.last_ack)
     }
 
@@ -171,7 +172,7 @@ impl Connection {
     /// As [`emit`](Self::emit).
     pub fn ack(&mut self, id: u64, args: &(impl Arguments + ?Sized)) -> Result<(), ClientError> {
         let frame = self.parser.ack(&self.namespace, id, args);
-        self.send(&frame.map_err(ClientError::encode)?)
+        self.send(&frame.map_err(ClientError::Encode)?)
     }
 
     /// Sends an encoded packet.
@@ -236,7 +237,7 @@ impl Connection {
     async fn close_gracefully(&mut self) -> Result<(), ClientError> {
         let leave = self.parser.disconnect(&self.namespace);
         self.link
-            .push_separate(&leave.map_err(ClientError::encode)?, None)?;
+            .push_separate(&leave.map_err(ClientError::Encode)?, None)?;
         self.link.close_gracefully().await
     }
 

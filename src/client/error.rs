@@ -114,10 +114,6 @@ impl ClientError {
             Self::Answer(error) => Self::Answer(error.clone()),
         }
     }
-
-    pub(crate) fn encode(error: socket::EncodeError) -> Self {
-        Self::Encode(error)
-    }
 }
 
 impl fmt::Display for ClientError {
@@ -127,14 +123,10 @@ impl fmt::Display for ClientError {
             Self::Unreachable(error) => write!(f, "cannot connect: {error}"),
             Self::Timeout(reason) => write!(f, "{reason} took too long"),
             Self::NotSocketIo(reason) => write!(f, "not a Socket.IO server: {reason}"),
-            Self::Status { status, message } if message.is_empty() => {
-                write!(f, "the server refuses clients with status {status}")
-            }
             Self::Status { status, message } => {
-                write!(
-                    f,
-                    "the server refuses clients with status {status}: {message}"
-                )
+                write!(f, "the server refuses clients with status {status}")?;
+                let separator = if message.is_empty() { "" } else { ": " };
+                write!(f, "{separator}{message}")
             }
             Self::Refused { code, message, .. } if code.is_empty() => {
                 write!(f, "the server refuses: {message}")
@@ -157,23 +149,7 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreachable(_)
-            | Self::Io(_)
-            | Self::Frame(_)
-            | Self::Packet(_)
-            | Self::Encode(_)
-            | Self::Answer(_)
-            | Self::Options(_)
-            | Self::Timeout(_)
-            | Self::NotSocketIo(_)
-            | Self::Status { .. }
-            | Self::Refused { .. }
-            | Self::Unexpected(_)
-            | Self::Disconnected(_)
-            | Self::Closed(_)
-            | Self::Full => None, // The message includes the source.
-        }
+        None // The message includes the source.
     }
 }
 
@@ -239,25 +215,21 @@ impl DisconnectReason {
 
     /// Returns the disconnect reason for a connection error.
     pub(crate) fn of(error: &ClientError) -> Self {
-        match error {
-            ClientError::Packet(_) => Self::ParseError,
-            ClientError::Closed(CloseReason::PingTimeout) => Self::PingTimeout,
-            ClientError::Closed(CloseReason::TransportClose) => Self::TransportClose,
-            ClientError::Closed(CloseReason::ParseError) => Self::ParseError,
-            ClientError::Closed(_)
-            | ClientError::Options(_)
-            | ClientError::Unreachable(_)
-            | ClientError::Timeout(_)
-            | ClientError::NotSocketIo(_)
-            | ClientError::Status { .. }
-            | ClientError::Refused { .. }
-            | ClientError::Unexpected(_)
-            | ClientError::Disconnected(_)
-            | ClientError::Io(_)
-            | ClientError::Frame(_)
-            | ClientError::Full
-            | ClientError::Encode(_)
-            | ClientError::Answer(_) => Self::TransportError,
+        if let ClientError::Packet(_) = error {
+            return Self::ParseError;
+        }
+        let ClientError::Closed(reason) = error else {
+            return Self::TransportError;
+        };
+        match reason {
+            CloseReason::PingTimeout => Self::PingTimeout,
+            CloseReason::TransportClose => Self::TransportClose,
+            CloseReason::ParseError => Self::ParseError,
+            CloseReason::TransportError
+            | CloseReason::ForcedClose
+            | CloseReason::ServerShutdown
+            | CloseReason::Overflow
+            | _ => Self::TransportError,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -20,16 +21,11 @@ use tokio::{
 };
 
 use super::{
-    ClientError, Options, Transports,
-    handshake::Handshake,
-    options::Target,
-    polling::{Endpoint, Polling},
-    upgrade::Candidate,
-    websocket::WebSocket,
+    ClientError, Transports, handshake::Handshake, options::Target, polling::Polling,
+    upgrade::Candidate, websocket::WebSocket,
 };
 
 /// A session that its owner drives: all work happens inside its methods.
-#[derive(Debug)]
 pub(super) struct Link {
     session: Session,
     wire: Wire,
@@ -45,7 +41,6 @@ pub(super) struct Link {
     max_queued: usize,
 }
 
-#[derive(Debug)]
 enum Wire {
     WebSocket(Box<WebSocket>),
     Polling(Box<Polling>, Candidate),
@@ -53,39 +48,27 @@ enum Wire {
 
 impl Link {
     /// Opens a session, without entering any namespace.
-    pub(super) async fn open(target: Target, options: &Options) -> Result<Self, ClientError> {
-        let max_message = options.max_message;
+    pub(super) async fn open(target: &Arc<Target>) -> Result<Self, ClientError> {
+        let options = &target.options;
         let (handshake, transport, wire, inbox) = match options.transports {
             Transports::WebSocket => {
-                let mut websocket = WebSocket::open(&target, None, max_message).await?;
+                let mut websocket = WebSocket::open(target, None).await?;
                 let handshake = Handshake::read(&websocket.first().await?)?;
                 let wire = Wire::WebSocket(Box::new(websocket));
                 (handshake, Transport::WebSocket, wire, VecDeque::new())
             }
             Transports::Polling | Transports::Upgrade => {
-                let endpoint = Arc::new(Endpoint {
-                    target,
-                    max_message,
-                    timeout: options.connect_timeout,
-                });
-                let (http, body) = Polling::open(&endpoint).await?;
+                let (http, body) = Polling::open(target).await?;
                 let (handshake, rest) = Handshake::read_payload(&body)?;
                 // The response may contain packets after the handshake.
                 let inbox: Result<_, _> = rest.into_iter().flat_map(payload::decode).collect();
-                let times = handshake.times();
                 let candidate =
                     if options.transports == Transports::Upgrade && handshake.offers_websocket() {
-                        Candidate::connect(Arc::clone(&endpoint), handshake.sid.clone())
+                        Candidate::connect(Arc::clone(target), handshake.sid.clone())
                     } else {
                         Candidate::None
                     };
-                let polling = Polling::new(
-                    endpoint,
-                    http,
-                    &handshake.sid,
-                    handshake.max_payload,
-                    times.ping_interval + times.ping_timeout,
-                );
+                let polling = Polling::new(Arc::clone(target), http, &handshake);
                 let wire = Wire::Polling(Box::new(polling), candidate);
                 (handshake, Transport::Polling, wire, inbox?)
             }
@@ -99,9 +82,9 @@ impl Link {
             decoder: Decoder::with_parser(
                 options.parser,
                 Limits {
-                    max_bytes: max_message,
+                    max_bytes: options.max_message,
                     // The answer to `CONNECT` may be as large as any other message.
-                    max_connect_payload: max_message,
+                    max_connect_payload: options.max_message,
                     ..Limits::default()
                 },
             ),
@@ -365,5 +348,11 @@ impl Link {
             Wire::WebSocket(websocket) => websocket.poll_write(cx),
             Wire::Polling(polling, _) => polling.poll_write(cx),
         }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
     }
 }

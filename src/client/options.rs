@@ -106,12 +106,15 @@ impl Options {
     ///
     /// # Errors
     /// Fails if the options are invalid or no server accepts the connection in time.
-    pub async fn resolve(mut self) -> Result<Self, ClientError> {
-        let target = Target::new(&self)?;
-        let connected = tokio::time::timeout(self.connect_timeout, target.connect_plain()).await;
+    pub async fn resolve(self) -> Result<Self, ClientError> {
+        let target = Target::new(self)?;
+        let time_limit = target.options.connect_timeout;
+        let connected = tokio::time::timeout(time_limit, target.connect_plain()).await;
         let stream = connected.map_err(|_| ClientError::Timeout("connecting"))??;
-        self.address = Some(stream.peer_addr().map_err(ClientError::Unreachable)?);
-        Ok(self)
+        Ok(Self {
+            address: Some(stream.peer_addr().map_err(ClientError::Unreachable)?),
+            ..target.options
+        })
     }
 }
 
@@ -120,21 +123,18 @@ impl Options {
 pub(super) struct Target {
     host: String,
     port: u16,
-    address: Option<SocketAddr>,
-    receive_buffer: Option<u32>,
-    pub(super) compression_threshold: Option<usize>,
+    pub(super) options: Options,
     /// The value of the header `Host`.
     pub(super) authority: String,
     /// Path and query without `transport` and `sid`. Ends with `EIO=4`.
     base: String,
     pub(super) namespace: String,
-    pub(super) headers: Vec<(String, String)>,
     #[cfg(feature = "client-tls")]
     tls: Option<(super::ClientTls, rustls::pki_types::ServerName<'static>)>,
 }
 
 impl Target {
-    pub(super) fn new(options: &Options) -> Result<Self, ClientError> {
+    pub(super) fn new(options: Options) -> Result<Self, ClientError> {
         let wrong = |reason: String| ClientError::Options(reason);
         let url = &options.url;
         let text = if url.contains("://") {
@@ -164,14 +164,15 @@ impl Target {
         }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let path = format!("/{}/", options.path.trim_matches('/')).replace("//", "/");
-        let mut base = format!("{path}?");
-        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            push_query(&mut base, &name, &value);
-        }
-        for (name, value) in &options.query {
-            push_query(&mut base, name, value);
-        }
-        base.push_str("EIO=4");
+        let start = path.len() + 1;
+        let mut query = form_urlencoded::Serializer::for_suffix(format!("{path}?"), start);
+        query.extend_pairs(form_urlencoded::parse(
+            uri.query().unwrap_or_default().as_bytes(),
+        ));
+        let base = query
+            .extend_pairs(&options.query)
+            .append_pair("EIO", "4")
+            .finish();
         // A space or a line break would end the request target.
         let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_visible(&base) {
@@ -207,27 +208,21 @@ impl Target {
         Ok(Self {
             host,
             port: authority.port_u16().unwrap_or(usual),
-            address: options.address,
-            receive_buffer: options.receive_buffer,
-            compression_threshold: options.compression_threshold,
             authority: authority.as_str().to_owned(),
             base,
             namespace,
-            headers: options.headers.clone(),
             #[cfg(feature = "client-tls")]
             tls,
+            options,
         })
     }
 
     /// Returns the path and query of a request.
     pub(super) fn request(&self, transport: &str, sid: Option<&str>) -> String {
-        let mut target = format!("{}&transport={transport}", self.base);
-        if let Some(sid) = sid {
-            target.push('&');
-            push_query(&mut target, "sid", sid);
-            target.pop();
-        }
-        target
+        let mut query = form_urlencoded::Serializer::for_suffix(self.base.clone(), 0);
+        query.append_pair("transport", transport);
+        query.extend_pairs(sid.map(|sid| ("sid", sid)));
+        query.finish()
     }
 
     /// Opens a connection, encrypted if the URL requires it.
@@ -243,7 +238,7 @@ impl Target {
 
     /// Connects to the first of the host's addresses that accepts the connection.
     async fn connect_plain(&self) -> Result<TcpStream, ClientError> {
-        if let Some(address) = self.address {
+        if let Some(address) = self.options.address {
             return self.connect_to(address).await;
         }
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
@@ -264,7 +259,7 @@ impl Target {
             } else {
                 TcpSocket::new_v6()?
             };
-            if let Some(size) = self.receive_buffer {
+            if let Some(size) = self.options.receive_buffer {
                 socket.set_recv_buffer_size(size)?;
             }
             let stream = socket.connect(address).await?;
@@ -275,20 +270,12 @@ impl Target {
     }
 }
 
-/// Appends `name=value&`.
-fn push_query(out: &mut String, name: &str, value: &str) {
-    out.extend(form_urlencoded::byte_serialize(name.as_bytes()));
-    out.push('=');
-    out.extend(form_urlencoded::byte_serialize(value.as_bytes()));
-    out.push('&');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn target(url: &str) -> Result<Target, String> {
-        Target::new(&Options::new(url)).map_err(|error| error.to_string())
+        Target::new(Options::new(url)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -328,7 +315,7 @@ mod tests {
         let with = |change: fn(&mut Options)| {
             let mut options = Options::default();
             change(&mut options);
-            Target::new(&options).unwrap_err().to_string()
+            Target::new(options).unwrap_err().to_string()
         };
         assert!(with(|o| o.path = "/a b/".into()).contains("path of a request"));
         assert!(with(|o| o.auth = Some(Value::from(1))).contains("object"));

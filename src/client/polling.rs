@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -21,20 +20,11 @@ use roomcast_protocol::{
 };
 use tokio::{sync::oneshot, task::AbortHandle};
 
-use super::{ClientError, answer, options::Target};
-
-/// The shared parameters of a session's requests.
-#[derive(Debug)]
-pub(super) struct Endpoint {
-    pub(super) target: Target,
-    pub(super) max_message: usize,
-    pub(super) timeout: Duration,
-}
+use super::{ClientError, answer, handshake::Handshake, options::Target};
 
 /// The polling transport of a session.
-#[derive(Debug)]
 pub(super) struct Polling {
-    endpoint: Arc<Endpoint>,
+    target: Arc<Target>,
     /// Path and query, including the session id.
     path: Arc<str>,
     get: Slot,
@@ -62,14 +52,10 @@ pub(super) struct Waiting {
 
 impl Polling {
     /// Requests a session. Returns the connection and the response with the handshake.
-    pub(super) async fn open(endpoint: &Endpoint) -> Result<(Http, Bytes), ClientError> {
-        let request = Exchange {
-            method: Method::GET,
-            path: endpoint.target.request("polling", None).into(),
-            body: Bytes::new(),
-        };
-        let mut http = Http::connect(endpoint).await?;
-        let answer = http.exchange(endpoint, &request).await;
+    pub(super) async fn open(target: &Target) -> Result<(Http, Bytes), ClientError> {
+        let path = target.request("polling", None);
+        let mut http = Http::connect(target).await?;
+        let answer = http.exchange(target, &path, None).await;
         let (status, body) = answer.map_err(|error| {
             if matches!(error, ClientError::Io(_)) {
                 return answer::unexpected_response(b"");
@@ -82,26 +68,21 @@ impl Polling {
         Ok((http, body))
     }
 
-    pub(super) fn new(
-        endpoint: Arc<Endpoint>,
-        http: Http,
-        sid: &str,
-        max_payload: u64,
-        time_limit: Duration,
-    ) -> Self {
+    pub(super) fn new(target: Arc<Target>, http: Http, handshake: &Handshake) -> Self {
+        let times = handshake.times();
         Self {
-            path: endpoint.target.request("polling", Some(sid)).into(),
-            endpoint,
+            path: target.request("polling", Some(&handshake.sid)).into(),
+            target,
             get: Slot::Idle(Some(http)),
             post: Slot::Idle(None),
             queue: VecDeque::new(),
             queued: 0,
             posting: Vec::new(),
-            max_payload: match usize::try_from(max_payload) {
+            max_payload: match usize::try_from(handshake.max_payload) {
                 Ok(0) | Err(_) => usize::MAX,
                 Ok(bytes) => bytes,
             },
-            time_limit,
+            time_limit: times.ping_interval + times.ping_timeout,
             is_paused: false,
         }
     }
@@ -150,12 +131,8 @@ impl Polling {
                 result?;
             }
             if !self.is_paused && matches!(self.get, Slot::Idle(_)) {
-                let request = Exchange {
-                    method: Method::GET,
-                    path: Arc::clone(&self.path),
-                    body: Bytes::new(),
-                };
-                self.get.start(&self.endpoint, request, self.time_limit);
+                let (target, path) = (Arc::clone(&self.target), Arc::clone(&self.path));
+                self.get.start(target, path, None, self.time_limit);
             }
             let Poll::Ready(result) = self.get.poll(cx) else {
                 return Poll::Pending;
@@ -181,13 +158,10 @@ impl Polling {
                 if self.queue.is_empty() || self.is_paused {
                     return Poll::Ready(Ok(()));
                 }
-                let request = Exchange {
-                    method: Method::POST,
-                    path: Arc::clone(&self.path),
-                    body: self.batch(),
-                };
-                let timeout = self.endpoint.timeout;
-                self.post.start(&self.endpoint, request, timeout);
+                let (target, path) = (Arc::clone(&self.target), Arc::clone(&self.path));
+                let timeout = target.options.connect_timeout;
+                let body = Some(self.batch());
+                self.post.start(target, path, body, timeout);
             }
             match self.post.poll(cx) {
                 Poll::Ready(Ok(_)) => {
@@ -258,11 +232,18 @@ enum Slot {
 }
 
 impl Slot {
-    fn start(&mut self, endpoint: &Arc<Endpoint>, request: Exchange, timeout: Duration) {
+    /// Starts a POST with this body, or a GET if there is none.
+    fn start(
+        &mut self,
+        target: Arc<Target>,
+        path: Arc<str>,
+        body: Option<Bytes>,
+        timeout: Duration,
+    ) {
         let Self::Idle(http) = self else { return };
-        let (http, endpoint) = (http.take(), Arc::clone(endpoint));
+        let http = http.take();
         *self = Self::Busy(Box::pin(async move {
-            match tokio::time::timeout(timeout, answer_to(&endpoint, http, &request)).await {
+            match tokio::time::timeout(timeout, answer_to(&target, &path, body, http)).await {
                 Ok(Ok((http, body))) => (Some(http), Ok(body)),
                 Ok(Err(error)) => (None, Err(error)),
                 Err(_) => (None, Err(ClientError::Timeout("a polling request"))),
@@ -283,20 +264,12 @@ impl Slot {
     }
 }
 
-impl fmt::Debug for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Idle(_) => "Idle",
-            Self::Busy(_) => "Busy",
-        })
-    }
-}
-
 /// Sends a request within a session. Reuses the last connection if it is still open.
 async fn answer_to(
-    endpoint: &Endpoint,
+    target: &Target,
+    path: &str,
+    body: Option<Bytes>,
     http: Option<Http>,
-    request: &Exchange,
 ) -> Result<(Http, Bytes), ClientError> {
     let mut living = None;
     if let Some(mut http) = http
@@ -306,20 +279,14 @@ async fn answer_to(
     }
     let mut http = match living {
         Some(http) => http,
-        None => Http::connect(endpoint).await?,
+        None => Http::connect(target).await?,
     };
-    match http.exchange(endpoint, request).await? {
+    match http.exchange(target, path, body).await? {
         (200, body) => Ok((http, body)),
         // The session has ended, and the response does not contain the reason.
         (400, _) => Err(ClientError::Closed(CloseReason::TransportClose)),
         (status, body) => Err(answer::refusal(status, &body)),
     }
-}
-
-struct Exchange {
-    method: Method,
-    path: Arc<str>,
-    body: Bytes,
 }
 
 /// One HTTP/1.1 connection.
@@ -330,8 +297,8 @@ pub(super) struct Http {
 }
 
 impl Http {
-    async fn connect(endpoint: &Endpoint) -> Result<Self, ClientError> {
-        let stream = endpoint.target.connect().await?;
+    async fn connect(target: &Target) -> Result<Self, ClientError> {
+        let stream = target.connect().await?;
         let connected = http1::Builder::new()
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
@@ -349,26 +316,28 @@ impl Http {
 
     async fn exchange(
         &mut self,
-        endpoint: &Endpoint,
-        exchange: &Exchange,
+        target: &Target,
+        path: &str,
+        body: Option<Bytes>,
     ) -> Result<(u16, Bytes), ClientError> {
         let mut request = Request::builder()
-            .method(&exchange.method)
-            .uri(&*exchange.path)
-            .header(header::HOST, &endpoint.target.authority)
+            .uri(path)
+            .header(header::HOST, &target.authority)
             .header(header::ACCEPT, "*/*");
-        for (name, value) in &endpoint.target.headers {
+        for (name, value) in &target.options.headers {
             request = request.header(name, value);
         }
-        if exchange.method == Method::POST {
-            request = request.header(header::CONTENT_TYPE, "text/plain;charset=UTF-8");
+        if body.is_some() {
+            request = request
+                .method(Method::POST)
+                .header(header::CONTENT_TYPE, "text/plain;charset=UTF-8");
         }
         let request = request
-            .body(Full::new(exchange.body.clone()))
+            .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| ClientError::Options(error.to_string()))?;
         let answer = self.sender.send_request(request).await.map_err(broken)?;
         let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), endpoint.max_message);
+        let body = Limited::new(answer.into_body(), target.options.max_message);
         let body = body
             .collect()
             .await

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -15,11 +14,7 @@ use roomcast_protocol::{
     engine::{Action, Packet, Probe, Session, Source},
 };
 
-use super::{
-    ClientError,
-    polling::{Endpoint, Polling},
-    websocket::WebSocket,
-};
+use super::{ClientError, options::Target, polling::Polling, websocket::WebSocket};
 
 /// The WebSocket that a polling session may switch to.
 pub(super) enum Candidate {
@@ -34,10 +29,10 @@ pub(super) enum Candidate {
 
 impl Candidate {
     /// Starts to connect.
-    pub(super) fn connect(endpoint: Arc<Endpoint>, sid: String) -> Self {
+    pub(super) fn connect(target: Arc<Target>, sid: String) -> Self {
         Self::Connecting(Box::pin(async move {
-            let open = WebSocket::open(&endpoint.target, Some(&sid), endpoint.max_message);
-            let opened = tokio::time::timeout(endpoint.timeout, open).await;
+            let open = WebSocket::open(&target, Some(&sid));
+            let opened = tokio::time::timeout(target.options.connect_timeout, open).await;
             opened.map_err(|_| ClientError::Timeout("the upgrade"))?
         }))
     }
@@ -99,14 +94,13 @@ impl Candidate {
 
     /// Returns the WebSocket when the polling transport has no request in flight.
     pub(super) fn take_over(&mut self, polling: &Polling) -> Option<Box<WebSocket>> {
-        match self {
-            Self::Ready(_) if polling.is_quiet() => {}
-            Self::None | Self::Connecting(_) | Self::Probing(_) | Self::Ready(_) => return None,
+        if !matches!(self, Self::Ready(_)) || !polling.is_quiet() {
+            return None;
         }
-        match std::mem::replace(self, Self::None) {
-            Self::Ready(websocket) => Some(websocket),
-            Self::None | Self::Connecting(_) | Self::Probing(_) => None,
-        }
+        let Self::Ready(websocket) = std::mem::replace(self, Self::None) else {
+            return None;
+        };
+        Some(websocket)
     }
 }
 
@@ -119,15 +113,4 @@ fn poll_probe(
         ready!(websocket.poll_write(cx))?;
     }
     websocket.poll_read(cx, inbox)
-}
-
-impl fmt::Debug for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Connecting(_) => "Connecting",
-            Self::Probing(_) => "Probing",
-            Self::Ready(_) => "Ready",
-        })
-    }
 }

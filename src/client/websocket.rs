@@ -46,16 +46,13 @@ pub(super) struct WebSocket {
 
 impl WebSocket {
     /// Opens a WebSocket, for an existing session if `sid` is given.
-    pub(super) async fn open(
-        target: &Target,
-        sid: Option<&str>,
-        max_message: usize,
-    ) -> Result<Self, ClientError> {
+    pub(super) async fn open(target: &Target, sid: Option<&str>) -> Result<Self, ClientError> {
         let mut stream = target.connect().await?;
-        let key = handshake::key(random().map_err(ClientError::Io)?);
+        let key = handshake::key(random()?);
         let path = target.request("websocket", sid);
-        let offer = target.compression_threshold.map(|_| Offer::default());
-        let mut headers: Vec<_> = target
+        let options = &target.options;
+        let offer = options.compression_threshold.map(|_| Offer::default());
+        let mut headers: Vec<_> = options
             .headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -89,12 +86,12 @@ impl WebSocket {
             match handshake::read_answer_to(offer, &received, &key) {
                 Ok(Some(answer)) => {
                     let limits = Limits {
-                        max_message,
+                        max_message: options.max_message,
                         ..Limits::default()
                     };
                     let rsv = answer.deflate.map_or(0, |_| RSV1);
                     let window = answer.deflate.and_then(|agreement| agreement.window);
-                    let threshold = target.compression_threshold.unwrap_or_default();
+                    let threshold = options.compression_threshold.unwrap_or_default();
                     let settings = Settings {
                         threshold,
                         ..Settings::default()
@@ -175,14 +172,7 @@ impl WebSocket {
                 Event::Binary(data) => inbox.push_back(Packet::decode_binary(data)),
                 Event::Ping(data) => {
                     // A pong does not wait for separate frames.
-                    let mask = mask().map_err(ClientError::Io)?;
-                    encode_frame(
-                        &mut self.out,
-                        Fragment::Final,
-                        Opcode::Pong,
-                        &data,
-                        Some(mask),
-                    );
+                    self.write_control(Opcode::Pong, &data)?;
                 }
                 Event::Pong(content) => {
                     if let Some(barriers) = &mut self.barriers {
@@ -226,15 +216,14 @@ impl WebSocket {
     fn write(&mut self, released: &Released) -> Result<(), ClientError> {
         self.out.extend_from_slice(&released.frames);
         if let Some(content) = released.ping {
-            let mask = mask().map_err(ClientError::Io)?;
-            encode_frame(
-                &mut self.out,
-                Fragment::Final,
-                Opcode::Ping,
-                &content,
-                Some(mask),
-            );
+            self.write_control(Opcode::Ping, &content)?;
         }
+        Ok(())
+    }
+
+    fn write_control(&mut self, opcode: Opcode, content: &[u8]) -> Result<(), ClientError> {
+        let mask = Some(mask()?);
+        encode_frame(&mut self.out, Fragment::Final, opcode, content, mask);
         Ok(())
     }
 
@@ -248,7 +237,7 @@ impl WebSocket {
 
     /// Queues a close frame with code 1000.
     pub(super) fn push_close(&mut self) -> Result<(), ClientError> {
-        let mask = mask().map_err(ClientError::Io)?;
+        let mask = mask()?;
         encode_close(self.last(), CloseCode::NORMAL, "", Some(mask));
         Ok(())
     }
@@ -326,7 +315,7 @@ fn encode_message(
     payload: &[u8],
     compression: Option<(WindowBits, Settings)>,
 ) -> Result<(), ClientError> {
-    let mask = mask().map_err(ClientError::Io)?;
+    let mask = mask()?;
     let compressed =
         compression.and_then(|(window, settings)| deflate::compress(payload, window, &settings));
     let start = out.len();
@@ -488,21 +477,21 @@ fn body(answer: &[u8]) -> Option<&[u8]> {
 }
 
 /// Returns random bytes of the operating system.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
+fn random<const N: usize>() -> Result<[u8; N], ClientError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    getrandom::fill(&mut bytes).map_err(|error| ClientError::Io(io::Error::other(error)))?;
     Ok(bytes)
 }
 
 /// Returns a new masking key, which must be unpredictable (RFC 6455, 5.3). Keys are generated 64 at
 /// a time, because a system call per key would cost more than the frame.
-fn mask() -> io::Result<[u8; 4]> {
+fn mask() -> Result<[u8; 4], ClientError> {
     MASKS.with_borrow_mut(|keys| {
         if keys.is_empty() {
             keys.extend_from_slice(random::<256>()?.as_chunks().0);
         }
         keys.pop()
-            .ok_or_else(|| io::Error::other("no random bytes"))
+            .ok_or_else(|| ClientError::Io(io::Error::other("no random bytes")))
     })
 }
 

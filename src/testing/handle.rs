@@ -94,7 +94,7 @@ impl Handle {
     /// If it cannot be encoded or the connection has ended.
     pub(super) async fn emit(&self, name: &str, args: impl Arguments) -> Result<(), ClientError> {
         let frame = self.parser.event(&self.namespace, None, name, &args);
-        self.send(frame.map_err(ClientError::encode)?, None).await
+        self.send(frame.map_err(ClientError::Encode)?, None).await
     }
 
     /// Sends an event, waits for its acknowledgement and returns all of its arguments.
@@ -110,7 +110,7 @@ impl Handle {
         let id = self.last_ack.fetch_add(1, Ordering::Relaxed) + 1;
         let frame = self.parser.event(&self.namespace, Some(id), name, &args);
         let (sender, answer) = oneshot::channel();
-        self.send(frame.map_err(ClientError::encode)?, Some((id, sender)))
+        self.send(frame.map_err(ClientError::Encode)?, Some((id, sender)))
             .await?;
         match tokio::time::timeout(self.ack_timeout, answer).await {
             Ok(Ok(args)) => Ok(args),
@@ -130,7 +130,7 @@ impl Handle {
     ) -> Result<(), ClientError> {
         let Some(id) = event.ack else { return Ok(()) };
         let frame = self.parser.ack(&self.namespace, id, &args);
-        self.send(frame.map_err(ClientError::encode)?, None).await
+        self.send(frame.map_err(ClientError::Encode)?, None).await
     }
 
     /// Returns the next event, or `None` when the connection has ended. Only one task at a time may

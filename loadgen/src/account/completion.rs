@@ -26,12 +26,10 @@ struct Arrivals {
 impl Completion {
     /// Records that a message has reached another receiver.
     pub(crate) fn note(&mut self, index: u64, time: Duration) {
-        let Some(index) = usize::try_from(index)
-            .ok()
-            .filter(|&index| index < MAX_MESSAGES)
-        else {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        if index >= MAX_MESSAGES {
             return;
-        };
+        }
         if self.messages.len() <= index {
             self.messages.resize(index + 1, Arrivals::default());
         }
@@ -60,7 +58,7 @@ impl Completion {
 
     /// Returns the time until the last receiver got a message, for every message that reached all.
     pub(crate) fn times(&self, plan: &Plan) -> Times {
-        let mut times = Times::new();
+        let mut times = Times::default();
         let schedule = plan.schedule();
         for (index, arrivals) in self.messages.iter().enumerate() {
             let (sender, number) = (index % schedule.senders, index / schedule.senders);

@@ -85,6 +85,13 @@ pub(crate) struct SenderTotal {
     pub(crate) ended: bool,
 }
 
+impl SenderTotal {
+    /// Returns how many messages are expected at each receiver.
+    pub(crate) fn expected(&self) -> u64 {
+        self.sent.saturating_sub(self.excused.len() as u64)
+    }
+}
+
 const MAX_MISSING: usize = 65_536;
 
 #[cfg(test)]

@@ -14,6 +14,6 @@ mod times;
 
 pub(crate) use ledger::{Arrival, SenderTotal, Track};
 pub(crate) use process::{Process, Samples};
-pub(crate) use stats::Stats;
+pub(crate) use stats::{Faults, Slow, Stats, Tally};
 pub(crate) use stored::{Book, Stored};
-pub(crate) use times::Times;
+pub(crate) use times::{Point, Times};

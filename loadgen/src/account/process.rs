@@ -60,16 +60,13 @@ pub(crate) struct Samples {
 type Processes = (Option<Process>, Option<Process>);
 
 impl Samples {
-    /// Returns the processor time of the server during the measured time.
-    pub(crate) fn server_cpu(&self) -> Option<Duration> {
-        let ((from, _), (to, _)) = self.begin.zip(self.end)?;
-        Some(to?.cpu.saturating_sub(from?.cpu))
-    }
-
-    /// Returns the processor time of this process during the measured time.
-    pub(crate) fn own_cpu(&self) -> Option<Duration> {
-        let ((_, from), (_, to)) = self.begin.zip(self.end)?;
-        Some(to?.cpu.saturating_sub(from?.cpu))
+    /// Returns the processor seconds of the server and of this process during the measured time.
+    pub(crate) fn cpu(&self) -> [Option<f64>; 2] {
+        let (begin, end) = (self.begin.unwrap_or_default(), self.end.unwrap_or_default());
+        [(begin.0, end.0), (begin.1, end.1)].map(|(begin, end)| {
+            let cpu = end?.cpu.saturating_sub(begin?.cpu);
+            Some(cpu.as_secs_f64())
+        })
     }
 }
 

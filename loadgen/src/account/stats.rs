@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::Serialize;
+
 use super::{
     completion::Completion,
     stored::Stored,
@@ -9,7 +11,7 @@ use super::{
 };
 
 /// Counts of names. From the 33rd different name on, all further names are counted together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Tally(pub(crate) BTreeMap<String, u64>);
 
 impl Tally {
@@ -40,7 +42,8 @@ impl Tally {
 }
 
 /// Errors in the delivery of messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Faults {
     pub(crate) lost: u64,
     pub(crate) duplicate: u64,
@@ -52,7 +55,7 @@ pub(crate) struct Faults {
 }
 
 /// All figures that a thread collects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Stats {
     /// The time from when a message was due to when it was received.
     pub(crate) latency: Times,
@@ -89,9 +92,10 @@ pub(crate) struct Stats {
 }
 
 /// Clients that stop reading.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Slow {
     pub(crate) clients: u64,
+    #[serde(rename = "cut")]
     pub(crate) disconnected: u64,
     pub(crate) expected: u64,
     pub(crate) received: u64,
@@ -103,25 +107,8 @@ impl Stats {
     /// Creates figures for a measured time of this length.
     pub(crate) fn new(length: Duration) -> Self {
         Self {
-            latency: Times::new(),
-            acks: Times::new(),
-            connect: Times::new(),
-            lag: Times::new(),
             timeline: Timeline::new(length),
-            sent: 0,
-            unsent: 0,
-            expected: 0,
-            delivered: 0,
-            missed: 0,
-            faults: Faults::default(),
-            refused: Tally::default(),
-            opened: 0,
-            failed: Tally::default(),
-            dropped: Tally::default(),
-            pings: 0,
-            slow: Slow::default(),
-            completion: Completion::default(),
-            stored: None,
+            ..Self::default()
         }
     }
 

@@ -3,14 +3,21 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
-/// Times in nanoseconds, with three significant digits, up to ten minutes.
+/// Times in nanoseconds, by default with three significant digits, up to ten minutes.
 #[derive(Clone, Debug)]
 pub(crate) struct Times(Histogram<u64>);
 
+impl Default for Times {
+    fn default() -> Self {
+        Self::with_digits(3)
+    }
+}
+
 impl Times {
-    pub(crate) fn new() -> Self {
-        Self(Histogram::new_with_bounds(1_000, MAX, 3).expect("constant bounds that fit"))
+    fn with_digits(digits: u8) -> Self {
+        Self(Histogram::new_with_bounds(1_000, MAX, digits).expect("constant bounds that fit"))
     }
 
     pub(crate) fn record(&mut self, time: Duration) {
@@ -50,11 +57,11 @@ fn millis(nanos: u64) -> f64 {
 }
 
 /// Latency over the time of a run, in equal intervals.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Timeline {
     interval: Duration,
-    /// The histogram of each interval, which is created for its first value.
-    buckets: Vec<Option<Box<Histogram<u64>>>>,
+    /// The times of each interval with two digits, which are created for its first value.
+    buckets: Vec<Option<Box<Times>>>,
 }
 
 impl Timeline {
@@ -73,44 +80,49 @@ impl Timeline {
     pub(crate) fn record(&mut self, at: Duration, time: Duration) {
         let index = at.as_secs_f64() / self.interval.as_secs_f64();
         if let Some(bucket) = self.buckets.get_mut(index as usize) {
-            let histogram = bucket.get_or_insert_with(|| {
-                let histogram = Histogram::new_with_bounds(1_000, MAX, 2);
-                Box::new(histogram.expect("constant bounds that fit"))
-            });
-            histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(MAX));
+            bucket.get_or_insert_with(Self::bucket).record(time);
         }
     }
 
     pub(super) fn add(&mut self, other: &Self) {
         for (own, merged) in self.buckets.iter_mut().zip(&other.buckets) {
-            match (own, merged) {
-                (_, None) => {}
-                (Some(own), Some(merged)) => {
-                    let _ = own.add(&**merged);
-                }
-                (own @ None, Some(merged)) => *own = Some(merged.clone()),
+            if let Some(merged) = merged {
+                own.get_or_insert_with(Self::bucket).add(merged);
             }
         }
     }
 
-    /// Returns the seconds from the beginning, the rate per second, and p50, p99 and maximum in
-    /// milliseconds.
-    pub(crate) fn points(&self) -> impl Iterator<Item = [f64; 5]> {
+    fn bucket() -> Box<Times> {
+        Box::new(Times::with_digits(2))
+    }
+
+    /// Returns the figures of each interval.
+    pub(crate) fn points(&self) -> impl Iterator<Item = Point> {
         let interval = self.interval.as_secs_f64();
         self.buckets.iter().enumerate().map(move |(i, bucket)| {
-            let at = i as f64 * interval;
-            match bucket {
-                None => [at, 0.0, 0.0, 0.0, 0.0],
-                Some(times) => [
-                    at,
-                    times.len() as f64 / interval,
-                    millis(times.value_at_quantile(0.5)),
-                    millis(times.value_at_quantile(0.99)),
-                    millis(times.max()),
-                ],
+            let times = bucket.as_ref();
+            Point {
+                at: i as f64 * interval,
+                per_second: times.map_or(0.0, |times| times.count() as f64 / interval),
+                p50: times.map_or(0.0, |times| times.quantile(0.5)),
+                p99: times.map_or(0.0, |times| times.quantile(0.99)),
+                max: times.map_or(0.0, |times| times.max()),
             }
         })
     }
+}
+
+/// The figures of one interval.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Point {
+    /// The seconds from the beginning.
+    pub(crate) at: f64,
+    pub(crate) per_second: f64,
+    /// Times in milliseconds.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
 }
 
 /// The maximum in nanoseconds; longer times count as this long.
@@ -124,7 +136,7 @@ mod tests {
 
     #[test]
     fn merged_times_are_those_of_one_histogram() {
-        let (mut odd, mut even, mut all) = (Times::new(), Times::new(), Times::new());
+        let (mut odd, mut even, mut all) = (Times::default(), Times::default(), Times::default());
         for i in 1..=1000 {
             let half = if i % 2 == 0 { &mut even } else { &mut odd };
             half.record(MS * i);
@@ -145,7 +157,7 @@ mod tests {
 
     #[test]
     fn times_out_of_bounds_are_clamped() {
-        let mut times = Times::new();
+        let mut times = Times::default();
         times.record(Duration::MAX);
         times.record(Duration::ZERO);
         assert_eq!(times.count(), 2);
@@ -162,7 +174,7 @@ mod tests {
         second.record(MS * 700, MS);
         second.record(MS * 1500, MS);
         first.add(&second);
-        let counts: Vec<_> = first.points().map(|point| point[1]).collect();
+        let counts: Vec<_> = first.points().map(|point| point.per_second).collect();
         assert_eq!(counts, [2.0, 1.0, 1.0]);
     }
 

@@ -34,14 +34,17 @@ pub(super) async fn play(worker: &Rc<Worker>) {
         // A client that waits for a slot is late, and its delay is measured. But the number of
         // waiting clients is limited.
         let has_place = visits.len() < places + MAX_WAITING;
-        expect(worker, tick, start, has_place);
+        let mut stats = worker.stats.borrow_mut();
+        stats.lag.record(start.elapsed().saturating_sub(tick.due));
         if !has_place {
+            stats.unsent += 1;
             continue;
         }
+        stats.sent += 1;
         let (worker, permits) = (Rc::clone(worker), Arc::clone(&permits));
         visits.spawn_local(async move {
             let permit = permits.acquire().await;
-            visit(&worker, tick, start).await;
+            visit(&worker, tick).await;
             drop(permit);
         });
     }
@@ -50,17 +53,6 @@ pub(super) async fn play(worker: &Rc<Worker>) {
     let _ = timeout(time_limit, all).await;
     settle(worker);
     worker.shared.meet().await;
-}
-
-/// Counts a visit that is due.
-fn expect(worker: &Worker, tick: Tick, start: Instant, has_place: bool) {
-    let mut stats = worker.stats.borrow_mut();
-    stats.lag.record(start.elapsed().saturating_sub(tick.due));
-    if has_place {
-        stats.sent += 1;
-    } else {
-        stats.unsent += 1;
-    }
 }
 
 /// Counts the visits that have not finished in time.
@@ -73,29 +65,27 @@ fn settle(worker: &Worker) {
 }
 
 /// Counts a client that has connected.
-fn welcome(worker: &Worker, tick: Tick, start: Instant) {
+fn welcome(worker: &Worker, tick: Tick) {
     let progress = &worker.shared.progress;
     progress.connected.fetch_add(1, Ordering::Relaxed);
     progress.arrived.fetch_add(1, Ordering::Relaxed);
     let mut stats = worker.stats.borrow_mut();
     stats.opened += 1;
     stats.delivered += 1;
-    if tick.due >= worker.plan.warmup {
-        let time = Instant::now().saturating_duration_since(start + tick.due);
+    if let Some(time) = worker.time_since(tick.due, Instant::now()) {
         stats.connect.record(time);
         stats.timeline.record(tick.due - worker.plan.warmup, time);
     }
 }
 
-async fn visit(worker: &Worker, tick: Tick, start: Instant) {
+async fn visit(worker: &Worker, tick: Tick) {
     let plan = &worker.plan;
     let id = usize::try_from(tick.number).unwrap_or_default() * plan.threads + tick.sender;
     let options = enter::options(plan, id);
     let progress = &worker.shared.progress;
-    progress.sent.fetch_add(1, Ordering::Relaxed);
     match Connection::open(&options).await {
         Ok(connection) => {
-            welcome(worker, tick, start);
+            welcome(worker, tick);
             // The slot is free when the client has disconnected.
             let _ = timeout(CLOSE_TIMEOUT, connection.close()).await;
         }

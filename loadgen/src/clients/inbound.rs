@@ -1,17 +1,13 @@
 //! Handles the packets that a client receives: sender, order and time of each message.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::Instant};
 
 use roomcast_protocol::socket::{Kind, Packet};
-use serde_json::Value;
 
 use super::worker::{Member, Worker};
 use crate::{
     account::Arrival,
-    load::{PayloadCheck, Scenario, Stamp, reason, refusal, seq},
+    load::{PayloadCheck, Scenario, Stamp, error_event, refusal, seq},
 };
 
 /// Handles a received packet.
@@ -62,10 +58,7 @@ fn take_ack(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
             PayloadCheck::Intact(_) | PayloadCheck::Corrupt => stats.faults.corrupt += 1,
         }
     }
-    if let Some(start) = worker.start.get()
-        && is_measured(worker, due)
-    {
-        let time = now.saturating_duration_since(start + due);
+    if let Some(time) = worker.time_since(due, now) {
         stats.acks.record(time);
         if is_echo {
             stats.timeline.record(due - worker.plan.warmup, time);
@@ -82,9 +75,8 @@ fn take_event(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
             return;
         }
         PayloadCheck::Nothing => {
-            if matches!(packet.event_name(), "error" | "exception") {
-                let error = packet.args.get::<Value>(0).ok();
-                stats.refused.count(&reason(error.as_ref()));
+            if let Some(reason) = error_event(packet) {
+                stats.refused.count(&reason);
             }
             return;
         }
@@ -133,19 +125,12 @@ fn take_event(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
     let arrived = &worker.shared.progress.arrived;
     arrived.fetch_add(1, Ordering::Relaxed);
     let due = schedule.due(stamp.sender, stamp.number);
-    if let Some(start) = worker.start.get()
-        && is_measured(worker, due)
+    if let Some(time) = worker.time_since(due, now)
         && !member.is_slow
     {
-        let time = now.saturating_duration_since(start + due);
         let index = stamp.number * schedule.senders as u64 + stamp.sender as u64;
         stats.completion.note(index, time);
         stats.latency.record(time);
         stats.timeline.record(due - plan.warmup, time);
     }
-}
-
-/// Returns whether a message that is due then counts, because the warm-up is over.
-pub(super) fn is_measured(worker: &Worker, due: Duration) -> bool {
-    due >= worker.plan.warmup
 }

@@ -9,10 +9,13 @@ use std::{
 use roomcast::client::{ClientError, DisconnectReason};
 use tokio::time::sleep;
 
-use super::{inbound::is_measured, worker::Worker};
+use super::{
+    enter::send,
+    worker::{Member, Worker},
+};
 use crate::{
     account::{SenderTotal, Track},
-    load::{CallArguments, OwnMessages, Placeholders, Scenario, Stamp, Tick, pace},
+    load::{OwnMessages, Placeholders, Scenario, Stamp, Tick, pace},
 };
 
 /// Sends the messages that are due, waits for those in flight, and computes the account.
@@ -25,7 +28,7 @@ pub(super) async fn play(worker: &Rc<Worker>, start: Instant) {
     loop {
         tokio::select! {
             tick = ticks.recv() => match tick {
-                Some(tick) => fire(worker, tick, start),
+                Some(tick) => fire(worker, tick),
                 None => break,
             },
             _ = stop.wait_for(|stop| *stop) => break,
@@ -49,15 +52,15 @@ pub(super) async fn play(worker: &Rc<Worker>, start: Instant) {
 }
 
 /// Sends the message of a tick.
-fn fire(worker: &Worker, tick: Tick, start: Instant) {
+fn fire(worker: &Worker, tick: Tick) {
     let plan = &worker.plan;
     let mut stats = worker.stats.borrow_mut();
     let Some(member) = worker.member(tick.sender) else {
         stats.unsent += 1;
         return;
     };
-    if is_measured(worker, tick.due) {
-        stats.lag.record(start.elapsed().saturating_sub(tick.due));
+    if let Some(time) = worker.time_since(tick.due, Instant::now()) {
+        stats.lag.record(time);
     }
     let call = if plan.scenario == Scenario::Echo {
         &plan.vocabulary.echo
@@ -68,30 +71,24 @@ fn fire(worker: &Worker, tick: Tick, start: Instant) {
         sender: tick.sender,
         number: tick.number,
     });
-    let spoken = CallArguments {
-        call,
-        blanks: Placeholders {
-            room: &member.room_name,
-            payload: &payload,
-            client: member.id,
-            ..Placeholders::default()
-        },
+    let blanks = Placeholders {
+        room: &member.room_name,
+        payload: &payload,
+        client: member.id,
+        ..Placeholders::default()
     };
     let mut state = member.state.borrow_mut();
     state.total.sent = tick.number + 1;
     let mut connection = member.connection.borrow_mut();
     let sent = match connection.as_mut() {
         Some(_) if state.pending.len() >= MAX_PENDING => Err(ClientError::Full),
-        Some(connection) if call.ack => connection.request(&call.event, &spoken).map(Some),
-        Some(connection) => connection.emit(&call.event, &spoken).map(|()| None),
+        Some(connection) => send(connection, call, blanks),
         None => Err(ClientError::Disconnected(DisconnectReason::TransportClose)),
     };
     match sent {
         Ok(id) => {
             stats.sent += 1;
             state.pending.extend(id.map(|id| (id, tick.number)));
-            let sent = &worker.shared.progress.sent;
-            sent.fetch_add(1, Ordering::Relaxed);
         }
         // The reading task detects and counts a broken connection.
         Err(_) => {
@@ -127,41 +124,51 @@ fn includes_own(worker: &Worker) -> bool {
 
 /// Returns the number of messages and acknowledgements that may still arrive.
 fn outstanding(worker: &Worker) -> u64 {
-    let plan = &worker.plan;
     let totals = worker.shared.totals.lock();
-    let sent = |total: &SenderTotal| total.sent.saturating_sub(total.excused.len() as u64);
-    let mut rooms = vec![0; plan.rooms];
-    if plan.scenario.is_broadcast() {
-        for (sender, total) in totals.iter().enumerate() {
-            if let Some(room) = rooms.get_mut(plan.room_of(sender)) {
-                *room += sent(total);
-            }
-        }
-    }
-    let includes_own = includes_own(worker);
     let waiting = worker.members().map(|member| {
         let state = member.state.borrow();
-        if state.has_ended {
+        if state.total.ended {
             return 0;
         }
-        let mut expected = rooms.get(member.room).copied().unwrap_or_default();
-        if !includes_own && plan.scenario.is_broadcast() {
-            expected -= totals.get(member.id).map_or(0, sent).min(expected);
-        }
+        let senders = senders(worker, &member, &totals);
+        let expected: u64 = senders.map(|(_, total)| total.expected()).sum();
         let received = state.tracks.iter().map(|track| track.received()).sum();
         expected.saturating_sub(received) + state.pending.len() as u64
     });
     waiting.sum()
 }
 
+/// Returns the senders whose messages a client should receive, with the index of its track.
+fn senders<'a>(
+    worker: &Worker,
+    member: &Member,
+    totals: &'a [SenderTotal],
+) -> impl Iterator<Item = (usize, &'a SenderTotal)> {
+    let plan = &worker.plan;
+    let excluded = (!includes_own(worker)).then_some(member.id);
+    let totals = if plan.scenario.is_broadcast() {
+        totals
+    } else {
+        &[]
+    };
+    let senders = totals
+        .iter()
+        .enumerate()
+        .skip(member.room)
+        .step_by(plan.rooms);
+    senders
+        .enumerate()
+        .filter(move |(_, (sender, _))| Some(*sender) != excluded)
+        .map(|(place, (_, total))| (place, total))
+}
+
 /// Compares the messages that every client should have received with those that it did.
 fn account(worker: &Worker) {
     let plan = &worker.plan;
     let totals = worker.shared.totals.lock();
-    let includes_own = includes_own(worker);
     let mut stats = worker.stats.borrow_mut();
     let stats = &mut *stats;
-    stats.completion.includes_own = includes_own;
+    stats.completion.includes_own = includes_own(worker);
     stats.completion.receivers = vec![0; plan.rooms];
     if plan.scenario == Scenario::Echo {
         stats.expected = stats.sent - stats.refused.total().min(stats.sent);
@@ -170,7 +177,7 @@ fn account(worker: &Worker) {
     let is_stopped = worker.shared.is_stopped();
     for member in worker.members() {
         let state = member.state.borrow();
-        if !state.has_ended && !is_stopped {
+        if !state.total.ended && !is_stopped {
             stats.faults.unanswered += state.pending.len() as u64;
         }
         if !plan.scenario.is_broadcast() {
@@ -178,20 +185,12 @@ fn account(worker: &Worker) {
         }
         let (mut expected, mut received, mut holes, mut tails) = (0, 0, 0, 0);
         let nothing = Track::default();
-        let senders = totals
-            .iter()
-            .enumerate()
-            .skip(member.room)
-            .step_by(plan.rooms);
-        for (place, (sender, total)) in senders.enumerate() {
-            if sender == member.id && !includes_own {
-                continue;
-            }
+        for (place, total) in senders(worker, &member, &totals) {
             let track = state.tracks.get(place).unwrap_or(&nothing);
             let tail = track.tail(total.sent, &total.excused);
             holes += track.holes(&total.excused);
             received += track.received();
-            expected += total.sent.saturating_sub(total.excused.len() as u64);
+            expected += total.expected();
             if total.ended || is_stopped {
                 // It is unknown whether these were sent, or would still have arrived.
                 expected = expected.saturating_sub(tail);
@@ -199,15 +198,14 @@ fn account(worker: &Worker) {
                 tails += tail;
             }
         }
+        let slow = &mut stats.slow;
         if member.is_slow {
-            stats.slow.clients += 1;
-            stats.slow.disconnected += u64::from(state.has_ended);
-            stats.slow.expected += expected;
-            stats.slow.received += received;
-            if !state.has_ended {
-                stats.slow.holes += holes;
-            }
-        } else if state.has_ended {
+            slow.clients += 1;
+            slow.disconnected += u64::from(state.total.ended);
+            slow.expected += expected;
+            slow.received += received;
+            slow.holes += if state.total.ended { 0 } else { holes };
+        } else if state.total.ended {
             stats.missed += expected.saturating_sub(received);
         } else {
             stats.expected += expected;

@@ -2,7 +2,7 @@
 //! they receive.
 //!
 //! `play` starts each thread with [`play_part`] and observes all of them through [`RunState`]. It
-//! also uses [`options`] and [`join`] for clients of its own. Of the other folders, this one
+//! also uses [`open`], [`join`] and [`request`] for clients of its own. Of the other folders, this one
 //! imports `load` and `account`. It must not know reports or other runs, and knows the server only
 //! by the plan.
 
@@ -14,6 +14,6 @@ mod shared;
 mod thread;
 mod worker;
 
-pub(crate) use enter::{join, options};
+pub(crate) use enter::{join, open, request, send, until};
 pub(crate) use shared::RunState;
 pub(crate) use thread::play_part;

@@ -38,7 +38,6 @@ pub(crate) struct RunState {
 pub(crate) struct Progress {
     pub(crate) connected: AtomicU64,
     pub(crate) failed: AtomicU64,
-    pub(crate) sent: AtomicU64,
     pub(crate) arrived: AtomicU64,
 }
 

@@ -37,10 +37,10 @@ pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<RunState>) ->
     let worker = Rc::new(Worker {
         index,
         stats: RefCell::new(Stats::new(plan.duration)),
+        members: RefCell::new(vec![None; plan.clients.div_ceil(plan.threads)]),
         plan,
         shared,
         start: Cell::new(None),
-        members: RefCell::default(),
         pause: watch::Sender::new(false),
         is_closing: Cell::new(false),
     });
@@ -61,8 +61,7 @@ pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<RunState>) ->
         }
         worker.part().await;
     });
-    let stats = worker.stats.borrow().clone();
-    Ok(stats)
+    Ok(worker.stats.take())
 }
 
 impl Worker {
@@ -83,13 +82,15 @@ impl Worker {
             let worker = Rc::clone(self);
             arrivals.spawn_local(async move {
                 let member = worker.admit(id).await;
-                worker.members.borrow_mut().push(member);
+                let mut members = worker.members.borrow_mut();
+                if let Some(place) = members.get_mut(id / worker.plan.threads) {
+                    *place = member;
+                }
                 drop(permit);
             });
             while arrivals.try_join_next().is_some() {}
         }
         while arrivals.join_next().await.is_some() {}
-        self.sort_members();
         let deadline = Instant::now() + UPGRADE_TIMEOUT;
         while self.members().any(|member| member.is_upgrading()) && Instant::now() < deadline {
             sleep(Duration::from_millis(10)).await;
@@ -107,17 +108,21 @@ impl Worker {
         let room = plan.room_of(id);
         let room_name = plan.vocabulary.room(room).unwrap_or_default();
         let began = Instant::now();
-        let mut result = Connection::open(&options).await.map_err(|e| e.to_string());
-        if let Ok(connection) = &mut result {
-            self.count_opened(began.elapsed());
-            if plan.scenario.is_broadcast()
-                && let Err(reason) = enter::join(plan, connection, &room_name, id).await
+        let connect = async {
+            let opened = Connection::open(&options).await;
+            let mut connection = opened.map_err(|error| error.to_string())?;
             {
-                result = Err(reason);
+                let mut stats = self.stats.borrow_mut();
+                stats.connect.record(began.elapsed());
+                stats.opened += 1;
             }
-        }
+            if plan.scenario.is_broadcast() {
+                enter::join(plan, &mut connection, &room_name, id).await?;
+            }
+            Ok::<_, String>(connection)
+        };
         let progress = &self.shared.progress;
-        let connection = match result {
+        let connection = match connect.await {
             Ok(connection) => connection,
             Err(reason) => {
                 self.stats.borrow_mut().failed.count(&reason);
@@ -136,12 +141,6 @@ impl Worker {
         });
         tokio::task::spawn_local(Rc::clone(self).read(Rc::clone(&member)));
         Some(member)
-    }
-
-    fn count_opened(&self, time: Duration) {
-        let mut stats = self.stats.borrow_mut();
-        stats.connect.record(time);
-        stats.opened += 1;
     }
 
     /// Reads for a client until its connection ends.
@@ -171,10 +170,9 @@ impl Worker {
     /// Records a connection that ended by itself.
     fn end(&self, member: &Member, error: &ClientError) {
         let mut state = member.state.borrow_mut();
-        if state.has_ended || self.is_closing.get() {
+        if state.total.ended || self.is_closing.get() {
             return;
         }
-        state.has_ended = true;
         state.total.ended = true;
         let mut stats = self.stats.borrow_mut();
         stats.dropped.count(&error.to_string());

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use roomcast::client::{ClientError, Connection};
@@ -49,7 +49,6 @@ pub(super) struct Member {
 /// The state of a client.
 #[derive(Debug, Default)]
 pub(super) struct ClientRecord {
-    pub(super) has_ended: bool,
     /// One track for each sender of the room.
     pub(super) tracks: Vec<Track>,
     /// Messages without an acknowledgement yet, by its id.
@@ -60,17 +59,10 @@ pub(super) struct ClientRecord {
 }
 
 impl Worker {
-    /// Moves every client to the index of its number.
-    pub(super) fn sort_members(&self) {
-        let mut members = self.members.borrow_mut();
-        let last = self.plan.clients / self.plan.threads;
-        let mut sorted = vec![None; last + 1];
-        for member in members.drain(..).flatten() {
-            if let Some(place) = sorted.get_mut(member.id / self.plan.threads) {
-                *place = Some(member);
-            }
-        }
-        *members = sorted;
+    /// Returns the time since a message was due, if it counts because the warm-up is over.
+    pub(super) fn time_since(&self, due: Duration, now: Instant) -> Option<Duration> {
+        let start = self.start.get()?;
+        (due >= self.plan.warmup).then(|| now.saturating_duration_since(start + due))
     }
 
     /// Returns the client of this number, if it belongs to this thread and has connected.

@@ -1,7 +1,7 @@
 //! Parses acknowledgements and events of a server: refusals, and the message numbers of the
 //! Roomcast chat.
 
-use roomcast_protocol::socket::Args;
+use roomcast_protocol::socket::{Args, Kind, Packet};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,15 +21,20 @@ pub(crate) fn refusal(args: &Args) -> Option<String> {
     (!answer.success).then(|| reason(answer.error.as_ref()))
 }
 
+/// Returns why a server refused a request, if this is an event that reports an error.
+pub(crate) fn error_event(packet: &Packet) -> Option<String> {
+    let is_error = matches!(packet.event_name(), "error" | "exception");
+    (packet.kind == Kind::Event && is_error)
+        .then(|| reason(packet.args.get::<Value>(0).ok().as_ref()))
+}
+
 /// Returns the short name of an error that a server sent.
-pub(crate) fn reason(error: Option<&Value>) -> String {
-    let text = match error {
-        Some(Value::String(text)) => Some(text.as_str()),
-        Some(error) => ["code", "message", "error"]
-            .iter()
-            .find_map(|&key| error.get(key)?.as_str()),
-        None => None,
-    };
+fn reason(error: Option<&Value>) -> String {
+    let text = error.and_then(|error| {
+        let fields = ["code", "message", "error"].map(|key| error.get(key));
+        let mut texts = [Some(error)].into_iter().chain(fields).flatten();
+        texts.find_map(Value::as_str)
+    });
     text.unwrap_or("no reason given").chars().take(80).collect()
 }
 

@@ -12,7 +12,7 @@ mod schedule;
 mod stamp;
 mod vocabulary;
 
-pub(crate) use answer::{reason, refusal, seq};
+pub(crate) use answer::{error_event, refusal, seq};
 pub use plan::Plan;
 #[cfg(test)]
 pub(crate) use plan::tests::small_plan;

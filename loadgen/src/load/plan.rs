@@ -65,11 +65,9 @@ impl Plan {
         }
         // The client supports TLS if another package of the build enables it, but this tool does
         // not measure it.
-        if ["https://", "wss://"]
-            .iter()
-            .any(|scheme| self.client.url.starts_with(scheme))
-        {
-            return Err(format!("{}: TLS is not supported", self.client.url));
+        let url = &self.client.url;
+        if url.starts_with("https://") || url.starts_with("wss://") {
+            return Err(format!("{url}: TLS is not supported"));
         }
         for (name, rate) in [("rate", self.rate), ("connect-rate", self.connect_rate)] {
             if !(rate.is_finite() && (0.001..=10_000_000.0).contains(&rate)) {
@@ -129,26 +127,16 @@ impl Plan {
 
     /// Returns whether the run needs new conversations.
     pub(crate) fn makes_conversations(&self) -> bool {
-        match self.scenario {
-            Scenario::Chat => true,
-            Scenario::Fanout | Scenario::Rooms | Scenario::Slow | Scenario::Echo => {
-                self.vocabulary.conversations
-            }
-            Scenario::Connect | Scenario::Idle => false,
-        }
+        let has_messages = !self.scenario.is_silent();
+        self.scenario == Scenario::Chat || (has_messages && self.vocabulary.conversations)
     }
 
     /// Returns how many clients stop reading. These are the last clients.
     pub(crate) fn slow_clients(&self) -> usize {
-        match self.scenario {
-            Scenario::Slow => (self.clients as f64 * self.slow_share).ceil() as usize,
-            Scenario::Fanout
-            | Scenario::Rooms
-            | Scenario::Echo
-            | Scenario::Connect
-            | Scenario::Idle
-            | Scenario::Chat => 0,
+        if self.scenario != Scenario::Slow {
+            return 0;
         }
+        (self.clients as f64 * self.slow_share).ceil() as usize
     }
 
     /// Returns how many clients send. These are the first clients.

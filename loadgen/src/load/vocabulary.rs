@@ -121,15 +121,11 @@ impl Preset {
 impl Vocabulary {
     /// Replaces `{run}` in the `auth`, so that its users belong to this run.
     pub(crate) fn stamp(&mut self, run: u32) {
-        for text in self
-            .auth
-            .as_mut()
-            .and_then(Value::as_object_mut)
-            .into_iter()
-            .flatten()
-        {
-            if let (_, Value::String(text)) = text {
-                *text = text.replace("{run}", &format!("{run:08x}"));
+        if let Some(Value::Object(auth)) = &mut self.auth {
+            for value in auth.values_mut() {
+                if let Value::String(text) = value {
+                    *text = text.replace("{run}", &format!("{run:08x}"));
+                }
             }
         }
     }

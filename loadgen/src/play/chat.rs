@@ -7,16 +7,16 @@
 use std::time::Duration;
 
 use roomcast::client::Connection;
-use roomcast_protocol::socket::{Args, Kind};
+use roomcast_protocol::socket::Kind;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::interrupts::Interrupts;
 use crate::{
     account::{Book, SenderTotal, Stored},
-    clients::options,
-    load::{Call, CallArguments, Placeholders, Plan, Stamps, refusal},
+    clients::{self, open, until},
+    load::{Call, Placeholders, Plan, Stamps, refusal},
 };
 
 /// Creates a conversation for each room, with all clients that belong to it, and adds their ids to
@@ -40,7 +40,7 @@ pub(super) async fn prepare(
     let users = users(plan).await?;
     for room in 0..plan.rooms {
         check_interrupt(interrupts)?;
-        let mut owner = enter(plan, room).await?;
+        let mut owner = open(plan, room).await?;
         let mut members: Vec<_> = (room..plan.clients)
             .step_by(plan.rooms)
             .filter_map(|client| users.get(client).cloned())
@@ -85,7 +85,7 @@ pub(super) async fn remove(
         if interrupts.count() > before {
             return Err("stopped while they were deleted".into());
         }
-        let mut owner = enter(plan, room).await?;
+        let mut owner = open(plan, room).await?;
         let about = json!({"conversationId": id});
         let _: Value = request(plan, &mut owner, "delete_conversation", about).await?;
         let _ = owner.close().await;
@@ -98,32 +98,25 @@ async fn users(plan: &Plan) -> Result<Vec<String>, String> {
     if plan.tokens.len() >= plan.clients {
         return Ok((0..plan.clients).map(Plan::subject).collect());
     }
-    let mut users = Vec::new();
-    for client in 0..plan.clients {
-        let mut connection = enter(plan, client).await?;
-        let user = timeout(plan.client.connect_timeout, identity(&mut connection)).await;
-        users.push(user.map_err(|_| "the server does not say who its clients are".to_owned())??);
-        let _ = connection.close().await;
-    }
-    Ok(users)
-}
-
-/// Returns the user of a client, which the server sends in the event `session`.
-async fn identity(connection: &mut Connection) -> Result<String, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Identity {
         user_id: String,
     }
-    loop {
-        let packet = connection.next().await.map_err(|error| error.to_string())?;
-        if packet.kind == Kind::Event && packet.event_name() == "session" {
-            let identity: Result<Identity, _> = packet.args.get(0);
-            return identity
-                .map(|identity| identity.user_id)
-                .map_err(|error| error.to_string());
-        }
+    let mut users = Vec::new();
+    for client in 0..plan.clients {
+        let mut connection = open(plan, client).await?;
+        // The server reports the user in this event.
+        let session = until(&mut connection, plan.client.connect_timeout, |packet| {
+            (packet.kind == Kind::Event && packet.event_name() == "session")
+                .then(|| packet.args.get::<Identity>(0))
+        });
+        let session = session.await?;
+        let identity = session.ok_or("the server does not say who its clients are")?;
+        users.push(identity.map_err(|error| error.to_string())?.user_id);
+        let _ = connection.close().await;
     }
+    Ok(users)
 }
 
 /// Reads every conversation of the run and compares it with the sent messages.
@@ -148,7 +141,7 @@ pub(super) async fn verify(
     }
     let mut stored = Stored::default();
     for room in 0..plan.rooms {
-        let mut reader = enter(plan, room).await?;
+        let mut reader = open(plan, room).await?;
         let mut book = Book::new(room, plan.rooms, totals);
         loop {
             let from = json!({
@@ -171,11 +164,6 @@ pub(super) async fn verify(
     Ok(stored)
 }
 
-async fn enter(plan: &Plan, client: usize) -> Result<Connection, String> {
-    let opened = Connection::open(&options(plan, client)).await;
-    opened.map_err(|error| error.to_string())
-}
-
 /// Sends a request, and sends it again later if the server asks for that.
 async fn request<T: DeserializeOwned>(
     plan: &Plan,
@@ -188,19 +176,14 @@ async fn request<T: DeserializeOwned>(
         args: vec![question],
         ack: true,
     };
-    let spoken = CallArguments {
-        call: &call,
-        blanks: Placeholders::default(),
-    };
     let failed = |why: String| format!("{event}: {why}");
     for _ in 0..MAX_ATTEMPTS {
-        let id = connection.request(event, &spoken);
-        let id = id.map_err(|error| failed(error.to_string()))?;
-        let answered = timeout(plan.client.connect_timeout, answer(connection, id));
-        let args = answered
+        let time_limit = plan.client.connect_timeout;
+        let answer = clients::request(connection, &call, Placeholders::default(), time_limit);
+        let args = answer
             .await
-            .map_err(|_| failed("the server does not answer".into()))?
-            .map_err(failed)?;
+            .map_err(failed)?
+            .ok_or_else(|| failed("the server does not answer".into()))?;
         match refusal(&args) {
             None => return args.get(0).map_err(|error| failed(error.to_string())),
             Some(reason) if reason == "RATE_LIMITED" => sleep(RETRY_DELAY).await,
@@ -208,15 +191,6 @@ async fn request<T: DeserializeOwned>(
         }
     }
     Err(failed("the server limits how often it may be asked".into()))
-}
-
-async fn answer(connection: &mut Connection, id: u64) -> Result<Args, String> {
-    loop {
-        let packet = connection.next().await.map_err(|error| error.to_string())?;
-        if packet.kind == Kind::Ack && packet.id == Some(id) {
-            return Ok(packet.args);
-        }
-    }
 }
 
 /// The maximum number of members that a conversation is created with.

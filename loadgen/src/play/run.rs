@@ -3,12 +3,11 @@
 use std::{
     fmt,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use roomcast::client::ClientError;
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     chat, interrupts::Interrupts, open_files::allow_open_files, preflight, progress::Display,
@@ -64,8 +63,15 @@ pub fn run(plan: &Plan, title: &str) -> Result<Report, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| BenchError::Internal(error.to_string()))?;
-    runtime.block_on(watch(plan, title))
+        .map_err(internal)?;
+    let result = runtime.block_on(watch(plan, title));
+    // If a thread of the generator has panicked, the other threads wait for it forever.
+    runtime.shutdown_background();
+    result
+}
+
+fn internal(error: impl fmt::Display) -> BenchError {
+    BenchError::Internal(error.to_string())
 }
 
 async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
@@ -80,7 +86,7 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
         }
         failed(error.to_string())
     })?;
-    let run = getrandom::u32().map_err(|error| BenchError::Internal(error.to_string()))?;
+    let run = getrandom::u32().map_err(internal)?;
     plan.vocabulary.stamp(run);
     if !plan.makes_conversations() {
         return measure(plan, title, run, interrupts).await;
@@ -123,75 +129,46 @@ async fn measure(
     preflight::check(&plan, &trial).await.map_err(failed)?;
 
     let started = jiff::Timestamp::now();
-    let pid = plan.server_pid;
-    let look = || pid.and_then(Process::look);
-    if pid.is_some() && look().is_none() {
+    let empty = server(&plan);
+    if plan.server_pid.is_some() && empty.is_none() {
         return Err(BenchError::Plan(
             "there is no process of that id to look at".into(),
         ));
     }
     let mut samples = Samples {
-        empty: look(),
+        empty,
         ..Samples::default()
     };
     let plan = Arc::new(plan);
     let shared = Arc::new(RunState::new(&plan, Stamps::new(run, plan.payload)));
-    let mut display = Display::new(&plan, title);
-    let threads: Vec<_> = (0..plan.threads)
-        .map(|index| {
-            let (plan, shared) = (Arc::clone(&plan), Arc::clone(&shared));
-            thread::spawn(move || play_part(index, plan, shared))
-        })
-        .collect();
-    let observed = observe(
-        &plan,
-        &shared,
-        &mut samples,
-        &mut display,
-        &mut interrupts,
-        &look,
-    );
+    let mut threads = JoinSet::new();
+    for index in 0..plan.threads {
+        let (plan, shared) = (Arc::clone(&plan), Arc::clone(&shared));
+        threads.spawn_blocking(move || play_part(index, plan, shared));
+    }
+    let mut stats = Stats::new(plan.duration);
     let all_ended = async {
-        // If a thread panics, the other threads wait for it forever.
-        while !threads.iter().all(thread::JoinHandle::is_finished) {
-            sleep(Duration::from_millis(20)).await;
+        while let Some(ended) = threads.join_next().await {
+            let broke = |_| BenchError::Internal("a thread of the generator broke".into());
+            let part = ended.map_err(broke)?.map_err(internal)?;
+            stats.merge(&part);
         }
+        Ok(())
     };
-    let one_broke = async {
-        while !threads.iter().any(thread::JoinHandle::is_finished) {
-            sleep(Duration::from_millis(20)).await;
-        }
-        sleep(PANIC_TIMEOUT).await;
-    };
+    let observed = observe(&plan, title, &shared, &mut samples, &mut interrupts);
     tokio::select! {
-        () = all_ended => {}
-        () = one_broke => {
-            return Err(BenchError::Internal("a thread of the generator broke".into()));
-        }
+        ended = all_ended => ended?,
         () = observed => {}
     }
-    drop(display);
     // Without a drain, the run may end between two samples.
-    samples.end = samples.end.or_else(|| Some((look(), Process::own())));
-    let mut stats = Stats::new(plan.duration);
-    for thread in threads {
-        let part = match thread.join() {
-            Ok(Ok(part)) => part,
-            Ok(Err(error)) => return Err(BenchError::Internal(error.to_string())),
-            Err(_) => {
-                return Err(BenchError::Internal(
-                    "a thread of the generator broke".into(),
-                ));
-            }
-        };
-        stats.merge(&part);
-    }
+    samples.end = samples
+        .end
+        .or_else(|| Some((server(&plan), Process::own())));
     if stats.opened == 0 {
-        let reason = stats.failed.0.keys().next();
-        return Err(failed(reason.map_or_else(
-            || "stopped before a client had connected".into(),
-            Clone::clone,
-        )));
+        let reason = stats.failed.0.into_keys().next();
+        return Err(failed(
+            reason.unwrap_or_else(|| "stopped before a client had connected".into()),
+        ));
     }
     let stopped = shared.is_stopped();
     if plan.scenario == Scenario::Chat && !stopped {
@@ -201,15 +178,20 @@ async fn measure(
     Ok(Report::new(&plan, &stats, &samples, started, stopped))
 }
 
+/// Returns the present usage of the server, if the plan names its process.
+fn server(plan: &Plan) -> Option<Process> {
+    plan.server_pid.and_then(Process::look)
+}
+
 /// Shows progress, takes samples at the right moments, and handles Ctrl-C. Never returns.
 async fn observe(
     plan: &Plan,
+    title: &str,
     shared: &RunState,
     samples: &mut Samples,
-    display: &mut Display,
     interrupts: &mut Interrupts,
-    look: &impl Fn() -> Option<Process>,
 ) {
+    let mut display = Display::new(plan, title);
     loop {
         tokio::select! {
             () = interrupts.next() => {
@@ -222,17 +204,14 @@ async fn observe(
         display.show(shared, elapsed);
         let Some(elapsed) = elapsed else { continue };
         if samples.full.is_none() {
-            samples.full = look();
+            samples.full = server(plan);
         }
         if samples.begin.is_none() && elapsed >= plan.warmup {
-            samples.begin = Some((look(), Process::own()));
+            samples.begin = Some((server(plan), Process::own()));
         }
         let is_over = elapsed >= plan.warmup + plan.duration || shared.is_stopped();
         if samples.end.is_none() && is_over {
-            samples.end = Some((look(), Process::own()));
+            samples.end = Some((server(plan), Process::own()));
         }
     }
 }
-
-/// The time that the other threads may take after one has ended; more means that one panicked.
-const PANIC_TIMEOUT: Duration = Duration::from_secs(120);

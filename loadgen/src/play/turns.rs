@@ -25,9 +25,5 @@ pub fn compare(first: &Plan, second: &Plan, rounds: usize) -> Result<Comparison,
             }
         }
     }
-    Ok(Comparison::new(
-        first.scenario,
-        first_reports,
-        second_reports,
-    ))
+    Ok(Comparison::new(first_reports, second_reports))
 }

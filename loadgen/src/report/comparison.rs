@@ -39,10 +39,9 @@ pub(super) struct Ratio {
 
 impl Comparison {
     /// Creates the comparison of several rounds of the same scenario, in their order.
-    pub(crate) fn new(scenario: Scenario, first: Vec<Report>, second: Vec<Report>) -> Self {
+    pub(crate) fn new(first: Vec<Report>, second: Vec<Report>) -> Self {
         let ratios = METRICS
             .iter()
-            .filter(|metric| (metric.applies)(scenario))
             .filter_map(|metric| metric.compare(&first, &second))
             .collect();
         let all = first.iter().chain(&second);
@@ -63,19 +62,15 @@ impl Comparison {
     }
 }
 
-struct Metric {
-    name: &'static str,
-    unit: &'static str,
-    less_is_better: bool,
-    applies: fn(Scenario) -> bool,
-    of: fn(&Report) -> Option<f64>,
-}
+/// A figure to compare: its name, its unit and its value, if the report has it.
+struct Metric(&'static str, &'static str, fn(&Report) -> Option<f64>);
 
 impl Metric {
     /// Compares the rounds of two servers. Returns `None` if a server has no such figure, or only
     /// zeros.
     fn compare(&self, first: &[Report], second: &[Report]) -> Option<Ratio> {
-        let values = |reports: &[Report]| reports.iter().filter_map(self.of).collect::<Vec<_>>();
+        let &Self(metric, unit, value) = self;
+        let values = |reports: &[Report]| reports.iter().filter_map(value).collect::<Vec<_>>();
         let (first, second) = (values(first), values(second));
         let ratios: Vec<_> = first
             .iter()
@@ -85,9 +80,9 @@ impl Metric {
             .collect();
         let (ratio, min, max) = spread(&ratios)?;
         Some(Ratio {
-            metric: self.name,
-            unit: self.unit,
-            less_is_better: self.less_is_better,
+            metric,
+            unit,
+            less_is_better: metric != ARRIVALS,
             first: spread(&first)?.0,
             second: spread(&second)?.0,
             ratio,
@@ -111,84 +106,34 @@ fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
 }
 
 const METRICS: [Metric; 11] = [
-    Metric {
-        name: "p50",
-        unit: "ms",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| Some(report.latency.p50),
-    },
-    Metric {
-        name: "p99",
-        unit: "ms",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| Some(report.latency.p99),
-    },
-    Metric {
-        name: "p99.9",
-        unit: "ms",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| Some(report.latency.p999),
-    },
-    Metric {
-        name: "max",
-        unit: "ms",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| Some(report.latency.max),
-    },
-    Metric {
-        name: "arrivals",
-        unit: "/s",
-        less_is_better: false,
-        applies: |scenario| scenario != Scenario::Idle,
-        of: |report| Some(report.latency.count as f64 / report.options.duration_seconds),
-    },
-    Metric {
-        name: "to all p99",
-        unit: "ms",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| report.to_all.as_ref().map(|to_all| to_all.p99),
-    },
-    Metric {
-        name: "acks p99",
-        unit: "ms",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| report.acks.as_ref().map(|acks| acks.p99),
-    },
-    Metric {
-        name: "connect p99",
-        unit: "ms",
-        less_is_better: true,
-        applies: |scenario| !scenario.is_silent(),
-        of: |report| Some(report.connections.connect.p99),
-    },
-    Metric {
-        name: "server CPU each",
-        unit: "µs",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| report.server.as_ref()?.cpu_per_unit,
-    },
-    Metric {
-        name: "server cores",
-        unit: "",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| report.server.as_ref()?.cores,
-    },
-    Metric {
-        name: "memory each",
-        unit: "bytes",
-        less_is_better: true,
-        applies: |_| true,
-        of: |report| report.server.as_ref()?.rss_per_connection,
-    },
+    Metric("p50", "ms", |report| Some(report.latency.p50)),
+    Metric("p99", "ms", |report| Some(report.latency.p99)),
+    Metric("p99.9", "ms", |report| Some(report.latency.p999)),
+    Metric("max", "ms", |report| Some(report.latency.max)),
+    Metric(ARRIVALS, "/s", |report| {
+        let arrivals = report.latency.count as f64 / report.options.duration_seconds;
+        (report.scenario != Scenario::Idle.name()).then_some(arrivals)
+    }),
+    Metric("to all p99", "ms", |report| {
+        Some(report.to_all.as_ref()?.p99)
+    }),
+    Metric("acks p99", "ms", |report| Some(report.acks.as_ref()?.p99)),
+    Metric("connect p99", "ms", |report| {
+        // Without messages, this is the main latency.
+        report.messages.as_ref()?;
+        Some(report.connections.connect.p99)
+    }),
+    Metric("server CPU each", "µs", |report| {
+        report.server.as_ref()?.cpu_per_unit
+    }),
+    Metric("server cores", "", |report| report.server.as_ref()?.cores),
+    Metric("memory each", "bytes", |report| {
+        report.server.as_ref()?.rss_per_connection
+    }),
 ];
+
+/// The only figure of which more is better.
+const ARRIVALS: &str = "arrivals";
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -205,11 +150,7 @@ pub(super) mod tests {
             });
             reports.to_vec()
         };
-        Comparison::new(
-            Scenario::Fanout,
-            rounds([1.0, 2.0, 4.0]),
-            rounds([2.0, 2.0, 12.0]),
-        )
+        Comparison::new(rounds([1.0, 2.0, 4.0]), rounds([2.0, 2.0, 12.0]))
     }
 
     #[test]
@@ -234,7 +175,7 @@ pub(super) mod tests {
     #[test]
     fn round_of_only_one_server_makes_comparison_incomplete() {
         let (one, two) = (report(|_| {}), report(|_| {}));
-        let comparison = Comparison::new(Scenario::Fanout, vec![one.clone(), one], vec![two]);
+        let comparison = Comparison::new(vec![one.clone(), one], vec![two]);
         assert!(!comparison.complete);
         assert_eq!(comparison.rounds, 1);
     }

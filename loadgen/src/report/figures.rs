@@ -1,12 +1,10 @@
 //! The results of a run, in the format that `--json` writes; `docs/bench.md` explains each field.
 
-use std::collections::BTreeMap;
-
 use roomcast::client::Transports;
 use serde::Serialize;
 
 use crate::{
-    account::{Samples, Stats, Stored, Times},
+    account::{Faults, Point, Samples, Slow, Stats, Stored, Tally, Times},
     load::{Plan, Scenario},
 };
 
@@ -35,7 +33,7 @@ pub struct Report {
     pub(super) to_all: Option<Latency>,
     /// The check of stored messages; only with `chat`.
     pub(super) stored: Option<Stored>,
-    pub(super) slow: Option<SlowClients>,
+    pub(super) slow: Option<Slow>,
     pub(super) generator: Generator,
     /// The resource usage of the server; only with `--server-pid`.
     pub(super) server: Option<Server>,
@@ -62,8 +60,8 @@ pub(super) struct Settings {
 pub(super) struct Connections {
     pub(super) asked: u64,
     pub(super) opened: u64,
-    pub(super) failed: BTreeMap<String, u64>,
-    pub(super) dropped: BTreeMap<String, u64>,
+    pub(super) failed: Tally,
+    pub(super) dropped: Tally,
     pub(super) pings: u64,
     pub(super) connect: Latency,
 }
@@ -73,16 +71,12 @@ pub(super) struct Connections {
 pub(super) struct Messages {
     pub(super) sent: u64,
     pub(super) unsent: u64,
-    pub(super) refused: BTreeMap<String, u64>,
+    pub(super) refused: Tally,
     pub(super) expected: u64,
     pub(super) delivered: u64,
     pub(super) per_second: f64,
-    pub(super) lost: u64,
-    pub(super) duplicate: u64,
-    pub(super) out_of_order: u64,
-    pub(super) corrupt: u64,
-    pub(super) misrouted: u64,
-    pub(super) unanswered: u64,
+    #[serde(flatten)]
+    pub(super) faults: Faults,
     pub(super) missed_by_dropped: u64,
 }
 
@@ -100,16 +94,6 @@ pub(super) struct Latency {
     pub(super) max: f64,
     /// Pairs of share and time, for a plot.
     pub(super) percentiles: Vec<[f64; 2]>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct SlowClients {
-    pub(super) clients: u64,
-    pub(super) cut: u64,
-    pub(super) expected: u64,
-    pub(super) received: u64,
-    pub(super) holes: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -133,16 +117,6 @@ pub(super) struct Server {
     pub(super) rss_per_connection: Option<f64>,
 }
 
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Point {
-    pub(super) at: f64,
-    pub(super) per_second: f64,
-    pub(super) p50: f64,
-    pub(super) p99: f64,
-    pub(super) max: f64,
-}
-
 impl Latency {
     fn of(times: &Times) -> Self {
         let percentiles = match times.count() {
@@ -158,7 +132,7 @@ impl Latency {
         };
         Self {
             count: times.count(),
-            min: if times.count() == 0 { 0.0 } else { times.min() },
+            min: times.min(),
             mean: times.mean(),
             p50: times.quantile(0.5),
             p90: times.quantile(0.9),
@@ -187,7 +161,7 @@ impl Report {
         let has_messages = !plan.scenario.is_silent();
         let has_acks = plan.scenario.is_broadcast() && plan.vocabulary.send.ack;
         let problems = problems(plan, stats, stopped);
-        let faults = &stats.faults;
+        let [server_cpu, own_cpu] = samples.cpu();
         Self {
             format: 2,
             tool: concat!("roomcast bench ", env!("CARGO_PKG_VERSION")).into(),
@@ -202,7 +176,11 @@ impl Report {
                 payload_bytes: plan.payload,
                 duration_seconds: seconds,
                 warmup_seconds: plan.warmup.as_secs_f64(),
-                transport: transport_name(plan.client.transports),
+                transport: match plan.client.transports {
+                    Transports::WebSocket => "websocket",
+                    Transports::Polling => "polling",
+                    Transports::Upgrade => "upgrade",
+                },
                 preset: plan.preset.clone(),
                 threads: plan.threads,
             },
@@ -215,24 +193,19 @@ impl Report {
                     plan.clients as u64
                 },
                 opened: stats.opened,
-                failed: stats.failed.0.clone(),
-                dropped: stats.dropped.0.clone(),
+                failed: stats.failed.clone(),
+                dropped: stats.dropped.clone(),
                 pings: stats.pings,
                 connect: Latency::of(&stats.connect),
             },
             messages: has_messages.then(|| Messages {
                 sent: stats.sent,
                 unsent: stats.unsent,
-                refused: stats.refused.0.clone(),
+                refused: stats.refused.clone(),
                 expected: stats.expected,
                 delivered: stats.delivered,
                 per_second: latency.count() as f64 / seconds,
-                lost: faults.lost,
-                duplicate: faults.duplicate,
-                out_of_order: faults.out_of_order,
-                corrupt: faults.corrupt,
-                misrouted: faults.misrouted,
-                unanswered: faults.unanswered,
+                faults: stats.faults,
                 missed_by_dropped: stats.missed,
             }),
             latency: Latency::of(latency),
@@ -243,24 +216,17 @@ impl Report {
                 .stored
                 .as_ref()
                 .and_then(|stored| stored.as_ref().ok().copied()),
-            slow: (plan.scenario == Scenario::Slow).then_some(SlowClients {
-                clients: stats.slow.clients,
-                cut: stats.slow.disconnected,
-                expected: stats.slow.expected,
-                received: stats.slow.received,
-                holes: stats.slow.holes,
-            }),
+            slow: (plan.scenario == Scenario::Slow).then_some(stats.slow),
             generator: Generator {
                 late_p99: stats.lag.quantile(0.99),
                 late_max: stats.lag.max(),
-                cores: samples.own_cpu().map(|cpu| cpu.as_secs_f64() / seconds),
+                cores: own_cpu.map(|cpu| cpu / seconds),
             },
             server: samples.empty.map(|empty| {
-                let cpu = samples.server_cpu().map(|cpu| cpu.as_secs_f64());
                 let is_idle = plan.scenario == Scenario::Idle;
                 Server {
-                    cores: cpu.map(|cpu| cpu / seconds),
-                    cpu_per_unit: cpu
+                    cores: server_cpu.map(|cpu| cpu / seconds),
+                    cpu_per_unit: server_cpu
                         .filter(|_| latency.count() > 0 && !is_idle)
                         .map(|cpu| cpu * 1e6 / latency.count() as f64),
                     rss_empty: empty.rss,
@@ -277,13 +243,6 @@ impl Report {
                 .timeline
                 .points()
                 .filter(|_| plan.scenario != Scenario::Idle)
-                .map(|[at, per_second, p50, p99, max]| Point {
-                    at,
-                    per_second,
-                    p50,
-                    p99,
-                    max,
-                })
                 .collect(),
         }
     }
@@ -302,16 +261,9 @@ impl Report {
     /// Returns whether the server made no error and the run was complete.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let faults = self.messages.as_ref().map_or(0, |messages| {
-            messages.lost
-                + messages.duplicate
-                + messages.out_of_order
-                + messages.corrupt
-                + messages.misrouted
-                + messages.unanswered
-        });
+        let messages = self.messages.as_ref();
         self.complete
-            && faults == 0
+            && messages.is_none_or(|messages| messages.faults == Faults::default())
             && self.slow.as_ref().is_none_or(|slow| slow.holes == 0)
             && self.stored.is_none_or(|stored| stored.faults() == 0)
     }
@@ -323,10 +275,7 @@ fn problems(plan: &Plan, stats: &Stats, stopped: bool) -> Vec<String> {
     if stopped {
         problems.push(STOPPED.into());
     }
-    let first = |tally: &BTreeMap<String, u64>| {
-        let most = tally.iter().max_by_key(|(_, count)| **count);
-        most.map(|(reason, _)| reason.clone()).unwrap_or_default()
-    };
+    let dropped = stats.dropped.total();
     for (count, fault, tally) in [
         (
             stats.failed.total(),
@@ -338,18 +287,17 @@ fn problems(plan: &Plan, stats: &Stats, stopped: bool) -> Vec<String> {
             "messages were refused by the server",
             &stats.refused,
         ),
+        (
+            dropped.saturating_sub(stats.slow.disconnected),
+            "connections were lost",
+            &stats.dropped,
+        ),
     ] {
         if count > 0 {
-            problems.push(format!("{count} {fault}, mostly: {}", first(&tally.0)));
+            let most = tally.0.iter().max_by_key(|(_, count)| **count);
+            let reason = most.map_or("", |(reason, _)| reason);
+            problems.push(format!("{count} {fault}, mostly: {reason}"));
         }
-    }
-    let dropped = stats
-        .dropped
-        .total()
-        .saturating_sub(stats.slow.disconnected);
-    if dropped > 0 {
-        let reason = first(&stats.dropped.0);
-        problems.push(format!("{dropped} connections were lost, mostly: {reason}"));
     }
     if stats.unsent > 0 {
         let fault = if plan.scenario == Scenario::Connect {
@@ -367,15 +315,6 @@ fn problems(plan: &Plan, stats: &Stats, stopped: bool) -> Vec<String> {
         problems.push(format!("{count} clients were still connecting at the end"));
     }
     problems
-}
-
-/// Returns the name of a transport setting.
-const fn transport_name(transports: Transports) -> &'static str {
-    match transports {
-        Transports::WebSocket => "websocket",
-        Transports::Polling => "polling",
-        Transports::Upgrade => "upgrade",
-    }
 }
 
 const STOPPED: &str = "stopped before its end";

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use super::{
     comparison::Comparison,
-    figures::{Latency, Point, Report},
+    figures::{Latency, Report},
     svg::{Scale, Series, plot},
     text::{latency_name, number},
 };
+use crate::account::Point;
 
 /// Returns the page of one run.
 #[must_use]
@@ -47,30 +48,21 @@ pub fn comparison(comparison: &Comparison) -> String {
         );
     }
     html.push_str("</table>");
-    let last = |reports: &[Report]| {
-        let last = reports
+    let servers = [("A", &comparison.first), ("B", &comparison.second)];
+    let percentiles = servers.map(|(name, reports)| Series {
+        name,
+        points: reports
             .last()
-            .map(|report| report.latency.percentiles.clone());
-        last.unwrap_or_default()
-    };
+            .map(|report| report.latency.percentiles.clone())
+            .unwrap_or_default(),
+    });
     html.push_str(&plot(
         "Latency by percentile, last round",
         "ms",
         Scale::Nines,
-        &[
-            Series {
-                name: "A",
-                class: "a",
-                points: last(&comparison.first),
-            },
-            Series {
-                name: "B",
-                class: "b",
-                points: last(&comparison.second),
-            },
-        ],
+        &percentiles,
     ));
-    for (name, reports) in [("A", &comparison.first), ("B", &comparison.second)] {
+    for (name, reports) in servers {
         if let Some(report) = reports.last() {
             let _ = write!(html, "<h2>{name}, last round</h2>{}", body(report));
         }
@@ -98,11 +90,10 @@ fn body(report: &Report) -> String {
         }
         html.push_str("</ul></div>");
     }
-    html.push_str("<table><tr><th></th>");
-    for head in ["count", "p50", "p90", "p99", "p99.9", "max"] {
-        let _ = write!(html, "<th>{head}</th>");
-    }
-    html.push_str("</tr>");
+    html.push_str(
+        "<table><tr><th></th><th>count</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th>\
+         <th>max</th></tr>",
+    );
     row(&mut html, latency_name(report), &report.latency);
     if let Some(acks) = &report.acks {
         row(&mut html, "acknowledgements", acks);
@@ -121,14 +112,12 @@ fn body(report: &Report) -> String {
         Scale::Nines,
         &[Series {
             name: "",
-            class: "a",
             points: report.latency.percentiles.clone(),
         }],
     ));
     if !report.timeline.is_empty() {
-        let line = |name, class, value: fn(&Point) -> f64| Series {
+        let line = |name, value: fn(&Point) -> f64| Series {
             name,
-            class,
             points: report.timeline.iter().map(|p| [p.at, value(p)]).collect(),
         };
         html.push_str(&plot(
@@ -136,16 +125,16 @@ fn body(report: &Report) -> String {
             "ms",
             Scale::Time,
             &[
-                line("p50", "a", |point| point.p50),
-                line("p99", "b", |point| point.p99),
-                line("max", "c", |point| point.max),
+                line("p50", |point| point.p50),
+                line("p99", |point| point.p99),
+                line("max", |point| point.max),
             ],
         ));
         html.push_str(&plot(
             "Arrivals per second",
             "/s",
             Scale::Time,
-            &[line("", "a", |point| point.per_second)],
+            &[line("", |point| point.per_second)],
         ));
     }
     html
@@ -167,66 +156,56 @@ fn row(html: &mut String, name: &str, latency: &Latency) {
 /// Formats all counts, and the resource usage of the server and the generator.
 fn counts(report: &Report) -> String {
     let c = &report.connections;
-    let mut rows: Vec<(&str, String)> = vec![
-        ("connections opened", number(c.opened as f64)),
-        (
-            "connections failed",
-            number(c.failed.values().sum::<u64>() as f64),
-        ),
-        (
-            "connections lost",
-            number(c.dropped.values().sum::<u64>() as f64),
-        ),
+    let mut counts = vec![
+        ("connections opened", c.opened),
+        ("connections failed", c.failed.total()),
+        ("connections lost", c.dropped.total()),
     ];
     if let Some(m) = &report.messages {
-        for (name, count) in [
+        counts.extend([
             ("messages sent", m.sent),
             ("expected", m.expected),
             ("arrived", m.delivered),
-            ("lost", m.lost),
-            ("doubled", m.duplicate),
-            ("out of order", m.out_of_order),
-            ("corrupt", m.corrupt),
-            ("in a wrong room", m.misrouted),
-            ("unanswered", m.unanswered),
+            ("lost", m.faults.lost),
+            ("doubled", m.faults.duplicate),
+            ("out of order", m.faults.out_of_order),
+            ("corrupt", m.faults.corrupt),
+            ("in a wrong room", m.faults.misrouted),
+            ("unanswered", m.faults.unanswered),
             ("missed by lost clients", m.missed_by_dropped),
-        ] {
-            rows.push((name, number(count as f64)));
-        }
+        ]);
     }
     if let Some(stored) = &report.stored {
-        for (name, count) in [
+        counts.extend([
             ("stored", stored.found),
             ("missing in the store", stored.missing),
             ("stored twice", stored.doubled),
             ("stored out of order", stored.out_of_order),
             ("refused and stored", stored.refused),
             ("gaps in the store", stored.gaps),
-        ] {
-            rows.push((name, number(count as f64)));
-        }
+        ]);
     }
     if let Some(slow) = &report.slow {
-        rows.push(("slow clients", number(slow.clients as f64)));
-        rows.push(("of them cut", number(slow.cut as f64)));
-        rows.push(("holes in what they got", number(slow.holes as f64)));
+        counts.extend([
+            ("slow clients", slow.clients),
+            ("of them cut", slow.disconnected),
+            ("holes in what they got", slow.holes),
+        ]);
     }
+    let mut rows: Vec<_> = counts
+        .into_iter()
+        .map(|(name, count)| (name, number(count as f64)))
+        .collect();
     if let Some(server) = &report.server {
-        rows.extend(
-            server
-                .cores
-                .map(|cores| ("server, cores", format!("{cores:.2}"))),
-        );
+        let cores = server.cores.map(|cores| format!("{cores:.2}"));
+        let memory = server.rss_per_connection.map(|b| number(b / 1024.0));
+        rows.extend(cores.map(|cores| ("server, cores", cores)));
         rows.extend(
             server
                 .cpu_per_unit
                 .map(|cpu| ("server, µs each", number(cpu))),
         );
-        rows.extend(
-            server
-                .rss_per_connection
-                .map(|bytes| ("server, KiB per connection", number(bytes / 1024.0))),
-        );
+        rows.extend(memory.map(|memory| ("server, KiB per connection", memory)));
     }
     rows.push(("generator late, p99 ms", number(report.generator.late_p99)));
     let mut html = String::from("<table class=\"counts\">");

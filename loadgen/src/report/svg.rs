@@ -9,8 +9,6 @@ use super::text::number;
 pub(super) struct Series<'a> {
     /// The label of the line, which the caller has escaped.
     pub(super) name: &'a str,
-    /// The CSS class of the line: `a`, `b`, …
-    pub(super) class: &'a str,
     pub(super) points: Vec<[f64; 2]>,
 }
 
@@ -23,7 +21,7 @@ pub(super) enum Scale {
     Nines,
 }
 
-/// Returns a plot of milliseconds, from zero.
+/// Returns a plot from zero. The CSS classes of the lines are `a`, `b` and `c`.
 pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>]) -> String {
     let all = || series.iter().flat_map(|series| &series.points);
     let top = ceiling(all().map(|point| point[1]).fold(0.0, f64::max));
@@ -32,11 +30,11 @@ pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>])
         .filter(|&at| at < 1.0)
         .fold(0.0, f64::max);
     let place = |value| scale.place(value, finest);
-    let (first, last) = all()
-        .map(|point| place(point[0]))
-        .fold((f64::MAX, f64::MIN), |(first, last), x| {
-            (first.min(x), last.max(x))
-        });
+    let places = || all().map(|point| place(point[0]));
+    let (first, last) = (
+        places().fold(f64::MAX, f64::min),
+        places().fold(f64::MIN, f64::max),
+    );
     let width = if last > first { last - first } else { 1.0 };
     let x = |value: f64| LEFT + (place(value) - first) / width * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| TOP + (1.0 - value / top) * (HEIGHT - TOP - BOTTOM);
@@ -74,23 +72,21 @@ pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>])
             );
         }
     }
-    let series_count = series.len();
-    for (i, series) in series.iter().enumerate() {
+    for (i, (line, class)) in series.iter().zip(["a", "b", "c"]).enumerate() {
         let mut path = String::new();
-        for [at, value] in &series.points {
+        for [at, value] in &line.points {
             let command = if path.is_empty() { 'M' } else { 'L' };
             let _ = write!(path, "{command}{:.1} {:.1}", x(*at), y(*value));
         }
-        if series.points.len() == 1 {
+        if line.points.len() == 1 {
             path.push_str("h0"); // A line of no length is drawn as a dot.
         }
-        let place = WIDTH - RIGHT - 10.0 - 110.0 * (series_count - 1 - i) as f64;
+        let place = WIDTH - RIGHT - 10.0 - 110.0 * (series.len() - 1 - i) as f64;
         let _ = write!(
             svg,
             "<path class=\"line {class}\" d=\"{path}\"/>\
              <text class=\"legend {class}\" x=\"{place}\" y=\"12\">{name}</text>",
-            class = series.class,
-            name = series.name,
+            name = line.name,
         );
     }
     svg.push_str("</svg>");
@@ -178,7 +174,6 @@ mod tests {
     fn a_plot_keeps_its_lines_inside() {
         let series = |points: Vec<[f64; 2]>| Series {
             name: "p99",
-            class: "a",
             points,
         };
         for scale in [Scale::Time, Scale::Nines] {
@@ -199,7 +194,6 @@ mod tests {
         let points = vec![[1.0, 9.0]];
         let line = Series {
             name: "p99",
-            class: "a",
             points,
         };
         let svg = plot("Latency over time", "ms", Scale::Time, &[line]);

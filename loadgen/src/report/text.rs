@@ -37,13 +37,14 @@ pub fn summary(report: &Report) -> String {
         }
     ));
     let c = &report.connections;
-    let (failed, dropped): (u64, u64) = (c.failed.values().sum(), c.dropped.values().sum());
+    let (failed, dropped) = (c.failed.total(), c.dropped.total());
     line(format!(
         "  connections  {} opened, {failed} failed, {dropped} lost, {} pings",
         number(c.opened as f64),
         number(c.pings as f64)
     ));
     if let Some(m) = &report.messages {
+        let f = &m.faults;
         line(format!(
             "  messages     {} sent, {} of {} expected arrived, {}/s measured",
             number(m.sent as f64),
@@ -54,7 +55,7 @@ pub fn summary(report: &Report) -> String {
         line(format!(
             "  faults       {} lost, {} doubled, {} out of order, {} corrupt, {} in a wrong room, {} \
              unanswered",
-            m.lost, m.duplicate, m.out_of_order, m.corrupt, m.misrouted, m.unanswered
+            f.lost, f.duplicate, f.out_of_order, f.corrupt, f.misrouted, f.unanswered
         ));
         if m.missed_by_dropped > 0 {
             line(format!(
@@ -93,7 +94,7 @@ pub fn summary(report: &Report) -> String {
         line(format!(
             "  slow clients {} stopped reading, {} were cut; they got {} of {} messages, {} holes",
             slow.clients,
-            slow.cut,
+            slow.disconnected,
             number(slow.received as f64),
             number(slow.expected as f64),
             slow.holes

@@ -50,32 +50,13 @@ impl std::error::Error for ConnectError {}
 
 impl ConnectError {
     pub(crate) fn of(error: &ClientError) -> Self {
-        match error {
-            ClientError::Refused { message, data, .. } => Self {
-                message: message.clone(),
-                data: data.clone(),
-            },
-            ClientError::Timeout(_) => Self::new("timeout"),
-            ClientError::Options(_)
-            | ClientError::Unreachable(_)
-            | ClientError::NotSocketIo(_)
-            | ClientError::Status { .. }
-            | ClientError::Unexpected(_)
-            | ClientError::Disconnected(_)
-            | ClientError::Closed(_)
-            | ClientError::Io(_)
-            | ClientError::Frame(_)
-            | ClientError::Packet(_)
-            | ClientError::Full
-            | ClientError::Encode(_)
-            | ClientError::Answer(_) => Self::new(error.to_string()),
-        }
-    }
-
-    fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            data: None,
-        }
+        let (message, data) = if let ClientError::Refused { message, data, .. } = error {
+            (message.clone(), data.clone())
+        } else if let ClientError::Timeout(_) = error {
+            ("timeout".to_owned(), None)
+        } else {
+            (error.to_string(), None)
+        };
+        Self { message, data }
     }
 }

@@ -57,7 +57,7 @@ impl Client {
         Self(Arc::new(Handle {
             commands,
             sockets: Mutex::default(),
-            budget: Budget::new(settings.options.max_queued),
+            budget: Budget::new(settings.target.options.max_queued),
             settings,
             last_listener: AtomicU64::new(0),
         }))

@@ -1,4 +1,4 @@
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use roomcast_protocol::{Frame, socket::Args};
 use tokio::sync::oneshot;
@@ -87,23 +87,5 @@ impl Listener {
             is_first: false,
             target,
         }
-    }
-
-    pub(super) fn once(mut self) -> Self {
-        self.is_once = true;
-        self
-    }
-
-    pub(super) fn first(mut self) -> Self {
-        self.is_first = true;
-        self
-    }
-}
-
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
     }
 }

@@ -160,8 +160,8 @@ impl<'a> Emit<'a> {
             return Err(ClientError::Encode(EncodeError::ReservedEvent));
         }
         let handle = self.socket.client().handle();
-        let parser = handle.settings.options.parser;
-        let args = arguments(parser, args).map_err(ClientError::encode)?;
+        let parser = handle.settings.target.options.parser;
+        let args = arguments(parser, args).map_err(ClientError::Encode)?;
         let outgoing = Outgoing {
             name: event.into(),
             charge: Some(

@@ -1,12 +1,11 @@
 use std::{
     fmt,
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Command, Incoming, Socket, incoming::Sink};
@@ -56,12 +55,7 @@ impl Events {
     ///
     /// This method is cancel safe: dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Incoming> {
-        poll_fn(|cx| self.poll(cx)).await
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        let next = self.events.poll_recv(cx);
-        next.map(|next| next.map(|(event, _)| event))
+        StreamExt::next(self).await
     }
 }
 
@@ -69,7 +63,8 @@ impl Stream for Events {
     type Item = Incoming;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        self.poll(cx)
+        let next = self.events.poll_recv(cx);
+        next.map(|next| next.map(|(event, _)| event))
     }
 }
 

@@ -67,9 +67,9 @@ impl Incoming {
             return Ok(());
         };
         let handle = self.socket.client().handle();
-        let parser = handle.settings.options.parser;
+        let parser = handle.settings.target.options.parser;
         let frame = parser.ack(self.socket.namespace(), id, &args);
-        let frame = frame.map_err(ClientError::encode)?;
+        let frame = frame.map_err(ClientError::Encode)?;
         let charge = handle.budget.take(frame.len())?;
         self.socket.command(|_| Command::Answer {
             epoch,
@@ -87,11 +87,6 @@ impl Incoming {
             socket: self.socket.clone(),
             ack,
         }
-    }
-
-    /// Takes the acknowledgement out, to pass it to the handler or stream that sends it.
-    pub(crate) fn take_ack(&mut self) -> Option<Pending> {
-        self.ack.take()
     }
 
     /// Returns the event's approximate size in a queue, in bytes.

@@ -4,7 +4,7 @@ use super::command::{Listener, Target};
 use crate::socket::ListenerId;
 
 /// All listeners of a socket, in call order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Listeners {
     any: Vec<Listener>,
     named: HashMap<Box<str>, Vec<Listener>>,

@@ -76,8 +76,10 @@ impl Socket {
         event: &str,
         handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
-        let listener = self.listener(Some(event), Target::Handler(erase(handler)));
-        self.add(listener.once())
+        self.add(Listener {
+            is_once: true,
+            ..self.listener(Some(event), Target::Handler(erase(handler)))
+        })
     }
 
     /// Calls a handler for every event of the server, before the handlers for its name.
@@ -96,8 +98,10 @@ impl Socket {
         &self,
         handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
-        let listener = self.listener(None, Target::Handler(erase(handler)));
-        self.add(listener.first())
+        self.add(Listener {
+            is_first: true,
+            ..self.listener(None, Target::Handler(erase(handler)))
+        })
     }
 
     /// Calls a handler for every event at the moment that it is sent to the server.
@@ -116,8 +120,10 @@ impl Socket {
         &self,
         handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
-        let listener = self.listener(None, Target::Outgoing(erase(handler)));
-        self.add(listener.first())
+        self.add(Listener {
+            is_first: true,
+            ..self.listener(None, Target::Outgoing(erase(handler)))
+        })
     }
 
     /// Removes a handler.
@@ -150,6 +156,7 @@ impl Socket {
             .client()
             .handle()
             .settings
+            .target
             .options
             .max_message
             .saturating_mul(2);

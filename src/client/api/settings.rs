@@ -1,11 +1,10 @@
 use std::time::Duration;
 
 use super::Auth;
-use crate::client::{Options, options::Target};
+use crate::client::options::Target;
 
 /// The settings for connecting and sending. Validated when the client is built.
 pub(crate) struct Settings {
-    pub(crate) options: Options,
     pub(in crate::client) target: Target,
     /// The `auth` of sockets that have none of their own.
     pub(crate) auth: Auth,

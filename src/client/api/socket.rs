@@ -152,8 +152,8 @@ impl Client {
     pub fn socket(&self, namespace: &str) -> Result<Socket, ClientError> {
         let nsp = Nsp::from(namespace);
         let settings = &self.handle().settings;
-        let named = settings.options.parser.disconnect(nsp.as_str());
-        named.map_err(ClientError::encode)?;
+        let named = settings.target.options.parser.disconnect(nsp.as_str());
+        named.map_err(ClientError::Encode)?;
         let mut sockets = self.handle().sockets.lock();
         let shared = sockets.entry(nsp.clone()).or_insert_with(|| {
             Arc::new(SharedNamespace {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::socket::Args;
 use tokio::{sync::oneshot, time::Instant};
@@ -9,7 +9,7 @@ use crate::client::ClientError;
 #[derive(Default)]
 pub(super) struct Acks {
     next: u64,
-    waiting: HashMap<u64, (Instant, Waiter)>,
+    waiting: BTreeMap<u64, (Instant, Waiter)>,
     deadlines: BTreeSet<(Instant, u64)>,
 }
 
@@ -51,9 +51,8 @@ impl Acks {
 
     /// Removes and returns all waiters that `is_buffered` does not select, in order of their ids.
     pub(super) fn take_all(&mut self, is_buffered: impl Fn(u64) -> bool) -> Vec<Waiter> {
-        let mut ids: Vec<u64> = self.waiting.keys().copied().collect();
-        ids.retain(|&id| !is_buffered(id));
-        ids.sort_unstable();
+        let ids = self.waiting.keys().copied();
+        let ids: Vec<u64> = ids.filter(|&id| !is_buffered(id)).collect();
         ids.into_iter().filter_map(|id| self.take(id)).collect()
     }
 }

@@ -30,10 +30,6 @@ impl Backoff {
         self.attempts = self.attempts.saturating_add(1);
         wait
     }
-
-    pub(super) fn reset(&mut self) {
-        self.attempts = 0;
-    }
 }
 
 /// Returns the delay with jitter. `chance` is from 0 (shortest delay) to 1 (longest delay).

@@ -5,7 +5,7 @@ use tokio::{runtime, sync::mpsc};
 
 use super::Driver;
 use crate::client::{
-    ClientError, Options, Transports,
+    ClientError, Transports,
     api::{Auth, AuthKind, Client, Settings, Socket},
     options::Target,
 };
@@ -28,10 +28,8 @@ impl Client {
     /// As in the official client, the path of the URL is the namespace. The path of requests is an
     /// [option](ClientBuilder::path).
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
-        let options = Options::new(url);
-        ClientBuilder(Settings {
+        let mut settings = Settings {
             target: Target::default(),
-            options,
             auth: Auth::default(),
             reconnection: true,
             reconnection_attempts: u32::MAX,
@@ -40,7 +38,9 @@ impl Client {
             randomization_factor: 0.5,
             ack_timeout: Duration::from_secs(20),
             retries: 0,
-        })
+        };
+        settings.target.options.url = url.into();
+        ClientBuilder(settings)
     }
 }
 
@@ -54,13 +54,17 @@ impl ClientBuilder {
 
     /// Adds a request header for all transports (`extraHeaders`). Default is none.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.0.options.headers.push((name.into(), value.into()));
+        self.0
+            .target
+            .options
+            .headers
+            .push((name.into(), value.into()));
         self
     }
 
     /// Adds a cookie to each request. Several cookies share one header. Default is none.
     pub fn cookie(mut self, name: &str, value: &str) -> Self {
-        let headers = &mut self.0.options.headers;
+        let headers = &mut self.0.target.options.headers;
         match headers
             .iter_mut()
             .find(|(name, _)| name.eq_ignore_ascii_case("cookie"))
@@ -73,13 +77,17 @@ impl ClientBuilder {
 
     /// Adds a query parameter. Default is the parameters of the URL.
     pub fn query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.0.options.query.push((name.into(), value.into()));
+        self.0
+            .target
+            .options
+            .query
+            .push((name.into(), value.into()));
         self
     }
 
     /// Sets the path of requests. Default is `/socket.io/`.
     pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.0.options.path = path.into();
+        self.0.target.options.path = path.into();
         self
     }
 
@@ -88,21 +96,21 @@ impl ClientBuilder {
     /// Default is a direct WebSocket, which uses one connection and needs no sticky sessions. The
     /// official client's default is [`Transports::Upgrade`].
     pub fn transports(mut self, transports: Transports) -> Self {
-        self.0.options.transports = transports;
+        self.0.target.options.transports = transports;
         self
     }
 
     /// Sets the packet format, which must match the server's. Default is JSON. MessagePack requires
     /// the feature `msgpack`.
     pub fn parser(mut self, parser: Parser) -> Self {
-        self.0.options.parser = parser;
+        self.0.target.options.parser = parser;
         self
     }
 
     /// Sets the timeout for opening a session, and again for the answer of a namespace. It also
     /// limits each long-polling request (`timeout`). Default is 20 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.0.options.connect_timeout = timeout;
+        self.0.target.options.connect_timeout = timeout;
         self
     }
 
@@ -160,21 +168,21 @@ impl ClientBuilder {
     /// Sets the maximum amount of unsent data in bytes, shared by all sockets. Default is 4 MiB.
     /// Further events fail with [`ClientError::Full`].
     pub fn max_buffered(mut self, bytes: usize) -> Self {
-        self.0.options.max_queued = bytes;
+        self.0.target.options.max_queued = bytes;
         self
     }
 
     /// Sets the maximum size of a server's message or polling response, in bytes. Default is 16
     /// MiB. A larger message ends the connection.
     pub fn max_message(mut self, bytes: usize) -> Self {
-        self.0.options.max_message = bytes;
+        self.0.target.options.max_message = bytes;
         self
     }
 
     /// Offers the server compressed WebSocket messages (`perMessageDeflate`). Messages from
     /// `threshold` bytes on are compressed if the server agrees. Default is no compression.
     pub fn per_message_deflate(mut self, threshold: usize) -> Self {
-        self.0.options.compression_threshold = Some(threshold);
+        self.0.target.options.compression_threshold = Some(threshold);
         self
     }
 
@@ -182,7 +190,7 @@ impl ClientBuilder {
     /// [`ClientTls::native_roots`](crate::client::ClientTls::native_roots).
     #[cfg(feature = "client-tls")]
     pub fn tls(mut self, tls: crate::client::ClientTls) -> Self {
-        self.0.options.tls = Some(tls);
+        self.0.target.options.tls = Some(tls);
         self
     }
 
@@ -202,7 +210,7 @@ impl ClientBuilder {
         if !(0.0..=1.0).contains(&settings.randomization_factor) {
             return wrong("randomization_factor must be between 0 and 1");
         }
-        settings.target = Target::new(&settings.options)?;
+        settings.target = Target::new(settings.target.options)?;
         let Ok(runtime) = runtime::Handle::try_current() else {
             return wrong("a client needs a tokio runtime");
         };

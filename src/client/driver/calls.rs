@@ -12,7 +12,7 @@ use roomcast_protocol::{Frame, socket::Nsp};
 use crate::{
     Refusal,
     client::api::{Change, Client, Erased, Incoming, Pending, Sink, Watcher},
-    socket::Reply,
+    socket::{Answer, Reply},
 };
 
 #[derive(Default)]
@@ -40,38 +40,35 @@ impl Calls {
     pub(super) fn call(&mut self, handler: &dyn Erased, event: &Incoming, ack: Option<Pending>) {
         let nsp = Nsp::from(event.socket().namespace());
         let reply = Reply {
-            parser: event.socket().client().handle().settings.options.parser,
+            parser: event
+                .socket()
+                .client()
+                .handle()
+                .settings
+                .target
+                .options
+                .parser,
             nsp: nsp.clone(),
             id: ack.map(|ack| ack.id),
         };
-        let finished = {
-            let name = event.name.clone();
-            move |answer| Finished {
+        let name = event.name.clone();
+        // A panic must not end the task, because it owns the connection of all handlers.
+        let started = catch_unwind(AssertUnwindSafe(|| handler.call(event, reply)));
+        let started = started.unwrap_or_else(|_| Err(panicked()));
+        self.running.push(Box::pin(async move {
+            let answer = match started {
+                Ok(handling) => AssertUnwindSafe(handling)
+                    .catch_unwind()
+                    .await
+                    .map_or_else(|_| Err(panicked()), Answer::into_frame),
+                Err(refusal) => Err(refusal),
+            };
+            Finished {
                 nsp,
                 name,
                 ack,
                 answer,
             }
-        };
-        // A panic must not end the task, because it owns the connection of all handlers.
-        let started = catch_unwind(AssertUnwindSafe(|| handler.call(event, reply)));
-        let handling = match started {
-            Ok(Ok(handling)) => handling,
-            Ok(Err(refusal)) => {
-                let finished = finished(Err(refusal));
-                return self.running.push(Box::pin(async { finished }));
-            }
-            Err(_) => {
-                let finished = finished(Err(panicked()));
-                return self.running.push(Box::pin(async { finished }));
-            }
-        };
-        self.running.push(Box::pin(async move {
-            let answer = AssertUnwindSafe(handling).catch_unwind().await;
-            finished(match answer {
-                Ok(answer) => answer.into_frame(),
-                Err(_) => Err(panicked()),
-            })
         }));
     }
 

@@ -40,9 +40,8 @@ impl Driver {
     fn dial(&mut self) {
         let settings = Arc::clone(&self.settings);
         self.phase = Phase::Opening(Box::pin(async move {
-            let options = &settings.options;
-            let open = Link::open(settings.target.clone(), options);
-            let opened = timeout(options.connect_timeout, open).await;
+            let target = Arc::new(settings.target.clone());
+            let opened = timeout(target.options.connect_timeout, Link::open(&target)).await;
             opened.unwrap_or(Err(ClientError::Timeout("connecting")))
         }));
     }
@@ -60,7 +59,7 @@ impl Driver {
             let attempt = self.backoff.attempts;
             self.notify(&Change::Reconnect(attempt));
         }
-        self.backoff.reset();
+        self.backoff.attempts = 0;
     }
 
     /// Handles a failed attempt to open a session.
@@ -82,9 +81,9 @@ impl Driver {
     /// Schedules the next attempt, if another attempt is allowed.
     fn reconnect(&mut self) {
         if !self.may_reconnect || self.active().is_empty() {
-            self.backoff.reset();
+            self.backoff.attempts = 0;
         } else if self.backoff.attempts >= self.settings.reconnection_attempts {
-            self.backoff.reset();
+            self.backoff.attempts = 0;
             self.end_waits(DisconnectReason::TransportClose);
             self.notify(&Change::ReconnectFailed);
         } else {
@@ -110,10 +109,9 @@ impl Driver {
 
     /// Ends the waits for a connection that no further attempt will open.
     fn end_waits(&mut self, reason: DisconnectReason) {
-        for nsp in self.active() {
-            if let Some(namespace) = self.namespaces.get_mut(&nsp) {
-                namespace.settle(Err(&ClientError::Disconnected(reason)));
-            }
+        let namespaces = self.namespaces.values_mut();
+        for namespace in namespaces.filter(|namespace| namespace.is_active) {
+            namespace.settle(Err(&ClientError::Disconnected(reason)));
         }
     }
 
@@ -137,7 +135,7 @@ impl Driver {
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
         };
-        let time_limit = self.settings.options.connect_timeout;
+        let time_limit = self.settings.target.options.connect_timeout;
         match namespace.auth.0.clone() {
             AuthKind::Nothing => self.connect(nsp, None),
             AuthKind::Value(value) => self.connect(nsp, Some(value)),
@@ -184,7 +182,7 @@ impl Driver {
         else {
             return;
         };
-        namespace.stage = Stage::Connecting(later(self.settings.options.connect_timeout));
+        namespace.stage = Stage::Connecting(later(self.settings.target.options.connect_timeout));
         let payload = match (&namespace.pid, auth) {
             (None, auth) => auth,
             (Some(pid), auth) => {
@@ -200,8 +198,13 @@ impl Driver {
                 Some(Value::Object(payload))
             }
         };
-        let frame = self.settings.options.parser.connect(nsp.as_str(), &payload);
-        let sent = frame.map_err(ClientError::encode);
+        let frame = self
+            .settings
+            .target
+            .options
+            .parser
+            .connect(nsp.as_str(), &payload);
+        let sent = frame.map_err(ClientError::Encode);
         if let Err(error) = sent.and_then(|frame| link.push(&frame)) {
             self.lost(&error);
         }
@@ -218,7 +221,7 @@ impl Driver {
     pub(super) fn give_up(&mut self, nsp: &Nsp, error: &ClientError) {
         self.deactivate(nsp);
         self.refuse(nsp, error);
-        self.close_if_unused(DisconnectReason::ForcedClose, None);
+        self.close_if_unused(None);
     }
 
     /// Notifies a socket why it is not connected.
@@ -232,9 +235,17 @@ impl Driver {
 
     /// Handles a disconnect of a socket.
     pub(super) fn leave_namespace(&mut self, nsp: &Nsp, reason: DisconnectReason) {
+        use DisconnectReason::{ClientDisconnect, ForcedClose};
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
         };
+        namespace.is_active &= reason.reconnects();
+        if matches!(reason, ClientDisconnect | ForcedClose) {
+            // The application has ended the session. The next `CONNECT` must not resume it,
+            // whatever its `auth`.
+            namespace.pid = None;
+            namespace.offset = None;
+        }
         let was_in = namespace.leave();
         if !reason.reconnects() || !self.may_reconnect {
             namespace.settle(Err(&ClientError::Disconnected(reason)));
@@ -268,32 +279,20 @@ impl Driver {
             let handled = if is_last { None } else { waiter.take() };
             self.send_disconnect(nsp, handled);
         }
-        self.deactivate(nsp);
-        self.forget_session(nsp);
         self.leave_namespace(nsp, DisconnectReason::ClientDisconnect);
-        self.close_if_unused(DisconnectReason::ForcedClose, waiter);
-    }
-
-    /// Discards the recovery secret of a session that the application has ended. The next `CONNECT`
-    /// must not resume the session, whatever its `auth`.
-    fn forget_session(&mut self, nsp: &Nsp) {
-        if let Some(namespace) = self.namespaces.get_mut(nsp) {
-            namespace.pid = None;
-            namespace.offset = None;
-        }
+        self.close_if_unused(waiter);
     }
 
     /// Handles a `DISCONNECT` packet of the server.
     pub(super) fn disconnected(&mut self, nsp: &Nsp) {
-        self.deactivate(nsp);
         self.leave_namespace(nsp, DisconnectReason::ServerDisconnect);
-        self.close_if_unused(DisconnectReason::ForcedClose, None);
+        self.close_if_unused(None);
     }
 
     /// Sends a `DISCONNECT` packet, separate from all other packets. `waiter` is notified when the
     /// server has handled it.
     pub(super) fn send_disconnect(&mut self, nsp: &Nsp, waiter: Option<oneshot::Sender<()>>) {
-        let frame = self.settings.options.parser.disconnect(nsp.as_str());
+        let frame = self.settings.target.options.parser.disconnect(nsp.as_str());
         if let (Phase::Open(link), Ok(frame)) = (&mut self.phase, frame)
             && let Err(error) = link.push_separate(&frame, waiter)
         {
@@ -305,11 +304,9 @@ impl Driver {
     pub(super) fn close(&mut self, done: oneshot::Sender<()>) {
         for nsp in self.active() {
             self.flush(&nsp, usize::MAX);
-            self.deactivate(&nsp);
-            self.forget_session(&nsp);
             self.leave_namespace(&nsp, DisconnectReason::ForcedClose);
         }
-        self.close_if_unused(DisconnectReason::ForcedClose, Some(done));
+        self.close_if_unused(Some(done));
     }
 
     /// Flushes queued events and leaves all namespaces after the last handle is dropped.
@@ -322,12 +319,12 @@ impl Driver {
             }
             self.deactivate(&nsp);
         }
-        self.close_if_unused(DisconnectReason::ForcedClose, None);
+        self.close_if_unused(None);
     }
 
     /// Ends the session if no socket needs it. `waiter` is dropped when the close packet is
     /// written, which ends the caller's wait.
-    fn close_if_unused(&mut self, reason: DisconnectReason, waiter: Option<oneshot::Sender<()>>) {
+    fn close_if_unused(&mut self, waiter: Option<oneshot::Sender<()>>) {
         if !self.active().is_empty() {
             return;
         }
@@ -337,7 +334,7 @@ impl Driver {
             return;
         };
         self.epoch += 1;
-        self.notify(&Change::Close(reason));
+        self.notify(&Change::Close(DisconnectReason::ForcedClose));
         self.closings.push(Box::pin(async move {
             let _ = timeout(CLOSING, link.close_gracefully()).await;
             drop(waiter);
@@ -347,7 +344,7 @@ impl Driver {
     fn stop_trying(&mut self) {
         self.phase = Phase::Closed;
         self.is_reconnecting = false;
-        self.backoff.reset();
+        self.backoff.attempts = 0;
     }
 
     /// Returns the namespaces that are entered or should be entered.

@@ -36,8 +36,8 @@ pub use builder::ClientBuilder;
 use calls::{Calls, Finished};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use namespace::Namespace;
-use phase::{Phase, Progress};
-use roomcast_protocol::socket::Nsp;
+use phase::Phase;
+use roomcast_protocol::socket::{Nsp, Packet};
 use serde_json::Value;
 use tokio::{
     sync::mpsc,
@@ -47,7 +47,8 @@ use tokio::{
 use self::backoff::Backoff;
 use super::{
     ClientError,
-    api::{Change, Client, Command, Handle, Settings, SharedNamespace, Socket, Watcher},
+    api::{Change, Client, Command, Handle, Settings, SharedNamespace, Watcher},
+    link::Link,
 };
 
 struct Driver {
@@ -82,7 +83,12 @@ struct Authenticated {
 enum Step {
     /// A command of a handle, or `None` if all handles are dropped.
     Command(Option<Command>),
-    Progress(Progress),
+    /// The delay before the next attempt to connect is over.
+    Due,
+    Opened(Result<Link, ClientError>),
+    Packet(Result<Packet, ClientError>),
+    /// The connection can accept more data.
+    Room,
     Handled(Finished),
     Authenticated(Authenticated),
     /// A stream has room, a session has ended, or nothing happened.
@@ -118,7 +124,12 @@ impl Driver {
             match self.step().await {
                 Step::Command(Some(command)) => self.obey(command),
                 Step::Command(None) => break,
-                Step::Progress(progress) => self.progress(progress),
+                Step::Opened(Ok(link)) => self.opened(link),
+                Step::Opened(Err(error)) => self.unreachable(&error),
+                Step::Due => self.attempt(),
+                Step::Packet(Ok(packet)) => self.receive(packet),
+                Step::Packet(Err(error)) => self.lost(&error),
+                Step::Room => self.flush_all(),
                 Step::Handled(finished) => self.finish(finished),
                 Step::Authenticated(made) => self.authenticated(made),
                 Step::Again => {}
@@ -148,7 +159,7 @@ impl Driver {
         // stays in the fields.
         tokio::select! {
             command = commands.recv() => Step::Command(command),
-            progress = phase.next(may_read, has_unsent) => Step::Progress(progress),
+            step = phase.next(may_read, has_unsent) => step,
             Some(finished) = running.next() => Step::Handled(finished),
             Some(made) = auths.next() => Step::Authenticated(made),
             Some(()) = closings.next() => Step::Again,
@@ -184,28 +195,11 @@ impl Driver {
         }
     }
 
-    fn progress(&mut self, progress: Progress) {
-        match progress {
-            Progress::Opened(Ok(link)) => self.opened(link),
-            Progress::Opened(Err(error)) => self.unreachable(&error),
-            Progress::Due => self.attempt(),
-            Progress::Packet(Ok(packet)) => self.receive(packet),
-            Progress::Packet(Err(error)) => self.lost(&error),
-            Progress::Room => self.flush_all(),
-        }
-    }
-
     fn namespace(&mut self, shared: &Arc<SharedNamespace>) -> &mut Namespace {
         let make = || Namespace::new(Arc::clone(shared), self.settings.auth.clone());
         self.namespaces
             .entry(shared.nsp.clone())
             .or_insert_with(make)
-    }
-
-    /// Returns a handle to a namespace's socket, or `None` if the application holds no handle.
-    fn socket(&self, shared: &Arc<SharedNamespace>) -> Option<Socket> {
-        let client = Client::upgrade(&self.handle)?;
-        Some(Socket::new(client, Arc::clone(shared)))
     }
 
     /// Notifies all watchers of a change of the connection.

@@ -1,16 +1,13 @@
 //! Handles packets of the server for a namespace.
 
-use roomcast_protocol::socket::{Arguments, Kind, Nsp, Packet, Parser};
+use std::sync::Arc;
 
-use super::{
-    Driver,
-    calls::Calls,
-    connecting::MALFORMED,
-    namespace::{Namespace, Stage},
-};
+use roomcast_protocol::socket::{Args, Arguments, Kind, Nsp, Packet, Parser};
+
+use super::{Driver, connecting::MALFORMED, namespace::Stage};
 use crate::{
     client::{
-        api::{Incoming, ListenerTarget, Pending},
+        api::{Client, Incoming, ListenerTarget, Pending, Socket},
         handshake::{self, Admission},
     },
     socket::arguments,
@@ -37,7 +34,7 @@ impl Driver {
             (Kind::Event, Stage::Connecting(_)) => {
                 namespace.early_bytes += handshake::weight(&packet);
                 namespace.early.push(packet);
-                if namespace.early_bytes > self.settings.options.max_message {
+                if namespace.early_bytes > self.settings.target.options.max_message {
                     self.lost(&MALFORMED);
                 }
             }
@@ -76,63 +73,62 @@ impl Driver {
             epoch: self.epoch,
             id,
         });
-        let Some(namespace) = self.namespaces.get(nsp) else {
-            return;
-        };
-        let Some(socket) = self.socket(&namespace.shared) else {
-            return;
-        };
         let name = packet.event_name().to_owned();
-        if let Some(namespace) = self.namespaces.get_mut(nsp) {
-            if ack.is_none() {
-                namespace.note(&packet.args);
-            }
-            let event = Incoming::new(socket, name, packet.args, ack);
-            dispatch(namespace, &mut self.calls, event, false);
+        if ack.is_none()
+            && let Some(namespace) = self.namespaces.get_mut(nsp)
+        {
+            namespace.note(&packet.args);
         }
+        self.dispatch(nsp, name, packet.args, ack, false);
     }
 
     /// Dispatches an event that the client generates itself.
     pub(super) fn own_event(&mut self, nsp: &Nsp, name: &str, args: &impl Arguments) {
-        let Some(namespace) = self.namespaces.get(nsp) else {
-            return;
-        };
-        let Some(socket) = self.socket(&namespace.shared) else {
-            return;
-        };
         let args = arguments(Parser::Json, args).unwrap_or_default();
-        let event = Incoming::new(socket, name.to_owned(), args, None);
-        if let Some(namespace) = self.namespaces.get_mut(nsp) {
-            dispatch(namespace, &mut self.calls, event, true);
-        }
+        self.dispatch(nsp, name.to_owned(), args, None, true);
     }
-}
 
-/// Dispatches an event to all its listeners.
-///
-/// The first handler for its name acknowledges it. If there is none, the first stream may.
-fn dispatch(namespace: &mut Namespace, calls: &mut Calls, mut event: Incoming, is_own: bool) {
-    let any = match is_own {
-        true => Vec::new(),
-        false => namespace.listeners.of_any(),
-    };
-    let named = namespace.listeners.take_named(&event.name);
-    let mut ack = event.take_ack();
-    let has_handler = named
-        .iter()
-        .any(|target| matches!(target, ListenerTarget::Handler(_)));
-    let any = any.into_iter().map(|target| (target, false));
-    for (target, is_named) in any.chain(named.into_iter().map(|target| (target, true))) {
-        match target {
-            ListenerTarget::Handler(handler) => {
-                let ack = if is_named { ack.take() } else { None };
-                calls.call(&*handler, &event, ack);
+    /// Dispatches an event to all its listeners.
+    ///
+    /// The first handler for its name acknowledges it. If there is none, the first stream may.
+    fn dispatch(
+        &mut self,
+        nsp: &Nsp,
+        name: String,
+        args: Args,
+        mut ack: Option<Pending>,
+        is_own: bool,
+    ) {
+        let Some(namespace) = self.namespaces.get_mut(nsp) else {
+            return;
+        };
+        let Some(client) = Client::upgrade(&self.handle) else {
+            return;
+        };
+        let socket = Socket::new(client, Arc::clone(&namespace.shared));
+        let event = Incoming::new(socket, name, args, None);
+        let calls = &mut self.calls;
+        let any = match is_own {
+            true => Vec::new(),
+            false => namespace.listeners.of_any(),
+        };
+        let named = namespace.listeners.take_named(&event.name);
+        let has_handler = named
+            .iter()
+            .any(|target| matches!(target, ListenerTarget::Handler(_)));
+        let any = any.into_iter().map(|target| (target, false));
+        for (target, is_named) in any.chain(named.into_iter().map(|target| (target, true))) {
+            match target {
+                ListenerTarget::Handler(handler) => {
+                    let ack = if is_named { ack.take() } else { None };
+                    calls.call(&*handler, &event, ack);
+                }
+                ListenerTarget::Stream(sink) => {
+                    let ack = if has_handler { None } else { ack.take() };
+                    calls.offer(&sink, event.with_ack(ack));
+                }
+                ListenerTarget::Outgoing(_) => {}
             }
-            ListenerTarget::Stream(sink) => {
-                let ack = if has_handler { None } else { ack.take() };
-                calls.offer(&sink, event.with_ack(ack));
-            }
-            ListenerTarget::Outgoing(_) => {}
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     Refusal,
     client::{
         ClientError,
-        api::{Incoming, ListenerTarget, Outgoing, SharedNamespace},
+        api::{Client, Incoming, ListenerTarget, Outgoing, SharedNamespace, Socket},
     },
 };
 
@@ -119,13 +119,9 @@ impl Driver {
 
     /// Writes the buffered events of a namespace, until `limit` bytes are queued in the connection.
     pub(super) fn flush(&mut self, nsp: &Nsp, limit: usize) {
-        let parser = self.settings.options.parser;
+        let parser = self.settings.target.options.parser;
         let mut broken = None;
-        let shared = self
-            .namespaces
-            .get(nsp)
-            .map(|namespace| Arc::clone(&namespace.shared));
-        let socket = shared.and_then(|shared| self.socket(&shared));
+        let client = Client::upgrade(&self.handle);
         if let Phase::Open(link) = &mut self.phase
             && let Some(namespace) = self.namespaces.get_mut(nsp)
         {
@@ -133,18 +129,19 @@ impl Driver {
                 && link.queued() < limit
                 && let Some((id, outgoing)) = namespace.buffer.pop_front()
             {
-                if let Some(socket) = &socket {
-                    for target in namespace.listeners.of_outgoing() {
+                for target in namespace.listeners.of_outgoing() {
+                    if let ListenerTarget::Outgoing(handler) = target
+                        && let Some(client) = &client
+                    {
+                        let socket = Socket::new(client.clone(), Arc::clone(&namespace.shared));
                         let (name, args) = (outgoing.name.to_string(), outgoing.args.clone());
-                        let event = Incoming::new(socket.clone(), name, args, None);
-                        if let ListenerTarget::Outgoing(handler) = target {
-                            self.calls.call(&*handler, &event, None);
-                        }
+                        let event = Incoming::new(socket, name, args, None);
+                        self.calls.call(&*handler, &event, None);
                     }
                 }
                 let frame = parser.event(nsp.as_str(), id, &outgoing.name, &outgoing.args);
                 let sent = frame
-                    .map_err(ClientError::encode)
+                    .map_err(ClientError::Encode)
                     .and_then(|frame| link.push(&frame));
                 if let Err(error) = sent {
                     // The link is borrowed here, so the loss is handled below.
@@ -174,21 +171,17 @@ impl Driver {
 
     /// Sends the outcome of a handler as an acknowledgement.
     pub(super) fn finish(&mut self, finished: Finished) {
-        let Finished {
-            nsp,
-            name,
-            ack,
-            answer,
-        } = finished;
-        let frame = match answer {
+        let frame = match finished.answer {
             Ok(frame) => frame,
             Err(refusal) => {
-                report(&name, &refusal);
-                let parser = self.settings.options.parser;
-                ack.and_then(|ack| parser.ack(nsp.as_str(), ack.id, &refusal.as_ack()).ok())
+                report(&finished.name, &refusal);
+                let parser = self.settings.target.options.parser;
+                let answer = refusal.as_ack();
+                let ack = finished.ack;
+                ack.and_then(|ack| parser.ack(finished.nsp.as_str(), ack.id, &answer).ok())
             }
         };
-        if let (Some(ack), Some(frame)) = (ack, frame) {
+        if let (Some(ack), Some(frame)) = (finished.ack, frame) {
             self.answer(ack.epoch, &frame);
         }
     }

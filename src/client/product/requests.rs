@@ -84,40 +84,28 @@ pub(super) async fn pause(socket: &Socket, until: Instant) {
 /// Returns the delay before a request is repeated, or `None` if its failure is final. Repeating is
 /// safe: the server has each message and event once, and each text at its position.
 fn delay(error: &ClientError, failures: u32) -> Option<Duration> {
-    match error {
-        ClientError::Refused { code, data, .. } => {
-            let advised = data.as_ref().and_then(|data| data.get("retryAfter"));
-            let advised = advised.and_then(Value::as_u64).map(Duration::from_millis);
-            match &**code {
-                "RATE_LIMITED" => Some(advised.unwrap_or(LIMITED_DELAY)),
-                "STORE_UNAVAILABLE" | "BACKEND_UNAVAILABLE" | "INTERNAL" => {
-                    Some(advised.unwrap_or_default().max(backoff(failures)))
-                }
-                _ => None,
+    let short = SHORTEST_DELAY.saturating_mul(failures).min(LIMITED_DELAY);
+    if let ClientError::Refused { code, data, .. } = error {
+        let advised = data.as_ref().and_then(|data| data.get("retryAfter"));
+        let advised = advised.and_then(Value::as_u64).map(Duration::from_millis);
+        return match &**code {
+            "RATE_LIMITED" => Some(advised.unwrap_or(LIMITED_DELAY)),
+            "STORE_UNAVAILABLE" | "BACKEND_UNAVAILABLE" | "INTERNAL" => {
+                Some(advised.unwrap_or_default().max(backoff(failures)))
             }
-        }
-        ClientError::Timeout(_) => Some(backoff(failures)),
+            _ => None,
+        };
+    }
+    if let ClientError::Disconnected(reason) = error {
         // The application reconnects a socket that the server has disconnected, for example with
         // another token. The request waits in the socket's queue until then.
-        ClientError::Disconnected(reason)
-            if reason.reconnects() || *reason == DisconnectReason::ServerDisconnect =>
-        {
-            Some(SHORTEST_DELAY.saturating_mul(failures).min(LIMITED_DELAY))
-        }
-        ClientError::Full => Some(SHORTEST_DELAY.saturating_mul(failures).min(LIMITED_DELAY)),
-        ClientError::Disconnected(_)
-        | ClientError::Options(_)
-        | ClientError::Unreachable(_)
-        | ClientError::NotSocketIo(_)
-        | ClientError::Status { .. }
-        | ClientError::Unexpected(_)
-        | ClientError::Closed(_)
-        | ClientError::Io(_)
-        | ClientError::Frame(_)
-        | ClientError::Packet(_)
-        | ClientError::Encode(_)
-        | ClientError::Answer(_) => None,
+        let is_waiting = reason.reconnects() || *reason == DisconnectReason::ServerDisconnect;
+        return is_waiting.then_some(short);
     }
+    if let ClientError::Timeout(_) = error {
+        return Some(backoff(failures));
+    }
+    matches!(error, ClientError::Full).then_some(short)
 }
 
 /// Returns 1, 2, 4 and then 8 seconds.

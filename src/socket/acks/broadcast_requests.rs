@@ -6,7 +6,7 @@ use std::{
     task::Waker,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
 
 use crate::socket::types::{AckError, IdSet, SocketId};
@@ -16,23 +16,6 @@ pub(crate) struct Answers {
     pub(crate) outstanding: IdSet,
     pub(crate) ready: VecDeque<(SocketId, Result<Args, AckError>)>,
     pub(crate) waker: Option<Waker>,
-}
-
-/// Collects the recipients of a request.
-pub(crate) struct Collecting<'a>(MutexGuard<'a, Answers>);
-
-impl<'a> Collecting<'a> {
-    pub(crate) fn of(answers: &'a Mutex<Answers>) -> Self {
-        Self(answers.lock())
-    }
-
-    pub(crate) fn extend(&mut self, recipients: &[SocketId]) {
-        self.0.outstanding.extend(recipients.iter().cloned());
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.outstanding.len()
-    }
 }
 
 /// The open requests of a namespace.

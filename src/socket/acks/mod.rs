@@ -7,5 +7,5 @@
 mod broadcast_requests;
 mod table;
 
-pub(crate) use broadcast_requests::{Answers, BroadcastRequests, Collecting};
+pub(crate) use broadcast_requests::{Answers, BroadcastRequests};
 pub(crate) use table::AckTable;

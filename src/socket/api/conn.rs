@@ -43,10 +43,6 @@ use crate::{
 pub struct EngineConnection(Arc<ConnInner>);
 
 impl EngineConnection {
-    pub(crate) fn new(shared: Arc<ConnInner>) -> Self {
-        Self(shared)
-    }
-
     /// Returns the current transport.
     #[must_use]
     pub fn transport(&self) -> Transport {
@@ -149,6 +145,6 @@ impl Socket {
     /// Returns the connection of this socket.
     #[must_use]
     pub fn conn(&self) -> EngineConnection {
-        EngineConnection::new(self.shared_arc())
+        EngineConnection(self.shared_arc())
     }
 }

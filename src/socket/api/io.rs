@@ -72,11 +72,7 @@ impl Io {
     /// ```
     #[must_use]
     pub fn namespaces(&self) -> Vec<Namespace> {
-        let Some(built) = self.0.built.get() else {
-            return Vec::new();
-        };
-        let made: Vec<_> = built.made.read().values().cloned().collect();
-        let all = built.fixed.iter().cloned().chain(made);
+        let all = self.all_namespaces().into_iter();
         let existing = all.filter(|namespace| !namespace.is_removed());
         existing
             .map(|inner| Namespace::existing(self.clone(), inner))
@@ -95,17 +91,13 @@ impl Io {
     /// The call checks every socket, at about one millisecond per 10,000 sockets.
     #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn revalidate(&self) -> usize {
-        let Some(built) = self.0.built.get() else {
-            return 0;
-        };
         // The round begins before the search, because the search does not find clients that are
         // reconnecting.
         if let Some(table) = self.recovery_table() {
             table.begin_round();
         }
-        let made: Vec<_> = built.made.read().values().cloned().collect();
         let mut expelled = 0;
-        for namespace in built.fixed.iter().chain(&made) {
+        for namespace in self.all_namespaces() {
             if namespace.handlers.authenticate.is_some() {
                 let sockets = namespace.all_sockets();
                 expelled += sockets.iter().filter(|socket| !socket.revalidate()).count();

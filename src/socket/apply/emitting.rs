@@ -55,7 +55,7 @@ pub(super) fn emit(
         notify_observers(namespace, &reached, event, args, &frame);
         for (id, push) in missed {
             for socket in namespace.observers_of(&[id]) {
-                socket.notify_not_queued(&frame, push);
+                socket.notify_push(&frame, push);
             }
         }
     }
@@ -88,12 +88,12 @@ pub(super) fn emit_with_acks(
     }
     // No answer is counted until all recipients are known, or the request could end too early. This
     // lock is acquired before those of rooms.
-    let mut recipients = request.collect();
+    let mut answers = request.answers();
     let mut reached = Vec::new();
     let _ = push(namespace, target, &frame, Collected::Reached(&mut reached));
-    recipients.extend(&reached);
-    let expected = recipients.len();
-    drop(recipients);
+    answers.outstanding.extend(reached.iter().cloned());
+    let expected = answers.outstanding.len();
+    drop(answers);
     notify_observers(namespace, &reached, event, args, &frame);
     let local = Outcome::AckRequest(Ok((request, expected)));
     Applied { local, remote }

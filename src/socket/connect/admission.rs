@@ -89,9 +89,9 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
             let principal = match &previous {
                 Some(previous) => {
                     let previous = Arc::clone(previous);
-                    authenticate.recover(connect.clone(), previous).await?
+                    (authenticate.recover)(connect.clone(), previous).await?
                 }
-                None => authenticate.authenticate(connect.clone()).await?,
+                None => (authenticate.authenticate)(connect.clone()).await?,
             };
             match previous {
                 // The previous owner of the socket is unknown.
@@ -106,7 +106,7 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
                 Some(previous)
                     if has_lost_role(&previous, &principal)
                         || claim.as_ref().is_some_and(|claim| {
-                            let rights = |principal: &Principal| authenticate.rights(principal);
+                            let rights = &authenticate.rights;
                             claim.rights(rights) != rights(&principal)
                         }) =>
                 {

@@ -198,13 +198,13 @@ impl Authenticator {
         let rights = Arc::clone(&first);
         Self {
             renewal: first.renewal(),
-            check: Box::new(move |principal| check.revalidate(principal)),
+            revalidate: Box::new(move |principal| check.revalidate(principal)),
             rights: Box::new(move |principal| rights.rights(principal)),
-            first: Box::new(move |connect| {
+            authenticate: Box::new(move |connect| {
                 let authenticate = Arc::clone(&first);
                 Box::pin(async move { authenticate.authenticate(connect).await })
             }),
-            again: Box::new(move |connect, previous| {
+            recover: Box::new(move |connect, previous| {
                 let authenticate = Arc::clone(&again);
                 Box::pin(async move { authenticate.recover(connect, previous).await })
             }),

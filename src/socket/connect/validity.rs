@@ -83,7 +83,7 @@ fn left(end: SystemTime) -> Duration {
 
 fn renewal(socket: &Socket) -> Option<Renewal> {
     let handlers = &socket.namespace_inner().handlers;
-    handlers.authenticate.as_ref()?.renewal()
+    handlers.authenticate.as_ref()?.renewal
 }
 
 /// `{"expiresAt":…}`

@@ -280,11 +280,11 @@ pub struct Renewal {
 
 /// An [`Authenticate`](crate::Authenticate) with its type erased.
 pub(crate) struct Authenticator {
-    pub(in crate::socket) check: PrincipalCheck,
+    pub(in crate::socket) revalidate: PrincipalCheck,
     pub(in crate::socket) renewal: Option<Renewal>,
     pub(in crate::socket) rights: RightsOf,
-    pub(in crate::socket) first: Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>,
-    pub(in crate::socket) again:
+    pub(in crate::socket) authenticate: Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>,
+    pub(in crate::socket) recover:
         Box<dyn Fn(Connect, Arc<Principal>) -> Admission<Principal> + Send + Sync>,
 }
 
@@ -293,38 +293,6 @@ type PrincipalCheck = Box<dyn Fn(&Principal) -> Result<(), Refusal> + Send + Syn
 
 /// Returns the rights of a principal besides its roles.
 type RightsOf = Box<dyn Fn(&Principal) -> Option<String> + Send + Sync>;
-
-impl Authenticator {
-    pub(crate) fn authenticate(&self, connect: Connect) -> Admission<Principal> {
-        (self.first)(connect)
-    }
-
-    pub(crate) fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
-        (self.check)(principal)
-    }
-
-    pub(crate) fn rights(&self, principal: &Principal) -> Option<String> {
-        (self.rights)(principal)
-    }
-
-    pub(crate) fn renewal(&self) -> Option<Renewal> {
-        self.renewal
-    }
-
-    pub(crate) fn recover(
-        &self,
-        connect: Connect,
-        previous: Arc<Principal>,
-    ) -> Admission<Principal> {
-        (self.again)(connect, previous)
-    }
-}
-
-impl fmt::Debug for Authenticator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticator").finish_non_exhaustive()
-    }
-}
 
 /// The handlers of a namespace.
 #[derive(Default)]
@@ -532,11 +500,5 @@ impl Watchers {
                 crate::throttled_log!(error, ?event, "a lifecycle observer panicked");
             }
         }
-    }
-}
-
-impl fmt::Debug for Watchers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Watchers").field(&self.0.len()).finish()
     }
 }

@@ -315,13 +315,18 @@ impl Io {
         self.0.built.get()?.made.read().get(name).cloned()
     }
 
+    /// Returns all namespaces, including those that were removed but are still listed.
+    pub(crate) fn all_namespaces(&self) -> Vec<Arc<namespace::NamespaceInner>> {
+        let Some(built) = self.0.built.get() else {
+            return Vec::new();
+        };
+        let made = built.made.read();
+        built.fixed.iter().chain(made.values()).cloned().collect()
+    }
+
     /// Records in all namespaces that events of other servers may have been missed until now.
     pub(crate) fn mark_gap(&self) {
-        let Some(built) = self.0.built.get() else {
-            return;
-        };
-        let made: Vec<_> = built.made.read().values().cloned().collect();
-        for namespace in built.fixed.iter().chain(&made) {
+        for namespace in self.all_namespaces() {
             if let Some(channel) = &namespace.channel {
                 channel.mark_gap();
             }

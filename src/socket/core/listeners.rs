@@ -216,21 +216,11 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
     }
 
     pub(crate) fn packet_middleware(&self) -> Vec<C> {
-        let table = self.0.lock();
-        table
-            .packet_middleware
-            .iter()
-            .map(|(_, check)| check.clone())
-            .collect()
+        values(&self.0.lock().packet_middleware)
     }
 
     pub(crate) fn any(&self) -> Vec<H> {
-        let table = self.0.lock();
-        table
-            .any
-            .iter()
-            .map(|(_, handler)| handler.clone())
-            .collect()
+        values(&self.0.lock().any)
     }
 
     /// Returns the listeners of one event, and removes those that are called only once.
@@ -269,12 +259,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
 
     /// Returns the observers of outgoing events.
     pub(crate) fn outgoing(&self) -> Vec<W> {
-        let table = self.0.lock();
-        table
-            .outgoing
-            .iter()
-            .map(|(_, hook)| hook.clone())
-            .collect()
+        values(&self.0.lock().outgoing)
     }
 
     /// Removes all registrations, because they may hold the socket itself.
@@ -291,4 +276,8 @@ impl<H, C, W> Table<H, C, W> {
     fn len(&self) -> usize {
         self.events.len() + self.any.len() + self.packet_middleware.len() + self.outgoing.len()
     }
+}
+
+fn values<T: Clone>(list: &[(ListenerId, T)]) -> Vec<T> {
+    list.iter().map(|(_, value)| value.clone()).collect()
 }

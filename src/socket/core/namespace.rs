@@ -55,12 +55,8 @@ impl Namespace {
     }
 
     pub(crate) fn of_socket(socket: &Socket) -> Self {
-        let inner = socket.namespace_inner();
-        Self {
-            io: socket.io().clone(),
-            name: inner.name.clone(),
-            fixed: Some(Arc::clone(inner)),
-        }
+        let inner = Arc::clone(socket.namespace_inner());
+        Self::existing(socket.io().clone(), inner)
     }
 
     /// Returns the name, with its leading slash.
@@ -337,11 +333,7 @@ impl NamespaceInner {
         match to {
             Audience::All => ids.extend(self.members.lock().ids()),
             Audience::One(name) => self.collect(name, &mut ids),
-            Audience::Many(names) => {
-                for name in names {
-                    self.collect(name, &mut ids);
-                }
-            }
+            Audience::Many(names) => names.iter().for_each(|name| self.collect(name, &mut ids)),
         }
         ids
     }

@@ -145,24 +145,16 @@ impl Socket {
     ) -> Self {
         let mut data = old.0.data.lock().clone();
         data.extend(new);
-        let recoverable = old.recoverable().map(|known| Box::new(known.again()));
-        Self(Arc::new(SocketInner {
-            id: old.0.id.clone(),
-            io: old.0.io.clone(),
-            namespace: Arc::clone(&old.0.namespace),
+        Self::with(
+            old.0.io.clone(),
+            Arc::clone(&old.0.namespace),
             shared,
-            principal: Mutex::new(principal),
-            renewals: AtomicU16::new(0),
-            expelled: Mutex::new(false),
+            principal,
             payload,
-            rooms: Mutex::default(),
-            acks: AckTable::default(),
-            data: Mutex::new(data),
-            listeners: OnceLock::new(),
-            recoverable,
-            reason: OnceLock::new(),
-            is_admitted_or_closed: AtomicBool::new(false),
-        }))
+            data,
+            old.0.id.clone(),
+            old.recoverable().map(|known| Box::new(known.again())),
+        )
     }
 
     /// Returns the id, which is random for every namespace and connection.

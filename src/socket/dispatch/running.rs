@@ -139,13 +139,8 @@ impl Call {
         let _ = self.socket.push(frame, Mode::Reliable);
     }
 
-    /// Reports a failure to the log and the application.
-    pub(crate) fn fail(&self, refusal: &Refusal) {
-        self.report(refusal, self.id.is_some());
-    }
-
     /// Reports a failure. `is_answered` is whether the client receives the refusal.
-    fn report(&self, refusal: &Refusal, is_answered: bool) {
+    pub(crate) fn report(&self, refusal: &Refusal, is_answered: bool) {
         let _scope = self.socket.log_scope();
         let event = self.socket.event_name(&self.name);
         let (socket, code, reason) = (self.socket.id(), refusal.code(), refusal.reason());

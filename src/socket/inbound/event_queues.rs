@@ -52,22 +52,10 @@ pub(super) struct HeldEvents {
     older: usize,
 }
 
-/// An event with its name, after the catch-all handlers, before or after middleware.
-struct NamedEvent {
-    socket: Socket,
-    name: Name,
-    id: Option<u64>,
-    is_serial: bool,
-    args: Args,
-}
-
 /// An event that waits in packet middleware.
 pub(super) struct EventInMiddleware {
     run: MiddlewareRun,
-    socket: Socket,
-    name: Name,
-    id: Option<u64>,
-    is_serial: bool,
+    call: Call,
 }
 
 impl Future for EventInMiddleware {
@@ -117,15 +105,7 @@ impl Connection {
     /// in middleware or in its handler.
     fn arrive(&mut self, event: ParkedEvent) -> bool {
         let id = event.socket.id();
-        let slots = self.slots.iter_mut();
-        let state = slots.map(|slot| &mut slot.state).find(|state| match state {
-            SlotState::Occupied { socket, .. } => socket.id() == id,
-            SlotState::Connecting => false,
-        });
-        let Some(SlotState::Occupied {
-            serial_queue, held, ..
-        }) = state
-        else {
+        let Some((serial_queue, held)) = self.queues(&id) else {
             return false;
         };
         let is_serial = event.is_serial;
@@ -222,17 +202,16 @@ impl Connection {
         let has_own_middleware = socket
             .listeners()
             .is_some_and(Listeners::has_packet_middleware);
-        let passed = NamedEvent {
+        let call = Call {
             socket,
             name,
             id: packet.id,
             is_serial,
-            args: packet.args,
         };
         if has_own_middleware || !handlers.packet_middleware.is_empty() {
-            self.run_middleware(&handlers, passed)
+            self.run_middleware(&handlers, call, packet.args)
         } else {
-            self.fire(&handlers, passed)
+            self.fire(&handlers, call, packet.args)
         }
     }
 
@@ -261,35 +240,19 @@ impl Connection {
 
     /// Runs the middleware of the namespace, then of the socket. Returns whether the event or its
     /// registered handler waits.
-    fn run_middleware(&mut self, handlers: &Handlers, event: NamedEvent) -> bool {
+    fn run_middleware(&mut self, handlers: &Handlers, call: Call, args: Args) -> bool {
         let mut middleware = handlers.packet_middleware.clone();
-        middleware.extend(
-            event
-                .socket
-                .listeners()
-                .into_iter()
-                .flat_map(Listeners::packet_middleware),
-        );
-        let NamedEvent {
-            socket,
-            name,
-            id,
-            is_serial,
-            args,
-        } = event;
-        let incoming = Incoming::new(socket.clone(), name.clone(), args, id.is_some());
-        let mut event = EventInMiddleware {
-            run: MiddlewareRun::new(incoming, middleware),
-            socket,
-            name,
-            id,
-            is_serial,
-        };
+        let listeners = call.socket.listeners().into_iter();
+        middleware.extend(listeners.flat_map(Listeners::packet_middleware));
+        let (socket, name) = (call.socket.clone(), call.name.clone());
+        let incoming = Incoming::new(socket, name, args, call.id.is_some());
+        let run = MiddlewareRun::new(incoming, middleware);
+        let mut event = EventInMiddleware { run, call };
         // Waiting middleware is polled again among the jobs of the connection, with a real waker.
         match event.run.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(outcome) => self.apply_outcome(&event, outcome),
+            Poll::Ready(outcome) => self.apply_outcome(&event.call, outcome),
             Poll::Pending => {
-                if let Some(held) = self.held_slot(&event.socket.0.id) {
+                if let Some(held) = self.held_slot(&event.call.socket.0.id) {
                     *held = Some(Box::default());
                 }
                 self.in_middleware += 1;
@@ -302,37 +265,24 @@ impl Connection {
 
     /// Applies the middleware's decision about an event. Returns whether its registered handler
     /// waits.
-    fn apply_outcome(
-        &mut self,
-        event: &EventInMiddleware,
-        outcome: Result<Incoming, Refusal>,
-    ) -> bool {
-        let socket = &event.socket;
-        if !socket.is_connected() {
+    fn apply_outcome(&mut self, call: &Call, outcome: Result<Incoming, Refusal>) -> bool {
+        if !call.socket.is_connected() {
             return false;
         }
         match outcome {
             Ok(incoming) => {
-                let handlers = Arc::clone(&socket.namespace_inner().handlers);
+                let handlers = Arc::clone(&call.socket.namespace_inner().handlers);
                 let (name, args) = incoming.into_parts();
-                let passed = NamedEvent {
-                    socket: socket.clone(),
+                let call = Call {
+                    socket: call.socket.clone(),
                     name,
-                    id: event.id,
-                    is_serial: event.is_serial,
-                    args,
+                    ..*call
                 };
-                self.fire(&handlers, passed)
+                self.fire(&handlers, call, args)
             }
             Err(refusal) => {
                 // As in the official server, the client does not receive the refusal.
-                let call = Call {
-                    socket: socket.clone(),
-                    name: event.name.clone(),
-                    id: None,
-                    is_serial: false,
-                };
-                call.fail(&refusal);
+                call.report(&refusal, false);
                 false
             }
         }
@@ -346,12 +296,12 @@ impl Connection {
         outcome: Result<Incoming, Refusal>,
     ) {
         self.in_middleware -= 1;
-        let id = event.socket.id();
+        let id = event.call.socket.id();
         let mut waiting = self
             .held_slot(&id)
             .and_then(Option::take)
             .unwrap_or_default();
-        if !self.apply_outcome(event, outcome) && event.is_serial {
+        if !self.apply_outcome(&event.call, outcome) && event.call.is_serial {
             self.free_serial_queue(&id);
         }
         while let Some(event) = waiting.events.pop_front() {
@@ -367,27 +317,21 @@ impl Connection {
 
     /// Calls the handlers of an event. Only the first one can acknowledge it. Returns whether the
     /// handler of the namespace, or its fallback, waits.
-    fn fire(&mut self, handlers: &Handlers, event: NamedEvent) -> bool {
-        let NamedEvent {
-            socket,
-            name,
-            id,
-            is_serial,
-            args,
-        } = event;
+    fn fire(&mut self, handlers: &Handlers, mut call: Call, args: Args) -> bool {
         // Middleware may have changed the event's name to one with a handler.
-        let (name, position) = match name {
-            Name::Wire(wire) => match handlers.find(wire.as_bytes()) {
-                Some(position) => (Name::Registered(position), Some(position)),
-                None => (Name::Wire(wire), None),
-            },
-            Name::Registered(position) => (Name::Registered(position), Some(position)),
-            Name::Own(own) => (Name::Own(own), None),
+        if let Name::Wire(wire) = &call.name
+            && let Some(position) = handlers.find(wire.as_bytes())
+        {
+            call.name = Name::Registered(position);
+        }
+        let own = match call.name {
+            Name::Registered(position) => handlers.event(position),
+            Name::Wire(_) | Name::Own(_) => None,
         };
-        let own = position.and_then(|position| handlers.event(position));
         let own = own.map(|registered| registered.handler());
+        let socket = &call.socket;
         let listeners = socket.listeners();
-        let listeners = listeners.map(|known| known.take(socket.event_name(&name)));
+        let listeners = listeners.map(|known| known.take(socket.event_name(&call.name)));
         let listeners = listeners.unwrap_or_default();
         let own = match own {
             None if listeners.is_empty() => handlers.fallback.as_deref(),
@@ -400,41 +344,33 @@ impl Connection {
         socket.metrics().count(Counter::EventsHandled);
         tracing::debug!(
             socket = %socket.id(),
-            event = socket.event_name(&name),
+            event = socket.event_name(&call.name),
             arguments = args.len(),
-            wants_ack = id.is_some(),
+            wants_ack = call.id.is_some(),
             "event"
         );
         if listeners.is_empty()
             && let Some(own) = own
         {
-            let call = Call {
-                socket,
-                name,
-                id,
-                is_serial,
-            };
             let running = call.start(own, args);
             return running.map(|running| self.run(running)).is_some();
         }
+        let mut waits = false;
         // Only the first handler receives the id, and may acknowledge.
-        let mut id = id;
-        let mut call = |is_serial| Call {
-            socket: socket.clone(),
-            name: name.clone(),
-            id: id.take(),
+        let mut next = |is_serial| Call {
+            socket: call.socket.clone(),
+            name: call.name.clone(),
+            id: call.id.take(),
             is_serial,
         };
-        let mut waits = false;
-        if let Some(own) = own {
-            let call = call(is_serial);
-            if let Some(running) = call.start(own, args.clone()) {
-                self.run(running);
-                waits = true;
-            }
+        if let Some(own) = own
+            && let Some(running) = next(call.is_serial).start(own, args.clone())
+        {
+            self.run(running);
+            waits = true;
         }
         for listener in listeners {
-            if let Some(running) = call(false).start(&*listener, args.clone()) {
+            if let Some(running) = next(false).start(&*listener, args.clone()) {
                 self.run(running);
             }
         }
@@ -451,18 +387,7 @@ impl Connection {
         loop {
             // A loop instead of recursion, because thousands of queued events may complete
             // immediately.
-            let serial_queue = self
-                .slots
-                .iter_mut()
-                .find_map(|slot| match &mut slot.state {
-                    SlotState::Occupied {
-                        socket,
-                        serial_queue,
-                        ..
-                    } if socket.0.id == *id => Some(serial_queue),
-                    SlotState::Occupied { .. } | SlotState::Connecting => None,
-                });
-            let Some(serial_queue) = serial_queue else {
+            let Some((serial_queue, _)) = self.queues(id) else {
                 return;
             };
             let Some(event) = serial_queue.as_mut().and_then(VecDeque::pop_front) else {
@@ -496,18 +421,31 @@ impl Connection {
         }
     }
 
-    /// Returns the held events of a socket.
-    fn held_slot(&mut self, id: &SocketId) -> Option<&mut Option<Box<HeldEvents>>> {
-        let slots = self.slots.iter_mut();
-        slots
-            .map(|slot| &mut slot.state)
-            .find_map(|state| match state {
-                SlotState::Occupied { socket, held, .. } if socket.0.id == *id => Some(held),
+    /// Returns the serial queue of a socket and the slot of its held events.
+    fn queues(
+        &mut self,
+        id: &SocketId,
+    ) -> Option<(&mut Option<VecDeque<ParkedEvent>>, &mut HeldSlot)> {
+        self.slots
+            .iter_mut()
+            .find_map(|slot| match &mut slot.state {
+                SlotState::Occupied {
+                    socket,
+                    serial_queue,
+                    held,
+                    ..
+                } if socket.0.id == *id => Some((serial_queue, held)),
                 SlotState::Occupied { .. } | SlotState::Connecting => None,
             })
+    }
+
+    fn held_slot(&mut self, id: &SocketId) -> Option<&mut HeldSlot> {
+        self.queues(id).map(|(_, held)| held)
     }
 
     fn held_events(&mut self, id: &SocketId) -> Option<&mut HeldEvents> {
         self.held_slot(id)?.as_deref_mut()
     }
 }
+
+type HeldSlot = Option<Box<HeldEvents>>;

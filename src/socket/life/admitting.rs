@@ -111,9 +111,7 @@ impl NamespaceInner {
         }
         members.insert(socket.id(), socket.outbox().clone());
         drop(members);
-        if let Some(watchers) = socket.conn_watchers() {
-            watchers.notify_push(self.metrics(), &frame, Push::Queued);
-        }
+        socket.notify_push(&frame, Push::Queued);
         self.metrics().shift(Gauge::Sockets, 1);
         self.socket_changed(&socket.0.id);
         Ok(())

@@ -1,7 +1,7 @@
 //! Recovers sockets: which clients may claim one, which of two claims wins, and when sockets
 //! expire.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use roomcast_protocol::{Stamp, socket::Nsp};
 use tokio::time::{Instant, timeout_at};
@@ -322,11 +322,5 @@ impl Drop for Claim {
             Some(Claimed::Remote(_)) if was_missed => {}
             Some(Claimed::Remote(restored)) => restored.give_back(self.table.window),
         }
-    }
-}
-
-impl fmt::Debug for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").finish_non_exhaustive()
     }
 }

@@ -25,7 +25,7 @@ impl Socket {
         let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
             return true;
         };
-        match authenticator.revalidate(&self.principal()) {
+        match (authenticator.revalidate)(&self.principal()) {
             Ok(()) => true,
             Err(refusal) => {
                 self.expel(&refusal);
@@ -42,13 +42,13 @@ impl Socket {
         };
         let principal = self.principal();
         if principal.expires_at.is_none() {
-            return authenticator.revalidate(&principal).is_ok();
+            return (authenticator.revalidate)(&principal).is_ok();
         }
         let endless = Principal {
             expires_at: None,
             ..Principal::clone(&principal)
         };
-        authenticator.revalidate(&endless).is_ok()
+        (authenticator.revalidate)(&endless).is_ok()
     }
 
     /// Disconnects a client whose credentials are no longer valid, and notifies it before.

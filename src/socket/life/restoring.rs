@@ -1,6 +1,6 @@
 //! Restores clients that were on another server, from the adapter's journal or by a handover.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use roomcast_protocol::{
     Frame,
@@ -328,7 +328,7 @@ impl Socket {
                 subject: principal.subject.clone(),
                 roles: principal.roles.clone(),
                 guest: principal.guest,
-                rights: authenticate.and_then(|authenticate| authenticate.rights(&principal)),
+                rights: authenticate.and_then(|authenticate| (authenticate.rights)(&principal)),
                 start,
             }),
         })
@@ -372,9 +372,3 @@ impl namespace::NamespaceInner {
 
 /// Interval at which a lagging server checks its position.
 const LAG_CHECK_INTERVAL: Duration = Duration::from_millis(5);
-
-impl fmt::Debug for Restored {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Restored").finish_non_exhaustive()
-    }
-}

@@ -77,22 +77,17 @@ impl Recoverable {
     ) -> Self {
         let is_over = AtomicBool::new(false);
         Self {
-            pid,
-            recovered: true,
-            origin,
             arrival: Some(Arrival { state, is_over }),
             answered: answered.into(),
+            ..Self::from_elsewhere(pid, origin)
         }
     }
 
     /// Returns the state of the socket that replaces this one after a recovery.
     pub(crate) fn again(&self) -> Self {
         Self {
-            pid: self.pid,
-            recovered: true,
-            origin: self.origin,
-            arrival: None,
             answered: Arc::clone(&self.answered),
+            ..Self::from_elsewhere(self.pid, self.origin)
         }
     }
 

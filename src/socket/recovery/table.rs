@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    fmt, iter,
+    iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -282,11 +282,5 @@ impl<S, W> RecoveryTable<S, W> {
             self.emptied.notify_waiters();
         }
         result
-    }
-}
-
-impl<S, W> fmt::Debug for RecoveryTable<S, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecoveryTable").finish_non_exhaustive()
     }
 }

@@ -1,17 +1,25 @@
 //! The members of one room, and the delivery of a frame to them.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::Frame;
 
 use crate::{
     engine::{Batch, Mode, Outbox, Push},
-    socket::types::{IdMap, IdSet, SocketId},
+    socket::types::{IdMap, IdSet, Room, SocketId},
 };
 
 /// A room: a handle to its members that remains valid after the name is removed.
 pub(crate) type RoomCell = Mutex<Members>;
+
+/// The joined rooms of a socket.
+#[derive(Default)]
+pub(crate) struct Joined {
+    pub(crate) rooms: HashMap<Room, Arc<RoomCell>>,
+    /// The socket has permanently left all rooms.
+    pub(crate) closed: bool,
+}
 
 /// The members of a room, or of a whole namespace.
 #[derive(Default)]

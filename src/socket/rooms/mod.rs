@@ -5,10 +5,8 @@
 //! a member of a room is an id and an outbox. This module must not know sockets, namespaces, events
 //! or the application. Under a lock, it only calls a filter with the id of a recipient.
 
-mod joined;
 mod members;
 mod router;
 
-pub(crate) use joined::Joined;
-pub(crate) use members::{Collected, Except, Members, Observed, Pushing, RoomCell, Tally};
+pub(crate) use members::{Collected, Except, Joined, Members, Observed, Pushing, RoomCell, Tally};
 pub(crate) use router::Rooms;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::Stream;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use roomcast_protocol::socket::{Args, Argument};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -19,7 +19,7 @@ use crate::{
     adapter::{Item, Request, Unanswered},
     metrics::{Counter, Gauge},
     socket::{
-        acks::{Answers, Collecting},
+        acks::Answers,
         core::namespace,
         types::{AckError, EmitError, SocketId},
     },
@@ -258,8 +258,8 @@ impl BroadcastRequest {
     }
 
     /// Locks out answers while the recipients are collected.
-    pub(crate) fn collect(&self) -> Collecting<'_> {
-        Collecting::of(&self.answers)
+    pub(crate) fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(SocketId, Result<Args, AckError>)>> {

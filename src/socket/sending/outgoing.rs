@@ -43,13 +43,11 @@ impl Socket {
     /// Notifies observers of a broadcast event that was queued for this client.
     pub(crate) fn notify_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
         self.notify(event, args);
-        if let Some(watchers) = self.conn_watchers() {
-            watchers.notify_push(self.metrics(), frame, Push::Queued);
-        }
+        self.notify_push(frame, Push::Queued);
     }
 
-    /// Notifies the connection's observers that a broadcast event was not queued for this client.
-    pub(crate) fn notify_not_queued(&self, frame: &Frame, push: Push) {
+    /// Notifies the connection's observers of the outcome of a push to this client.
+    pub(crate) fn notify_push(&self, frame: &Frame, push: Push) {
         if let Some(watchers) = self.conn_watchers() {
             watchers.notify_push(self.metrics(), frame, push);
         }

@@ -87,17 +87,10 @@ impl DisconnectReason {
     /// reconnect by themselves.
     #[must_use]
     pub const fn is_deliberate(self) -> bool {
-        match self {
-            Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect => true,
-            Self::ForcedServerClose
-            | Self::TransportClose
-            | Self::TransportError
-            | Self::PingTimeout
-            | Self::ParseError
-            | Self::ForcedClose
-            | Self::ServerShuttingDown
-            | Self::Overflow => false,
-        }
+        matches!(
+            self,
+            Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect
+        )
     }
 }
 

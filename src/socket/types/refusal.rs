@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt};
 
 use roomcast_protocol::socket::{ArgumentError, EncodeError};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A rejection that a client receives: why its `CONNECT` or its event was refused.
 ///
@@ -149,23 +149,14 @@ impl Refusal {
 
     /// Returns the field `data` of a `CONNECT_ERROR`.
     pub(crate) fn connect_data(&self) -> Option<Value> {
-        let code = |data: &mut Map<String, Value>| {
-            if !self.0.code.is_empty() {
-                data.insert("code".into(), self.0.code.as_ref().into());
-            }
-        };
         match &self.0.data {
-            // As in the official server, an error without data has no such field.
             Value::Null if self.0.code.is_empty() => None,
-            Value::Null => {
-                let mut data = Map::new();
-                code(&mut data);
-                Some(Value::Object(data))
-            }
-            Value::Object(fields) => {
-                let mut data = fields.clone();
-                code(&mut data);
-                Some(Value::Object(data))
+            data @ (Value::Null | Value::Object(_)) => {
+                let mut fields = data.as_object().cloned().unwrap_or_default();
+                if !self.0.code.is_empty() {
+                    fields.insert("code".into(), self.0.code.as_ref().into());
+                }
+                Some(Value::Object(fields))
             }
             other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
                 Some(other.clone())

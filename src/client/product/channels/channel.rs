@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     ChannelError, ChannelPage, ChannelPresence, ChannelToken, PageRequest, Subscription,
-    event::{Call, NoFields, Publish, Published, Subscribe},
+    event::{Call, NoFields, Publish, Published},
 };
 use crate::client::{
     ClientError, Socket,
@@ -123,7 +123,7 @@ impl Channel {
         id: &str,
     ) -> Result<String, ChannelError> {
         let data = serde_json::to_value(data)
-            .map_err(|error| ClientError::encode(EncodeError::Serialize(error)))?;
+            .map_err(|error| ClientError::Encode(EncodeError::Serialize(error)))?;
         let publish = Publish {
             event,
             data: &data,
@@ -131,14 +131,6 @@ impl Channel {
         };
         let Published { position } = self.call("channel:publish", &publish).await?;
         Ok(position)
-    }
-
-    /// Subscribes the socket once.
-    pub(super) async fn request_events(
-        &self,
-        since: Option<&str>,
-    ) -> Result<ChannelPage, ChannelError> {
-        self.call("channel:subscribe", &Subscribe { since }).await
     }
 
     /// Ends the subscription of the socket, without waiting for the answer.
@@ -159,7 +151,7 @@ impl Channel {
 
     /// Sends a request until it is answered. If its token is refused, it is repeated once with
     /// another one.
-    async fn call<T: Argument>(
+    pub(super) async fn call<T: Argument>(
         &self,
         event: &str,
         fields: &impl Serialize,

@@ -51,12 +51,11 @@ impl ChannelError {
 
     /// Returns whether the server refuses this field of the request.
     pub(super) fn is_about(&self, name: &str) -> bool {
-        match self {
-            Self::Refused { code, field, .. } => {
-                code == "INVALID_PAYLOAD" && field.as_deref() == Some(name)
-            }
-            Self::Request(_) | Self::Token(_) | Self::AlreadySubscribed => false,
-        }
+        matches!(
+            self,
+            Self::Refused { code, field, .. }
+                if code == "INVALID_PAYLOAD" && field.as_deref() == Some(name)
+        )
     }
 
     /// Returns the time that the server names, or zero.
@@ -85,12 +84,7 @@ impl fmt::Display for ChannelError {
 
 impl error::Error for ChannelError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            // The message includes the source.
-            Self::Refused { .. } | Self::Request(_) | Self::Token(_) | Self::AlreadySubscribed => {
-                None
-            }
-        }
+        None // The message includes the source.
     }
 }
 

@@ -226,13 +226,10 @@ impl Sequence {
 }
 
 fn weight(step: &Step) -> usize {
-    match step {
-        Step::Event(event) => event.weight(),
-        Step::Forgotten { .. }
-        | Step::Position(_)
-        | Step::Subscribe
-        | Step::End(_)
-        | Step::Close => 0,
+    if let Step::Event(event) = step {
+        event.weight()
+    } else {
+        0
     }
 }
 

@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::{
     Channel, ChannelError, ChannelEvent, ChannelPresence,
+    event::Subscribe,
     hub::{Hub, Inbox},
     sequence::{Sequence, Step, Subscribed},
 };
@@ -120,7 +121,7 @@ impl Subscription {
     ///
     /// This method is cancel safe: dropping the future loses no item.
     pub async fn next(&mut self) -> Option<ChannelItem> {
-        poll_fn(|cx| self.poll(cx)).await
+        StreamExt::next(self).await
     }
 
     /// Returns the position after the last item that [`next`](Self::next) returned, to continue
@@ -155,40 +156,6 @@ impl Subscription {
 
     /// Ends the subscription, as dropping it does.
     pub fn unsubscribe(self) {}
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<ChannelItem>> {
-        while !self.has_ended {
-            if let Err(error) = ready!(self.poll_answer(cx)) {
-                return self.end(ChannelEnd::Failed(error));
-            }
-            let Some(step) = self.inbox.with(Sequence::next) else {
-                return Poll::Pending;
-            };
-            match step {
-                Step::Event(event) => {
-                    self.position = Some(event.position.clone());
-                    return Poll::Ready(Some(ChannelItem::Event(event)));
-                }
-                Step::Forgotten { has_older } => {
-                    return Poll::Ready(Some(ChannelItem::Forgotten { has_older }));
-                }
-                Step::Position(position) => self.position = Some(position),
-                Step::Subscribe => self.request(),
-                Step::End(reason) => match &*reason {
-                    "interrupted" => self.request(),
-                    "expired" if self.channel.replace_token() => self.request(),
-                    "expired" => return self.end(ChannelEnd::Expired),
-                    "forbidden" => return self.end(ChannelEnd::Forbidden),
-                    "removed" => return self.end(ChannelEnd::Removed),
-                    "deleted" => return self.end(ChannelEnd::Deleted),
-                    "unsubscribed" => return self.end(ChannelEnd::Unsubscribed),
-                    _ => return self.end(ChannelEnd::Other(reason)),
-                },
-                Step::Close => return self.end(ChannelEnd::Failed(closed())),
-            }
-        }
-        Poll::Ready(None)
-    }
 
     /// Waits until the request in flight, if there is one, is answered.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
@@ -254,7 +221,10 @@ async fn subscribe(
 ) -> Result<Subscribed, ChannelError> {
     let (mut was_refused, mut failures) = (false, 0_u32);
     loop {
-        let error = match channel.request_events(since.as_deref()).await {
+        let subscribe = Subscribe {
+            since: since.as_deref(),
+        };
+        let error = match channel.call("channel:subscribe", &subscribe).await {
             Ok(page) => {
                 return Ok(Subscribed {
                     page,
@@ -290,7 +260,37 @@ impl Stream for Subscription {
     type Item = ChannelItem;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ChannelItem>> {
-        self.poll(cx)
+        while !self.has_ended {
+            if let Err(error) = ready!(self.poll_answer(cx)) {
+                return self.end(ChannelEnd::Failed(error));
+            }
+            let Some(step) = self.inbox.with(Sequence::next) else {
+                return Poll::Pending;
+            };
+            match step {
+                Step::Event(event) => {
+                    self.position = Some(event.position.clone());
+                    return Poll::Ready(Some(ChannelItem::Event(event)));
+                }
+                Step::Forgotten { has_older } => {
+                    return Poll::Ready(Some(ChannelItem::Forgotten { has_older }));
+                }
+                Step::Position(position) => self.position = Some(position),
+                Step::Subscribe => self.request(),
+                Step::End(reason) => match &*reason {
+                    "interrupted" => self.request(),
+                    "expired" if self.channel.replace_token() => self.request(),
+                    "expired" => return self.end(ChannelEnd::Expired),
+                    "forbidden" => return self.end(ChannelEnd::Forbidden),
+                    "removed" => return self.end(ChannelEnd::Removed),
+                    "deleted" => return self.end(ChannelEnd::Deleted),
+                    "unsubscribed" => return self.end(ChannelEnd::Unsubscribed),
+                    _ => return self.end(ChannelEnd::Other(reason)),
+                },
+                Step::Close => return self.end(ChannelEnd::Failed(closed())),
+            }
+        }
+        Poll::Ready(None)
     }
 }
 

@@ -36,10 +36,7 @@ impl fmt::Display for WriteError {
 
 impl error::Error for WriteError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            // The message includes the source.
-            Self::Request(_) | Self::Answer(_) | Self::Interrupted(_) | Self::Source(_) => None,
-        }
+        None // The message includes the source.
     }
 }
 
