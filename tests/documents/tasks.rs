@@ -22,7 +22,7 @@ const SPAWNS: [&str; 4] = [
     "spawn_blocking(",
     "thread::Builder",
 ];
-const NAMELESS: [(&str, &str); 29] = [
+const NAMELESS: [(&str, &str); 28] = [
     (
         "metrics/trace/context.rs",
         "It is what starts tasks within a trace.",
@@ -73,10 +73,6 @@ const NAMELESS: [(&str, &str); 29] = [
     (
         "service/api/trace.rs",
         "The lines of one trace, which ends 20 s after its last request.",
-    ),
-    (
-        "service/channels/continuing/mod.rs",
-        "The ends of a socket's rights; it ends with the socket or the last right.",
     ),
     ("service/channels/ending.rs", "One deletion."),
     (

@@ -221,6 +221,8 @@ impl Channels {
         let Some(followed) = FollowedChannels::of(socket) else {
             return;
         };
+        // Locked first: of concurrent calls, the last one must know all rights.
+        let mut current = followed.ending.lock();
         let Some(mut end) = followed.next_end(checked) else {
             return;
         };
@@ -258,7 +260,7 @@ impl Channels {
             }
         });
         // A task that waits for another end stops.
-        *followed.ending.lock() = Some(ending);
+        *current = Some(ending);
     }
 
     /// Ends the subscriptions of a socket whose right has ended.
