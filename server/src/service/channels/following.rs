@@ -47,7 +47,7 @@ impl Drop for Joining {
         }
         // The right may have ended since it was checked, and the kind may store its events by now.
         channels.recheck_one(&socket, &room);
-        if FollowedChannels::known(&socket, &room).is_none() {
+        if !FollowedChannels::has(&socket, &room) {
             socket.leave(room);
         }
     }

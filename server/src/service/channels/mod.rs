@@ -77,6 +77,7 @@ struct ChannelsInner {
     authenticator: Authenticator,
     /// Asks the backend, if one is configured.
     asker: Option<Asker>,
+    /// Those of channels, which need a restart. A reload replaces others, which are not read here.
     limits: config::Limits,
     usage: Usage,
     trimming: Mutex<Trimming>,
@@ -287,8 +288,7 @@ impl Channels {
         let followers = io.of("/").local().to(room.clone()).sockets();
         followers
             .iter()
-            .find_map(|socket| FollowedChannels::known(socket, room))
-            .map(|known| known.channel)
+            .find_map(|socket| FollowedChannels::known(socket, room, |known| known.channel.clone()))
     }
 
     /// Returns the name of a channel's kind, and whether its events are stored.

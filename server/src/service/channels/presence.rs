@@ -127,8 +127,8 @@ impl Channels {
         let mut users: HashMap<String, Follower> = HashMap::new();
         for socket in io.of("/").local().to(room.clone()).sockets() {
             let by = socket.principal();
-            let known = FollowedChannels::known(&socket, &room);
-            let since = known.map_or_else(Time::now, |known| known.since);
+            let since = FollowedChannels::known(&socket, &room, |known| known.since);
+            let since = since.unwrap_or_else(Time::now);
             let user = users.entry(by.subject.clone());
             let user = user.or_insert_with(|| Follower {
                 connections: 0,

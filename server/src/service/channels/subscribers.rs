@@ -88,7 +88,7 @@ impl Channels {
         let held = following.await?;
         // A socket that was disconnected in the meantime does not follow. If its client was recovered
         // already, it would receive the event.
-        if kind.is_stored && FollowedChannels::known(socket, &room).is_none() {
+        if kind.is_stored && !FollowedChannels::has(socket, &room) {
             return Err(ServiceError::unavailable(Duration::ZERO));
         }
         let subscribed = ChannelSubscribed {

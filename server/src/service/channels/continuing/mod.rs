@@ -82,11 +82,20 @@ impl FollowedChannels {
         }
     }
 
-    /// Returns the channel that a socket follows in a room.
-    pub(super) fn known(socket: &Socket, room: &Room) -> Option<Known> {
+    /// Returns what `read` returns of the channel that a socket follows in a room.
+    pub(super) fn known<T>(
+        socket: &Socket,
+        room: &Room,
+        read: impl FnOnce(&Known) -> T,
+    ) -> Option<T> {
         let followed = Self::of(socket)?;
         let known = followed.known.lock();
-        known.get(room).cloned()
+        known.get(room).map(read)
+    }
+
+    /// Returns whether a socket follows the channel of a room.
+    pub(super) fn has(socket: &Socket, room: &Room) -> bool {
+        Self::known(socket, room, |_| ()).is_some()
     }
 
     /// Forgets a channel that the client knows it does not follow. Returns whether it was recorded.
@@ -169,7 +178,7 @@ impl Channels {
 
     /// Ends the subscription to one channel if it cannot continue.
     pub(super) fn recheck_one(&self, socket: &Socket, room: &Room) {
-        if let Some(known) = FollowedChannels::known(socket, room)
+        if let Some(known) = FollowedChannels::known(socket, room, Known::clone)
             && let Some(reason) = self.end_reason(socket, room, &known)
         {
             end(socket, room, &known.channel, reason);
@@ -302,7 +311,8 @@ impl SubscriptionKind for Channels {
     /// Removes the socket from the channel, so that the position is that of the last event that was
     /// sent to it.
     fn followed(&self, room: &Room, socket: &Socket, _: &Principal) -> Option<Followed> {
-        let Known { channel, grant, .. } = FollowedChannels::known(socket, room)?;
+        let known = FollowedChannels::known(socket, room, Known::clone);
+        let Known { channel, grant, .. } = known?;
         let position = self.leave_at(room, &channel, socket);
         let grant = grant.as_ref().and_then(Grant::moved);
         Some(Followed::Declared {
@@ -326,7 +336,7 @@ impl SubscriptionKind for Channels {
             self.end_in_time(socket, now);
             // A room without a record would never be checked.
             for room in socket.rooms().into_iter().filter(is_room) {
-                if FollowedChannels::known(socket, &room).is_none() {
+                if !FollowedChannels::has(socket, &room) {
                     socket.leave(room);
                 }
             }
