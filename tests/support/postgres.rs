@@ -8,9 +8,10 @@
 )]
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::Deref;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -22,6 +23,38 @@ use crate::broker::{Broker, suspend};
 
 /// More than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A transaction of a `psql` session, which is rolled back on drop: at once, because no process has
+/// to start first.
+pub struct Transaction(Child);
+
+impl Transaction {
+    /// Begins it in the database of a URL, and waits until these statements have been executed.
+    #[must_use]
+    pub fn begin(url: &str, statements: &str) -> Self {
+        let mut session = Command::new("psql")
+            .args(["-X", "-q", "-A", "-t", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = session.stdin.as_mut().unwrap();
+        writeln!(input, "BEGIN; {statements}; SELECT 'begun';").unwrap();
+        let mut answer = String::new();
+        let mut answers = BufReader::new(session.stdout.take().unwrap());
+        answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "begun\n");
+        Self(session)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // The session ends with its input.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
 
 /// A private server, stopped on drop and when the test process ends.
 pub struct Postgres(Broker);

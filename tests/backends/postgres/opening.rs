@@ -1,10 +1,8 @@
 //! Opening: which databases are accepted, and how their tables are created and migrated.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
-
 use super::*;
 use crate::harness::OF_UNRELEASED_VERSION;
+use crate::server::Transaction;
 
 #[tokio::test]
 async fn inserts_into_formerly_empty_tables_scan_no_whole_table() {
@@ -95,19 +93,7 @@ async fn a_database_with_other_migrations_is_refused_with_the_remedy() {
 async fn migration_that_times_out_on_a_lock_is_repeated() {
     let (config, _) = postgres();
     // The migration waits for this transaction, because it creates a table with the same name.
-    let mut other = Command::new("psql")
-        .args(["-X", "-q", "-A", "-t", &config.url])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut commands = other.stdin.take().unwrap();
-    let create = "BEGIN; CREATE TABLE conversations (id uuid); SELECT 'created';";
-    writeln!(commands, "{create}").unwrap();
-    let mut created = String::new();
-    let mut answers = BufReader::new(other.stdout.take().unwrap());
-    answers.read_line(&mut created).unwrap();
-    assert_eq!(created, "created\n");
+    let other = Transaction::begin(&config.url, "CREATE TABLE conversations (id uuid)");
 
     let migrating = tokio::spawn({
         let config = config.clone();
@@ -127,8 +113,7 @@ async fn migration_that_times_out_on_a_lock_is_repeated() {
     // The migration has timed out, so other transactions that queue after it proceed.
     assert!(!migrating.is_finished());
 
-    drop(commands);
-    other.wait().unwrap();
+    drop(other);
     let applied = timeout(DEADLINE, migrating).await.unwrap().unwrap();
     let applied = applied.unwrap();
     assert!(applied[0].contains("schema"), "{applied:?}");

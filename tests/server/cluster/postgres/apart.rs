@@ -1,52 +1,12 @@
 //! Namespaces with a dedicated connection.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
-
 use roomcast::Ack;
 
 use super::*;
+use crate::postgres_server::Transaction;
 
-/// A session that locks the table of large messages. Dropping it releases the lock at once, without
-/// a process that has to start first.
-struct Lock(Child);
-
-impl Lock {
-    fn new(server: &Server) -> Self {
-        let mut session = Command::new("psql")
-            .args([
-                "-X",
-                "-q",
-                "-A",
-                "-t",
-                "-h",
-                "127.0.0.1",
-                "-U",
-                "roomcast",
-                "-p",
-            ])
-            .args([&server.port().to_string(), "postgres"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lock = "BEGIN; LOCK TABLE socket_io_attachments; SELECT 'locked';";
-        writeln!(session.stdin.as_mut().unwrap(), "{lock}").unwrap();
-        let mut answer = String::new();
-        let mut answers = BufReader::new(session.stdout.take().unwrap());
-        answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer, "locked\n");
-        Self(session)
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // The session ends with its input, and its transaction with it.
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
+/// Locks the table of large messages.
+const LOCK: &str = "LOCK TABLE socket_io_attachments";
 
 #[test]
 fn dedicated_namespace_does_not_wait_for_a_blocked_connection() {
@@ -70,7 +30,7 @@ fn dedicated_namespace_does_not_wait_for_a_blocked_connection() {
     // The table exists from here on.
     servers[0].io.emit("large", (0, &large));
     assert!(text(&mut client).starts_with("42[\"large\",0"));
-    let lock = Lock::new(&server);
+    let lock = Transaction::begin(&url, LOCK);
     for n in 1..=3 {
         servers[0].io.emit("large", (n, &large));
     }
@@ -111,7 +71,7 @@ fn last_reply_counts_although_the_leave_message_overtakes_it() {
     assert!(text(&mut client).starts_with("42[\"large\""));
     let main = asking.io.of("/");
     thread::scope(|scope| {
-        let lock = Lock::new(&server);
+        let lock = Transaction::begin(&url, LOCK);
         // The reply waits behind this event. The leave message uses the other connection.
         leaving.io.emit("large", &large);
         let sent = || leaving.io.metrics().counter(Counter::ClusterSent);
