@@ -16,13 +16,14 @@ const STARTS: [&str; 5] = [
 
 /// Calls that start a task without a name, and where the server may use them. These tasks end by
 /// themselves, and soon.
-const SPAWNS: [&str; 4] = [
+const SPAWNS: [&str; 5] = [
     "tokio::spawn(",
     "TraceContext::spawn(",
     "spawn_blocking(",
+    "JoinSet::new(",
     "thread::Builder",
 ];
-const NAMELESS: [(&str, &str); 28] = [
+const NAMELESS: [(&str, &str); 30] = [
     (
         "metrics/trace/context.rs",
         "It is what starts tasks within a trace.",
@@ -75,6 +76,14 @@ const NAMELESS: [(&str, &str); 28] = [
         "The lines of one trace, which ends 20 s after its last request.",
     ),
     ("service/channels/ending.rs", "One deletion."),
+    (
+        "service/channels/continuing/mod.rs",
+        "The ends of a socket's rights; it ends with the socket or the last right.",
+    ),
+    (
+        "service/chat/emission.rs",
+        "The gaps of conversations; the task that emits waits for each.",
+    ),
     (
         "service/channels/rights/asking.rs",
         "Renewals while there are questions, and one request, which has a deadline.",
