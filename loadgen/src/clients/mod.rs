@@ -2,9 +2,9 @@
 //! they receive.
 //!
 //! `play` starts each thread with [`play_part`] and observes all of them through [`RunState`]. It
-//! also uses [`open`], [`join`] and [`request`] for clients of its own. Of the other folders, this one
-//! imports `load` and `account`. It must not know reports or other runs, and knows the server only
-//! by the plan.
+//! also uses [`open`], [`join`] and [`request`] for clients of its own. Of the other folders, this
+//! one imports `load` and `account`. It must not know reports or other runs, and knows the server
+//! only by the plan.
 
 mod connect;
 mod enter;

@@ -12,7 +12,8 @@ pub(in crate::engine) fn pong(payload: &[u8]) -> Frame {
     Frame::websocket_control(websocket::Opcode::Pong, payload)
 }
 
-/// Sends a close frame without a reason if that is possible immediately. Returns whether all of it was sent.
+/// Sends a close frame without a reason if that is possible immediately. Returns whether all of it
+/// was sent.
 pub(in crate::engine) fn send_close_frame(stream: &Stream, code: CloseCode) -> bool {
     let mut frame = Vec::new();
     websocket::encode_close(&mut frame, code, "", None);

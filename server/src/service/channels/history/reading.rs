@@ -17,8 +17,9 @@ pub(in crate::service::channels) enum Start {
     After(Sent),
 }
 
-/// Reads at most `limit` events, for a socket that joins if it has all events then. If the channel has only its newest event (`is_last`), a client
-/// that has received an earlier one has missed nothing else.
+/// Reads at most `limit` events, for a socket that joins if it has all events then. If the channel
+/// has only its newest event (`is_last`), a client that has received an earlier one has missed
+/// nothing else.
 ///
 /// # Errors
 ///

@@ -111,8 +111,8 @@ impl Chat {
     /// Removes a socket whose client moves to another server, and returns its handover data.
     ///
     /// The socket leaves its conversations and the rooms for which `follows` returns a
-    /// subscription. It may have left some of `known` without the client's knowledge. Returns `None` if the socket is in a room whose emissions no component
-    /// knows.
+    /// subscription. It may have left some of `known` without the client's knowledge. Returns `None`
+    /// if the socket is in a room whose emissions no component knows.
     pub(crate) fn start_handover(
         &self,
         socket: &Socket,
