@@ -25,8 +25,15 @@ import { lastingPort, metric, metricIs, startServer, until } from "./support.mjs
 const CLIENTS = Number(process.env.ROLLING_CLIENTS ?? 200);
 const OLD = process.env.ROLLING_OLD;
 const ADAPTER = process.env.ROLLING_ADAPTER ?? "postgres";
-/** So many clients on few cores need longer than the default to be claimed. */
-const CLAIMS = { ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s" };
+/**
+ * So many clients on few cores need longer than the default to be claimed, and have received less
+ * than they were sent: without all events after that, they cannot be recovered.
+ */
+const CLAIMS = {
+  ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s",
+  ROOMCAST_RECOVERY__MAX_BYTES: "1048576",
+  ROOMCAST_RECOVERY__MAX_MESSAGES: "10000",
+};
 /**
  * Old nodes do not seal, so that `adapter.accept_plain` is tested whatever the older version does
  * by default. A program without this key does not seal at all.
