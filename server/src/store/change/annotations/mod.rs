@@ -88,6 +88,8 @@ pub struct Reaction {
     pub own: bool,
 }
 
+record! { Reaction => emoji, count, user_ids, own }
+
 /// A message that is to be found at once in its conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -19,6 +19,7 @@ use crate::store::page::Messages;
 use crate::store::postgres::group::LockedRows;
 use crate::store::postgres::sql::{CachedStatements, execute, query, record, unsigned};
 use crate::store::postgres::{Postgres, read};
+use crate::store::statement::Pair;
 use crate::store::{StoreError, Time};
 
 /// The columns of a quote, from the table `m`, with an excerpt of 200 characters as in all stores.
@@ -89,14 +90,17 @@ pub(in crate::store) async fn silent(
 ) -> Result<HashSet<(Uuid, String)>, Error> {
     let silent = client
         .query_cached(
-            "SELECT conversation_id, user_id FROM notification_levels
+            "SELECT conversation_id AS key, user_id AS value FROM notification_levels
              WHERE level = 'none' AND (conversation_id, user_id) IN (
                  SELECT * FROM unnest($1::uuid[], $2::text[]))",
             &[&conversations, &users],
-            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+            record,
         )
         .await?;
-    Ok(silent.into_iter().collect())
+    Ok(silent
+        .into_iter()
+        .map(|Pair(id, user)| (id, user))
+        .collect())
 }
 
 /// Adds quotes, reactions and growing texts to the messages of a page, as `reader` sees them.
@@ -179,15 +183,7 @@ async fn reactions(
              FROM message_emojis e WHERE e.message_id = ANY($1)
              ORDER BY e.message_id, e.first_at, e.emoji",
             &[&messages, &reader],
-            |row| {
-                let reaction = Reaction {
-                    emoji: row.try_get("emoji")?,
-                    count: unsigned(row.try_get("count")?),
-                    user_ids: row.try_get("user_ids")?,
-                    own: row.try_get("own")?,
-                };
-                Ok((row.try_get("message_id")?, reaction))
-            },
+            |row| Ok((row.try_get("message_id")?, record(row)?)),
         )
         .await?;
     for (message, reaction) in reactions {

@@ -154,29 +154,17 @@ fn reactions(
     message: Uuid,
     reader: Option<&str>,
 ) -> rusqlite::Result<Vec<Reaction>> {
-    let mut reactions = connection.query_cached(
-        "SELECT emoji, count, EXISTS (SELECT 1 FROM message_reactions AS own
-             WHERE own.message_id = ?1 AND own.emoji = message_emojis.emoji AND own.user_id = ?2)
-         FROM message_emojis WHERE message_id = ?1 ORDER BY first_at, emoji",
+    // A reaction names at most ten users.
+    connection.query_cached(
+        "SELECT e.emoji, e.count,
+             (SELECT json_group_array(user_id ORDER BY user_id) FROM (SELECT user_id FROM message_reactions
+                  WHERE message_id = ?1 AND emoji = e.emoji ORDER BY user_id LIMIT 10)) AS user_ids,
+             EXISTS (SELECT 1 FROM message_reactions
+                 WHERE message_id = ?1 AND emoji = e.emoji AND user_id = ?2) AS own
+         FROM message_emojis e WHERE e.message_id = ?1 ORDER BY e.first_at, e.emoji",
         params![Id(message), reader],
-        |row| {
-            Ok(Reaction {
-                emoji: row.get(0)?,
-                count: unsigned(row.get(1)?),
-                user_ids: Vec::new(),
-                own: row.get(2)?,
-            })
-        },
-    )?;
-    for reaction in &mut reactions {
-        reaction.user_ids = connection.query_cached(
-            "SELECT user_id FROM message_reactions WHERE message_id = ?1 AND emoji = ?2
-             ORDER BY user_id LIMIT ?3",
-            params![Id(message), reaction.emoji, MAX_NAMED_USERS],
-            |row| row.get(0),
-        )?;
-    }
-    Ok(reactions)
+        record,
+    )
 }
 
 /// Returns the quote of a message, and its conversation.
@@ -330,6 +318,3 @@ fn pin(
     let by = annotate.by.user_id.clone();
     Ok(Change::Done(Annotate::pinned(message, by, now)))
 }
-
-/// The maximum number of users that a [`Reaction`] names.
-const MAX_NAMED_USERS: u32 = 10;

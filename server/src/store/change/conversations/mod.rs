@@ -113,6 +113,8 @@ pub struct Revision {
     pub changes: u64,
 }
 
+record! { Revision => seq: "last_seq", changes }
+
 /// A new title for a conversation.
 #[derive(Clone, Debug)]
 pub struct Rename {

@@ -13,6 +13,7 @@ use crate::store::change::{
 use crate::store::page::PageBuilder;
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::sql::{CachedStatements, Id, execute, one_more, record, unsigned};
+use crate::store::statement::Pair;
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -83,12 +84,13 @@ pub(in crate::store) fn rename(
     now: Time,
 ) -> rusqlite::Result<Change<Conversation>> {
     let id = Id(rename.conversation_id);
-    let found = connection.query_opt_cached(
-        "SELECT owner_id, title FROM conversations WHERE id = ?1 AND deleted_at IS NULL",
+    let found: Option<Pair<Option<String>, Option<String>>> = connection.query_opt_cached(
+        "SELECT owner_id AS key, title AS value FROM conversations
+         WHERE id = ?1 AND deleted_at IS NULL",
         [&id],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        record,
     )?;
-    let Some((owner, title)): Option<(Option<String>, Option<String>)> = found else {
+    let Some(Pair(owner, title)) = found else {
         return Ok(Change::Absent);
     };
     let is_member = is_member(connection, rename.conversation_id, &rename.by.user_id)?;
@@ -148,13 +150,7 @@ pub(in crate::store) fn revision(
     connection.query_opt_cached(
         "SELECT last_seq, changes, is_open FROM conversations WHERE id = ?1",
         [Id(conversation)],
-        |row| {
-            let revision = Revision {
-                seq: unsigned(row.get(0)?),
-                changes: unsigned(row.get(1)?),
-            };
-            Ok((revision, row.get(2)?))
-        },
+        |row| Ok((record(row)?, row.get("is_open")?)),
     )
 }
 

@@ -6,7 +6,8 @@ use crate::store::change::conversations::sqlite::read_conversation;
 use crate::store::change::members::sqlite::is_member;
 use crate::store::change::{Change, DeletedConversation, Removal};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, Id, execute};
+use crate::store::sqlite::sql::{CachedStatements, Id, execute, record};
+use crate::store::statement::record;
 use crate::store::write::DeletionOperation;
 use crate::store::{StoreError, Time};
 
@@ -25,8 +26,11 @@ impl Sqlite {
 struct FoundConversation {
     owner: Option<String>,
     is_open: bool,
-    deleted: Option<(Time, String)>,
+    deleted_at: Option<Time>,
+    deleted_by: Option<String>,
 }
+
+record! { FoundConversation => owner: "owner_id", is_open, deleted_at, deleted_by }
 
 pub(in crate::store) fn delete_conversation(
     connection: &Connection,
@@ -35,23 +39,16 @@ pub(in crate::store) fn delete_conversation(
 ) -> rusqlite::Result<Change<Removal>> {
     let deletion = &operation.deletion;
     let id = deletion.conversation_id;
-    let found = connection.query_opt_cached(
+    let found: Option<FoundConversation> = connection.query_opt_cached(
         "SELECT owner_id, is_open, deleted_at, deleted_by FROM conversations WHERE id = ?1",
         [Id(id)],
-        |row| {
-            let (at, by): (Option<Time>, Option<String>) = (row.get(2)?, row.get(3)?);
-            Ok(FoundConversation {
-                owner: row.get(0)?,
-                is_open: row.get(1)?,
-                deleted: at.zip(by),
-            })
-        },
+        record,
     )?;
     let Some(found) = found else {
         return Ok(Change::Absent);
     };
     let owner = found.owner.as_deref();
-    if let Some((deleted_at, deleted_by)) = found.deleted {
+    if let Some((deleted_at, deleted_by)) = found.deleted_at.zip(found.deleted_by) {
         let deleted = DeletedConversation {
             conversation_id: id,
             deleted_at,

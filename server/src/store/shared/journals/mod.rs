@@ -56,6 +56,24 @@ struct Reached {
 
 record! { Reached => revision }
 
+fn select_revision(journal: &str) -> Statement {
+    Statement::new(
+        "SELECT revision FROM journals WHERE name = $1",
+        values![journal],
+    )
+}
+
+/// Selects an [`OpenCount`]. One statement reads both, so that they are consistent.
+fn select_open(journal: &str, now: Time) -> Statement {
+    Statement::new(
+        "SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0) AS revision,
+             (SELECT count(*) FROM journal_entries
+              WHERE journal = $1 AND is_current AND is_open
+                  AND (expires_at IS NULL OR expires_at > $2)) AS open",
+        values![journal, now],
+    )
+}
+
 /// The entries of one category in a part of some journals.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a row, readers destructure it")]
@@ -352,11 +370,9 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn journal_revision(&self, journal: &str) -> Result<u64, StoreError> {
-        let select = Statement::new(
-            "SELECT revision FROM journals WHERE name = $1",
-            values![journal],
-        );
-        let found: Vec<Reached> = self.with_answer_timeout(self.rows(select)).await?;
+        let found: Vec<Reached> = self
+            .with_answer_timeout(self.rows(select_revision(journal)))
+            .await?;
         Ok(found.first().map_or(0, |reached| reached.revision))
     }
 
@@ -367,15 +383,9 @@ impl Store {
     ///
     /// If they could not be counted.
     pub async fn count_open(&self, journal: &str, now: Time) -> Result<(u64, u64), StoreError> {
-        // One statement reads both, so that they are consistent.
-        let select = Statement::new(
-            "SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0) AS revision,
-                 (SELECT count(*) FROM journal_entries
-                  WHERE journal = $1 AND is_current AND is_open
-                      AND (expires_at IS NULL OR expires_at > $2)) AS open",
-            values![journal, now],
-        );
-        let counted: Vec<OpenCount> = self.with_answer_timeout(self.rows(select)).await?;
+        let counted: Vec<OpenCount> = self
+            .with_answer_timeout(self.rows(select_open(journal, now)))
+            .await?;
         let counted = counted.first().ok_or(StoreError::Failed)?;
         Ok((counted.revision, counted.open))
     }

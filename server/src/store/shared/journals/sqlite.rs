@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, params};
 
+use super::{OpenCount, Reached, select_open, select_revision};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{CachedStatements, record, signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, query, record, signed, unsigned};
 use crate::store::{
-    Amend, Append, Appended, Current, Entry, IfOpen, JournalView, Quota, Replace, StoreError, Time,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalView, Quota, Replace, StoreError,
 };
 
 impl Sqlite {
@@ -107,7 +108,9 @@ fn replace(connection: &Connection, replace: &Replace) -> rusqlite::Result<Vec<O
             let left = match room {
                 Some(left) => left,
                 None => {
-                    let (_, open) = count_open(connection, &append.journal, append.created_at)?;
+                    let select = select_open(&append.journal, append.created_at);
+                    let counted: Vec<OpenCount> = query(connection, &select)?;
+                    let open = counted.first().map_or(0, |counted| counted.open);
                     u64::from(append.most_open).saturating_sub(open)
                 }
             };
@@ -263,11 +266,7 @@ fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
 fn view(connection: &Connection, current: &Current<'_>) -> rusqlite::Result<JournalView> {
     // Only a transaction makes the entries and the revision consistent.
     let transaction = connection.unchecked_transaction()?;
-    let revision: Option<i64> = transaction.query_opt_cached(
-        "SELECT revision FROM journals WHERE name = ?1",
-        [current.journal],
-        |row| row.get(0),
-    )?;
+    let reached: Vec<Reached> = query(&transaction, &select_revision(current.journal))?;
     let mut entries = Vec::new();
     for (open_only, limit) in [(true, current.open), (false, current.newest)] {
         let condition = if open_only {
@@ -297,7 +296,7 @@ fn view(connection: &Connection, current: &Current<'_>) -> rusqlite::Result<Jour
     // Open entries may also be among the newest entries.
     entries.dedup_by_key(|entry| entry.revision);
     Ok(JournalView {
-        revision: unsigned(revision.unwrap_or(0)),
+        revision: reached.first().map_or(0, |reached| reached.revision),
         entries,
     })
 }
@@ -320,18 +319,6 @@ const OF_CATEGORY: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND category = ?2 AND (expires_at IS NULL OR expires_at > ?3)
         AND revision < ?5 AND substr(body, 1, length(?6)) <> ?6
     ORDER BY revision DESC LIMIT ?4";
-
-/// Returns the revision and the number of open entries. One statement reads both, so that they are
-/// consistent.
-fn count_open(connection: &Connection, journal: &str, now: Time) -> rusqlite::Result<(u64, u64)> {
-    connection.query_one_cached(
-        "SELECT coalesce((SELECT revision FROM journals WHERE name = ?1), 0),
-             (SELECT count(*) FROM journal_entries
-              WHERE journal = ?1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > ?2))",
-        params![journal, now],
-        |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))),
-    )
-}
 
 /// Returns the current entry of a key.
 fn current(connection: &Connection, journal: &str, key: &str) -> rusqlite::Result<Option<Entry>> {

@@ -223,10 +223,7 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn stored_stream(&self, message: Uuid) -> Result<Option<StoredStream>, StoreError> {
-        let select = Statement::new(
-            "SELECT holder, text, touched_at FROM message_streams WHERE message_id = $1",
-            values![message],
-        );
+        let select = select_stream(message);
         Ok(self.with_answer_timeout(self.rows(select)).await?.pop())
     }
 
@@ -369,6 +366,14 @@ pub struct StreamHolder {
 }
 
 record! { StreamHolder => message_id, holder }
+
+/// Selects the [`StoredStream`] of a message.
+fn select_stream(message: Uuid) -> Statement {
+    Statement::new(
+        "SELECT holder, text, touched_at FROM message_streams WHERE message_id = $1",
+        values![message],
+    )
+}
 
 /// Maximum number of messages that [`Store::streams_in`] returns.
 pub const STREAMS_READ: usize = 100;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{Finish, StoredStream, delete};
+use super::{Finish, delete, select_stream};
 use crate::store::Time;
 use crate::store::change::annotations::sqlite::{notify, shown};
 use crate::store::change::members::sqlite::last_seq;
 use crate::store::change::messages::sqlite::{find, replace};
 use crate::store::change::{Actor, Change, Message};
-use crate::store::sqlite::sql::{CachedStatements, Id, execute, record};
+use crate::store::sqlite::sql::{CachedStatements, Id, execute, query};
 
 /// Stores the row beside a new message.
 pub(in crate::store) fn begin(
@@ -58,12 +58,7 @@ pub(in crate::store) fn finish(
     if last_seq(connection, old.conversation_id, None)?.is_none() || old.deleted_at.is_some() {
         return Ok(Change::Absent);
     }
-    let stored: Option<StoredStream> = connection.query_opt_cached(
-        "SELECT holder, text, touched_at FROM message_streams WHERE message_id = ?1",
-        [Id(old.id)],
-        record,
-    )?;
-    let Some(stored) = stored else {
+    let Some(stored) = query(connection, &select_stream(old.id))?.pop() else {
         return Ok(Change::Unchanged(Arc::new(old)));
     };
     let new = match finish.finished(&old, &stored) {
