@@ -29,7 +29,7 @@ use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::Traces;
-use crate::service::audit::Moderation;
+use crate::service::audit::Audit;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
@@ -45,7 +45,7 @@ pub(super) struct Catalogue {
     traces: Traces,
     diagnosis: Diagnosis,
     /// Records the events of moderators.
-    moderation: Option<Moderation>,
+    audit: Option<Audit>,
     /// The rows of all events in the namespace.
     rows: Vec<&'static EventPolicy>,
     overlap: Overlap,
@@ -80,7 +80,7 @@ impl Catalogue {
             hooks: Hooks::default(),
             traces: Traces::default(),
             diagnosis: Diagnosis::default(),
-            moderation: None,
+            audit: None,
             overlap,
             served: Vec::new(),
         }
@@ -102,8 +102,8 @@ impl Catalogue {
     }
 
     /// Records the events of moderators in the audit log. Call this before registering events.
-    pub(super) fn audit(&mut self, moderation: Moderation) {
-        self.moderation = Some(moderation);
+    pub(super) fn audit(&mut self, audit: Audit) {
+        self.audit = Some(audit);
     }
 
     /// Adds connection handlers, which have no row.
@@ -157,8 +157,7 @@ impl Catalogue {
         let hooks = hooks.cloned();
         let traces = self.traces.clone();
         let diagnosis = self.diagnosis.clone();
-        let moderation = self.moderation.clone();
-        let moderation = moderation.zip(row.moderates);
+        let moderation = self.audit.clone().zip(row.moderates);
         let handler = move |event: roomcast::Event, state: State<S>| {
             received.fetch_add(1, Ordering::Relaxed);
             diagnosed::count(&diagnosis, &event);

@@ -28,7 +28,7 @@ use crate::limit::Users;
 use crate::metrics::diagnosis::Diagnosis;
 use crate::metrics::trace::Traces;
 use crate::service::api::{ADMIN, Admin};
-use crate::service::audit::Moderation;
+use crate::service::audit::Audit;
 use crate::service::cluster::Announcer;
 use crate::service::{Access, Channels, Chat, Hooks, Overlap, Subscriptions};
 pub(crate) use admin_ui::{AdminUi, HashFault, check_hash};
@@ -48,7 +48,7 @@ pub(crate) struct Parts {
     pub(crate) hooks: Hooks,
     pub(crate) traces: Traces,
     pub(crate) diagnosis: Diagnosis,
-    pub(crate) moderation: Moderation,
+    pub(crate) audit: Audit,
     /// The admin UI, which shows changes of sockets.
     pub(crate) admin_ui: Option<AdminUi>,
 }
@@ -74,7 +74,7 @@ pub(crate) fn register(
         hooks,
         traces,
         diagnosis,
-        moderation,
+        audit,
         admin_ui,
     } = parts;
     let io = hooks::register(io, &hooks, &channels);
@@ -88,7 +88,7 @@ pub(crate) fn register(
         let mut catalogue = Catalogue::new(namespace, "/", Arc::clone(&users), access, overlap);
         catalogue.hook(hooks);
         catalogue.diagnose(diagnosis);
-        catalogue.audit(moderation);
+        catalogue.audit(audit);
         traced::register(&mut catalogue, &traces);
         let services = (channels, chat, subscriptions);
         identity::register(&mut catalogue, authenticator, users, services, admin_ui);

@@ -44,7 +44,7 @@ use crate::service::api::LogLevel;
 use crate::service::{
     Asker, Chat, Hooks, Kinds, Leases, Market, SignalAccess,
     api::Publications,
-    audit::{Audit, AuditFile},
+    audit::AuditFile,
     cluster::{self, Sealing},
 };
 use crate::store::{NewConversation, Store};
@@ -103,7 +103,7 @@ pub(crate) async fn run(
     let sealing = Sealing::open(settings).await.map_err(RunError::Sealing)?;
     let joined = cluster::join(io, settings, &sealing);
     let (io, adapter) = joined.map_err(RunError::Adapter)?;
-    let services = Services::open(settings, &store, metrics, log_level).await?;
+    let services = Services::open(settings, &store, metrics, log_level, audit_file).await?;
     let io = services.register(settings, io);
     let io = match store.is_shared() {
         true => {
@@ -151,17 +151,10 @@ pub(crate) async fn run(
         traces,
     );
     let readiness = readiness(&store, &supervisor, &io, publications);
-    let audit = Audit::new(
-        store.clone(),
-        io.clone(),
-        blocks.clone(),
-        audit_file,
-        Arc::clone(&services.metrics),
-    );
-    services.moderation.serve(audit.clone());
-    let reloads = audit.clone();
+    services.audit.serve(&io, blocks.clone());
+    let reloads = services.audit.clone();
     let admin = services.admin.clone();
-    admin.serve(audit.clone(), io.clone(), blocks.clone(), readiness.clone());
+    admin.serve(io.clone(), blocks.clone(), readiness.clone());
     // Before the first client connects.
     admin.begin().await;
     let watched = admin.clone();
@@ -193,7 +186,7 @@ pub(crate) async fn run(
         &readers,
         store.clone(),
         io.clone(),
-        (blocks.clone(), audit),
+        blocks.clone(),
         readiness.clone(),
     );
     if let Some(listener) = admin_listener {

@@ -15,7 +15,6 @@ use crate::http::{
 };
 use crate::limit::Users;
 use crate::service::api::RequestKeys;
-use crate::service::audit::Audit;
 use crate::service::{Access, Blocks};
 use crate::store::Store;
 use roomcast::Io;
@@ -27,11 +26,12 @@ pub(super) fn router(
     readers: &Readers,
     store: Store,
     io: Io,
-    (blocks, audit): (Option<Blocks>, Audit),
+    blocks: Option<Blocks>,
     readiness: Readiness,
 ) -> Router {
     let Services {
         access,
+        audit,
         authenticator,
         channels,
         chat,
@@ -67,7 +67,7 @@ pub(super) fn router(
         connections: connections.clone(),
         log_level: log_level.clone(),
     };
-    let routes = http::api::routes(api, blocks, audit);
+    let routes = http::api::routes(api, blocks, audit.clone());
     let api = http::api::nest(routes, admission);
     let page = http::PageSettings {
         socket_path: settings.engine.http.path.clone(),

@@ -20,7 +20,7 @@ use crate::service::{
     Access, Asker, Channels, Chat, FeedProgress, Hooks, Journals, Kinds, Market, Notifications,
     Overlap, SignalAccess, Subscriptions, answer_channel_peers,
     api::{Admin, AlertLog, answer_peers, trace_for_peers},
-    audit::Moderation,
+    audit::{Audit, AuditFile},
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
@@ -54,7 +54,7 @@ pub(super) struct Services {
     pub(super) market: Market,
     pub(super) metrics: Arc<Metrics>,
     /// Records the events of moderators.
-    pub(super) moderation: Moderation,
+    pub(super) audit: Audit,
     pub(super) notifications: Notifications,
     pub(super) traces: Traces,
     pub(super) users: Arc<Users>,
@@ -71,6 +71,7 @@ impl Services {
         store: &Store,
         metrics: Arc<Metrics>,
         log_level: LogLevel,
+        audit_file: Option<AuditFile>,
     ) -> Result<Self, RunError> {
         let auth = &settings.auth;
         let revocations = Arc::new(Revocations::new());
@@ -144,14 +145,25 @@ impl Services {
             settings.store.is_postgres(),
             Arc::clone(&metrics),
         );
-        let admin = Admin::new(access.clone(), Arc::clone(&metrics), alerts.clone());
+        let audit = Audit::new(
+            store.clone(),
+            access.clone(),
+            audit_file,
+            Arc::clone(&metrics),
+        );
+        let admin = Admin::new(
+            access.clone(),
+            audit.clone(),
+            Arc::clone(&metrics),
+            alerts.clone(),
+        );
         let users = Arc::new(Users::new(&settings.limits, Arc::clone(&metrics)));
         let (section, profile) = (&settings.admin_ui, settings.profile());
         let admin_ui = AdminUi::new(section, profile, Arc::clone(&users), admin.clone());
         Ok(Self {
             admin,
             admin_ui,
-            moderation: Moderation::new(store.clone(), access.clone()),
+            audit,
             alerts,
             access,
             announcer,
@@ -199,7 +211,7 @@ impl Services {
             hooks: self.hooks.clone(),
             traces: self.traces.clone(),
             diagnosis: self.diagnosis.clone(),
-            moderation: self.moderation.clone(),
+            audit: self.audit.clone(),
             admin_ui: self.admin_ui.clone(),
         };
         let io = gateway::register(io, parts, overlap, self.announcer.as_ref());

@@ -51,8 +51,6 @@ fn writer_of_pipe(path: &Path) -> io::Result<Option<File>> {
 pub(in crate::cli) struct DatabaseAct {
     entry: AuditEntry,
     file: Option<AuditFile>,
-    /// Whether the table has the act.
-    is_stored: bool,
 }
 
 impl DatabaseAct {
@@ -72,7 +70,6 @@ impl DatabaseAct {
         let mut act = Self {
             entry,
             file: open_file(settings)?,
-            is_stored: false,
         };
         act.write()?;
         Ok(act)
@@ -117,22 +114,16 @@ impl DatabaseAct {
         self.store(settings).await
     }
 
-    /// Stores the act in the table before it is performed.
-    pub(in crate::cli) async fn store_first(&mut self, settings: &Settings) -> Result<(), String> {
-        self.store(settings).await?;
-        self.is_stored = true;
-        Ok(())
-    }
-
-    async fn store(&self, settings: &Settings) -> Result<(), String> {
+    /// Stores the act in the table, or its outcome if the table has it.
+    pub(in crate::cli) async fn store(&self, settings: &Settings) -> Result<(), String> {
         let config = settings.store.unmigrated();
         let opened = Store::open(&config, std::sync::Arc::default()).await;
         let (store, _commits) = opened.map_err(|error| error.to_string())?;
-        let entry = self.entry.clone();
-        let stored = match self.is_stored {
-            true => store.end_audit(entry).await,
-            false => store.begin_audit(entry).await,
+        let stored = async {
+            store.begin_audit(self.entry.clone()).await?;
+            store.end_audit(self.entry.clone()).await
         };
+        let stored = stored.await;
         store.close().await;
         stored.map_err(|error| error.to_string())
     }

@@ -154,10 +154,10 @@ pub(super) fn emit(settings: &Settings, arguments: EmitArguments) -> ExitCode {
                 // No server records what goes through the adapter. Only PostgreSQL can be written
                 // beside a server.
                 let request = json!({"event": event.event, "rooms": event.rooms});
-                let mut act = DatabaseAct::begin(settings, "emit", &request)?;
+                let act = DatabaseAct::begin(settings, "emit", &request)?;
                 let mut table = AuditTable::Skip;
                 if settings.store.is_postgres() {
-                    act.store_first(settings).await?;
+                    act.store(settings).await?;
                     table = AuditTable::Insert;
                 }
                 let sent = through_adapter(settings, url, seals, &event).await;

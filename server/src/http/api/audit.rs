@@ -1,7 +1,7 @@
 //! Records administrative operations in the audit log, and lists it. The rules are those of the
 //! service.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Json, RequestExt as _,
@@ -17,13 +17,10 @@ use super::describe::RouteRules;
 use super::{ApiError, By, Operation, PREFIX, Parameters, Routes, TIMEOUT};
 use crate::auth::{Permission, Principal};
 use crate::metrics::trace::TraceContext;
-use crate::service::{
-    Access, ServiceError,
-    audit::{ActOutcome, Audit, AuditPage, ListAudit, Requester, StartedAct, of_path},
-};
+use crate::service::audit::{ActOutcome, Audit, AuditPage, ListAudit, Requester, of_path};
 
 /// Returns the routes, below `/api/v1`.
-pub(super) fn routes(audit: Audit, access: Access) -> Routes {
+pub(super) fn routes(audit: Audit) -> Routes {
     Routes::new()
         .on(
             Method::GET,
@@ -37,39 +34,21 @@ pub(super) fn routes(audit: Audit, access: Access) -> Routes {
             .query::<ListAudit>()
             .answer::<AuditPage>(200),
         )
-        .with_state((audit, access))
+        .with_state(audit)
 }
 
 async fn list(
-    State((audit, access)): State<(Audit, Access)>,
+    State(audit): State<Audit>,
     Extension(by): By,
     Parameters(query): Parameters<ListAudit>,
 ) -> Result<Json<AuditPage>, ApiError> {
-    Ok(Json(audit.list(access.allow(by, query)?).await?))
-}
-
-/// The state of the recording. Clones share it.
-#[derive(Clone)]
-pub(super) struct Recording {
-    access: Access,
-    audit: Audit,
-    rules: Arc<RouteRules>,
-}
-
-impl Recording {
-    pub(super) fn new(access: Access, audit: Audit, rules: Arc<RouteRules>) -> Self {
-        Self {
-            access,
-            audit,
-            rules,
-        }
-    }
+    Ok(Json(audit.list(audit.access().allow(by, query)?).await?))
 }
 
 /// Records an administrative operation before and after it is performed. Operations that publish
 /// what they are about, and most operations that only read, are not recorded.
 pub(super) async fn record(
-    State(recording): State<Recording>,
+    State((audit, rules)): State<(Audit, Arc<RouteRules>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -77,16 +56,15 @@ pub(super) async fn record(
     let Some(route) = route else {
         return next.run(request).await;
     };
-    let operation = recording.rules.recorded(request.method(), route.as_str());
-    let Some(operation) = operation else {
+    let Some(operation) = rules.recorded(request.method(), route.as_str()) else {
         return next.run(request).await;
     };
     // A caller without the permission cannot fill the audit log. The handler refuses it.
     let caller = request.extensions().get::<Arc<Principal>>();
-    let needs = recording.rules.needs(request.method(), route.as_str());
+    let needs = rules.needs(request.method(), route.as_str());
     let is_permitted = caller.is_some_and(|caller| {
         let mut needed = needs.always.iter();
-        needed.all(|permission| recording.access.allows(caller, *permission))
+        needed.all(|permission| audit.access().allows(caller, *permission))
     });
     if !is_permitted {
         return next.run(request).await;
@@ -106,24 +84,29 @@ pub(super) async fn record(
         let asked: Value = asked
             .map(|(name, value)| (name.into_owned(), scalar(&value)))
             .collect();
-        let audit = &recording.audit;
+        // The response can be a stream, of which only the beginning is waited for.
         let begun = audit.begin(requester, "http", operation, about, &asked);
-        return record_read(begun, request, next).await;
+        return match begun.await {
+            Ok(act) => {
+                let response = next.run(request).await;
+                act.end(outcome(response.status()), &Value::Null).await;
+                response
+            }
+            Err(refusal) => ApiError::from(refusal).into_response(),
+        };
     }
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, recording.rules.body_bytes(route.as_str())).await else {
+    let Ok(body) = to_bytes(body, rules.body_bytes(route.as_str())).await else {
         return ApiError::too_large().into_response();
     };
     let asked = serde_json::from_slice(&body).unwrap_or_default();
     let request = Request::from_parts(parts, Body::from(body));
     // The operation and the record of its outcome do not end with the connection of the caller.
     let performed = TraceContext::spawn(async move {
-        let audit = &recording.audit;
         let begun = audit.begin(requester, "http", operation, about, &asked);
-        let act = match tokio::time::timeout(RECORD_TIMEOUT, begun).await {
-            Ok(Ok(act)) => act,
-            Ok(Err(refusal)) => return ApiError::from(refusal).into_response(),
-            Err(_) => return super::late().into_response(),
+        let act = match begun.await {
+            Ok(act) => act,
+            Err(refusal) => return ApiError::from(refusal).into_response(),
         };
         let answered = tokio::time::timeout(TIMEOUT, next.run(request)).await;
         let response = answered.unwrap_or_else(|_| super::late());
@@ -139,29 +122,12 @@ pub(super) async fn record(
             // The message of an error can repeat what the caller sent.
             answer = json!({"error": answer.pointer("/error/code")});
         }
-        // The store may still record the outcome after this time.
-        let _ = tokio::time::timeout(RECORD_TIMEOUT, act.end(outcome, &answer)).await;
+        act.end(outcome, &answer).await;
         Response::from_parts(parts, Body::from(body))
     });
     performed
         .await
         .unwrap_or_else(|_| super::once::failed().into_response())
-}
-
-/// Records an operation that only reads. Its response can be a stream, of which only the beginning
-/// is waited for.
-async fn record_read(
-    begun: impl Future<Output = Result<StartedAct, ServiceError>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let act = match begun.await {
-        Ok(act) => act,
-        Err(refusal) => return ApiError::from(refusal).into_response(),
-    };
-    let response = next.run(request).await;
-    act.end(outcome(response.status()), &Value::Null).await;
-    response
 }
 
 /// Returns the value of a query parameter: a boolean or a number if it is one.
@@ -212,5 +178,3 @@ fn requester(request: &Request) -> Result<Requester, ApiError> {
 const STATED_USER: HeaderName = HeaderName::from_static("roomcast-stated-user");
 /// Maximum bytes of a stated name.
 const MAX_STATED: usize = 256;
-/// Maximum time to record an act before it is performed, and the same after it.
-pub(super) const RECORD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -117,7 +117,7 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>, audit: Audit) -> Routes {
         .merge(user_data::routes())
         .merge(trace::routes())
         .with_state(api)
-        .merge(audit::routes(audit, access.clone()));
+        .merge(audit::routes(audit));
     match blocks {
         Some(blocks) => routes.merge(blocks::routes(blocks, access)),
         None => routes,
@@ -148,7 +148,7 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
         rules: Arc::clone(&rules),
     };
     // This layer is inside the admission layer, which sets the caller that owns the key.
-    let recording = audit::Recording::new(access.clone(), audit, Arc::clone(&rules));
+    let recording = (audit, Arc::clone(&rules));
     let once = once::IdempotencyState::new(keys, rules, access);
     // A repeated request that gets a stored response performs nothing, so it is not recorded.
     let router = router.layer(middleware::from_fn_with_state(recording, audit::record));

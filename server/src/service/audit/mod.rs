@@ -13,7 +13,7 @@ mod subject;
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,12 +23,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::masking::{masked, shortened};
-pub(crate) use self::moderation::Moderation;
 pub(crate) use self::reload::key_names;
 pub(crate) use self::subject::{Subject, of_path};
 use crate::auth::{Permission, Principal};
 use crate::metrics::{Counter, Metrics};
-use crate::service::authorization::{Allowed, Blocks};
+use crate::service::authorization::{Access, Allowed, Blocks};
 use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::UserId;
 use crate::service::rules::commands::form::whole_in_query;
@@ -46,10 +45,11 @@ pub(crate) struct Audit(Arc<AuditInner>);
 
 struct AuditInner {
     store: Store,
-    io: Io,
-    blocks: Option<Blocks>,
+    access: Access,
     file: Option<Arc<Mutex<AuditFile>>>,
     metrics: Arc<Metrics>,
+    /// The id of the server and its block list; empty until it is built.
+    server: OnceLock<(String, Option<Blocks>)>,
 }
 
 /// The client that requests an act.
@@ -104,8 +104,7 @@ impl ActOutcome {
         }
     }
 
-    /// Returns the outcome of a service call.
-    pub(crate) const fn of<T>(result: &Result<T, ServiceError>) -> Self {
+    const fn of<T>(result: &Result<T, ServiceError>) -> Self {
         match result {
             Ok(_) => Self::Done,
             Err(ServiceError::Unavailable { .. } | ServiceError::Failed { .. }) => Self::Failed,
@@ -117,18 +116,30 @@ impl ActOutcome {
 impl Audit {
     pub(crate) fn new(
         store: Store,
-        io: Io,
-        blocks: Option<Blocks>,
+        access: Access,
         file: Option<AuditFile>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self(Arc::new(AuditInner {
             store,
-            io,
-            blocks,
+            access,
             file: file.map(|file| Arc::new(Mutex::new(file))),
             metrics,
+            server: OnceLock::new(),
         }))
+    }
+
+    /// Starts recording, after the server is built.
+    pub(crate) fn serve(&self, io: &Io, blocks: Option<Blocks>) {
+        let this = io.nodes().into_iter().find(|node| node.is_this);
+        let node = this.map_or_else(String::new, |node| node.id.to_string());
+        // The server is built once, so the cell is empty.
+        let _ = self.0.server.set((node, blocks));
+    }
+
+    /// Returns who may do what.
+    pub(crate) fn access(&self) -> &Access {
+        &self.0.access
     }
 
     /// Records an act before it is performed: its path and the object that it changes, if it has
@@ -154,12 +165,12 @@ impl Audit {
             subject,
             is_missing: false,
         };
-        started.begin().await
+        in_time(started.begin()).await
     }
 
     fn entry(&self, requester: Requester, via: &str, operation: &str) -> AuditEntry {
-        let this = self.0.io.nodes().into_iter().find(|node| node.is_this);
-        let node = this.map_or_else(String::new, |node| node.id.to_string());
+        let server = self.0.server.get();
+        let node = server.map_or_else(String::new, |(node, _)| node.clone());
         new_entry(requester, node, via, operation)
     }
 
@@ -263,8 +274,27 @@ impl StartedAct {
         }
     }
 
-    /// Records the outcome of the act. `answer` is what the requester gets.
-    pub(crate) async fn end(mut self, outcome: ActOutcome, answer: &Value) {
+    /// Records the outcome of a service call. `answer` returns what the requester gets.
+    pub(crate) fn end_of<T, F: FnOnce(&T) -> Value>(
+        self,
+        result: &Result<T, ServiceError>,
+        answer: F,
+    ) -> impl Future<Output = ()> + Send + use<T, F> {
+        let outcome = ActOutcome::of(result);
+        let answer = match result {
+            Ok(value) => answer(value),
+            Err(error) => json!({"error": error.kind()}),
+        };
+        async move { self.end(outcome, &answer).await }
+    }
+
+    /// Records the outcome of the act. `answer` is what the requester gets. The store may still
+    /// record the outcome after the maximum time of this.
+    pub(crate) async fn end(self, outcome: ActOutcome, answer: &Value) {
+        let _ = tokio::time::timeout(RECORD_TIMEOUT, self.end_with(outcome, answer)).await;
+    }
+
+    async fn end_with(mut self, outcome: ActOutcome, answer: &Value) {
         // A disconnect has no stored object: the answer has the number of connections.
         if let Some(count) = answer
             .get("disconnected")
@@ -358,6 +388,23 @@ fn write_to(file: &mut (dyn Write + Send), line: &str) -> std::io::Result<()> {
     file.flush()
 }
 
+/// Returns what `recording` returns, or an error after the maximum time to record an act.
+async fn in_time<T>(
+    recording: impl Future<Output = Result<T, ServiceError>>,
+) -> Result<T, ServiceError> {
+    let recorded = tokio::time::timeout(RECORD_TIMEOUT, recording).await;
+    recorded.unwrap_or_else(|_| Err(late()))
+}
+
+/// Returns the error if an act cannot be recorded in time.
+fn late() -> ServiceError {
+    ServiceError::unavailable(RETRY_AFTER)
+}
+
+/// Maximum time to record an act before it is performed, and the same after it.
+pub(crate) const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The delay before a client retries an act that could not be recorded.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Maximum time to write a line of the file.
 const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 

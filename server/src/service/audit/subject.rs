@@ -118,7 +118,7 @@ impl AuditInner {
                 })
             }),
             Subject::Block(id) => {
-                let blocks = self.blocks.as_ref();
+                let blocks = self.server.get().and_then(|(_, blocks)| blocks.as_ref());
                 let block = blocks.and_then(|blocks| blocks.find(*id));
                 block.and_then(|block| serde_json::to_value(block).ok())
             }

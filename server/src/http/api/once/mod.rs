@@ -22,15 +22,14 @@ use roomcast::internal::RetryAfter;
 use uuid::Uuid;
 
 use self::canonical::Canonical;
-use super::{
-    GRACE, NO_STORE, TIMEOUT, audit::RECORD_TIMEOUT, describe::RouteRules, error::ApiError,
-};
+use super::{GRACE, NO_STORE, TIMEOUT, describe::RouteRules, error::ApiError};
 use crate::{
     auth::Principal,
     metrics::trace::TraceContext,
     service::{
         Access, ServiceError, StoredResponse,
         api::{BeginOutcome, HeldKey, RequestKeys, hash_of},
+        audit::RECORD_TIMEOUT,
     },
 };
 

@@ -20,7 +20,7 @@ use crate::service::api::alerts::{AlertLog, REFRESH_INTERVAL, StoredAlert};
 use crate::service::api::health::Readiness;
 use crate::service::api::nodes::report::Reports;
 use crate::service::api::sockets::{self, Disconnect, Disconnected};
-use crate::service::audit::{ActOutcome, Audit, Requester};
+use crate::service::audit::{Audit, Requester};
 use crate::service::authorization::{Access, Allowed, Blocks, LostAccess, NewBlock};
 use crate::service::fault::ServiceError;
 use crate::service::rules::admin::commands::{
@@ -55,6 +55,7 @@ pub(crate) struct Admin(Arc<AdminInner>);
 
 struct AdminInner {
     access: Access,
+    audit: Audit,
     metrics: Arc<Metrics>,
     alerts: AlertLog,
     reports: Reports,
@@ -63,7 +64,6 @@ struct AdminInner {
 }
 
 struct Built {
-    audit: Audit,
     io: Io,
     blocks: Option<Blocks>,
     readiness: Readiness,
@@ -73,9 +73,15 @@ struct Built {
 type Fault = (Part, Option<String>);
 
 impl Admin {
-    pub(crate) fn new(access: Access, metrics: Arc<Metrics>, alerts: AlertLog) -> Self {
+    pub(crate) fn new(
+        access: Access,
+        audit: Audit,
+        metrics: Arc<Metrics>,
+        alerts: AlertLog,
+    ) -> Self {
         Self(Arc::new(AdminInner {
             access,
+            audit,
             reports: Reports::new(Arc::clone(&metrics)),
             metrics,
             alerts,
@@ -84,10 +90,9 @@ impl Admin {
     }
 
     /// Starts serving admins, after the server is built.
-    pub(crate) fn serve(&self, audit: Audit, io: Io, blocks: Option<Blocks>, readiness: Readiness) {
+    pub(crate) fn serve(&self, io: Io, blocks: Option<Blocks>, readiness: Readiness) {
         self.0.reports.serve(readiness.clone());
         let built = Built {
-            audit,
             io,
             blocks,
             readiness,
@@ -200,15 +205,14 @@ impl Admin {
         request: &Value,
         act: impl Future<Output = Result<T, ServiceError>>,
     ) -> Result<T, ServiceError> {
-        let audit = &self.built()?.audit;
-        let begun = audit.begin(requester, "socket", event, (None, None), request);
+        let begun = self
+            .0
+            .audit
+            .begin(requester, "socket", event, (None, None), request);
         let started = begun.await?;
         let result = act.await;
-        let answer = match &result {
-            Ok(answer) => serde_json::to_value(answer).unwrap_or_default(),
-            Err(error) => json!({"error": error.kind()}),
-        };
-        started.end(ActOutcome::of(&result), &answer).await;
+        let answer = |answer: &T| serde_json::to_value(answer).unwrap_or_default();
+        started.end_of(&result, answer).await;
         result
     }
 
