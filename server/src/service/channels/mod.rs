@@ -110,7 +110,7 @@ impl Channels {
         (limits, announcer): (&config::Limits, Option<Announcer>),
     ) -> Result<Self, StoreError> {
         let epoch = journals.store().epoch().await?;
-        authenticator.retain_claims(kinds.claims_with(&signal_claims));
+        authenticator.retain_claims([&*signal_claims, &*kinds.claims()].concat());
         Ok(Self(Arc::new(ChannelsInner {
             kinds: RwLock::new(kinds),
             signal_claims,
@@ -219,7 +219,7 @@ impl Channels {
 
     /// Returns the claims of a user that rules read, as JSON. `None` if there are none.
     pub(crate) fn claims_of(&self, by: &Principal) -> Option<String> {
-        let names = self.0.kinds.read().claims_with(&[]);
+        let names = self.0.kinds.read().claims();
         let claims = names.into_iter().filter_map(|name| {
             let value = claim(by, &name)?;
             Some((name, value))
@@ -250,7 +250,7 @@ impl Channels {
     /// Replaces the kinds. Followers that lost the right, or whose kind was removed, are told why
     /// and leave.
     pub(crate) fn replace_kinds(&self, kinds: Kinds, namespace: &Namespace) {
-        let claims = kinds.claims_with(&self.0.signal_claims);
+        let claims = [&*self.0.signal_claims, &*kinds.claims()].concat();
         self.0.authenticator.retain_claims(claims);
         *self.0.kinds.write() = kinds;
         end_at(namespace, |socket, room, known| {
