@@ -385,11 +385,7 @@ mod tests {
     use crate::{auth::Roles, config, service::identity::REFRESH, store::Store};
 
     async fn access() -> Access {
-        let store = config::Store {
-            url: "memory:".to_owned(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let store = Store::in_memory().await;
         let auth = config::Auth::default();
         let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
         let access = Access::open(store, roles, Arc::default(), Arc::default(), &auth).await;

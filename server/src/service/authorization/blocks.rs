@@ -491,11 +491,7 @@ mod tests {
     use roomcast::limit::Proxies;
 
     async fn blocks() -> Blocks {
-        let store = config::Store {
-            url: "memory:".into(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let store = Store::in_memory().await;
         let limits = config::Limits::default().addresses();
         let io = Io::builder()
             .guard(&limits, Proxies::default())

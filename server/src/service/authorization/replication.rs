@@ -326,11 +326,7 @@ mod tests {
     };
 
     async fn access(revocations: &Arc<Revocations>) -> Access {
-        let store = config::Store {
-            url: "memory:".into(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let store = Store::in_memory().await;
         let auth = config::Auth::default();
         let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
         let opened = Access::open(store, roles, Arc::clone(revocations), Arc::default(), &auth);

@@ -359,11 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn endless_revocations_get_an_end_if_token_lifetime_is_limited() {
-        let store = config::Store {
-            url: "memory:".into(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let store = Store::in_memory().await;
         let soon: Time = after(Timestamp::now(), 7).into();
         for (value, until) in [
             ("ann", NEVER.into()),
@@ -402,11 +398,7 @@ mod tests {
 
     #[tokio::test]
     async fn guest_revocation_has_no_end_although_tokens_expire() {
-        let store = config::Store {
-            url: "memory:".into(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let store = Store::in_memory().await;
         let mut auth = config::Auth::default();
         auth.jwt.max_lifetime = Some(Duration::from_secs(3600));
         let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();

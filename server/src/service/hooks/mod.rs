@@ -551,11 +551,7 @@ mod tests {
 
     #[tokio::test]
     async fn event_without_room_is_dropped_before_serialization() {
-        let store = config::Store {
-            url: "memory:".to_owned(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
+        let store = Store::in_memory().await;
         let config = config::Webhooks {
             url: Some("https://app.example/hooks".to_owned()),
             secret: Some("a secret of webhooks".to_owned().into()),

@@ -494,8 +494,6 @@ const PAGE_BYTES: usize = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use crate::metrics::Metrics;
 
     struct Silent;
 
@@ -506,13 +504,7 @@ mod tests {
     #[tokio::test]
     async fn room_is_discarded_a_fixed_time_after_it_was_found_empty() {
         const LINGER: Duration = Duration::from_secs(10);
-        let memory = config::Store {
-            url: "memory:".into(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&memory, Arc::<Metrics>::default())
-            .await
-            .unwrap();
+        let store = Store::in_memory().await;
         let followed = Followed::new("j".into(), Arc::new(Silent), store);
         let room = Room::from("r");
         followed.note_room(&room);

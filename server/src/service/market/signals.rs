@@ -263,7 +263,6 @@ mod tests {
     use super::*;
     use crate::auth::Principal;
     use crate::config;
-    use crate::metrics::Metrics;
     use crate::service::hooks::Hooks;
     use crate::service::journals::SubscriptionKind as _;
     use crate::service::notifications::Notifications;
@@ -271,13 +270,7 @@ mod tests {
     use crate::store::Store;
 
     async fn market() -> Market {
-        let memory = config::Store {
-            url: "memory:".into(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&memory, Arc::<Metrics>::default())
-            .await
-            .unwrap();
+        let store = Store::in_memory().await;
         let window = Duration::from_secs(60);
         let journals = Journals::new(store, Hooks::default(), Some(window), window);
         let notifications = Notifications::new(journals.clone(), &config::Notifications::default());

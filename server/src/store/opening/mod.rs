@@ -53,6 +53,17 @@ impl Store {
         Self::open_supervised(config, metrics, &supervisor).await
     }
 
+    /// Opens a store in memory for tests. Nobody takes its commits, so it stores no messages.
+    #[cfg(test)]
+    pub(crate) async fn in_memory() -> Self {
+        let config = config::Store {
+            url: "memory:".to_owned(),
+            ..config::Store::default()
+        };
+        let (store, _commits) = Self::open(&config, Arc::default()).await.unwrap();
+        store
+    }
+
     /// Opens the store. `supervisor` watches its tasks.
     ///
     /// # Errors

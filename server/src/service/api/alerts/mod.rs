@@ -406,14 +406,9 @@ mod tests {
 
     use super::queue::MAX_WAITING;
     use super::*;
-    use crate::config;
 
     async fn log() -> AlertLog {
-        let config = config::Store {
-            url: "memory:".into(),
-            ..config::Store::default()
-        };
-        let (store, _commits) = Store::open(&config, Arc::default()).await.unwrap();
+        let store = Store::in_memory().await;
         AlertLog::new(store, Hooks::default(), false, Arc::default())
     }
 
