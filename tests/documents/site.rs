@@ -163,6 +163,31 @@ fn links_of_all_pages_lead_to_files_and_headings() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// In the package, the pages are beside these pages as in the source.
+#[test]
+fn package_has_the_pages_outside_docs_that_its_pages_link() {
+    let manifest = read("server/Cargo.toml");
+    let mut linked = BTreeSet::new();
+    for page in pages() {
+        let folder = Path::new(&page).parent().unwrap();
+        for target in prose(&read(&page)).into_iter().flat_map(links) {
+            let path = target.split('#').next().unwrap();
+            if path.ends_with(".md") && !target.contains("://") {
+                linked.insert(normal(&folder.join(path)));
+            }
+        }
+    }
+    linked.retain(|page| !page.starts_with("docs"));
+    assert!(linked.len() > 1, "{linked:?}");
+    for page in linked {
+        let folder = page.parent().unwrap().to_str().unwrap();
+        let place = Path::new("usr/share/doc/roomcast").join(folder);
+        let place = place.to_str().unwrap().trim_end_matches('/');
+        let asset = format!("[\"../{}\", \"{place}/\", \"644\"]", page.display());
+        assert!(manifest.contains(&asset), "{asset}");
+    }
+}
+
 /// The links to other sites. No test opens them: open each before a release.
 const EXTERNAL: [&str; 5] = [
     "https://docs.rs/roomcast/latest/roomcast/adapter/struct.Secrets.html",
