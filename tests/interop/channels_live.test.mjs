@@ -12,7 +12,7 @@ import { QUICK, disconnectLink, startLink } from "./link.mjs";
 import { call, enter } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
 import { within } from "./processes.mjs";
-import { ask, next, until } from "./support.mjs";
+import { ask, metricIs, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 /** Returns who is present, in short. */
@@ -293,6 +293,8 @@ test("recovered socket keeps its subscription by a service unless that has ended
   await publish(url, channel, 2);
   await until(() => seen.length === 2, () => JSON.stringify(seen));
   await disconnectLink({ socket, link });
+  // A server that does not know of the cut yet would end the subscription of a connected socket.
+  await metricIs(url, "roomcast_recovery_sessions", (disconnected) => disconnected === 1);
   await call(url, "DELETE", path(channel, "subscribers/7"), undefined, service);
   await publish(url, channel, 3);
   link.restore();
