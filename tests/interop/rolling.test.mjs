@@ -29,7 +29,7 @@ const ADAPTER = process.env.ROLLING_ADAPTER ?? "postgres";
  * So many clients on few cores need longer than the default to be claimed, and have received less
  * than they were sent: without all events after that, they cannot be recovered.
  */
-const CLAIMS = {
+const RECOVERY = {
   ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s",
   ROOMCAST_RECOVERY__MAX_BYTES: "1048576",
   ROOMCAST_RECOVERY__MAX_MESSAGES: "10000",
@@ -48,8 +48,8 @@ const known = (program, variables) => {
   // In development an unknown variable is a warning that names the variable.
   return Object.fromEntries(Object.entries(variables).filter(([name]) => !`${stdout}${stderr}`.includes(name)));
 };
-const OLDER = OLD === undefined ? { env: { ...CLAIMS, ...PLAIN } } : { program: OLD, env: known(OLD, { ...CLAIMS, ...PLAIN }) };
-const NEWER = { env: { ...CLAIMS, ROOMCAST_ADAPTER__ACCEPT_PLAIN: "true" } };
+const OLDER = OLD === undefined ? { env: { ...RECOVERY, ...PLAIN } } : { program: OLD, env: known(OLD, { ...RECOVERY, ...PLAIN }) };
+const NEWER = { env: { ...RECOVERY, ROOMCAST_ADAPTER__ACCEPT_PLAIN: "true" } };
 const WINDOW = Math.max(CLIENTS * 20, 20_000);
 /**
  * More clients write more slowly. One process receives everything: if it lagged, clients would lose
