@@ -53,7 +53,7 @@ impl Store {
         Self::open_supervised(config, metrics, &supervisor).await
     }
 
-    /// Opens a store in memory for tests. Nobody takes its commits, so it stores no messages.
+    /// Opens a store in memory for tests. Its commits have no receiver, so it stores no messages.
     #[cfg(test)]
     pub(crate) async fn in_memory() -> Self {
         let config = config::Store {
