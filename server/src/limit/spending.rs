@@ -31,12 +31,10 @@ pub(crate) struct Spent {
     user: Arc<str>,
     /// Number of events by class, in the order of the classes. Servers of other versions can know
     /// fewer or more classes: missing counts are 0, and unknown classes are ignored.
-    #[serde(default)]
     events: Vec<u32>,
-    /// By class: milliseconds until these events alone are used up at the pace of the class.
-    /// Servers without this field report events immediately, so none of this time has passed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rest: Option<Vec<u32>>,
+    /// By class: milliseconds until these events alone are used up at the pace of the class. A
+    /// missing time is 0.
+    rest: Vec<u32>,
 }
 
 /// The users with unreported events.
@@ -122,7 +120,7 @@ impl UnreportedEvents {
         has_events.then(|| Spent {
             user: Arc::clone(user),
             events,
-            rest: Some(rest),
+            rest,
         })
     }
 }
@@ -194,9 +192,7 @@ impl Users {
     pub(crate) fn charge(&self, spent: &[Spent]) {
         // The list comes from another server, so its length is not trusted.
         for Spent { user, events, rest } in spent.iter().take(MAX_REPORTED_USERS) {
-            let is_over = rest
-                .as_ref()
-                .is_some_and(|rest| rest.iter().all(|rest| *rest == 0));
+            let is_over = rest.iter().all(|rest| *rest == 0);
             // Used-up events matter only to a user who is active on this server.
             let allowance = match is_over {
                 true => self.known(user),
@@ -207,8 +203,8 @@ impl Users {
             };
             for (class, count) in Class::ALL.into_iter().zip(events) {
                 if *count > 0 {
-                    let rest = rest.as_ref().and_then(|rest| rest.get(class as usize));
-                    let rest = rest.map(|rest| Duration::from_millis(u64::from(*rest)));
+                    let rest = rest.get(class as usize).copied().unwrap_or(0);
+                    let rest = Duration::from_millis(rest.into());
                     self.charge_class(class, &allowance, *count, rest);
                 }
             }
@@ -278,13 +274,13 @@ mod tests {
     fn unknown_classes_of_other_versions_are_ignored() {
         let [a, _] = servers();
         let read = |json: &str| serde_json::from_str::<Vec<Spent>>(json).unwrap();
-        a.charge(&read(r#"[{"user":"ann","events":[20]}]"#));
+        a.charge(&read(r#"[{"user":"ann","events":[20],"rest":[40000]}]"#));
         assert_eq!(send(&a, "ann", 30), 10);
         a.charge(&read(
-            r#"[{"user":"bob","events":[20,0,0,0,0,0,0,7],"later":1}]"#,
+            r#"[{"user":"bob","events":[20,0,0,0,0,0,0,7],"rest":[40000,0,0,0,0,0,0,9],"later":1}]"#,
         ));
         assert_eq!(send(&a, "bob", 30), 10);
-        a.charge(&read(r#"[{"user":"eve"}]"#));
+        a.charge(&read(r#"[{"user":"eve","events":[],"rest":[]}]"#));
         assert_eq!(send(&a, "eve", 30), 30);
     }
 
@@ -318,7 +314,7 @@ mod tests {
         assert_eq!(send(&a, "ann", 1), 1);
         let reported = a.spent(2, SECOND);
         assert_eq!(reported[0].events, [8, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(reported[0].rest, Some(vec![16_000, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(reported[0].rest, [16_000, 0, 0, 0, 0, 0, 0]);
     }
 
     #[tokio::test(start_paused = true)]

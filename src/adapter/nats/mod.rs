@@ -422,7 +422,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pulses_of_earlier_versions_are_read() {
+    fn pulses_are_read_and_written_as_one_letter_and_a_name() {
         for (word, payload) in [(HELLO, b"hn-1"), (ALIVE, b"an-1"), (BYE, b"bn-1")] {
             let (read, node) = read_pulse(payload).unwrap();
             assert_eq!((read, node.as_str()), (word, "n-1"));

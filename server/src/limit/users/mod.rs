@@ -301,14 +301,13 @@ impl Users {
         class: Class,
         allowance: &Allowance,
         count: u32,
-        rest: Option<Duration>,
+        rest: Duration,
     ) {
         let quota = self.quotas.of_class(class);
         if let (Some(quota), Some(rested)) = (quota, allowance.rested.get(class as usize)) {
             let cost = quota.step.saturating_mul(count);
-            let rest = rest.map_or(cost, |rest| rest.min(cost));
             let most = quota.window.saturating_mul(self.spending.debt());
-            rested.charge(self.now(), cost, rest, most);
+            rested.charge(self.now(), cost, rest.min(cost), most);
         }
     }
 

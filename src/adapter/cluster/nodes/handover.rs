@@ -40,7 +40,6 @@ pub(crate) struct HandoverState {
     /// The display name of the client's principal.
     pub(crate) name: String,
     /// When the identity of the principal expires.
-    #[serde(default)]
     pub(crate) expires_at: Option<SystemTime>,
     /// The events that the client has missed, in order.
     pub(crate) missed: Vec<MissedEvent>,
@@ -48,7 +47,6 @@ pub(crate) struct HandoverState {
     pub(crate) arrival: Value,
     /// The latest requests with which the client was handed over, from server to server, until it
     /// reached the old server.
-    #[serde(default)]
     pub(crate) answered: Vec<HandoverId>,
 }
 

@@ -41,7 +41,6 @@ pub(in crate::adapter) struct Heartbeat {
     /// heartbeat is newer than its start. A client of the broker cannot have recorded it before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) rivals: Vec<Arc<str>>,
-    #[serde(default)]
     load: Figures,
     /// Whether the sender has proved that it is a server of the cluster.
     #[serde(skip)]

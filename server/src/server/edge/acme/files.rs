@@ -35,7 +35,6 @@ pub(crate) struct FileFault {
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredAccount {
     /// The names of the certificate that was issued last.
-    #[serde(default)]
     pub(super) names: Vec<String>,
     /// The account's id and private key, as the ACME library encodes them.
     pub(super) credentials: serde_json::Value,

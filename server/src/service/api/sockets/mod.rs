@@ -83,13 +83,10 @@ pub(crate) struct SocketInfo {
     /// The client's address, as reported by trusted proxies.
     pub(super) address: String,
     /// The client's `User-Agent`, at most 256 bytes of it. Empty if it sent none.
-    #[serde(default)]
     agent: String,
     /// Bytes queued for its connection: its frames, and 256 bytes for each.
-    #[serde(default)]
     queued_bytes: usize,
     /// Whether the client recovered its session after a broken connection.
-    #[serde(default)]
     recovered: bool,
     /// When the connection was opened.
     pub(super) connection_time: Time,

@@ -91,7 +91,6 @@ pub(crate) struct Trade {
     #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
     /// Null if the publishing service never specified it.
-    #[serde(default)]
     pub(crate) side: Option<Side>,
     pub(crate) status: TradeStatus,
     /// Null unless the trade is executed.
