@@ -8,6 +8,7 @@ use refinery::{Report, Runner};
 use tokio_postgres::error::SqlState;
 
 use super::OpenError;
+use super::statement::record;
 
 /// Applies the pending migrations of an SQLite database, or only checks that none is pending.
 ///
@@ -70,14 +71,8 @@ pub(super) fn sqlite_schema(connection: &rusqlite::Connection) -> rusqlite::Resu
     let runner = in_sqlite::migrations::runner();
     let history = if connection.table_exists(None, "refinery_schema_history")? {
         let mut query = connection.prepare(HISTORY)?;
-        let applied = query.query_map([], |row| {
-            Ok(Applied {
-                version: row.get(0)?,
-                name: row.get(1)?,
-                checksum: row.get(2)?,
-            })
-        })?;
-        applied.collect::<rusqlite::Result<Vec<_>>>()?
+        let applied = query.query_map([], super::sqlite::sql::record)?;
+        applied.collect::<rusqlite::Result<Vec<Applied>>>()?
     } else {
         Vec::new()
     };
@@ -98,6 +93,8 @@ struct Applied {
     name: String,
     checksum: String,
 }
+
+record! { Applied => version, name, checksum }
 
 const HISTORY: &str =
     "SELECT version, name, checksum FROM refinery_schema_history ORDER BY version";
@@ -217,14 +214,8 @@ pub(super) async fn postgres_version(
         true => client.query(HISTORY, &[]).await?,
         false => Vec::new(),
     };
-    let applied = rows.iter().map(|row| {
-        Ok(Applied {
-            version: row.try_get(0)?,
-            name: row.try_get(1)?,
-            checksum: row.try_get(2)?,
-        })
-    });
-    let history = applied.collect::<Result<Vec<_>, tokio_postgres::Error>>()?;
+    let applied = rows.iter().map(super::postgres::sql::record);
+    let history = applied.collect::<Result<Vec<Applied>, tokio_postgres::Error>>()?;
     Ok(PostgresVersion {
         version: history.last().map_or(0, |applied| applied.version),
         divergent: divergent(&in_postgres::migrations::runner(), &history),
@@ -298,19 +289,20 @@ pub(super) async fn missing_right(
 ) -> Result<Option<String>, tokio_postgres::Error> {
     let row = client
         .query_one(
-            "SELECT quote_ident(current_user), quote_ident(coalesce(current_schema(), 'public')),
+            "SELECT quote_ident(current_user) AS role, quote_ident(coalesce(current_schema(), 'public')) AS schema,
                     current_schema() IS NOT NULL
-                        AND has_schema_privilege(current_user, current_schema(), 'CREATE'),
+                        AND has_schema_privilege(current_user, current_schema(), 'CREATE') AS may_create,
                     (SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class
                      WHERE relnamespace = to_regnamespace(quote_ident(current_schema()))
                        AND relname IN ('refinery_schema_history', 'messages', 'conversations', 'roomcast_schema')
                        AND NOT pg_has_role(current_user, relowner, 'USAGE')
-                     LIMIT 1)",
+                     LIMIT 1) AS owner",
             &[],
         )
         .await?;
-    let (role, schema): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-    let (may_create, owner): (bool, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
+    let (role, schema): (String, String) = (row.try_get("role")?, row.try_get("schema")?);
+    let (may_create, owner): (bool, Option<String>) =
+        (row.try_get("may_create")?, row.try_get("owner")?);
     if let Some(owner) = owner {
         return Ok(Some(format!(
             "the tables belong to the role {owner}, and the role {role} lacks the rights of their owner: run \

@@ -144,6 +144,7 @@ macro_rules! from_value {
 
 from_value! {
     bool = Value::Flag(flag) => Some(flag), Value::Number(number) => Some(number != 0);
+    i32 = Value::Number(number) => number.try_into().ok();
     i64 = Value::Number(number) => Some(number);
     u16 = Value::Number(number) => number.try_into().ok();
     u32 = Value::Number(number) => number.try_into().ok();

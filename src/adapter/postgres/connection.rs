@@ -138,7 +138,7 @@ impl BrokerConnection {
     /// stored in it.
     pub(crate) async fn prepare(&self) -> Result<Result<(), String>, String> {
         let Table(table) = &self.table;
-        let sql = "SELECT to_regclass($1) IS NOT NULL, CASE WHEN to_regclass($1) IS NOT NULL THEN (
+        let sql = "SELECT to_regclass($1) IS NOT NULL AS exists, CASE WHEN to_regclass($1) IS NOT NULL THEN (
                        SELECT string_agg(lacks, ', ') FROM (
                            SELECT privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'DELETE']) AS privilege
                            WHERE NOT has_table_privilege(to_regclass($1), privilege)
@@ -146,15 +146,15 @@ impl BrokerConnection {
                            SELECT 'USAGE of the sequence of its ids'
                            WHERE NOT has_sequence_privilege(pg_get_serial_sequence($1, 'id'), 'USAGE')
                        ) AS all_of_them(lacks)
-                   ) END";
+                   ) END AS lacking";
         let parameters: [Parameter<'_>; 1] = [(table, Type::TEXT)];
         let row = match answered(self.client.query_typed_one(sql, &parameters)).await? {
             Ok(row) => row,
             Err(why) => return Ok(Err(format!("the table {table} cannot be used: {why}"))),
         };
         let unread = |error| chain(&error);
-        let exists: bool = row.try_get(0).map_err(unread)?;
-        let lacking: Option<String> = row.try_get(1).map_err(unread)?;
+        let exists: bool = row.try_get("exists").map_err(unread)?;
+        let lacking: Option<String> = row.try_get("lacking").map_err(unread)?;
         if let Some(lacking) = lacking {
             let why = format!("the role lacks privileges on the table {table}: {lacking}");
             return Ok(Err(why));

@@ -197,9 +197,9 @@ async fn get(client: &Client, scope: &str, key: &str) -> Result<Option<StoredVal
         .query_typed_opt(sql, &[(&scope, Type::TEXT), (&key, Type::TEXT)])
         .await?;
     row.map(|row| {
-        let text: &str = row.try_get(1)?;
+        let text: &str = row.try_get("value")?;
         Ok(StoredValue {
-            version: number(row.try_get(0)?),
+            version: number(row.try_get("version")?),
             text: text.into(),
         })
     })

@@ -31,14 +31,15 @@ pub(super) async fn check_search(client: &Client) -> Result<(), Error> {
     let row = client
         .query_one(
             "SELECT roomcast_words('ÄRGER Ελλάδα') @@ plainto_tsquery('pg_catalog.simple', 'ärger')
-                 AND roomcast_words('ÄRGER Ελλάδα') @@ plainto_tsquery('pg_catalog.simple', 'ελλάδα'),
+                 AND roomcast_words('ÄRGER Ελλάδα') @@ plainto_tsquery('pg_catalog.simple', 'ελλάδα')
+                     AS finds_letters,
                  datctype::text
              FROM pg_database WHERE datname = current_database()",
             &[],
         )
         .await?;
-    if !row.try_get::<_, bool>(0)? {
-        let ctype: Option<&str> = row.try_get(1)?;
+    if !row.try_get::<_, bool>("finds_letters")? {
+        let ctype: Option<&str> = row.try_get("datctype")?;
         // A warning suffices, so that a database in use is not refused.
         tracing::warn!(
             ctype,

@@ -21,7 +21,7 @@ pub(in crate::store) use sections::Section;
 
 use super::messages::list;
 use super::{Change, Message};
-use crate::store::statement::{Pair, Statement, values};
+use crate::store::statement::{Pair, Statement, record, values};
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 
@@ -158,8 +158,15 @@ impl SectionQuery {
     }
 }
 
-/// A row as it is read: key, columns and body.
-pub(in crate::store) type FoundRow = (String, String, Option<String>);
+/// A row of a user. `data` has its other columns.
+#[derive(Debug)]
+pub(in crate::store) struct FoundRow {
+    key: String,
+    data: String,
+    body: Option<String>,
+}
+
+record! { FoundRow => key, data, body }
 
 /// Collects rows until a page is full. Rows with the same key are never separated.
 #[derive(Debug)]
@@ -183,11 +190,11 @@ impl FoundRows {
     /// Adds a row. Returns `false` if the page is full, and the row is not added.
     fn push(&mut self, row: FoundRow) -> bool {
         let is_full = self.bytes >= self.max_bytes || self.rows.len() >= MAX_RECORDS;
-        if is_full && self.rows.last().is_some_and(|last| last.0 != row.0) {
+        if is_full && self.rows.last().is_some_and(|last| last.key != row.key) {
             self.is_cut = true;
             return false;
         }
-        self.bytes += row.0.len() + row.1.len() + row.2.as_ref().map_or(0, String::len);
+        self.bytes += row.key.len() + row.data.len() + row.body.as_ref().map_or(0, String::len);
         self.rows.push(row);
         true
     }
@@ -230,7 +237,7 @@ impl Store {
         let cut = found.rows.last().filter(|_| found.is_cut);
         let through = UserDataPlace {
             section: place.section,
-            after: cut.map_or_else(|| end.clone().unwrap_or(after), |last| last.0.clone()),
+            after: cut.map_or_else(|| end.clone().unwrap_or(after), |last| last.key.clone()),
         };
         let next = match (end, is_last_section) {
             (Some(_), _) => Some(through.clone()),
@@ -240,7 +247,7 @@ impl Store {
             }),
             (None, true) => None,
         };
-        let record = |(key, data, body): FoundRow| UserRecord {
+        let record = |FoundRow { key, data, body }| UserRecord {
             kind: section.kind,
             key,
             data: json(&data),

@@ -14,7 +14,7 @@ use crate::store::change::messages::postgres::{find, replace};
 use crate::store::change::messages::streams;
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::execute;
+use crate::store::postgres::sql::{execute, record};
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 
@@ -84,15 +84,15 @@ async fn find_rows(
     query.through.clone_from(&end);
     // The columns are returned as text, whatever their types are.
     let sql = format!(
-        "SELECT f.found_key::text, f.data::text, f.body::text
-         FROM ({}) AS f (found_key, data, body)",
+        "SELECT f.key::text, f.data::text, f.body::text
+         FROM ({}) AS f (key, data, body)",
         section.find
     );
     let parameters = Parameters::new(&query);
     let rows = client.query_typed_raw(&sql, parameters.typed()).await?;
     let mut rows = pin!(rows);
     while let Some(row) = rows.try_next().await? {
-        if !found.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) {
+        if !found.push(record(&row)?) {
             break;
         }
     }

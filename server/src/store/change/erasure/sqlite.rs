@@ -9,7 +9,7 @@ use crate::store::change::messages::sqlite::{find, replace};
 use crate::store::change::messages::streams;
 use crate::store::change::{Actor, Change, ERASED_USER, Message};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::execute;
+use crate::store::sqlite::sql::{execute, record};
 use crate::store::{StoreError, Time};
 use std::sync::Arc;
 
@@ -66,11 +66,15 @@ fn read(
         return Ok((None, found));
     };
     query.through.clone_from(&end);
-    let mut statement = connection.prepare_cached(&translated(section.find))?;
+    let sql = format!(
+        "WITH f (key, data, body) AS ({}) SELECT key, data, body FROM f",
+        translated(section.find)
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
     bind(&mut statement, &query)?;
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
-        if !found.push((row.get(0)?, row.get(1)?, row.get(2)?)) {
+        if !found.push(record(row)?) {
             break;
         }
     }

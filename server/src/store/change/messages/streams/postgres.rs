@@ -14,6 +14,7 @@ use crate::store::change::messages::postgres::{find, replace};
 use crate::store::change::{Actor, Change, Message};
 use crate::store::postgres::group::LockedRows;
 use crate::store::postgres::sql::{CachedStatements, execute, record};
+use crate::store::statement::Pair;
 
 /// The columns of the rows beside the new messages of a group.
 #[derive(Default)]
@@ -69,12 +70,12 @@ pub(in crate::store) async fn texts(
     }
     let texts = client
         .query_cached(
-            "SELECT message_id, text FROM message_streams WHERE message_id = ANY($1)",
+            "SELECT message_id AS key, text AS value FROM message_streams WHERE message_id = ANY($1)",
             &[&messages],
-            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+            record,
         )
         .await?;
-    Ok(texts.into_iter().collect())
+    Ok(texts.into_iter().map(|Pair(id, text)| (id, text)).collect())
 }
 
 pub(in crate::store) async fn finish(
