@@ -112,24 +112,31 @@ async fn commit_with_a_lost_reply_is_looked_up_and_acknowledged() {
     assert_eq!(emitted, [1, 2, 3, 4, 5], "each is emitted once");
 }
 
+fn ann() -> Actor {
+    Actor {
+        user_id: "ann".into(),
+        is_admin: false,
+    }
+}
+
+fn edit_by_ann(message_id: Uuid, content: &str) -> Edit {
+    Edit {
+        message_id,
+        by: ann(),
+        content: content.into(),
+        version: None,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_commits_of_every_kind_are_looked_up() {
     let (proxy, harness) = connect_over_proxy().await;
     let id = harness.conversation(&["ann"]).await;
-    let ann = || Actor {
-        user_id: "ann".into(),
-        is_admin: false,
-    };
     let message = harness.send(id, "ann", "text").await;
     // First the commit is lost, then its answer.
     for (fault, stored) in [(&proxy.eat, false), (&proxy.swallow, true)] {
         let doubts = harness.metrics.counter(Counter::StoreDoubts);
-        let edit = Edit {
-            message_id: message.id,
-            by: ann(),
-            content: "edited".into(),
-            version: None,
-        };
+        let edit = edit_by_ann(message.id, "edited");
         let delete = Delete {
             message_id: message.id,
             by: ann(),
@@ -177,6 +184,22 @@ async fn lost_commits_of_every_kind_are_looked_up() {
         let exists = store.conversation(new.id).await.unwrap().is_some();
         assert_eq!(exists, stored);
         lose_reply();
+        let rename = Rename {
+            conversation_id: id,
+            title: format!("{stored}"),
+            by: ann(),
+        };
+        let renamed = store.rename_conversation(rename, Origin::default()).await;
+        expect("rename", matches!(renamed, Ok(Change::Done(_))));
+        lose_reply();
+        let reaction = Annotate {
+            message_id: message.id,
+            by: ann(),
+            annotation: Annotation::React("👍".into()),
+        };
+        let reacted = store.annotate(reaction, Origin::default()).await;
+        expect("reaction", matches!(reacted, Ok(Change::Done(_))));
+        lose_reply();
         let read = MarkRead {
             conversation_id: id,
             user_id: "ann".into(),
@@ -197,7 +220,7 @@ async fn lost_commits_of_every_kind_are_looked_up() {
         expect("end", matches!(deletion_result, Ok(Change::Done(_))));
         let exists = store.conversation(id).await.unwrap().is_some();
         assert_eq!(exists, !stored);
-        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 7);
+        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 9);
     }
 }
 
@@ -226,15 +249,7 @@ async fn change_undone_by_a_crash_is_refused_after_later_commits() {
     let busy = other.conversation(&["bob"]).await;
     proxy.shut.store(true, Ordering::Relaxed);
     proxy.eat.store(true, Ordering::Relaxed);
-    let edit = Edit {
-        message_id: message.id,
-        by: Actor {
-            user_id: "ann".into(),
-            is_admin: false,
-        },
-        content: "never".into(),
-        version: None,
-    };
+    let edit = edit_by_ann(message.id, "never");
     let store = harness.store.clone();
     let editing = tokio::spawn(async move { store.edit_message(edit, Origin::default()).await });
     let eaten = async {
@@ -255,11 +270,15 @@ async fn change_undone_by_a_crash_is_refused_after_later_commits() {
             .insert_message(text(busy, "bob", &n.to_string()), Origin::default());
         assert!(send.await.is_ok());
     }
+    // The conversation's next change takes the number of the edit.
+    let edit = edit_by_ann(message.id, "later");
+    let edited = other.store.edit_message(edit, Origin::default()).await;
+    assert!(matches!(edited, Ok(Change::Done(_))));
     proxy.is_shut.store(false, Ordering::Relaxed);
     let answer = timeout(DEADLINE, editing).await.unwrap().unwrap();
     assert_eq!(answer.unwrap_err(), StoreError::Failed);
     let read = other.store.history(id, Page::Newest, 1).await.unwrap();
-    assert_eq!(read.unwrap().messages[0].content, "text");
+    assert_eq!(read.unwrap().messages[0].content, "later");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,8 +13,8 @@ use std::time::Duration;
 use roomcast_server::config;
 use roomcast_server::metrics::Counter;
 use roomcast_server::store::{
-    Actor, Change, Delete, DeleteConversation, Edit, Insert, MarkRead, MemberChange, OpenError,
-    Origin, Page, Search, Store, StoreError, words,
+    Actor, Annotate, Annotation, Change, Delete, DeleteConversation, Edit, Insert, MarkRead,
+    MemberChange, OpenError, Origin, Page, Rename, Search, Store, StoreError, words,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

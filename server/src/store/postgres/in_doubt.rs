@@ -5,15 +5,14 @@
 //! witness.
 
 use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::sql::parameters;
+use super::sql::signed;
 use crate::store::Time;
-use crate::store::change::annotations::postgres::detail;
 use crate::store::change::{Committed, Revision};
-use crate::store::statement::{Statement, values};
 use crate::store::write::Done;
 
 /// An in-doubt transaction, with everything that is needed to find its outcome.
@@ -25,103 +24,76 @@ pub(super) struct InDoubtCommit {
     pub(super) process: i32,
     /// The results of its changes, if it was committed.
     pub(super) done: Vec<(Done, Revision)>,
-    /// Returns whether data is stored that only this transaction can have stored. `None` if there
-    /// is no such data: the changes may be stored twice and are not emitted.
-    pub(super) witness: Option<Statement>,
+    /// `None` if there is no such data: the changes may be stored twice and are not emitted.
+    pub(super) witness: Option<Witness>,
     pub(super) reason: String,
 }
 
-/// Returns a query for the best witness of a group with these results, which has created a
-/// conversation.
-pub(super) fn witness(
-    done: &[(Done, Revision)],
+/// Rows that only one transaction can have stored. Any of them proves that it was committed.
+#[derive(Debug)]
+pub(super) struct Witness {
+    /// New messages. Their ids are random and were never stored before.
+    messages: Vec<Uuid>,
+    /// A new conversation, and when it was created.
     created: Option<Uuid>,
     now: Time,
-) -> Option<Statement> {
-    let events = || {
-        done.iter()
-            .filter_map(|(done, revision)| Some((done.event()?, revision)))
-    };
-    let ids = events().filter_map(|(event, _)| {
-        let Committed::Message(message) = event else {
-            return None;
-        };
-        Some(message.id)
-    });
-    let ids: Vec<Uuid> = ids.collect();
-    if !ids.is_empty() {
-        // New messages are the best witness: their ids are random and were never stored before.
-        let sql = "SELECT EXISTS (SELECT 1 FROM messages WHERE id = ANY($1))";
-        return Some(Statement::new(sql, values![ids]));
-    }
-    let mut best = created.map(|id| {
-        let sql = "SELECT EXISTS (SELECT 1 FROM conversations WHERE id = $1 AND created_at = $2)";
-        Statement::new(sql, values![id, now])
-    });
-    for (event, revision) in events() {
-        match event {
-            Committed::Annotated(annotated) => {
-                return Some(Statement::new(
-                    "SELECT EXISTS (SELECT 1 FROM conversation_changes
-                         WHERE conversation_id = $1 AND number = $2 AND detail = $3)",
-                    values![
-                        annotated.conversation_id(),
-                        revision.changes,
-                        detail(annotated),
-                    ],
-                ));
-            }
-            Committed::Edited(message) => {
-                // An edit increases the version, so the version that it replaced is the witness. A
-                // deletion does not increase it.
-                return Some(replaced(message.id, message.version.saturating_sub(1), now));
-            }
-            Committed::Deleted { message, .. } => {
-                return Some(replaced(message.id, message.version, now));
-            }
-            // The last member change is the witness, because it may undo earlier ones.
-            Committed::Members {
-                conversation,
-                user_id,
-                removed,
-            } => {
-                let sql = if *removed {
-                    "SELECT NOT EXISTS (SELECT 1 FROM members
-                             WHERE conversation_id = $1 AND user_id = $2)
-                         AND EXISTS (SELECT 1 FROM conversations
-                             WHERE id = $1 AND updated_at >= $3)"
-                } else {
-                    "SELECT EXISTS (SELECT 1 FROM members
-                         WHERE conversation_id = $1 AND user_id = $2 AND joined_at = $3)"
-                };
-                best = Some(Statement::new(
-                    sql,
-                    values![conversation.id, &**user_id, now],
-                ));
-            }
-            Committed::Renamed(renamed) => {
-                let sql = "SELECT EXISTS (SELECT 1 FROM conversations
-                    WHERE id = $1 AND updated_at = $2)";
-                best = Some(Statement::new(sql, values![renamed.id, now]));
-            }
-            Committed::ConversationDeleted { deleted, .. } => {
-                let sql = "SELECT EXISTS (SELECT 1 FROM conversations
-                    WHERE id = $1 AND deleted_at = $2)";
-                return Some(Statement::new(sql, values![deleted.conversation_id, now]));
-            }
-            Committed::Message(_) | Committed::Repeated(_) | Committed::Announced(_) => {}
-        }
-    }
-    best
+    /// All other changes: the conversation and the number of each. After a crash another
+    /// transaction may take the number, but not at the same microsecond.
+    changed: Vec<Uuid>,
+    numbers: Vec<i64>,
+    /// The database's time at which the transaction began.
+    began: Timestamp,
 }
 
-/// Returns a query for a former text of a message, replaced at this time.
-fn replaced(message: Uuid, version: u32, at: Time) -> Statement {
-    Statement::new(
-        "SELECT EXISTS (SELECT 1 FROM message_versions
-             WHERE message_id = $1 AND version = $2 AND replaced_at = $3)",
-        values![message, version, at],
-    )
+impl Witness {
+    /// Returns the witness of a transaction with these results, which has created a conversation.
+    /// `None` if it has stored none of these rows.
+    pub(super) fn new(
+        done: &[(Done, Revision)],
+        created: Option<Uuid>,
+        now: Time,
+        began: Timestamp,
+    ) -> Option<Self> {
+        let (mut messages, mut changes) = (Vec::new(), Vec::new());
+        for (done, revision) in done {
+            match done.event() {
+                Some(Committed::Message(message)) => messages.push(message.id),
+                Some(Committed::Repeated(_) | Committed::Announced(_)) | None => {}
+                Some(change) => changes.push((change.conversation_id(), signed(revision.changes))),
+            }
+        }
+        let is_empty = messages.is_empty() && changes.is_empty() && created.is_none();
+        let (changed, numbers) = changes.into_iter().unzip();
+        (!is_empty).then_some(Self {
+            messages,
+            created,
+            now,
+            changed,
+            numbers,
+            began,
+        })
+    }
+
+    async fn is_stored(&self, client: &ClientWrapper) -> Result<bool, Error> {
+        let row = client
+            .query_one(
+                "SELECT EXISTS (SELECT 1 FROM messages WHERE id = ANY($1))
+                     OR EXISTS (SELECT 1 FROM conversations WHERE id = $2 AND created_at = $3)
+                     OR EXISTS (SELECT 1 FROM conversation_changes
+                         WHERE (conversation_id, number) IN (SELECT * FROM unnest($4::uuid[], $5::int8[]))
+                             AND changed_at = $6)",
+                &[
+                    &self.messages,
+                    &self.created,
+                    &self.now.timestamp(),
+                    &self.changed,
+                    &self.numbers,
+                    &self.began,
+                ],
+            )
+            .await?;
+        row.try_get(0)
+    }
 }
 
 impl InDoubtCommit {
@@ -142,10 +114,7 @@ impl InDoubtCommit {
         // The witness has priority over the transaction number, which a database may have reused
         // after a crash.
         if let Some(witness) = &self.witness {
-            let row = client
-                .query_one(witness.postgres, &parameters(witness))
-                .await?;
-            return row.try_get(0).map(Some);
+            return witness.is_stored(client).await.map(Some);
         }
         // Without a witness, the transaction number must do: only changes that may be stored twice
         // are in doubt then.

@@ -260,7 +260,7 @@ pub(in crate::store) async fn annotate(
 }
 
 /// Returns the JSON that a step stores, from which other servers read the change.
-pub(in crate::store) fn detail(annotated: &Annotated) -> String {
+fn detail(annotated: &Annotated) -> String {
     serde_json::to_string(annotated).expect("it is JSON")
 }
 

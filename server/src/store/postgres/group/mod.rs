@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
@@ -23,7 +24,7 @@ use uuid::Uuid;
 
 use self::references::References;
 use super::failure::Failure;
-use super::in_doubt::{InDoubtCommit, witness};
+use super::in_doubt::{InDoubtCommit, Witness};
 use super::sql::{record, signed, unsigned};
 use crate::store::Time;
 use crate::store::change::annotations::postgres::{annotate, show};
@@ -39,7 +40,6 @@ use crate::store::change::read_marks::postgres::mark_read;
 use crate::store::change::{
     Committed, Insert, MemberChange, Message, NewConversation, NewMessage, Revision,
 };
-use crate::store::statement;
 use crate::store::write::{Done, MemberOperation, Write};
 use roomcast::internal::{chain, while_awake};
 
@@ -109,7 +109,7 @@ pub(super) async fn transact(
     let done: Vec<(Done, Revision)> = done.into_iter().flatten().collect();
     // The witness is chosen before the commit is sent, because the connection may be lost
     // afterwards.
-    let witness = witness(&done, locked.created, now);
+    let witness = Witness::new(&done, locked.created, now, locked.began);
     commit(client, locked, done, witness, patience).await
 }
 
@@ -187,7 +187,7 @@ async fn commit(
     client: &ClientWrapper,
     mut locked: LockedRows,
     done: Vec<(Done, Revision)>,
-    witness: Option<statement::Statement>,
+    witness: Option<Witness>,
     patience: Duration,
 ) -> Result<Vec<(Done, Revision)>, Aborted> {
     // The transaction's number and process were read with the locks, in case the commit gets no
@@ -248,6 +248,7 @@ pub(in crate::store) struct LockedRows {
     counting: Statement,
     transaction: String,
     process: i32,
+    began: Timestamp,
     pub(in crate::store) rooms: HashMap<Uuid, Room>,
     /// The acting users and the conversations that list them as members.
     members: HashSet<(Uuid, String)>,
@@ -303,7 +304,9 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
         )
         .await?;
     let name = client
-        .prepare_cached("SELECT pg_current_xact_id()::text, pg_backend_pid()")
+        .prepare_cached(
+            "SELECT pg_current_xact_id()::text AS transaction, pg_backend_pid() AS process, now() AS began",
+        )
         .await?;
     let members = client
         .prepare_cached(
@@ -354,12 +357,13 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
     Ok(LockedRows {
         counting,
         references: References::read(client, group).await?,
-        transaction: name.try_get(0)?,
-        process: name.try_get(1)?,
+        transaction: name.try_get("transaction")?,
+        process: name.try_get("process")?,
+        began: name.try_get("began")?,
         rooms: locked.iter().map(room).collect::<Result<_, Error>>()?,
         members: members
             .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .map(|row| Ok((row.try_get("conversation_id")?, row.try_get("user_id")?)))
             .collect::<Result<_, Error>>()?,
         sent: sent
             .map(|(message, id)| ((message.user_id.clone(), id), message))
