@@ -51,10 +51,11 @@ pub(in crate::store) struct FeedCursor {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
 pub struct Changed {
-    /// The table: `revocations`, `blocks`, or one of a newer version.
+    /// What has changed: `revocations`, `blocks`, `user_statuses`, `journals`, `conversations`, or
+    /// a topic of a newer version.
     pub topic: String,
-    /// The entry: `KIND:VALUE` of a revocation, the id of a block. Without a key, any entry may
-    /// have changed.
+    /// The entry, such as `KIND:VALUE` of a revocation, the id of a block, or `REVISION:NAME` of a
+    /// journal. Without a key, any entry may have changed.
     pub key: Option<String>,
 }
 
