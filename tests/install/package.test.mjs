@@ -56,7 +56,7 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
   // An upgrade keeps what the operator has changed.
   appendFileSync(inside(CONFIG), "\n# changed by the operator\n");
   appendFileSync(inside(SECRETS), "# changed by the operator\n");
-  // The user of the server cannot read it, which earlier versions did not need.
+  // The operator takes the file from the user of the server.
   mustChroot("chown", "root:root", SECRETS);
   mustChroot("chmod", "600", SECRETS);
   mustChroot("chown", "roomcast:roomcast", CONFIG);
@@ -73,7 +73,7 @@ test("apt installs, upgrades, removes and purges the package", async (t) => {
   });
   await served(t, machine);
 
-  // Earlier versions had their secrets in other files.
+  // An operator may have moved the secrets to another file.
   const secrets = readFileSync(inside(SECRETS));
   rmSync(inside(SECRETS));
   install(build(work, THIRD));
