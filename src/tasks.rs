@@ -4,6 +4,10 @@
 //! restarted if possible. A leaf module: it depends on the metrics only.
 //!
 //! `roomcast-server` starts its own tasks with it as well.
+//!
+//! Only a task whose state outlives it is restarted: one that restarts with a lost state may lose
+//! or repeat data. The list of a flusher and the timer wheel outlive their tasks, and take back
+//! what the ended task had taken out.
 
 use std::{
     any::Any,
@@ -52,7 +56,8 @@ struct TasksInner {
 /// The delay before the first restart of a task. Each further end within [`PROBATION`] doubles it.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(10);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
-/// Minimum time that a restarted task must run until it no longer counts as ended.
+/// Minimum time that a restarted task must run until it no longer counts as ended, so that a load
+/// balancer that polls now and then sees it.
 const PROBATION: Duration = Duration::from_secs(10);
 
 impl Tasks {

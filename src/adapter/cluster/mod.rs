@@ -68,7 +68,8 @@ use crate::{
 /// The connection to other servers, if there are any. Cloning is a reference count at most.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Cluster {
-    /// There are no other servers. A broadcast only pays for this branch.
+    /// There are no other servers. A broadcast only pays for this branch. An adapter that does
+    /// nothing would cost each broadcast a virtual call and an owned operation.
     #[default]
     Local,
     Joined(Arc<Joined>),

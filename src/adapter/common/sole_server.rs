@@ -16,6 +16,9 @@
 //! A new server can therefore miss messages that were sent before its greeting was read, but no
 //! later messages. It misses earlier messages in any case. A server that was isolated without
 //! noticing sends no greeting. Its next message ends the state.
+//!
+//! This is about peers, not about rooms: a room without remote members is published.
+//! `docs/adapters.md` has the reasons.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -225,6 +225,7 @@ pub(crate) fn packed(event: Option<&str>, args: &Args) -> Result<Body, WireError
 }
 
 /// Returns the list of an event as the clients of this server receive it, if it has this format.
+/// The event is then not serialised again for other servers.
 fn encoded(parser: Parser, event: Option<&str>, args: &Args) -> Option<Body> {
     if args.parser() != parser {
         return None;

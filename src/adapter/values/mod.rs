@@ -3,6 +3,10 @@
 //! A [`ValueStore`] stores them: in memory for one server, in Redis if it joins the servers, or in
 //! a custom store. This module implements their semantics for all stores: limits, schemas, and
 //! watching. It must not depend on a particular store.
+//!
+//! Every store compares and sets atomically, so servers need no consensus protocol among
+//! themselves. An adapter need not have a store. Without one, an application that requests values
+//! gets an error: values in the memory of each server would not be shared.
 
 mod keyspace;
 mod lock;

@@ -1,4 +1,7 @@
 //! Functions with which an application decides about requests and sessions.
+//!
+//! Functions that wait run in the task of the request, before any part of the session exists. They
+//! are limited in time and in number. So a slow function delays only its own client.
 
 use std::pin::Pin;
 

@@ -1,5 +1,9 @@
 //! Mounts an engine inside another HTTP server: requests arrive through `tower`, WebSockets through
 //! hyper's upgrades.
+//!
+//! Both ways of serving share one engine. The TCP stream of a WebSocket is taken out of hyper's
+//! upgrade, because flushers write to TCP streams directly. Other streams, such as TLS, cost a
+//! lock.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -223,6 +223,9 @@ impl Outbox {
 
 /// A WebSocket that is being attached; the client may already have received its `101`. Polls that
 /// arrive now wait, because the client sent them after the upgrade request.
+///
+/// It is registered before its `101` leaves. The official client may send its probe, its upgrade
+/// and a poll on two connections without waiting for responses.
 #[derive(Debug)]
 pub(in crate::engine) struct Attaching(Outbox);
 

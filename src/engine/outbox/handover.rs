@@ -4,6 +4,10 @@
 //! order in which their sessions ended. That order has no cycle: an outbox hands over only after it
 //! is sealed, and only to one that is not. A task that hands over does not know that order in
 //! advance, so it never waits for one outbox while it holds the other.
+//!
+//! Recovery has two steps, so that no broadcast waits for a client that recovers. First the old
+//! outbox hands over its channel under both locks. After that, the rooms learn of the new outbox
+//! one by one, and the old outbox passes on what they still send to it.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -1,4 +1,7 @@
 //! Opening a session: its id, its outbox, and the driver that runs it.
+//!
+//! The answer that opens a WebSocket leaves together with the first frame: one write, and one
+//! wake-up of the client.
 
 use std::sync::Arc;
 

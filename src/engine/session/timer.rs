@@ -1,4 +1,17 @@
 //! The deadlines of one session, and its timer for all of them except the pings of a WebSocket.
+//!
+//! A WebSocket session that waits only for its next ping or pong has no timer: a task per worker
+//! sends the pings. Everything that waits has a deadline:
+//!
+//! | deadline | what waits |
+//! |---|---|
+//! | `header_timeout`, `body_timeout` | headers and bodies, in `http` |
+//! | `message_timeout` | a message in progress |
+//! | `upgrade_timeout` | an upgrade |
+//! | `connect_timeout` | the first namespace |
+//! | `ping_timeout` | a pong |
+//! | `close_timeout` | the last write |
+//! | one second | a peer that closes after the server |
 
 use std::{pin::Pin, sync::LazyLock, task::Context, time::Duration};
 

@@ -3,6 +3,9 @@
 //!
 //! The flusher and the driver write to both kinds without waiting: bytes that are not accepted
 //! immediately are refused, and the driver is woken when there is room.
+//!
+//! A stream other than TCP has a lock, because both tasks write to it, and a waker that always
+//! reaches the driver. Until it has flushed what it accepted, nothing more is written to it.
 
 use std::{
     io::{self, IoSlice, Read as _},

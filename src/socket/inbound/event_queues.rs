@@ -6,6 +6,9 @@
 //!   socket is being handled.
 //! - An event is parked if the limit of running handlers and middleware is reached.
 //! - While packet middleware processes an event, later events of the same socket are held.
+//!
+//! Middleware runs when an event has left the serial queue and the parked events, so that events
+//! start in order with middleware too.
 
 use std::{
     collections::VecDeque,

@@ -5,6 +5,11 @@
 //! socket, the numbers of events, and the table of recoverable sockets with their expiry. `core`
 //! holds these tables, and `life` uses them to claim, store and end sockets.
 //!
+//! The official server keeps one log of events per namespace. Here, several tasks push to a room
+//! concurrently, so the order in which a session receives events is not the order of a log.
+//! Therefore each session retains its own frames. The offset is the same for all recipients, so
+//! that a broadcast stays one frame.
+//!
 //! This module must not know sockets or frames. The tables are generic over their values.
 
 mod channel;

@@ -1,4 +1,8 @@
 //! The wire formats of packets: the two of this crate, and custom formats of applications.
+//!
+//! A server has one parser, so that a broadcast stays one frame. Clients with another parser need
+//! another server. For serde, JSON and MessagePack look the same, and MessagePack is read and
+//! written without JSON in between.
 
 mod custom;
 mod format;

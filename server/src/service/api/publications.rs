@@ -6,6 +6,11 @@
 //! and the emission does not await anything. So neither a killed task nor a restarted server with
 //! the same node id emits an event twice. A killed server loses at most one slice. The database
 //! sends no notifications. A [`PublicationReader`] polls it every few milliseconds.
+//!
+//! Servers number the publications, under a lock that publishers do not take. Publishers would take
+//! numbers before their commit. Readers would then need a snapshot as their position, so servers
+//! that read at different moments would have different orders. Or publishers would hold a lock
+//! until their commit, and wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

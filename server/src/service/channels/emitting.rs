@@ -1,5 +1,9 @@
 //! The stored form of an event, and how followers receive it: under its own name, with the data and
 //! [`EventMeta`] as arguments.
+//!
+//! In a channel with `history = "last"`, a new event replaces the queued one and is not conflated.
+//! A conflated event would follow answers and `channel:ended` that were queued after it, could be
+//! dropped, and would not be replayed by recovery.
 
 use std::borrow::Cow;
 use std::sync::Weak;

@@ -57,7 +57,8 @@ impl Channels {
     /// Lets a socket follow a channel. The answer has the newest events, or those after a position.
     ///
     /// The answer precedes every later event. If there are more events after the position than fit
-    /// into the answer, the socket does not follow yet.
+    /// into the answer, the socket does not follow yet. So a client never merges pages with events
+    /// that arrive in the meantime.
     pub(crate) async fn subscribe(
         &self,
         allowed: Allowed<SubscribeChannel>,

@@ -3,6 +3,9 @@
 //! Events are held in memory for a moment and then stored together as one delivery. Any server of
 //! the store takes a stored delivery and sends it, repeatedly until it is accepted or too old. This
 //! module must not know what an event means.
+//!
+//! Receivers may be down, and sources must not wait for them. A delivery that is stored survives a
+//! restart.
 
 mod delivering;
 mod shares;

@@ -3,6 +3,9 @@
 //! The rows are written with [`emissions!`] beside the types of their payloads, in
 //! [`emissions`](super::emissions). [`policy`](super::policy) collects them. Services and gateways
 //! send through a row, so that name and payload always match.
+//!
+//! No row is volatile: a client that misses an event keeps a state that is no longer true. An event
+//! that a newer one may replace has a key and is conflated. Every other event is reliable.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,4 +1,8 @@
 //! Idempotency keys: a request that is sent again under the same key is not executed again.
+//!
+//! A key is a row with a lease. The attempt that holds the lease ends it. If its server crashes,
+//! the next attempt begins after the lease and finds what the first one created, because that is
+//! named after the key.
 
 use uuid::Uuid;
 

@@ -3,6 +3,11 @@
 //! A folder of its own keeps other users of the machine from the files that SQLite creates next to
 //! the database. A lock in the folder tells the folders of running servers from those that killed
 //! servers left.
+//!
+//! `memory:` is SQLite on a temporary file. A store of its own would repeat the rules of both
+//! databases. SQLite's own databases in memory have no write-ahead log, so the writer blocks
+//! readers: with a shared cache most reads are refused, and with `memdb` no read succeeds during a
+//! write.
 
 use std::{
     fs,

@@ -3,6 +3,10 @@
 //! Every message for all servers is an entry of one stream. All servers see the same order, and
 //! resume at their last position after a disconnect. Answers use channels, as in version 0.3.
 //! Servers of version 0.2 do not subscribe to channels, and receive answers as entries.
+//!
+//! Requests are entries as well, although Node sends them over channels from version 0.3 on. So all
+//! operations of a server have one order, and servers of version 0.2 receive requests. Heartbeats
+//! of `cluster::nodes` are not entries, because they mean nothing when they are read later.
 
 mod data;
 mod heartbeats;

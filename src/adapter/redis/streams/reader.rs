@@ -1,4 +1,7 @@
 //! Reads a stream on its own connection, and resumes at the last position.
+//!
+//! The reader applies what it has read before it reads on. So a slow server buffers nothing: what
+//! it has not applied stays in Redis, which is bounded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,7 @@
 //! Compression of polling responses (RFC 9110, 8.4.1): content negotiation and encoding.
+//!
+//! The task of the request compresses, and above 64 KiB a blocking thread. Drivers and flushers
+//! never compress, because each of them serves many clients.
 
 use std::io::{self, Read as _};
 

@@ -1,4 +1,7 @@
 //! The handled events and their answers.
+//!
+//! Answers are stored as arguments and not as frames, because a repeated event has another
+//! acknowledgement id.
 
 use std::{
     collections::{HashMap, VecDeque},

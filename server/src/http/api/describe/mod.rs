@@ -2,6 +2,11 @@
 //!
 //! A route cannot be added without a description. The schemas are those of the types that requests
 //! are parsed into and responses are serialized from.
+//!
+//! `schemars` derives the schemas of routes and of events. `utoipa` has a derive of its own, so
+//! each shared type would be described twice, and the two could diverge. Limits, timeouts and
+//! headers do not come from `tower-http`: the limit of a body depends on its route and applies
+//! before the body is read, and refusals have the form of all errors.
 
 pub(super) mod reference;
 

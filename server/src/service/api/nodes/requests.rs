@@ -1,4 +1,8 @@
 //! Requests about sockets and rooms that every server of the cluster answers for itself.
+//!
+//! No server knows the sockets of its peers. Each server returns its first entries after the
+//! cursor, and the answers are merged. So a page costs what it contains, however many sockets
+//! exist.
 
 use std::future::ready;
 

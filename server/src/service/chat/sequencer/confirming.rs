@@ -128,7 +128,8 @@ pub(super) fn report(
 /// Confirmations requested for messages of one conversation before their servers announced them.
 ///
 /// The messages were found in the store. At that time it was unknown whether the senders want
-/// confirmations.
+/// confirmations, and after a message is emitted they can no longer be requested. A column in each
+/// row would be exact, but only few messages need it.
 #[derive(Debug, Default)]
 pub(super) struct EarlyConfirmations(VecDeque<(Instant, u64, PendingConfirmation)>);
 

@@ -334,7 +334,8 @@ impl LiveConversation {
         namespace: &Namespace,
         except: Option<SocketId>,
     ) -> Broadcast<'_> {
-        // The broadcast is local. Through the adapter each step would arrive twice.
+        // The broadcast is local. Through the adapter each step would arrive twice, and in the
+        // order of its sender instead of the order of the store.
         let all = namespace.local().to(&self.room);
         match except {
             Some(socket) => all.except(socket),

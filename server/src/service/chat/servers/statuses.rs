@@ -3,6 +3,10 @@
 //! Each server emits changes to its own clients: its own changes after the commit, and those of
 //! other servers when [`StatusNews`] finds them in the change feed. Servers have no copy of the
 //! statuses, since guests could make it grow without bounds.
+//!
+//! A status belongs to no server, and several servers may change it. Its row decides whether
+//! anything changes, and dates the changes of a user in one order. A directory of contacts in
+//! memory would be as large as all memberships, so contacts and statuses are read from the store.
 
 use std::collections::BTreeMap;
 use std::fmt;

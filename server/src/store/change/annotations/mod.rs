@@ -1,4 +1,7 @@
 //! Annotations of messages: reactions, pins and quotes.
+//!
+//! A reaction or a pin is one write, one step of its conversation, and one announcement. What
+//! members receive is stored with the step, because the count of that moment cannot be read later.
 
 #[cfg(feature = "postgres")]
 pub(in crate::store) mod postgres;

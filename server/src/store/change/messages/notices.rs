@@ -1,4 +1,8 @@
 //! The journal entries that are stored with a message for the users it mentions.
+//!
+//! A queue beside the store would need a task, a lease and a mark of what was done. The service
+//! passes a function that creates an entry, because the id and the `seq` of a message are known
+//! only under the lock of its conversation.
 
 use std::fmt;
 use std::sync::Arc;

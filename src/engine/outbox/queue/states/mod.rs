@@ -13,6 +13,11 @@
 //! change it. The documentation of each module lists all states and events. A dash marks an event
 //! that the state refuses: the state is unchanged. A test of each module checks the whole table,
 //! and does not compile if a state or an event has no row.
+//!
+//! All senders, the driver, the flusher and requests that poll share an outbox. A lost wake-up
+//! stalls a client, and an unnecessary wake-up makes every broadcast slower. With explicit states,
+//! the tables show each wake-up. `src/engine/tests/model` compares the outbox with a naive queue
+//! under random operations.
 
 mod drain;
 mod driver_state;
