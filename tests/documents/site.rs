@@ -121,11 +121,6 @@ fn index_calls_each_page_by_its_title() {
             continue;
         }
         let title = text.strip_prefix("# ").unwrap().lines().next().unwrap();
-        // A decision begins with its number.
-        let title = match page.strip_prefix("decisions/") {
-            Some(_) => title.split_once(": ").map_or(title, |(_, title)| title),
-            None => title,
-        };
         assert_eq!(title.replace('`', ""), listed, "{page}");
         compared += 1;
     }

@@ -116,8 +116,7 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 fn every_key_that_documents_name_exists() {
     let layers = Layers::new();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let folders =
-        ["", "cluster", "decisions", "reference", "tutorials"].map(|folder| docs.join(folder));
+    let folders = ["", "cluster", "reference", "tutorials"].map(|folder| docs.join(folder));
     let mut pages: Vec<PathBuf> = folders
         .iter()
         .flat_map(|folder| std::fs::read_dir(folder).unwrap())
