@@ -86,7 +86,10 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
 
 /// Starts a store behind a proxy that can hold back answers.
 async fn connect_over_proxy() -> (Proxy, Harness) {
-    let (config, _) = postgres();
+    connect(postgres().0).await
+}
+
+async fn connect(config: config::Store) -> (Proxy, Harness) {
     let port = shared().port();
     let proxy = Proxy::start(port).await;
     let config = config::Store {
@@ -222,6 +225,30 @@ async fn lost_commits_of_every_kind_are_looked_up() {
         assert_eq!(exists, !stored);
         assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 9);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_commit_whose_rows_were_removed_is_found_by_its_transaction() {
+    let (config, _) = postgres();
+    let (proxy, harness) = connect(config.clone()).await;
+    let id = harness.conversation(&["ann"]).await;
+    let message = harness.send(id, "ann", "text").await;
+    sql(
+        &config,
+        "CREATE FUNCTION remove() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN DELETE FROM conversation_changes; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER remove AFTER INSERT ON conversation_changes
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION remove()",
+    );
+    for (fault, stored) in [(&proxy.eat, false), (&proxy.swallow, true)] {
+        fault.store(true, Ordering::Relaxed);
+        let edit = edit_by_ann(message.id, "edited");
+        let edited = harness.store.edit_message(edit, Origin::default()).await;
+        assert_eq!(matches!(edited, Ok(Change::Done(_))), stored);
+    }
+    let rows = sql(&config, "SELECT count(*) FROM conversation_changes");
+    assert_eq!(rows.trim(), "0");
+    assert_eq!(harness.metrics.counter(Counter::StoreDoubts), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

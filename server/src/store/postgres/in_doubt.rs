@@ -24,7 +24,8 @@ pub(super) struct InDoubtCommit {
     pub(super) process: i32,
     /// The results of its changes, if it was committed.
     pub(super) done: Vec<(Done, Revision)>,
-    /// `None` if there is no such data: the changes may be stored twice and are not emitted.
+    /// `None` if the transaction has stored no row that proves it: its changes may be stored twice
+    /// and are not emitted.
     pub(super) witness: Option<Witness>,
     pub(super) reason: String,
 }
@@ -37,8 +38,8 @@ pub(super) struct Witness {
     /// A new conversation, and when it was created.
     created: Option<Uuid>,
     now: Time,
-    /// All other changes: the conversation and the number of each. After a crash another
-    /// transaction may take the number, but not at the same microsecond.
+    /// All other changes: the conversation and the number of each. If the transaction is lost,
+    /// another one may take the number, but hardly one that began in the same microsecond.
     changed: Vec<Uuid>,
     numbers: Vec<i64>,
     /// The database's time at which the transaction began.
@@ -74,14 +75,21 @@ impl Witness {
         })
     }
 
-    async fn is_stored(&self, client: &ClientWrapper) -> Result<bool, Error> {
+    /// Returns whether one of the rows is stored, or `None` if they may have been removed since:
+    /// changes are retained for an hour, and the newest thousand of each conversation.
+    async fn is_stored(&self, client: &ClientWrapper) -> Result<Option<bool>, Error> {
         let row = client
             .query_one(
-                "SELECT EXISTS (SELECT 1 FROM messages WHERE id = ANY($1))
+                "WITH own (conversation, number) AS (SELECT * FROM unnest($4::uuid[], $5::int8[]))
+                 SELECT EXISTS (SELECT 1 FROM messages WHERE id = ANY($1))
                      OR EXISTS (SELECT 1 FROM conversations WHERE id = $2 AND created_at = $3)
-                     OR EXISTS (SELECT 1 FROM conversation_changes
-                         WHERE (conversation_id, number) IN (SELECT * FROM unnest($4::uuid[], $5::int8[]))
-                             AND changed_at = $6)",
+                     OR EXISTS (SELECT 1 FROM own JOIN conversation_changes c
+                         ON c.conversation_id = own.conversation AND c.number = own.number
+                             AND c.changed_at = $6) AS stored,
+                     EXISTS (SELECT 1 FROM own JOIN conversations c ON c.id = own.conversation
+                         WHERE c.changes >= own.number AND NOT EXISTS (
+                             SELECT 1 FROM conversation_changes d
+                             WHERE d.conversation_id = c.id AND d.number = own.number)) AS removed",
                 &[
                     &self.messages,
                     &self.created,
@@ -92,7 +100,9 @@ impl Witness {
                 ],
             )
             .await?;
-        row.try_get(0)
+        let (is_stored, is_removed): (bool, bool) =
+            (row.try_get("stored")?, row.try_get("removed")?);
+        Ok((is_stored || !is_removed).then_some(is_stored))
     }
 }
 
@@ -113,11 +123,13 @@ impl InDoubtCommit {
         }
         // The witness has priority over the transaction number, which a database may have reused
         // after a crash.
-        if let Some(witness) = &self.witness {
-            return witness.is_stored(client).await.map(Some);
+        if let Some(witness) = &self.witness
+            && let Some(is_stored) = witness.is_stored(client).await?
+        {
+            return Ok(Some(is_stored));
         }
-        // Without a witness, the transaction number must do: only changes that may be stored twice
-        // are in doubt then.
+        // Without a witness, the transaction number must do. Either the changes may be stored twice,
+        // or the database was out of reach for so long that their rows may have been removed.
         let status = client
             .query_one(
                 "SELECT pg_xact_status($1::text::xid8)",
