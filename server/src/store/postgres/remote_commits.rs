@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Postgres;
 use super::reading::{once, read};
-use super::sql::{signed, time, unsigned};
+use super::sql::{record, signed, time, unsigned};
 use crate::store::change::annotations::postgres::show;
 use crate::store::change::conversations::postgres::membership;
 use crate::store::change::messages::postgres::{find_all, messages};
@@ -20,7 +20,7 @@ use crate::store::change::{
 };
 use crate::store::page::{Messages, Page};
 use crate::store::postgres::sql::CachedStatements;
-use crate::store::statement::Columns;
+use crate::store::statement::{Columns, record};
 use crate::store::{
     MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, Missed, RecentChange, StoreError, Time,
 };
@@ -62,13 +62,7 @@ impl Postgres {
              WHERE user_id = $1 AND created_at > now() - make_interval(secs => $2)
              ORDER BY conversation_id, number LIMIT $3",
             &[&user, &seconds, &limit],
-            |row| {
-                Ok(RecentChange {
-                    conversation: row.try_get("conversation_id")?,
-                    number: unsigned(row.try_get("number")?),
-                    seq: unsigned(row.try_get("seq")?),
-                })
-            },
+            record,
         ))
     }
 
@@ -93,13 +87,7 @@ async fn revisions(
         .query_cached(
             "SELECT id, last_seq, changes FROM conversations WHERE id = ANY($1)",
             &[&conversations],
-            |row| {
-                let revision = Revision {
-                    seq: unsigned(row.try_get("last_seq")?),
-                    changes: unsigned(row.try_get("changes")?),
-                };
-                Ok((row.try_get("id")?, revision))
-            },
+            |row| Ok((row.try_get("id")?, record(row)?)),
         )
         .await
 }
@@ -254,6 +242,9 @@ struct Change {
     user: Option<String>,
 }
 
+record! { Change => detail, number, seq, kind, message: "message_id", version, user: "user_id" }
+record! { RecentChange => conversation: "conversation_id", number, seq }
+
 async fn changes(
     client: &ClientWrapper,
     conversation: Uuid,
@@ -272,17 +263,7 @@ async fn changes(
              FROM conversation_changes
              WHERE conversation_id = $1 AND number > $2 AND number <= $3 ORDER BY number LIMIT $4",
             &[&conversation, &after, &through, &limit],
-            |row| {
-                Ok(Change {
-                    detail: row.try_get("detail")?,
-                    number: unsigned(row.try_get("number")?),
-                    seq: unsigned(row.try_get("seq")?),
-                    kind: row.try_get("kind")?,
-                    message: row.try_get("message_id")?,
-                    version: row.try_get("version")?,
-                    user: row.try_get("user_id")?,
-                })
-            },
+            record,
         )
         .await
 }

@@ -30,13 +30,10 @@ pub(super) struct Order {
 pub(super) struct Stored {
     pub(super) order: Order,
     /// How often the outcome of the order was unknown.
-    #[serde(default)]
     pub(super) rounds: u32,
     /// The reason if the order failed.
-    #[serde(default)]
     pub(super) fault: Option<Fault>,
     /// The settled trade. In an open order, its client has not been notified.
-    #[serde(default)]
     pub(super) settled: Option<Trade>,
 }
 

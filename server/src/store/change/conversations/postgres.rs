@@ -4,8 +4,8 @@ use std::pin::pin;
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt;
+use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::last_message_columns;
@@ -15,11 +15,12 @@ use crate::store::change::{
 };
 use crate::store::page::PageBuilder;
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{
-    CachedStatements, execute, one_more, record, signed, time, unsigned,
-};
+use crate::store::postgres::sql::{CachedStatements, execute, one_more, record, signed, unsigned};
 use crate::store::postgres::{Postgres, read};
+use crate::store::statement::record;
 use crate::store::{StoreError, Time};
+
+record! { Conversation => id, title, owner_id, member_ids, created_at, updated_at }
 
 impl Postgres {
     pub(in crate::store) async fn membership(
@@ -76,7 +77,7 @@ pub(in crate::store) async fn read_back(
                  ARRAY(SELECT user_id FROM members WHERE conversation_id = $1
                      ORDER BY user_id) AS member_ids FROM conversations WHERE id = $1",
             &[&id],
-            read_conversation,
+            record,
         )
         .await
 }
@@ -135,7 +136,7 @@ pub(in crate::store) async fn membership(
             &[&conversation, &user],
             |row| {
                 Ok(Membership {
-                    conversation: read_conversation(row)?,
+                    conversation: record(row)?,
                     last_seq: unsigned(row.try_get("last_seq")?),
                     changes: unsigned(row.try_get("changes")?),
                     is_open: row.try_get("is_open")?,
@@ -185,7 +186,7 @@ async fn conversations(
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.try_next().await? {
         let listed = ListedConversation {
-            conversation: read_conversation(&row)?,
+            conversation: record(&row)?,
             last_seq: unsigned(row.try_get("last_seq")?),
             read_seq: unsigned(row.try_get("read_seq")?),
             unread: unsigned(row.try_get("unread")?),
@@ -197,16 +198,4 @@ async fn conversations(
         }
     }
     Ok(builder.finish(before))
-}
-
-/// Converts a row with the column `member_ids` to a conversation.
-fn read_conversation(row: &Row) -> Result<Conversation, Error> {
-    Ok(Conversation {
-        id: row.try_get("id")?,
-        title: row.try_get("title")?,
-        owner_id: row.try_get("owner_id")?,
-        member_ids: row.try_get("member_ids")?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-    })
 }

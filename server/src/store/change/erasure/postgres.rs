@@ -82,7 +82,8 @@ async fn find_rows(
         return Ok((None, found));
     };
     query.through.clone_from(&end);
-    // The columns are returned as text, whatever their types are.
+    // The columns are returned as text, whatever their types are, and the rows in the order of the
+    // section's statement, because this one has no other.
     let sql = format!(
         "SELECT f.key::text, f.data::text, f.body::text
          FROM ({}) AS f (key, data, body)",

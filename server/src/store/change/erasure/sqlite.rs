@@ -66,6 +66,7 @@ fn read(
         return Ok((None, found));
     };
     query.through.clone_from(&end);
+    // The rows come in the order of the section's statement, because this one has no other.
     let sql = format!(
         "WITH f (key, data, body) AS ({}) SELECT key, data, body FROM f",
         translated(section.find)

@@ -5,7 +5,10 @@ use tokio_postgres::Error;
 
 use crate::store::change::{MAX_UNREAD_COUNT, MarkRead, ReadMark};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{CachedStatements, signed, unsigned};
+use crate::store::postgres::sql::{CachedStatements, record, signed};
+use crate::store::statement::record;
+
+record! { ReadMark => seq, unread, advanced }
 
 pub(in crate::store) async fn mark_read(
     client: &ClientWrapper,
@@ -34,13 +37,7 @@ pub(in crate::store) async fn mark_read(
                  WHERE m.conversation_id = $1 AND m.seq > mark.seq AND m.user_id <> $2
                      AND m.deleted_at IS NULL LIMIT $4) u) AS unread FROM mark",
             &[&id, &read.user_id, &seq, &signed(MAX_UNREAD_COUNT)],
-            |row| {
-                Ok(Some(ReadMark {
-                    seq: unsigned(row.try_get("seq")?),
-                    unread: unsigned(row.try_get("unread")?),
-                    advanced: row.try_get("advanced")?,
-                }))
-            },
+            |row| record(row).map(Some),
         )
         .await
 }
