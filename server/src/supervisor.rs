@@ -5,9 +5,10 @@
 //! stored or emitted, ends the process; a new process can recover. This module imports no other
 //! module of the server.
 //!
-//! A lane of PostgreSQL and an emission task end the process. The lane may leave a transaction open
-//! on a connection. The emission task holds messages that are stored and not acknowledged, which
-//! the next process finds in the store. Lanes store nothing without an emission task.
+//! A lane of PostgreSQL, the writer of SQLite and an emission task end the process. A lane may leave
+//! a transaction open on a connection. The emission task holds messages that are stored and not
+//! acknowledged, which the next process finds in the store. Neither backend stores anything without
+//! an emission task.
 
 use std::{io, sync::Arc, thread};
 

@@ -1,7 +1,8 @@
 //! The send queue of a broker, and the connection that sends it and reconnects whenever it breaks.
 //!
-//! A message is sent immediately if no earlier message is in flight. Messages that are queued in
-//! the meantime form the next batch, which is one write. No timer waits for more messages.
+//! A message is sent immediately if no earlier message is in flight or held after a disconnect.
+//! Messages that are queued in the meantime form the next batch, which is one write, except to a
+//! Redis Cluster. No timer waits for more messages.
 
 use std::{
     pin::{Pin, pin},

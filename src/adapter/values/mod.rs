@@ -1,7 +1,7 @@
 //! Shared state of the servers of a cluster: values with versions, and locks with leases.
 //!
-//! A [`ValueStore`] stores them: in memory for one server, in Redis if it joins the servers, or in
-//! a custom store. This module implements their semantics for all stores: limits, schemas, and
+//! A [`ValueStore`] stores them: in memory for one server, in Redis or PostgreSQL if that joins the
+//! servers, or in a custom store. This module implements their semantics for all stores: limits, schemas, and
 //! watching. It must not depend on a particular store.
 //!
 //! Every store compares and sets atomically, so servers need no consensus protocol among

@@ -1,6 +1,6 @@
 //! Registered handlers, and the values that they receive.
 //!
-//! Handlers belong to a namespace and cannot change: every event of every socket needs one. They
+//! Handlers belong to a namespace and cannot change: every event of every socket looks one up. They
 //! are checked when the server is built, and looked up by position. Listeners of one socket are
 //! rare; see `listeners`.
 

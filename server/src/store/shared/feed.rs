@@ -51,8 +51,8 @@ pub(in crate::store) struct FeedCursor {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
 pub struct Changed {
-    /// What has changed: `revocations`, `blocks`, `user_statuses`, `journals`, `conversations`, or
-    /// a topic of a newer version.
+    /// What has changed: `revocations`, `blocks`, `user_statuses`, `journals`, `conversations`,
+    /// `channel_ends`, or a topic of a newer version.
     pub topic: String,
     /// The entry, such as `KIND:VALUE` of a revocation, the id of a block, or `REVISION:NAME` of a
     /// journal. Without a key, any entry may have changed.

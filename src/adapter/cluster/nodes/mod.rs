@@ -4,11 +4,9 @@
 //! transport it. Node servers on the same transport do not have this namespace. They neither
 //! subscribe to its channels nor apply its events.
 //!
-//! Heartbeats are not a new kind of envelope, so a server of an older version ignores them.
-//!
 //! A name is never used again, an id may be. Envelope numbers begin at one with each start, so
 //! deduplication uses the name. Of two servers with the same id, the uptime decides which one must
-//! end, because the clocks of machines differ.
+//! end, because the clocks of machines differ. If it is the same, the name decides.
 
 mod announcer;
 mod forwarding;
