@@ -24,7 +24,8 @@ const MODULES: &[(&str, Rules)] = &[
 ];
 
 /// Leaves are `metrics`, `names`, `time` and `identity`; `tasks` imports only the metrics. `client`
-/// imports the return values of handlers from `socket`, and the contracts from `names`.
+/// imports the return values of handlers and the ids of listeners from `socket`, and the contracts
+/// from `names`.
 const LIBRARY: Rules = &[
     ("metrics", ""),
     ("tasks", "metrics"),

@@ -18,8 +18,8 @@ use uuid::Uuid;
 /// The configuration of a test's store, and the folder of its database.
 pub(crate) type Backend = (config::Store, Option<TempDir>);
 
-/// Changes the history of migrations to that of a database from a version before 0.1.0.
-pub(crate) const OF_UNRELEASED_VERSION: &str =
+/// Changes the history of migrations to that of a database of another program.
+pub(crate) const OF_ANOTHER_PROGRAM: &str =
     "UPDATE refinery_schema_history SET name = 'chat', checksum = '1';
      INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
      SELECT 2, 'identity', applied_on, '2' FROM refinery_schema_history";

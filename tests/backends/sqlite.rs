@@ -9,7 +9,7 @@ use roomcast_server::store::{Insert, OpenError, Origin, Page, Store, StoreError}
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::harness::{Harness, OF_UNRELEASED_VERSION, file, sqlite, text};
+use crate::harness::{Harness, OF_ANOTHER_PROGRAM, file, sqlite, text};
 
 #[tokio::test]
 async fn data_survives_reopening() {
@@ -251,7 +251,7 @@ async fn a_database_with_other_migrations_is_refused_with_the_remedy() {
     let (config, _folder) = sqlite();
     Store::migrate(&config).await.unwrap();
     let other = Connection::open(file(&config)).unwrap();
-    other.execute_batch(OF_UNRELEASED_VERSION).unwrap();
+    other.execute_batch(OF_ANOTHER_PROGRAM).unwrap();
     for migrate in [true, false] {
         let config = config::Store {
             migrate,

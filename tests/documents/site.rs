@@ -132,19 +132,8 @@ fn links_of_all_pages_lead_to_files_and_headings() {
     let mut wrong = Vec::new();
     let others = ["README.md", "CHANGELOG.md", "benches/README.md"].map(str::to_owned);
     for page in pages().into_iter().chain(others) {
-        let text = read(&page);
-        let folder = Path::new(&page).parent().unwrap();
-        for target in prose(&text).into_iter().flat_map(links) {
-            // Items of the library are links of rustdoc.
-            let is_item = !target.contains(['.', '/', '#']);
-            if is_item || target.contains("::") || target.contains("://") {
-                continue;
-            }
-            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let file = match path {
-                "" => PathBuf::from(&page),
-                path => normal(&folder.join(path)),
-            };
+        for (target, file) in linked_files(&page) {
+            let anchor = target.split_once('#').map_or("", |(_, anchor)| anchor);
             if !root().join(&file).exists() {
                 wrong.push(format!("{page}: {target} does not exist"));
             } else if !anchor.is_empty() && file.extension().is_some_and(|end| end == "md") {
@@ -158,21 +147,36 @@ fn links_of_all_pages_lead_to_files_and_headings() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// Returns the links of a page to files of the project, and these files.
+fn linked_files(page: &str) -> Vec<(String, PathBuf)> {
+    let folder = Path::new(page).parent().unwrap();
+    let text = read(page);
+    let targets = prose(&text).into_iter().flat_map(links);
+    // Items of the library are links of rustdoc.
+    let is_file = |target: &&str| {
+        target.contains(['.', '/', '#']) && !target.contains("::") && !target.contains("://")
+    };
+    let file = |target: &str| match target.split('#').next() {
+        None | Some("") => PathBuf::from(page),
+        Some(path) => normal(&folder.join(path)),
+    };
+    let files = targets.filter(is_file);
+    files
+        .map(|target| (target.to_owned(), file(target)))
+        .collect()
+}
+
 /// In the package, the pages are beside these pages as in the source.
 #[test]
 fn package_has_the_pages_outside_docs_that_its_pages_link() {
     let manifest = read("server/Cargo.toml");
     let mut linked = BTreeSet::new();
     for page in pages() {
-        let folder = Path::new(&page).parent().unwrap();
-        for target in prose(&read(&page)).into_iter().flat_map(links) {
-            let path = target.split('#').next().unwrap();
-            if path.ends_with(".md") && !target.contains("://") {
-                linked.insert(normal(&folder.join(path)));
-            }
-        }
+        linked.extend(linked_files(&page).into_iter().map(|(_, file)| file));
     }
-    linked.retain(|page| !page.starts_with("docs"));
+    linked.retain(|file| {
+        file.extension().is_some_and(|end| end == "md") && !file.starts_with("docs")
+    });
     assert!(linked.len() > 1, "{linked:?}");
     for page in linked {
         let folder = page.parent().unwrap().to_str().unwrap();

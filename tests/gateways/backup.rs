@@ -261,11 +261,11 @@ fn unusable_backups_are_refused_and_nothing_is_changed() {
                  FROM refinery_schema_history LIMIT 1";
     assert_eq!(newer.execute(added, []).unwrap(), 1);
     drop(newer);
-    fs::copy(path("good"), path("unreleased")).unwrap();
-    let unreleased = rusqlite::Connection::open(path("unreleased")).unwrap();
+    fs::copy(path("good"), path("divergent")).unwrap();
+    let divergent = rusqlite::Connection::open(path("divergent")).unwrap();
     let renamed = "UPDATE refinery_schema_history SET name = 'chat'";
-    assert_eq!(unreleased.execute(renamed, []).unwrap(), 1);
-    drop(unreleased);
+    assert_eq!(divergent.execute(renamed, []).unwrap(), 1);
+    drop(divergent);
     let other = rusqlite::Connection::open(path("other")).unwrap();
     other.execute_batch("CREATE TABLE messages (a)").unwrap();
     drop(other);
@@ -277,7 +277,7 @@ fn unusable_backups_are_refused_and_nothing_is_changed() {
     for (name, reason) in [
         ("newer", "version 999, this program knows versions up to"),
         (
-            "unreleased",
+            "divergent",
             "its migration V1__chat is not one of this version",
         ),
         ("other", "not a database of Roomcast"),

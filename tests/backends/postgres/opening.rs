@@ -1,7 +1,7 @@
 //! Opening: which databases are accepted, and how their tables are created and migrated.
 
 use super::*;
-use crate::harness::OF_UNRELEASED_VERSION;
+use crate::harness::OF_ANOTHER_PROGRAM;
 use crate::server::Transaction;
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn tables_of_a_newer_version_are_used_unless_they_refuse() {
 async fn a_database_with_other_migrations_is_refused_with_the_remedy() {
     let (config, _) = postgres();
     Store::migrate(&config).await.unwrap();
-    sql(&config, OF_UNRELEASED_VERSION);
+    sql(&config, OF_ANOTHER_PROGRAM);
     for migrate in [true, false] {
         let config = config::Store {
             migrate,

@@ -429,7 +429,10 @@ fn corpus_handovers_decode_and_encode_unchanged() {
             read.push(is);
         }
     }
-    assert_eq!(read, ["wanted", "wanted", "given", "given"]);
+    assert_eq!(
+        read,
+        ["wanted", "wanted", "given", "given", "given", "given"]
+    );
     assert_eq!(numbers, [1, 7, 1, 7]);
 }
 
