@@ -98,10 +98,10 @@ other_versions() {
   "$folder/bin/redis-server" --version && "$folder/bin/nats-server" --version
 }
 
-# The server as it was at an older commit, in a folder of its own below the target directory. The default is the first
-# commit with the present schema: it is the oldest that a rolling upgrade can start from.
+# The server as it was at an older commit, in a folder of its own below the target directory. The default is the oldest
+# that a rolling upgrade can start from: no server before it need be understood.
 older_server() {
-  local from="${ROLLING_FROM:-80afc3373ea580c40033907509b1b16ac1e242e3}" tree="$CARGO_TARGET_DIR/older"
+  local from="${ROLLING_FROM:-90a85ea62b239a35f232c7ba14d47c776780ee3b}" tree="$CARGO_TARGET_DIR/older"
   echo "building $(git rev-parse --short "$from")"
   rm -rf "$tree/source" && mkdir -p "$tree/source" || return 1
   git archive "$from" | tar -x -C "$tree/source" || return 1
