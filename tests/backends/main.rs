@@ -9,6 +9,7 @@
 )]
 
 mod annotations;
+mod audit;
 mod blocks;
 #[cfg(feature = "postgres")]
 #[path = "../support/broker.rs"]

@@ -114,16 +114,12 @@ impl DatabaseAct {
         self.store(settings).await
     }
 
-    /// Stores the act in the table, or its outcome if the table has it.
+    /// Stores the act in the table.
     pub(in crate::cli) async fn store(&self, settings: &Settings) -> Result<(), String> {
         let config = settings.store.unmigrated();
         let opened = Store::open(&config, std::sync::Arc::default()).await;
         let (store, _commits) = opened.map_err(|error| error.to_string())?;
-        let stored = async {
-            store.begin_audit(self.entry.clone()).await?;
-            store.end_audit(self.entry.clone()).await
-        };
-        let stored = stored.await;
+        let stored = store.record_act(self.entry.clone()).await;
         store.close().await;
         stored.map_err(|error| error.to_string())
     }

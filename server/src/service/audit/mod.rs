@@ -242,7 +242,7 @@ impl StartedAct {
             if let Some(subject) = &self.subject {
                 self.entry.before = inner.state(subject).await?;
             }
-            inner.store.begin_audit(self.entry.clone()).await?;
+            inner.store.record_act(self.entry.clone()).await?;
             let Err(error) = self.audit.write_line(&self.entry).await else {
                 return Ok(());
             };
@@ -253,7 +253,7 @@ impl StartedAct {
                 finished_at: Some(Time::now()),
                 ..self.entry.clone()
             };
-            inner.store.end_audit(refused).await?;
+            inner.store.record_act(refused).await?;
             Err(StoreError::Closed)
         };
         match stored.await {
@@ -313,23 +313,19 @@ impl StartedAct {
         self.finish(outcome, after).await;
     }
 
-    /// Records the outcome and the state after the act, and the whole entry if it is missing.
+    /// Records the outcome and the state after the act.
     async fn finish(mut self, outcome: ActOutcome, after: Result<Value, StoreError>) {
         let AuditInner { store, metrics, .. } = &*self.audit.0;
-        let (entry, is_missing) = (&mut self.entry, self.is_missing);
+        let entry = &mut self.entry;
         entry.outcome = Some(outcome.as_str().to_owned());
         entry.finished_at = Some(Time::now());
         let recorded = async {
             entry.after = after?;
-            if is_missing {
-                store.begin_audit(entry.clone()).await?;
-            }
-            // An insertion that seemed to fail may have been stored without the outcome.
-            store.end_audit(entry.clone()).await
+            store.record_act(entry.clone()).await
         };
         let stored = recorded.await;
         match self.audit.write(entry, stored).await {
-            Ok(()) if is_missing => metrics.count(Counter::AuditRecorded),
+            Ok(()) if self.is_missing => metrics.count(Counter::AuditRecorded),
             Ok(()) => {}
             Err(error) => {
                 metrics.count(Counter::AuditIncomplete);

@@ -15,7 +15,7 @@ impl Audit {
     pub(crate) async fn begin_reload(&self, request: Value) -> StartedAct {
         let mut entry = self.entry(Requester::default(), "signal", "reload");
         entry.request = request;
-        let stored = self.0.store.begin_audit(entry.clone()).await;
+        let stored = self.0.store.record_act(entry.clone()).await;
         let recorded = self.write(&entry, stored).await;
         match &recorded {
             Ok(()) => self.0.metrics.count(Counter::AuditRecorded),

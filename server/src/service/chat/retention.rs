@@ -164,7 +164,7 @@ mod tests {
         };
         let kept = entry(DAY / 2);
         for stored in [kept.clone(), entry(DAY * 2), entry(DAY * 3)] {
-            store.begin_audit(stored).await.unwrap();
+            store.record_act(stored).await.unwrap();
         }
         let job = Retention::new(store.clone(), &config, DAY, Arc::default());
         assert_eq!(job.run_once().await, Ok(2));

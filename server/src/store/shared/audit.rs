@@ -76,18 +76,22 @@ record! { AuditEntry =>
 }
 
 impl Store {
-    /// Stores an entry, before its act.
+    /// Stores an act before it is performed, and afterwards again with its outcome.
     ///
     /// # Errors
     ///
-    /// If it could not be stored. The act must not be performed then.
-    pub async fn begin_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+    /// If it could not be stored. An act without an outcome must not be performed then.
+    pub async fn record_act(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        // An insertion that was given up may happen after the one with the outcome.
         let insert = Statement::new(
             "INSERT INTO audit (id, created_at, node, via, user_id, stated_user, address,
                  connection_id, operation, target, request, state_before, state_after, outcome,
                  finished_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-             ON CONFLICT DO NOTHING",
+             ON CONFLICT (id) DO UPDATE SET state_before = excluded.state_before,
+                 state_after = excluded.state_after, outcome = excluded.outcome,
+                 finished_at = excluded.finished_at
+             WHERE excluded.outcome IS NOT NULL",
             values![
                 entry.id,
                 entry.created_at,
@@ -107,26 +111,6 @@ impl Store {
             ],
         );
         self.execute_timed(insert).await.map(drop)
-    }
-
-    /// Stores the outcome of an act, and the state after it.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn end_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
-        let update = Statement::new(
-            "UPDATE audit SET state_before = $2, state_after = $3, outcome = $4, finished_at = $5
-             WHERE id = $1",
-            values![
-                entry.id,
-                entry.before,
-                entry.after,
-                entry.outcome,
-                entry.finished_at,
-            ],
-        );
-        self.execute_timed(update).await.map(drop)
     }
 
     /// Returns entries, the newest first.

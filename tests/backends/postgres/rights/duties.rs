@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::Database;
+use crate::audit::act;
 use crate::harness::{drain, retriable, text};
 
 /// Maximum time in which a store must detect that the database accepts changes again.
@@ -93,29 +94,13 @@ async fn serve(database: &Database, role: &str) -> Result<(), String> {
 }
 
 async fn audit(store: &Store) -> Result<(), String> {
-    let entry = AuditEntry {
-        id: Uuid::now_v7(),
-        created_at: Time::now(),
-        node: "n".into(),
-        via: "http".into(),
-        user_id: Some("ann".into()),
-        stated_user: None,
-        address: None,
-        connection_id: None,
-        operation: "revoke".into(),
-        target: None,
-        request: serde_json::Value::Null,
-        before: serde_json::Value::Null,
-        after: serde_json::Value::Null,
-        outcome: None,
-        finished_at: None,
-    };
-    must!(store.begin_audit(entry.clone()));
+    let entry = act();
+    must!(store.record_act(entry.clone()));
     let ended = AuditEntry {
         outcome: Some("done".into()),
         ..entry
     };
-    must!(store.end_audit(ended.clone()));
+    must!(store.record_act(ended.clone()));
     let query = AuditQuery {
         user: Some("ann".into()),
         limit: 1,
