@@ -38,6 +38,8 @@ impl Connected {
         let socket = client.socket().unwrap();
         socket.open();
         let session = fake.connected().await;
+        // A request that is answered before the client notices its connection is sent again.
+        within(socket.connect()).await.unwrap();
         Self {
             fake,
             session,
