@@ -1,4 +1,5 @@
-//! Commands that call one route of the HTTP API, page by page.
+//! Commands that call one route of the HTTP API, page by page. `emit` is not among them, because it
+//! can publish through an adapter without a server.
 
 use std::process::ExitCode;
 
