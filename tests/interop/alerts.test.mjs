@@ -14,7 +14,7 @@ import { startPostgres } from "./postgres.mjs";
 import { suspend } from "./processes.mjs";
 import { deployed, rulesOf, startAlertmanager, startPrometheus, startReceiver } from "./prometheus.mjs";
 import { startRedis } from "./redis.mjs";
-import { ask, connect, lastingPort, metric, open, outcome, program, startServer, temporary, until } from "./support.mjs";
+import { ask, connect, lastingPort, metric, next, open, outcome, program, startServer, temporary, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 /** How long an alert may take to arrive. Followers lag by 30 s before they are reported. */
@@ -252,24 +252,27 @@ describe("alerts", { concurrency: true }, () => {
     await fires("RoomcastProcessorBusy", address(started), busy);
   });
 
-  test("servers that stop in the middle of their work", async (t) => {
-    // A server measures one round of sixteen. Of several servers, one is soon stopped in such a
-    // round. A user may send any number of messages, so that each stop finds work.
-    const servers = await Promise.all([1, 2, 3].map(() => watched(t, { ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "100000" })));
-    const senders = await Promise.all(
-      servers.map(async ({ url }) => {
-        const members = Array.from({ length: 30 }, (_, n) => member(t, url, `user ${n}`));
-        return (await Promise.all(members))[0];
-      }),
-    );
-    const stop = async () => {
-      for (const sender of senders) for (let n = 0; n < 200; n++) sender.emit(...message());
-      await sleep(80);
-      await suspend(...servers.map(({ pid }) => pid));
+  test("deliveries that wait for the database", async (t) => {
+    const postgres = await startPostgres();
+    t.after(() => postgres.end());
+    const started = await watched(t, { ROOMCAST_STORE: postgres.url });
+    const ann = await member(t, started.url, "Ann");
+    const headers = { authorization: `Bearer ${token({ sub: "backend", roles: ["service"] })}`, "content-type": "application/json" };
+    // A server that stood still writes nothing until it has read what others changed meanwhile. It
+    // measures one round of writes in sixteen.
+    const wait = async () => {
+      const release = await postgres.lock(t, "changes");
+      await suspend(started.pid);
       await sleep(1_100);
-      for (const { resume } of servers) resume();
+      started.resume();
+      const received = next(ann, "news");
+      const answer = await fetch(`${started.url}/api/v1/emit`, { method: "POST", headers, body: '{"event":"news","everyone":true}' });
+      assert.equal(answer.status, 200, await answer.text());
+      await sleep(1_100);
+      release();
+      await received;
     };
-    await fires("RoomcastDeliverySlow", undefined, stop);
+    await fires("RoomcastDeliverySlow", address(started), wait);
   });
 
   test("clients that reconnect, and a receiver of webhooks that is down", async (t) => {
