@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { vouched } from "./certificates.mjs";
-import { enter, io, keyed, LOBBY } from "./people.mjs";
+import { call, enter, io, keyed, LOBBY } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { suspend } from "./processes.mjs";
 import { deployed, rulesOf, startAlertmanager, startPrometheus, startReceiver } from "./prometheus.mjs";
@@ -257,7 +257,6 @@ describe("alerts", { concurrency: true }, () => {
     t.after(() => postgres.end());
     const started = await watched(t, { ROOMCAST_STORE: postgres.url });
     const ann = await member(t, started.url, "Ann");
-    const headers = { authorization: `Bearer ${token({ sub: "backend", roles: ["service"] })}`, "content-type": "application/json" };
     // A server that stood still writes nothing until it has read what others changed meanwhile. It
     // measures one round of writes in sixteen.
     const wait = async () => {
@@ -266,8 +265,8 @@ describe("alerts", { concurrency: true }, () => {
       await sleep(1_100);
       started.resume();
       const received = next(ann, "news");
-      const answer = await fetch(`${started.url}/api/v1/emit`, { method: "POST", headers, body: '{"event":"news","everyone":true}' });
-      assert.equal(answer.status, 200, await answer.text());
+      const { status } = await call(started.url, "POST", "/api/v1/emit", { event: "news", everyone: true });
+      assert.equal(status, 200);
       await sleep(1_100);
       release();
       await received;

@@ -78,8 +78,8 @@ impl Witness {
     /// Returns whether one of the rows is stored, or `None` if a change's row may have been removed
     /// since: changes are retained for an hour, and the newest thousand of each conversation.
     ///
-    /// Removed messages and conversations count as never stored: nobody can read them anymore, and
-    /// the deadlines of their senders have passed.
+    /// Removed messages and conversations count as never stored. Nobody can read them, and the
+    /// deadlines of their senders have passed.
     async fn is_stored(&self, client: &ClientWrapper) -> Result<Option<bool>, Error> {
         let row = client
             .query_one(
